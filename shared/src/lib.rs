@@ -1,5 +1,6 @@
-//! What every step of defi-features shares.
+//! What every step of defi-features shares. Layers import downwards only: step → lake, catalog, sources → tables → domain.
 
+pub mod domain;
 pub mod error;
 
 pub use error::{Error, Kind, Result};

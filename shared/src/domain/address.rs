@@ -1,0 +1,101 @@
+//! Ethereum addresses and transaction hashes: bytes inside, lower-case hex outside.
+
+use std::fmt;
+
+/// `N` bytes written as `0x` and lower-case hex digits. Orders as its text does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HexBytes<const N: usize>(pub [u8; N]);
+
+/// An account, contract or token address.
+pub type Address = HexBytes<20>;
+
+/// A transaction hash.
+pub type TxHash = HexBytes<32>;
+
+impl<const N: usize> HexBytes<N> {
+    /// The smallest of all.
+    pub const FIRST: Self = HexBytes([0x00; N]);
+
+    /// The largest of all.
+    pub const LAST: Self = HexBytes([0xff; N]);
+
+    /// Reads `0x` and exactly `2·N` hex digits of any case; `None` for anything else.
+    ///
+    /// ```
+    /// use defi_shared::domain::Address;
+    /// let address = Address::parse("0xC02AAA39B223FE8D0A0E5C4F27EAD9083C756CC2");
+    /// assert_eq!(address.map(|a| a.to_string()).as_deref(), Some("0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"));
+    /// assert_eq!(Address::parse("0x1234"), None);
+    /// ```
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; N];
+        hex::decode_to_slice(text.strip_prefix("0x")?, &mut bytes).ok()?;
+        Some(HexBytes(bytes))
+    }
+}
+
+impl<const N: usize> fmt::Display for HexBytes<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digits = [0u8; 64];
+        let digits = digits.get_mut(..2 * N).ok_or(fmt::Error)?;
+        hex::encode_to_slice(self.0, digits).map_err(|_| fmt::Error)?;
+        f.write_str("0x")?;
+        f.write_str(std::str::from_utf8(digits).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl<const N: usize> fmt::Debug for HexBytes<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Wrapped ether, whose price is the price of ETH.
+pub const WETH: Address = HexBytes([
+    0xc0, 0x2a, 0xaa, 0x39, 0xb2, 0x23, 0xfe, 0x8d, 0x0a, 0x0e, 0x5c, 0x4f, 0x27, 0xea, 0xd9, 0x08, 0x3c, 0x75, 0x6c, 0xc2,
+]);
+
+/// Native ETH, as some sources write it.
+const NATIVE: [Address; 2] = [HexBytes([0x00; 20]), HexBytes([0xee; 20])];
+
+impl Address {
+    /// Whether this stands for native ETH: the zero address or `0xeeee…eeee`.
+    #[must_use]
+    pub fn is_native_eth(&self) -> bool {
+        NATIVE.contains(self)
+    }
+
+    /// Whether a market of this token tells the price of ETH.
+    #[must_use]
+    pub fn is_eth(&self) -> bool {
+        *self == WETH || self.is_native_eth()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_well_formed_addresses_are_read() {
+        for text in ["", "0x", "0x1234", "c02aaa39b223fe8d0a0e5c4f27ead9083c756cc2", "0xg02aaa39b223fe8d0a0e5c4f27ead9083c756cc2",
+            "0XC02aaa39b223fe8d0a0e5c4f27ead9083c756cc2", "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2aa", " 0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"] {
+            assert_eq!(Address::parse(text), None, "{text:?}");
+        }
+        assert_eq!(Address::parse("0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"), Some(WETH));
+    }
+
+    #[test]
+    fn a_hash_keeps_all_its_digits() {
+        let text = format!("0x{}", "0123456789abcdef".repeat(4));
+        assert_eq!(TxHash::parse(&text).unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn native_eth_has_two_spellings() {
+        assert!(Address::parse("0xEeeeeEeeeEeEeeEeEeEeeEEEeeeeEeeeeeeeEEeE").unwrap().is_native_eth());
+        assert!(Address::parse("0x0000000000000000000000000000000000000000").unwrap().is_eth());
+        assert!(!WETH.is_native_eth() && WETH.is_eth());
+    }
+}

@@ -1,0 +1,173 @@
+//! UTC days: the unit of the whole pipeline.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::Error;
+
+/// Seconds in a UTC day.
+pub const SECONDS_PER_DAY: i64 = 86_400;
+
+const EPOCH: Date = jiff::civil::date(1970, 1, 1);
+
+/// The days that the pipeline accepts: all of Ethereum's life, and far enough ahead.
+const YEARS: std::ops::RangeInclusive<i16> = 2015..=2199;
+
+/// A UTC day. Written as `2023-11-01`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(i32);
+
+impl Day {
+    /// The day that lies `days` after 1 January 1970.
+    #[must_use]
+    pub fn from_epoch_days(days: i32) -> Self {
+        Day(days)
+    }
+
+    /// Days since 1 January 1970.
+    #[must_use]
+    pub fn epoch_days(self) -> i32 {
+        self.0
+    }
+
+    /// The day of a time in epoch seconds.
+    #[must_use]
+    pub fn of_seconds(seconds: i64) -> Self {
+        Day(i32::try_from(seconds.div_euclid(SECONDS_PER_DAY)).unwrap_or(i32::MAX))
+    }
+
+    /// 00:00:00 UTC of this day, in epoch seconds.
+    #[must_use]
+    pub fn start(self) -> i64 {
+        i64::from(self.0) * SECONDS_PER_DAY
+    }
+
+    /// This day's seconds: from its midnight up to, not including, the next.
+    #[must_use]
+    pub fn seconds(self) -> Range<i64> {
+        self.start()..self.next().start()
+    }
+
+    /// The day `days` later (or earlier, if negative).
+    #[must_use]
+    pub fn plus(self, days: i32) -> Self {
+        Day(self.0.saturating_add(days))
+    }
+
+    /// The day after.
+    #[must_use]
+    pub fn next(self) -> Self {
+        self.plus(1)
+    }
+
+    /// The day before.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        self.plus(-1)
+    }
+
+    /// The days from this one up to, not including, `end`.
+    pub fn until(self, end: Day) -> impl DoubleEndedIterator<Item = Day> + Clone {
+        (self.0..end.0).map(Day)
+    }
+
+    /// The days from this one up to and including `last`.
+    pub fn through(self, last: Day) -> impl DoubleEndedIterator<Item = Day> + Clone {
+        self.until(last.next())
+    }
+
+    fn date(self) -> Date {
+        EPOCH.saturating_add(jiff::Span::new().days(self.0))
+    }
+
+    /// The partition value of `year`, such as `2023`.
+    #[must_use]
+    pub fn year(self) -> String {
+        format!("{:04}", self.date().year())
+    }
+
+    /// The partition value of `month`, such as `01`.
+    #[must_use]
+    pub fn month(self) -> String {
+        format!("{:02}", self.date().month())
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.date(), f)
+    }
+}
+
+impl fmt::Debug for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Day {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = || Error::bad_input(format!("{text:?} is no day")).next("write a day as YYYY-MM-DD, such as 2023-11-01");
+        let bytes = text.as_bytes();
+        let shape = bytes.len() == 10
+            && bytes.iter().enumerate().all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
+        if !shape {
+            return Err(wrong());
+        }
+        let date: Date = text.parse().map_err(|cause: jiff::Error| wrong().because(cause))?;
+        if !YEARS.contains(&date.year()) {
+            return Err(Error::bad_input(format!("the day {text} is outside the years {} to {}", YEARS.start(), YEARS.end())));
+        }
+        let span = date.since(EPOCH).map_err(|cause| wrong().because(cause))?;
+        Ok(Day(span.get_days()))
+    }
+}
+
+impl Serialize for Day {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|error: Error| serde::de::Error::custom(error.what()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_reads_and_writes_itself() {
+        for text in ["2019-05-07", "2020-02-29", "2023-12-31"] {
+            assert_eq!(text.parse::<Day>().unwrap().to_string(), text);
+        }
+        let day: Day = "2023-01-01".parse().unwrap();
+        assert_eq!((day.start(), day.year().as_str(), day.month().as_str()), (1_672_531_200, "2023", "01"));
+        assert_eq!(day.previous().to_string(), "2022-12-31");
+    }
+
+    #[test]
+    fn what_is_no_day_is_refused() {
+        for text in ["", "today", "2023-1-1", "2023-02-30", "2023-11-01T00:00", "20231101", "0001-01-01", "2023/11/01", "+023-11-01"] {
+            assert!(text.parse::<Day>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_belongs_to_its_day() {
+        let day: Day = "2023-02-20".parse().unwrap();
+        assert_eq!(Day::of_seconds(day.start()), day);
+        assert_eq!(Day::of_seconds(day.start() - 1), day.previous());
+        assert_eq!(day.through(day.plus(2)).count(), 3);
+    }
+}

@@ -1,0 +1,98 @@
+//! The health of one account in one protocol on one snapshot.
+
+use super::price::Quote;
+use super::{BaseUnits, Side};
+
+/// Debt below this (in ETH) counts as none.
+pub const NEGLIGIBLE_DEBT_ETH: f64 = 1e-9;
+
+/// The largest risk: debt with nothing that stands behind it.
+pub const MAX_RISK: f64 = 1e6;
+
+/// Risk above this counts as a day at risk: a health factor below 1.2.
+pub const RISK_THRESHOLD: f64 = 1.0 / 1.2;
+
+/// Sums over an account's positions in one protocol, in ETH.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Health {
+    /// Supply positions that are enabled as collateral.
+    pub collateral_eth: f64,
+    /// The same, each times its liquidation threshold.
+    pub threshold_weighted_eth: f64,
+    /// The same, each times its maximum loan to value.
+    pub borrow_power_eth: f64,
+    /// Borrowed.
+    pub debt_eth: f64,
+}
+
+impl Health {
+    /// Adds one priced position. A supply position that is not enabled as collateral adds nothing.
+    pub fn add(&mut self, side: Side, is_collateral: bool, balance: BaseUnits, quote: &Quote) {
+        let value = balance.to_tokens(quote.decimals) * quote.price_eth;
+        match side {
+            Side::Borrower => self.debt_eth += value,
+            Side::Lender if is_collateral => {
+                self.collateral_eth += value;
+                self.threshold_weighted_eth += value * quote.liquidation_threshold.unwrap_or(0.0);
+                self.borrow_power_eth += value * quote.maximum_ltv;
+            }
+            Side::Lender => {}
+        }
+    }
+
+    /// What could still be borrowed, in ETH, never negative.
+    #[must_use]
+    pub fn available_eth(&self) -> f64 {
+        (self.borrow_power_eth - self.debt_eth).max(0.0)
+    }
+
+    /// The reciprocal of the health factor, from 0 to [`MAX_RISK`].
+    #[must_use]
+    pub fn risk(&self) -> f64 {
+        if self.debt_eth < NEGLIGIBLE_DEBT_ETH {
+            0.0
+        } else if self.threshold_weighted_eth > 0.0 {
+            (self.debt_eth / self.threshold_weighted_eth).min(MAX_RISK)
+        } else {
+            MAX_RISK
+        }
+    }
+
+    /// Whether the account counts in this protocol on this day at all.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.collateral_eth > 0.0 || self.debt_eth >= NEGLIGIBLE_DEBT_ETH
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quote(price_eth: f64, threshold: f64, ltv: f64) -> Quote {
+        Quote { price_eth, decimals: 2, liquidation_threshold: Some(threshold), maximum_ltv: ltv, origin: None }
+    }
+
+    #[test]
+    fn collateral_debt_and_risk_add_up() {
+        let mut health = Health::default();
+        health.add(Side::Lender, true, BaseUnits(1000), &quote(2.0, 0.8, 0.75));
+        health.add(Side::Lender, false, BaseUnits(5000), &quote(2.0, 0.8, 0.75));
+        health.add(Side::Borrower, false, BaseUnits(800), &quote(1.0, 0.0, 0.0));
+        assert_eq!((health.collateral_eth, health.debt_eth), (20.0, 8.0));
+        assert_eq!((health.available_eth(), health.risk()), (7.0, 0.5));
+        assert!(health.counts());
+    }
+
+    #[test]
+    fn debt_without_collateral_is_the_largest_risk_and_dust_is_none() {
+        let mut health = Health { debt_eth: 1e-9, ..Health::default() };
+        assert_eq!((health.risk(), health.available_eth(), health.counts()), (MAX_RISK, 0.0, true));
+        health.debt_eth = 0.9e-9;
+        assert_eq!((health.risk(), health.counts()), (0.0, false));
+        health.collateral_eth = 1e-30;
+        assert!(health.counts());
+        let tiny = Health { debt_eth: 1.0, threshold_weighted_eth: 1e-12, ..Health::default() };
+        assert_eq!(tiny.risk(), MAX_RISK);
+    }
+}

@@ -1,0 +1,16 @@
+//! What the numbers mean: plain code that knows no I/O. `FEATURES.md` in words, this module in code.
+
+mod address;
+mod amount;
+mod day;
+mod event;
+pub mod fold;
+pub mod health;
+mod links;
+pub mod price;
+
+pub use address::{Address, HexBytes, TxHash, WETH};
+pub use amount::BaseUnits;
+pub use day::{Day, SECONDS_PER_DAY};
+pub use event::{Category, Side};
+pub use links::{Link, Links};

@@ -1,0 +1,243 @@
+//! Prices in ETH, as `FEATURES.md` defines them: on the day, or the newest of the seven days before that has one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::{Address, Day};
+
+/// A price is looked for on the day itself and on this many days before it.
+pub const LOOK_BACK_DAYS: i32 = 7;
+
+/// Native ETH has this many decimals on every protocol.
+pub const NATIVE_ETH_DECIMALS: i32 = 18;
+
+/// A market as a protocol's snapshot of one day shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Market {
+    /// The market's id (a contract address).
+    pub id: Address,
+    /// The token that is lent in it.
+    pub token: Address,
+    /// Decimals of that token, 0 to 77.
+    pub decimals: i32,
+    /// Price of one whole token in USD, where the source gives a number; zero and negative ones are no prices.
+    pub price_usd: Option<f64>,
+    /// Maximum loan to value, a fraction.
+    pub maximum_ltv: f64,
+    /// Liquidation threshold, a fraction.
+    pub liquidation_threshold: f64,
+}
+
+impl Market {
+    fn usable_price(&self) -> Option<f64> {
+        self.price_usd.filter(|price| price.is_finite() && *price > 0.0)
+    }
+}
+
+/// A price in ETH, with what else the row that gave it says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quote {
+    /// ETH per whole token.
+    pub price_eth: f64,
+    /// Decimals of the token.
+    pub decimals: i32,
+    /// Liquidation threshold of the market, a fraction; `None` for native ETH, which is priced without a market.
+    pub liquidation_threshold: Option<f64>,
+    /// Maximum loan to value of the market, a fraction; 0 for native ETH.
+    pub maximum_ltv: f64,
+    /// Where the price is from; `None` for native ETH.
+    pub origin: Option<Origin>,
+}
+
+/// The row that gave a price.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// Its protocol.
+    pub protocol: Arc<str>,
+    /// Its day.
+    pub day: Day,
+    /// Its market.
+    pub market: Address,
+}
+
+/// The snapshots of one day, by protocol: valid market rows, one a market.
+pub type DayMarkets = BTreeMap<Arc<str>, Vec<Market>>;
+
+#[derive(Debug, Default)]
+struct Quotes {
+    by_token: FxHashMap<Address, Quote>,
+    by_market: FxHashMap<Address, Quote>,
+}
+
+/// The prices that hold on one day.
+#[derive(Debug, Default)]
+pub struct PriceBook {
+    /// Newest first: the day itself, then the days before it.
+    days: Vec<BTreeMap<Arc<str>, Quotes>>,
+    protocols: BTreeSet<Arc<str>>,
+}
+
+impl PriceBook {
+    /// Builds the prices that hold on `day` from the snapshots of the day and of the [`LOOK_BACK_DAYS`] before it. Days and
+    /// protocols without a snapshot may be missing; days outside the window are left aside.
+    #[must_use]
+    pub fn new<'a>(day: Day, snapshots: impl Fn(Day) -> Option<&'a DayMarkets>) -> Self {
+        let window = day.plus(-LOOK_BACK_DAYS).through(day).rev();
+        let days: Vec<_> =
+            window.map(|day| snapshots(day).map(|markets| quotes(day, markets)).unwrap_or_default()).collect();
+        let protocols = days.iter().flat_map(|quotes| quotes.keys().cloned()).collect();
+        PriceBook { days, protocols }
+    }
+
+    /// The price of an event's token: the event's own protocol is asked for all days first, then the others in
+    /// alphabetical order. Native ETH costs 1.
+    #[must_use]
+    pub fn token(&self, protocol: &str, token: &Address) -> Option<Quote> {
+        if token.is_native_eth() {
+            return Some(Quote {
+                price_eth: 1.0,
+                decimals: NATIVE_ETH_DECIMALS,
+                liquidation_threshold: None,
+                maximum_ltv: 0.0,
+                origin: None,
+            });
+        }
+        let others = self.protocols.iter().map(AsRef::as_ref).filter(|other| *other != protocol);
+        std::iter::once(protocol)
+            .chain(others)
+            .find_map(|protocol| self.newest(protocol, |quotes| quotes.by_token.get(token)))
+            .cloned()
+    }
+
+    /// The price of a position: its own market alone.
+    #[must_use]
+    pub fn market(&self, protocol: &str, market: &Address) -> Option<&Quote> {
+        self.newest(protocol, |quotes| quotes.by_market.get(market))
+    }
+
+    fn newest<'a>(&'a self, protocol: &str, get: impl Fn(&'a Quotes) -> Option<&'a Quote>) -> Option<&'a Quote> {
+        self.days.iter().find_map(|day| day.get(protocol).and_then(&get))
+    }
+}
+
+/// The USD price of ETH in one protocol's snapshot: of its ETH and WETH markets with a price the one with the smallest id.
+fn eth_price_usd(markets: &[Market]) -> Option<f64> {
+    let eth = markets.iter().filter(|market| market.token.is_eth() && market.usable_price().is_some());
+    eth.min_by_key(|market| market.id).and_then(Market::usable_price)
+}
+
+/// All prices of one day. A protocol without an ETH price borrows that of the first other one, by name, that has it.
+fn quotes(day: Day, snapshots: &DayMarkets) -> BTreeMap<Arc<str>, Quotes> {
+    let any_eth = snapshots.values().find_map(|markets| eth_price_usd(markets));
+    let mut day_quotes = BTreeMap::new();
+    for (protocol, markets) in snapshots {
+        let mut quotes = Quotes::default();
+        if let Some(eth_usd) = eth_price_usd(markets).or(any_eth) {
+            let mut priced: Vec<_> = markets.iter().filter_map(|market| Some((market, market.usable_price()?))).collect();
+            priced.sort_by_key(|(market, _)| market.id);
+            for (market, price_usd) in priced {
+                let quote = Quote {
+                    price_eth: price_usd / eth_usd,
+                    decimals: market.decimals,
+                    liquidation_threshold: Some(market.liquidation_threshold),
+                    maximum_ltv: market.maximum_ltv,
+                    origin: Some(Origin { protocol: protocol.clone(), day, market: market.id }),
+                };
+                // Sorted by id: of several markets with one token the smallest id stays.
+                quotes.by_token.entry(market.token).or_insert_with(|| quote.clone());
+                quotes.by_market.insert(market.id, quote);
+            }
+        }
+        day_quotes.insert(protocol.clone(), quotes);
+    }
+    day_quotes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{HexBytes, WETH};
+    use super::*;
+
+    const TOKEN: Address = HexBytes([7; 20]);
+
+    fn market(id: u8, token: Address, price_usd: f64) -> Market {
+        let id = HexBytes([id; 20]);
+        Market { id, token, decimals: 6, price_usd: Some(price_usd), maximum_ltv: 0.5, liquidation_threshold: 0.6 }
+    }
+
+    fn book(day: i32, days: &[(i32, &[(&str, Vec<Market>)])]) -> PriceBook {
+        let snapshots: BTreeMap<Day, DayMarkets> = days
+            .iter()
+            .map(|(day, protocols)| {
+                let markets = protocols.iter().map(|(name, markets)| (Arc::from(*name), markets.clone())).collect();
+                (Day::from_epoch_days(*day), markets)
+            })
+            .collect();
+        PriceBook::new(Day::from_epoch_days(day), |day| snapshots.get(&day))
+    }
+
+    fn price(book: &PriceBook, protocol: &str) -> Option<f64> {
+        book.token(protocol, &TOKEN).map(|quote| quote.price_eth)
+    }
+
+    #[test]
+    fn a_price_is_usd_over_the_price_of_eth_in_the_same_snapshot() {
+        let book = book(100, &[(100, &[("a", vec![market(1, WETH, 2000.0), market(2, TOKEN, 10.0)])])]);
+        assert_eq!(price(&book, "a"), Some(0.005));
+        assert_eq!(book.token("a", &WETH).unwrap().price_eth, 1.0);
+    }
+
+    #[test]
+    fn native_eth_costs_one_whatever_the_snapshots_say() {
+        let quote = book(100, &[]).token("a", &HexBytes([0xee; 20])).unwrap();
+        assert_eq!((quote.price_eth, quote.decimals), (1.0, 18));
+    }
+
+    #[test]
+    fn a_protocol_without_an_eth_price_takes_the_first_other_one_of_that_day() {
+        let book = book(
+            100,
+            &[(100, &[
+                ("a", vec![market(1, WETH, 0.0)]),
+                ("b", vec![market(1, WETH, 1000.0)]),
+                ("c", vec![market(1, WETH, 500.0)]),
+                ("d", vec![market(2, TOKEN, 10.0)]),
+            ])],
+        );
+        assert_eq!(price(&book, "d"), Some(0.01));
+    }
+
+    #[test]
+    fn a_day_without_any_eth_price_has_no_prices() {
+        let book = book(100, &[(100, &[("a", vec![market(2, TOKEN, 10.0)])]), (99, &[("a", vec![market(1, WETH, 1.0), market(2, TOKEN, 3.0)])])]);
+        assert_eq!(price(&book, "a"), Some(3.0));
+    }
+
+    #[test]
+    fn seven_days_old_is_a_price_and_eight_is_none() {
+        let old = [("a", vec![market(1, WETH, 1.0), market(2, TOKEN, 3.0)])];
+        assert_eq!(price(&book(107, &[(100, &old)]), "a"), Some(3.0));
+        assert_eq!(price(&book(108, &[(100, &old)]), "a"), None);
+    }
+
+    #[test]
+    fn the_own_protocol_is_asked_for_all_days_before_the_others() {
+        let own_old = [("b", vec![market(1, WETH, 1.0), market(2, TOKEN, 3.0)])];
+        let other_new = [("a", vec![market(1, WETH, 1.0), market(2, TOKEN, 4.0)])];
+        let book = book(107, &[(100, &own_old), (107, &other_new)]);
+        assert_eq!(price(&book, "b"), Some(3.0));
+        assert_eq!(price(&book, "c"), Some(4.0));
+    }
+
+    #[test]
+    fn the_smallest_market_id_with_a_price_gives_it() {
+        let markets = vec![market(9, TOKEN, 9.0), market(3, TOKEN, 0.0), market(5, TOKEN, 5.0), market(1, WETH, 1.0)];
+        let book = book(100, &[(100, &[("a", markets)])]);
+        assert_eq!(price(&book, "a"), Some(5.0));
+        assert_eq!(book.market("a", &HexBytes([9; 20])).unwrap().price_eth, 9.0);
+        assert_eq!(book.market("a", &HexBytes([3; 20])), None);
+        assert_eq!(book.market("b", &HexBytes([9; 20])), None, "a position is priced by its own market alone");
+    }
+}

@@ -2,5 +2,6 @@
 
 pub mod domain;
 pub mod error;
+pub mod tables;
 
 pub use error::{Error, Kind, Result};

@@ -1,4 +1,4 @@
-//! What the numbers mean: plain code that knows no I/O. `FEATURES.md` in words, this module in code.
+//! What the numbers mean: plain code that knows no I/O.
 
 mod address;
 mod amount;

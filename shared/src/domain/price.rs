@@ -1,4 +1,4 @@
-//! Prices in ETH, as `FEATURES.md` defines them: on the day, or the newest of the seven days before that has one.
+//! Prices in ETH: that of the day, or the newest of the seven days before that has one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

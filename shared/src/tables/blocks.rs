@@ -1,0 +1,21 @@
+//! Which block opens each day.
+
+use super::row::row;
+use super::Timestamp;
+use crate::domain::Day;
+
+row! {
+    /// The first block of a UTC day: the one that snapshots of the day are pinned to.
+    pub struct DailyBlock {
+        /// The UTC day.
+        pub day: Day,
+        /// Number of the day's first block: the one with the smallest timestamp at or after midnight UTC.
+        pub block_number: i64,
+        /// Time of that block.
+        pub timestamp: Timestamp,
+        /// Time of that block, in seconds since 1 January 1970 UTC.
+        pub epoch_timestamp: i64,
+        /// Hash of that block, where the source gives it.
+        pub block_hash: Option<String>,
+    }
+}

@@ -1,0 +1,283 @@
+//! Lending events: as they came, valid, and priced.
+
+use super::row::row;
+use super::validity::{address, base_units, integer, present, Reason};
+use super::Timestamp;
+use crate::domain::{Address, BaseUnits, Category, Day, TxHash};
+
+row! {
+    /// An event as Transpose gave it: every value as the text that came.
+    pub struct RawEvent {
+        /// Block number.
+        pub block_number: Option<String>,
+        /// Index of the log in its block.
+        pub log_index: Option<String>,
+        /// Time of the block, ISO 8601 in UTC.
+        pub timestamp: Option<String>,
+        /// Transaction hash.
+        pub transaction_hash: Option<String>,
+        /// Protocol name, such as `aave`.
+        pub protocol_name: Option<String>,
+        /// Contract version, such as `v2`.
+        pub contract_version: Option<String>,
+        /// Market contract.
+        pub market_address: Option<String>,
+        /// Token; of a liquidation the collateral that was seized.
+        pub token_address: Option<String>,
+        /// Token id of an NFT.
+        pub token_id: Option<String>,
+        /// borrow, deposit, liquidation, repay or withdraw.
+        pub category: Option<String>,
+        /// Account that owns the position.
+        pub account_address: Option<String>,
+        /// Account that sent the transaction.
+        pub sender_address: Option<String>,
+        /// Amount in base units; of a liquidation of the collateral that was seized.
+        pub quantity: Option<String>,
+        /// Who liquidated.
+        pub liquidator_address: Option<String>,
+        /// Of a liquidation the token of the debt that was repaid.
+        pub liquidated_token_address: Option<String>,
+        /// Of a liquidation the amount of the debt that was repaid, in base units.
+        pub quantity_liquidated: Option<String>,
+        /// Further data, as JSON text.
+        pub metadata: Option<String>,
+    }
+}
+
+row! {
+    /// A valid event.
+    pub struct StagedEvent {
+        /// Account that sent the transaction, lower case.
+        pub sender_address: Address,
+        /// Transaction hash, lower case.
+        pub transaction_hash: TxHash,
+        /// Index of the log in its block.
+        pub log_index: i64,
+        /// Block number.
+        pub block_number: i64,
+        /// Time of the block.
+        pub timestamp: Timestamp,
+        /// Time of the block, in seconds since 1 January 1970 UTC.
+        pub epoch_timestamp: i64,
+        /// Protocol, such as `aave-v2-eth`.
+        pub protocol: String,
+        /// borrow, deposit, liquidation, repay or withdraw.
+        pub category: String,
+        /// Account that owns the position, lower case.
+        pub account_address: Address,
+        /// Market contract, lower case, kept as it is otherwise.
+        pub market_address: Option<String>,
+        /// Token; of a liquidation the collateral that was seized.
+        pub token_address: Address,
+        /// Token id of an NFT.
+        pub token_id: Option<String>,
+        /// Amount in base units; of a liquidation of the collateral that was seized.
+        pub quantity: BaseUnits,
+        /// Who liquidated, lower case, kept as it is otherwise.
+        pub liquidator_address: Option<String>,
+        /// Of a liquidation the token of the debt that was repaid.
+        pub liquidated_token_address: Option<Address>,
+        /// Of a liquidation the amount of the debt that was repaid, in base units.
+        pub quantity_liquidated: Option<BaseUnits>,
+        /// Further data, as JSON text.
+        pub metadata: Option<String>,
+    }
+}
+
+row! {
+    /// A valid event with its amount in ETH and the wallet that it counts for.
+    pub struct PricedEvent {
+        /// The wallet that the row counts for: the sender; of a liquidation the account that was liquidated.
+        pub index_address: Address,
+        /// Transaction hash, lower case.
+        pub transaction_hash: TxHash,
+        /// Index of the log in its block.
+        pub log_index: i64,
+        /// Block number.
+        pub block_number: i64,
+        /// Time of the block.
+        pub timestamp: Timestamp,
+        /// Time of the block, in seconds since 1 January 1970 UTC.
+        pub epoch_timestamp: i64,
+        /// Protocol, such as `aave-v2-eth`.
+        pub protocol: String,
+        /// borrow, deposit, liquidation, repay or withdraw.
+        pub category: String,
+        /// Account that sent the transaction, lower case.
+        pub sender_address: Address,
+        /// Account that owns the position, lower case.
+        pub account_address: Address,
+        /// Market contract, lower case.
+        pub market_address: Option<String>,
+        /// Token; of a liquidation the collateral that was seized.
+        pub token_address: Address,
+        /// Amount in base units; of a liquidation of the collateral that was seized.
+        pub quantity: BaseUnits,
+        /// Amount in ETH; NULL without a price.
+        pub quantity_eth: Option<f64>,
+        /// ETH per whole token; NULL without a price.
+        pub price_eth: Option<f64>,
+        /// Decimals of the token in the row that gave the price.
+        pub token_decimals: Option<i32>,
+        /// Day of the snapshot that gave the price; NULL without a price, and for native ETH, which always costs 1.
+        pub price_day: Option<Day>,
+        /// Protocol whose snapshot gave the price.
+        pub price_protocol: Option<String>,
+        /// Market that gave the price.
+        pub price_market_id: Option<Address>,
+        /// Liquidation threshold of that market, a fraction.
+        pub liquidation_threshold: Option<f64>,
+        /// Who liquidated.
+        pub liquidator_address: Option<String>,
+        /// Of a liquidation the token of the debt that was repaid.
+        pub liquidated_token_address: Option<Address>,
+        /// Of a liquidation the amount of the debt that was repaid, in base units.
+        pub quantity_liquidated: Option<BaseUnits>,
+    }
+}
+
+/// What a valid event is checked against.
+#[derive(Debug, Clone, Copy)]
+pub struct EventRules<'a> {
+    /// The table's category.
+    pub category: Category,
+    /// The table's day.
+    pub day: Day,
+    /// The protocols that the configuration lists, such as `aave-v2-eth`.
+    pub protocols: &'a [&'a str],
+}
+
+impl StagedEvent {
+    /// The valid event that a raw row holds.
+    ///
+    /// # Errors
+    /// Why the row is bad.
+    pub fn from_raw(raw: &RawEvent, rules: EventRules<'_>) -> Result<Self, Reason> {
+        let seconds = seconds_of_day(&raw.timestamp, rules.day)?;
+        let repaid = match rules.category {
+            Category::Liquidation => Some((
+                address("liquidated_token_address", &raw.liquidated_token_address)?,
+                base_units("quantity_liquidated", &raw.quantity_liquidated)?,
+            )),
+            _ => None,
+        };
+        Ok(StagedEvent {
+            sender_address: address("sender_address", &raw.sender_address)?,
+            transaction_hash: address("transaction_hash", &raw.transaction_hash)?,
+            log_index: integer("log_index", &raw.log_index)?,
+            block_number: integer("block_number", &raw.block_number)?,
+            timestamp: Timestamp::from_seconds(seconds),
+            epoch_timestamp: seconds,
+            protocol: known_protocol(raw, rules.protocols)?,
+            category: known_category(raw, rules.category)?,
+            account_address: address("account_address", &raw.account_address)?,
+            market_address: raw.market_address.as_deref().map(str::to_ascii_lowercase),
+            token_address: address("token_address", &raw.token_address)?,
+            token_id: raw.token_id.clone(),
+            quantity: base_units("quantity", &raw.quantity)?,
+            liquidator_address: raw.liquidator_address.as_deref().map(str::to_ascii_lowercase),
+            liquidated_token_address: repaid.map(|(token, _)| token),
+            quantity_liquidated: repaid.map(|(_, quantity)| quantity),
+            metadata: raw.metadata.clone(),
+        })
+    }
+}
+
+fn known_protocol(raw: &RawEvent, protocols: &[&str]) -> Result<String, Reason> {
+    let name = present("protocol_name", &raw.protocol_name)?;
+    let version = present("contract_version", &raw.contract_version)?;
+    let protocol = format!("{name}-{version}-eth");
+    if protocols.contains(&protocol.as_str()) { Ok(protocol) } else { Err(Reason::new("protocol", "is unknown")) }
+}
+
+fn known_category(raw: &RawEvent, category: Category) -> Result<String, Reason> {
+    let name = present("category", &raw.category)?;
+    if name == category.name() { Ok(name.to_owned()) } else { Err(Reason::new("category", "is not that of the table")) }
+}
+
+/// Epoch seconds of an ISO 8601 time, which must lie in the day.
+fn seconds_of_day(text: &Option<String>, day: Day) -> Result<i64, Reason> {
+    let time: jiff::Timestamp =
+        present("timestamp", text)?.parse().map_err(|_| Reason::new("timestamp", "is malformed"))?;
+    let seconds = time.as_second();
+    if day.seconds().contains(&seconds) { Ok(seconds) } else { Err(Reason::new("timestamp", "is outside the day")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: &str = "0x8EC16C03888Ad3e21C5CF5F1dFd9C9b9f8990071";
+
+    fn raw(category: &str) -> RawEvent {
+        let text = |text: &str| Some(text.to_owned());
+        RawEvent {
+            block_number: text("16308670"),
+            log_index: text("2"),
+            timestamp: text("2023-02-20T23:59:59Z"),
+            transaction_hash: Some(format!("0x{}", "AB".repeat(32))),
+            protocol_name: text("aave"),
+            contract_version: text("v2"),
+            market_address: text("0xAbC"),
+            token_address: text(ADDRESS),
+            token_id: None,
+            category: text(category),
+            account_address: text(ADDRESS),
+            sender_address: text(ADDRESS),
+            quantity: text("7"),
+            liquidator_address: text("0xDEF"),
+            liquidated_token_address: None,
+            quantity_liquidated: None,
+            metadata: None,
+        }
+    }
+
+    fn stage(raw: &RawEvent, category: Category) -> Result<StagedEvent, String> {
+        let day = "2023-02-20".parse().unwrap();
+        let rules = EventRules { category, day, protocols: &["aave-v2-eth"] };
+        StagedEvent::from_raw(raw, rules).map_err(|reason| reason.to_string())
+    }
+
+    #[test]
+    fn a_valid_event_is_stored_in_lower_case() {
+        let event = stage(&raw("borrow"), Category::Borrow).unwrap();
+        assert_eq!(event.sender_address.to_string(), ADDRESS.to_lowercase());
+        assert_eq!(event.transaction_hash.to_string(), format!("0x{}", "ab".repeat(32)));
+        assert_eq!((event.market_address.as_deref(), event.protocol.as_str()), (Some("0xabc"), "aave-v2-eth"));
+        assert_eq!(event.epoch_timestamp, 1_676_937_599);
+    }
+
+    #[test]
+    fn each_fault_has_its_reason() {
+        type Break = fn(&mut RawEvent);
+        let faults: [(Break, &str); 11] = [
+            (|e| e.sender_address = None, "sender_address is missing"),
+            (|e| e.account_address = Some("0x1234".to_owned()), "account_address is malformed"),
+            (|e| e.token_address = Some("USDC".to_owned()), "token_address is malformed"),
+            (|e| e.transaction_hash = Some(ADDRESS.to_owned()), "transaction_hash is malformed"),
+            (|e| e.quantity = Some("1.5".to_owned()), "quantity is not an integer"),
+            (|e| e.quantity = Some("-7".to_owned()), "quantity is negative"),
+            (|e| e.quantity = Some("9".repeat(39)), "quantity is 10^38 or more"),
+            (|e| e.log_index = None, "log_index is missing"),
+            (|e| e.timestamp = Some("2023-02-21T00:00:00Z".to_owned()), "timestamp is outside the day"),
+            (|e| e.contract_version = Some("v9".to_owned()), "protocol is unknown"),
+            (|e| e.category = Some("flashloan".to_owned()), "category is not that of the table"),
+        ];
+        for (fault, reason) in faults {
+            let mut event = raw("borrow");
+            fault(&mut event);
+            assert_eq!(stage(&event, Category::Borrow).unwrap_err(), reason);
+        }
+    }
+
+    #[test]
+    fn a_liquidation_needs_both_of_its_tokens() {
+        let mut event = raw("liquidation");
+        assert_eq!(stage(&event, Category::Liquidation).unwrap_err(), "liquidated_token_address is missing");
+        event.liquidated_token_address = Some(ADDRESS.to_owned());
+        assert_eq!(stage(&event, Category::Liquidation).unwrap_err(), "quantity_liquidated is missing");
+        event.quantity_liquidated = Some("3".to_owned());
+        assert_eq!(stage(&event, Category::Liquidation).unwrap().quantity_liquidated, Some(BaseUnits(3)));
+    }
+}

@@ -1,0 +1,311 @@
+//! The 26 features of a wallet, and the state of the fold that they come from.
+
+use super::row::row;
+use crate::domain::fold::{mean, Flow, Fold, HealthHistory, Liquidations, Snapshot, WalletState};
+use crate::domain::{Address, Day};
+
+row! {
+    /// The features of one wallet as of 00:00:00 UTC of a day. Amounts are in ETH; an average, sum or maximum over nothing is 0.
+    pub struct FeatureRow {
+        /// The wallet: an address that was sender or account of a valid event before the day.
+        pub wallet_address: Address,
+        /// Risk now: debt over threshold-weighted collateral of the riskiest account and protocol, 0 to 1e6.
+        pub risk_factor: f64,
+        /// Collateral now.
+        pub total_collateral_eth: f64,
+        /// Mean collateral over its daily snapshots.
+        pub total_collateral_avg_eth: f64,
+        /// What it could still borrow now.
+        pub total_available_borrows_eth: f64,
+        /// Mean of what it could still borrow over its daily snapshots.
+        pub total_available_borrows_avg_eth: f64,
+        /// Debt-weighted mean risk over every account, protocol and day; 0 without debt.
+        pub avg_weighted_risk_factor: f64,
+        /// Daily snapshots with a risk above 1/1.2.
+        pub risk_factor_above_threshold_daily_count: i64,
+        /// Mean risk over its daily snapshots.
+        pub avg_risk_factor: f64,
+        /// Largest risk over its daily snapshots.
+        pub max_risk_factor: f64,
+        /// Sum of its priced borrows.
+        pub borrow_amount_sum_eth: f64,
+        /// Mean of its priced borrows.
+        pub borrow_amount_avg_eth: f64,
+        /// Number of its borrows.
+        pub borrow_count: i64,
+        /// Sum of its priced repayments.
+        pub repay_amount_sum_eth: f64,
+        /// Mean of its priced repayments.
+        pub repay_amount_avg_eth: f64,
+        /// Number of its repayments.
+        pub repay_count: i64,
+        /// Borrow sum minus repay sum; may be negative.
+        pub borrow_repay_diff_eth: f64,
+        /// Number of its deposits.
+        pub deposit_count: i64,
+        /// Sum of its priced deposits.
+        pub deposit_amount_sum_eth: f64,
+        /// Seconds from its first deposit to the day; NULL without one.
+        pub time_since_first_deposit: Option<i64>,
+        /// Sum of its priced withdrawals.
+        pub withdraw_amount_sum_eth: f64,
+        /// Withdraw sum minus deposit sum, at least 0.
+        pub withdraw_deposit_diff_eth: f64,
+        /// Liquidations of its accounts.
+        pub liquidation_count: i64,
+        /// Seconds from the newest liquidation to the day; NULL without one.
+        pub time_since_last_liquidated: Option<i64>,
+        /// Collateral that those liquidations took.
+        pub liquidation_amount_sum_eth: f64,
+        /// Protocols that it borrowed on.
+        pub unique_borrow_protocol_count: i64,
+        /// Protocols that it deposited on.
+        pub unique_lending_protocol_count: i64,
+    }
+}
+
+impl FeatureRow {
+    /// The features that a wallet's state gives as of a day.
+    #[must_use]
+    pub fn new(wallet: Address, state: &WalletState, as_of: Day) -> Self {
+        let health = &state.health;
+        let now = health.now(as_of);
+        let age = |time: Option<i64>| time.map(|time| as_of.start() - time);
+        FeatureRow {
+            wallet_address: wallet,
+            risk_factor: now.risk,
+            total_collateral_eth: now.collateral_eth,
+            total_collateral_avg_eth: mean(health.collateral_sum_eth, health.days),
+            total_available_borrows_eth: now.available_eth,
+            total_available_borrows_avg_eth: mean(health.available_sum_eth, health.days),
+            avg_weighted_risk_factor: weighted_risk(health),
+            risk_factor_above_threshold_daily_count: health.days_at_risk,
+            avg_risk_factor: mean(health.risk_sum, health.days),
+            max_risk_factor: health.risk_max,
+            borrow_amount_sum_eth: state.borrows.sum_eth,
+            borrow_amount_avg_eth: state.borrows.mean_eth(),
+            borrow_count: state.borrows.count,
+            repay_amount_sum_eth: state.repays.sum_eth,
+            repay_amount_avg_eth: state.repays.mean_eth(),
+            repay_count: state.repays.count,
+            borrow_repay_diff_eth: state.borrows.sum_eth - state.repays.sum_eth,
+            deposit_count: state.deposits.count,
+            deposit_amount_sum_eth: state.deposits.sum_eth,
+            time_since_first_deposit: age(state.first_deposit),
+            withdraw_amount_sum_eth: state.withdraws.sum_eth,
+            withdraw_deposit_diff_eth: (state.withdraws.sum_eth - state.deposits.sum_eth).max(0.0),
+            liquidation_count: state.liquidations.flow.count,
+            time_since_last_liquidated: age(state.liquidations.last),
+            liquidation_amount_sum_eth: state.liquidations.flow.sum_eth,
+            unique_borrow_protocol_count: state.borrow_protocols.len(),
+            unique_lending_protocol_count: state.deposit_protocols.len(),
+        }
+    }
+}
+
+fn weighted_risk(health: &HealthHistory) -> f64 {
+    if health.debt_sum_eth > 0.0 { health.weighted_risk_sum / health.debt_sum_eth } else { 0.0 }
+}
+
+row! {
+    /// The fold's state of one address as of a day: events before the day, snapshots up to and including it.
+    pub struct StateRow {
+        /// The address.
+        pub wallet_address: Address,
+        /// Whether it was sender or account of a valid event.
+        pub is_wallet: bool,
+        /// Borrows.
+        pub borrow_count: i64,
+        /// Borrows with a price.
+        pub borrow_priced_count: i64,
+        /// Sum of those.
+        pub borrow_sum_eth: f64,
+        /// Repayments.
+        pub repay_count: i64,
+        /// Repayments with a price.
+        pub repay_priced_count: i64,
+        /// Sum of those.
+        pub repay_sum_eth: f64,
+        /// Deposits.
+        pub deposit_count: i64,
+        /// Deposits with a price.
+        pub deposit_priced_count: i64,
+        /// Sum of those.
+        pub deposit_sum_eth: f64,
+        /// Withdrawals.
+        pub withdraw_count: i64,
+        /// Withdrawals with a price.
+        pub withdraw_priced_count: i64,
+        /// Sum of those.
+        pub withdraw_sum_eth: f64,
+        /// Epoch seconds of the first deposit.
+        pub first_deposit: Option<i64>,
+        /// Liquidations of its accounts.
+        pub liquidation_count: i64,
+        /// Liquidations with a price.
+        pub liquidation_priced_count: i64,
+        /// Sum of those.
+        pub liquidation_sum_eth: f64,
+        /// Epoch seconds of the newest liquidation.
+        pub last_liquidated: Option<i64>,
+        /// Protocols that it borrowed on, sorted, with commas between.
+        pub borrow_protocols: String,
+        /// Protocols that it deposited on, sorted, with commas between.
+        pub deposit_protocols: String,
+        /// Days with a snapshot that counts.
+        pub days: i64,
+        /// Sum of daily collateral.
+        pub collateral_sum_eth: f64,
+        /// Sum of what could be borrowed daily.
+        pub available_sum_eth: f64,
+        /// Sum of daily risk.
+        pub risk_sum: f64,
+        /// Largest daily risk.
+        pub risk_max: f64,
+        /// Days with a risk above 1/1.2.
+        pub days_at_risk: i64,
+        /// Σ debt × risk.
+        pub weighted_risk_sum: f64,
+        /// Σ debt.
+        pub debt_sum_eth: f64,
+        /// The newest day that counts.
+        pub latest_day: Option<Day>,
+        /// Collateral of that day.
+        pub latest_collateral_eth: f64,
+        /// What could be borrowed on that day.
+        pub latest_available_eth: f64,
+        /// Risk of that day.
+        pub latest_risk: f64,
+    }
+}
+
+impl StateRow {
+    /// The row that keeps a wallet's state; `fold` knows the names of its protocols.
+    #[must_use]
+    pub fn new(wallet: Address, state: &WalletState, fold: &Fold) -> Self {
+        let health = &state.health;
+        let (latest_day, latest) = health.latest.unzip();
+        let latest = latest.unwrap_or_default();
+        StateRow {
+            wallet_address: wallet,
+            is_wallet: state.is_wallet,
+            borrow_count: state.borrows.count,
+            borrow_priced_count: state.borrows.priced,
+            borrow_sum_eth: state.borrows.sum_eth,
+            repay_count: state.repays.count,
+            repay_priced_count: state.repays.priced,
+            repay_sum_eth: state.repays.sum_eth,
+            deposit_count: state.deposits.count,
+            deposit_priced_count: state.deposits.priced,
+            deposit_sum_eth: state.deposits.sum_eth,
+            withdraw_count: state.withdraws.count,
+            withdraw_priced_count: state.withdraws.priced,
+            withdraw_sum_eth: state.withdraws.sum_eth,
+            first_deposit: state.first_deposit,
+            liquidation_count: state.liquidations.flow.count,
+            liquidation_priced_count: state.liquidations.flow.priced,
+            liquidation_sum_eth: state.liquidations.flow.sum_eth,
+            last_liquidated: state.liquidations.last,
+            borrow_protocols: fold.names_of(state.borrow_protocols).join(","),
+            deposit_protocols: fold.names_of(state.deposit_protocols).join(","),
+            days: health.days,
+            collateral_sum_eth: health.collateral_sum_eth,
+            available_sum_eth: health.available_sum_eth,
+            risk_sum: health.risk_sum,
+            risk_max: health.risk_max,
+            days_at_risk: health.days_at_risk,
+            weighted_risk_sum: health.weighted_risk_sum,
+            debt_sum_eth: health.debt_sum_eth,
+            latest_day,
+            latest_collateral_eth: latest.collateral_eth,
+            latest_available_eth: latest.available_eth,
+            latest_risk: latest.risk,
+        }
+    }
+
+    /// Puts the kept state back into a fold.
+    pub fn restore(&self, fold: &mut Fold) {
+        let names = |text: &str| -> Vec<String> { text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect() };
+        let borrow_protocols = fold.set_of(names(&self.borrow_protocols).iter().map(String::as_str));
+        let deposit_protocols = fold.set_of(names(&self.deposit_protocols).iter().map(String::as_str));
+        let flow = |count, priced, sum_eth| Flow { count, priced, sum_eth };
+        let latest = Snapshot {
+            collateral_eth: self.latest_collateral_eth,
+            available_eth: self.latest_available_eth,
+            risk: self.latest_risk,
+        };
+        *fold.wallet(self.wallet_address) = WalletState {
+            is_wallet: self.is_wallet,
+            borrows: flow(self.borrow_count, self.borrow_priced_count, self.borrow_sum_eth),
+            repays: flow(self.repay_count, self.repay_priced_count, self.repay_sum_eth),
+            deposits: flow(self.deposit_count, self.deposit_priced_count, self.deposit_sum_eth),
+            withdraws: flow(self.withdraw_count, self.withdraw_priced_count, self.withdraw_sum_eth),
+            first_deposit: self.first_deposit,
+            liquidations: Liquidations {
+                flow: flow(self.liquidation_count, self.liquidation_priced_count, self.liquidation_sum_eth),
+                last: self.last_liquidated,
+            },
+            borrow_protocols,
+            deposit_protocols,
+            health: HealthHistory {
+                days: self.days,
+                collateral_sum_eth: self.collateral_sum_eth,
+                available_sum_eth: self.available_sum_eth,
+                risk_sum: self.risk_sum,
+                risk_max: self.risk_max,
+                days_at_risk: self.days_at_risk,
+                weighted_risk_sum: self.weighted_risk_sum,
+                debt_sum_eth: self.debt_sum_eth,
+                latest: self.latest_day.map(|day| (day, latest)),
+            },
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fold::Exposure;
+    use crate::domain::{Category, HexBytes};
+    use crate::tables::Row;
+
+    fn fold() -> Fold {
+        let mut fold = Fold::default();
+        let day = Day::from_epoch_days(10);
+        let exposure = Exposure { collateral_eth: 3.0, available_eth: 1.0, debt_eth: 2.0, risk: 0.9 };
+        for (i, category) in Category::ALL.into_iter().enumerate() {
+            let quantity = (i % 2 == 0).then_some(i as f64 + 0.5);
+            fold.sent(HexBytes([i as u8; 20]), category, "b", day.start() + i as i64, quantity);
+            fold.sent(HexBytes([7; 20]), category, "a", day.start() - i as i64, Some(1.0));
+        }
+        fold.liquidated(HexBytes([7; 20]), day.start(), Some(0.25));
+        fold.snapshot(HexBytes([7; 20]), day, &[exposure, exposure]);
+        fold.snapshot(HexBytes([8; 20]), day, &[exposure]);
+        fold
+    }
+
+    #[test]
+    fn the_state_survives_a_round_trip() {
+        let fold = fold();
+        let rows: Vec<_> = fold.in_order().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &fold)).collect();
+        let mut restored = Fold::default();
+        StateRow::decode(&StateRow::encode(&rows).unwrap()).unwrap().iter().for_each(|row| row.restore(&mut restored));
+        let again: Vec<_> =
+            restored.in_order().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &restored)).collect();
+        assert_eq!(rows, again);
+    }
+
+    #[test]
+    fn features_are_read_off_the_state() {
+        let fold = fold();
+        let wallets = fold.in_order();
+        let (wallet, state) = wallets.iter().find(|(wallet, _)| *wallet == HexBytes([7; 20])).unwrap();
+        let features = FeatureRow::new(*wallet, state, Day::from_epoch_days(10));
+        assert_eq!((features.total_collateral_eth, features.risk_factor, features.avg_weighted_risk_factor), (6.0, 0.9, 0.9));
+        assert_eq!((features.liquidation_count, features.time_since_last_liquidated), (1, Some(0)));
+        assert_eq!((features.time_since_first_deposit, features.borrow_repay_diff_eth), (Some(1), 0.0));
+        assert_eq!(FeatureRow::columns().len(), 27, "the wallet and its 26 features");
+        let later = FeatureRow::new(*wallet, state, Day::from_epoch_days(11));
+        assert_eq!((later.total_collateral_eth, later.total_collateral_avg_eth), (0.0, 6.0));
+    }
+}

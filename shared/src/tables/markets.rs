@@ -1,0 +1,158 @@
+//! Lending markets with their prices, one snapshot a day and protocol.
+
+use super::row::row;
+use super::validity::{address, integer, present, Reason};
+use super::Timestamp;
+use crate::domain::price::Market;
+use crate::domain::Address;
+
+row! {
+    /// A market as The Graph gave it: every value as the text that came.
+    pub struct RawMarket {
+        /// Market id (a contract address).
+        pub id: Option<String>,
+        /// Market name.
+        pub name: Option<String>,
+        /// Maximum loan to value, in percent.
+        pub maximum_ltv: Option<String>,
+        /// Liquidation threshold, in percent.
+        pub liquidation_threshold: Option<String>,
+        /// Price of one whole input token in USD.
+        pub input_token_price_usd: Option<String>,
+        /// Address of the token that is lent in the market.
+        pub input_token_id: Option<String>,
+        /// Symbol of that token.
+        pub input_token_symbol: Option<String>,
+        /// Decimals of that token.
+        pub input_token_decimals: Option<String>,
+        /// Protocol, such as `aave-v2-eth`.
+        pub protocol: String,
+        /// Block that the snapshot is pinned to: the day's first.
+        pub block_number: i64,
+        /// Time of that block.
+        pub block_timestamp: Timestamp,
+    }
+}
+
+row! {
+    /// A valid market of a day's snapshot.
+    pub struct StagedMarket {
+        /// Market id (a contract address, lower case).
+        pub market_id: Address,
+        /// Market name.
+        pub name: Option<String>,
+        /// Address of the token that is lent in the market.
+        pub input_token_address: Address,
+        /// Symbol of that token.
+        pub input_token_symbol: Option<String>,
+        /// Decimals of that token, 0 to 77.
+        pub input_token_decimals: i32,
+        /// Price of one whole token in USD as the source has it; zero, negative or NULL is no price.
+        pub input_token_price_usd: Option<f64>,
+        /// Maximum loan to value, a fraction; 0 where the source has none.
+        pub maximum_ltv: f64,
+        /// Liquidation threshold, a fraction; 0 where the source has none.
+        pub liquidation_threshold: f64,
+        /// Protocol, such as `aave-v2-eth`.
+        pub protocol: String,
+        /// Block that the snapshot is pinned to: the day's first.
+        pub block_number: i64,
+        /// Time of that block.
+        pub block_timestamp: Timestamp,
+        /// Time of that block, in seconds since 1 January 1970 UTC.
+        pub epoch_timestamp: i64,
+    }
+}
+
+/// Tokens can have this many decimals; 10^78 would not fit a uint256.
+const MAX_DECIMALS: i64 = 77;
+
+impl StagedMarket {
+    /// The valid market that a raw row holds.
+    ///
+    /// # Errors
+    /// Why the row is bad.
+    pub fn from_raw(raw: &RawMarket) -> Result<Self, Reason> {
+        let decimals = integer("input_token_decimals", &raw.input_token_decimals)?;
+        if !(0..=MAX_DECIMALS).contains(&decimals) {
+            return Err(Reason::new("input_token_decimals", "is not from 0 to 77"));
+        }
+        Ok(StagedMarket {
+            market_id: address("id", &raw.id)?,
+            name: raw.name.clone(),
+            input_token_address: address("input_token_id", &raw.input_token_id)?,
+            input_token_symbol: raw.input_token_symbol.clone(),
+            input_token_decimals: i32::try_from(decimals).map_err(|_| Reason::new("input_token_decimals", "is too large"))?,
+            input_token_price_usd: number(&raw.input_token_price_usd),
+            maximum_ltv: number(&raw.maximum_ltv).unwrap_or(0.0) / 100.0,
+            liquidation_threshold: number(&raw.liquidation_threshold).unwrap_or(0.0) / 100.0,
+            protocol: raw.protocol.clone(),
+            block_number: raw.block_number,
+            block_timestamp: raw.block_timestamp,
+            epoch_timestamp: raw.block_timestamp.0.div_euclid(1000),
+        })
+    }
+
+    /// What prices need of it.
+    #[must_use]
+    pub fn market(&self) -> Market {
+        Market {
+            id: self.market_id,
+            token: self.input_token_address,
+            decimals: self.input_token_decimals,
+            price_usd: self.input_token_price_usd,
+            maximum_ltv: self.maximum_ltv,
+            liquidation_threshold: self.liquidation_threshold,
+        }
+    }
+}
+
+/// A finite number; anything else is as good as missing.
+fn number(text: &Option<String>) -> Option<f64> {
+    present("", text).ok()?.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> RawMarket {
+        RawMarket {
+            id: Some("0x4DDC2D193948926D02F9B1FE9E1DAA0718270ED5".to_owned()),
+            name: Some("Compound ETH".to_owned()),
+            maximum_ltv: Some("75".to_owned()),
+            liquidation_threshold: None,
+            input_token_price_usd: Some("178.01".to_owned()),
+            input_token_id: Some("0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee".to_owned()),
+            input_token_symbol: Some("ETH".to_owned()),
+            input_token_decimals: Some("18".to_owned()),
+            protocol: "compound-v2-eth".to_owned(),
+            block_number: 1,
+            block_timestamp: Timestamp::from_seconds(7),
+        }
+    }
+
+    #[test]
+    fn a_market_becomes_fractions_and_lower_case() {
+        let market = StagedMarket::from_raw(&raw()).unwrap();
+        assert_eq!(market.market_id.to_string(), "0x4ddc2d193948926d02f9b1fe9e1daa0718270ed5");
+        assert_eq!((market.maximum_ltv, market.liquidation_threshold), (0.75, 0.0));
+        assert_eq!((market.input_token_price_usd, market.epoch_timestamp), (Some(178.01), 7));
+    }
+
+    #[test]
+    fn decimals_must_be_an_integer_from_0_to_77() {
+        for (decimals, valid) in [("0", true), ("77", true), ("78", false), ("-1", false), ("18.0", false), ("", false)] {
+            let row = RawMarket { input_token_decimals: Some(decimals.to_owned()), ..raw() };
+            assert_eq!(StagedMarket::from_raw(&row).is_ok(), valid, "{decimals}");
+        }
+    }
+
+    #[test]
+    fn a_price_that_is_no_number_is_missing_and_no_fault_of_the_row() {
+        for price in ["NaN", "inf", "abc", ""] {
+            let row = RawMarket { input_token_price_usd: Some(price.to_owned()), ..raw() };
+            assert_eq!(StagedMarket::from_raw(&row).unwrap().input_token_price_usd, None, "{price}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Each table once: where it lies, how it is partitioned and sorted, and its row type, from which the Arrow schema, the
+//! catalog's columns and the documentation come.
+
+mod blocks;
+mod column;
+mod events;
+mod features;
+mod markets;
+mod positions;
+mod row;
+mod validity;
+mod wallets;
+
+use arrow::array::{Array, RecordBatch};
+
+pub use blocks::DailyBlock;
+pub use column::{Timestamp, Value};
+pub use events::{EventRules, PricedEvent, RawEvent, StagedEvent};
+pub use features::{FeatureRow, StateRow};
+pub use markets::{RawMarket, StagedMarket};
+pub use positions::{RawPosition, StagedPosition};
+pub use row::{schema_of, Column, Row};
+pub use validity::Reason;
+pub use wallets::{QuarantinedRow, WalletHealth, WalletLink};
+
+use crate::domain::Category;
+use crate::error::{Error, Result};
+
+/// A layer of the lake; each is a database in the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layer {
+    /// What the sources said.
+    Raw,
+    /// Valid rows with the pipeline's names and types.
+    Stage,
+    /// What people query.
+    Analytics,
+}
+
+impl Layer {
+    /// The layer's folder in the lake, and the middle of its database's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Layer::Raw => "raw",
+            Layer::Stage => "stage",
+            Layer::Analytics => "analytics",
+        }
+    }
+}
+
+/// How a table's objects lie in its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `year=YYYY/month=MM/{day}.parquet`.
+    Day,
+    /// `year=YYYY/month=MM/{day}.{protocol}.parquet`.
+    DayAndProtocol,
+    /// `{protocol}.parquet`, without partitions.
+    Protocol,
+    /// `as_of=YYYY-MM-DD/{shard}.parquet`.
+    AsOfAndShard,
+}
+
+impl Layout {
+    /// The partition columns; all are strings.
+    #[must_use]
+    pub fn partition_columns(self) -> &'static [&'static str] {
+        match self {
+            Layout::Day | Layout::DayAndProtocol => &["year", "month"],
+            Layout::Protocol => &[],
+            Layout::AsOfAndShard => &["as_of"],
+        }
+    }
+}
+
+/// A table: what the catalog and the lake need to know of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Table {
+    /// Its name in the catalog.
+    pub name: &'static str,
+    /// Its layer.
+    pub layer: Layer,
+    /// Its folder within the layer.
+    pub source: &'static str,
+    /// The folder of its objects within that; the name, but for the two tables of features, which share one.
+    pub folder: &'static str,
+    /// How its objects lie there.
+    pub layout: Layout,
+    /// The columns that an object's rows are sorted by.
+    pub sorted_by: &'static [&'static str],
+    /// What a row is.
+    pub doc: &'static str,
+    /// Its columns, from its row type.
+    pub columns: fn() -> Vec<Column>,
+}
+
+impl PartialEq for Table {
+    fn eq(&self, other: &Self) -> bool {
+        (self.layer, self.name) == (other.layer, other.name)
+    }
+}
+
+impl Table {
+    /// The table's folder in the lake, such as `raw/the_graph/the_graph_historical_market_data`.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        format!("{}/{}/{}", self.layer.name(), self.source, self.folder)
+    }
+
+    /// The database of this table, such as `db_raw_dev`.
+    #[must_use]
+    pub fn database(&self, env: &str) -> String {
+        database(self.layer, env)
+    }
+}
+
+/// The database of a layer, such as `db_raw_dev`.
+#[must_use]
+pub fn database(layer: Layer, env: &str) -> String {
+    format!("db_{}_{env}", layer.name())
+}
+
+const THE_GRAPH: &str = "the_graph";
+const TRANSPOSE: &str = "transpose";
+const FEATURES: &str = "features";
+
+macro_rules! tables {
+    ($( $(#[doc = $doc:literal])+ $const:ident = $layer:ident $source:ident $name:literal $(in $folder:literal)? [$layout:ident] $row:ident by $sorted:expr; )+) => {
+        $(
+            $(#[doc = $doc])+
+            pub static $const: Table = Table {
+                name: $name,
+                layer: Layer::$layer,
+                source: $source,
+                folder: tables!(@folder $name $($folder)?),
+                layout: Layout::$layout,
+                sorted_by: &$sorted,
+                doc: concat!($($doc),+),
+                columns: <$row as Row>::columns,
+            };
+        )+
+
+        /// Every table of the lake.
+        pub static TABLES: &[&Table] = &[$(&$const),+];
+    };
+    (@folder $name:literal) => { $name };
+    (@folder $name:literal $folder:literal) => { $folder };
+}
+
+tables! {
+    /// Which block opens each day.
+    DAILY_BLOCKS = Raw TRANSPOSE "ethereum_daily_blocks" [Day] DailyBlock by ["day"];
+    /// Markets at each day's first block, as The Graph gave them.
+    RAW_MARKETS = Raw THE_GRAPH "the_graph_historical_market_data" [DayAndProtocol] RawMarket by ["id"];
+    /// Open positions at each day's first block, as The Graph gave them.
+    RAW_POSITIONS = Raw THE_GRAPH "the_graph_historical_account_positions" [DayAndProtocol] RawPosition by ["id"];
+    /// Borrows, as Transpose gave them.
+    RAW_BORROWS = Raw TRANSPOSE "transpose_borrow_events" [Day] RawEvent by ["transaction_hash", "log_index"];
+    /// Deposits, as Transpose gave them.
+    RAW_DEPOSITS = Raw TRANSPOSE "transpose_deposit_events" [Day] RawEvent by ["transaction_hash", "log_index"];
+    /// Liquidations, as Transpose gave them.
+    RAW_LIQUIDATIONS = Raw TRANSPOSE "transpose_liquidation_events" [Day] RawEvent by ["transaction_hash", "log_index"];
+    /// Repayments, as Transpose gave them.
+    RAW_REPAYS = Raw TRANSPOSE "transpose_repay_events" [Day] RawEvent by ["transaction_hash", "log_index"];
+    /// Withdrawals, as Transpose gave them.
+    RAW_WITHDRAWS = Raw TRANSPOSE "transpose_withdraw_events" [Day] RawEvent by ["transaction_hash", "log_index"];
+    /// Valid markets at each day's first block.
+    STAGE_MARKETS = Stage THE_GRAPH "the_graph_historical_market_data" [DayAndProtocol] StagedMarket by ["market_id"];
+    /// Valid open positions at each day's first block.
+    STAGE_POSITIONS = Stage THE_GRAPH "the_graph_historical_account_positions" [DayAndProtocol] StagedPosition by ["account_address", "id"];
+    /// Valid borrows.
+    STAGE_BORROWS = Stage TRANSPOSE "transpose_borrow_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"];
+    /// Valid deposits.
+    STAGE_DEPOSITS = Stage TRANSPOSE "transpose_deposit_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"];
+    /// Valid liquidations.
+    STAGE_LIQUIDATIONS = Stage TRANSPOSE "transpose_liquidation_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"];
+    /// Valid repayments.
+    STAGE_REPAYS = Stage TRANSPOSE "transpose_repay_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"];
+    /// Valid withdrawals.
+    STAGE_WITHDRAWS = Stage TRANSPOSE "transpose_withdraw_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"];
+    /// The freshest open positions, for people; the features do not read them.
+    CURRENT_POSITIONS = Analytics THE_GRAPH "the_graph_current_collateral_positions" [Protocol] StagedPosition by ["account_address", "id"];
+    /// Borrows with ETH amounts and the wallet that they count for.
+    BORROWS = Analytics TRANSPOSE "transpose_borrow_events" [Day] PricedEvent by ["index_address", "transaction_hash", "log_index"];
+    /// Deposits with ETH amounts and the wallet that they count for.
+    DEPOSITS = Analytics TRANSPOSE "transpose_deposit_events" [Day] PricedEvent by ["index_address", "transaction_hash", "log_index"];
+    /// Liquidations with ETH amounts and the account that was liquidated.
+    LIQUIDATIONS = Analytics TRANSPOSE "transpose_liquidation_events" [Day] PricedEvent by ["index_address", "transaction_hash", "log_index"];
+    /// Repayments with ETH amounts and the wallet that they count for.
+    REPAYS = Analytics TRANSPOSE "transpose_repay_events" [Day] PricedEvent by ["index_address", "transaction_hash", "log_index"];
+    /// Withdrawals with ETH amounts and the wallet that they count for.
+    WITHDRAWS = Analytics TRANSPOSE "transpose_withdraw_events" [Day] PricedEvent by ["index_address", "transaction_hash", "log_index"];
+    /// Which accounts a wallet borrowed through, and since when.
+    WALLET_LINKS = Analytics FEATURES "wallet_links" [Day] WalletLink by ["wallet_address", "account_address"];
+    /// The health of each wallet's accounts, by protocol and day.
+    WALLET_HEALTH = Analytics FEATURES "wallet_health_daily" [Day] WalletHealth by ["wallet_address", "account_address", "protocol"];
+    /// The features of every wallet, as of the newest published day.
+    FEATURES_PUBLISHED = Analytics FEATURES "defi_features" [AsOfAndShard] FeatureRow by ["wallet_address"];
+    /// The features of every wallet, as of every published day.
+    FEATURES_HISTORY = Analytics FEATURES "defi_features_history" in "defi_features" [AsOfAndShard] FeatureRow by ["wallet_address"];
+}
+
+/// The table of a category's events in a layer.
+#[must_use]
+pub fn events(layer: Layer, category: Category) -> &'static Table {
+    let [borrow, deposit, liquidation, repay, withdraw] = match layer {
+        Layer::Raw => [&RAW_BORROWS, &RAW_DEPOSITS, &RAW_LIQUIDATIONS, &RAW_REPAYS, &RAW_WITHDRAWS],
+        Layer::Stage => [&STAGE_BORROWS, &STAGE_DEPOSITS, &STAGE_LIQUIDATIONS, &STAGE_REPAYS, &STAGE_WITHDRAWS],
+        Layer::Analytics => [&BORROWS, &DEPOSITS, &LIQUIDATIONS, &REPAYS, &WITHDRAWS],
+    };
+    match category {
+        Category::Borrow => borrow,
+        Category::Deposit => deposit,
+        Category::Liquidation => liquidation,
+        Category::Repay => repay,
+        Category::Withdraw => withdraw,
+    }
+}
+
+/// The values of a batch's column.
+fn decode_column<T: Value>(batch: &RecordBatch, name: &'static str) -> Result<Vec<T>> {
+    let array: &dyn Array = batch
+        .column_by_name(name)
+        .ok_or_else(|| Error::corrupt("a column is missing").with("column", name))?;
+    T::decode(array).map_err(|error| error.with("column", name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_table_is_there_once_and_in_a_place_of_its_own() {
+        let names: BTreeSet<_> = TABLES.iter().map(|table| (table.layer, table.name)).collect();
+        assert_eq!((names.len(), TABLES.len()), (25, 25));
+        let folders: BTreeSet<_> = TABLES.iter().map(|table| table.prefix()).collect();
+        assert_eq!(folders.len(), 24, "only the two tables of features share a folder");
+    }
+
+    #[test]
+    fn sort_columns_exist_and_every_column_says_what_it_means() {
+        for table in TABLES {
+            let columns = (table.columns)();
+            for name in table.sorted_by {
+                assert!(columns.iter().any(|column| column.name == *name), "{}.{name}", table.name);
+            }
+            for column in columns {
+                assert!(column.doc.len() > 5, "{}.{}", table.name, column.name);
+                assert!(!table.layout.partition_columns().contains(&column.name), "{}.{}", table.name, column.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_tables_category_is_in_its_name() {
+        for layer in [Layer::Raw, Layer::Stage, Layer::Analytics] {
+            for category in Category::ALL {
+                let table = events(layer, category);
+                assert_eq!((table.name, table.layer), (format!("transpose_{category}_events").as_str(), layer));
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Open positions of every account, one snapshot a day and protocol.
+
+use super::row::row;
+use super::validity::{address, base_units, present, Reason};
+use super::Timestamp;
+use crate::domain::{Address, BaseUnits, Side};
+
+row! {
+    /// A position as The Graph gave it: every value as the text that came.
+    pub struct RawPosition {
+        /// Position id: `{account}-{market}-{side}[-{rate type}]-{counter}`.
+        pub id: Option<String>,
+        /// Balance in base units of the market's token.
+        pub balance: Option<String>,
+        /// LENDER, COLLATERAL or BORROWER.
+        pub side: Option<String>,
+        /// Whether the supply is enabled as collateral: true, false or NULL.
+        pub is_collateral: Option<String>,
+        /// Market id.
+        pub market_id: Option<String>,
+        /// Market name.
+        pub market_name: Option<String>,
+        /// Account that owns the position.
+        pub account_id: Option<String>,
+        /// Protocol, such as `aave-v2-eth`.
+        pub protocol: String,
+        /// Block that the snapshot is pinned to: the day's first.
+        pub block_number: i64,
+        /// Time of that block.
+        pub block_timestamp: Timestamp,
+    }
+}
+
+row! {
+    /// A valid open position.
+    pub struct StagedPosition {
+        /// Account that owns the position, lower case.
+        pub account_address: Address,
+        /// Position id.
+        pub id: String,
+        /// Market id (a contract address, lower case).
+        pub market_id: Address,
+        /// Market name.
+        pub market_name: Option<String>,
+        /// LENDER (supplied) or BORROWER.
+        pub side: String,
+        /// Balance in base units of the market's token, above 0.
+        pub balance: BaseUnits,
+        /// Whether the supply is enabled as collateral; NULL counts as not enabled.
+        pub is_collateral: Option<bool>,
+        /// Protocol, such as `aave-v2-eth`.
+        pub protocol: String,
+        /// Block that the snapshot is pinned to.
+        pub block_number: i64,
+        /// Time of that block.
+        pub block_timestamp: Timestamp,
+        /// Time of that block, in seconds since 1 January 1970 UTC.
+        pub epoch_timestamp: i64,
+    }
+}
+
+impl StagedPosition {
+    /// The valid position that a raw row holds.
+    ///
+    /// # Errors
+    /// Why the row is bad.
+    pub fn from_raw(raw: &RawPosition) -> Result<Self, Reason> {
+        let side = Side::parse(present("side", &raw.side)?).ok_or(Reason::new("side", "is unknown"))?;
+        let balance = base_units("balance", &raw.balance)?;
+        if balance.0 == 0 {
+            return Err(Reason::new("balance", "is zero"));
+        }
+        Ok(StagedPosition {
+            account_address: address("account_id", &raw.account_id)?,
+            id: present("id", &raw.id)?.to_owned(),
+            market_id: address("market_id", &raw.market_id)?,
+            market_name: raw.market_name.clone(),
+            side: side.name().to_owned(),
+            balance,
+            is_collateral: raw.is_collateral.as_deref().and_then(|text| text.parse().ok()),
+            protocol: raw.protocol.clone(),
+            block_number: raw.block_number,
+            block_timestamp: raw.block_timestamp,
+            epoch_timestamp: raw.block_timestamp.0.div_euclid(1000),
+        })
+    }
+
+    /// The side as a value.
+    #[must_use]
+    pub fn side(&self) -> Option<Side> {
+        Side::parse(&self.side)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> RawPosition {
+        let account = "0x2025A9196D6FA1011080845C6877F6460CDB302B";
+        RawPosition {
+            id: Some(format!("{account}-x-COLLATERAL-0")),
+            balance: Some("5".to_owned()),
+            side: Some("COLLATERAL".to_owned()),
+            is_collateral: None,
+            market_id: Some("0x4ddc2d193948926d02f9b1fe9e1daa0718270ed5".to_owned()),
+            market_name: None,
+            account_id: Some(account.to_owned()),
+            protocol: "aave-v2-eth".to_owned(),
+            block_number: 1,
+            block_timestamp: Timestamp(0),
+        }
+    }
+
+    fn with_balance(balance: &str) -> Result<StagedPosition, Reason> {
+        StagedPosition::from_raw(&RawPosition { balance: Some(balance.to_owned()), ..raw() })
+    }
+
+    #[test]
+    fn both_names_of_a_supply_position_become_one() {
+        let lender = StagedPosition::from_raw(&RawPosition { side: Some("LENDER".to_owned()), ..raw() }).unwrap();
+        assert_eq!(lender.side, StagedPosition::from_raw(&raw()).unwrap().side);
+        let odd = StagedPosition::from_raw(&RawPosition { side: Some("lender".to_owned()), ..raw() });
+        assert_eq!(odd.unwrap_err().to_string(), "side is unknown");
+    }
+
+    #[test]
+    fn a_balance_is_a_positive_integer_below_10_to_the_38() {
+        assert!(with_balance("1").is_ok());
+        for (balance, reason) in [("0", "balance is zero"), ("-5", "balance is negative"), ("1.5", "balance is not an integer")] {
+            assert_eq!(with_balance(balance).unwrap_err().to_string(), reason);
+        }
+        assert!(with_balance(&"9".repeat(39)).is_err());
+    }
+
+    #[test]
+    fn a_flag_that_is_neither_true_nor_false_is_null() {
+        let row = RawPosition { is_collateral: Some("yes".to_owned()), ..raw() };
+        assert_eq!(StagedPosition::from_raw(&row).unwrap().is_collateral, None);
+    }
+}

@@ -1,0 +1,92 @@
+//! Row types: a struct that states a table's columns once. Its Arrow schema, the catalog's columns and the documentation
+//! all come from it.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use crate::error::Result;
+
+/// A column: its name, its type and what it means.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Name, in snake case.
+    pub name: &'static str,
+    /// Arrow type.
+    pub data_type: DataType,
+    /// Whether it may be NULL.
+    pub nullable: bool,
+    /// What it means, on one line.
+    pub doc: String,
+}
+
+/// A row of a table, as a plain struct.
+pub trait Row: Sized + Send + 'static {
+    /// The columns in order.
+    fn columns() -> Vec<Column>;
+
+    /// Rows as a record batch with the columns of [`Row::columns`].
+    ///
+    /// # Errors
+    /// A value that its column can't hold.
+    fn encode(rows: &[Self]) -> Result<RecordBatch>;
+
+    /// The rows of a record batch, whose columns are found by name; further columns are left aside.
+    ///
+    /// # Errors
+    /// `CorruptData` for a missing column, or one of another type, or a value that is none.
+    fn decode(batch: &RecordBatch) -> Result<Vec<Self>>;
+
+    /// The Arrow schema.
+    #[must_use]
+    fn schema() -> SchemaRef {
+        schema_of(&Self::columns())
+    }
+}
+
+/// The Arrow schema of columns.
+#[must_use]
+pub fn schema_of(columns: &[Column]) -> SchemaRef {
+    let fields = columns.iter().map(|column| Field::new(column.name, column.data_type.clone(), column.nullable));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Defines a row type: a struct whose fields are the columns and whose doc comments are the columns' descriptions.
+macro_rules! row {
+    (
+        $(#[doc = $row_doc:literal])*
+        pub struct $row:ident {
+            $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty, )+
+        }
+    ) => {
+        $(#[doc = $row_doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $row {
+            $( $(#[doc = $doc])+ pub $field: $type, )+
+        }
+
+        impl $crate::tables::Row for $row {
+            fn columns() -> Vec<$crate::tables::Column> {
+                vec![$( $crate::tables::Column {
+                    name: stringify!($field),
+                    data_type: <$type as $crate::tables::Value>::data_type(),
+                    nullable: <$type as $crate::tables::Value>::NULLABLE,
+                    doc: [$($doc.trim()),+].join(" "),
+                }, )+]
+            }
+
+            fn encode(rows: &[Self]) -> $crate::error::Result<arrow::array::RecordBatch> {
+                let columns = vec![$( <$type as $crate::tables::Value>::encode(rows.iter().map(|row| &row.$field))?, )+];
+                arrow::array::RecordBatch::try_new(<Self as $crate::tables::Row>::schema(), columns)
+                    .map_err(|cause| $crate::error::Error::internal("a batch that is none").because(cause))
+            }
+
+            fn decode(batch: &arrow::array::RecordBatch) -> $crate::error::Result<Vec<Self>> {
+                $( let mut $field = $crate::tables::decode_column::<$type>(batch, stringify!($field))?.into_iter(); )+
+                Ok(std::iter::from_fn(|| Some($row { $( $field: $field.next()?, )+ })).collect())
+            }
+        }
+    };
+}
+pub(crate) use row;

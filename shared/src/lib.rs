@@ -1,7 +1,10 @@
 //! What every step of defi-features shares. Layers import downwards only: step → lake, catalog, sources → tables → domain.
 
+pub mod catalog;
+pub mod config;
 pub mod domain;
 pub mod error;
+pub mod lake;
 pub mod tables;
 
 pub use error::{Error, Kind, Result};

@@ -1,0 +1,53 @@
+//! A catalog beside the tables of a local lake: one small JSON object a table and a partition, so that registering one never
+//! rewrites another.
+
+use async_trait::async_trait;
+
+use super::{Catalog, CatalogTable, Partition};
+use crate::error::Result;
+use crate::lake::Lake;
+
+/// The catalog's folder in the lake.
+const FOLDER: &str = "catalog";
+
+/// A catalog as objects of a lake: `catalog/{database}/{table}.json`, and `catalog/{database}/{table}/{partition}.json`.
+#[derive(Debug)]
+pub struct FolderCatalog {
+    lake: Lake,
+}
+
+impl FolderCatalog {
+    /// The catalog in a lake.
+    #[must_use]
+    pub fn new(lake: Lake) -> Self {
+        FolderCatalog { lake }
+    }
+}
+
+#[async_trait]
+impl Catalog for FolderCatalog {
+    async fn table(&self, database: &str, name: &str) -> Result<Option<CatalogTable>> {
+        self.lake.read_json(&format!("{FOLDER}/{database}/{name}.json")).await
+    }
+
+    async fn put_table(&self, database: &str, name: &str, table: &CatalogTable) -> Result<()> {
+        self.lake.write_json(&format!("{FOLDER}/{database}/{name}.json"), table).await.map(drop)
+    }
+
+    async fn partitions(&self, database: &str, name: &str) -> Result<Vec<Partition>> {
+        let mut partitions = Vec::new();
+        for entry in self.lake.store().list(&format!("{FOLDER}/{database}/{name}/")).await? {
+            partitions.extend(self.lake.read_json::<Partition>(&entry.key).await?);
+        }
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+
+    async fn put_partitions(&self, database: &str, name: &str, partitions: &[Partition]) -> Result<()> {
+        for partition in partitions {
+            let key = format!("{FOLDER}/{database}/{name}/{}.json", partition.values.join("-"));
+            self.lake.write_json(&key, partition).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,305 @@
+//! The lake: objects in a bucket or a folder, Parquet in and out, and where each table's units lie.
+
+mod folder;
+pub mod parquet;
+mod store;
+mod unit;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use folder::FolderStore;
+pub use parquet::Facts;
+pub use store::{Entry, Put, Store};
+pub use unit::Unit;
+
+use crate::domain::{Category, Day};
+use crate::error::{Error, Result};
+use crate::tables::{self, Layer, QuarantinedRow, Row, Table};
+
+/// Where the states lie that spare a run the whole history.
+const STATE: &str = "state";
+
+/// A kind of state, kept by as_of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The fold, by shard.
+    Fold,
+    /// All links with a `since` before the day.
+    Links,
+}
+
+impl State {
+    fn prefix(self) -> String {
+        let name = match self {
+            State::Fold => "fold",
+            State::Links => "links",
+        };
+        format!("{STATE}/{name}/as_of=")
+    }
+
+    fn key(self, as_of: Day, part: &str) -> String {
+        format!("{}{as_of}/{part}.parquet", self.prefix())
+    }
+}
+
+/// What writing a unit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Whether the object is new, other than before, or as it was.
+    pub put: Put,
+    /// Its size.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+}
+
+/// The lake.
+#[derive(Debug, Clone)]
+pub struct Lake {
+    store: Arc<dyn Store>,
+}
+
+impl Lake {
+    /// A lake over a store of objects.
+    pub fn new(store: impl Store + 'static) -> Self {
+        Lake { store: Arc::new(store) }
+    }
+
+    /// The objects themselves.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Writes one unit of a table: the commit of a step's work. Equal rows give equal bytes, which are not written again.
+    /// States that were folded from another version of the unit are deleted first, so that none outlives its inputs.
+    ///
+    /// # Errors
+    /// The object can't be encoded or written; the old one is whole then.
+    pub async fn write<R: Row>(&self, table: &Table, unit: &Unit, rows: Vec<R>, facts: Facts) -> Result<Written> {
+        let key = unit.key(table);
+        let context = |error: Error| error.with("object", &key);
+        let count = rows.len() as u64;
+        let mut facts = facts;
+        facts.insert("table".to_owned(), format!("{}.{}", table.layer.name(), table.name));
+        facts.insert("unit".to_owned(), unit.to_string());
+        facts.insert("schema_version".to_owned(), "1".to_owned());
+        let bytes = encode(rows, table.sorted_by, facts).await.map_err(context)?;
+        if let Some(newest) = newest_state_without(table, unit) {
+            if self.store.get(&key).await?.as_ref() != Some(&bytes) {
+                self.delete_states_after(newest).await?;
+            }
+        }
+        let size = bytes.len() as u64;
+        let put = self.store.put(&key, bytes).await.map_err(context)?;
+        Ok(Written { put, bytes: size, rows: count })
+    }
+
+    /// The rows of one unit of a table; `None` where it is missing.
+    ///
+    /// # Errors
+    /// `CorruptData` that names the object, or the store's errors.
+    pub async fn read<R: Row>(&self, table: &Table, unit: &Unit) -> Result<Option<Vec<R>>> {
+        self.read_object(unit.key(table)).await
+    }
+
+    /// The rows of a unit that must be there.
+    ///
+    /// # Errors
+    /// `NotReady` where it is missing, else as [`Lake::read`].
+    pub async fn require<R: Row>(&self, table: &Table, unit: &Unit) -> Result<Vec<R>> {
+        let missing = || {
+            Error::new(crate::Kind::NotReady, "an input is not in the lake yet")
+                .with("object", unit.key(table))
+                .next("run the steps before this one first")
+        };
+        self.read(table, unit).await?.ok_or_else(missing)
+    }
+
+    /// The facts of a unit and the number of its rows; `None` where it is missing.
+    ///
+    /// # Errors
+    /// `CorruptData` that names the object, or the store's errors.
+    pub async fn facts(&self, table: &Table, unit: &Unit) -> Result<Option<(Facts, u64)>> {
+        let key = unit.key(table);
+        let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
+        parquet::facts(&bytes).map(Some).map_err(|error| error.with("object", key))
+    }
+
+    /// The units of a table that are in the lake, in order.
+    ///
+    /// # Errors
+    /// The listing could not be made.
+    pub async fn units(&self, table: &Table) -> Result<BTreeSet<Unit>> {
+        let prefix = format!("{}/", table.prefix());
+        let entries = self.store.list(&prefix).await?;
+        Ok(entries.iter().filter_map(|entry| Unit::of_key(table, entry.key.strip_prefix(&prefix)?)).collect())
+    }
+
+    /// Puts a unit's bad rows into quarantine, and takes out what is no longer bad.
+    ///
+    /// # Errors
+    /// The object can't be written.
+    pub async fn quarantine(&self, table: &Table, unit: &Unit, rows: Vec<QuarantinedRow>) -> Result<()> {
+        let key = format!("quarantine/{}/{}", table.name, unit.path(table.layout));
+        if rows.is_empty() {
+            return self.store.delete(&key).await;
+        }
+        let facts = Facts::from([("unit".to_owned(), unit.to_string())]);
+        self.store.put(&key, encode(rows, &["row_number"], facts).await?).await.map(drop)
+    }
+
+    /// The newest as_of up to `last` of which a part of a state is kept, with its rows.
+    ///
+    /// # Errors
+    /// `CorruptData` that names the object, or the store's errors.
+    pub async fn newest_state<R: Row>(&self, state: State, last: Day, part: &str) -> Result<Option<(Day, Vec<R>)>> {
+        let kept = self.kept_states(state).await?;
+        let newest = kept.range(..=(last.next(), String::new())).rev().find(|(as_of, kept)| *as_of <= last && kept == part);
+        let Some((as_of, _)) = newest else { return Ok(None) };
+        let rows = self.read_object(state.key(*as_of, part)).await?;
+        Ok(rows.map(|rows| (*as_of, rows)))
+    }
+
+    /// The as_of and part of every state of a kind that is kept.
+    ///
+    /// # Errors
+    /// The listing could not be made.
+    pub async fn kept_states(&self, state: State) -> Result<BTreeSet<(Day, String)>> {
+        let prefix = state.prefix();
+        let entries = self.store.list(&prefix).await?;
+        let parse = |key: &str| -> Option<(Day, String)> {
+            let (as_of, part) = key.strip_prefix(&prefix)?.split_once('/')?;
+            Some((as_of.parse().ok()?, part.strip_suffix(".parquet")?.to_owned()))
+        };
+        Ok(entries.iter().filter_map(|entry| parse(&entry.key)).collect())
+    }
+
+    /// Keeps a part of a state.
+    ///
+    /// # Errors
+    /// The object can't be written.
+    pub async fn keep_state<R: Row>(&self, state: State, as_of: Day, part: &str, rows: Vec<R>) -> Result<()> {
+        let bytes = encode(rows, &[], Facts::new()).await?;
+        self.store.put(&state.key(as_of, part), bytes).await.map(drop)
+    }
+
+    /// Deletes every state of an as_of after `newest`.
+    async fn delete_states_after(&self, newest: Day) -> Result<()> {
+        for state in [State::Fold, State::Links] {
+            for (as_of, part) in self.kept_states(state).await?.into_iter().filter(|(as_of, _)| *as_of > newest) {
+                self.store.delete(&state.key(as_of, &part)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a value as JSON.
+    ///
+    /// # Errors
+    /// The object can't be written.
+    pub async fn write_json(&self, key: &str, value: &impl Serialize) -> Result<Put> {
+        let mut text = serde_json::to_vec_pretty(value).map_err(|cause| Error::internal("no JSON").because(cause))?;
+        text.push(b'\n');
+        self.store.put(key, text.into()).await
+    }
+
+    /// Reads a value from JSON; `None` where the object is missing.
+    ///
+    /// # Errors
+    /// `CorruptData` that names the object, or the store's errors.
+    pub async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let Some(bytes) = self.store.get(key).await? else { return Ok(None) };
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Some).map_err(|cause| Error::corrupt("an object is not the JSON that it must be").with("object", key).because(cause))
+    }
+
+    async fn read_object<R: Row>(&self, key: String) -> Result<Option<Vec<R>>> {
+        let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
+        // Decoding is work for a processor, and the async threads are for waiting.
+        let rows = tokio::task::spawn_blocking(move || parquet::decode(bytes)).await;
+        let rows = rows.map_err(|cause| Error::internal("decoding was cut short").because(cause))?;
+        rows.map(Some).map_err(|error| error.with("object", key))
+    }
+}
+
+async fn encode<R: Row>(rows: Vec<R>, sorted_by: &'static [&'static str], facts: Facts) -> Result<Bytes> {
+    let bytes = tokio::task::spawn_blocking(move || parquet::encode(&rows, sorted_by, &facts)).await;
+    bytes.map_err(|cause| Error::internal("encoding was cut short").because(cause))?
+}
+
+/// The newest as_of whose state does not hold this unit's rows; `None` for tables that no state is folded from. A state of
+/// day D holds the events and links of the days before D, and the snapshots up to and including D.
+fn newest_state_without(table: &Table, unit: &Unit) -> Option<Day> {
+    let day = unit.day()?;
+    let is_events = Category::ALL.into_iter().any(|category| tables::events(Layer::Analytics, category) == table);
+    if *table == tables::WALLET_HEALTH {
+        Some(day.previous())
+    } else if is_events || *table == tables::WALLET_LINKS {
+        Some(day)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{HexBytes, Link};
+    use crate::tables::{WALLET_LINKS, WalletLink};
+
+    fn lake() -> (tempfile::TempDir, Lake) {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = Lake::new(FolderStore::open_for_run(folder.path()).unwrap());
+        (folder, lake)
+    }
+
+    fn link(since: i64) -> WalletLink {
+        Link { account: HexBytes([1; 20]), wallet: HexBytes([2; 20]), since }.into()
+    }
+
+    #[tokio::test]
+    async fn a_unit_is_written_read_and_listed() {
+        let (_folder, lake) = lake();
+        let unit = Unit::Day("2023-01-31".parse().unwrap());
+        assert_eq!(lake.read::<WalletLink>(&WALLET_LINKS, &unit).await.unwrap(), None);
+        let written = lake.write(&WALLET_LINKS, &unit, vec![link(5)], Facts::new()).await.unwrap();
+        assert_eq!((written.put, written.rows), (Put::Created, 1));
+        assert_eq!(lake.read(&WALLET_LINKS, &unit).await.unwrap(), Some(vec![link(5)]));
+        assert_eq!(lake.units(&WALLET_LINKS).await.unwrap().into_iter().collect::<Vec<_>>(), [unit]);
+    }
+
+    #[tokio::test]
+    async fn a_state_does_not_outlive_the_days_it_was_folded_from() {
+        let (_folder, lake) = lake();
+        let day: Day = "2023-01-31".parse().unwrap();
+        let unit = Unit::Day(day);
+        let write = |since| lake.write(&WALLET_LINKS, &unit, vec![link(since)], Facts::new());
+        write(5).await.unwrap();
+        for as_of in [day, day.next()] {
+            lake.keep_state(State::Links, as_of, "all", vec![link(1)]).await.unwrap();
+        }
+        write(5).await.unwrap();
+        assert_eq!(lake.kept_states(State::Links).await.unwrap().len(), 2, "equal bytes change nothing");
+        write(6).await.unwrap();
+        let kept = lake.newest_state::<WalletLink>(State::Links, day.plus(9), "all").await.unwrap();
+        assert_eq!(kept.map(|(as_of, _)| as_of), Some(day));
+    }
+
+    #[tokio::test]
+    async fn quarantine_follows_what_is_bad_now() {
+        let (_folder, lake) = lake();
+        let unit = Unit::Day("2023-01-31".parse().unwrap());
+        let row = QuarantinedRow { row_number: 0, reason: "odd".to_owned(), row: "{}".to_owned() };
+        lake.quarantine(&WALLET_LINKS, &unit, vec![row]).await.unwrap();
+        let entries = lake.store().list("quarantine/").await.unwrap();
+        assert_eq!(entries[0].key, "quarantine/wallet_links/year=2023/month=01/2023-01-31.parquet");
+        lake.quarantine(&WALLET_LINKS, &unit, vec![]).await.unwrap();
+        assert!(lake.store().list("quarantine/").await.unwrap().is_empty());
+    }
+}

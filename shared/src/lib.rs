@@ -5,6 +5,8 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod lake;
+pub mod plan;
+pub mod step;
 pub mod tables;
 
 pub use error::{Error, Kind, Result};

@@ -14,7 +14,7 @@ use crate::domain::{BaseUnits, Day, HexBytes};
 use crate::error::{Error, Result};
 
 /// A moment: milliseconds since 1 January 1970 UTC. A column of it is `TIMESTAMP` (INT64 milliseconds, UTC).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {

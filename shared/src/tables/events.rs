@@ -7,6 +7,7 @@ use crate::domain::{Address, BaseUnits, Category, Day, TxHash};
 
 row! {
     /// An event as Transpose gave it: every value as the text that came.
+    #[derive(serde::Serialize)]
     pub struct RawEvent {
         /// Block number.
         pub block_number: Option<String>,

@@ -8,6 +8,7 @@ use crate::domain::Address;
 
 row! {
     /// A market as The Graph gave it: every value as the text that came.
+    #[derive(serde::Serialize)]
     pub struct RawMarket {
         /// Market id (a contract address).
         pub id: Option<String>,

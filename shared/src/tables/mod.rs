@@ -87,7 +87,8 @@ pub struct Table {
     pub folder: &'static str,
     /// How its objects lie there.
     pub layout: Layout,
-    /// The columns that an object's rows are sorted by.
+    /// The columns that an object's rows are sorted by, as its footer declares. Raw events and markets are sorted by their
+    /// keys too, but by what the text means (any case, numbers as numbers), which no reader could use.
     pub sorted_by: &'static [&'static str],
     /// What a row is.
     pub doc: &'static str,
@@ -152,19 +153,19 @@ tables! {
     /// Which block opens each day.
     DAILY_BLOCKS = Raw TRANSPOSE "ethereum_daily_blocks" [Day] DailyBlock by ["day"];
     /// Markets at each day's first block, as The Graph gave them.
-    RAW_MARKETS = Raw THE_GRAPH "the_graph_historical_market_data" [DayAndProtocol] RawMarket by ["id"];
+    RAW_MARKETS = Raw THE_GRAPH "the_graph_historical_market_data" [DayAndProtocol] RawMarket by [];
     /// Open positions at each day's first block, as The Graph gave them.
     RAW_POSITIONS = Raw THE_GRAPH "the_graph_historical_account_positions" [DayAndProtocol] RawPosition by ["id"];
     /// Borrows, as Transpose gave them.
-    RAW_BORROWS = Raw TRANSPOSE "transpose_borrow_events" [Day] RawEvent by ["transaction_hash", "log_index"];
+    RAW_BORROWS = Raw TRANSPOSE "transpose_borrow_events" [Day] RawEvent by [];
     /// Deposits, as Transpose gave them.
-    RAW_DEPOSITS = Raw TRANSPOSE "transpose_deposit_events" [Day] RawEvent by ["transaction_hash", "log_index"];
+    RAW_DEPOSITS = Raw TRANSPOSE "transpose_deposit_events" [Day] RawEvent by [];
     /// Liquidations, as Transpose gave them.
-    RAW_LIQUIDATIONS = Raw TRANSPOSE "transpose_liquidation_events" [Day] RawEvent by ["transaction_hash", "log_index"];
+    RAW_LIQUIDATIONS = Raw TRANSPOSE "transpose_liquidation_events" [Day] RawEvent by [];
     /// Repayments, as Transpose gave them.
-    RAW_REPAYS = Raw TRANSPOSE "transpose_repay_events" [Day] RawEvent by ["transaction_hash", "log_index"];
+    RAW_REPAYS = Raw TRANSPOSE "transpose_repay_events" [Day] RawEvent by [];
     /// Withdrawals, as Transpose gave them.
-    RAW_WITHDRAWS = Raw TRANSPOSE "transpose_withdraw_events" [Day] RawEvent by ["transaction_hash", "log_index"];
+    RAW_WITHDRAWS = Raw TRANSPOSE "transpose_withdraw_events" [Day] RawEvent by [];
     /// Valid markets at each day's first block.
     STAGE_MARKETS = Stage THE_GRAPH "the_graph_historical_market_data" [DayAndProtocol] StagedMarket by ["market_id"];
     /// Valid open positions at each day's first block.

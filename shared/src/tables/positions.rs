@@ -7,6 +7,7 @@ use crate::domain::{Address, BaseUnits, Side};
 
 row! {
     /// A position as The Graph gave it: every value as the text that came.
+    #[derive(serde::Serialize)]
     pub struct RawPosition {
         /// Position id: `{account}-{market}-{side}[-{rate type}]-{counter}`.
         pub id: Option<String>,

@@ -56,12 +56,14 @@ pub fn schema_of(columns: &[Column]) -> SchemaRef {
 macro_rules! row {
     (
         $(#[doc = $row_doc:literal])*
+        $(#[derive($derive:path)])?
         pub struct $row:ident {
             $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty, )+
         }
     ) => {
         $(#[doc = $row_doc])*
         #[derive(Debug, Clone, PartialEq)]
+        $(#[derive($derive)])?
         pub struct $row {
             $( $(#[doc = $doc])+ pub $field: $type, )+
         }

@@ -1,0 +1,194 @@
+//! What a step is asked to do: JSON in which every field has a default, so that `{}` works, and unknown fields are refused.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Context;
+use crate::domain::{Category, Day};
+use crate::error::{Error, Result};
+use crate::plan::{DaysBy, Inventory, Plan, Scope, Stage, plan};
+
+/// Input of a step whose unit is a day.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DayInput {
+    /// The day that the features are for; default: today (UTC).
+    pub as_of: Option<Day>,
+    /// The first day; default: each protocol's first day.
+    pub from: Option<Day>,
+    /// These days and no others; default: what is missing from the lake.
+    pub days: Option<Vec<Day>>,
+    /// Make again what is there already.
+    pub force: bool,
+}
+
+/// Input of a step whose unit is a category of events and a day.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventInput {
+    /// The day that the features are for; default: today (UTC).
+    pub as_of: Option<Day>,
+    /// The first day; default: each protocol's first day.
+    pub from: Option<Day>,
+    /// These categories; default: all five.
+    pub events: Option<Vec<Category>>,
+    /// These days and no others; default: what is missing from the lake.
+    pub days: Option<Vec<Day>>,
+    /// Make again what is there already.
+    pub force: bool,
+}
+
+/// Input of a step whose unit is a protocol and a day.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProtocolInput {
+    /// The day that the features are for; default: today (UTC).
+    pub as_of: Option<Day>,
+    /// The first day; default: each protocol's first day.
+    pub from: Option<Day>,
+    /// These protocols; default: all that the configuration lists.
+    pub protocols: Option<Vec<String>>,
+    /// These days and no others; default: what is missing from the lake.
+    pub days: Option<Vec<Day>>,
+    /// Make again what is there already.
+    pub force: bool,
+}
+
+/// Reads a step's input.
+///
+/// # Errors
+/// `BadInput` for an unknown field or a value of the wrong form.
+pub fn parse<I: DeserializeOwned>(input: serde_json::Value) -> Result<I> {
+    // The console's and the scheduler's "nothing" may be null.
+    let input = if input.is_null() { serde_json::json!({}) } else { input };
+    serde_json::from_value(input).map_err(|cause| {
+        Error::bad_input("the step's input is wrong").because(cause).next("correct the field, or leave it out for its default")
+    })
+}
+
+impl Context {
+    /// The day that a run is for.
+    ///
+    /// # Errors
+    /// `BadInput` for a day in the future.
+    pub fn as_of(&self, as_of: Option<Day>) -> Result<Day> {
+        let as_of = as_of.unwrap_or(self.today);
+        if as_of > self.today {
+            return Err(Error::bad_input(format!("the as_of day {as_of} is in the future: today is {} (UTC)", self.today))
+                .next("choose today or an earlier day"));
+        }
+        Ok(as_of)
+    }
+
+    /// What a run covers.
+    ///
+    /// # Errors
+    /// `BadInput` for a day in the future, or a first day after the as_of.
+    pub fn scope(&self, as_of: Option<Day>, from: Option<Day>, force: bool) -> Result<Scope> {
+        let first_day = |(protocol, first): (String, Day)| (protocol, from.unwrap_or(first));
+        let from: BTreeMap<_, _> = self.config.first_days().into_iter().map(first_day).collect();
+        let scope = Scope { as_of: self.as_of(as_of)?, from, force, shards: self.config.shards };
+        scope.first_day()?;
+        Ok(scope)
+    }
+
+    /// Plans over the lake as it is now.
+    ///
+    /// # Errors
+    /// The lake's, or `BadInput` as for [`Context::scope`].
+    pub async fn plan(&self, scope: &Scope, stage: Stage) -> Result<Plan> {
+        plan(scope, &Inventory::of(&self.lake, scope.as_of).await?, stage)
+    }
+
+    /// The days of a step: those that the input names, else what the plan says is missing.
+    ///
+    /// # Errors
+    /// As [`Context::plan`].
+    pub async fn days(&self, input: &DayInput, part: impl FnOnce(Plan) -> Vec<Day>) -> Result<Vec<Day>> {
+        let scope = self.scope(input.as_of, input.from, input.force)?;
+        match &input.days {
+            Some(days) => Ok(sorted(days)),
+            None => Ok(part(self.plan(&scope, Stage::AfterExtraction).await?)),
+        }
+    }
+
+    /// The categories and days of a step, likewise.
+    ///
+    /// # Errors
+    /// As [`Context::plan`].
+    pub async fn event_days(
+        &self,
+        input: &EventInput,
+        part: impl FnOnce(Plan) -> DaysBy<Category>,
+    ) -> Result<Vec<(Category, Day)>> {
+        let scope = self.scope(input.as_of, input.from, input.force)?;
+        let categories = sorted(input.events.as_deref().unwrap_or(&Category::ALL));
+        let days_by = match &input.days {
+            Some(days) => categories.iter().map(|category| (*category, sorted(days))).collect(),
+            None => part(self.plan(&scope, Stage::AfterExtraction).await?),
+        };
+        Ok(pairs(days_by, |category| categories.contains(category)))
+    }
+
+    /// The protocols and days of a step, likewise.
+    ///
+    /// # Errors
+    /// As [`Context::plan`], and `BadInput` for a protocol that is not known.
+    pub async fn protocol_days(
+        &self,
+        input: &ProtocolInput,
+        part: impl FnOnce(Plan) -> DaysBy<String>,
+    ) -> Result<Vec<(String, Day)>> {
+        let scope = self.scope(input.as_of, input.from, input.force)?;
+        let protocols = self.protocols(input.protocols.as_deref())?;
+        let days_by = match &input.days {
+            Some(days) => protocols.iter().map(|protocol| (protocol.clone(), sorted(days))).collect(),
+            None => part(self.plan(&scope, Stage::AfterExtraction).await?),
+        };
+        Ok(pairs(days_by, |protocol| protocols.contains(protocol)))
+    }
+
+    /// The protocols that an input names, or all.
+    ///
+    /// # Errors
+    /// `BadInput` for a protocol that is not known.
+    pub fn protocols(&self, named: Option<&[String]>) -> Result<Vec<String>> {
+        let Some(named) = named else {
+            return Ok(self.config.protocol_names().into_iter().map(str::to_owned).collect());
+        };
+        named.iter().try_for_each(|name| self.config.protocol(name).map(drop))?;
+        Ok(sorted(named))
+    }
+}
+
+fn sorted<T: Ord + Clone>(items: &[T]) -> Vec<T> {
+    let mut items = items.to_vec();
+    items.sort_unstable();
+    items.dedup();
+    items
+}
+
+fn pairs<K: Clone>(days_by: DaysBy<K>, wanted: impl Fn(&K) -> bool) -> Vec<(K, Day)> {
+    let wanted = days_by.into_iter().filter(|(key, _)| wanted(key));
+    wanted.flat_map(|(key, days)| days.into_iter().map(move |day| (key.clone(), day))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_input_works_and_an_unknown_field_is_refused() {
+        assert_eq!(parse::<DayInput>(json!({})).unwrap(), DayInput::default());
+        assert_eq!(parse::<DayInput>(json!(null)).unwrap(), DayInput::default());
+        for input in [json!({"asof": "2023-01-01"}), json!({"as_of": "yesterday"}), json!({"days": "2023-01-01"}), json!([])] {
+            let error = parse::<DayInput>(input).unwrap_err();
+            assert_eq!(error.kind(), crate::Kind::BadInput);
+        }
+        assert!(parse::<EventInput>(json!({"events": ["flashloan"]})).unwrap_err().to_string().contains("flashloan"));
+    }
+}

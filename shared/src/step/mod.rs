@@ -1,0 +1,124 @@
+//! What all steps share: the context they run in, their inputs, the report, and serving under Lambda.
+
+pub mod history;
+mod input;
+mod report;
+mod serve;
+pub mod staging;
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use futures::StreamExt;
+
+pub use input::{DayInput, EventInput, ProtocolInput, parse};
+pub use report::{Report, Units};
+pub use serve::serve;
+
+use crate::catalog::Registry;
+use crate::config::Config;
+use crate::domain::Day;
+use crate::error::{Error, Kind, Result};
+use crate::lake::Lake;
+use crate::sources::graph::GraphClient;
+use crate::sources::transpose::TransposeClient;
+
+/// Told how far a step is.
+pub trait Progress: Debug + Send + Sync {
+    /// A step has this many units to do.
+    fn expect(&self, step: &'static str, units: usize);
+    /// A step did one.
+    fn advance(&self, step: &'static str);
+}
+
+/// Nobody watches.
+#[derive(Debug)]
+pub struct Unwatched;
+
+impl Progress for Unwatched {
+    fn expect(&self, _: &'static str, _: usize) {}
+    fn advance(&self, _: &'static str) {}
+}
+
+/// What a step works with. Built once; a step keeps nothing between two calls.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The lake.
+    pub lake: Lake,
+    /// The tables of the environment.
+    pub registry: Registry,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The Graph.
+    pub graph: Arc<GraphClient>,
+    /// Transpose.
+    pub transpose: Arc<TransposeClient>,
+    /// Today (UTC), the default of every `as_of`.
+    pub today: Day,
+    /// When a step begins no further unit.
+    pub deadline: Option<Instant>,
+    /// Told how far the step is.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// Units of a step that are worked on at once: enough to keep two cores busy while others wait for a disk or an answer.
+const UNITS_AT_ONCE: usize = 8;
+
+impl Context {
+    /// Runs a step's units, several at once, and adds up their reports. A unit whose history is pruned is counted as lost; any
+    /// other error ends the step once the units under way are done. Near the deadline no further unit is begun, and what
+    /// remains is reported.
+    ///
+    /// # Errors
+    /// The first error of a unit, in the order of the units.
+    pub async fn run_units<U, F, Fut>(
+        &self,
+        step: &'static str,
+        units: Vec<U>,
+        name: impl Fn(&U) -> String,
+        work: F,
+    ) -> Result<Report>
+    where
+        U: Clone,
+        F: Fn(Context, U) -> Fut,
+        Fut: Future<Output = Result<Report>> + Send + 'static,
+    {
+        self.progress.expect(step, units.len());
+        let failed = AtomicBool::new(false);
+        let runs = futures::stream::iter(units.into_iter().map(|unit| {
+            let stop = || failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            let name = name(&unit);
+            let run = (!stop()).then(|| tokio::spawn(work(self.clone(), unit)));
+            let failed = &failed;
+            async move {
+                let Some(run) = run else { return Ok(Report::remaining(name)) };
+                let done = run.await.map_err(|cause| Error::internal("a unit was cut short").because(cause))?;
+                self.progress.advance(step);
+                match done {
+                    Err(error) if error.kind() == Kind::HistoryPruned => {
+                        tracing::warn!(step, unit = name, error = %error, "history is pruned: the unit is lost");
+                        Ok(Report::lost(name))
+                    }
+                    Err(error) => {
+                        failed.store(true, Ordering::Relaxed);
+                        Err(error.with("step", step).with("unit", name))
+                    }
+                    report => report,
+                }
+            }
+        }));
+        let mut runs = runs.buffered(UNITS_AT_ONCE);
+        let mut total = Report::default();
+        let mut first_error = None;
+        while let Some(done) = runs.next().await {
+            match done {
+                Ok(report) => total.merge(report),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        first_error.map_or(Ok(total), Err)
+    }
+}

@@ -6,6 +6,7 @@ pub mod domain;
 pub mod error;
 pub mod lake;
 pub mod plan;
+pub mod sources;
 pub mod step;
 pub mod tables;
 

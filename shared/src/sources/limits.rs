@@ -1,0 +1,149 @@
+//! API keys, and the rate at which each may be used.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use crate::error::{Error, Result};
+
+/// An API key. Neither `Debug` nor `Display` shows it.
+///
+/// ```
+/// use defi_shared::sources::Secret;
+/// let key = Secret::new("0123456789abcdef");
+/// assert_eq!(format!("{key} {key:?}"), "*** ***");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// A key; white space around it (the line break of a file, say) is no part of it.
+    #[must_use]
+    pub fn new(key: impl AsRef<str>) -> Self {
+        Secret(key.as_ref().trim().to_owned())
+    }
+
+    /// The keys of a comma-separated list; empty entries are none.
+    #[must_use]
+    pub fn list(keys: &str) -> Vec<Self> {
+        keys.split(',').map(Secret::new).filter(|key| !key.0.is_empty()).collect()
+    }
+
+    /// The key itself, for the request's header alone.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The keys of one API. Each has its own limit, and they take turns.
+pub(crate) struct KeyRing {
+    turns: Vec<Turn>,
+    next: AtomicUsize,
+}
+
+struct Turn {
+    key: Option<Secret>,
+    limiter: DefaultDirectRateLimiter,
+}
+
+impl KeyRing {
+    /// The ring of some keys; without any, requests go out without a key, under one limit.
+    pub(crate) fn new(keys: Vec<Secret>, requests_per_second: u32) -> Result<Self> {
+        let rate = NonZeroU32::new(requests_per_second)
+            .ok_or_else(|| Error::bad_input("the rate of an API is at least one request per second"))?;
+        // Evenly spaced. governor's default burst, a second's worth at once after a pause, would put nearly twice the
+        // rate into the first second, and a server that counts by the second would throttle it.
+        let quota = Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
+        let keys = if keys.is_empty() { vec![None] } else { keys.into_iter().map(Some).collect() };
+        let turns = keys.into_iter().map(|key| Turn { key, limiter: RateLimiter::direct(quota) }).collect();
+        Ok(KeyRing { turns, next: AtomicUsize::new(0) })
+    }
+
+    /// The next key, as soon as its limit allows a request with it.
+    pub(crate) async fn turn(&self) -> Option<&Secret> {
+        let turn = self.turns.get(self.next.fetch_add(1, Ordering::Relaxed) % self.turns.len())?;
+        turn.limiter.until_ready().await;
+        turn.key.as_ref()
+    }
+
+    /// A text from outside without any of the keys: a server may say in an error what it was sent.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let keys = self.turns.iter().filter_map(|turn| turn.key.as_ref());
+        keys.fold(text.to_owned(), |text, key| text.replace(key.expose(), "***"))
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Secret> {
+        self.turns.iter().filter_map(|turn| turn.key.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn keys_take_turns() {
+        let ring = KeyRing::new(Secret::list(" a, b,,c\n"), 1000).unwrap();
+        let mut seen = String::new();
+        for _ in 0..7 {
+            seen.push_str(ring.turn().await.unwrap().expose());
+        }
+        assert_eq!(seen, "abcabca");
+    }
+
+    #[tokio::test]
+    async fn no_key_is_one_limit_without_a_key() {
+        assert_eq!(KeyRing::new(Vec::new(), 1000).unwrap().turn().await, None);
+    }
+
+    #[tokio::test]
+    async fn the_rate_is_kept_even_after_a_pause() {
+        let ring = KeyRing::new(Vec::new(), 100).unwrap();
+        ring.turn().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let start = Instant::now();
+        for _ in 0..21 {
+            ring.turn().await;
+        }
+        // A busy machine can only make this longer: the assertion can't fail by noise.
+        assert!(start.elapsed() >= Duration::from_millis(200));
+    }
+
+    #[tokio::test]
+    async fn each_key_has_its_own_limit() {
+        let ring = KeyRing::new(Secret::list("a,b"), 1).unwrap();
+        // Under one common limit the second turn would have to wait for a second.
+        let both = (ring.turn().now_or_never(), ring.turn().now_or_never());
+        let (a, b) = (Secret::new("a"), Secret::new("b"));
+        assert_eq!(both, (Some(Some(&a)), Some(Some(&b))));
+    }
+
+    #[test]
+    fn a_rate_of_zero_is_refused() {
+        assert!(KeyRing::new(Vec::new(), 0).is_err());
+    }
+
+    #[test]
+    fn a_text_from_outside_loses_the_keys() {
+        let ring = KeyRing::new(Secret::list("abc123,xyz789"), 1).unwrap();
+        assert_eq!(ring.redact("bad keys abc123 and xyz789"), "bad keys *** and ***");
+    }
+}

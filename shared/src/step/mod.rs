@@ -20,11 +20,12 @@ pub use serve::serve;
 
 use crate::catalog::Registry;
 use crate::config::Config;
-use crate::domain::Day;
+use crate::domain::{Category, Day};
 use crate::error::{Error, Kind, Result};
-use crate::lake::Lake;
+use crate::lake::{Lake, Unit};
 use crate::sources::graph::GraphClient;
 use crate::sources::transpose::TransposeClient;
+use crate::tables::{self, DailyBlock, Layer, Table};
 
 /// Told how far a step is.
 pub trait Progress: Debug + Send + Sync {
@@ -120,5 +121,38 @@ impl Context {
             }
         }
         first_error.map_or(Ok(total), Err)
+    }
+
+    /// The first block of a day, as extract-daily-blocks found it.
+    ///
+    /// # Errors
+    /// `NotReady` where it is not known yet, and the lake's errors.
+    pub async fn first_block(&self, day: Day) -> Result<DailyBlock> {
+        let rows: Vec<DailyBlock> = self.lake.require(&tables::DAILY_BLOCKS, &Unit::Day(day)).await?;
+        rows.into_iter().next().ok_or_else(|| Error::corrupt("a day without its block").with("day", day))
+    }
+
+    /// Registers the units of a layer's events.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub async fn register_events(&self, layer: Layer, units: &[(Category, Day)]) -> Result<()> {
+        for category in Category::ALL {
+            let of_category = units.iter().filter(|(of, _)| *of == category);
+            let units: Vec<_> = of_category.map(|(_, day)| Unit::Day(*day)).collect();
+            if !units.is_empty() {
+                self.registry.register(tables::events(layer, category), &units).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Registers the units of a table that has one a protocol and day.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub async fn register_protocol_days(&self, table: &Table, units: &[(String, Day)]) -> Result<()> {
+        let units = units.iter().map(|(protocol, day)| Unit::DayAndProtocol(*day, protocol.as_str().into()));
+        self.registry.register(table, &units.collect::<Vec<_>>()).await
     }
 }

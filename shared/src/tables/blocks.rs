@@ -3,6 +3,7 @@
 use super::row::row;
 use super::Timestamp;
 use crate::domain::Day;
+use crate::error::{Error, Result};
 
 row! {
     /// The first block of a UTC day: the one that snapshots of the day are pinned to.
@@ -17,5 +18,15 @@ row! {
         pub epoch_timestamp: i64,
         /// Hash of that block, where the source gives it.
         pub block_hash: Option<String>,
+    }
+}
+
+impl DailyBlock {
+    /// The block's number, as the sources take it.
+    ///
+    /// # Errors
+    /// `CorruptData` for a negative one.
+    pub fn number(&self) -> Result<u64> {
+        u64::try_from(self.block_number).map_err(|cause| Error::corrupt("a block number below 0").because(cause))
     }
 }

@@ -1,0 +1,6 @@
+//! Serves the step `check-features` as a Lambda function.
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    defi_shared::step::serve(check_features::handle).await
+}

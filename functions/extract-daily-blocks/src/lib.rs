@@ -1,0 +1,103 @@
+//! Which block opens each day: the block that snapshots of the day are pinned to.
+
+use defi_shared::domain::Day;
+use defi_shared::lake::{Facts, Unit};
+use defi_shared::sources::{Block, Traffic};
+use defi_shared::step::{Context, DayInput, Report};
+use defi_shared::tables::{DAILY_BLOCKS, DailyBlock, Timestamp};
+use defi_shared::{Error, Kind, Result};
+
+/// The step's name.
+pub const STEP: &str = "extract-daily-blocks";
+
+/// A block this deep is final: no reorganisation on Ethereum has reached so far.
+const FINAL_DEPTH: u64 = 64;
+
+/// A block this many seconds older than the head of the clock is final whatever the source's own head is: a source that stopped
+/// at an orphaned block would have to have done so for a day.
+const FINAL_AGE_SECONDS: i64 = 86_400;
+
+/// Finds the first block of each day that is missing, or that the input names.
+///
+/// # Errors
+/// `NotReady` for a day whose first block is not final yet, and the errors of Transpose and of the lake.
+pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
+    let days = context.days(&input, |plan| plan.blocks).await?;
+    if days.is_empty() {
+        return Ok(Report::default());
+    }
+    let traffic = Traffic::new();
+    let head = context.transpose.head_block(&traffic).await?;
+    let work = |context: Context, day| extract(context, day, head.clone());
+    let mut report = context.run_units(STEP, days.clone(), Day::to_string, work).await?;
+    report.traffic += &traffic.report();
+    let units: Vec<_> = days.into_iter().map(Unit::Day).collect();
+    context.registry.register(&DAILY_BLOCKS, &units).await?;
+    Ok(report)
+}
+
+async fn extract(context: Context, day: Day, head: Block) -> Result<Report> {
+    let traffic = Traffic::new();
+    let block = context.transpose.first_block(day.start(), &traffic).await?;
+    let row = final_block(day, block, &head, context.today)?;
+    let written = context.lake.write(&DAILY_BLOCKS, &Unit::Day(day), vec![row], Facts::new()).await?;
+    Ok(Report { rows_in: 1, traffic: traffic.report(), ..Report::default() }.wrote(written))
+}
+
+/// The row of a day, once its block is final.
+fn final_block(day: Day, block: Option<Block>, head: &Block, today: Day) -> Result<DailyBlock> {
+    let not_ready = |message: &str| Error::new(Kind::NotReady, message).with("day", day);
+    let block = block.ok_or_else(|| not_ready("the day has no block yet"))?;
+    let time = block.timestamp.ok_or_else(|| Error::corrupt("a block without a time").with("block", block.number))?;
+    if !day.seconds().contains(&time) {
+        return Err(Error::new(Kind::NotReady, "the source has no block of the day")
+            .with("day", day)
+            .next("choose days that the source covers"));
+    }
+    let deep = head.number >= block.number.saturating_add(FINAL_DEPTH);
+    let old = today.start() - time >= FINAL_AGE_SECONDS;
+    if !deep && !old {
+        return Err(not_ready("the day's first block is not 64 blocks deep yet").with("block", block.number));
+    }
+    let number = i64::try_from(block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
+    Ok(DailyBlock {
+        day,
+        block_number: number,
+        timestamp: Timestamp::from_seconds(time),
+        epoch_timestamp: time,
+        block_hash: block.hash,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(number: u64, timestamp: i64) -> Block {
+        Block { number, timestamp: Some(timestamp), hash: None }
+    }
+
+    fn kind(block: Option<Block>, head: u64, today: i32) -> Option<Kind> {
+        let day = Day::from_epoch_days(19_000);
+        let head = self::block(head, 0);
+        final_block(day, block, &head, day.plus(today)).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn a_block_is_final_when_it_is_64_deep_or_a_day_old() {
+        let start = Day::from_epoch_days(19_000).start();
+        let first = Some(block(1000, start + 11));
+        assert_eq!(kind(first.clone(), 1063, 0), Some(Kind::NotReady));
+        assert_eq!(kind(first.clone(), 1064, 0), None);
+        assert_eq!(kind(first.clone(), 1000, 1), Some(Kind::NotReady));
+        assert_eq!(kind(first, 1000, 2), None);
+    }
+
+    #[test]
+    fn a_block_of_another_day_is_not_the_days_first() {
+        let start = Day::from_epoch_days(19_000).start();
+        assert_eq!(kind(None, 5000, 3), Some(Kind::NotReady));
+        assert_eq!(kind(Some(block(1, start + 86_400)), 5000, 3), Some(Kind::NotReady));
+        assert_eq!(kind(Some(block(1, start + 86_399)), 5000, 3), None);
+    }
+}

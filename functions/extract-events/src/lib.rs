@@ -1,0 +1,72 @@
+//! Lending events from Transpose: one object a category and day, as the source said them.
+
+use defi_shared::domain::{Category, Day};
+use defi_shared::lake::{Facts, Unit};
+use defi_shared::sources::Traffic;
+use defi_shared::sources::transpose::{Event, EventsQuery};
+use defi_shared::step::staging::{sort_number, sort_text, tidy};
+use defi_shared::step::{Context, EventInput, Report};
+use defi_shared::tables::{self, DAILY_BLOCKS, DailyBlock, Layer, RawEvent};
+use defi_shared::{Result, plan};
+
+/// The step's name.
+pub const STEP: &str = "extract-events";
+
+/// Extracts the events of each category and day that is missing, or that the input names.
+///
+/// # Errors
+/// `NotReady` for a day that is not final, and the errors of Transpose and of the lake.
+pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
+    let scope = context.scope(input.as_of, input.from, input.force)?;
+    let units = context.event_days(&input, |plan| plan.extract_events).await?;
+    let name = |(category, day): &(Category, Day)| format!("{category} {day}");
+    let work = |context, (category, day)| extract(context, scope.clone(), category, day);
+    let report = context.run_units(STEP, units.clone(), name, work).await?;
+    context.register_events(Layer::Raw, &units).await?;
+    Ok(report)
+}
+
+async fn extract(context: Context, scope: plan::Scope, category: Category, day: Day) -> Result<Report> {
+    // The next day's first block is only there once it is final, and with it every block of this day.
+    context.lake.require::<DailyBlock>(&DAILY_BLOCKS, &Unit::Day(day.next())).await?;
+    let traffic = Traffic::new();
+    let mut rows = Vec::new();
+    for name in scope.protocols_on(day) {
+        let (protocol_name, contract_version) = context.config.protocol(name)?.transpose_names()?;
+        let query = EventsQuery {
+            protocol_name: protocol_name.to_owned(),
+            contract_version: contract_version.to_owned(),
+            category: category.name().to_owned(),
+            from: day.start(),
+            to: day.next().start(),
+        };
+        rows.extend(context.transpose.events(&query, &traffic).await?.into_iter().map(raw));
+    }
+    let rows_in = rows.len() as u64;
+    let repeats = tidy(&mut rows, |row| (sort_text(&row.transaction_hash), sort_number(&row.log_index)));
+    let facts = Facts::from([("repeats".to_owned(), repeats.to_string())]);
+    let written = context.lake.write(tables::events(Layer::Raw, category), &Unit::Day(day), rows, facts).await?;
+    Ok(Report { rows_in, repeats, traffic: traffic.report(), ..Report::default() }.wrote(written))
+}
+
+fn raw(event: Event) -> RawEvent {
+    RawEvent {
+        block_number: event.block_number.0,
+        log_index: event.log_index.0,
+        timestamp: event.timestamp.0,
+        transaction_hash: event.transaction_hash.0,
+        protocol_name: event.protocol_name.0,
+        contract_version: event.contract_version.0,
+        market_address: event.market_address.0,
+        token_address: event.token_address.0,
+        token_id: event.token_id.0,
+        category: event.category.0,
+        account_address: event.account_address.0,
+        sender_address: event.sender_address.0,
+        quantity: event.quantity.0,
+        liquidator_address: event.liquidator_address.0,
+        liquidated_token_address: event.liquidated_token_address.0,
+        quantity_liquidated: event.quantity_liquidated.0,
+        metadata: event.metadata.0,
+    }
+}

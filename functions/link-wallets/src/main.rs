@@ -1,0 +1,6 @@
+//! Serves the step `link-wallets` as a Lambda function.
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    defi_shared::step::serve(link_wallets::handle).await
+}

@@ -1,0 +1,87 @@
+//! Events with their amounts in ETH and the wallet that they count for. One row an event: without a price the amount is NULL.
+
+use std::sync::Arc;
+
+use defi_shared::Result;
+use defi_shared::domain::price::{PriceBook, Quote};
+use defi_shared::domain::{Category, Day};
+use defi_shared::lake::{Facts, Unit};
+use defi_shared::sources::transpose::LiquidationLegs;
+use defi_shared::step::history::Markets;
+use defi_shared::step::{Context, EventInput, Report};
+use defi_shared::tables::{self, Layer, PricedEvent, StagedEvent};
+
+/// The step's name.
+pub const STEP: &str = "price-events";
+
+/// Prices each category and day that is missing, or that the input names.
+///
+/// # Errors
+/// `NotReady` for a unit that is not staged yet, and the lake's errors.
+pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
+    let units = context.event_days(&input, |plan| plan.price).await?;
+    let days: Vec<_> = units.iter().map(|(_, day)| *day).collect();
+    let markets = Markets::around(&context.lake, &context.config, &days).await?;
+    let name = |(category, day): &(Category, Day)| format!("{category} {day}");
+    let work = |context, (category, day)| price_unit(context, markets.clone(), category, day);
+    let report = context.run_units(STEP, units.clone(), name, work).await?;
+    context.register_events(Layer::Analytics, &units).await?;
+    Ok(report)
+}
+
+async fn price_unit(context: Context, markets: Markets, category: Category, day: Day) -> Result<Report> {
+    let unit = Unit::Day(day);
+    let events: Vec<StagedEvent> = context.lake.require(tables::events(Layer::Stage, category), &unit).await?;
+    let prices = markets.prices_on(day);
+    let mut rows: Vec<_> = events.into_iter().map(|event| price(event, category, &prices)).collect();
+    rows.sort_by_key(|event| (event.index_address, event.transaction_hash, event.log_index));
+    let rows_in = rows.len() as u64;
+    let unpriced = rows.iter().filter(|event| event.quantity_eth.is_none()).count() as u64;
+    let facts = Facts::from([("unpriced".to_owned(), unpriced.to_string())]);
+    let written = context.lake.write(tables::events(Layer::Analytics, category), &unit, rows, facts).await?;
+    Ok(Report { rows_in, unpriced, ..Report::default() }.wrote(written))
+}
+
+fn price(event: StagedEvent, category: Category, prices: &PriceBook) -> PricedEvent {
+    let (token, quantity) = match category {
+        Category::Liquidation => {
+            let legs = LiquidationLegs::of_row(
+                Some(event.token_address),
+                Some(event.quantity),
+                event.liquidated_token_address,
+                event.quantity_liquidated,
+            );
+            (legs.seized.token, legs.seized.quantity)
+        }
+        _ => (Some(event.token_address), Some(event.quantity)),
+    };
+    let quote: Option<Quote> = token.and_then(|token| prices.token(&event.protocol, &token));
+    let origin = quote.as_ref().and_then(|quote| quote.origin.as_ref());
+    let quantity_eth =
+        quote.as_ref().zip(quantity).map(|(quote, quantity)| quantity.to_tokens(quote.decimals) * quote.price_eth);
+    PricedEvent {
+        index_address: if category == Category::Liquidation { event.account_address } else { event.sender_address },
+        quantity_eth,
+        price_eth: quote.as_ref().map(|quote| quote.price_eth),
+        token_decimals: quote.as_ref().map(|quote| quote.decimals),
+        price_day: origin.map(|origin| origin.day),
+        price_protocol: origin.map(|origin| Arc::clone(&origin.protocol).to_string()),
+        price_market_id: origin.map(|origin| origin.market),
+        liquidation_threshold: quote.as_ref().and_then(|quote| quote.liquidation_threshold),
+        transaction_hash: event.transaction_hash,
+        log_index: event.log_index,
+        block_number: event.block_number,
+        timestamp: event.timestamp,
+        epoch_timestamp: event.epoch_timestamp,
+        protocol: event.protocol,
+        category: event.category,
+        sender_address: event.sender_address,
+        account_address: event.account_address,
+        market_address: event.market_address,
+        token_address: event.token_address,
+        quantity: event.quantity,
+        liquidator_address: event.liquidator_address,
+        liquidated_token_address: event.liquidated_token_address,
+        quantity_liquidated: event.quantity_liquidated,
+    }
+}

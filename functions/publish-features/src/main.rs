@@ -1,0 +1,6 @@
+//! Serves the step `publish-features` as a Lambda function.
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    defi_shared::step::serve(publish_features::handle).await
+}

@@ -1,0 +1,45 @@
+//! Valid open positions with the pipeline's names and types; bad rows go to quarantine.
+
+use defi_shared::Result;
+use defi_shared::domain::{Day, Side};
+use defi_shared::lake::{Facts, Unit};
+use defi_shared::step::staging::{stage, write};
+use defi_shared::step::{Context, ProtocolInput, Report};
+use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
+
+/// The step's name.
+pub const STEP: &str = "stage-account-positions";
+
+/// Stages each protocol and day that is missing, or that the input names.
+///
+/// # Errors
+/// `NotReady` for a unit that is not extracted yet, and the lake's errors.
+pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
+    let units = context.protocol_days(&input, |plan| plan.stage_positions).await?;
+    let name = |(protocol, day): &(String, Day)| format!("{day} {protocol}");
+    let report = context.run_units(STEP, units.clone(), name, stage_unit).await?;
+    context.register_protocol_days(&STAGE_POSITIONS, &units).await?;
+    Ok(report)
+}
+
+async fn stage_unit(context: Context, (protocol, day): (String, Day)) -> Result<Report> {
+    let unit = Unit::DayAndProtocol(day, protocol.into());
+    let raw: Vec<RawPosition> = context.lake.require(&RAW_POSITIONS, &unit).await?;
+    let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
+    staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
+    let facts = position_facts(&staged.rows);
+    let [supply_positions, null_is_collateral] = facts;
+    let facts = Facts::from([
+        ("supply_positions".to_owned(), supply_positions.to_string()),
+        ("null_is_collateral".to_owned(), null_is_collateral.to_string()),
+    ]);
+    let report = write(&context, &STAGE_POSITIONS, &unit, staged, facts).await?;
+    Ok(Report { supply_positions, null_is_collateral, ..report })
+}
+
+/// How many positions are supply, and how many of those have no flag.
+fn position_facts(rows: &[StagedPosition]) -> [u64; 2] {
+    let supply = rows.iter().filter(|position| position.side() == Some(Side::Lender));
+    let flags: Vec<_> = supply.map(|position| position.is_collateral).collect();
+    [flags.len() as u64, flags.iter().filter(|flag| flag.is_none()).count() as u64]
+}

@@ -1,0 +1,34 @@
+//! Valid lending events with the pipeline's names and types; bad rows go to quarantine.
+
+use defi_shared::Result;
+use defi_shared::domain::{Category, Day};
+use defi_shared::lake::{Facts, Unit};
+use defi_shared::step::staging::{stage, write};
+use defi_shared::step::{Context, EventInput, Report};
+use defi_shared::tables::{self, EventRules, Layer, RawEvent, StagedEvent};
+
+/// The step's name.
+pub const STEP: &str = "stage-events";
+
+/// Stages each category and day that is missing, or that the input names.
+///
+/// # Errors
+/// `NotReady` for a unit that is not extracted yet, and the lake's errors.
+pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
+    let units = context.event_days(&input, |plan| plan.stage_events).await?;
+    let name = |(category, day): &(Category, Day)| format!("{category} {day}");
+    let report = context.run_units(STEP, units.clone(), name, stage_unit).await?;
+    context.register_events(Layer::Stage, &units).await?;
+    Ok(report)
+}
+
+async fn stage_unit(context: Context, (category, day): (Category, Day)) -> Result<Report> {
+    let unit = Unit::Day(day);
+    let raw: Vec<RawEvent> = context.lake.require(tables::events(Layer::Raw, category), &unit).await?;
+    let protocols = context.config.protocol_names();
+    let rules = EventRules { category, day, protocols: &protocols };
+    let mut staged =
+        stage(&raw, |row| StagedEvent::from_raw(row, rules), |event| (event.transaction_hash, event.log_index))?;
+    staged.rows.sort_by_key(|event| (event.sender_address, event.transaction_hash, event.log_index));
+    write(&context, tables::events(Layer::Stage, category), &unit, staged, Facts::new()).await
+}

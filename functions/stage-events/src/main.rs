@@ -1,0 +1,6 @@
+//! Serves the step `stage-events` as a Lambda function.
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    defi_shared::step::serve(stage_events::handle).await
+}

@@ -1,0 +1,31 @@
+//! Valid markets with the pipeline's names and types; bad rows go to quarantine.
+
+use defi_shared::Result;
+use defi_shared::domain::Day;
+use defi_shared::lake::{Facts, Unit};
+use defi_shared::step::staging::{stage, write};
+use defi_shared::step::{Context, ProtocolInput, Report};
+use defi_shared::tables::{RAW_MARKETS, RawMarket, STAGE_MARKETS, StagedMarket};
+
+/// The step's name.
+pub const STEP: &str = "stage-market-data";
+
+/// Stages each protocol and day that is missing, or that the input names.
+///
+/// # Errors
+/// `NotReady` for a unit that is not extracted yet, and the lake's errors.
+pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
+    let units = context.protocol_days(&input, |plan| plan.stage_markets).await?;
+    let name = |(protocol, day): &(String, Day)| format!("{day} {protocol}");
+    let report = context.run_units(STEP, units.clone(), name, stage_unit).await?;
+    context.register_protocol_days(&STAGE_MARKETS, &units).await?;
+    Ok(report)
+}
+
+async fn stage_unit(context: Context, (protocol, day): (String, Day)) -> Result<Report> {
+    let unit = Unit::DayAndProtocol(day, protocol.into());
+    let raw: Vec<RawMarket> = context.lake.require(&RAW_MARKETS, &unit).await?;
+    let mut staged = stage(&raw, StagedMarket::from_raw, |market| market.market_id)?;
+    staged.rows.sort_by_key(|market| market.market_id);
+    write(&context, &STAGE_MARKETS, &unit, staged, Facts::new()).await
+}

@@ -140,7 +140,7 @@ impl GraphClient {
     /// The newest block of a subgraph.
     ///
     /// # Errors
-    /// Of the kinds that the module's documentation of [`GraphClient::positions`] lists.
+    /// As [`GraphClient::positions`].
     pub async fn head(&self, subgraph_id: &str, traffic: &Traffic) -> Result<Head> {
         let url = self.subgraph(subgraph_id)?;
         let body =
@@ -206,7 +206,8 @@ impl GraphClient {
     }
 
     async fn pages<E: Entity>(&self, asks: &[Ask<'_>], traffic: &Traffic) -> Result<Vec<Page<E>>> {
-        let pages = asks.iter().map(|ask| self.pages_of(ask, traffic));
+        // Collected, here and below: a stream over the closure would make the future one that can't be spawned.
+        let pages: Vec<_> = asks.iter().map(|ask| self.pages_of(ask, traffic)).collect();
         let pages: Vec<Vec<Page<E>>> = stream::iter(pages).buffered(CONCURRENCY).try_collect().await?;
         Ok(pages.into_iter().flatten().collect())
     }
@@ -217,7 +218,7 @@ impl GraphClient {
         if let Some(last_id) = last_id {
             let ranges = Range::split_after(&last_id);
             let count = ranges.len();
-            let ranges = ranges.into_iter().map(|range| self.pages_of_range(ask, range, traffic));
+            let ranges: Vec<_> = ranges.into_iter().map(|range| self.pages_of_range(ask, range, traffic)).collect();
             // In the order of the ranges, whichever is done first. All are under way; the endpoint bounds the requests.
             let rest: Vec<Vec<Page<E>>> = stream::iter(ranges).buffered(count).try_collect().await?;
             pages.extend(rest.into_iter().flatten());

@@ -1,0 +1,322 @@
+//! Events and blocks over HTTP.
+
+use std::time::Duration;
+
+use defi_shared::error::{Error, Kind};
+use defi_shared::sources::transpose::{EVENT_COLUMNS, EventsQuery, TransposeClient, TransposeSettings};
+use defi_shared::sources::{RetryPolicy, Secret, Traffic};
+use serde_json::{Value, json};
+
+use crate::loopback::{Reply, Request, Server, scatter};
+
+const DAY: i64 = 1_672_531_200;
+const TRIES: usize = RetryPolicy::LOOPBACK.tries;
+
+fn settings(server: &Server, keys: &str) -> TransposeSettings {
+    let settings = TransposeSettings::new(&server.url, Secret::list(keys));
+    TransposeSettings { requests_per_second: 100_000, retry: RetryPolicy::LOOPBACK, rows_per_page: 100, ..settings }
+}
+
+fn client(server: &Server) -> TransposeClient {
+    TransposeClient::new(settings(server, "k3y")).unwrap()
+}
+
+fn query() -> EventsQuery {
+    EventsQuery {
+        protocol_name: "aave".to_owned(),
+        contract_version: "v2".to_owned(),
+        category: "borrow".to_owned(),
+        from: DAY,
+        to: DAY + 86_400,
+    }
+}
+
+fn success(rows: &[Value], truncated: bool) -> Reply {
+    let stats = json!({ "count": rows.len(), "size": 1, "time": 1, "truncated": truncated });
+    Reply::json(&json!({ "status": "success", "stats": stats, "results": rows }))
+}
+
+fn refusal(message: &str) -> String {
+    json!({ "status": "error", "message": message }).to_string()
+}
+
+/// Second of the day and log index of an event.
+type Place = (i64, i64);
+
+fn event(place: Place, number: usize) -> Value {
+    let (hour, minute, second) = (place.0 / 3600, place.0 / 60 % 60, place.0 % 60);
+    json!({
+        "timestamp": format!("2023-01-01T{hour:02}:{minute:02}:{second:02}Z"),
+        "log_index": place.1,
+        "transaction_hash": number.to_string(),
+        "quantity": "115792089237316195423570985008687907853269984665640564039457584007913129639935",
+        "metadata": { "n": number },
+    })
+}
+
+/// What PostgreSQL gives for the condition in a request. It reads the SQL no further than which condition it has.
+fn select(table: &[(Place, Value)], request: &Request) -> Vec<Value> {
+    let (sql, parameters) = (request.body["sql"].as_str().unwrap(), &request.body["parameters"]);
+    let bound = |prefix: &str| {
+        let time = parameters[format!("{prefix}_timestamp")].as_str().unwrap();
+        (time.to_owned(), parameters[format!("{prefix}_log_index")].as_i64().unwrap())
+    };
+    let holds = |row: &Value| {
+        let place = (row["timestamp"].as_str().unwrap().to_owned(), row["log_index"].as_i64().unwrap());
+        if sql.contains("IS NULL") {
+            false
+        } else if sql.contains("(timestamp, log_index) > (") {
+            place > bound("after")
+        } else if sql.contains("log_index = ") {
+            place == bound("at")
+        } else {
+            true
+        }
+    };
+    table.iter().map(|(_, row)| row).filter(|row| holds(row)).take(100).cloned().collect()
+}
+
+/// Events with many ties, in order.
+fn table(count: usize) -> Vec<(Place, Value)> {
+    let place = |n: usize| ((scatter(n) % 700) as i64, (scatter(n + count) % 4) as i64);
+    let mut places: Vec<Place> = (0..count).map(place).collect();
+    places.sort_unstable();
+    places.into_iter().enumerate().map(|(n, place)| (place, event(place, n))).collect()
+}
+
+fn hashes(events: &[defi_shared::sources::transpose::Event]) -> Vec<usize> {
+    events.iter().map(|event| event.transaction_hash.as_deref().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn thousands_of_events_come_through_answers_that_are_cut_anywhere() {
+    let rows = table(3000);
+    let server = Server::start(move |request| {
+        let mut page = select(&rows, request);
+        // An answer for one place alone is left whole: to ask for less there is no way.
+        let exact = request.body["sql"].as_str().unwrap().contains("at_timestamp");
+        let cut = 1 + scatter(request.number) % 60;
+        let truncated = !exact && request.number % 3 != 0 && cut < page.len();
+        if truncated {
+            page.truncate(cut);
+        }
+        success(&page, truncated)
+    })
+    .await;
+    let traffic = Traffic::new();
+    let events = client(&server).events(&query(), &traffic).await.unwrap();
+    assert!(hashes(&events).into_iter().eq(0..3000), "{} events", events.len());
+    assert_eq!(events[17].metadata.as_deref(), Some("{\"n\":17}"));
+    assert_eq!(events[17].quantity.as_deref().map(str::len), Some(78));
+    let report = traffic.report();
+    assert_eq!((report.requests, report.retries.len()), (server.count() as u64, 0));
+    assert!(server.count() > 30);
+}
+
+#[tokio::test]
+async fn a_request_says_all_that_the_server_must_know() {
+    let server = Server::start(|_| success(&[], false)).await;
+    assert!(client(&server).events(&query(), &Traffic::new()).await.unwrap().is_empty());
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!((requests[0].path.as_str(), requests[0].header("x-api-key")), ("/sql", Some("k3y")));
+    assert_eq!(requests[0].body["options"], json!({ "stringify_numbers": true, "timeout": 25_000 }));
+    let parameters = json!({
+        "protocol_name": "aave", "contract_version": "v2", "category": "borrow",
+        "from": "2023-01-01T00:00:00Z", "to": "2023-01-02T00:00:00Z",
+    });
+    assert_eq!(requests[0].body["parameters"], parameters);
+    let sql = requests[0].body["sql"].as_str().unwrap();
+    assert!(
+        sql.starts_with(&format!("SELECT {} FROM ethereum.lending_events WHERE ", EVENT_COLUMNS.join(", "))),
+        "{sql}"
+    );
+    assert!(sql.ends_with(" ORDER BY timestamp, log_index LIMIT 100"), "{sql}");
+
+    let keyless = Server::start(|_| success(&[], false)).await;
+    TransposeClient::new(settings(&keyless, "")).unwrap().events(&query(), &Traffic::new()).await.unwrap();
+    assert_eq!(keyless.requests()[0].header("x-api-key"), None);
+}
+
+#[tokio::test]
+async fn keys_share_the_load() {
+    let server = Server::start(|_| success(&[], false)).await;
+    let client = TransposeClient::new(settings(&server, "a, b")).unwrap();
+    for _ in 0..6 {
+        client.events(&query(), &Traffic::new()).await.unwrap();
+    }
+    assert_eq!(server.requests().iter().filter(|request| request.header("x-api-key") == Some("b")).count(), 3);
+}
+
+#[tokio::test]
+async fn answers_that_can_not_be_are_asked_for_again() {
+    let (first, second) = (event((1, 0), 0), event((2, 0), 1));
+    let broken = [(vec![], true), (vec![second.clone(), first.clone()], false)];
+    for (rows, truncated) in broken {
+        let right = vec![first.clone(), second.clone()];
+        let server = Server::start(move |request| match request.number {
+            0 => success(&rows, truncated),
+            _ => success(&right, false),
+        })
+        .await;
+        let traffic = Traffic::new();
+        assert_eq!(hashes(&client(&server).events(&query(), &traffic).await.unwrap()), [0, 1]);
+        assert_eq!(traffic.report().retries["SourceUnavailable"], 1);
+    }
+}
+
+#[tokio::test]
+async fn one_place_that_stays_cut_short_is_an_error_and_no_loss() {
+    let rows: Vec<Value> = (0..3).map(|n| event((1, 7), n)).collect();
+    let two = rows[..2].to_vec();
+    let server = Server::start(move |_| success(&two, true)).await;
+    let error = client(&server).events(&query(), &Traffic::new()).await.unwrap_err();
+    assert_eq!((error.kind(), server.count()), (Kind::SourceUnavailable, 1 + TRIES));
+
+    // Cut short twice, whole the third time.
+    let server = Server::start(move |request| {
+        let exact = request.body["sql"].as_str().unwrap().contains("log_index = ");
+        match (exact, request.number) {
+            (_, 0 | 1) => success(&rows[..2], true),
+            (true, _) => success(&rows, false),
+            (false, _) => success(&[], false),
+        }
+    })
+    .await;
+    assert_eq!(hashes(&client(&server).events(&query(), &Traffic::new()).await.unwrap()), [0, 1, 2]);
+}
+
+#[tokio::test]
+async fn rows_of_any_shape_are_kept() {
+    let rows = json!([{ "timestamp": null }, { "timestamp": "then", "log_index": {} }, null, { "quantity": 1.50 }]);
+    let server = Server::start(move |_| success(rows.as_array().unwrap(), false)).await;
+    let events = client(&server).events(&query(), &Traffic::new()).await.unwrap();
+    assert_eq!(events.len(), 4);
+    assert_eq!(events[1].timestamp.as_deref(), Some("then"));
+    assert_eq!(events[3].quantity.as_deref(), Some("1.5"));
+}
+
+async fn failure(status: u16, body: String) -> (Error, usize) {
+    let server = Server::start(move |_| Reply::new(status, body.clone())).await;
+    let error = client(&server).events(&query(), &Traffic::new()).await.unwrap_err();
+    (error, server.count())
+}
+
+#[tokio::test]
+async fn a_failure_has_its_kind() {
+    for (status, message, kind) in [
+        (400, "Execution error: Table 'x' does not exist", Kind::SourceRejected),
+        (401, "Invalid API key", Kind::BadCredentials),
+        (403, "You are out of credits", Kind::QuotaExceeded),
+        (403, "Invalid API key", Kind::BadCredentials),
+        (429, "Too many requests", Kind::Throttled),
+        (500, "Internal error", Kind::SourceUnavailable),
+        (504, "Timeout", Kind::SourceUnavailable),
+        (200, "Rate limit exceeded", Kind::Throttled),
+        (200, "Execution error: Table 'x' does not exist", Kind::SourceRejected),
+    ] {
+        let (error, requests) = failure(status, refusal(message)).await;
+        assert_eq!((error.kind(), requests), (kind, if kind.is_transient() { TRIES } else { 1 }), "{status} {message}");
+        assert!(error.what().contains(message), "{error}");
+        assert!(error.what().contains("category=borrow"), "{error}");
+    }
+    assert_eq!(failure(200, "<html></html>".to_owned()).await.0.kind(), Kind::SourceUnavailable);
+    assert_eq!(failure(200, r#"{"status": "success", "#.to_owned()).await.0.kind(), Kind::SourceUnavailable);
+    assert_eq!(failure(200, "{}".to_owned()).await.0.kind(), Kind::SourceUnavailable);
+    assert_eq!(failure(200, r#"{"results": 7}"#.to_owned()).await.0.kind(), Kind::CorruptData);
+}
+
+#[tokio::test]
+async fn a_passing_failure_is_tried_again_after_the_wait_that_was_asked_for() {
+    let server = Server::start(|request| match request.number {
+        0 => Reply::new(429, refusal("Too many requests")).with("retry-after", 1),
+        1 => Reply::new(500, "oops"),
+        _ => success(&[event((1, 0), 0)], false),
+    })
+    .await;
+    let (start, traffic) = (std::time::Instant::now(), Traffic::new());
+    assert_eq!(client(&server).events(&query(), &traffic).await.unwrap().len(), 1);
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    let retries = traffic.report().retries;
+    assert_eq!((retries["Throttled"], retries["SourceUnavailable"]), (1, 1));
+}
+
+#[tokio::test]
+async fn blocks_are_found_by_time() {
+    let server = Server::start(|request| {
+        let head = request.body["sql"].as_str().unwrap().contains("DESC");
+        let late = request.body["parameters"]["at_or_after"] == json!("2023-01-02T00:00:00Z");
+        match (head, late) {
+            (true, _) => success(
+                &[json!({ "block_number": "99", "timestamp": "2023-01-01T12:00:00Z", "block_hash": "0xh" })],
+                false,
+            ),
+            (false, true) => success(&[], false),
+            (false, false) => success(&[json!({ "block_number": 17, "timestamp": "2023-01-01T00:00:11.000Z" })], false),
+        }
+    })
+    .await;
+    let (client, traffic) = (client(&server), Traffic::new());
+    let first = client.first_block(DAY, &traffic).await.unwrap().unwrap();
+    assert_eq!((first.number, first.timestamp, first.hash), (17, Some(DAY + 11), None));
+    assert_eq!(client.first_block(DAY + 86_400, &traffic).await.unwrap(), None);
+    let head = client.head_block(&traffic).await.unwrap();
+    assert_eq!((head.number, head.timestamp, head.hash.as_deref()), (99, Some(DAY + 43_200), Some("0xh")));
+    assert_eq!(traffic.report().requests, 3);
+}
+
+#[tokio::test]
+async fn a_block_that_can_not_be_is_not_taken() {
+    let early =
+        Server::start(|_| success(&[json!({ "block_number": 17, "timestamp": "2022-12-31T23:59:59Z" })], false)).await;
+    let error = client(&early).first_block(DAY, &Traffic::new()).await.unwrap_err();
+    assert_eq!((error.kind(), early.count()), (Kind::SourceUnavailable, TRIES));
+    let cut = Server::start(|_| success(&[], true)).await;
+    assert_eq!(client(&cut).first_block(DAY, &Traffic::new()).await.unwrap_err().kind(), Kind::SourceUnavailable);
+    let none = Server::start(|_| success(&[], false)).await;
+    assert_eq!(client(&none).head_block(&Traffic::new()).await.unwrap_err().kind(), Kind::SourceUnavailable);
+    let shapeless = Server::start(|_| success(&[json!({ "block_number": null })], false)).await;
+    assert_eq!(client(&shapeless).head_block(&Traffic::new()).await.unwrap_err().kind(), Kind::CorruptData);
+}
+
+#[tokio::test]
+async fn no_error_shows_the_key() {
+    let key = "hunter2hunter2";
+    for status in [200, 307, 400, 401, 403, 429, 500] {
+        for body in [
+            refusal(&format!("bad key {key}")),
+            format!("<p>{key}"),
+            json!(key).to_string(),
+            json!({ "results": key }).to_string(),
+        ] {
+            let server = Server::start(move |_| Reply::new(status, body.clone())).await;
+            let retry = RetryPolicy { tries: 1, ..RetryPolicy::LOOPBACK };
+            let client = TransposeClient::new(TransposeSettings { retry, ..settings(&server, key) }).unwrap();
+            let error = client.events(&query(), &Traffic::new()).await.unwrap_err();
+            let all = format!("{error} {error:?} {client:?}");
+            assert!(!all.contains("hunter"), "{status}: {all}");
+            assert_eq!(server.requests()[0].header("x-api-key"), Some(key));
+        }
+    }
+}
+
+#[tokio::test]
+async fn input_that_makes_no_sense_is_refused() {
+    let server = Server::start(|_| success(&[], false)).await;
+    let beyond = EventsQuery { to: i64::MAX, ..query() };
+    assert_eq!(client(&server).events(&beyond, &Traffic::new()).await.unwrap_err().kind(), Kind::BadInput);
+    assert_eq!(server.count(), 0);
+    let no_page = TransposeSettings { rows_per_page: 0, ..settings(&server, "k3y") };
+    assert_eq!(TransposeClient::new(no_page).unwrap_err().kind(), Kind::BadInput);
+}
+
+#[test]
+fn a_call_can_be_spawned() {
+    fn sendable<T: Send>(_: T) {}
+    let check = |client: &'static TransposeClient, query: &'static EventsQuery, traffic: &'static Traffic| {
+        sendable(client.events(query, traffic));
+        sendable(client.first_block(DAY, traffic));
+        sendable(client.head_block(traffic));
+    };
+    let _ = check;
+}

@@ -1,0 +1,132 @@
+//! The fold: the newest earlier state and the days since give the state of a day, and the state gives the features.
+
+mod days;
+
+use std::collections::BTreeMap;
+
+use defi_shared::Result;
+use defi_shared::domain::fold::Fold;
+use defi_shared::domain::{Address, Day};
+use defi_shared::lake::{Facts, State, Unit};
+use defi_shared::plan::state_part;
+use defi_shared::step::{Context, Report};
+use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, StateRow};
+use serde::{Deserialize, Serialize};
+
+use days::History;
+
+/// The step's name.
+pub const STEP: &str = "build-features";
+
+/// Which features to build.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Input {
+    /// The day that the features are for; default: today (UTC).
+    pub as_of: Option<Day>,
+    /// These shards of the wallets; default: all.
+    pub shards: Option<Vec<u32>>,
+}
+
+/// Builds the features of the shards, each from its own newest state. Shards whose states are of the same day are folded in
+/// one pass over the days since.
+///
+/// # Errors
+/// `BadInput` for a shard that is not, `NotReady` where no day is there to fold, and the lake's errors.
+pub async fn handle(context: Context, input: Input) -> Result<Report> {
+    let as_of = context.as_of(input.as_of)?;
+    let shards = wanted_shards(&context, input.shards)?;
+    let history = History::of(&context.lake, as_of).await?;
+    context.progress.expect(STEP, shards.len());
+    let mut report = Report::default();
+    for (since, shards) in by_newest_state(&context, as_of, &shards).await? {
+        let mut folds = restore(&context, since, &shards).await?;
+        report.rows_in += history.fold(&context, since, as_of, &mut folds).await?;
+        for (shard, fold) in folds.shards {
+            report.merge(write(&context, as_of, shard, &fold).await?);
+            context.progress.advance(STEP);
+        }
+    }
+    Ok(report)
+}
+
+fn wanted_shards(context: &Context, shards: Option<Vec<u32>>) -> Result<Vec<u32>> {
+    let all = context.config.shards;
+    let wanted = shards.unwrap_or_else(|| (0..all).collect());
+    match wanted.iter().find(|shard| **shard >= all) {
+        Some(shard) => Err(defi_shared::Error::bad_input(format!("there is no shard {shard}: there are {all}, from 0"))),
+        None => Ok(wanted),
+    }
+}
+
+/// The shards by the day of their newest state up to the as_of.
+async fn by_newest_state(context: &Context, as_of: Day, shards: &[u32]) -> Result<BTreeMap<Option<Day>, Vec<u32>>> {
+    let kept = context.lake.kept_states(State::Fold).await?;
+    let mut by_state: BTreeMap<Option<Day>, Vec<u32>> = BTreeMap::new();
+    for shard in shards {
+        let part = state_part(*shard, context.config.shards);
+        let newest = kept.iter().rev().find(|(day, kept)| *day <= as_of && *kept == part);
+        by_state.entry(newest.map(|(day, _)| *day)).or_default().push(*shard);
+    }
+    Ok(by_state)
+}
+
+/// The folds of some shards.
+#[derive(Debug)]
+struct Folds {
+    shards: BTreeMap<u32, Fold>,
+    count: u32,
+}
+
+impl Folds {
+    /// The fold that keeps a wallet, if its shard is among these.
+    fn of(&mut self, wallet: Address) -> Option<&mut Fold> {
+        self.shards.get_mut(&shard_of(wallet, self.count))
+    }
+}
+
+/// The shard of a wallet: shards are ranges of addresses of equal width.
+fn shard_of(wallet: Address, shards: u32) -> u32 {
+    let [high, low, ..] = wallet.0;
+    u32::from(u16::from_be_bytes([high, low])) * shards / (1 << 16)
+}
+
+async fn restore(context: &Context, since: Option<Day>, shards: &[u32]) -> Result<Folds> {
+    let count = context.config.shards;
+    let mut folds = Folds { shards: shards.iter().map(|shard| (*shard, Fold::default())).collect(), count };
+    let Some(since) = since else { return Ok(folds) };
+    for (shard, fold) in &mut folds.shards {
+        let part = state_part(*shard, count);
+        let kept = context.lake.newest_state::<StateRow>(State::Fold, since, &part).await?;
+        kept.iter().flat_map(|(_, rows)| rows).for_each(|row| row.restore(fold));
+    }
+    Ok(folds)
+}
+
+/// Writes the features, then the state: a state stands for features that are there.
+async fn write(context: &Context, as_of: Day, shard: u32, fold: &Fold) -> Result<Report> {
+    let wallets = fold.in_order();
+    let has_row = wallets.iter().filter(|(_, state)| state.is_wallet);
+    let features = has_row.map(|(wallet, state)| FeatureRow::new(*wallet, state, as_of)).collect();
+    let states = wallets.iter().map(|(wallet, state)| StateRow::new(*wallet, state, fold)).collect();
+    let unit = Unit::AsOfAndShard(as_of, shard);
+    let written = context.lake.write(&FEATURES_HISTORY, &unit, features, Facts::new()).await?;
+    context.lake.keep_state::<StateRow>(State::Fold, as_of, &state_part(shard, context.config.shards), states).await?;
+    Ok(Report::default().wrote(written))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use defi_shared::domain::HexBytes;
+
+    #[test]
+    fn shards_are_ranges_of_addresses_and_leave_none_out() {
+        for shards in [1, 3, 4, 7, 256, 65_536] {
+            assert_eq!(shard_of(Address::FIRST, shards), 0);
+            assert_eq!(shard_of(Address::LAST, shards), shards - 1);
+            let of = |first: u8| shard_of(HexBytes([first; 20]), shards);
+            assert!((1..=255).all(|first| of(first - 1) <= of(first)), "{shards}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The freshest open positions, for people and for looks between runs. Features do not read them.
+
+use defi_shared::domain::{Address, Day};
+use defi_shared::lake::{Facts, Unit};
+use defi_shared::sources::Traffic;
+use defi_shared::sources::graph::{Position, Snapshot};
+use defi_shared::step::staging::{stage, write};
+use defi_shared::step::{Context, Report};
+use defi_shared::tables::{CURRENT_POSITIONS, RawPosition, StagedPosition, Timestamp};
+use defi_shared::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+
+/// The step's name.
+pub const STEP: &str = "extract-current-positions";
+
+/// Blocks this deep are final.
+const FINAL_DEPTH: u64 = 64;
+
+/// Ethereum's time from block to block, in seconds, since it went over to proof of stake.
+const SECONDS_PER_BLOCK: i64 = 12;
+
+/// Which block to look at.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pin {
+    /// The newest block that is 64 deep.
+    #[default]
+    Head,
+    /// The first block of the as_of day.
+    Day,
+    /// This one.
+    #[serde(untagged)]
+    Number(u64),
+}
+
+/// What to extract.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Input {
+    /// The day whose first block `day` means; default: today (UTC).
+    pub as_of: Option<Day>,
+    /// These protocols; default: all that the configuration lists.
+    pub protocols: Option<Vec<String>>,
+    /// `head` (the default), `day`, or a block number.
+    pub block: Pin,
+    /// Only the positions of these accounts; default: all open positions.
+    pub addresses: Option<Vec<String>>,
+}
+
+/// Extracts each protocol's open positions at one pinned block.
+///
+/// # Errors
+/// `BadInput` for a malformed address or an unknown protocol, and the errors of The Graph and of the lake.
+pub async fn handle(context: Context, input: Input) -> Result<Report> {
+    let protocols = context.protocols(input.protocols.as_deref())?;
+    for address in input.addresses.iter().flatten() {
+        Address::parse(address).ok_or_else(|| Error::bad_input(format!("{address:?} is no address")))?;
+    }
+    let input = std::sync::Arc::new(input);
+    let work = |context, protocol| extract(context, input.clone(), protocol);
+    let report = context.run_units(STEP, protocols.clone(), String::clone, work).await?;
+    let units: Vec<_> = protocols.iter().map(|protocol| Unit::Protocol(protocol.as_str().into())).collect();
+    context.registry.register(&CURRENT_POSITIONS, &units).await?;
+    Ok(report)
+}
+
+async fn extract(context: Context, input: std::sync::Arc<Input>, name: String) -> Result<Report> {
+    let traffic = Traffic::new();
+    let (snapshot, time) = snapshot(&context, &input, &name, &traffic).await?;
+    let block = i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
+    let facts = Facts::from([
+        ("block".to_owned(), block.to_string()),
+        ("deployment".to_owned(), snapshot.deployment),
+    ]);
+    let raw: Vec<_> = snapshot.rows.into_iter().map(|position| raw(position, &name, block, time)).collect();
+    let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
+    staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
+    let report = write(&context, &CURRENT_POSITIONS, &Unit::Protocol(name.into()), staged, facts).await?;
+    Ok(Report { traffic: traffic.report(), ..report })
+}
+
+/// The positions at the block that is asked for, and the block's time.
+async fn snapshot(context: &Context, input: &Input, name: &str, traffic: &Traffic) -> Result<(Snapshot<Position>, i64)> {
+    let subgraph = &context.config.protocol(name)?.subgraph_id;
+    let (number, time) = match input.block {
+        Pin::Number(number) => (number, None),
+        Pin::Day => {
+            let block = context.first_block(context.as_of(input.as_of)?).await?;
+            (block.number()?, Some(block.epoch_timestamp))
+        }
+        Pin::Head => {
+            let head = context.graph.head(subgraph, traffic).await?.block;
+            // An older node says the time of its head alone; slots are regular, so this is at most some slots off.
+            let time = head.timestamp.map(|time| time - SECONDS_PER_BLOCK * 64);
+            (head.number.saturating_sub(FINAL_DEPTH), time)
+        }
+    };
+    let snapshot = context.graph.positions(subgraph, number, input.addresses.as_deref(), traffic).await?;
+    let time = snapshot.block.timestamp.or(time).ok_or_else(|| {
+        Error::new(Kind::SourceUnavailable, "the subgraph does not say the time of the block").with("block", number)
+    })?;
+    Ok((snapshot, time))
+}
+
+fn raw(position: Position, protocol: &str, block_number: i64, time: i64) -> RawPosition {
+    RawPosition {
+        id: position.id.0,
+        balance: position.balance.0,
+        side: position.side.0,
+        is_collateral: position.is_collateral.0,
+        market_id: position.market_id.0,
+        market_name: position.market_name.0,
+        account_id: position.account_id.0,
+        protocol: protocol.to_owned(),
+        block_number,
+        block_timestamp: Timestamp::from_seconds(time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_head_day_or_a_number() {
+        let block = |text: &str| serde_json::from_str::<Input>(&format!("{{\"block\": {text}}}")).map(|input| input.block);
+        assert_eq!(block("\"head\"").unwrap(), Pin::Head);
+        assert_eq!(block("\"day\"").unwrap(), Pin::Day);
+        assert_eq!(block("17").unwrap(), Pin::Number(17));
+        assert!(block("\"tail\"").is_err());
+    }
+}

@@ -1,0 +1,75 @@
+//! What a run has to do: what is missing from the lake, listed and named.
+
+use defi_shared::domain::Day;
+use defi_shared::plan::{Plan, Stage};
+use defi_shared::step::Context;
+use defi_shared::{Error, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The step's name.
+pub const STEP: &str = "plan-run";
+
+/// What a run is to cover.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Input {
+    /// The day that the features are for; default: today (UTC).
+    pub as_of: Option<Day>,
+    /// The first day; default: each protocol's first day.
+    pub from: Option<Day>,
+    /// Make again what is there already.
+    pub force: bool,
+    /// Whether extraction is over: then nothing is planned from what could not be extracted.
+    pub extracted: bool,
+}
+
+/// What a run has to do, in few words; the plan itself lies in the lake.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// Names the run: equal plans of equal runs have equal names.
+    pub run_id: String,
+    /// The day that the features are for.
+    pub as_of: Day,
+    /// Units to make, by step, in the order of the steps.
+    pub units: Vec<(String, usize)>,
+    /// Whether there is nothing to do.
+    pub nothing_to_do: bool,
+    /// The plan's object in the lake; none where there is nothing to do.
+    pub plan: Option<String>,
+}
+
+/// Plans a run, and keeps the plan in the lake.
+///
+/// # Errors
+/// `BadInput` for a day in the future or a first day after the as_of, and the lake's errors.
+pub async fn handle(context: Context, input: Input) -> Result<Output> {
+    plan(&context, &input).await.map(|(output, _)| output)
+}
+
+/// Plans a run, keeps the plan in the lake, and hands it over.
+///
+/// # Errors
+/// As [`handle`].
+pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
+    let scope = context.scope(input.as_of, input.from, input.force)?;
+    let stage = if input.extracted { Stage::AfterExtraction } else { Stage::BeforeExtraction };
+    let plan = context.plan(&scope, stage).await?;
+    let run_id = run_id(scope.as_of, &plan)?;
+    let mut key = None;
+    if !plan.is_empty() {
+        let name = format!("runs/{run_id}/{}.json", if input.extracted { "plan-after-extraction" } else { "plan" });
+        context.lake.write_json(&name, &plan).await?;
+        key = Some(name);
+    }
+    let units = plan.counts().into_iter().map(|(step, count)| (step.to_owned(), count)).collect();
+    let output = Output { run_id, as_of: scope.as_of, units, nothing_to_do: plan.is_empty(), plan: key };
+    Ok((output, plan))
+}
+
+/// The as_of day and a digest of the plan: no clock, so that equal runs write equal objects.
+fn run_id(as_of: Day, plan: &Plan) -> Result<String> {
+    let text = serde_json::to_vec(plan).map_err(|cause| Error::internal("a plan is no JSON").because(cause))?;
+    let digest = hex::encode(Sha256::digest(&text));
+    Ok(format!("{as_of}-{}", digest.get(..12).unwrap_or(&digest)))
+}

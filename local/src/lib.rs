@@ -1,2 +1,3 @@
 //! x
 pub mod recording;
+pub mod sample;

@@ -20,6 +20,13 @@ pub type Row = Arc<Value>;
 /// The rows of one table by protocol and block, in the order of the file.
 pub type Snapshots = BTreeMap<String, BTreeMap<u64, Vec<Row>>>;
 
+/// How far the chain goes on after the first block of the last day: one hour, so that this block is final (64 deep) by
+/// any measure, and the last day is far from over.
+pub const BLOCKS_AFTER_LAST_DAY: u64 = 300;
+
+/// The time between the blocks after the last recorded one.
+pub const SECONDS_PER_BLOCK: i64 = 12;
+
 /// The first block of a UTC day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Block {

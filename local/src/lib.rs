@@ -1,3 +1,4 @@
 //! x
 pub mod recording;
 pub mod sample;
+pub mod server;

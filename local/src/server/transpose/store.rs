@@ -5,6 +5,8 @@
 //! - A missing value in a column that pages go by (`block_number`, `log_index`, `timestamp`) is stored as a marker that
 //!   sorts last, as PostgreSQL sorts nulls, and comes out as null. It compares as the largest value, not as unknown. In
 //!   all other columns null is null; sorting by one of those puts nulls first.
+//! - `block_number` and `log_index` are integers, also where a recording or a parameter writes them as text. All other
+//!   values come out as they went in.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -103,16 +105,20 @@ impl Store {
 }
 
 fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
-    // Columns without a type: values come out as they went in.
+    let columns = EVENT_COLUMNS.map(|column| match column {
+        "block_number" | "log_index" => format!("{column} INTEGER"),
+        // Without a type, values come out as they went in.
+        other => other.to_owned(),
+    });
     connection.execute_batch(&format!(
         "ATTACH ':memory:' AS ethereum;
          CREATE TABLE ethereum.lending_events ({});
-         CREATE TABLE ethereum.blocks (block_number, timestamp, block_hash);
+         CREATE TABLE ethereum.blocks (block_number INTEGER, timestamp, block_hash);
          CREATE INDEX ethereum.events_by_time
              ON lending_events (protocol_name, contract_version, timestamp, log_index);
          CREATE INDEX ethereum.blocks_by_time ON blocks (timestamp);
          CREATE INDEX ethereum.blocks_by_number ON blocks (block_number);",
-        EVENT_COLUMNS.join(", ")
+        columns.join(", ")
     ))
 }
 

@@ -61,9 +61,12 @@ fn a_missing_key_sorts_last_and_comes_out_as_null() {
     let store = store(vec![event(Value::Null, "1"), event(json!(9), "2"), event(json!(10), "3")]);
     let sql = "SELECT log_index, quantity FROM ethereum.lending_events
                WHERE (timestamp, log_index) > ({{time}}, {{log}}) ORDER BY timestamp, log_index";
-    let found = rows(&store, sql, json!({"time": "2023-01-01T00:00:11Z", "log": 8}));
-    let logs: Vec<_> = found.iter().map(|row| row["log_index"].clone()).collect();
-    assert_eq!(logs, [json!(9), json!(10), Value::Null]);
+    // The integer as text too: a client may keep it as it keeps the large ones.
+    for log in [json!(8), json!("8")] {
+        let found = rows(&store, sql, json!({"time": "2023-01-01T00:00:11Z", "log": log}));
+        let logs: Vec<_> = found.iter().map(|row| row["log_index"].clone()).collect();
+        assert_eq!(logs, [json!(9), json!(10), Value::Null]);
+    }
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn nothing_but_reading_the_two_tables_is_allowed() {
         "DROP TABLE ethereum.blocks",
         "INSERT INTO ethereum.blocks VALUES (1, 2, 3) RETURNING 1",
         "PRAGMA table_list",
-        "ATTACH '/tmp/x' AS y",
+        "ATTACH 'x.db' AS y",
         "SELECT * FROM ethereum.sqlite_master",
         "SELECT * FROM sqlite_master",
         "SELECT 1; SELECT 2",

@@ -1,1 +1,4 @@
 //! x
+pub mod recording;
+pub mod sample;
+pub mod server;

@@ -1,0 +1,203 @@
+//! The two protocols of the sample chain, with the markets that they have on mainnet.
+
+/// A deployment of a lending protocol.
+pub(super) struct Protocol {
+    /// The key, `{name}-{version}-eth`.
+    pub(super) key: &'static str,
+    /// The name that Transpose has for it.
+    pub(super) name: &'static str,
+    /// The side of a supply position: the two versions of the subgraph's schema call it by different names.
+    pub(super) supply_side: &'static str,
+    /// The side of a debt as it stands in an id; the newer schema adds the type of the rate.
+    pub(super) debt_id_part: &'static str,
+    /// What a liquidator gets on top of the debt that it repays.
+    pub(super) liquidation_bonus: f64,
+}
+
+/// The protocols, in the order of their keys.
+pub(super) const PROTOCOLS: [Protocol; 2] = [
+    Protocol {
+        key: "aave-v2-eth",
+        name: "aave",
+        supply_side: "COLLATERAL",
+        debt_id_part: "BORROWER-VARIABLE",
+        liquidation_bonus: 0.05,
+    },
+    Protocol {
+        key: "compound-v2-eth",
+        name: "compound",
+        supply_side: "LENDER",
+        debt_id_part: "BORROWER",
+        liquidation_bonus: 0.08,
+    },
+];
+
+/// Which price a token follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Walk {
+    Ether,
+    StakedEther,
+    Bitcoin,
+    /// A small coin: its own way, and Ether's.
+    Alt(u8),
+    /// A dollar.
+    Dollar(u8),
+}
+
+/// A market as it is on mainnet.
+pub(super) struct Market {
+    /// Index into [`PROTOCOLS`].
+    pub(super) protocol: usize,
+    pub(super) id: &'static str,
+    pub(super) name: &'static str,
+    pub(super) token: &'static str,
+    pub(super) symbol: &'static str,
+    pub(super) decimals: u32,
+    /// Percent.
+    pub(super) max_ltv: f64,
+    /// Percent; 0 for what is no collateral.
+    pub(super) threshold: f64,
+    pub(super) walk: Walk,
+    /// Dollars on the first day.
+    pub(super) start_price: f64,
+    /// Whether the subgraph knows the market: positions in one that it does not are without a price.
+    pub(super) listed: bool,
+}
+
+const USDC: &str = "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48";
+const DAI: &str = "0x6b175474e89094c44da98b954eedeac495271d0f";
+const USDT: &str = "0xdac17f958d2ee523a2206206994597c13d831ec7";
+const WBTC: &str = "0x2260fac5e5542a773aa44fbcfedf7c193bc2c599";
+const WETH: &str = "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2";
+const STETH: &str = "0xae7ab96520de3a18e5e111b5eaab095312d7fe84";
+const LINK: &str = "0x514910771af9ca656af840dff83e8264ecf986ca";
+const AAVE: &str = "0x7fc66500c84a76ad7e9c93437bfc5ac33e2ddae9";
+const GUSD: &str = "0x056fd409e1d7a124bd7017459dfea2f387b6d5cd";
+const UNI: &str = "0x1f9840a85d5af5bf1d1762f925bdaddc4201f984";
+const BAT: &str = "0x0d8775f648430679a709e98d2b0cb6250d2887ef";
+const ETHER: &str = "0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
+
+#[allow(clippy::too_many_arguments)] // a row of the table below, which is easier to check than nine fields each
+const fn aave(
+    token: &'static str,
+    name: &'static str,
+    symbol: &'static str,
+    decimals: u32,
+    max_ltv: f64,
+    threshold: f64,
+    walk: Walk,
+    start_price: f64,
+) -> Market {
+    // Aave's markets go by their token.
+    Market {
+        protocol: 0,
+        id: token,
+        name,
+        token,
+        symbol,
+        decimals,
+        max_ltv,
+        threshold,
+        walk,
+        start_price,
+        listed: true,
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // as above
+const fn compound(
+    id: &'static str,
+    name: &'static str,
+    token: &'static str,
+    symbol: &'static str,
+    decimals: u32,
+    factor: f64,
+    walk: Walk,
+    start_price: f64,
+) -> Market {
+    // Compound has one collateral factor, which is both limits.
+    Market {
+        protocol: 1,
+        id,
+        name,
+        token,
+        symbol,
+        decimals,
+        max_ltv: factor,
+        threshold: factor,
+        walk,
+        start_price,
+        listed: true,
+    }
+}
+
+/// Every market. The last one is not in the subgraph: its token has no price.
+pub(super) static MARKETS: [Market; 17] = [
+    aave(WETH, "Aave interest bearing WETH", "WETH", 18, 82.5, 86.0, Walk::Ether, 1196.0),
+    aave(STETH, "Aave interest bearing STETH", "stETH", 18, 72.0, 83.0, Walk::StakedEther, 1184.0),
+    aave(WBTC, "Aave interest bearing WBTC", "WBTC", 8, 72.0, 82.0, Walk::Bitcoin, 16_540.0),
+    aave(USDC, "Aave interest bearing USDC", "USDC", 6, 80.0, 87.5, Walk::Dollar(0), 1.0),
+    aave(DAI, "Aave interest bearing DAI", "DAI", 18, 75.0, 87.0, Walk::Dollar(1), 1.0),
+    aave(USDT, "Aave interest bearing USDT", "USDT", 6, 0.0, 0.0, Walk::Dollar(2), 1.0),
+    aave(LINK, "Aave interest bearing LINK", "LINK", 18, 70.0, 83.0, Walk::Alt(0), 5.58),
+    aave(AAVE, "Aave interest bearing AAVE", "AAVE", 18, 66.0, 73.0, Walk::Alt(1), 52.3),
+    compound(C_ETH, "Compound Ether", ETHER, "ETH", 18, 82.5, Walk::Ether, 1196.0),
+    compound(C_USDC, "Compound USD Coin", USDC, "USDC", 6, 85.5, Walk::Dollar(0), 1.0),
+    compound(C_DAI, "Compound Dai", DAI, "DAI", 18, 83.5, Walk::Dollar(1), 1.0),
+    compound(C_WBTC, "Compound Wrapped BTC", WBTC, "WBTC", 8, 70.0, Walk::Bitcoin, 16_540.0),
+    compound(C_USDT, "Compound USDT", USDT, "USDT", 6, 0.0, Walk::Dollar(2), 1.0),
+    compound(C_UNI, "Compound Uniswap", UNI, "UNI", 18, 75.0, Walk::Alt(2), 5.17),
+    compound(C_LINK, "Compound ChainLink Token", LINK, "LINK", 18, 79.0, Walk::Alt(0), 5.58),
+    compound(C_BAT, "Compound Basic Attention Token", BAT, "BAT", 18, 65.0, Walk::Alt(3), 0.166),
+    Market { listed: false, ..aave(GUSD, "Aave interest bearing GUSD", "GUSD", 2, 0.0, 0.0, Walk::Dollar(3), 1.0) },
+];
+
+const C_ETH: &str = "0x4ddc2d193948926d02f9b1fe9e1daa0718270ed5";
+const C_USDC: &str = "0x39aa39c021dfbae8fac545936693ac917d5e7563";
+const C_DAI: &str = "0x5d3a536e4d6dbd6114cc1ead35777bab948e3643";
+const C_WBTC: &str = "0xccf4429db6322d5c611ee964527d42e5d685dd6a";
+const C_USDT: &str = "0xf650c3d88d12db855b8bf7d11be6c55a4e07dcc9";
+const C_UNI: &str = "0x35a18000230da775cac24873d00ff85bccded550";
+const C_LINK: &str = "0xface851a4921ce59e912d19329929ce6da6eb0c7";
+const C_BAT: &str = "0x6c8c6b02e7b2be14d4fa6022dfd6d75921d90e4e";
+
+/// The market whose token no market row names.
+pub(super) const UNLISTED: usize = MARKETS.len() - 1;
+/// The market whose price is 0 for a day.
+pub(super) const ORACLE_FAILURE: usize = 6;
+/// What people supply in each protocol to borrow on: volatile tokens, which a fall of prices makes risky.
+pub(super) const VOLATILE: [&[usize]; 2] = [&[0, 0, 0, 1, 2, 6, 7], &[8, 8, 8, 11, 13, 14]];
+/// What people lend out for interest.
+pub(super) const SAVINGS: [&[usize]; 2] = [&[0, 3, 3, 4, 5], &[8, 9, 9, 10, 12, 15]];
+/// What people borrow.
+pub(super) const BORROWED: [&[usize]; 2] = [&[3, 3, 4, 5], &[9, 9, 10, 12]];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_point_at_markets_of_their_protocol() {
+        for lists in [&VOLATILE, &SAVINGS, &BORROWED] {
+            for (protocol, markets) in lists.iter().enumerate() {
+                assert!(markets.iter().all(|market| MARKETS[*market].protocol == protocol));
+                assert!(markets.iter().all(|market| MARKETS[*market].listed));
+            }
+        }
+        for market in VOLATILE.iter().flat_map(|markets| markets.iter()) {
+            assert!(MARKETS[*market].threshold > 0.0);
+        }
+        assert!(!MARKETS[UNLISTED].listed);
+    }
+
+    #[test]
+    fn every_address_is_well_formed_and_limits_are_in_order() {
+        for market in &MARKETS {
+            for address in [market.id, market.token] {
+                assert_eq!(address.len(), 42, "{}", market.name);
+                assert!(address[2..].bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')));
+            }
+            assert!(market.max_ltv <= market.threshold);
+        }
+    }
+}

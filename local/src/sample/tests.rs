@@ -1,0 +1,199 @@
+//! The promises of the sample chain as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::*;
+use defi_shared::error::Kind;
+
+fn default_chain() -> Recording {
+    chain(&SampleOptions::default()).unwrap()
+}
+
+fn text<'a>(row: &'a Map<String, Value>, field: &str) -> &'a str {
+    row[field].as_str().unwrap()
+}
+
+/// Everything there is in a chain, as text.
+fn bytes(chain: &Recording) -> String {
+    format!("{chain:?}")
+}
+
+#[test]
+fn the_same_options_give_the_same_chain_and_others_another() {
+    let options = SampleOptions { wallets: 40, days: 12, seed: 5 };
+    let one = bytes(&chain(&options).unwrap());
+    assert_eq!(one, bytes(&chain(&options).unwrap()));
+    assert_ne!(one, bytes(&chain(&SampleOptions { seed: 6, ..options }).unwrap()));
+}
+
+/// A chain made on another machine or with another release of a library must be the same, since figures of it are
+/// written down elsewhere. Whoever changes the simulation changes this, too.
+#[test]
+fn a_chain_is_the_same_everywhere() {
+    let chain = chain(&SampleOptions { wallets: 60, days: 20, seed: 1 }).unwrap();
+    let mut digest = Sha256::new();
+    for event in &chain.events {
+        digest.update(serde_json::to_vec(event).unwrap());
+    }
+    let snapshots = [&chain.markets, &chain.positions].into_iter().flat_map(|all| all.values());
+    for row in snapshots.flat_map(|blocks| blocks.values()).flatten() {
+        digest.update(row.to_string());
+    }
+    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, "886e13bb31d93965b63653808a084b4abfd2c42e791a5d73cebaea227d165982");
+}
+
+#[test]
+fn there_is_a_snapshot_of_every_day_from_the_first_to_the_last() {
+    let chain = default_chain();
+    assert_eq!((chain.first_day.as_str(), chain.last_day.as_str()), ("2023-01-01", "2023-02-15"));
+    let blocks: Vec<u64> = chain.blocks.iter().map(|block| block.number).collect();
+    assert_eq!(blocks.len(), 46);
+    for protocol in &chain.protocols {
+        assert_eq!(chain.markets[protocol].keys().copied().collect::<Vec<_>>(), blocks);
+        assert_eq!(chain.positions[protocol].keys().copied().collect::<Vec<_>>(), blocks);
+        assert!(chain.positions[protocol][&blocks[0]].is_empty());
+        assert!(chain.positions[protocol][&blocks[45]].len() > 100);
+        assert!(chain.positions[protocol][&blocks[45]].is_sorted_by_key(|row| row["id"].as_str().unwrap().to_owned()));
+    }
+}
+
+/// What the events before a block leave of each account's position, by token; `true` is debt.
+fn balances(chain: &Recording, block: u64) -> BTreeMap<(String, String, bool), i128> {
+    let mut sums = BTreeMap::new();
+    let mut last = None;
+    for row in chain.events.iter().filter(|row| row["block_number"].as_u64().unwrap() < block) {
+        // What counts once came twice, and what is beyond 38 digits never happened.
+        if last == Some(row) || text(row, "quantity").len() > 38 {
+            continue;
+        }
+        last = Some(row);
+        let account = format!("{}/{}", text(row, "protocol_name"), text(row, "account_address").to_lowercase());
+        let token = text(row, "token_address").to_lowercase();
+        let quantity: i128 = text(row, "quantity").parse().unwrap();
+        let mut add = |token: String, is_debt: bool, amount: i128| {
+            *sums.entry((account.clone(), token, is_debt)).or_insert(0) += amount;
+        };
+        match text(row, "category") {
+            "deposit" => add(token, false, quantity),
+            "withdraw" => add(token, false, -quantity),
+            "borrow" => add(token, true, quantity),
+            "repay" => add(token, true, -quantity),
+            _ => {
+                add(token, false, -quantity);
+                let repaid: i128 = text(row, "quantity_liquidated").parse().unwrap();
+                add(text(row, "liquidated_token_address").to_owned(), true, -repaid);
+            }
+        }
+    }
+    sums.retain(|_, sum| *sum != 0);
+    sums
+}
+
+#[test]
+fn positions_are_what_the_events_before_leave() {
+    let chain = default_chain();
+    let tokens: BTreeMap<&str, &str> = protocols::MARKETS.iter().map(|market| (market.id, market.token)).collect();
+    for block in [chain.blocks[1].number, chain.blocks[20].number, chain.blocks[45].number] {
+        let from_events = balances(&chain, block);
+        let mut from_positions = BTreeMap::new();
+        for (protocol, snapshots) in &chain.positions {
+            let name = protocol.split('-').next().unwrap();
+            for row in &snapshots[&block] {
+                let account = format!("{name}/{}", row["account"]["id"].as_str().unwrap());
+                let token = tokens[row["market"]["id"].as_str().unwrap()].to_owned();
+                let balance: i128 = row["balance"].as_str().unwrap().trim_start_matches('-').parse().unwrap();
+                from_positions.insert((account, token, row["side"] == "BORROWER"), balance);
+            }
+        }
+        assert!(from_positions.len() > 20);
+        // Transfers move a supply without an event: the two accounts differ, and the sum of a token does not.
+        let differing = from_positions.iter().filter(|(key, balance)| from_events.get(*key) != Some(*balance)).count();
+        assert!(differing * 50 < from_positions.len(), "{differing} of {}", from_positions.len());
+        let totals = |balances: &BTreeMap<(String, String, bool), i128>| {
+            let mut totals = BTreeMap::new();
+            for ((account, token, is_debt), balance) in balances {
+                let protocol = account.split('/').next().unwrap().to_owned();
+                *totals.entry((protocol, token.clone(), *is_debt)).or_insert(0) += balance;
+            }
+            totals
+        };
+        assert_eq!(totals(&from_events), totals(&from_positions));
+    }
+}
+
+#[test]
+fn people_are_liquidated_of_tokens_that_are_collateral() {
+    let chain = default_chain();
+    let liquidations: Vec<_> = chain.events.iter().filter(|row| row["category"] == "liquidation").collect();
+    assert!(liquidations.len() >= 20, "{}", liquidations.len());
+    for protocol in ["aave", "compound"] {
+        assert!(liquidations.iter().any(|row| row["protocol_name"] == protocol));
+    }
+    for row in liquidations {
+        let market = text(row, "market_address").to_lowercase();
+        let market = protocols::MARKETS.iter().find(|known| known.id == market).unwrap();
+        assert!(market.threshold > 0.0 && market.token == text(row, "token_address").to_lowercase());
+        assert!(row["liquidator_address"].is_string() && row["liquidated_token_address"].is_string());
+        assert_ne!(row["account_address"], row["sender_address"]);
+    }
+}
+
+#[test]
+fn every_kind_of_story_is_told() {
+    let chain = default_chain();
+    let categories: BTreeSet<_> = chain.events.iter().map(|row| text(row, "category")).collect();
+    assert_eq!(categories.into_iter().collect::<Vec<_>>(), ["borrow", "deposit", "liquidation", "repay", "withdraw"]);
+    let through_proxy = |row: &&Map<String, Value>| {
+        row["category"] == "borrow"
+            && row["sender_address"].is_string()
+            && row["sender_address"] != row["account_address"]
+    };
+    assert!(chain.events.iter().filter(through_proxy).count() > 20);
+    let first_blocks: BTreeSet<_> = chain.blocks.iter().map(|block| block.number).collect();
+    let in_first_block = |row: &&Map<String, Value>| first_blocks.contains(&row["block_number"].as_u64().unwrap());
+    assert!(chain.events.iter().any(|row| in_first_block(&row)));
+    let last = chain.blocks[45].number;
+    assert!(chain.events.iter().any(|row| row["block_number"].as_u64().unwrap() >= last));
+}
+
+#[test]
+fn there_is_dirt_of_every_kind_and_little_of_it() {
+    let chain = default_chain();
+    let count = |is: &dyn Fn(&Map<String, Value>) -> bool| chain.events.iter().filter(|row| is(row)).count();
+    let duplicates = chain.events.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    let overflows = count(&|row| text(row, "quantity").len() > 38);
+    let senderless = count(&|row| row["sender_address"].is_null());
+    let mixed = count(&|row| text(row, "account_address").bytes().any(|digit| digit.is_ascii_uppercase()));
+    let priced: BTreeSet<_> =
+        protocols::MARKETS.iter().filter(|market| market.listed).map(|market| market.token).collect();
+    let unpriced = count(&|row| !priced.contains(text(row, "token_address").to_lowercase().as_str()));
+    let dirt = [duplicates, overflows, senderless, mixed, unpriced];
+    assert!(dirt.iter().all(|count| *count > 0), "{dirt:?}");
+    assert!(dirt.iter().sum::<usize>() * 100 < chain.events.len(), "{dirt:?} of {}", chain.events.len());
+
+    let positions: Vec<_> = chain.positions.values().flat_map(|blocks| blocks.values().flatten()).collect();
+    let negative = positions.iter().filter(|row| row["balance"].as_str().unwrap().starts_with('-')).count();
+    let flagless = positions.iter().filter(|row| row["isCollateral"].is_null()).count();
+    assert!(negative > 0 && flagless > 0, "{negative} {flagless}");
+    assert!((negative + flagless) * 100 < positions.len(), "{negative} {flagless} of {}", positions.len());
+    let markets = chain.markets.values().flat_map(|blocks| blocks.values().flatten());
+    assert_eq!(markets.filter(|row| row["inputTokenPriceUSD"] == "0").count(), 1);
+}
+
+#[test]
+fn the_smallest_chain_works_and_an_empty_one_is_refused() {
+    let smallest = SampleOptions { wallets: 1, days: 1, seed: 0 };
+    assert_eq!(chain(&smallest).unwrap().blocks.len(), 2);
+    for wrong in [
+        SampleOptions { wallets: 0, ..smallest },
+        SampleOptions { days: 0, ..smallest },
+        SampleOptions { wallets: u32::MAX, ..smallest },
+        SampleOptions { days: u32::MAX, ..smallest },
+    ] {
+        assert_eq!(chain(&wrong).unwrap_err().kind(), Kind::BadInput, "{wrong:?}");
+    }
+}

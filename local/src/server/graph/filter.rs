@@ -1,0 +1,158 @@
+//! `where`: which rows a query is after.
+
+use std::cmp::Ordering;
+use std::ops::Bound;
+
+use async_graphql::dynamic::ObjectAccessor;
+use serde_json::Value;
+
+use super::entities::{Entity, Field, FieldType, Operation, sides};
+use super::values::{compare, parse_bytes, text_of};
+use crate::server::SchemaVersion;
+
+/// The range of ids that rows can be looked up by, and the conditions that each of them must meet besides.
+#[derive(Debug)]
+pub(super) struct Filter {
+    pub(super) low: Bound<String>,
+    pub(super) high: Bound<String>,
+    conditions: Vec<Condition>,
+}
+
+#[derive(Debug)]
+struct Condition {
+    field: &'static str,
+    field_type: FieldType,
+    operation: Operation,
+    values: Vec<Value>,
+}
+
+impl Filter {
+    /// No condition at all.
+    pub(super) fn all() -> Filter {
+        Filter { low: Bound::Unbounded, high: Bound::Unbounded, conditions: Vec::new() }
+    }
+
+    /// Reads the argument. The schema has made sure of the names and of the types of the values.
+    pub(super) fn parse(entity: &Entity, schema: SchemaVersion, given: &ObjectAccessor<'_>) -> Result<Filter, String> {
+        let mut filter = Filter::all();
+        for (name, value) in given.iter() {
+            let unknown = || format!("Entity `{}` has no attribute `{name}`", entity.name);
+            let (field, operation) = entity.filter(name).ok_or_else(unknown)?;
+            let value = value.as_value().clone().into_json().map_err(|error| error.to_string())?;
+            let values = match value {
+                Value::Array(values) if operation.takes_list() => values,
+                single => vec![single],
+            };
+            let values = values.into_iter().map(|value| check(field, schema, value)).collect::<Result<Vec<_>, _>>()?;
+            filter.add(field, operation, values);
+        }
+        Ok(filter)
+    }
+
+    /// Whether a row meets the conditions that its id does not decide.
+    pub(super) fn accepts(&self, row: &Value) -> bool {
+        self.conditions.iter().all(|condition| condition.accepts(row))
+    }
+
+    fn add(&mut self, field: &Field, operation: Operation, values: Vec<Value>) {
+        let id = match values.first() {
+            Some(Value::String(id)) if field.field_type == FieldType::Id => id.clone(),
+            _ => return self.conditions.push(Condition::new(field, operation, values)),
+        };
+        match operation {
+            Operation::Equal => {
+                self.raise(Bound::Included(id.clone()));
+                self.lower(Bound::Included(id));
+            }
+            Operation::Greater => self.raise(Bound::Excluded(id)),
+            Operation::GreaterOrEqual => self.raise(Bound::Included(id)),
+            Operation::Less => self.lower(Bound::Excluded(id)),
+            Operation::LessOrEqual => self.lower(Bound::Included(id)),
+            Operation::Not | Operation::In | Operation::NotIn => {
+                self.conditions.push(Condition::new(field, operation, values));
+            }
+        }
+    }
+
+    fn raise(&mut self, low: Bound<String>) {
+        if edge(&low, true) > edge(&self.low, true) {
+            self.low = low;
+        }
+    }
+
+    fn lower(&mut self, high: Bound<String>) {
+        let is_lower = match (edge(&high, false), edge(&self.high, false)) {
+            (Some(new), Some(old)) => new < old,
+            (new, _) => new.is_some(),
+        };
+        if is_lower {
+            self.high = high;
+        }
+    }
+}
+
+/// A bound as something that compares: the id, and whether the bound lies before or after it.
+fn edge(bound: &Bound<String>, is_low: bool) -> Option<(&str, bool)> {
+    match bound {
+        Bound::Unbounded => None,
+        Bound::Included(id) => Some((id, !is_low)),
+        Bound::Excluded(id) => Some((id, is_low)),
+    }
+}
+
+impl Condition {
+    fn new(field: &Field, operation: Operation, values: Vec<Value>) -> Condition {
+        Condition { field: field.name, field_type: field.field_type, operation, values }
+    }
+
+    fn accepts(&self, row: &Value) -> bool {
+        let value = field_value(row, self.field, self.field_type);
+        let ordering = |wanted: &Value| compare(value, wanted, self.field_type.is_number());
+        // As in SQL, a value that is not there compares with nothing; only being there or not can be asked for.
+        let any = |accept: &dyn Fn(Ordering) -> bool| {
+            self.values.iter().any(|wanted| match (value.is_null(), wanted.is_null()) {
+                (false, false) => accept(ordering(wanted)),
+                (value_missing, wanted_missing) => value_missing && wanted_missing && accept(Ordering::Equal),
+            })
+        };
+        match self.operation {
+            Operation::Equal | Operation::In => any(&Ordering::is_eq),
+            Operation::Not if self.values.iter().any(Value::is_null) => !value.is_null(),
+            Operation::Not | Operation::NotIn => !value.is_null() && !any(&Ordering::is_eq),
+            Operation::Greater => any(&Ordering::is_gt),
+            Operation::Less => any(&Ordering::is_lt),
+            Operation::GreaterOrEqual => any(&Ordering::is_ge),
+            Operation::LessOrEqual => any(&Ordering::is_le),
+        }
+    }
+}
+
+/// The value that a field of a row is filtered and ordered by: of another entity its id.
+pub(super) fn field_value<'a>(row: &'a Value, field: &str, field_type: FieldType) -> &'a Value {
+    match field_type {
+        FieldType::Entity(_) => &row[field]["id"],
+        _ => &row[field],
+    }
+}
+
+/// Checks a value beyond its GraphQL type: the scalars of the schema take any literal.
+fn check(field: &Field, schema: SchemaVersion, value: Value) -> Result<Value, String> {
+    if value.is_null() {
+        return Ok(value);
+    }
+    let text = text_of(&value).into_owned();
+    if field.field_type.is_id() && schema == SchemaVersion::V3_1_0 {
+        return parse_bytes(&text).map(Value::from);
+    }
+    let is_integer = || !text.is_empty() && text.strip_prefix('-').unwrap_or(&text).bytes().all(|b| b.is_ascii_digit());
+    match field.field_type {
+        FieldType::Side if !sides(schema).contains(&text.as_str()) => Err(format!(
+            "Failed to coerce value `{text}` of field `{}` to enum type `PositionSide`. Possible values are: {}",
+            field.name,
+            sides(schema).join(", ")
+        )),
+        FieldType::BigInt if !is_integer() => Err(format!("Failed to decode `BigInt` value: `{text}`")),
+        FieldType::Id => Ok(Value::from(text)),
+        _ => Ok(value),
+    }
+}

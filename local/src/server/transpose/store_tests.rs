@@ -1,0 +1,140 @@
+use serde_json::json;
+
+use super::*;
+use crate::recording::{Block, Snapshots};
+
+fn event(log_index: Value, quantity: &str) -> Map<String, Value> {
+    let row = json!({
+        "block_number": 7, "log_index": log_index, "timestamp": "2023-01-01T00:00:11Z", "protocol_name": "aave",
+        "contract_version": "v2", "quantity": quantity, "metadata": {"a": [1, true]}, "token_id": null,
+    });
+    row.as_object().unwrap().clone()
+}
+
+fn store(events: Vec<Map<String, Value>>) -> Store {
+    let recording = Recording {
+        name: "tiny".to_owned(),
+        protocols: vec![],
+        first_day: "2023-01-01".to_owned(),
+        last_day: "2023-01-01".to_owned(),
+        blocks: vec![Block { number: 7, timestamp: 1_672_531_211 }],
+        events,
+        markets: Snapshots::new(),
+        positions: Snapshots::new(),
+    };
+    Store::new(&recording, &Timeline::new(&recording).unwrap()).unwrap()
+}
+
+fn limits() -> Limits {
+    Limits { page_bytes: 1_000_000, timeout: Duration::from_secs(9), stringify_numbers: true }
+}
+
+fn rows(store: &Store, sql: &str, parameters: Value) -> Vec<Value> {
+    let page = store.run(sql, parameters.as_object().unwrap(), &limits()).unwrap();
+    serde_json::from_slice(format!("[{}]", String::from_utf8(page.rows).unwrap()).as_bytes()).unwrap()
+}
+
+fn refusal(sql: &str, parameters: Value) -> String {
+    match store(vec![]).run(sql, parameters.as_object().unwrap(), &limits()) {
+        Err(Refusal::Query(message)) => message,
+        other => panic!("{sql}: {other:?}"),
+    }
+}
+
+#[test]
+fn values_come_out_as_they_went_in() {
+    let big = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
+    let odd = event(json!("x"), big);
+    let store = store(vec![odd.clone()]);
+    let row = &rows(&store, "SELECT * FROM ethereum.lending_events", json!({}))[0];
+    assert_eq!(row.as_object().unwrap().len(), EVENT_COLUMNS.len());
+    for (column, value) in &odd {
+        assert_eq!(&row[column], value, "{column}");
+    }
+    let numbers = Limits { stringify_numbers: false, ..limits() };
+    let page = store.run("SELECT quantity FROM ethereum.lending_events", &Map::new(), &numbers).unwrap();
+    assert_eq!(String::from_utf8(page.rows).unwrap(), format!("{{\"quantity\":{big}}}"));
+}
+
+#[test]
+fn a_missing_key_sorts_last_and_comes_out_as_null() {
+    let store = store(vec![event(Value::Null, "1"), event(json!(9), "2"), event(json!(10), "3")]);
+    let sql = "SELECT log_index, quantity FROM ethereum.lending_events
+               WHERE (timestamp, log_index) > ({{time}}, {{log}}) ORDER BY timestamp, log_index";
+    // The integer as text too: a client may keep it as it keeps the large ones.
+    for log in [json!(8), json!("8")] {
+        let found = rows(&store, sql, json!({"time": "2023-01-01T00:00:11Z", "log": log}));
+        let logs: Vec<_> = found.iter().map(|row| row["log_index"].clone()).collect();
+        assert_eq!(logs, [json!(9), json!(10), Value::Null]);
+    }
+}
+
+#[test]
+fn blocks_go_on_to_the_head() {
+    let found = rows(
+        &store(vec![]),
+        "SELECT block_number, timestamp FROM ethereum.blocks WHERE timestamp >= {{day}} ORDER BY timestamp LIMIT 2",
+        json!({"day": "2023-01-01T00:00:00Z"}),
+    );
+    assert_eq!(found[0], json!({"block_number": 7, "timestamp": "2023-01-01T00:00:11Z"}));
+    assert_eq!(found[1], json!({"block_number": 8, "timestamp": "2023-01-01T00:00:23Z"}));
+    let count = rows(&store(vec![]), "SELECT count(*) AS n, max(block_number) AS head FROM ethereum.blocks", json!({}));
+    assert_eq!(count[0], json!({"n": 301, "head": 307}));
+}
+
+#[test]
+fn nothing_but_reading_the_two_tables_is_allowed() {
+    for sql in [
+        "DELETE FROM ethereum.blocks",
+        "DROP TABLE ethereum.blocks",
+        "INSERT INTO ethereum.blocks VALUES (1, 2, 3) RETURNING 1",
+        "PRAGMA table_list",
+        "ATTACH 'x.db' AS y",
+        "SELECT * FROM ethereum.sqlite_master",
+        "SELECT * FROM sqlite_master",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; DELETE FROM ethereum.blocks",
+        "",
+        "-- nothing",
+    ] {
+        refusal(sql, json!({}));
+    }
+    let store = store(vec![]);
+    let with = "WITH b AS (SELECT block_number AS n FROM ethereum.blocks) SELECT min(n) AS n FROM b";
+    assert_eq!(rows(&store, with, json!({}))[0]["n"], 7);
+}
+
+#[test]
+fn parameters_must_match_the_query() {
+    assert_eq!(refusal("SELECT {{a}}", json!({})), "missing parameter: a");
+    assert_eq!(refusal("SELECT {{a}}", json!({"a": 1, "b": 2})), "unknown parameter: b");
+    assert_eq!(refusal("SELECT {{a}}", json!({"a": [1]})), "invalid parameter: a");
+    assert_eq!(refusal("SELECT ?1", json!({})), "parameters are written as {{name}}");
+    assert_eq!(refusal("SELECT gas FROM ethereum.blocks", json!({})), "no such column: gas");
+    let row =
+        &rows(&store(vec![]), "SELECT {{a}} AS a, {{b}} AS b, {{c}} AS c", json!({"a": null, "b": "x'", "c": 2}))[0];
+    assert_eq!(*row, json!({"a": null, "b": "x'", "c": 2}));
+}
+
+#[test]
+fn a_page_is_cut_short_by_its_size_but_holds_a_row() {
+    let store = store((0..10).map(|index| event(json!(index), "1")).collect());
+    let sql = "SELECT log_index FROM ethereum.lending_events ORDER BY log_index";
+    let run = |page_bytes| store.run(sql, &Map::new(), &Limits { page_bytes, ..limits() }).unwrap();
+    let whole = run(10 * 15 + 9);
+    assert_eq!((whole.count, whole.truncated, whole.rows.len()), (10, false, 159));
+    let cut = run(10 * 15 + 8);
+    assert_eq!((cut.count, cut.truncated), (9, true));
+    let least = run(0);
+    assert_eq!((least.count, least.truncated), (1, true));
+}
+
+#[test]
+fn an_endless_query_ends() {
+    let endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)";
+    let brief = Limits { timeout: Duration::from_millis(50), page_bytes: usize::MAX, ..limits() };
+    let run = |sql: &str| store(vec![]).run(sql, &Map::new(), &brief);
+    assert_eq!(run(&format!("{endless} SELECT max(x) FROM c")), Err(Refusal::Timeout));
+    let cut = run(&format!("{endless} SELECT x FROM c")).unwrap();
+    assert!(cut.truncated && cut.count > 0);
+}

@@ -112,6 +112,14 @@ impl Registry {
         self.catalog.put_partitions(&table.database(&self.env), table.name, &partitions).await
     }
 
+    /// Whether a table is registered.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub async fn is_registered(&self, table: &Table) -> Result<bool> {
+        Ok(self.catalog.table(&table.database(&self.env), table.name).await?.is_some())
+    }
+
     /// The published days, in order.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use futures::StreamExt;
 
 pub use input::{DayInput, EventInput, ProtocolInput, parse};
 pub use report::{Report, Units};
-pub use serve::serve;
+pub use serve::{serve, today};
 
 use crate::catalog::Registry;
 use crate::config::Config;

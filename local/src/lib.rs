@@ -1,6 +1,7 @@
 //! The pipeline on one machine: the `defi` command, the sample chain and its API server, and questions to a local lake.
 
 pub mod cli;
+pub mod output;
 #[cfg(feature = "sql")]
 pub mod query;
 pub mod recording;

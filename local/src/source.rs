@@ -11,6 +11,7 @@ use defi_shared::sources::graph::{self, GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{self, TransposeClient, TransposeSettings};
 use defi_shared::sources::{RetryPolicy, Secret};
 
+use crate::output::line;
 use crate::recording::Recording;
 use crate::sample::{self, SampleOptions};
 use crate::server::{Deployment, SchemaVersion, Server, ServerOptions};
@@ -175,9 +176,9 @@ pub async fn serve(source: &Source, port: u16) -> Result<()> {
     let name = recording.name.clone();
     let (first, last) = (recording.first_day.clone(), recording.last_day.clone());
     let server = start(recording, &config, port, api_key).await?;
-    println!("serving {name}, {first} to {last}");
-    println!("The Graph  {}", server.graph_url());
-    println!("Transpose  {}", server.transpose_url());
+    line(format_args!("serving {name}, {first} to {last}"))?;
+    line(format_args!("The Graph  {}", server.graph_url()))?;
+    line(format_args!("Transpose  {}", server.transpose_url()))?;
     tokio::signal::ctrl_c().await.map_err(|cause| Error::internal("signals can't be waited for").because(cause))?;
     server.stop().await;
     Ok(())

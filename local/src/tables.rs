@@ -1,7 +1,6 @@
 //! The tables of a local lake, as its catalog has them.
 
 use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use defi_shared::catalog;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
@@ -10,6 +9,7 @@ use defi_shared::tables::{self, FEATURES_PUBLISHED, Layout, TABLES};
 use serde::Serialize;
 
 use crate::cli::{Format, LakeArgs};
+use crate::output::{line, table, written};
 
 /// A table of the lake.
 #[derive(Debug, Serialize)]
@@ -42,21 +42,18 @@ pub(crate) fn open(args: &LakeArgs) -> Result<Lake> {
 pub(crate) async fn list(args: &LakeArgs, format: Format) -> Result<()> {
     let rows = listed(args).await?;
     match format {
-        Format::Table => println!("{}", shown(&rows)),
-        Format::Json => {
-            let text = serde_json::to_string_pretty(&rows);
-            println!("{}", text.map_err(|cause| Error::internal("no JSON").because(cause))?);
-        }
-        Format::Csv => {
-            println!("table,objects,rows,columns,partitioned_by,about");
-            for row in rows {
-                let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-                let cells = [row.table, row.objects.to_string(), row.rows.to_string(), row.columns.to_string()];
-                println!("{},{},{}", cells.join(","), quoted(&row.partitioned_by), quoted(&row.about));
-            }
-        }
+        Format::Table => line(shown(&rows)),
+        Format::Json => line(serde_json::to_string_pretty(&rows).map_err(|cause| Error::internal("no JSON").because(cause))?),
+        Format::Csv => written(as_csv(&rows)),
     }
-    Ok(())
+}
+
+fn as_csv(rows: &[Listed]) -> std::io::Result<()> {
+    let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
+    for row in rows {
+        writer.serialize(row).map_err(std::io::Error::from)?;
+    }
+    writer.flush()
 }
 
 async fn listed(args: &LakeArgs) -> Result<Vec<Listed>> {
@@ -96,18 +93,10 @@ async fn listed(args: &LakeArgs) -> Result<Vec<Listed>> {
 }
 
 fn shown(rows: &[Listed]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["table", "objects", "rows", "columns", "partitioned by", "a row is"]);
+    let mut table = table(&["table", "objects", "rows", "columns", "partitioned by", "what it holds"], 1, 4);
     for row in rows {
-        table.add_row([
-            row.table.clone(),
-            row.objects.to_string(),
-            row.rows.to_string(),
-            row.columns.to_string(),
-            row.partitioned_by.clone(),
-            row.about.clone(),
-        ]);
+        let [objects, count, columns] = [row.objects.to_string(), row.rows.to_string(), row.columns.to_string()];
+        table.add_row([&row.table, &objects, &count, &columns, &row.partitioned_by, &row.about]);
     }
     table
 }

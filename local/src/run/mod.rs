@@ -15,6 +15,7 @@ use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::step::{Context, today};
 
 use crate::cli::Env;
+use crate::output::line;
 use crate::source::{Opened, Source};
 
 /// What a run is asked to do.
@@ -70,7 +71,8 @@ pub async fn run(options: Options) -> Result<()> {
         progress: watched.clone(),
     };
     let scope = context.scope(Some(as_of), options.from, options.force)?;
-    println!("{} → {} (db_*_{}), features as of {as_of}", source.name, options.lake.display(), options.env.name());
+    let (lake, env) = (options.lake.display(), options.env.name());
+    line(format_args!("{} → {lake} (db_*_{env}), features as of {as_of}", source.name))?;
     let done = steps::run(&context, &scope, options.from, &watched).await;
     watched.finish();
     summary::print(&context, &scope, &done?, &options).await

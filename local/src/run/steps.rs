@@ -51,7 +51,7 @@ pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, wat
     keep_reports(context, &planned.run_id, &steps, &checked).await?;
     if let Err(error) = check_features::require_pass(&checked) {
         watched.finish();
-        super::summary::print_checks(&checked);
+        super::summary::print_checks(&checked)?;
         return Err(error);
     }
     let publish = publish_features::Input { as_of: Some(scope.as_of) };

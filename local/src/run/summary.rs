@@ -1,57 +1,54 @@
 //! What a run did, as short tables.
 
 use check_features::{Check, Outcome, Output as Checked};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use defi_shared::lake::Unit;
 use defi_shared::plan::Scope;
 use defi_shared::step::{Context, Report};
-use defi_shared::tables::{FEATURES_HISTORY, FeatureRow};
+use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow};
 
 use super::Options;
 use super::steps::Done;
+use crate::output::{line, table};
 
 /// Wallets that the look at the features shows.
 const WALLETS_SHOWN: usize = 5;
 
 /// Prints the run's tables to standard output.
 pub(super) async fn print(context: &Context, scope: &Scope, done: &Done, options: &Options) -> Result<()> {
-    if done.steps.is_empty() && done.checked.is_none() {
-        println!("nothing is missing");
-    } else {
-        println!("\n{}", steps_table(done));
+    if done.checked.is_none() {
+        line("nothing is missing")?;
+    } else if !done.steps.is_empty() {
+        line(format_args!("\n{}", steps_table(done)))?;
     }
-    print_lost(done);
+    print_lost(done)?;
     if let Some(checked) = &done.checked {
-        print_checks(checked);
+        print_checks(checked)?;
     }
     let features = features(context, scope.as_of).await?;
-    println!("\n{}", features_table(&features));
-    println!("{} wallets as of {}; defi_features shows {}", features.len(), scope.as_of, done.newest);
-    let lake = options.lake.display();
-    println!("lake       {lake}");
-    println!("features   {}", context.lake.store().location(&format!("{}/as_of={}", FEATURES_HISTORY.prefix(), scope.as_of)));
-    if !done.steps.is_empty() {
-        println!("reports    {}", context.lake.store().location(&format!("runs/{}", done.run_id)));
-    }
-    println!("look       defi query --lake {lake} \"select * from db_analytics_{}.defi_features limit 10\"", options.env.name());
-    Ok(())
+    line(format_args!("\n{}", features_table(&features)))?;
+    line(format_args!("\n{} wallets as of {}; defi_features shows {}", features.len(), scope.as_of, done.newest))?;
+    print_places(context, scope, done, options)
 }
 
-fn table(header: &[&str], left: usize) -> Table {
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(header);
-    for column in table.column_iter_mut().skip(left) {
-        column.set_cell_alignment(CellAlignment::Right);
+/// Where things lie, and how to look at them.
+fn print_places(context: &Context, scope: &Scope, done: &Done, options: &Options) -> Result<()> {
+    let lake = options.lake.display();
+    let location = |key: &str| context.lake.store().location(key);
+    line(format_args!("lake       {lake}"))?;
+    line(format_args!("features   {}", location(&format!("{}/as_of={}", FEATURES_HISTORY.prefix(), scope.as_of))))?;
+    if !done.steps.is_empty() {
+        line(format_args!("reports    {}", location(&format!("runs/{}", done.run_id))))?;
     }
-    table
+    let table = format!("{}.{}", FEATURES_PUBLISHED.database(options.env.name()), FEATURES_PUBLISHED.name);
+    line(format_args!("query      defi query --lake {lake} \"select * from {table} limit 10\""))
 }
 
 fn steps_table(done: &Done) -> Table {
     let header = ["step", "units", "rows in", "rows out", "rejected", "repeats", "unpriced", "requests", "retries", "MB", "s"];
-    let mut table = table(&header, 1);
+    let mut table = table(&header, 1, header.len());
     let mut total = Report::default();
     let mut seconds = 0.0;
     for step in &done.steps {
@@ -93,23 +90,21 @@ fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
-fn print_lost(done: &Done) {
+fn print_lost(done: &Done) -> Result<()> {
     for step in done.steps.iter().filter(|step| step.report.lost.count > 0) {
-        let lost = &step.report.lost;
-        println!("lost in {}: {} units whose history is pruned, such as {}", step.step, lost.count, lost.first.join(", "));
+        let (lost, named) = (step.report.lost.count, step.report.lost.first.join(", "));
+        line(format_args!("lost in {}: {lost} units whose history is pruned, such as {named}", step.step))?;
     }
+    Ok(())
 }
 
 /// Prints the quality checks.
-pub(super) fn print_checks(checked: &Checked) {
-    let mut table = table(&["check", "outcome", "figure", "warn above", "fail above", "what it counts"], 2);
+pub(super) fn print_checks(checked: &Checked) -> Result<()> {
+    let mut table = table(&["check", "outcome", "figure", "warn above", "fail above", "what it counts"], 2, 5);
     for check in &checked.checks {
         table.add_row(check_row(check));
     }
-    if let Some(column) = table.column_mut(5) {
-        column.set_cell_alignment(CellAlignment::Left);
-    }
-    println!("\n{table}");
+    line(format_args!("\n{table}"))
 }
 
 fn check_row(check: &Check) -> [String; 6] {
@@ -136,7 +131,7 @@ async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
 fn features_table(rows: &[FeatureRow]) -> Table {
     let header =
         ["wallet", "risk", "collateral", "could borrow", "borrowed", "borrows", "repaid", "deposited", "liquidations", "taken"];
-    let mut table = table(&header, 1);
+    let mut table = table(&header, 1, header.len());
     let mut rows: Vec<_> = rows.iter().collect();
     rows.sort_by(|a, b| {
         let by_amount = b.borrow_amount_sum_eth.total_cmp(&a.borrow_amount_sum_eth);

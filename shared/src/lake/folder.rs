@@ -72,7 +72,7 @@ impl FolderStore {
 fn clear_unfinished(unfinished: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(unfinished) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        _ => std::fs::create_dir_all(unfinished),
     }
 }
 
@@ -233,7 +233,6 @@ mod tests {
     async fn what_a_dead_run_left_is_cleared_and_one_run_keeps_others_out() {
         let (_folder, store) = store();
         let left = store.root.join(UNFINISHED).join("left");
-        std::fs::create_dir(store.root.join(UNFINISHED)).unwrap();
         std::fs::write(&left, "half").unwrap();
         assert!(store.list("").await.unwrap().is_empty());
         let root = store.root.clone();

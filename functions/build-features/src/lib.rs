@@ -54,7 +54,9 @@ fn wanted_shards(context: &Context, shards: Option<Vec<u32>>) -> Result<Vec<u32>
     let all = context.config.shards;
     let wanted = shards.unwrap_or_else(|| (0..all).collect());
     match wanted.iter().find(|shard| **shard >= all) {
-        Some(shard) => Err(defi_shared::Error::bad_input(format!("there is no shard {shard}: there are {all}, from 0"))),
+        Some(shard) => {
+            Err(defi_shared::Error::bad_input(format!("there is no shard {shard}: there are {all}, from 0")))
+        }
         None => Ok(wanted),
     }
 }

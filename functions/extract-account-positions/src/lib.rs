@@ -39,7 +39,8 @@ async fn extract(context: Context, (name, day): (String, Day)) -> Result<Report>
         ("deployment".to_owned(), snapshot.deployment),
         ("repeats".to_owned(), repeats.to_string()),
     ]);
-    let written = context.lake.write(&RAW_POSITIONS, &Unit::DayAndProtocol(day, name.as_str().into()), rows, facts).await?;
+    let written =
+        context.lake.write(&RAW_POSITIONS, &Unit::DayAndProtocol(day, name.as_str().into()), rows, facts).await?;
     Ok(Report { rows_in, repeats, traffic: traffic.report(), ..Report::default() }.wrote(written))
 }
 

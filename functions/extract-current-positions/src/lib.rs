@@ -67,11 +67,9 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
 async fn extract(context: Context, input: std::sync::Arc<Input>, name: String) -> Result<Report> {
     let traffic = Traffic::new();
     let (snapshot, time) = snapshot(&context, &input, &name, &traffic).await?;
-    let block = i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
-    let facts = Facts::from([
-        ("block".to_owned(), block.to_string()),
-        ("deployment".to_owned(), snapshot.deployment),
-    ]);
+    let block =
+        i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
+    let facts = Facts::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
     let raw: Vec<_> = snapshot.rows.into_iter().map(|position| raw(position, &name, block, time)).collect();
     let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
     staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
@@ -80,7 +78,12 @@ async fn extract(context: Context, input: std::sync::Arc<Input>, name: String) -
 }
 
 /// The positions at the block that is asked for, and the block's time.
-async fn snapshot(context: &Context, input: &Input, name: &str, traffic: &Traffic) -> Result<(Snapshot<Position>, i64)> {
+async fn snapshot(
+    context: &Context,
+    input: &Input,
+    name: &str,
+    traffic: &Traffic,
+) -> Result<(Snapshot<Position>, i64)> {
     let subgraph = &context.config.protocol(name)?.subgraph_id;
     let (number, time) = match input.block {
         Pin::Number(number) => (number, None),
@@ -123,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_block_is_head_day_or_a_number() {
-        let block = |text: &str| serde_json::from_str::<Input>(&format!("{{\"block\": {text}}}")).map(|input| input.block);
+        let block =
+            |text: &str| serde_json::from_str::<Input>(&format!("{{\"block\": {text}}}")).map(|input| input.block);
         assert_eq!(block("\"head\"").unwrap(), Pin::Head);
         assert_eq!(block("\"day\"").unwrap(), Pin::Day);
         assert_eq!(block("17").unwrap(), Pin::Number(17));

@@ -90,7 +90,8 @@ impl Context {
         self.progress.expect(step, units.len());
         let failed = AtomicBool::new(false);
         let runs = futures::stream::iter(units.into_iter().map(|unit| {
-            let stop = || failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            let stop =
+                || failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let name = name(&unit);
             let run = (!stop()).then(|| tokio::spawn(work(self.clone(), unit)));
             let failed = &failed;

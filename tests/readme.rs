@@ -20,9 +20,14 @@ fn tables() -> String {
     let mut text = "| table | partitions | what it holds | columns |\n|---|---|---|---|\n".to_owned();
     for table in TABLES {
         let columns: Vec<_> = (table.columns)().iter().map(|column| format!("`{}`", column.name)).collect();
-        let shown = if table.folder == "defi_features" { "the wallet and its 26 features".to_owned() } else { columns.join(" ") };
+        let shown = if table.folder == "defi_features" {
+            "the wallet and its 26 features".to_owned()
+        } else {
+            columns.join(" ")
+        };
         let (layer, partitions) = (table.layer.name(), table.layout.partition_columns().join(", "));
-        writeln!(text, "| `db_{layer}_{{env}}.{}` | {partitions} | {} | {shown} |", table.name, table.doc.trim()).unwrap();
+        writeln!(text, "| `db_{layer}_{{env}}.{}` | {partitions} | {} | {shown} |", table.name, table.doc.trim())
+            .unwrap();
     }
     text
 }
@@ -43,5 +48,8 @@ fn the_readme_lists_every_table_and_every_feature_as_the_code_has_them() {
     if std::env::var_os("UPDATE_README").is_some() {
         std::fs::write(&path, &wanted).unwrap();
     }
-    assert!(readme == wanted, "the README is not what the code says: UPDATE_README=1 cargo test -p defi-local --test readme");
+    assert!(
+        readme == wanted,
+        "the README is not what the code says: UPDATE_README=1 cargo test -p defi-local --test readme"
+    );
 }

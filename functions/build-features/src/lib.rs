@@ -37,7 +37,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
     let as_of = context.as_of(input.as_of)?;
     let shards = wanted_shards(&context, input.shards)?;
     let history = History::of(&context.lake, as_of).await?;
-    context.progress.expect(STEP, shards.len());
+    context.progress.begin(STEP, shards.len());
     let mut report = Report::default();
     for (since, shards) in by_newest_state(&context, as_of, &shards).await? {
         let mut folds = restore(&context, since, &shards).await?;

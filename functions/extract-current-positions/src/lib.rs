@@ -4,9 +4,10 @@ use defi_shared::domain::{Address, Day};
 use defi_shared::lake::{Facts, Unit};
 use defi_shared::sources::Traffic;
 use defi_shared::sources::graph::{Position, Snapshot};
+use defi_shared::step::raw::raw_position;
 use defi_shared::step::staging::{stage, write};
 use defi_shared::step::{Context, Report};
-use defi_shared::tables::{CURRENT_POSITIONS, RawPosition, StagedPosition, Timestamp};
+use defi_shared::tables::{CURRENT_POSITIONS, StagedPosition, Timestamp};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +71,11 @@ async fn extract(context: Context, input: std::sync::Arc<Input>, name: String) -
     let block =
         i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
     let facts = Facts::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
-    let raw: Vec<_> = snapshot.rows.into_iter().map(|position| raw(position, &name, block, time)).collect();
+    let raw: Vec<_> = snapshot
+        .rows
+        .into_iter()
+        .map(|position| raw_position(position, &name, block, Timestamp::from_seconds(time)))
+        .collect();
     let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
     staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
     let report = write(&context, &CURRENT_POSITIONS, &Unit::Protocol(name.into()), staged, facts).await?;
@@ -103,21 +108,6 @@ async fn snapshot(
         Error::new(Kind::SourceUnavailable, "the subgraph does not say the time of the block").with("block", number)
     })?;
     Ok((snapshot, time))
-}
-
-fn raw(position: Position, protocol: &str, block_number: i64, time: i64) -> RawPosition {
-    RawPosition {
-        id: position.id.0,
-        balance: position.balance.0,
-        side: position.side.0,
-        is_collateral: position.is_collateral.0,
-        market_id: position.market_id.0,
-        market_name: position.market_name.0,
-        account_id: position.account_id.0,
-        protocol: protocol.to_owned(),
-        block_number,
-        block_timestamp: Timestamp::from_seconds(time),
-    }
 }
 
 #[cfg(test)]

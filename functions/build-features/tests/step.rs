@@ -257,6 +257,21 @@ async fn a_day_that_is_made_again_is_felt_by_the_next_build() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_set_made_with_other_shards_before_leaves_no_wallet_twice() -> Result<()> {
+    let lab = busy(4).await?;
+    build(&lab, 8).await?;
+    let wallets = features(&lab, 8).await?.len();
+    let lab = lab.with_shards(2);
+    build(&lab, 8).await?;
+    let mut rows = 0;
+    for unit in lab.context.lake.units(&FEATURES_HISTORY).await? {
+        rows += lab.rows::<FeatureRow>(&FEATURES_HISTORY, &unit).await?.len();
+    }
+    assert_eq!(rows, wallets);
+    Ok(())
+}
+
+#[tokio::test]
 async fn nothing_to_fold_is_not_ready_and_a_future_day_is_refused() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(4))?;
     let as_of = |day: Day| Input { as_of: Some(day), shards: None };

@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The `defi` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    defi_local::cli::main()
+}

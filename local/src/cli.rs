@@ -1,0 +1,260 @@
+//! The command line: what can be asked, and how an answer or an error reaches the user.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use defi_shared::domain::Day;
+use defi_shared::error::{Error, Kind, Result};
+
+use crate::sample::SampleOptions;
+use crate::source::Source;
+
+/// Wallet features from on-chain lending: extract, stage, fold, check, publish, and ask.
+#[derive(Debug, Parser)]
+#[command(name = "defi", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole pipeline in this process, over the sample chain unless told otherwise
+    Run(RunArgs),
+    /// Serve the two APIs on this machine, over the sample chain or a recording, until interrupted
+    Serve(ServeArgs),
+    /// Answer SQL over a local lake, tables by their database names
+    Query(QueryArgs),
+    /// List the tables of a local lake
+    Tables(TablesArgs),
+}
+
+/// The environment: it names the databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Env {
+    /// For trying things.
+    Dev,
+    /// For use.
+    Prod,
+}
+
+impl Env {
+    /// As the names of the databases have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Env::Dev => "dev",
+            Env::Prod => "prod",
+        }
+    }
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people.
+    Table,
+    /// Comma-separated values; NULL is an empty cell.
+    Csv,
+    /// A JSON array with an object a row.
+    Json,
+}
+
+/// Where a local lake is.
+#[derive(Debug, Args)]
+pub struct LakeArgs {
+    /// The lake's folder
+    #[arg(long, value_name = "DIR", default_value = "./lakehouse")]
+    pub lake: PathBuf,
+    /// The environment, which names the databases: db_raw_dev, db_raw_prod
+    #[arg(long, value_enum, default_value = "dev")]
+    pub env: Env,
+}
+
+#[derive(Debug, Args)]
+struct SampleArgs {
+    /// People on the sample chain
+    #[arg(long, value_name = "N", conflicts_with = "recording")]
+    wallets: Option<u32>,
+    /// Days of the sample chain
+    #[arg(long, value_name = "N", conflicts_with = "recording")]
+    days: Option<u32>,
+    /// Which sample chain of this size
+    #[arg(long, value_name = "N", conflicts_with = "recording")]
+    seed: Option<u64>,
+    /// Take a recording of the two APIs instead of the sample chain
+    #[arg(long, value_name = "DIR")]
+    recording: Option<PathBuf>,
+}
+
+impl SampleArgs {
+    fn options(&self) -> SampleOptions {
+        let default = SampleOptions::default();
+        SampleOptions {
+            wallets: self.wallets.unwrap_or(default.wallets),
+            days: self.days.unwrap_or(default.days),
+            seed: self.seed.unwrap_or(default.seed),
+        }
+    }
+
+    fn source(&self) -> Source {
+        self.recording.clone().map_or_else(|| Source::Sample(self.options()), Source::Recording)
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  defi run\n  defi run --wallets 2000 --days 90\n  defi run --recording DIR --as-of 2023-03-01\n  \
+    GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi run --live --from 2023-01-01"
+)]
+struct RunArgs {
+    /// The day that the features are for [default: today; of the sample chain or a recording its last day]
+    #[arg(long, value_name = "DAY")]
+    as_of: Option<String>,
+    /// The first day [default: each protocol's first day; of the sample chain or a recording its first day]
+    #[arg(long, value_name = "DAY")]
+    from: Option<String>,
+    /// Make again what is there already
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    lake: LakeArgs,
+    #[command(flatten)]
+    sample: SampleArgs,
+    /// Take the real APIs; the keys are GRAPH_API_KEY and TRANSPOSE_API_KEY in the environment
+    #[arg(long, conflicts_with_all = ["recording", "wallets", "days", "seed"])]
+    live: bool,
+    /// Take any server that speaks The Graph's API
+    #[arg(long, value_name = "URL", requires = "transpose_url", conflicts_with_all = ["live", "recording", "wallets", "days", "seed"])]
+    graph_url: Option<String>,
+    /// Take any server that speaks Transpose's API
+    #[arg(long, value_name = "URL", requires = "graph_url")]
+    transpose_url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "With DEFI_SERVE_API_KEY in the environment both APIs ask for that key; without it any key or none is accepted."
+)]
+struct ServeArgs {
+    /// The port on this machine; 0 takes any free one
+    #[arg(long, value_name = "N", default_value_t = 8700)]
+    port: u16,
+    #[command(flatten)]
+    sample: SampleArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  defi query \"select wallet_address, risk_factor from db_analytics_dev.defi_features order by 2 desc limit 10\""
+)]
+struct QueryArgs {
+    /// The question, in SQL
+    sql: String,
+    #[command(flatten)]
+    lake: LakeArgs,
+    /// How the answer is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+struct TablesArgs {
+    #[command(flatten)]
+    lake: LakeArgs,
+    /// How the list is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+/// Runs the command: the answer goes to standard output, an error as one line to standard error.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(cli.command)),
+        Err(cause) => Err(Error::internal("no threads to run on").because(cause)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if error.kind() == Kind::BadInput { 2 } else { 1 })
+        }
+    }
+}
+
+/// Help and version as clap writes them; a mistake as one line, like every other error.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let shown = error.print();
+        return if shown.is_ok() && !error.use_stderr() { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    }
+    let text = error.to_string();
+    let message: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let message = message.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    eprintln!("error: {}", Error::bad_input(message).next(format!("see {} --help", subcommand())));
+    ExitCode::from(2)
+}
+
+/// `defi run` where `run` was asked for, else `defi`.
+fn subcommand() -> String {
+    let asked = std::env::args().nth(1);
+    let known = asked.filter(|asked| Cli::command().get_subcommands().any(|command| command.get_name() == asked));
+    known.map_or_else(|| "defi".to_owned(), |name| format!("defi {name}"))
+}
+
+async fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Run(args) => run(args).await,
+        Command::Serve(args) => crate::source::serve(&args.sample.source(), args.port).await,
+        Command::Tables(args) => crate::tables::list(&args.lake, args.format).await,
+        Command::Query(args) => query(&args).await,
+    }
+}
+
+async fn run(args: RunArgs) -> Result<()> {
+    let day = |text: &Option<String>| text.as_deref().map(str::parse::<Day>).transpose();
+    let options = crate::run::Options {
+        as_of: day(&args.as_of)?,
+        from: day(&args.from)?,
+        force: args.force,
+        lake: args.lake.lake,
+        env: args.lake.env,
+        source: match (args.live, args.graph_url, args.transpose_url) {
+            (true, ..) => Source::Live,
+            (_, Some(graph), Some(transpose)) => Source::Urls { graph, transpose },
+            _ => args.sample.source(),
+        },
+    };
+    crate::run::run(options).await
+}
+
+#[cfg(feature = "sql")]
+async fn query(args: &QueryArgs) -> Result<()> {
+    crate::query::query(&args.sql, &args.lake, args.format).await
+}
+
+#[cfg(not(feature = "sql"))]
+#[expect(clippy::unused_async, reason = "it is async where SQL is built in")]
+async fn query(_: &QueryArgs) -> Result<()> {
+    Err(Error::bad_input("this build of the command has no SQL").next("build it with SQL: make build"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,112 @@
+//! The whole pipeline in one process: the same handlers that the state machine calls, in the same order.
+
+mod progress;
+mod steps;
+mod summary;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use defi_shared::catalog;
+use defi_shared::config::Config;
+use defi_shared::domain::Day;
+use defi_shared::error::{Error, Result};
+use defi_shared::lake::{FolderStore, Lake};
+use defi_shared::step::{Context, today};
+
+use crate::cli::Env;
+use crate::output::line;
+use crate::source::{Opened, Source};
+
+/// What a run is asked to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The day that the features are for.
+    pub as_of: Option<Day>,
+    /// The first day.
+    pub from: Option<Day>,
+    /// Make again what is there already.
+    pub force: bool,
+    /// The lake's folder.
+    pub lake: PathBuf,
+    /// The environment.
+    pub env: Env,
+    /// Where the rows come from.
+    pub source: Source,
+}
+
+/// The configuration: the file that `DEFI_CONFIG` names, or the built-in one.
+///
+/// # Errors
+/// `BadInput` for a file that can't be read or says what it may not.
+pub fn configuration() -> Result<Config> {
+    match std::env::var_os("DEFI_CONFIG") {
+        Some(path) => Config::read(Path::new(&path)),
+        None => Config::built_in(),
+    }
+}
+
+/// Runs the pipeline, and prints what it did.
+///
+/// # Errors
+/// The first error of a step; what was done before it stays done.
+pub async fn run(options: Options) -> Result<()> {
+    let mut config = configuration()?;
+    let source = options.source.open(&mut config).await?;
+    let today = today()?;
+    let as_of = options.as_of.unwrap_or(source.days.map_or(today, |(_, last)| last));
+    check_days(&source, as_of, options.from)?;
+
+    // Everything that the user may have got wrong is known by now, and nothing is written yet.
+    let lake = Lake::new(FolderStore::open_for_run(&options.lake)?);
+    keep_to_one_chain(&lake, source.chain.as_deref()).await?;
+    let watched = progress::Watched::new();
+    let context = Context {
+        registry: catalog::in_lake(&lake, options.env.name()),
+        lake,
+        config: Arc::new(config),
+        graph: source.graph.clone(),
+        transpose: source.transpose.clone(),
+        today,
+        deadline: None,
+        progress: watched.clone(),
+    };
+    let scope = context.scope(Some(as_of), options.from, options.force)?;
+    let (lake, env) = (options.lake.display(), options.env.name());
+    line(format_args!("{} → {lake} (db_*_{env}), features as of {as_of}", source.name))?;
+    let done = steps::run(&context, &scope, options.from, &watched).await;
+    watched.finish();
+    summary::print(&context, &scope, &done?, &options).await
+}
+
+/// Holds the days to what the source covers.
+fn check_days(source: &Opened, as_of: Day, from: Option<Day>) -> Result<()> {
+    let Some((first, last)) = source.days else { return Ok(()) };
+    let from = from.unwrap_or(first);
+    let covered = |option: &str, day: Day| {
+        if (first..=last).contains(&day) {
+            return Ok(());
+        }
+        Err(Error::bad_input(format!("{option} {day} lies outside {}", source.name))
+            .next(format!("choose a day from {first} to {last}")))
+    };
+    covered("--as-of", as_of)?;
+    covered("--from", from)
+}
+
+/// The object that says which chain a local lake holds.
+const CHAIN: &str = "chain.json";
+
+/// Holds a lake to the chain that it was begun with.
+async fn keep_to_one_chain(lake: &Lake, chain: Option<&str>) -> Result<()> {
+    let Some(chain) = chain else { return Ok(()) };
+    match lake.read_json::<String>(CHAIN).await? {
+        Some(other) if other != chain => {
+            Err(Error::bad_input(format!("this lake holds {other}, and is asked to take in {chain}"))
+                .with("lake", lake.store().location(""))
+                .next("choose another folder with --lake, or delete this one"))
+        }
+        Some(_) => Ok(()),
+        None => lake.write_json(CHAIN, &chain).await.map(drop),
+    }
+}

@@ -1,0 +1,176 @@
+//! What a run did, as short tables.
+
+use check_features::{Check, Outcome, Output as Checked};
+use comfy_table::Table;
+use defi_shared::domain::Day;
+use defi_shared::error::Result;
+use defi_shared::lake::Unit;
+use defi_shared::plan::Scope;
+use defi_shared::step::{Context, Report};
+use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow};
+
+use super::Options;
+use super::steps::Done;
+use crate::output::{line, table};
+
+/// Wallets that the look at the features shows.
+const WALLETS_SHOWN: usize = 5;
+
+/// Prints the run's tables to standard output.
+pub(super) async fn print(context: &Context, scope: &Scope, done: &Done, options: &Options) -> Result<()> {
+    if done.checked.is_none() {
+        line("nothing is missing")?;
+    } else if !done.steps.is_empty() {
+        line(format_args!("\n{}", steps_table(done)))?;
+    }
+    print_lost(done)?;
+    if let Some(checked) = &done.checked {
+        print_checks(checked)?;
+    }
+    let features = features(context, scope.as_of).await?;
+    line(format_args!("\n{}", features_table(&features)))?;
+    line(format_args!("\n{} wallets as of {}; defi_features shows {}", features.len(), scope.as_of, done.newest))?;
+    print_places(context, scope, done, options)
+}
+
+/// Where things lie, and how to look at them.
+fn print_places(context: &Context, scope: &Scope, done: &Done, options: &Options) -> Result<()> {
+    let lake = options.lake.display();
+    let location = |key: &str| context.lake.store().location(key);
+    line(format_args!("lake       {lake}"))?;
+    line(format_args!("features   {}", location(&format!("{}/as_of={}", FEATURES_HISTORY.prefix(), scope.as_of))))?;
+    if !done.steps.is_empty() {
+        line(format_args!("reports    {}", location(&format!("runs/{}", done.run_id))))?;
+    }
+    let table = format!("{}.{}", FEATURES_PUBLISHED.database(options.env.name()), FEATURES_PUBLISHED.name);
+    line(format_args!("query      defi query --lake {lake} \"select * from {table} limit 10\""))
+}
+
+fn steps_table(done: &Done) -> Table {
+    let header =
+        ["step", "units", "rows in", "rows out", "rejected", "repeats", "unpriced", "requests", "retries", "MB", "s"];
+    let mut table = table(&header, 1, header.len());
+    let mut total = Report::default();
+    for step in &done.steps {
+        table.add_row(step_row(step.step, &step.report, step.seconds));
+        total.merge(step.report.clone());
+    }
+    table.add_row(step_row("the whole run", &total, done.seconds));
+    table
+}
+
+fn step_row(name: &str, report: &Report, seconds: f64) -> Vec<String> {
+    let counts = [
+        report.units,
+        report.rows_in,
+        report.rows_out,
+        report.rejected(),
+        report.repeats,
+        report.unpriced,
+        report.traffic.requests,
+        report.traffic.retries.values().sum(),
+    ];
+    let megabytes = report.bytes as f64 / 1e6;
+    let mut row = vec![name.to_owned()];
+    row.extend(counts.iter().map(|count| if *count == 0 { "·".to_owned() } else { grouped(*count) }));
+    row.extend([format!("{megabytes:.1}"), format!("{seconds:.1}")]);
+    row
+}
+
+/// Digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = {
+        let head = digits.len() % 3;
+        let (first, rest) = digits.split_at(head);
+        let rest = (0..rest.len() / 3).filter_map(|i| rest.get(3 * i..3 * i + 3));
+        std::iter::once(first).filter(|first| !first.is_empty()).chain(rest).collect()
+    };
+    groups.join(",")
+}
+
+fn print_lost(done: &Done) -> Result<()> {
+    for step in done.steps.iter().filter(|step| step.report.lost.count > 0) {
+        let (lost, named) = (step.report.lost.count, step.report.lost.first.join(", "));
+        line(format_args!("lost in {}: {lost} units whose history is pruned, such as {named}", step.step))?;
+    }
+    Ok(())
+}
+
+/// Prints the quality checks.
+pub(super) fn print_checks(checked: &Checked) -> Result<()> {
+    let mut table = table(&["check", "outcome", "figure", "warn above", "fail above", "what it counts"], 2, 5);
+    for check in &checked.checks {
+        table.add_row(check_row(check));
+    }
+    line(format_args!("\n{table}"))
+}
+
+fn check_row(check: &Check) -> [String; 6] {
+    let limit = |limit: Option<f64>| limit.map_or_else(|| "·".to_owned(), |limit| limit.to_string());
+    let outcome = match check.outcome {
+        Outcome::Pass => "pass",
+        Outcome::Warn => "WARN",
+        Outcome::Fail => "FAIL",
+    };
+    let figure = format!("{:.4}", check.figure);
+    let figure = figure.trim_end_matches('0').trim_end_matches('.').to_owned();
+    [check.name.clone(), outcome.to_owned(), figure, limit(check.warn), limit(check.fail), check.about.clone()]
+}
+
+async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
+    let mut rows = Vec::new();
+    for shard in 0..context.config.shards {
+        rows.extend(context.lake.require::<FeatureRow>(&FEATURES_HISTORY, &Unit::AsOfAndShard(as_of, shard)).await?);
+    }
+    Ok(rows)
+}
+
+/// A look at the features: the wallets that borrowed most.
+fn features_table(rows: &[FeatureRow]) -> Table {
+    let header = [
+        "wallet",
+        "risk",
+        "collateral",
+        "could borrow",
+        "borrowed",
+        "borrows",
+        "repaid",
+        "deposited",
+        "liquidations",
+        "taken",
+    ];
+    let mut table = table(&header, 1, header.len());
+    let mut rows: Vec<_> = rows.iter().collect();
+    rows.sort_by(|a, b| {
+        let by_amount = b.borrow_amount_sum_eth.total_cmp(&a.borrow_amount_sum_eth);
+        by_amount.then(a.wallet_address.cmp(&b.wallet_address))
+    });
+    for row in rows.into_iter().take(WALLETS_SHOWN) {
+        let eth = |amount: f64| format!("{amount:.3}");
+        table.add_row([
+            row.wallet_address.to_string(),
+            format!("{:.3}", row.risk_factor),
+            eth(row.total_collateral_eth),
+            eth(row.total_available_borrows_eth),
+            eth(row.borrow_amount_sum_eth),
+            row.borrow_count.to_string(),
+            eth(row.repay_amount_sum_eth),
+            eth(row.deposit_amount_sum_eth),
+            row.liquidation_count.to_string(),
+            eth(row.liquidation_amount_sum_eth),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_come_in_groups() {
+        let shown: Vec<_> = [0, 12, 123, 1234, 123_456, 1_234_567].map(grouped).into();
+        assert_eq!(shown, ["0", "12", "123", "1,234", "123,456", "1,234,567"]);
+    }
+}

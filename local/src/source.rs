@@ -1,0 +1,191 @@
+//! Where a run gets its rows from: the sample chain or a recording behind a server on this machine, the live APIs, or any
+//! server that speaks them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use defi_shared::config::Config;
+use defi_shared::domain::Day;
+use defi_shared::error::{Error, Kind, Result};
+use defi_shared::sources::graph::{self, GraphClient, GraphSettings};
+use defi_shared::sources::transpose::{self, TransposeClient, TransposeSettings};
+use defi_shared::sources::{RetryPolicy, Secret};
+
+use crate::output::line;
+use crate::recording::Recording;
+use crate::sample::{self, SampleOptions};
+use crate::server::{Deployment, SchemaVersion, Server, ServerOptions};
+
+/// Requests a second to a server on this machine, which costs nothing and throttles nobody.
+const LOCAL_REQUESTS_PER_SECOND: u32 = 2_000;
+
+/// Where the rows come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The sample chain.
+    Sample(SampleOptions),
+    /// A recording in a folder.
+    Recording(PathBuf),
+    /// The real APIs.
+    Live,
+    /// Servers that speak the two APIs.
+    Urls {
+        /// The base URL of The Graph's API.
+        graph: String,
+        /// The base URL of Transpose's API.
+        transpose: String,
+    },
+}
+
+/// A source that answers.
+#[derive(Debug)]
+pub struct Opened {
+    /// Client of The Graph.
+    pub graph: Arc<GraphClient>,
+    /// Client of Transpose.
+    pub transpose: Arc<TransposeClient>,
+    /// The first and the last day that it covers, where it is known.
+    pub days: Option<(Day, Day)>,
+    /// What it is, for people.
+    pub name: String,
+    /// Tells the chain from every other; none for servers that may serve anything.
+    pub chain: Option<String>,
+    /// Kept as long as the clients are in use.
+    _server: Option<Server>,
+}
+
+impl Source {
+    /// Opens the source. A recording narrows the configuration to its own protocols.
+    ///
+    /// # Errors
+    /// `BadInput` or `CorruptData` for a recording that is none, `BadCredentials` for missing keys.
+    pub async fn open(&self, config: &mut Config) -> Result<Opened> {
+        match self {
+            Source::Live => live(config),
+            Source::Urls { graph, transpose } => at_urls(config, graph, transpose),
+            Source::Sample(_) | Source::Recording(_) => {
+                let recording = self.recording()?;
+                let (first, last) = (recording.first_day.parse()?, recording.last_day.parse()?);
+                narrow(config, &recording, first)?;
+                let chain = match self {
+                    Source::Sample(SampleOptions { wallets, days, seed }) => {
+                        format!("the sample chain of {wallets} wallets, {days} days and seed {seed}")
+                    }
+                    _ => format!("the recording {}", recording.name),
+                };
+                let server = start(recording, config, 0, None).await?;
+                let graph = GraphSettings::new(server.graph_url(), Vec::new());
+                let transpose = TransposeSettings::new(server.transpose_url(), Vec::new());
+                let opened = Opened {
+                    days: Some((first, last)),
+                    name: format!("{chain}, {first} to {last}"),
+                    chain: Some(chain),
+                    _server: Some(server),
+                    ..clients(config, graph, transpose)?
+                };
+                Ok(opened)
+            }
+        }
+    }
+
+    /// The rows to serve: the sample chain or the recording.
+    fn recording(&self) -> Result<Recording> {
+        match self {
+            Source::Sample(options) => sample::chain(options),
+            Source::Recording(dir) => Recording::load(dir),
+            Source::Live | Source::Urls { .. } => Err(Error::internal("a live source has no recording")),
+        }
+    }
+}
+
+fn keys(variable: &str) -> Vec<Secret> {
+    std::env::var(variable).map(|keys| Secret::list(&keys)).unwrap_or_default()
+}
+
+fn live(config: &Config) -> Result<Opened> {
+    for variable in ["GRAPH_API_KEY", "TRANSPOSE_API_KEY"] {
+        if keys(variable).is_empty() {
+            return Err(Error::new(Kind::BadCredentials, format!("{variable} is not set"))
+                .next("set GRAPH_API_KEY and TRANSPOSE_API_KEY in the environment"));
+        }
+    }
+    let url = |variable: &str, live: &str| std::env::var(variable).unwrap_or_else(|_| live.to_owned());
+    let (graph, transpose) = (url("GRAPH_URL", graph::LIVE_URL), url("TRANSPOSE_URL", transpose::LIVE_URL));
+    Ok(Opened { chain: Some("the live APIs".to_owned()), ..at_urls(config, &graph, &transpose)? })
+}
+
+fn at_urls(config: &Config, graph: &str, transpose: &str) -> Result<Opened> {
+    let name = format!("{graph} and {transpose}");
+    let graph = GraphSettings::new(graph, keys("GRAPH_API_KEY"));
+    let transpose = TransposeSettings::new(transpose, keys("TRANSPOSE_API_KEY"));
+    Ok(Opened { name, ..clients(config, graph, transpose)? })
+}
+
+fn clients(config: &Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<Opened> {
+    graph.requests_per_second = config.requests_per_second.the_graph;
+    graph.concurrency = config.concurrency.the_graph as usize;
+    if is_local(&graph.url) {
+        graph.requests_per_second = LOCAL_REQUESTS_PER_SECOND;
+        graph.retry = RetryPolicy::LOOPBACK;
+    }
+    transpose.requests_per_second = config.requests_per_second.transpose;
+    transpose.concurrency = config.concurrency.transpose as usize;
+    if is_local(&transpose.url) {
+        transpose.requests_per_second = LOCAL_REQUESTS_PER_SECOND;
+        transpose.retry = RetryPolicy::LOOPBACK;
+    }
+    Ok(Opened {
+        graph: Arc::new(GraphClient::new(graph)?),
+        transpose: Arc::new(TransposeClient::new(transpose)?),
+        days: None,
+        name: String::new(),
+        chain: None,
+        _server: None,
+    })
+}
+
+/// Whether a URL leads to this machine.
+fn is_local(url: &str) -> bool {
+    ["http://127.", "http://localhost", "http://[::1]"].iter().any(|local| url.starts_with(local))
+}
+
+/// Leaves only the recording's protocols in the configuration, which begin with its first day.
+fn narrow(config: &mut Config, recording: &Recording, first: Day) -> Result<()> {
+    for protocol in &recording.protocols {
+        config.protocol(protocol)?;
+    }
+    config.protocols.retain(|protocol| recording.protocols.contains(&protocol.name));
+    config.protocols.iter_mut().for_each(|protocol| protocol.first_day = first);
+    Ok(())
+}
+
+async fn start(recording: Recording, config: &Config, port: u16, api_key: Option<String>) -> Result<Server> {
+    let deployments = config.protocols.iter().map(|protocol| {
+        let schema = match protocol.schema_version.split('.').next() {
+            Some("2") => SchemaVersion::V2_0_1,
+            _ => SchemaVersion::V3_1_0,
+        };
+        Deployment { protocol: protocol.name.clone(), subgraph_id: protocol.subgraph_id.clone(), schema }
+    });
+    let options = ServerOptions { port, api_key, deployments: deployments.collect(), ..ServerOptions::default() };
+    Server::start(Arc::new(recording), options).await
+}
+
+/// Serves the sample chain or a recording until the user interrupts.
+///
+/// # Errors
+/// `BadInput` for a port that is taken, else as [`Source::open`].
+pub async fn serve(source: &Source, port: u16) -> Result<()> {
+    let api_key = std::env::var("DEFI_SERVE_API_KEY").ok().filter(|key| !key.is_empty());
+    let config = crate::run::configuration()?;
+    let recording = source.recording()?;
+    let name = recording.name.clone();
+    let (first, last) = (recording.first_day.clone(), recording.last_day.clone());
+    let server = start(recording, &config, port, api_key).await?;
+    line(format_args!("serving {name}, {first} to {last}"))?;
+    line(format_args!("The Graph  {}", server.graph_url()))?;
+    line(format_args!("Transpose  {}", server.transpose_url()))?;
+    tokio::signal::ctrl_c().await.map_err(|cause| Error::internal("signals can't be waited for").because(cause))?;
+    server.stop().await;
+    Ok(())
+}

@@ -20,7 +20,7 @@ fn block(day: Day, number: i64) -> Value {
 async fn chain(today: Day, depth: i64) -> Result<(Server, Arc<AtomicI64>)> {
     let depth = Arc::new(AtomicI64::new(depth));
     let head = Arc::clone(&depth);
-    let server = Server::start(move |request| match request.parameter("at_or_after").get(..10) {
+    let server = Server::start(move |request| match request.literal("timestamp >= ").get(..10) {
         None => results(block(today, first_block(today) + head.load(Ordering::Relaxed))),
         Some(day) => results(day.parse().map_or(Value::Null, |day: Day| block(day, first_block(day)))),
     });
@@ -72,7 +72,7 @@ async fn a_block_that_is_not_final_is_not_written_until_it_is() -> Result<()> {
 async fn a_day_without_a_block_is_not_ready_and_has_no_object() -> Result<()> {
     // The chain is not there yet, or the source begins later.
     for without in [json!([]), block(january(2), first_block(january(2)))] {
-        let server = Server::start(move |request| match request.parameter("at_or_after") {
+        let server = Server::start(move |request| match request.literal("timestamp >= ") {
             "" => results(block(january(2), first_block(january(2)) + 64)),
             _ => results(without.clone()),
         });

@@ -21,7 +21,7 @@ fn event(hash: &str, second: u8, log_index: i64, quantity: &str) -> Value {
 
 /// A source with these borrows of Aave and of Compound, and no other events.
 async fn source(aave: Value, compound: Value) -> Result<Server> {
-    Server::start(move |request| match (request.parameter("category"), request.parameter("protocol_name")) {
+    Server::start(move |request| match (request.literal("category = "), request.literal("protocol_name = ")) {
         ("borrow", "aave") => results(aave.clone()),
         ("borrow", "compound") => results(compound.clone()),
         _ => results(json!([])),
@@ -126,7 +126,7 @@ async fn a_protocol_that_begins_later_is_not_asked_for() -> Result<()> {
     }
     handle(lab.context(), only_borrows()).await?;
     assert!(borrows(&lab).await?.is_empty());
-    assert!(server.requests().iter().all(|request| request.parameter("protocol_name") == "aave"));
+    assert!(server.requests().iter().all(|request| request.literal("protocol_name = ") == "aave"));
     Ok(())
 }
 

@@ -37,10 +37,11 @@ impl Request {
         self.body.get("sql").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// A parameter's text, of a request to Transpose; else empty.
+    /// The literal that follows a piece of the SQL, such as `category = `; empty where there is none.
     #[must_use]
-    pub fn parameter(&self, name: &str) -> &str {
-        self.body.get("parameters").and_then(|all| all.get(name)).and_then(Value::as_str).unwrap_or_default()
+    pub fn literal(&self, after: &str) -> &str {
+        let rest = self.sql().split_once(after).and_then(|(_, rest)| rest.strip_prefix('\''));
+        rest.and_then(|rest| rest.split_once('\'')).map_or("", |(literal, _)| literal)
     }
 
     /// A variable, of a request to The Graph; else null.

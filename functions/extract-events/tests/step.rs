@@ -138,3 +138,14 @@ async fn an_account_out_of_credits_ends_the_step() -> Result<()> {
     assert_eq!(server.requests().len(), 1, "and is not asked again");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_day_before_the_runs_first_is_refused_and_its_object_stays() -> Result<()> {
+    let server = source(json!([event("aa", 1, 1, "1")]), json!([])).await?;
+    let lab = lab(&server).await?;
+    handle(lab.context(), only_borrows()).await?;
+    let from = EventInput { from: Some(january(2)), days: Some(vec![january(1)]), ..only_borrows() };
+    assert_eq!(kind(handle(lab.context(), from).await), Some(Kind::BadInput));
+    assert_eq!(borrows(&lab).await?.len(), 1, "no protocol has begun by then, which is not the same as no events");
+    Ok(())
+}

@@ -155,3 +155,14 @@ async fn a_set_without_wallets_passes_with_a_warning_and_one_not_built_is_not_re
     assert_eq!(kind(handle(lab.context(), earlier).await), Some(Kind::NotReady));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_set_with_a_shard_missing_is_not_ready() -> Result<()> {
+    let lab = lab().await?.with_shards(2);
+    assert_eq!(
+        kind(handle(lab.context(), Input::default()).await),
+        Some(Kind::NotReady),
+        "half of the wallets would be lost"
+    );
+    Ok(())
+}

@@ -54,6 +54,9 @@ async fn rows_of_both_protocols_lie_in_one_object_sorted_by_key() -> Result<()> 
     assert_eq!((report.units, report.rows_in, report.rows_out), (5, 3, 3));
     let quantities: Vec<_> = borrows(&lab).await?.into_iter().filter_map(|row| row.quantity).collect();
     assert_eq!(quantities, ["3", "2", "1"]);
+    let spans = server.requests();
+    let mut spans = spans.iter().map(|request| (request.literal("timestamp >= "), request.literal("timestamp < ")));
+    assert!(spans.all(|span| span == ("2023-01-01T00:00:00Z", "2023-01-02T00:00:00Z")), "the day, and no second more");
     Ok(())
 }
 

@@ -2,13 +2,13 @@
 //!
 //! ```
 //! use defi_shared::lake::Unit;
-//! use defi_shared::tables::WALLET_LINKS;
+//! use defi_shared::tables::{WALLET_LINKS, WalletLink};
 //! use defi_shared::testing::{AAVE, Lab, address, january, link};
 //! # tokio::runtime::Runtime::new()?.block_on(async {
 //! let lab = Lab::new(&[AAVE], january(4))?;
 //! let (unit, rows) = (Unit::Day(january(1)), vec![link(address(1), address(2), january(1).start())]);
 //! lab.put(&WALLET_LINKS, &unit, rows.clone()).await?;
-//! assert_eq!(lab.rows(&WALLET_LINKS, &unit).await?, rows);
+//! assert_eq!(lab.rows::<WalletLink>(&WALLET_LINKS, &unit).await?, rows);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())

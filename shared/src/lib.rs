@@ -9,5 +9,7 @@ pub mod plan;
 pub mod sources;
 pub mod step;
 pub mod tables;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::{Error, Kind, Result};

@@ -1,1 +1,227 @@
-//! What tests of steps need.
+//! What tests of steps need: a lake of their own, rows with few arguments, and a server on loopback in place of the sources.
+//!
+//! ```
+//! use defi_shared::lake::Unit;
+//! use defi_shared::tables::{WALLET_LINKS, WalletLink};
+//! use defi_shared::testing::{AAVE, Lab, address, january, link};
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let lab = Lab::new(&[AAVE], january(4))?;
+//! let (unit, rows) = (Unit::Day(january(1)), vec![link(address(1), address(2), january(1).start())]);
+//! lab.put(&WALLET_LINKS, &unit, rows.clone()).await?;
+//! assert_eq!(lab.rows::<WalletLink>(&WALLET_LINKS, &unit).await?, rows);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod rows;
+mod server;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+pub use rows::*;
+pub use server::{Request, Server, graph_error, results, snapshot};
+
+use crate::catalog;
+use crate::config::{Config, PerSource, Protocol};
+use crate::domain::Day;
+use crate::error::{Error, Kind, Result};
+use crate::lake::{Facts, FolderStore, Lake, Unit, parquet};
+use crate::sources::graph::{GraphClient, GraphSettings};
+use crate::sources::transpose::{TransposeClient, TransposeSettings};
+use crate::sources::{RetryPolicy, Secret};
+use crate::step::{Context, Unwatched};
+use crate::tables::{QuarantinedRow, Row, Table};
+
+/// A protocol.
+pub const AAVE: &str = "aave-v2-eth";
+
+/// Another one, after it in the alphabet.
+pub const COMPOUND: &str = "compound-v2-eth";
+
+/// The key that a lab's clients carry.
+pub const KEY: &str = "the-key";
+
+/// Discard, which no machine serves: whoever asks where nothing is to be asked meets an error.
+const CLOSED: &str = "http://127.0.0.1:9";
+
+/// More than a test can ask.
+const RATE: u32 = 100_000;
+
+/// The n-th day of January 2023, and on from there: `january(32)` is 1 February.
+#[must_use]
+pub fn january(day: i32) -> Day {
+    // 1 January 2023 is day 19,358 since 1970.
+    Day::from_epoch_days(19_357 + day)
+}
+
+/// The kind of a result that must be an error, for assertions; `None` for a success.
+pub fn kind<T>(result: Result<T>) -> Option<Kind> {
+    result.err().map(|error| error.kind())
+}
+
+/// The unit of a protocol and day.
+#[must_use]
+pub fn unit(protocol: &str, day: Day) -> Unit {
+    Unit::DayAndProtocol(day, protocol.into())
+}
+
+/// The built-in configuration with other protocols, all of them from 1 January on, and with other shards.
+///
+/// # Errors
+/// None but a defect of the build.
+pub fn config(protocols: &[&str], shards: u32) -> Result<Config> {
+    let protocol = |name: &&str| Protocol {
+        name: (*name).to_owned(),
+        subgraph_id: subgraph_id(name),
+        schema_version: "3.1.0".to_owned(),
+        first_block: 1,
+        first_day: january(1),
+    };
+    let per_second = PerSource { the_graph: RATE, transpose: RATE };
+    let protocols = protocols.iter().map(protocol).collect();
+    Ok(Config { protocols, shards, requests_per_second: per_second, ..Config::built_in()? })
+}
+
+/// The id of a protocol's subgraph: the letters and digits of its name.
+#[must_use]
+pub fn subgraph_id(protocol: &str) -> String {
+    protocol.chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
+/// A lake of its own in a temporary folder, and the context of a step over it. Goes with its folder.
+#[derive(Debug)]
+pub struct Lab {
+    folder: TempDir,
+    /// The context, for a test to change.
+    pub context: Context,
+}
+
+impl Lab {
+    /// An empty lake, one shard, and sources that nobody serves.
+    ///
+    /// # Errors
+    /// No temporary folder.
+    pub fn new(protocols: &[&str], today: Day) -> Result<Self> {
+        let folder = TempDir::new().map_err(|cause| Error::internal("no temporary folder").because(cause))?;
+        let lake = Lake::new(FolderStore::new(folder.path()));
+        let (graph, transpose) = clients(CLOSED)?;
+        let context = Context {
+            registry: catalog::in_lake(&lake, "dev"),
+            lake,
+            config: Arc::new(config(protocols, 1)?),
+            graph,
+            transpose,
+            today,
+            deadline: None,
+            progress: Arc::new(Unwatched),
+        };
+        Ok(Lab { folder, context })
+    }
+
+    /// With another number of shards.
+    #[must_use]
+    pub fn with_shards(mut self, shards: u32) -> Self {
+        Arc::make_mut(&mut self.context.config).shards = shards;
+        self
+    }
+
+    /// With both sources at a server.
+    ///
+    /// # Errors
+    /// An address that no client takes.
+    pub fn with_sources(mut self, server: &Server) -> Result<Self> {
+        (self.context.graph, self.context.transpose) = clients(server.url())?;
+        Ok(self)
+    }
+
+    /// The context, to hand to a step.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        self.context.clone()
+    }
+
+    /// Where the lake lies.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes the rows of a unit.
+    ///
+    /// # Errors
+    /// The lake's.
+    pub async fn put<R: Row>(&self, table: &Table, unit: &Unit, rows: Vec<R>) -> Result<()> {
+        self.put_with(table, unit, rows, []).await
+    }
+
+    /// Writes the rows of a unit with facts about them.
+    ///
+    /// # Errors
+    /// The lake's.
+    pub async fn put_with<R: Row, const N: usize>(
+        &self,
+        table: &Table,
+        unit: &Unit,
+        rows: Vec<R>,
+        facts: [(&str, u64); N],
+    ) -> Result<()> {
+        let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value.to_string()));
+        self.context.lake.write(table, unit, rows, facts.collect()).await.map(drop)
+    }
+
+    /// The rows of a unit that must be there.
+    ///
+    /// # Errors
+    /// The lake's.
+    pub async fn rows<R: Row>(&self, table: &Table, unit: &Unit) -> Result<Vec<R>> {
+        self.context.lake.require(table, unit).await
+    }
+
+    /// The facts of a unit; none where it is missing.
+    ///
+    /// # Errors
+    /// The lake's.
+    pub async fn facts(&self, table: &Table, unit: &Unit) -> Result<Facts> {
+        Ok(self.context.lake.facts(table, unit).await?.map(|(facts, _)| facts).unwrap_or_default())
+    }
+
+    /// Number and reason of each row of a unit that is in quarantine.
+    ///
+    /// # Errors
+    /// The lake's.
+    pub async fn quarantined(&self, table: &Table, unit: &Unit) -> Result<Vec<(i64, String)>> {
+        let key = unit.key(table).replacen(&table.prefix(), &format!("quarantine/{}", table.name), 1);
+        let Some(bytes) = self.context.lake.store().get(&key).await? else { return Ok(Vec::new()) };
+        let rows: Vec<QuarantinedRow> = parquet::decode(bytes)?;
+        Ok(rows.into_iter().map(|row| (row.row_number, row.reason)).collect())
+    }
+
+    /// Every object below a prefix with its bytes, to compare two states of a lake.
+    ///
+    /// # Errors
+    /// The lake's.
+    pub async fn objects(&self, prefix: &str) -> Result<BTreeMap<String, Bytes>> {
+        let store = self.context.lake.store();
+        let mut objects = BTreeMap::new();
+        for entry in store.list(prefix).await? {
+            let bytes = store.get(&entry.key).await?.unwrap_or_default();
+            objects.insert(entry.key, bytes);
+        }
+        Ok(objects)
+    }
+}
+
+fn clients(url: &str) -> Result<(Arc<GraphClient>, Arc<TransposeClient>)> {
+    let keys = || vec![Secret::new(KEY)];
+    let mut graph = GraphSettings::new(url, keys());
+    (graph.requests_per_second, graph.retry) = (RATE, RetryPolicy::LOOPBACK);
+    let mut transpose = TransposeSettings::new(url, keys());
+    (transpose.requests_per_second, transpose.retry) = (RATE, RetryPolicy::LOOPBACK);
+    Ok((Arc::new(GraphClient::new(graph)?), Arc::new(TransposeClient::new(transpose)?)))
+}

@@ -47,6 +47,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
             context.progress.advance(STEP);
         }
     }
+    delete_shards_beyond(&context, as_of).await?;
     Ok(report)
 }
 
@@ -115,6 +116,17 @@ async fn write(context: &Context, as_of: Day, shard: u32, fold: &Fold) -> Result
     let written = context.lake.write(&FEATURES_HISTORY, &unit, features, Facts::new()).await?;
     context.lake.keep_state::<StateRow>(State::Fold, as_of, &state_part(shard, context.config.shards), states).await?;
     Ok(Report::default().wrote(written))
+}
+
+/// Deletes the parts of a set that was built with more shards before: readers take every object of the day's folder, and would
+/// meet their wallets twice.
+async fn delete_shards_beyond(context: &Context, as_of: Day) -> Result<()> {
+    for unit in context.lake.units(&FEATURES_HISTORY).await? {
+        if matches!(unit, Unit::AsOfAndShard(day, shard) if day == as_of && shard >= context.config.shards) {
+            context.lake.store().delete(&unit.key(&FEATURES_HISTORY)).await?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub(crate) async fn gather(context: &Context, scope: &Scope) -> Result<Evidence>
     let published = context.registry.published().await?;
     let before = published.into_iter().rev().find(|day| *day < as_of);
     let mut evidence = Evidence { features: features(context, as_of).await?, ..Evidence::default() };
-    if evidence.features.is_empty() && !is_built(context, as_of).await? {
+    if !is_built(context, as_of).await? {
         return Err(Error::new(Kind::NotReady, "the features are not built yet").with("as_of", as_of));
     }
     if let Some(before) = before {
@@ -62,8 +62,10 @@ pub(crate) async fn gather(context: &Context, scope: &Scope) -> Result<Evidence>
     Ok(evidence)
 }
 
+/// Whether all shards of a set are there: without one of them, its wallets would seem to be lost.
 async fn is_built(context: &Context, as_of: Day) -> Result<bool> {
-    Ok(context.lake.units(&FEATURES_HISTORY).await?.contains(&Unit::AsOfAndShard(as_of, 0)))
+    let there = context.lake.units(&FEATURES_HISTORY).await?;
+    Ok((0..context.config.shards).all(|shard| there.contains(&Unit::AsOfAndShard(as_of, shard))))
 }
 
 /// All shards of a set.

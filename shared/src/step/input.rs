@@ -122,7 +122,7 @@ impl Context {
     pub async fn days(&self, input: &DayInput, part: impl FnOnce(Plan) -> Vec<Day>) -> Result<Vec<Day>> {
         let scope = self.scope(input.as_of, input.from, input.force)?;
         match &input.days {
-            Some(days) => Ok(sorted(days)),
+            Some(days) => named(days, &scope),
             None => Ok(part(self.plan(&scope, Stage::AfterExtraction).await?)),
         }
     }
@@ -139,7 +139,10 @@ impl Context {
         let scope = self.scope(input.as_of, input.from, input.force)?;
         let categories = sorted(input.events.as_deref().unwrap_or(&Category::ALL));
         let days_by = match &input.days {
-            Some(days) => categories.iter().map(|category| (*category, sorted(days))).collect(),
+            Some(days) => {
+                let days = named(days, &scope)?;
+                categories.iter().map(|category| (*category, days.clone())).collect()
+            }
             None => part(self.plan(&scope, Stage::AfterExtraction).await?),
         };
         Ok(pairs(days_by, |category| categories.contains(category)))
@@ -157,7 +160,10 @@ impl Context {
         let scope = self.scope(input.as_of, input.from, input.force)?;
         let protocols = self.protocols(input.protocols.as_deref())?;
         let days_by = match &input.days {
-            Some(days) => protocols.iter().map(|protocol| (protocol.clone(), sorted(days))).collect(),
+            Some(days) => {
+                let days = named(days, &scope)?;
+                protocols.iter().map(|protocol| (protocol.clone(), days.clone())).collect()
+            }
             None => part(self.plan(&scope, Stage::AfterExtraction).await?),
         };
         Ok(pairs(days_by, |protocol| protocols.contains(protocol)))
@@ -173,6 +179,17 @@ impl Context {
         };
         named.iter().try_for_each(|name| self.config.protocol(name).map(drop))?;
         Ok(sorted(named))
+    }
+}
+
+/// The days that an input names. Before the first day of a run no protocol has begun: what a step would make of such a day is
+/// empty, and would take the place of what is there.
+fn named(days: &[Day], scope: &Scope) -> Result<Vec<Day>> {
+    let (days, first) = (sorted(days), scope.first_day()?);
+    match days.first().filter(|day| **day < first) {
+        Some(day) => Err(Error::bad_input(format!("the day {day} lies before the first day {first}"))
+            .next("choose later days, or an earlier first day")),
+        None => Ok(days),
     }
 }
 

@@ -1,0 +1,168 @@
+//! The step over a small set of features and the days that it was made from.
+
+use std::sync::Arc;
+
+use check_features::{Input, Outcome, Output, handle};
+use defi_shared::domain::fold::WalletState;
+use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
+use defi_shared::lake::Unit;
+use defi_shared::tables::{
+    BORROWS, FEATURES_HISTORY, FeatureRow, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent,
+};
+use defi_shared::testing::{
+    AAVE, COMPOUND, Lab, address, january, kind, priced_event, staged_market, staged_position, unit,
+};
+use defi_shared::{Error, Kind, Result};
+
+const MARKET: Address = HexBytes([9; 20]);
+
+fn wallet(number: u8) -> FeatureRow {
+    let state = WalletState { is_wallet: true, ..WalletState::default() };
+    let row = FeatureRow::new(address(number), &state, january(3));
+    FeatureRow { total_collateral_eth: 1.0, risk_factor: 0.5, borrow_count: 1, ..row }
+}
+
+async fn put_features(lab: &Lab, day: i32, rows: Vec<FeatureRow>) -> Result<()> {
+    lab.put(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(day), 0), rows).await
+}
+
+async fn put_snapshot(lab: &Lab, protocol: &str, day: i32) -> Result<()> {
+    let of = unit(protocol, january(day));
+    lab.put(&STAGE_MARKETS, &of, vec![staged_market(protocol, january(day), MARKET, WETH, 1000.0)]).await?;
+    let position = |side| staged_position(protocol, january(day), address(1), MARKET, side, 1);
+    lab.put(&STAGE_POSITIONS, &of, vec![position(Side::Borrower), position(Side::Lender)]).await
+}
+
+/// A lab on 3 January with a set of two wallets that nothing is wrong with.
+async fn lab() -> Result<Lab> {
+    let lab = Lab::new(&[AAVE, COMPOUND], january(3))?;
+    for protocol in [AAVE, COMPOUND] {
+        put_snapshot(&lab, protocol, 3).await?;
+    }
+    let of_day = Unit::Day(january(2));
+    let borrow = priced_event(Category::Borrow, address(1), address(1), january(2).start(), 1.0);
+    lab.put_with(&STAGE_BORROWS, &of_day, Vec::<StagedEvent>::new(), [("rows_in", 100), ("rejected", 1)]).await?;
+    lab.put_with(&BORROWS, &of_day, vec![borrow], [("unpriced", 0)]).await?;
+    put_features(&lab, 3, vec![wallet(1), wallet(2)]).await?;
+    Ok(lab)
+}
+
+fn not_passed(output: &Output) -> Vec<(&str, Outcome)> {
+    let checks = output.checks.iter().filter(|check| check.outcome != Outcome::Pass);
+    checks.map(|check| (check.name.as_str(), check.outcome)).collect()
+}
+
+/// The error of a set that must not pass.
+async fn failure(lab: &Lab) -> Result<Option<Error>> {
+    let before = lab.objects("").await?;
+    let error = handle(lab.context(), Input::default()).await.err();
+    assert!(lab.objects("").await? == before, "neither the catalog nor anything else is touched");
+    assert_eq!(error.as_ref().map(Error::kind), Some(Kind::QualityFailed));
+    Ok(error)
+}
+
+async fn assert_fails(lab: &Lab, constraint: &str) -> Result<()> {
+    let said = failure(lab).await?.map(|error| error.to_string()).unwrap_or_default();
+    assert!(said.starts_with(&format!("QualityFailed: {constraint} is ")), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_good_set_passes() -> Result<()> {
+    let output = handle(lab().await?.context(), Input::default()).await?;
+    assert_eq!((output.as_of, output.wallets, output.passed, not_passed(&output)), (january(3), 2, true, vec![]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_set_that_fails_is_named_with_its_constraint_and_stays_unpublished() -> Result<()> {
+    let lab = lab().await?;
+    put_features(&lab, 2, vec![wallet(1)]).await?;
+    lab.context.registry.publish(january(2)).await?;
+    put_features(&lab, 3, vec![wallet(1), FeatureRow { max_risk_factor: f64::NAN, ..wallet(2) }]).await?;
+    assert_fails(&lab, "not_finite").await?;
+    assert_eq!(lab.context.registry.newest_published().await?, Some(january(2)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_snapshot_of_a_protocol_fails() -> Result<()> {
+    let lab = lab().await?;
+    lab.context.lake.store().delete(&unit(COMPOUND, january(3)).key(&STAGE_POSITIONS)).await?;
+    assert_fails(&lab, "missing_snapshots").await?;
+    assert!(failure(&lab).await?.is_some_and(|error| error.to_string().contains("compound-v2-eth positions")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_empty_snapshot_after_a_day_with_positions_is_as_good_as_missing() -> Result<()> {
+    let lab = lab().await?;
+    lab.put(&STAGE_POSITIONS, &unit(COMPOUND, january(3)), Vec::<defi_shared::tables::StagedPosition>::new()).await?;
+    assert_eq!(kind(handle(lab.context(), Input::default()).await), None, "it may always have been empty");
+    put_snapshot(&lab, COMPOUND, 2).await?;
+    assert_fails(&lab, "missing_snapshots").await
+}
+
+#[tokio::test]
+async fn a_protocol_that_begins_after_the_day_owes_no_snapshot() -> Result<()> {
+    let mut lab = lab().await?;
+    for table in [&STAGE_POSITIONS, &STAGE_MARKETS] {
+        lab.context.lake.store().delete(&unit(COMPOUND, january(3)).key(table)).await?;
+    }
+    for protocol in &mut Arc::make_mut(&mut lab.context.config).protocols {
+        protocol.first_day = if protocol.name == COMPOUND { january(4) } else { january(1) };
+    }
+    assert!(handle(lab.context(), Input::default()).await?.passed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn fewer_wallets_than_published_before_fail() -> Result<()> {
+    let lab = lab().await?;
+    put_features(&lab, 2, vec![wallet(1), wallet(2), wallet(3)]).await?;
+    assert!(handle(lab.context(), Input::default()).await?.passed, "a set that was never published is no measure");
+    lab.context.registry.publish(january(2)).await?;
+    assert_fails(&lab, "lost_wallets").await
+}
+
+#[tokio::test]
+async fn shares_are_of_the_days_since_the_set_published_before() -> Result<()> {
+    let lab = lab().await?;
+    let nothing = Vec::<StagedEvent>::new;
+    lab.put_with(&STAGE_BORROWS, &Unit::Day(january(1)), nothing(), [("rows_in", 100), ("rejected", 100)]).await?;
+    assert_fails(&lab, "quarantined_share").await?;
+    put_features(&lab, 2, vec![wallet(1)]).await?;
+    lab.context.registry.publish(january(2)).await?;
+    assert!(handle(lab.context(), Input::default()).await?.passed, "the first day was judged before");
+    lab.put_with(&STAGE_BORROWS, &Unit::Day(january(2)), nothing(), [("rows_in", 100), ("rejected", 2)]).await?;
+    assert_eq!(not_passed(&handle(lab.context(), Input::default()).await?), [("quarantined_share", Outcome::Warn)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn borrows_without_a_borrow_count_fail() -> Result<()> {
+    let lab = lab().await?;
+    put_features(&lab, 3, vec![FeatureRow { borrow_count: 0, ..wallet(1) }]).await?;
+    assert_fails(&lab, "borrow_count_all_zero").await
+}
+
+#[tokio::test]
+async fn a_set_without_wallets_passes_with_a_warning_and_one_not_built_is_not_ready() -> Result<()> {
+    let lab = lab().await?;
+    put_features(&lab, 3, vec![]).await?;
+    assert_eq!(not_passed(&handle(lab.context(), Input::default()).await?), [("no_wallets", Outcome::Warn)]);
+    let earlier = Input { as_of: Some(january(2)), from: None };
+    assert_eq!(kind(handle(lab.context(), earlier).await), Some(Kind::NotReady));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_set_with_a_shard_missing_is_not_ready() -> Result<()> {
+    let lab = lab().await?.with_shards(2);
+    assert_eq!(
+        kind(handle(lab.context(), Input::default()).await),
+        Some(Kind::NotReady),
+        "half of the wallets would be lost"
+    );
+    Ok(())
+}

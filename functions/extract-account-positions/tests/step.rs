@@ -1,0 +1,112 @@
+//! The step against a server on loopback that has positions.
+
+use defi_shared::lake::Unit;
+use defi_shared::step::ProtocolInput;
+use defi_shared::tables::{DAILY_BLOCKS, RAW_POSITIONS, RawPosition};
+use defi_shared::testing::{
+    AAVE, Lab, Server, address, daily_block, first_block, graph_error, january, kind, raw_position, snapshot, unit,
+};
+use defi_shared::{Kind, Result};
+use extract_account_positions::handle;
+use serde_json::{Value, json};
+
+fn position(account: u8) -> Value {
+    let [account, market] = [address(account), address(9)];
+    json!({
+        "id": format!("{account}-{market}-LENDER-0"), "balance": "17", "side": "LENDER", "isCollateral": true,
+        "market": {"id": market.to_string(), "name": null}, "account": {"id": account.to_string()},
+    })
+}
+
+/// A lab on 2 January whose days have their blocks.
+async fn lab(server: &Server) -> Result<Lab> {
+    let lab = Lab::new(&[AAVE], january(2))?.with_sources(server)?;
+    for day in [january(1), january(2)] {
+        lab.put(&DAILY_BLOCKS, &Unit::Day(day), vec![daily_block(day)]).await?;
+    }
+    Ok(lab)
+}
+
+fn days(days: &[i32]) -> ProtocolInput {
+    ProtocolInput { days: Some(days.iter().map(|day| january(*day)).collect()), ..ProtocolInput::default() }
+}
+
+fn row(day: i32, account: u8) -> RawPosition {
+    raw_position(AAVE, january(day), address(account), address(9), "LENDER", "17")
+}
+
+#[tokio::test]
+async fn a_snapshot_is_pinned_to_the_days_first_block_and_flat() -> Result<()> {
+    let server = Server::start(|request| snapshot(request, json!([position(1), position(1), position(2)]))).await?;
+    let lab = lab(&server).await?;
+    let report = handle(lab.context(), days(&[2])).await?;
+    assert_eq!((report.units, report.rows_in, report.repeats, report.rows_out), (1, 3, 1, 2));
+    let of = unit(AAVE, january(2));
+    assert_eq!(lab.rows::<RawPosition>(&RAW_POSITIONS, &of).await?, [row(2, 1), row(2, 2)]);
+    let facts = lab.facts(&RAW_POSITIONS, &of).await?;
+    assert_eq!([&facts["block"], &facts["deployment"]], [&*first_block(january(2)).to_string(), "QmDeployment"]);
+    assert!(server.requests().iter().all(|request| request.variable("block") == first_block(january(2))));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_page_is_followed_by_the_ranges_after_it() -> Result<()> {
+    // 1,000 positions, and one more of an account in the last range.
+    let first: Vec<Value> = (0..1000).map(|n| json!({"id": format!("0x{n:040x}-x")})).collect();
+    let server = Server::start(move |request| match request.variable("where").get("id_gte").and_then(Value::as_str) {
+        Some("0xf0") => snapshot(request, json!([position(0xff)])),
+        None if request.variable("where")["id_gt"] == "" => snapshot(request, json!(first)),
+        _ => snapshot(request, json!([])),
+    });
+    let server = server.await?;
+    let lab = lab(&server).await?;
+    let report = handle(lab.context(), days(&[1])).await?;
+    assert_eq!((report.rows_out, report.traffic.pages), (1001, 17));
+    let rows: Vec<RawPosition> = lab.rows(&RAW_POSITIONS, &unit(AAVE, january(1))).await?;
+    assert_eq!(rows.last(), Some(&row(1, 0xff)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pruned_day_is_lost_and_the_others_are_done() -> Result<()> {
+    let server = Server::start(|request| {
+        let is_first = request.variable("block") == first_block(january(1));
+        if is_first { graph_error("the state at block 17 was pruned") } else { snapshot(request, json!([position(1)])) }
+    });
+    let server = server.await?;
+    let lab = lab(&server).await?;
+    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    assert_eq!((report.units, report.lost.count, report.lost.first), (1, 1, vec![format!("2023-01-01 {AAVE}")]));
+    let units: Vec<_> = lab.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
+    assert_eq!(units, [unit(AAVE, january(2))]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_positions_after_a_day_with_positions_are_refused() -> Result<()> {
+    let server = Server::start(|request| snapshot(request, json!([]))).await?;
+    let lab = lab(&server).await?;
+    lab.put(&RAW_POSITIONS, &unit(AAVE, january(1)), vec![row(1, 1)]).await?;
+    assert_eq!(kind(handle(lab.context(), days(&[2])).await), Some(Kind::SourceUnavailable));
+    assert!(!lab.context.lake.units(&RAW_POSITIONS).await?.contains(&unit(AAVE, january(2))));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_protocol_may_begin_without_positions() -> Result<()> {
+    let server = Server::start(|request| snapshot(request, json!([]))).await?;
+    let lab = lab(&server).await?;
+    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    assert_eq!((report.units, report.rows_out), (2, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_key_ends_the_step_at_once() -> Result<()> {
+    let server = Server::start(|_| (401, json!({"errors": [{"message": "auth error: API key not found"}]}))).await?;
+    let lab = lab(&server).await?;
+    assert_eq!(kind(handle(lab.context(), days(&[1])).await), Some(Kind::BadCredentials));
+    assert_eq!(server.requests().len(), 1);
+    assert!(lab.context.lake.units(&RAW_POSITIONS).await?.is_empty());
+    Ok(())
+}

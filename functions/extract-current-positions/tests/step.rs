@@ -1,0 +1,105 @@
+//! The step against a server on loopback whose newest block is 5,000.
+
+use defi_shared::lake::Unit;
+use defi_shared::tables::{CURRENT_POSITIONS, DAILY_BLOCKS, StagedPosition};
+use defi_shared::testing::{
+    AAVE, COMPOUND, Lab, Request, Server, address, daily_block, first_block, january, kind, snapshot,
+};
+use defi_shared::{Kind, Result};
+use extract_current_positions::{Input, Pin, handle};
+use serde_json::{Value, json};
+
+fn position(account: u8, balance: &str) -> Value {
+    let [account, market] = [address(account), address(9)];
+    json!({
+        "id": format!("{account}-{market}-LENDER-0"), "balance": balance, "side": "COLLATERAL", "isCollateral": null,
+        "market": {"id": market.to_string(), "name": "nine"}, "account": {"id": account.to_string()},
+    })
+}
+
+async fn source() -> Result<Server> {
+    Server::start(|request| snapshot(request, json!([position(2, "17"), position(1, "5")]))).await
+}
+
+fn unit() -> Unit {
+    Unit::Protocol(AAVE.into())
+}
+
+async fn rows(lab: &Lab) -> Result<Vec<StagedPosition>> {
+    lab.rows(&CURRENT_POSITIONS, &unit()).await
+}
+
+fn pages(server: &Server) -> Vec<Request> {
+    server.requests().into_iter().filter(|request| !request.variable("block").is_null()).collect()
+}
+
+#[tokio::test]
+async fn the_head_is_64_blocks_deep() -> Result<()> {
+    let server = source().await?;
+    let lab = Lab::new(&[AAVE, COMPOUND], january(2))?.with_sources(&server)?;
+    let report = handle(lab.context(), Input::default()).await?;
+    assert_eq!((report.units, report.rows_out), (2, 4));
+    assert!(pages(&server).iter().all(|request| request.variable("block") == 4_936));
+    let rows = rows(&lab).await?;
+    assert_eq!(rows.iter().map(|row| row.account_address).collect::<Vec<_>>(), [address(1), address(2)]);
+    assert!(rows.iter().all(|row| (row.block_number, row.epoch_timestamp) == (4_936, 4_936)));
+    assert_eq!((rows[0].side.as_str(), rows[0].is_collateral), ("LENDER", None));
+    assert_eq!(lab.facts(&CURRENT_POSITIONS, &unit()).await?["block"], "4936");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_day_means_its_first_block_and_a_number_itself() -> Result<()> {
+    let server = source().await?;
+    let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let input = |block| Input { block, as_of: Some(january(1)), ..Input::default() };
+    assert_eq!(kind(handle(lab.context(), input(Pin::Day)).await), Some(Kind::NotReady));
+    lab.put(&DAILY_BLOCKS, &Unit::Day(january(1)), vec![daily_block(january(1))]).await?;
+    handle(lab.context(), input(Pin::Day)).await?;
+    handle(lab.context(), input(Pin::Number(17))).await?;
+    let blocks: Vec<_> = server.requests().iter().map(|request| request.variable("block").as_i64()).collect();
+    assert_eq!(blocks, [Some(first_block(january(1))), Some(17)]);
+    assert!(rows(&lab).await?.iter().all(|row| row.block_number == 17), "the table shows the newest look");
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_the_positions_of_the_addresses_are_asked_for() -> Result<()> {
+    let server = source().await?;
+    let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let addresses = vec!["0xABABABABABABABABABABABABABABABABABABABAB".to_owned(), address(1).to_string()];
+    handle(lab.context(), Input { addresses: Some(addresses), ..Input::default() }).await?;
+    let filters: Vec<_> =
+        pages(&server).iter().map(|request| request.variable("where")["account_in"].clone()).collect();
+    assert_eq!(filters, [json!([address(1).to_string(), address(0xab).to_string()])]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_address_or_protocol_is_refused_before_anything_is_asked() -> Result<()> {
+    let server = source().await?;
+    let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let bad = [
+        Input { addresses: Some(vec![address(1).to_string(), "0x1234".to_owned()]), ..Input::default() },
+        Input { protocols: Some(vec![COMPOUND.to_owned()]), ..Input::default() },
+    ];
+    for input in bad {
+        assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::BadInput));
+    }
+    assert!(server.requests().is_empty() && lab.objects("").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn bad_rows_go_to_quarantine() -> Result<()> {
+    let rows_of_both = json!([position(1, "-5"), position(2, "17"), position(2, "18")]);
+    let server = Server::start(move |request| snapshot(request, rows_of_both.clone())).await?;
+    let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let report = handle(lab.context(), Input::default()).await?;
+    assert_eq!((report.rows_in, report.rows_out, report.rejected()), (3, 1, 2));
+    assert_eq!(rows(&lab).await?[0].balance.0, 17);
+    let reasons = ["balance is negative", "another valid row with the same key came first"];
+    let wanted: Vec<_> = [0, 2].into_iter().zip(reasons.map(str::to_owned)).collect();
+    assert_eq!(lab.quarantined(&CURRENT_POSITIONS, &unit()).await?, wanted);
+    Ok(())
+}

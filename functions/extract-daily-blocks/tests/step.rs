@@ -1,0 +1,97 @@
+//! The step against a server on loopback that has a chain of blocks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use defi_shared::domain::Day;
+use defi_shared::lake::Unit;
+use defi_shared::step::{DayInput, Report};
+use defi_shared::tables::{DAILY_BLOCKS, DailyBlock};
+use defi_shared::testing::{AAVE, KEY, Lab, Server, daily_block, first_block, january, kind, results};
+use defi_shared::{Kind, Result};
+use extract_daily_blocks::handle;
+use serde_json::{Value, json};
+
+fn block(day: Day, number: i64) -> Value {
+    json!([{"block_number": number, "timestamp": format!("{day}T00:00:11Z"), "block_hash": format!("0x{number}")}])
+}
+
+/// A chain with a first block on every day, and a head at so many blocks after the first one of `today`.
+async fn chain(today: Day, depth: i64) -> Result<(Server, Arc<AtomicI64>)> {
+    let depth = Arc::new(AtomicI64::new(depth));
+    let head = Arc::clone(&depth);
+    let server = Server::start(move |request| match request.literal("timestamp >= ").get(..10) {
+        None => results(block(today, first_block(today) + head.load(Ordering::Relaxed))),
+        Some(day) => results(day.parse().map_or(Value::Null, |day: Day| block(day, first_block(day)))),
+    });
+    Ok((server.await?, depth))
+}
+
+#[tokio::test]
+async fn the_first_block_of_each_missing_day_is_written() -> Result<()> {
+    let (server, _) = chain(january(3), 64).await?;
+    let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
+    let report = handle(lab.context(), DayInput::default()).await?;
+    assert_eq!((report.units, report.rows_out, report.traffic.requests), (3, 3, 4));
+    for day in january(1).through(january(3)) {
+        let wanted = DailyBlock { block_hash: Some(format!("0x{}", first_block(day))), ..daily_block(day) };
+        assert_eq!(lab.rows::<DailyBlock>(&DAILY_BLOCKS, &Unit::Day(day)).await?, [wanted]);
+    }
+    assert!(server.requests().iter().all(|request| request.path == "/sql" && request.header("x-api-key") == KEY));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_run_asks_for_nothing_and_changes_nothing() -> Result<()> {
+    let (server, _) = chain(january(3), 64).await?;
+    let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
+    handle(lab.context(), DayInput::default()).await?;
+    let (asked, lake) = (server.requests().len(), lab.objects("").await?);
+    assert_eq!(handle(lab.context(), DayInput::default()).await?, Report::default());
+    assert_eq!(server.requests().len(), asked);
+    let forced = handle(lab.context(), DayInput { force: true, ..DayInput::default() }).await?;
+    assert_eq!((forced.objects_unchanged, forced.objects_written), (3, 0));
+    assert_eq!(lab.objects("").await?, lake);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_block_that_is_not_final_is_not_written_until_it_is() -> Result<()> {
+    let (server, depth) = chain(january(3), 63).await?;
+    let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
+    let third = Unit::Day(january(3));
+    assert_eq!(kind(handle(lab.context(), DayInput::default()).await), Some(Kind::NotReady));
+    assert!(!lab.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
+    depth.store(64, Ordering::Relaxed);
+    let report = handle(lab.context(), DayInput::default()).await?;
+    assert!(report.units >= 1 && lab.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_day_without_a_block_is_not_ready_and_has_no_object() -> Result<()> {
+    // The chain is not there yet, or the source begins later.
+    for without in [json!([]), block(january(2), first_block(january(2)))] {
+        let server = Server::start(move |request| match request.literal("timestamp >= ") {
+            "" => results(block(january(2), first_block(january(2)) + 64)),
+            _ => results(without.clone()),
+        });
+        let server = server.await?;
+        let lab = Lab::new(&[AAVE], january(1))?.with_sources(&server)?;
+        assert_eq!(kind(handle(lab.context(), DayInput::default()).await), Some(Kind::NotReady));
+        assert!(lab.objects("raw/").await?.is_empty());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_left_at_the_deadline_is_named() -> Result<()> {
+    let (server, _) = chain(january(3), 64).await?;
+    let mut lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
+    lab.context.deadline = Some(std::time::Instant::now());
+    let report = handle(lab.context(), DayInput::default()).await?;
+    assert_eq!((report.units, report.remaining.count), (0, 3));
+    assert_eq!(report.remaining.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
+    assert!(lab.objects("raw/").await?.is_empty());
+    Ok(())
+}

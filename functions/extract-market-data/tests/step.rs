@@ -1,0 +1,115 @@
+//! The step against a server on loopback that has markets.
+
+use defi_shared::domain::WETH;
+use defi_shared::lake::Unit;
+use defi_shared::step::{ProtocolInput, Report};
+use defi_shared::tables::{DAILY_BLOCKS, RAW_MARKETS, RawMarket};
+use defi_shared::testing::{
+    AAVE, COMPOUND, KEY, Lab, Request, Server, address, daily_block, first_block, graph_error, january, kind,
+    raw_market, snapshot, unit,
+};
+use defi_shared::{Kind, Result};
+use extract_market_data::handle;
+use serde_json::{Value, json};
+
+const PRUNED: &str = "Failed to decode `block.number` value: `subgraph QmX only has data starting at block number 99 and data \
+                      for block number 17 is therefore not available`";
+
+fn market(id: u8) -> Value {
+    json!({
+        "id": address(id).to_string(), "name": null, "maximumLTV": "75", "liquidationThreshold": "80",
+        "inputTokenPriceUSD": "1200.5", "inputToken": {"id": WETH.to_string(), "symbol": null, "decimals": 18},
+    })
+}
+
+/// A lab on 2 January whose days have their blocks.
+async fn lab(server: &Server) -> Result<Lab> {
+    let lab = Lab::new(&[AAVE, COMPOUND], january(2))?.with_sources(server)?;
+    for day in [january(1), january(2)] {
+        lab.put(&DAILY_BLOCKS, &Unit::Day(day), vec![daily_block(day)]).await?;
+    }
+    Ok(lab)
+}
+
+fn is_of(request: &Request, protocol: &str, day: i32) -> bool {
+    request.is_for(protocol) && request.variable("block") == first_block(january(day))
+}
+
+#[tokio::test]
+async fn a_snapshot_is_pinned_to_the_days_first_block_and_flat() -> Result<()> {
+    let server = Server::start(|request| snapshot(request, json!([market(9), market(9), market(10)]))).await?;
+    let lab = lab(&server).await?;
+    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    assert_eq!((report.units, report.rows_in, report.repeats, report.rows_out), (4, 12, 4, 8));
+    let of = unit(COMPOUND, january(2));
+    let wanted = [9, 10].map(|id| raw_market(COMPOUND, january(2), address(id), WETH, "1200.5"));
+    assert_eq!(lab.rows::<RawMarket>(&RAW_MARKETS, &of).await?, wanted);
+    let facts = lab.facts(&RAW_MARKETS, &of).await?;
+    let block = first_block(january(2)).to_string();
+    assert_eq!([&facts["block"], &facts["deployment"], &facts["repeats"]], [&*block, "QmDeployment", "1"]);
+    for (protocol, day) in [(AAVE, 1), (AAVE, 2), (COMPOUND, 1), (COMPOUND, 2)] {
+        assert_eq!(
+            server.requests().iter().filter(|request| is_of(request, protocol, day)).count(),
+            1,
+            "{protocol} {day}"
+        );
+    }
+    assert!(server.requests().iter().all(|request| request.header("authorization") == format!("Bearer {KEY}")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_run_asks_for_nothing() -> Result<()> {
+    let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
+    let lab = lab(&server).await?;
+    handle(lab.context(), ProtocolInput::default()).await?;
+    assert_eq!(handle(lab.context(), ProtocolInput::default()).await?, Report::default());
+    assert_eq!(server.requests().len(), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pruned_day_is_lost_and_the_others_are_done() -> Result<()> {
+    let server = Server::start(|request| {
+        if is_of(request, AAVE, 1) { graph_error(PRUNED) } else { snapshot(request, json!([market(9)])) }
+    });
+    let server = server.await?;
+    let lab = lab(&server).await?;
+    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    assert_eq!((report.units, report.lost.count, report.lost.first), (3, 1, vec![format!("2023-01-01 {AAVE}")]));
+    let units: Vec<_> = lab.context.lake.units(&RAW_MARKETS).await?.into_iter().collect();
+    assert_eq!(units, [unit(COMPOUND, january(1)), unit(AAVE, january(2)), unit(COMPOUND, january(2))]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_fault_of_the_source_has_its_kind_and_writes_nothing() -> Result<()> {
+    let indexed = "Failed to decode `block.number` value: `subgraph QmX has only indexed up to block number 16 and data for \
+                   block number 17 is therefore not yet available`";
+    for (message, wanted) in [
+        ("auth error: API key not found", Kind::BadCredentials),
+        ("auth error: payment required for subsequent requests", Kind::QuotaExceeded),
+        (indexed, Kind::NotReady),
+    ] {
+        let server = Server::start(move |_| graph_error(message)).await?;
+        let lab = lab(&server).await?;
+        let one = ProtocolInput {
+            days: Some(vec![january(1)]),
+            protocols: Some(vec![AAVE.to_owned()]),
+            ..Default::default()
+        };
+        assert_eq!(kind(handle(lab.context(), one).await), Some(wanted));
+        assert!(lab.context.lake.units(&RAW_MARKETS).await?.is_empty(), "{wanted}");
+        assert_eq!(server.requests().len() > 1, wanted.is_transient(), "{wanted}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_day_whose_block_is_not_known_is_not_asked_for() -> Result<()> {
+    let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
+    let lab = Lab::new(&[AAVE], january(1))?.with_sources(&server)?;
+    assert_eq!(kind(handle(lab.context(), ProtocolInput::default()).await), Some(Kind::NotReady));
+    assert!(server.requests().is_empty());
+    Ok(())
+}

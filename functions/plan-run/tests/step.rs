@@ -1,0 +1,113 @@
+//! The step over an empty lake, and over one in which a day is done.
+
+use defi_shared::domain::Day;
+use defi_shared::lake::{State, Unit};
+use defi_shared::plan::{Plan, state_part};
+use defi_shared::step::parse;
+use defi_shared::tables::{
+    DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, RAW_MARKETS, RAW_POSITIONS, RawMarket, RawPosition,
+    STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, StateRow, WALLET_HEALTH, WalletHealth,
+};
+use defi_shared::testing::{AAVE, COMPOUND, Lab, january, kind, unit};
+use defi_shared::{Kind, Result};
+use plan_run::{Input, Output, handle};
+use serde_json::json;
+
+/// A lab on 1 January, the first day of Aave, with everything done.
+async fn done() -> Result<Lab> {
+    let lab = Lab::new(&[AAVE], january(1))?;
+    let (day, of) = (Unit::Day(january(1)), unit(AAVE, january(1)));
+    lab.put(&DAILY_BLOCKS, &day, Vec::<DailyBlock>::new()).await?;
+    lab.put(&RAW_MARKETS, &of, Vec::<RawMarket>::new()).await?;
+    lab.put(&RAW_POSITIONS, &of, Vec::<RawPosition>::new()).await?;
+    lab.put(&STAGE_MARKETS, &of, Vec::<StagedMarket>::new()).await?;
+    lab.put(&STAGE_POSITIONS, &of, Vec::<StagedPosition>::new()).await?;
+    lab.put(&WALLET_HEALTH, &day, Vec::<WalletHealth>::new()).await?;
+    lab.put(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(1), 0), Vec::<FeatureRow>::new()).await?;
+    lab.context.lake.keep_state::<StateRow>(State::Fold, january(1), &state_part(0, 1), vec![]).await?;
+    Ok(lab)
+}
+
+fn counts(output: &Output) -> Vec<usize> {
+    output.units.iter().map(|(_, count)| *count).collect()
+}
+
+#[tokio::test]
+async fn an_empty_lake_misses_every_unit_and_the_plan_lies_in_it() -> Result<()> {
+    let lab = Lab::new(&[AAVE, COMPOUND], january(3))?;
+    let output = handle(lab.context(), Input::default()).await?;
+    let [blocks, events, snapshots, event_days] = [3, 2 * 5, 3 * 2, 2];
+    let wanted = [blocks, events, snapshots, snapshots, events, snapshots, snapshots, event_days, events, 3, 1];
+    assert_eq!((output.as_of, output.nothing_to_do, counts(&output)), (january(3), false, wanted.to_vec()));
+    let key = format!("runs/{}/plan.json", output.run_id);
+    assert_eq!(output.plan.as_deref(), Some(key.as_str()));
+    let plan: Plan = lab.context.lake.read_json(&key).await?.unwrap_or_default();
+    assert_eq!(plan.blocks, january(1).through(january(3)).collect::<Vec<Day>>());
+    assert_eq!(plan.extract_markets.keys().collect::<Vec<_>>(), [AAVE, COMPOUND]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_equal_run_has_an_equal_name_and_changes_no_byte() -> Result<()> {
+    let lab = Lab::new(&[AAVE], january(3))?;
+    let first = handle(lab.context(), Input::default()).await?;
+    let before = lab.objects("").await?;
+    assert_eq!(handle(lab.context(), Input::default()).await?, first);
+    assert_eq!(lab.objects("").await?, before);
+    let other = handle(lab.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
+    assert_ne!(other.run_id, first.run_id);
+    assert_eq!(counts(&other)[0], 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_to_do_writes_no_object() -> Result<()> {
+    let lab = done().await?;
+    let before = lab.objects("").await?;
+    let output = handle(lab.context(), Input::default()).await?;
+    assert_eq!((output.nothing_to_do, &output.plan, counts(&output).iter().sum()), (true, &None, 0usize));
+    assert_eq!(lab.objects("").await?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn force_plans_again_what_is_there() -> Result<()> {
+    let output = handle(done().await?.context(), Input { force: true, ..Input::default() }).await?;
+    assert_eq!(counts(&output), [1, 0, 1, 1, 0, 1, 1, 0, 0, 1, 1]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_extraction_nothing_is_planned_from_what_is_not_there() -> Result<()> {
+    let lab = Lab::new(&[AAVE], january(2))?;
+    lab.put(&RAW_MARKETS, &unit(AAVE, january(2)), Vec::<RawMarket>::new()).await?;
+    let output = handle(lab.context(), Input { extracted: true, ..Input::default() }).await?;
+    assert_eq!(counts(&output), [2, 5, 1, 2, 0, 1, 0, 0, 0, 0, 1]);
+    assert_eq!(output.plan, Some(format!("runs/{}/plan-after-extraction.json", output.run_id)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_day_in_the_future_or_before_the_first_is_refused() -> Result<()> {
+    let lab = Lab::new(&[AAVE], january(3))?;
+    let inputs = [
+        Input { as_of: Some(january(4)), ..Input::default() },
+        Input { as_of: Some(january(0)), ..Input::default() },
+        Input { from: Some(january(3)), as_of: Some(january(2)), ..Input::default() },
+    ];
+    for input in inputs {
+        assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::BadInput));
+    }
+    assert!(lab.objects("").await?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn an_unknown_field_is_refused() -> Result<()> {
+    assert_eq!(parse::<Input>(json!({}))?, Input::default());
+    assert_eq!(parse::<Input>(json!({"as_of": "2023-01-03"}))?.as_of, Some(january(3)));
+    for input in [json!({"asof": "2023-01-03"}), json!({"force": "yes"}), json!({"from": "2023-1-3"})] {
+        assert_eq!(kind(parse::<Input>(input)), Some(Kind::BadInput));
+    }
+    Ok(())
+}

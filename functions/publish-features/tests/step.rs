@@ -1,0 +1,73 @@
+//! The step over sets of features in a lake.
+
+use defi_shared::lake::Unit;
+use defi_shared::tables::{FEATURES_HISTORY, FeatureRow};
+use defi_shared::testing::{AAVE, Lab, january, kind};
+use defi_shared::{Kind, Result};
+use publish_features::{Input, Output, handle};
+
+/// A lab on 3 January with a set of two shards for each of these days.
+async fn lab(days: &[i32]) -> Result<Lab> {
+    let lab = Lab::new(&[AAVE], january(3))?.with_shards(2);
+    for (day, shard) in days.iter().flat_map(|day| [(*day, 0), (*day, 1)]) {
+        lab.put(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(day), shard), Vec::<FeatureRow>::new()).await?;
+    }
+    Ok(lab)
+}
+
+fn as_of(day: i32) -> Input {
+    Input { as_of: Some(january(day)) }
+}
+
+#[tokio::test]
+async fn a_set_is_published_in_the_history_and_by_the_pointer() -> Result<()> {
+    let lab = lab(&[3]).await?;
+    let output = handle(lab.context(), Input::default()).await?;
+    assert_eq!(output, Output { as_of: january(3), newest: january(3) });
+    assert_eq!(lab.context.registry.published().await?, [january(3)]);
+    assert_eq!(lab.context.registry.newest_published().await?, Some(january(3)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_set_with_a_shard_missing_is_not_ready() -> Result<()> {
+    let lab = lab(&[2, 3]).await?;
+    handle(lab.context(), as_of(2)).await?;
+    lab.context.lake.store().delete(&Unit::AsOfAndShard(january(3), 1).key(&FEATURES_HISTORY)).await?;
+    assert_eq!(kind(handle(lab.context(), as_of(3)).await), Some(Kind::NotReady));
+    assert_eq!(lab.context.registry.published().await?, [january(2)]);
+    assert_eq!(lab.context.registry.newest_published().await?, Some(january(2)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_older_day_joins_the_history_and_leaves_the_pointer() -> Result<()> {
+    let lab = lab(&[2, 3]).await?;
+    handle(lab.context(), as_of(3)).await?;
+    assert_eq!(handle(lab.context(), as_of(2)).await?, Output { as_of: january(2), newest: january(3) });
+    assert_eq!(lab.context.registry.published().await?, [january(2), january(3)]);
+    assert_eq!(lab.context.registry.newest_published().await?, Some(january(3)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn publishing_twice_changes_no_byte() -> Result<()> {
+    let lab = lab(&[2, 3]).await?;
+    for day in [2, 3] {
+        handle(lab.context(), as_of(day)).await?;
+    }
+    let before = lab.objects("").await?;
+    for day in [2, 3] {
+        handle(lab.context(), as_of(day)).await?;
+    }
+    assert!(lab.objects("").await? == before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_day_in_the_future_is_refused() -> Result<()> {
+    let lab = lab(&[4]).await?;
+    assert_eq!(kind(handle(lab.context(), as_of(4)).await), Some(Kind::BadInput));
+    assert!(lab.objects("catalog/").await?.is_empty());
+    Ok(())
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
 use crate::domain::price::LOOK_BACK_DAYS;
 use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
@@ -26,6 +27,19 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// What a run of a configuration covers: by default up to today, from each protocol's first day.
+    ///
+    /// # Errors
+    /// `BadInput` for a day in the future, or a first day after the as_of.
+    pub fn new(config: &Config, today: Day, as_of: Option<Day>, from: Option<Day>, force: bool) -> Result<Self> {
+        let as_of = not_in_the_future(as_of.unwrap_or(today), today)?;
+        let first_day = |(protocol, first): (String, Day)| (protocol, from.unwrap_or(first));
+        let from = config.first_days().into_iter().map(first_day).collect();
+        let scope = Scope { as_of, from, force, shards: config.shards };
+        scope.first_day()?;
+        Ok(scope)
+    }
+
     /// The first day of all.
     ///
     /// # Errors
@@ -44,6 +58,18 @@ impl Scope {
     pub fn protocols_on(&self, day: Day) -> impl Iterator<Item = &str> {
         self.from.iter().filter(move |(_, from)| **from <= day).map(|(protocol, _)| protocol.as_str())
     }
+}
+
+/// The day that features are for.
+///
+/// # Errors
+/// `BadInput` for a day in the future.
+pub fn not_in_the_future(as_of: Day, today: Day) -> Result<Day> {
+    if as_of > today {
+        return Err(Error::bad_input(format!("the as_of day {as_of} is in the future: today is {today} (UTC)"))
+            .next("choose today or an earlier day"));
+    }
+    Ok(as_of)
 }
 
 /// Days by something: a category, a protocol.

@@ -117,6 +117,7 @@ impl Lab {
             config: Arc::new(config(protocols, 1)?),
             graph,
             transpose,
+            traffic: Arc::default(),
             today,
             deadline: None,
             progress: Arc::new(Unwatched),

@@ -77,6 +77,7 @@ async fn a_pruned_day_is_lost_and_the_others_are_done() -> Result<()> {
     let lab = lab(&server).await?;
     let report = handle(lab.context(), ProtocolInput::default()).await?;
     assert_eq!((report.units, report.lost.count, report.lost.first), (1, 1, vec![format!("2023-01-01 {AAVE}")]));
+    assert_eq!(report.traffic.requests, 2, "what was asked for the lost day counts too");
     let units: Vec<_> = lab.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
     assert_eq!(units, [unit(AAVE, january(2))]);
     Ok(())
@@ -89,6 +90,20 @@ async fn no_positions_after_a_day_with_positions_are_refused() -> Result<()> {
     lab.put(&RAW_POSITIONS, &unit(AAVE, january(1)), vec![row(1, 1)]).await?;
     assert_eq!(kind(handle(lab.context(), days(&[2])).await), Some(Kind::SourceUnavailable));
     assert!(!lab.context.lake.units(&RAW_POSITIONS).await?.contains(&unit(AAVE, january(2))));
+    Ok(())
+}
+
+#[tokio::test]
+async fn days_that_come_together_are_held_to_each_other() -> Result<()> {
+    let server = Server::start(|request| {
+        let is_first = request.variable("block") == first_block(january(1));
+        snapshot(request, if is_first { json!([position(1)]) } else { json!([]) })
+    });
+    let server = server.await?;
+    let lab = lab(&server).await?;
+    assert_eq!(kind(handle(lab.context(), ProtocolInput::default()).await), Some(Kind::SourceUnavailable));
+    let units: Vec<_> = lab.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
+    assert_eq!(units, [unit(AAVE, january(1))], "the day with positions is kept, the empty one is not written");
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 
 use defi_shared::domain::{Address, Day};
 use defi_shared::lake::{Facts, Unit};
-use defi_shared::sources::Traffic;
 use defi_shared::sources::graph::{Position, Snapshot};
 use defi_shared::step::raw::raw_position;
 use defi_shared::step::staging::{stage, write};
@@ -66,8 +65,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
 }
 
 async fn extract(context: Context, input: std::sync::Arc<Input>, name: String) -> Result<Report> {
-    let traffic = Traffic::new();
-    let (snapshot, time) = snapshot(&context, &input, &name, &traffic).await?;
+    let (snapshot, time) = snapshot(&context, &input, &name).await?;
     let block =
         i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
     let facts = Facts::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
@@ -78,17 +76,11 @@ async fn extract(context: Context, input: std::sync::Arc<Input>, name: String) -
         .collect();
     let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
     staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
-    let report = write(&context, &CURRENT_POSITIONS, &Unit::Protocol(name.into()), staged, facts).await?;
-    Ok(Report { traffic: traffic.report(), ..report })
+    write(&context, &CURRENT_POSITIONS, &Unit::Protocol(name.into()), staged, facts).await
 }
 
 /// The positions at the block that is asked for, and the block's time.
-async fn snapshot(
-    context: &Context,
-    input: &Input,
-    name: &str,
-    traffic: &Traffic,
-) -> Result<(Snapshot<Position>, i64)> {
+async fn snapshot(context: &Context, input: &Input, name: &str) -> Result<(Snapshot<Position>, i64)> {
     let subgraph = &context.config.protocol(name)?.subgraph_id;
     let (number, time) = match input.block {
         Pin::Number(number) => (number, None),
@@ -97,13 +89,13 @@ async fn snapshot(
             (block.number()?, Some(block.epoch_timestamp))
         }
         Pin::Head => {
-            let head = context.graph.head(subgraph, traffic).await?.block;
+            let head = context.graph.head(subgraph, &context.traffic).await?.block;
             // An older node says the time of its head alone; slots are regular, so this is at most some slots off.
             let time = head.timestamp.map(|time| time - SECONDS_PER_BLOCK * 64);
             (head.number.saturating_sub(FINAL_DEPTH), time)
         }
     };
-    let snapshot = context.graph.positions(subgraph, number, input.addresses.as_deref(), traffic).await?;
+    let snapshot = context.graph.positions(subgraph, number, input.addresses.as_deref(), &context.traffic).await?;
     let time = snapshot.block.timestamp.or(time).ok_or_else(|| {
         Error::new(Kind::SourceUnavailable, "the subgraph does not say the time of the block").with("block", number)
     })?;

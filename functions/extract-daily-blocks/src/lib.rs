@@ -37,11 +37,10 @@ pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
 }
 
 async fn extract(context: Context, day: Day, head: Block) -> Result<Report> {
-    let traffic = Traffic::new();
-    let block = context.transpose.first_block(day.start(), &traffic).await?;
+    let block = context.transpose.first_block(day.start(), &context.traffic).await?;
     let row = final_block(day, block, &head, context.today)?;
     let written = context.lake.write(&DAILY_BLOCKS, &Unit::Day(day), vec![row], Facts::new()).await?;
-    Ok(Report { rows_in: 1, traffic: traffic.report(), ..Report::default() }.wrote(written))
+    Ok(Report { rows_in: 1, ..Report::default() }.wrote(written))
 }
 
 /// The row of a day, once its block is final.

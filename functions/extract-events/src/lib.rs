@@ -2,7 +2,6 @@
 
 use defi_shared::domain::{Category, Day};
 use defi_shared::lake::{Facts, Unit};
-use defi_shared::sources::Traffic;
 use defi_shared::sources::transpose::{Event, EventsQuery};
 use defi_shared::step::staging::{sort_number, sort_text, tidy};
 use defi_shared::step::{Context, EventInput, Report};
@@ -29,7 +28,6 @@ pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
 async fn extract(context: Context, scope: plan::Scope, category: Category, day: Day) -> Result<Report> {
     // The next day's first block is only there once it is final, and with it every block of this day.
     context.lake.require::<DailyBlock>(&DAILY_BLOCKS, &Unit::Day(day.next())).await?;
-    let traffic = Traffic::new();
     let mut rows = Vec::new();
     for name in scope.protocols_on(day) {
         let (protocol_name, contract_version) = context.config.protocol(name)?.transpose_names()?;
@@ -40,13 +38,13 @@ async fn extract(context: Context, scope: plan::Scope, category: Category, day: 
             from: day.start(),
             to: day.next().start(),
         };
-        rows.extend(context.transpose.events(&query, &traffic).await?.into_iter().map(raw));
+        rows.extend(context.transpose.events(&query, &context.traffic).await?.into_iter().map(raw));
     }
     let rows_in = rows.len() as u64;
     let repeats = tidy(&mut rows, |row| (sort_text(&row.transaction_hash), sort_number(&row.log_index)));
     let facts = Facts::from([("repeats".to_owned(), repeats.to_string())]);
     let written = context.lake.write(tables::events(Layer::Raw, category), &Unit::Day(day), rows, facts).await?;
-    Ok(Report { rows_in, repeats, traffic: traffic.report(), ..Report::default() }.wrote(written))
+    Ok(Report { rows_in, repeats, ..Report::default() }.wrote(written))
 }
 
 fn raw(event: Event) -> RawEvent {

@@ -12,6 +12,7 @@ use defi_shared::config::Config;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::{FolderStore, Lake};
+use defi_shared::plan::Scope;
 use defi_shared::step::{Context, today};
 
 use crate::cli::Env;
@@ -57,7 +58,9 @@ pub async fn run(options: Options) -> Result<()> {
     let as_of = options.as_of.unwrap_or(source.days.map_or(today, |(_, last)| last));
     check_days(&source, as_of, options.from)?;
 
-    // Everything that the user may have got wrong is known by now, and nothing is written yet.
+    let scope = Scope::new(&config, today, Some(as_of), options.from, options.force)?;
+
+    // Everything that the user may have got wrong but the lake is known by now, and nothing is written yet.
     let lake = Lake::new(FolderStore::open_for_run(&options.lake)?);
     keep_to_one_chain(&lake, source.chain.as_deref()).await?;
     let watched = progress::Watched::new();
@@ -67,11 +70,11 @@ pub async fn run(options: Options) -> Result<()> {
         config: Arc::new(config),
         graph: source.graph.clone(),
         transpose: source.transpose.clone(),
+        traffic: Arc::default(),
         today,
         deadline: None,
         progress: watched.clone(),
     };
-    let scope = context.scope(Some(as_of), options.from, options.force)?;
     let (lake, env) = (options.lake.display(), options.env.name());
     line(format_args!("{} → {lake} (db_*_{env}), features as of {as_of}", source.name))?;
     let done = steps::run(&context, &scope, options.from, &watched).await;

@@ -168,7 +168,10 @@ mod tests {
         Market { id, token, decimals: 6, price_usd: Some(price_usd), maximum_ltv: 0.5, liquidation_threshold: 0.6 }
     }
 
-    fn book(day: i32, days: &[(i32, &[(&str, Vec<Market>)])]) -> PriceBook {
+    /// The markets of some protocols.
+    type Protocols<'a> = &'a [(&'a str, Vec<Market>)];
+
+    fn book(day: i32, days: &[(i32, Protocols<'_>)]) -> PriceBook {
         let snapshots: BTreeMap<Day, DayMarkets> = days
             .iter()
             .map(|(day, protocols)| {

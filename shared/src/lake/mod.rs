@@ -90,10 +90,10 @@ impl Lake {
         facts.insert("unit".to_owned(), unit.to_string());
         facts.insert("schema_version".to_owned(), "1".to_owned());
         let bytes = encode(rows, table.sorted_by, facts).await.map_err(context)?;
-        if let Some(newest) = newest_state_without(table, unit) {
-            if self.store.get(&key).await?.as_ref() != Some(&bytes) {
-                self.delete_states_after(newest).await?;
-            }
+        if let Some(newest) = newest_state_without(table, unit)
+            && self.store.get(&key).await?.as_ref() != Some(&bytes)
+        {
+            self.delete_states_after(newest).await?;
         }
         let size = bytes.len() as u64;
         let put = self.store.put(&key, bytes).await.map_err(context)?;

@@ -1,7 +1,5 @@
 //! What a step is asked to do: JSON in which every field has a default, so that `{}` works, and unknown fields are refused.
 
-use std::collections::BTreeMap;
-
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -9,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Context;
 use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
-use crate::plan::{DaysBy, Inventory, Plan, Scope, Stage, plan};
+use crate::plan::{DaysBy, Inventory, Plan, Scope, Stage, not_in_the_future, plan};
 
 /// Input of a step whose unit is a day.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -84,15 +82,7 @@ impl Context {
     /// # Errors
     /// `BadInput` for a day in the future.
     pub fn as_of(&self, as_of: Option<Day>) -> Result<Day> {
-        let as_of = as_of.unwrap_or(self.today);
-        if as_of > self.today {
-            return Err(Error::bad_input(format!(
-                "the as_of day {as_of} is in the future: today is {} (UTC)",
-                self.today
-            ))
-            .next("choose today or an earlier day"));
-        }
-        Ok(as_of)
+        not_in_the_future(as_of.unwrap_or(self.today), self.today)
     }
 
     /// What a run covers.
@@ -100,11 +90,7 @@ impl Context {
     /// # Errors
     /// `BadInput` for a day in the future, or a first day after the as_of.
     pub fn scope(&self, as_of: Option<Day>, from: Option<Day>, force: bool) -> Result<Scope> {
-        let first_day = |(protocol, first): (String, Day)| (protocol, from.unwrap_or(first));
-        let from: BTreeMap<_, _> = self.config.first_days().into_iter().map(first_day).collect();
-        let scope = Scope { as_of: self.as_of(as_of)?, from, force, shards: self.config.shards };
-        scope.first_day()?;
-        Ok(scope)
+        Scope::new(&self.config, self.today, as_of, from, force)
     }
 
     /// Plans over the lake as it is now.

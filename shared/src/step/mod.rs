@@ -5,6 +5,7 @@ mod input;
 pub mod raw;
 mod report;
 mod serve;
+pub mod snapshots;
 pub mod staging;
 
 use std::fmt::Debug;
@@ -24,6 +25,7 @@ use crate::config::Config;
 use crate::domain::{Category, Day};
 use crate::error::{Error, Kind, Result};
 use crate::lake::{Lake, Unit};
+use crate::sources::Traffic;
 use crate::sources::graph::GraphClient;
 use crate::sources::transpose::TransposeClient;
 use crate::tables::{self, DailyBlock, Layer, Table};
@@ -58,6 +60,8 @@ pub struct Context {
     pub graph: Arc<GraphClient>,
     /// Transpose.
     pub transpose: Arc<TransposeClient>,
+    /// What goes over the wire: of the units under way together.
+    pub traffic: Arc<Traffic>,
     /// Today (UTC), the default of every `as_of`.
     pub today: Day,
     /// When a step begins no further unit.
@@ -89,13 +93,14 @@ impl Context {
         Fut: Future<Output = Result<Report>> + Send + 'static,
     {
         self.progress.begin(step, units.len());
+        let context = Context { traffic: Arc::default(), ..self.clone() };
         let failed = AtomicBool::new(false);
         let runs = futures::stream::iter(units.into_iter().map(|unit| {
             // Decided only when there is room for the unit: the stream asks for the next one as another ends.
             let stop =
                 failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let name = name(&unit);
-            let run = (!stop).then(|| tokio::spawn(work(self.clone(), unit)));
+            let run = (!stop).then(|| tokio::spawn(work(context.clone(), unit)));
             let failed = &failed;
             async move {
                 let Some(run) = run else { return Ok(Report::remaining(name)) };
@@ -115,6 +120,7 @@ impl Context {
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
+        total.traffic += &context.traffic.report();
         first_error.map_or(Ok(total), Err)
     }
 

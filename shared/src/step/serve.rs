@@ -98,6 +98,7 @@ fn from_environment() -> Result<Context> {
         config: Arc::new(config),
         graph: Arc::new(GraphClient::new(graph)?),
         transpose: Arc::new(TransposeClient::new(transpose)?),
+        traffic: Arc::default(),
         today: today()?,
         deadline: None,
         progress: Arc::new(Unwatched),

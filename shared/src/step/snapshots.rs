@@ -1,0 +1,113 @@
+//! Extracting snapshots from The Graph: one object a protocol and day, pinned to the day's first block.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Context, ProtocolInput, Report};
+use crate::domain::Day;
+use crate::error::{Error, Kind, Result};
+use crate::lake::{Facts, Unit};
+use crate::plan::{DaysBy, Plan};
+use crate::sources::graph::Snapshot;
+use crate::tables::{DailyBlock, Row, Table};
+
+/// A snapshot's rows as the raw layer keeps them.
+#[derive(Debug)]
+pub struct Taken<R> {
+    /// Sorted by key, without exact repeats.
+    pub rows: Vec<R>,
+    /// How many rows came.
+    pub rows_in: u64,
+    /// How many of them were exact repeats.
+    pub repeats: u64,
+    /// The deployment that answered.
+    pub deployment: String,
+}
+
+impl<R> Taken<R> {
+    /// Turns a source's snapshot into raw rows; `tidy` sorts them and drops exact repeats.
+    pub fn new<T>(snapshot: Snapshot<T>, raw: impl Fn(T) -> R, tidy: impl FnOnce(&mut Vec<R>) -> u64) -> Self {
+        let rows_in = snapshot.rows.len() as u64;
+        let mut rows: Vec<R> = snapshot.rows.into_iter().map(raw).collect();
+        let repeats = tidy(&mut rows);
+        Taken { rows, rows_in, repeats, deployment: snapshot.deployment }
+    }
+}
+
+/// Snapshots without rows, kept back until the days before them are written.
+type Empty<R> = Arc<Mutex<Vec<(Unit, DailyBlock, Taken<R>)>>>;
+
+/// Extracts the snapshots of a table: those that the input names, else what is missing. One without rows after a day with
+/// rows is an indexer's fault; written, it would stand for a day on which there was nothing. So days without rows are
+/// decided last, in their order.
+///
+/// # Errors
+/// `NotReady` for a day whose first block is not known or not indexed yet, `SourceUnavailable` for a snapshot that is empty
+/// all of a sudden, and the errors of The Graph and of the lake.
+pub async fn extract<R, F, Fut>(
+    context: &Context,
+    step: &'static str,
+    table: &'static Table,
+    input: &ProtocolInput,
+    part: impl FnOnce(Plan) -> DaysBy<String>,
+    take: F,
+) -> Result<Report>
+where
+    R: Row,
+    F: Fn(Context, String, DailyBlock) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Taken<R>>> + Send + 'static,
+{
+    let units = context.protocol_days(input, part).await?;
+    let name = |(protocol, day): &(String, Day)| format!("{day} {protocol}");
+    let empty: Empty<R> = Arc::default();
+    let work = |context: Context, (protocol, day): (String, Day)| {
+        let (take, empty) = (take.clone(), Arc::clone(&empty));
+        async move {
+            let block = context.first_block(day).await?;
+            let taken = take(context.clone(), protocol.clone(), block.clone()).await?;
+            let unit = Unit::DayAndProtocol(day, protocol.as_str().into());
+            if taken.rows.is_empty() {
+                empty.lock().unwrap_or_else(PoisonError::into_inner).push((unit, block, taken));
+                return Ok(Report::default());
+            }
+            write(&context, table, unit, &block, taken).await
+        }
+    };
+    let mut report = context.run_units(step, units.clone(), name, work).await?;
+    let mut kept_back = std::mem::take(&mut *empty.lock().unwrap_or_else(PoisonError::into_inner));
+    kept_back.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+    for (unit, block, taken) in kept_back {
+        refuse_sudden_emptiness(context, table, &unit).await?;
+        report.merge(write(context, table, unit, &block, taken).await?);
+    }
+    context.register_protocol_days(table, &units).await?;
+    Ok(report)
+}
+
+async fn write<R: Row>(
+    context: &Context,
+    table: &Table,
+    unit: Unit,
+    block: &DailyBlock,
+    taken: Taken<R>,
+) -> Result<Report> {
+    let facts = Facts::from([
+        ("block".to_owned(), block.block_number.to_string()),
+        ("deployment".to_owned(), taken.deployment),
+        ("repeats".to_owned(), taken.repeats.to_string()),
+    ]);
+    let written = context.lake.write(table, &unit, taken.rows, facts).await?;
+    Ok(Report { rows_in: taken.rows_in, repeats: taken.repeats, ..Report::default() }.wrote(written))
+}
+
+async fn refuse_sudden_emptiness(context: &Context, table: &Table, unit: &Unit) -> Result<()> {
+    let Unit::DayAndProtocol(day, protocol) = unit else { return Ok(()) };
+    let before = Unit::DayAndProtocol(day.previous(), Arc::clone(protocol));
+    let before = context.lake.facts(table, &before).await?.map_or(0, |(_, rows)| rows);
+    if before == 0 {
+        return Ok(());
+    }
+    Err(Error::new(Kind::SourceUnavailable, "a snapshot without rows after a day with rows")
+        .with("unit", unit)
+        .with("rows_of_the_day_before", before))
+}

@@ -1,8 +1,8 @@
 -- The 26 features of every wallet as of 00:00:00 UTC of the day $as_of, from the valid rows of the stage layer alone.
 --
 -- The pipeline computes the same numbers as a fold over days; here each is a plain aggregate, so that a reader can see
--- what a number means, and a test can hold the fold to it. $as_of is a date, such as DATE '2023-01-21'.
--- Everything up to `features` is in named steps: prices, events, links, health, and a summary of each per wallet.
+-- what a number means, and a test can hold the fold to it. $as_of is a date, such as '2023-01-21'. It runs as it stands in
+-- DataFusion and in DuckDB (there with SET TimeZone = 'UTC').
 
 WITH
 
@@ -105,19 +105,24 @@ events AS (
         event.token_address AS token,
         CAST(event.quantity AS DOUBLE) AS quantity
     FROM (
-        SELECT timestamp, epoch_timestamp, category, transaction_hash, log_index, protocol, sender_address, account_address, token_address, quantity
+        SELECT timestamp, epoch_timestamp, category, transaction_hash, log_index, protocol,
+            sender_address, account_address, token_address, quantity
         FROM db_stage_dev.transpose_borrow_events
         UNION ALL
-        SELECT timestamp, epoch_timestamp, category, transaction_hash, log_index, protocol, sender_address, account_address, token_address, quantity
+        SELECT timestamp, epoch_timestamp, category, transaction_hash, log_index, protocol,
+            sender_address, account_address, token_address, quantity
         FROM db_stage_dev.transpose_deposit_events
         UNION ALL
-        SELECT timestamp, epoch_timestamp, category, transaction_hash, log_index, protocol, sender_address, account_address, token_address, quantity
+        SELECT timestamp, epoch_timestamp, category, transaction_hash, log_index, protocol,
+            sender_address, account_address, token_address, quantity
         FROM db_stage_dev.transpose_liquidation_events
         UNION ALL
-        SELECT timestamp, epoch_timestamp, category, transaction_hash, log_index, protocol, sender_address, account_address, token_address, quantity
+        SELECT timestamp, epoch_timestamp, category, transaction_hash, log_index, protocol,
+            sender_address, account_address, token_address, quantity
         FROM db_stage_dev.transpose_repay_events
         UNION ALL
-        SELECT timestamp, epoch_timestamp, category, transaction_hash, log_index, protocol, sender_address, account_address, token_address, quantity
+        SELECT timestamp, epoch_timestamp, category, transaction_hash, log_index, protocol,
+            sender_address, account_address, token_address, quantity
         FROM db_stage_dev.transpose_withdraw_events
     ) AS event
     CROSS JOIN instant

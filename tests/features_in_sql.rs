@@ -1,5 +1,6 @@
 //! The features a second time: `features.sql` says in SQL over the stage layer what each number means, and here the
 //! pipeline's fold is held to it, wallet by wallet and column by column, over lakes that the real command makes.
+#![allow(clippy::unwrap_used, clippy::panic)] // in the functions that the tests share
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -356,18 +357,20 @@ impl Protocol {
     }
 }
 
-/// The configuration that comes with the pipeline, and the third protocol.
-const CONFIG: &str = concat!(
-    include_str!("../shared/config.toml"),
-    "
-    [[protocols]]
-    name = \"euler-v1-eth\"
-    subgraph_id = \"MadeUp\"
-    schema_version = \"3.1.0\"
-    first_block = 16000000
-    first_day = \"2023-01-01\"
-    "
-);
+/// What the configuration that comes with the pipeline lacks.
+const THIRD_PROTOCOL: &str = "
+[[protocols]]
+name = \"euler-v1-eth\"
+subgraph_id = \"MadeUp\"
+schema_version = \"3.1.0\"
+first_block = 16000000
+first_day = \"2023-01-01\"
+";
+
+fn configuration() -> String {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    fs::read_to_string(workspace.join("shared").join("config.toml")).unwrap() + THIRD_PROTOCOL
+}
 
 const SENDERS: u8 = 24;
 const PROXIES: u8 = 5;
@@ -516,191 +519,130 @@ fn position(random: &mut impl Rng, block: i64, market: &Market, account: &str, s
 }
 
 /// A rule, a text of `features.sql` that keeps it, and a text that breaks it.
+#[rustfmt::skip] // a table: one rule after the other
 const RULES: &[(&str, &str, &str)] = &[
     ("a price of zero or less does not exist", "input_token_price_usd > 0", "input_token_price_usd <> 0"),
     ("WETH gives the price of ETH", "'0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2',\n", ""),
     ("native ETH as zero gives the price of ETH", "'0x0000000000000000000000000000000000000000',\n", ""),
     ("native ETH as 0xeeee… gives the price of ETH", ",\n        '0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee'", ""),
-    (
-        "ETH has the price of the smallest market id",
-        "OVER (PARTITION BY day, protocol ORDER BY market_id)",
-        "OVER (PARTITION BY day, protocol ORDER BY market_id DESC)",
-    ),
-    (
-        "ETH has its price from another protocol",
-        "ON quote.day = asking.day",
-        "ON quote.day = asking.day AND quote.protocol = asking.protocol",
-    ),
-    (
-        "ETH has its price from its own protocol first",
-        "CASE WHEN quote.protocol = asking.protocol THEN 0 ELSE 1 END, ",
-        "",
-    ),
+    ("ETH has the price of the smallest market id",
+     "OVER (PARTITION BY day, protocol ORDER BY market_id)",
+     "OVER (PARTITION BY day, protocol ORDER BY market_id DESC)"),
+    ("ETH has its price from another protocol",
+     "ON quote.day = asking.day",
+     "ON quote.day = asking.day AND quote.protocol = asking.protocol"),
+    ("ETH has its price from its own protocol first",
+     "CASE WHEN quote.protocol = asking.protocol THEN 0 ELSE 1 END, ",
+     ""),
     ("a token has the price of the smallest market id", "token ORDER BY market_id)", "token ORDER BY market_id DESC)"),
-    (
-        "ETH has its price from the first of the others",
-        "THEN 0 ELSE 1 END, quote.protocol",
-        "THEN 0 ELSE 1 END, quote.protocol DESC",
-    ),
-    (
-        "an event asks all of a protocol's days first",
-        "END, price.protocol, price.day DESC",
-        "END, price.day DESC, price.protocol",
-    ),
-    (
-        "an event asks the others in order",
-        "END, price.protocol, price.day DESC",
-        "END, price.protocol DESC, price.day DESC",
-    ),
+    ("ETH has its price from the first of the others",
+     "THEN 0 ELSE 1 END, quote.protocol",
+     "THEN 0 ELSE 1 END, quote.protocol DESC"),
+    ("an event asks all of a protocol's days first",
+     "END, price.protocol, price.day DESC",
+     "END, price.day DESC, price.protocol"),
+    ("an event asks the others in order",
+     "END, price.protocol, price.day DESC",
+     "END, price.protocol DESC, price.day DESC"),
     ("an event's price is the newest", "price.protocol, price.day DESC", "price.protocol, price.day"),
     ("an event asks its own protocol first", "CASE WHEN price.protocol = event.protocol THEN 0 ELSE 1 END, ", ""),
-    (
-        "an event asks other protocols",
-        "ON price.token = event.token",
-        "ON price.token = event.token AND price.protocol = event.protocol",
-    ),
-    (
-        "an event's price is up to 7 days old",
-        "BETWEEN event.day - INTERVAL '7' DAY",
-        "BETWEEN event.day - INTERVAL '6' DAY",
-    ),
-    (
-        "an event's price is no more than 7 days old",
-        "BETWEEN event.day - INTERVAL '7' DAY",
-        "BETWEEN event.day - INTERVAL '8' DAY",
-    ),
+    ("an event asks other protocols",
+     "ON price.token = event.token",
+     "ON price.token = event.token AND price.protocol = event.protocol"),
+    ("an event's price is up to 7 days old",
+     "BETWEEN event.day - INTERVAL '7' DAY",
+     "BETWEEN event.day - INTERVAL '6' DAY"),
+    ("an event's price is no more than 7 days old",
+     "BETWEEN event.day - INTERVAL '7' DAY",
+     "BETWEEN event.day - INTERVAL '8' DAY"),
     ("native ETH costs 1", "WHEN event.token IN (", "WHEN event.token NOT LIKE '0x%' AND event.token IN ("),
-    (
-        "native ETH has two addresses",
-        "WHEN event.token IN ('0x0000000000000000000000000000000000000000', ",
-        "WHEN event.token IN (",
-    ),
-    (
-        "WETH is priced by its market",
-        "WHEN event.token IN (",
-        "WHEN event.token IN ('0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2', ",
-    ),
-    (
-        "an amount without a price is left out of means",
-        "THEN quantity_eth END) AS borrow_avg",
-        "THEN COALESCE(quantity_eth, 0) END) AS borrow_avg",
-    ),
+    ("native ETH has two addresses",
+     "WHEN event.token IN ('0x0000000000000000000000000000000000000000', ",
+     "WHEN event.token IN ("),
+    ("WETH is priced by its market",
+     "WHEN event.token IN (",
+     "WHEN event.token IN ('0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2', "),
+    ("an amount without a price is left out of means",
+     "THEN quantity_eth END) AS borrow_avg",
+     "THEN COALESCE(quantity_eth, 0) END) AS borrow_avg"),
     ("a borrow without a price counts", "'borrow' THEN 1 END", "'borrow' THEN quantity_eth END"),
     ("a repayment without a price counts", "'repay' THEN 1 END", "'repay' THEN quantity_eth END"),
     ("a deposit without a price counts", "'deposit' THEN 1 END", "'deposit' THEN quantity_eth END"),
-    (
-        "a liquidation without a price counts",
-        "COUNT(*) AS liquidation_count",
-        "COUNT(event.quantity_eth) AS liquidation_count",
-    ),
-    (
-        "a deposit without a price has a time",
-        "'deposit' THEN epoch_timestamp",
-        "'deposit' AND quantity_eth >= 0 THEN epoch_timestamp",
-    ),
-    (
-        "a borrow without a price has a protocol",
-        "'borrow' THEN protocol",
-        "'borrow' AND quantity_eth >= 0 THEN protocol",
-    ),
-    (
-        "a deposit without a price has a protocol",
-        "'deposit' THEN protocol",
-        "'deposit' AND quantity_eth >= 0 THEN protocol",
-    ),
+    ("a liquidation without a price counts",
+     "COUNT(*) AS liquidation_count",
+     "COUNT(event.quantity_eth) AS liquidation_count"),
+    ("a deposit without a price has a time",
+     "'deposit' THEN epoch_timestamp",
+     "'deposit' AND quantity_eth >= 0 THEN epoch_timestamp"),
+    ("a borrow without a price has a protocol",
+     "'borrow' THEN protocol",
+     "'borrow' AND quantity_eth >= 0 THEN protocol"),
+    ("a deposit without a price has a protocol",
+     "'deposit' THEN protocol",
+     "'deposit' AND quantity_eth >= 0 THEN protocol"),
     ("the first deposit counts", "MIN(CASE WHEN category = 'deposit'", "MAX(CASE WHEN category = 'deposit'"),
     ("the newest liquidation counts", "MAX(event.epoch_timestamp)", "MIN(event.epoch_timestamp)"),
-    (
-        "events count before as_of alone",
-        "WHERE event.epoch_timestamp < instant.epoch",
-        "WHERE event.epoch_timestamp <= instant.epoch",
-    ),
-    (
-        "an account without a sent event is a wallet",
-        "SELECT account_address AS wallet",
-        "SELECT sender_address AS wallet",
-    ),
+    ("events count before as_of alone",
+     "WHERE event.epoch_timestamp < instant.epoch",
+     "WHERE event.epoch_timestamp <= instant.epoch"),
+    ("an account without a sent event is a wallet",
+     "SELECT account_address AS wallet",
+     "SELECT sender_address AS wallet"),
     ("an account counts for those who borrowed through it", "'borrow' AND account_address <> sender_address", "'none'"),
     ("a wallet counts once for itself", " AND account_address <> sender_address", ""),
-    (
-        "only borrows make links",
-        "WHERE category = 'borrow' AND account_address <> sender_address",
-        "WHERE account_address <> sender_address",
-    ),
+    ("only borrows make links",
+     "WHERE category = 'borrow' AND account_address <> sender_address",
+     "WHERE account_address <> sender_address"),
     ("a snapshot uses links made before", "link.since < CAST", "0 < CAST"),
     ("a link of 00:00:00 is not before", "link.since < CAST", "link.since <= CAST"),
     ("a liquidation uses links made by then", "link.since <= event.epoch_timestamp", "link.since > 0"),
-    (
-        "a link of the same second is made by then",
-        "link.since <= event.epoch_timestamp",
-        "link.since < event.epoch_timestamp",
-    ),
-    (
-        "a liquidation hits the account",
-        "ON link.account = event.account_address",
-        "ON link.account = event.sender_address",
-    ),
-    (
-        "a position's price is up to 7 days old",
-        "BETWEEN position.day - INTERVAL '7' DAY",
-        "BETWEEN position.day - INTERVAL '6' DAY",
-    ),
-    (
-        "a position's price is no more than 7 days old",
-        "BETWEEN position.day - INTERVAL '7' DAY",
-        "BETWEEN position.day - INTERVAL '8' DAY",
-    ),
-    (
-        "a position's price is the newest",
-        "ORDER BY price.day DESC\n        ) AS choice\n    FROM positions",
-        "ORDER BY price.day\n        ) AS choice\n    FROM positions",
-    ),
-    (
-        "a position is priced by its own market",
-        "ON price.protocol = position.protocol\n        AND price.market_id",
-        "ON price.market_id",
-    ),
+    ("a link of the same second is made by then",
+     "link.since <= event.epoch_timestamp",
+     "link.since < event.epoch_timestamp"),
+    ("a liquidation hits the account",
+     "ON link.account = event.account_address",
+     "ON link.account = event.sender_address"),
+    ("a position's price is up to 7 days old",
+     "BETWEEN position.day - INTERVAL '7' DAY",
+     "BETWEEN position.day - INTERVAL '6' DAY"),
+    ("a position's price is no more than 7 days old",
+     "BETWEEN position.day - INTERVAL '7' DAY",
+     "BETWEEN position.day - INTERVAL '8' DAY"),
+    ("a position's price is the newest",
+     "ORDER BY price.day DESC\n        ) AS choice\n    FROM positions",
+     "ORDER BY price.day\n        ) AS choice\n    FROM positions"),
+    ("a position is priced by its own market",
+     "ON price.protocol = position.protocol\n        AND price.market_id",
+     "ON price.market_id"),
     ("only enabled supply is collateral", "AND is_collateral IS TRUE", ""),
     ("a missing flag is not enabled", "is_collateral IS TRUE", "is_collateral IS NOT FALSE"),
     ("risk goes by the threshold", "SUM(collateral * liquidation_threshold)", "SUM(collateral * maximum_ltv)"),
-    (
-        "borrow power goes by the maximum LTV",
-        "SUM(collateral * maximum_ltv)",
-        "SUM(collateral * liquidation_threshold)",
-    ),
+    ("borrow power goes by the maximum LTV",
+     "SUM(collateral * maximum_ltv)",
+     "SUM(collateral * liquidation_threshold)"),
     ("what is available is not negative", "GREATEST(0e0, borrow_power - debt)", "borrow_power - debt"),
     ("dust is no risk", "WHEN debt < 1e-9 THEN", "WHEN debt <= 0 THEN"),
     ("risk is at most 1e6", "LEAST(debt / threshold_weighted_collateral, 1e6)", "debt / threshold_weighted_collateral"),
     ("a debt without collateral is the largest risk", "ELSE 1e6", "ELSE 0e0"),
-    (
-        "a day without collateral and debt does not count",
-        "WHERE collateral > 0 OR debt >= 1e-9",
-        "WHERE collateral >= 0",
-    ),
+    ("a day without collateral and debt does not count",
+     "WHERE collateral > 0 OR debt >= 1e-9",
+     "WHERE collateral >= 0"),
     ("a day with debt alone counts", "WHERE collateral > 0 OR debt >= 1e-9", "WHERE collateral > 0"),
     ("a wallet's risk is the largest", "MAX(risk) AS risk,", "SUM(risk) AS risk,"),
     ("each account has its own weight", "SUM(debt * risk)", "SUM(debt) * MAX(risk)"),
     ("a risk above 1/1.2 is counted", "1e0 / 1.2e0", "1e0"),
-    (
-        "now is as_of alone",
-        "ON wallet_days.day = instant.as_of",
-        "ON wallet_days.day = instant.as_of - INTERVAL '1' DAY",
-    ),
-    (
-        "snapshots count up to as_of",
-        "<= as_of\n),\n\n-- The price of a position",
-        "< as_of\n),\n\n-- The price of a position",
-    ),
-    (
-        "no snapshot after as_of counts",
-        "<= as_of\n),\n\n-- The price of a position",
-        "IS NOT NULL\n),\n\n-- The price of a position",
-    ),
-    (
-        "a withdrawal surplus is not negative",
-        "GREATEST(0e0, COALESCE(sent.withdraw_sum",
-        "GREATEST(-1e9, COALESCE(sent.withdraw_sum",
-    ),
+    ("now is as_of alone",
+     "ON wallet_days.day = instant.as_of",
+     "ON wallet_days.day = instant.as_of - INTERVAL '1' DAY"),
+    ("snapshots count up to as_of",
+     "<= as_of\n),\n\n-- The price of a position",
+     "< as_of\n),\n\n-- The price of a position"),
+    ("no snapshot after as_of counts",
+     "<= as_of\n),\n\n-- The price of a position",
+     "IS NOT NULL\n),\n\n-- The price of a position"),
+    ("a withdrawal surplus is not negative",
+     "GREATEST(0e0, COALESCE(sent.withdraw_sum",
+     "GREATEST(-1e9, COALESCE(sent.withdraw_sum"),
 ];
 
 /// The fold keeps every rule of the contract on a chain where each of them matters: with any one of them broken, the SQL no
@@ -711,7 +653,7 @@ async fn every_rule_matters_and_the_fold_keeps_it() {
     record(recording.path(), 4);
     let lake = tempfile::tempdir().unwrap();
     let config = recording.path().join("config.toml");
-    fs::write(&config, CONFIG).unwrap();
+    fs::write(&config, configuration()).unwrap();
     let source = ["--recording", recording.path().to_str().unwrap()];
     for arguments in [&[&source[..], &["--as-of", MIDDLE]].concat(), &source[..]] {
         run_with(Command::new(env!("CARGO_BIN_EXE_defi")).env("DEFI_CONFIG", &config), lake.path(), arguments);

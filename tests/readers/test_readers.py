@@ -51,9 +51,10 @@ class Table:
         self.folder = lake / self.location
         self.columns = {column["name"]: column["type"] for column in catalog["columns"]}
         self.partitions = catalog["partition_columns"]
+        self.parameters = catalog["parameters"]
         self.objects = sorted(self.folder.rglob("*.parquet"))
 
-    def __str__(self):
+    def __repr__(self):
         return self.name
 
     def dataset(self) -> ds.Dataset:
@@ -61,9 +62,8 @@ class Table:
         return ds.dataset(self.folder, format="parquet", partitioning=ds.partitioning(partitions, flavor="hive"))
 
     def in_duckdb(self) -> str:
-        types = ", ".join(f"'{name}': VARCHAR" for name in self.partitions)
-        typed = f", hive_types = {{{types}}}" if types else ""
-        return f"read_parquet('{self.folder}/**/*.parquet', hive_partitioning = true{typed})"
+        hive = f"hive_partitioning = {bool(self.partitions)}, hive_types_autocast = false"
+        return f"read_parquet('{self.folder}/**/*.parquet', {hive})"
 
 
 def lake_folder() -> Path:
@@ -111,7 +111,7 @@ def test_every_type_that_the_lake_uses_is_among_them(tables):
 
 def test_objects_are_compressed_indexed_and_say_what_they_are(tables):
     for table in tables.values():
-        layer, _, folder = table.location.split("/")
+        layer, _, folder = table.location.split("/")[:3]
         for path in table.objects:
             footer = pq.read_metadata(path)
             facts = {key.decode(): value.decode() for key, value in footer.metadata.items() if key != b"ARROW:schema"}
@@ -172,15 +172,16 @@ def test_empty_objects_open(tables, connection):
     assert empty, "a day without rows should be an empty object"
     for table, path in empty:
         assert pq.read_table(path, partitioning=None).num_rows == 0
-        rows = connection.sql(f"SELECT * FROM read_parquet('{path}', hive_partitioning = false)")
-        assert (rows.columns, rows.fetchall()) == (list(table.columns), [])
+        rows = connection.execute(f"SELECT * FROM read_parquet('{path}', hive_partitioning = false)")
+        assert [column[0] for column in rows.description] == list(table.columns), path
+        assert rows.fetchall() == [], path
 
 
 def test_both_readers_find_the_same_rows(tables, connection):
     for table in tables.values():
         dataset = table.dataset()
         footers = sum(pq.read_metadata(path).num_rows for path in table.objects)
-        in_duckdb = connection.sql(f"SELECT COUNT(*) FROM {table.in_duckdb()}").fetchone()[0]
+        in_duckdb = connection.execute(f"SELECT COUNT(*) FROM {table.in_duckdb()}").fetchall()[0][0]
         assert dataset.count_rows() == in_duckdb == footers > 0, table
 
 
@@ -191,8 +192,8 @@ def test_both_readers_see_the_same_columns_and_partitions(tables, connection):
         assert {field.name: field.type for field in dataset.schema} == {
             name: ARROW_TYPES[kind] for name, kind in columns.items()
         }, table
-        rows = connection.sql(f"SELECT * FROM {table.in_duckdb()}")
-        assert dict(zip(rows.columns, map(str, rows.types))) == {
+        described = connection.execute(f"DESCRIBE SELECT * FROM {table.in_duckdb()}").fetchall()
+        assert {name: kind for name, kind, *_ in described} == {
             name: DUCKDB_TYPES[kind] for name, kind in columns.items()
         }, table
 
@@ -207,17 +208,26 @@ def test_partitions_are_strings_that_keep_their_zeros(tables, connection):
         rows = table.dataset().to_table(columns=["year", "month"]).to_pylist()
         read = {(row["year"], row["month"]) for row in rows}
         assert read and read <= expected, table
-        in_duckdb = connection.sql(f"SELECT DISTINCT year, month FROM {table.in_duckdb()}").fetchall()
+        in_duckdb = connection.execute(f"SELECT DISTINCT year, month FROM {table.in_duckdb()}").fetchall()
         assert set(in_duckdb) == read, table
 
 
 def test_amounts_survive_both_readers(tables, connection):
     """The largest amounts of the lake to the last digit, where a double would not do."""
     table = tables["db_stage_dev.the_graph_historical_account_positions"]
-    largest = connection.sql(f"SELECT MAX(balance), SUM(balance % 1000) FROM {table.in_duckdb()}").fetchone()
+    largest = connection.execute(f"SELECT MAX(balance), SUM(balance % 1000) FROM {table.in_duckdb()}").fetchall()[0]
     balances = table.dataset().to_table(columns=["balance"])["balance"].to_pylist()
     assert largest == (max(balances), sum(int(balance) % 1000 for balance in balances))
     assert max(balances) > 2**53
+
+
+def test_published_features_are_a_day_of_their_history(tables, connection):
+    published, history = (tables[f"db_analytics_dev.{name}"] for name in ("defi_features", "defi_features_history"))
+    days = connection.execute(f"SELECT as_of, COUNT(*) FROM {history.in_duckdb()} GROUP BY as_of").fetchall()
+    rows = connection.execute(f"SELECT COUNT(*) FROM {published.in_duckdb()}").fetchall()[0][0]
+    assert dict(days)[published.parameters["as_of"]] == rows
+    in_pyarrow = history.dataset().to_table(columns=["as_of"])["as_of"].value_counts().to_pylist()
+    assert {day["values"]: day["counts"] for day in in_pyarrow} == dict(days)
 
 
 def test_features_join_with_the_health_that_they_come_from(tables, connection):
@@ -226,22 +236,39 @@ def test_features_join_with_the_health_that_they_come_from(tables, connection):
     columns = [name for name in features.columns if name != "wallet_address"]
     assert len(columns) == 26
 
-    as_of = connection.sql(f"SELECT MAX(as_of) FROM {features.in_duckdb()}").fetchone()[0]
-    wide = connection.sql(f"SELECT {', '.join(columns)} FROM {features.in_duckdb()} WHERE as_of = '{as_of}'")
-    kinds = dict(zip(columns, map(str, wide.types)))
-    assert set(kinds.values()) == {"DOUBLE", "BIGINT"}
-    sums = connection.sql(f"SELECT {', '.join(f'SUM({name})' for name in columns)} FROM wide").fetchone()
+    sums = ", ".join(f"SUM({name})" for name in columns)
+    sums = connection.execute(f"SELECT {sums} FROM {features.in_duckdb()}").fetchall()[0]
     without = [name for name, total in zip(columns, sums) if total is None]
     assert not without, f"no wallet has a value of {without}"
 
-    joined = connection.sql(f"""
-        SELECT wallet_address, features.total_collateral_eth, features.risk_factor, SUM(health.collateral_eth), MAX(health.risk_factor)
+    joined = connection.execute(f"""
+        SELECT wallet_address, total_collateral_eth, features.risk_factor, SUM(collateral_eth), MAX(health.risk_factor)
         FROM {features.in_duckdb()} AS features
         JOIN {health.in_duckdb()} AS health USING (wallet_address)
-        WHERE features.as_of = '{as_of}' AND health.day = CAST(features.as_of AS DATE)
+        WHERE health.day = DATE '{features.parameters["as_of"]}'
         GROUP BY ALL
     """).fetchall()
     assert joined, "no wallet has both"
     for wallet, collateral, risk, collateral_of_accounts, risk_of_accounts in joined:
         assert collateral == pytest.approx(collateral_of_accounts, rel=1e-9, abs=0), wallet
         assert risk == risk_of_accounts, wallet
+
+
+def test_features_come_out_of_the_stage_layer_in_another_engine(tables):
+    """The question that the pipeline's tests ask DataFusion has the same answer in DuckDB."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'; CREATE SCHEMA db_stage_dev")
+    for table in tables.values():
+        if table.name.startswith("db_stage_dev."):
+            connection.execute(f"CREATE VIEW {table.name} AS SELECT * FROM {table.in_duckdb()}")
+    published = tables["db_analytics_dev.defi_features"]
+    question = (Path(__file__).parent.parent / "features.sql").read_text()
+    answer = connection.execute(question, {"as_of": published.parameters["as_of"]}).fetchall()
+    features = connection.execute(f"SELECT * FROM {published.in_duckdb()} ORDER BY wallet_address").fetchall()
+    assert [row[0] for row in answer] == [row[0] for row in features]
+    for ours, theirs in zip(answer, features):
+        for column, our, their in zip(published.columns, ours, theirs):
+            absolute = 1e-12 if column.endswith("_diff_eth") else 0
+            assert our == (their if isinstance(their, (str, type(None))) else pytest.approx(their, rel=1e-9, abs=absolute)), (
+                f"{ours[0]} {column}"
+            )

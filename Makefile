@@ -27,7 +27,7 @@ test-rust:
 test-readers: $(VENV)/ready
 	$(CARGO) build --locked -p defi-local --features sql
 	rm -rf $(READERS_LAKE)
-	target/debug/defi run --lake $(READERS_LAKE) --wallets 120 --days 15
+	target/debug/defi run --lake $(READERS_LAKE) --wallets 150 --days 20 --seed 7
 	DEFI_LAKE=$(READERS_LAKE) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/readers
 
 $(VENV)/ready: tests/readers/requirements.txt

@@ -151,6 +151,8 @@ struct ServeArgs {
 )]
 struct QueryArgs {
     /// The question, in SQL
+    // It may begin with a comment.
+    #[arg(allow_hyphen_values = true)]
     sql: String,
     #[command(flatten)]
     lake: LakeArgs,

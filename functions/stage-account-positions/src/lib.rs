@@ -2,8 +2,8 @@
 
 use defi_shared::Result;
 use defi_shared::domain::{Day, Side};
-use defi_shared::lake::{Facts, Unit};
-use defi_shared::step::staging::{stage, write};
+use defi_shared::lake::Unit;
+use defi_shared::step::staging::{provenance, stage, write};
 use defi_shared::step::{Context, ProtocolInput, Report};
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
 
@@ -24,21 +24,19 @@ pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
 
 async fn stage_unit(context: Context, (protocol, day): (String, Day)) -> Result<Report> {
     let unit = Unit::DayAndProtocol(day, protocol.into());
-    let raw: Vec<RawPosition> = context.lake.require(&RAW_POSITIONS, &unit).await?;
+    let (raw, facts) = context.lake.require_with_facts::<RawPosition>(&RAW_POSITIONS, &unit).await?;
     let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
     staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
-    let facts = position_facts(&staged.rows);
-    let [supply_positions, null_is_collateral] = facts;
-    let facts = Facts::from([
-        ("supply_positions".to_owned(), supply_positions.to_string()),
-        ("null_is_collateral".to_owned(), null_is_collateral.to_string()),
-    ]);
+    let [supply_positions, null_is_collateral] = count_flags(&staged.rows);
+    let counts = [("supply_positions", supply_positions), ("null_is_collateral", null_is_collateral)];
+    let mut facts = provenance(&facts);
+    facts.extend(counts.map(|(name, count)| (name.to_owned(), count.to_string())));
     let report = write(&context, &STAGE_POSITIONS, &unit, staged, facts).await?;
     Ok(Report { supply_positions, null_is_collateral, ..report })
 }
 
 /// How many positions are supply, and how many of those have no flag.
-fn position_facts(rows: &[StagedPosition]) -> [u64; 2] {
+fn count_flags(rows: &[StagedPosition]) -> [u64; 2] {
     let supply = rows.iter().filter(|position| position.side() == Some(Side::Lender));
     let flags: Vec<_> = supply.map(|position| position.is_collateral).collect();
     [flags.len() as u64, flags.iter().filter(|flag| flag.is_none()).count() as u64]

@@ -2,8 +2,8 @@
 
 use defi_shared::Result;
 use defi_shared::domain::Day;
-use defi_shared::lake::{Facts, Unit};
-use defi_shared::step::staging::{stage, write};
+use defi_shared::lake::Unit;
+use defi_shared::step::staging::{provenance, stage, write};
 use defi_shared::step::{Context, ProtocolInput, Report};
 use defi_shared::tables::{RAW_MARKETS, RawMarket, STAGE_MARKETS, StagedMarket};
 
@@ -24,8 +24,8 @@ pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
 
 async fn stage_unit(context: Context, (protocol, day): (String, Day)) -> Result<Report> {
     let unit = Unit::DayAndProtocol(day, protocol.into());
-    let raw: Vec<RawMarket> = context.lake.require(&RAW_MARKETS, &unit).await?;
+    let (raw, facts) = context.lake.require_with_facts::<RawMarket>(&RAW_MARKETS, &unit).await?;
     let mut staged = stage(&raw, StagedMarket::from_raw, |market| market.market_id)?;
     staged.rows.sort_by_key(|market| market.market_id);
-    write(&context, &STAGE_MARKETS, &unit, staged, Facts::new()).await
+    write(&context, &STAGE_MARKETS, &unit, staged, provenance(&facts)).await
 }

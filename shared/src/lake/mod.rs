@@ -121,6 +121,16 @@ impl Lake {
         self.read(table, unit).await?.ok_or_else(missing)
     }
 
+    /// The rows of a unit that must be there, and the facts of its object.
+    ///
+    /// # Errors
+    /// As [`Lake::require`].
+    pub async fn require_with_facts<R: Row>(&self, table: &Table, unit: &Unit) -> Result<(Vec<R>, Facts)> {
+        let rows = self.require(table, unit).await?;
+        let facts = self.facts(table, unit).await?.map(|(facts, _)| facts);
+        Ok((rows, facts.unwrap_or_default()))
+    }
+
     /// The facts of a unit and the number of its rows; `None` where it is missing.
     ///
     /// # Errors

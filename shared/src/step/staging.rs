@@ -80,6 +80,13 @@ pub fn stage<R: Serialize, S, K: Hash + Eq>(
     Ok(staged)
 }
 
+/// What a snapshot's object says of its source: the block that it is pinned to, and the deployment that answered.
+#[must_use]
+pub fn provenance(facts: &Facts) -> Facts {
+    let of_source = facts.iter().filter(|(name, _)| matches!(name.as_str(), "block" | "deployment"));
+    of_source.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Writes a unit's valid rows, and its bad ones into quarantine. The object's facts say how many of each there were.
 ///
 /// # Errors

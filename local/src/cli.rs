@@ -104,8 +104,10 @@ impl SampleArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  defi run\n  defi run --wallets 2000 --days 90\n  defi run --recording DIR --as-of 2023-03-01\n  \
-    GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi run --live --from 2023-01-01")]
+#[command(
+    after_help = "Examples:\n  defi run\n  defi run --wallets 2000 --days 90\n  defi run --recording DIR --as-of 2023-03-01\n  \
+    GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi run --live --from 2023-01-01"
+)]
 struct RunArgs {
     /// The day that the features are for [default: today; of the sample chain or a recording its last day]
     #[arg(long, value_name = "DAY")]
@@ -132,7 +134,9 @@ struct RunArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "With DEFI_SERVE_API_KEY in the environment both APIs ask for that key; without it any key or none is accepted.")]
+#[command(
+    after_help = "With DEFI_SERVE_API_KEY in the environment both APIs ask for that key; without it any key or none is accepted."
+)]
 struct ServeArgs {
     /// The port on this machine; 0 takes any free one
     #[arg(long, value_name = "N", default_value_t = 8700)]
@@ -142,7 +146,9 @@ struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  defi query \"select wallet_address, risk_factor from db_analytics_dev.defi_features order by 2 desc limit 10\"")]
+#[command(
+    after_help = "Example:\n  defi query \"select wallet_address, risk_factor from db_analytics_dev.defi_features order by 2 desc limit 10\""
+)]
 struct QueryArgs {
     /// The question, in SQL
     sql: String,

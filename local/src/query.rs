@@ -77,7 +77,12 @@ pub async fn session(lake: &Lake, env: &str) -> Result<SessionContext> {
 }
 
 /// The rows of a table: of features those that are published, of the others all.
-async fn provider(session: &SessionContext, lake: &Lake, registry: &Registry, table: &Table) -> Result<Arc<dyn TableProvider>> {
+async fn provider(
+    session: &SessionContext,
+    lake: &Lake,
+    registry: &Registry,
+    table: &Table,
+) -> Result<Arc<dyn TableProvider>> {
     let listing = listing(lake, table)?;
     if table.layout != Layout::AsOfAndShard {
         return Ok(listing);

@@ -48,6 +48,8 @@ pub struct Opened {
     pub days: Option<(Day, Day)>,
     /// What it is, for people.
     pub name: String,
+    /// Tells the chain from every other; none for servers that may serve anything.
+    pub chain: Option<String>,
     /// Kept as long as the clients are in use.
     _server: Option<Server>,
 }
@@ -65,16 +67,19 @@ impl Source {
                 let recording = self.recording()?;
                 let (first, last) = (recording.first_day.parse()?, recording.last_day.parse()?);
                 narrow(config, &recording, first)?;
-                let name = match self {
-                    Source::Recording(_) => format!("the recording {}", recording.name),
-                    _ => "the sample chain".to_owned(),
+                let chain = match self {
+                    Source::Sample(SampleOptions { wallets, days, seed }) => {
+                        format!("the sample chain of {wallets} wallets, {days} days and seed {seed}")
+                    }
+                    _ => format!("the recording {}", recording.name),
                 };
                 let server = start(recording, config, 0, None).await?;
                 let graph = GraphSettings::new(server.graph_url(), Vec::new());
                 let transpose = TransposeSettings::new(server.transpose_url(), Vec::new());
                 let opened = Opened {
                     days: Some((first, last)),
-                    name: format!("{name}, {first} to {last}"),
+                    name: format!("{chain}, {first} to {last}"),
+                    chain: Some(chain),
                     _server: Some(server),
                     ..clients(config, graph, transpose)?
                 };
@@ -106,7 +111,7 @@ fn live(config: &Config) -> Result<Opened> {
     }
     let url = |variable: &str, live: &str| std::env::var(variable).unwrap_or_else(|_| live.to_owned());
     let (graph, transpose) = (url("GRAPH_URL", graph::LIVE_URL), url("TRANSPOSE_URL", transpose::LIVE_URL));
-    at_urls(config, &graph, &transpose)
+    Ok(Opened { chain: Some("the live APIs".to_owned()), ..at_urls(config, &graph, &transpose)? })
 }
 
 fn at_urls(config: &Config, graph: &str, transpose: &str) -> Result<Opened> {
@@ -134,6 +139,7 @@ fn clients(config: &Config, mut graph: GraphSettings, mut transpose: TransposeSe
         transpose: Arc::new(TransposeClient::new(transpose)?),
         days: None,
         name: String::new(),
+        chain: None,
         _server: None,
     })
 }

@@ -43,7 +43,9 @@ pub(crate) async fn list(args: &LakeArgs, format: Format) -> Result<()> {
     let rows = listed(args).await?;
     match format {
         Format::Table => line(shown(&rows)),
-        Format::Json => line(serde_json::to_string_pretty(&rows).map_err(|cause| Error::internal("no JSON").because(cause))?),
+        Format::Json => {
+            line(serde_json::to_string_pretty(&rows).map_err(|cause| Error::internal("no JSON").because(cause))?)
+        }
         Format::Csv => written(as_csv(&rows)),
     }
 }
@@ -66,7 +68,8 @@ async fn listed(args: &LakeArgs) -> Result<Vec<Listed>> {
         if !registry.is_registered(table).await? {
             continue;
         }
-        let is_shown = |day: Day| if **table == FEATURES_PUBLISHED { newest == Some(day) } else { published.contains(&day) };
+        let is_shown =
+            |day: Day| if **table == FEATURES_PUBLISHED { newest == Some(day) } else { published.contains(&day) };
         let mut listed = Listed {
             table: format!("{}.{}", table.database(args.env.name()), table.name),
             objects: 0,

@@ -138,7 +138,10 @@ impl Config {
             return wrong(format!("shards is {}, and must be from 1 to {MAX_SHARDS}", self.shards));
         }
         if self.protocols.is_empty() || self.protocols.len() > MAX_PROTOCOLS {
-            return wrong(format!("there are {} protocols, and must be from 1 to {MAX_PROTOCOLS}", self.protocols.len()));
+            return wrong(format!(
+                "there are {} protocols, and must be from 1 to {MAX_PROTOCOLS}",
+                self.protocols.len()
+            ));
         }
         for rate in [self.requests_per_second, self.concurrency] {
             if rate.the_graph == 0 || rate.transpose == 0 {

@@ -88,7 +88,9 @@ impl Kind {
             Kind::BadInput => "correct the input and run again",
             Kind::SourceRejected => "check the deployment id and the schema that the source serves",
             Kind::CorruptData => "remove or repair what is named above, and run again",
-            Kind::QualityFailed => "look at the figures of the failed checks; the features published before stay in place",
+            Kind::QualityFailed => {
+                "look at the figures of the failed checks; the features published before stay in place"
+            }
             Kind::AlreadyRunning => "wait for the other run to end",
             Kind::Internal => "please report this as a defect",
         }

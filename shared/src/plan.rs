@@ -31,7 +31,8 @@ impl Scope {
     /// # Errors
     /// `BadInput` where there is no protocol, or where it lies after the as_of.
     pub fn first_day(&self) -> Result<Day> {
-        let first = self.from.values().min().copied().ok_or_else(|| Error::bad_input("there is no protocol to run for"))?;
+        let first =
+            self.from.values().min().copied().ok_or_else(|| Error::bad_input("there is no protocol to run for"))?;
         if first > self.as_of {
             return Err(Error::bad_input(format!("the first day {first} lies after the as_of day {}", self.as_of))
                 .next("choose an earlier --from or a later --as-of"));
@@ -262,7 +263,13 @@ impl Planner<'_> {
 
     /// The days to make of an analytics table: up to the as_of what is missing or changes, and past it, where a later run left
     /// something, what changes.
-    fn days_to_make(&self, table: &Table, changes: impl Fn(Day) -> bool, last: Day, has_inputs: impl Fn(Day) -> bool) -> Vec<Day> {
+    fn days_to_make(
+        &self,
+        table: &Table,
+        changes: impl Fn(Day) -> bool,
+        last: Day,
+        has_inputs: impl Fn(Day) -> bool,
+    ) -> Vec<Day> {
         let newest = self.inventory.newest_day().unwrap_or(last).max(last);
         let due = |day: &Day| {
             let there = self.inventory.has(table, &Unit::Day(*day));
@@ -284,8 +291,12 @@ impl Planner<'_> {
             let planned = changed(plan.stage_events.get(&category)).0;
             move |day: Day| planned.contains(&day) || self.inventory.has(table, &Unit::Day(day))
         };
-        plan.links =
-            self.days_to_make(&tables::WALLET_LINKS, |day| borrows.0.contains(&day), last_events, staged(Category::Borrow));
+        plan.links = self.days_to_make(
+            &tables::WALLET_LINKS,
+            |day| borrows.0.contains(&day),
+            last_events,
+            staged(Category::Borrow),
+        );
         let links = Changes(plan.links.iter().copied().collect());
 
         for category in Category::ALL {
@@ -338,7 +349,9 @@ mod tests {
         for day in day(0).through(day(last)) {
             put(&mut inventory, &tables::DAILY_BLOCKS, Unit::Day(day));
             put(&mut inventory, &tables::WALLET_HEALTH, Unit::Day(day));
-            for table in [&tables::RAW_MARKETS, &tables::RAW_POSITIONS, &tables::STAGE_MARKETS, &tables::STAGE_POSITIONS] {
+            for table in
+                [&tables::RAW_MARKETS, &tables::RAW_POSITIONS, &tables::STAGE_MARKETS, &tables::STAGE_POSITIONS]
+            {
                 put(&mut inventory, table, Unit::DayAndProtocol(day, PROTOCOL.into()));
             }
         }

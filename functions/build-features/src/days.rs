@@ -43,7 +43,13 @@ impl History {
 
     /// Folds the days after a state (or all days) up to the as_of, one after another, so that every sum is made in the same
     /// order whether a day comes alone or with others. Returns the number of rows read.
-    pub(crate) async fn fold(&self, context: &Context, since: Option<Day>, as_of: Day, folds: &mut Folds) -> Result<u64> {
+    pub(crate) async fn fold(
+        &self,
+        context: &Context,
+        since: Option<Day>,
+        as_of: Day,
+        folds: &mut Folds,
+    ) -> Result<u64> {
         let mut rows = 0;
         // A state of day D holds the events before D and the snapshot of D: after it come the events of D.
         let first = since.or(self.first_day()).unwrap_or(as_of);

@@ -37,7 +37,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
     let as_of = context.as_of(input.as_of)?;
     let shards = wanted_shards(&context, input.shards)?;
     let history = History::of(&context.lake, as_of).await?;
-    context.progress.expect(STEP, shards.len());
+    context.progress.begin(STEP, shards.len());
     let mut report = Report::default();
     for (since, shards) in by_newest_state(&context, as_of, &shards).await? {
         let mut folds = restore(&context, since, &shards).await?;
@@ -54,7 +54,9 @@ fn wanted_shards(context: &Context, shards: Option<Vec<u32>>) -> Result<Vec<u32>
     let all = context.config.shards;
     let wanted = shards.unwrap_or_else(|| (0..all).collect());
     match wanted.iter().find(|shard| **shard >= all) {
-        Some(shard) => Err(defi_shared::Error::bad_input(format!("there is no shard {shard}: there are {all}, from 0"))),
+        Some(shard) => {
+            Err(defi_shared::Error::bad_input(format!("there is no shard {shard}: there are {all}, from 0")))
+        }
         None => Ok(wanted),
     }
 }

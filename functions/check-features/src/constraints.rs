@@ -19,11 +19,19 @@ pub(crate) fn all(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
             row.total_collateral_eth
         }),
         all_zero("risk_all_zero", evidence, evidence.debts, "debts", |row| row.risk_factor),
-        all_zero("borrow_count_all_zero", evidence, counts.borrow_events, "borrow events", |row| row.borrow_count as f64),
+        all_zero("borrow_count_all_zero", evidence, counts.borrow_events, "borrow events", |row| {
+            row.borrow_count as f64
+        }),
         negative_counts(evidence),
         not_finite(evidence),
         lost_wallets(evidence),
-        share("unpriced_events_share", counts.unpriced_events, counts.events, "events have no price", limits.unpriced_share),
+        share(
+            "unpriced_events_share",
+            counts.unpriced_events,
+            counts.events,
+            "events have no price",
+            limits.unpriced_share,
+        ),
         share(
             "unpriced_positions_share",
             counts.unpriced_positions,
@@ -40,7 +48,12 @@ pub(crate) fn all(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
             limits.null_is_collateral_share,
         ),
         odd_liquidations(evidence, limits),
-        check("price_jumps", counts.price_jumps as f64, limits.price_jumps, "prices jumped from one day to the next".to_owned()),
+        check(
+            "price_jumps",
+            counts.price_jumps as f64,
+            limits.price_jumps,
+            "prices jumped from one day to the next".to_owned(),
+        ),
     ];
     checks.extend(mean_band(evidence, limits.mean_band));
     checks
@@ -103,7 +116,12 @@ fn not_finite(evidence: &Evidence) -> Check {
 fn lost_wallets(evidence: &Evidence) -> Check {
     let before = evidence.before.as_ref().map_or(0, Vec::len);
     let lost = before.saturating_sub(evidence.features.len());
-    check("lost_wallets", lost as f64, NEVER, format!("{} wallets now, {before} published before", evidence.features.len()))
+    check(
+        "lost_wallets",
+        lost as f64,
+        NEVER,
+        format!("{} wallets now, {before} published before", evidence.features.len()),
+    )
 }
 
 fn share(name: &str, part: u64, whole: u64, about: &str, limits: Limits) -> Check {
@@ -202,7 +220,11 @@ mod tests {
         let wrong: [(Break, &str, Outcome); 16] = [
             (|e| e.features.clear(), "no_wallets", Outcome::Warn),
             (|e| e.missing_snapshots.push("aave-v2-eth markets".to_owned()), "missing_snapshots", Outcome::Fail),
-            (|e| e.features.iter_mut().for_each(|r| r.total_collateral_eth = 0.0), "collateral_all_zero", Outcome::Fail),
+            (
+                |e| e.features.iter_mut().for_each(|r| r.total_collateral_eth = 0.0),
+                "collateral_all_zero",
+                Outcome::Fail,
+            ),
             (|e| e.features.iter_mut().for_each(|r| r.risk_factor = 0.0), "risk_all_zero", Outcome::Fail),
             (|e| e.features.iter_mut().for_each(|r| r.borrow_count = 0), "borrow_count_all_zero", Outcome::Fail),
             (|e| e.features[0].repay_count = -1, "negative_counts", Outcome::Fail),
@@ -212,14 +234,18 @@ mod tests {
             (|e| e.counts.unpriced_positions = 51, "unpriced_positions_share", Outcome::Fail),
             (|e| e.counts.rejected = 2, "quarantined_share", Outcome::Warn),
             (|e| e.counts.rejected = 21, "quarantined_share", Outcome::Fail),
-            (|e| (e.counts.supply_positions, e.counts.null_is_collateral) = (10, 1), "null_is_collateral_share", Outcome::Warn),
-            (|e| (e.counts.priced_liquidations, e.counts.odd_liquidations) = (20, 2), "odd_liquidation_share", Outcome::Fail),
-            (|e| e.counts.price_jumps = 1, "price_jumps", Outcome::Warn),
             (
-                |e| e.before = Some(vec![FeatureRow { total_collateral_eth: 4.0, ..row(1) }]),
-                "mean_band",
+                |e| (e.counts.supply_positions, e.counts.null_is_collateral) = (10, 1),
+                "null_is_collateral_share",
                 Outcome::Warn,
             ),
+            (
+                |e| (e.counts.priced_liquidations, e.counts.odd_liquidations) = (20, 2),
+                "odd_liquidation_share",
+                Outcome::Fail,
+            ),
+            (|e| e.counts.price_jumps = 1, "price_jumps", Outcome::Warn),
+            (|e| e.before = Some(vec![FeatureRow { total_collateral_eth: 4.0, ..row(1) }]), "mean_band", Outcome::Warn),
         ];
         for (fault, name, outcome) in wrong {
             let mut evidence = good();

@@ -7,8 +7,8 @@ use defi_shared::plan::Scope;
 use defi_shared::step::Context;
 use defi_shared::step::history::Markets;
 use defi_shared::tables::{
-    self, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS, StagedPosition, Table,
-    WALLET_HEALTH,
+    self, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS,
+    StagedPosition, Table, WALLET_HEALTH,
 };
 use defi_shared::{Error, Kind, Result};
 
@@ -156,7 +156,8 @@ async fn sum(context: &Context, table: &Table, wanted: impl Fn(Day) -> bool) -> 
 async fn count_liquidations(context: &Context, wanted: impl Fn(Day) -> bool, counts: &mut Counts) -> Result<()> {
     for unit in context.lake.units(&LIQUIDATIONS).await?.iter().filter(|unit| unit.day().is_some_and(&wanted)) {
         let rows: Vec<PricedEvent> = context.lake.require(&LIQUIDATIONS, unit).await?;
-        let thresholds = rows.iter().filter(|row| row.quantity_eth.is_some()).filter_map(|row| row.liquidation_threshold);
+        let thresholds =
+            rows.iter().filter(|row| row.quantity_eth.is_some()).filter_map(|row| row.liquidation_threshold);
         for threshold in thresholds {
             counts.priced_liquidations += 1;
             counts.odd_liquidations += u64::from(threshold <= 0.0);

@@ -3,10 +3,10 @@
 use defi_shared::domain::Day;
 use defi_shared::lake::{Facts, Unit};
 use defi_shared::sources::Traffic;
-use defi_shared::sources::graph::Position;
+use defi_shared::step::raw::raw_position;
 use defi_shared::step::staging::tidy;
 use defi_shared::step::{Context, ProtocolInput, Report};
-use defi_shared::tables::{DailyBlock, RAW_POSITIONS, RawPosition};
+use defi_shared::tables::{RAW_POSITIONS, RawPosition};
 use defi_shared::{Error, Kind, Result};
 
 /// The step's name.
@@ -31,7 +31,11 @@ async fn extract(context: Context, (name, day): (String, Day)) -> Result<Report>
     let traffic = Traffic::new();
     let snapshot = context.graph.positions(&protocol.subgraph_id, number, None, &traffic).await?;
     let rows_in = snapshot.rows.len() as u64;
-    let mut rows: Vec<_> = snapshot.rows.into_iter().map(|position| raw(position, &name, &block)).collect();
+    let mut rows: Vec<_> = snapshot
+        .rows
+        .into_iter()
+        .map(|position| raw_position(position, &name, block.block_number, block.timestamp))
+        .collect();
     let repeats = tidy(&mut rows, |row| (row.id.is_none(), row.id.clone()));
     refuse_sudden_emptiness(&context, &name, day, &rows).await?;
     let facts = Facts::from([
@@ -39,7 +43,8 @@ async fn extract(context: Context, (name, day): (String, Day)) -> Result<Report>
         ("deployment".to_owned(), snapshot.deployment),
         ("repeats".to_owned(), repeats.to_string()),
     ]);
-    let written = context.lake.write(&RAW_POSITIONS, &Unit::DayAndProtocol(day, name.as_str().into()), rows, facts).await?;
+    let written =
+        context.lake.write(&RAW_POSITIONS, &Unit::DayAndProtocol(day, name.as_str().into()), rows, facts).await?;
     Ok(Report { rows_in, repeats, traffic: traffic.report(), ..Report::default() }.wrote(written))
 }
 
@@ -52,19 +57,4 @@ async fn refuse_sudden_emptiness(context: &Context, protocol: &str, day: Day, ro
             .with("positions_of_the_day_before", before));
     }
     Ok(())
-}
-
-fn raw(position: Position, protocol: &str, block: &DailyBlock) -> RawPosition {
-    RawPosition {
-        id: position.id.0,
-        balance: position.balance.0,
-        side: position.side.0,
-        is_collateral: position.is_collateral.0,
-        market_id: position.market_id.0,
-        market_name: position.market_name.0,
-        account_id: position.account_id.0,
-        protocol: protocol.to_owned(),
-        block_number: block.block_number,
-        block_timestamp: block.timestamp,
-    }
 }

@@ -4,9 +4,10 @@ use defi_shared::domain::{Address, Day};
 use defi_shared::lake::{Facts, Unit};
 use defi_shared::sources::Traffic;
 use defi_shared::sources::graph::{Position, Snapshot};
+use defi_shared::step::raw::raw_position;
 use defi_shared::step::staging::{stage, write};
 use defi_shared::step::{Context, Report};
-use defi_shared::tables::{CURRENT_POSITIONS, RawPosition, StagedPosition, Timestamp};
+use defi_shared::tables::{CURRENT_POSITIONS, StagedPosition, Timestamp};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -67,12 +68,14 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
 async fn extract(context: Context, input: std::sync::Arc<Input>, name: String) -> Result<Report> {
     let traffic = Traffic::new();
     let (snapshot, time) = snapshot(&context, &input, &name, &traffic).await?;
-    let block = i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
-    let facts = Facts::from([
-        ("block".to_owned(), block.to_string()),
-        ("deployment".to_owned(), snapshot.deployment),
-    ]);
-    let raw: Vec<_> = snapshot.rows.into_iter().map(|position| raw(position, &name, block, time)).collect();
+    let block =
+        i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
+    let facts = Facts::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
+    let raw: Vec<_> = snapshot
+        .rows
+        .into_iter()
+        .map(|position| raw_position(position, &name, block, Timestamp::from_seconds(time)))
+        .collect();
     let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
     staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
     let report = write(&context, &CURRENT_POSITIONS, &Unit::Protocol(name.into()), staged, facts).await?;
@@ -80,7 +83,12 @@ async fn extract(context: Context, input: std::sync::Arc<Input>, name: String) -
 }
 
 /// The positions at the block that is asked for, and the block's time.
-async fn snapshot(context: &Context, input: &Input, name: &str, traffic: &Traffic) -> Result<(Snapshot<Position>, i64)> {
+async fn snapshot(
+    context: &Context,
+    input: &Input,
+    name: &str,
+    traffic: &Traffic,
+) -> Result<(Snapshot<Position>, i64)> {
     let subgraph = &context.config.protocol(name)?.subgraph_id;
     let (number, time) = match input.block {
         Pin::Number(number) => (number, None),
@@ -102,28 +110,14 @@ async fn snapshot(context: &Context, input: &Input, name: &str, traffic: &Traffi
     Ok((snapshot, time))
 }
 
-fn raw(position: Position, protocol: &str, block_number: i64, time: i64) -> RawPosition {
-    RawPosition {
-        id: position.id.0,
-        balance: position.balance.0,
-        side: position.side.0,
-        is_collateral: position.is_collateral.0,
-        market_id: position.market_id.0,
-        market_name: position.market_name.0,
-        account_id: position.account_id.0,
-        protocol: protocol.to_owned(),
-        block_number,
-        block_timestamp: Timestamp::from_seconds(time),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_block_is_head_day_or_a_number() {
-        let block = |text: &str| serde_json::from_str::<Input>(&format!("{{\"block\": {text}}}")).map(|input| input.block);
+        let block =
+            |text: &str| serde_json::from_str::<Input>(&format!("{{\"block\": {text}}}")).map(|input| input.block);
         assert_eq!(block("\"head\"").unwrap(), Pin::Head);
         assert_eq!(block("\"day\"").unwrap(), Pin::Day);
         assert_eq!(block("17").unwrap(), Pin::Number(17));

@@ -1,5 +1,6 @@
 //! Markets from The Graph: one object a protocol and day, pinned to the day's first block, as the source said them.
 
+use defi_shared::Result;
 use defi_shared::domain::Day;
 use defi_shared::lake::{Facts, Unit};
 use defi_shared::sources::Traffic;
@@ -7,7 +8,6 @@ use defi_shared::sources::graph::Market;
 use defi_shared::step::staging::{sort_text, tidy};
 use defi_shared::step::{Context, ProtocolInput, Report};
 use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawMarket};
-use defi_shared::Result;
 
 /// The step's name.
 pub const STEP: &str = "extract-market-data";
@@ -38,7 +38,8 @@ async fn extract(context: Context, (name, day): (String, Day)) -> Result<Report>
         ("deployment".to_owned(), snapshot.deployment),
         ("repeats".to_owned(), repeats.to_string()),
     ]);
-    let written = context.lake.write(&RAW_MARKETS, &Unit::DayAndProtocol(day, name.as_str().into()), rows, facts).await?;
+    let written =
+        context.lake.write(&RAW_MARKETS, &Unit::DayAndProtocol(day, name.as_str().into()), rows, facts).await?;
     Ok(Report { rows_in, repeats, traffic: traffic.report(), ..Report::default() }.wrote(written))
 }
 

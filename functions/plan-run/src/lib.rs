@@ -3,6 +3,7 @@
 use defi_shared::domain::Day;
 use defi_shared::plan::{Plan, Stage};
 use defi_shared::step::Context;
+use defi_shared::tables::{FEATURES_PUBLISHED, TABLES};
 use defi_shared::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -58,6 +59,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let run_id = run_id(scope.as_of, &plan)?;
     let mut key = None;
     if !plan.is_empty() {
+        register_tables(context).await?;
         let name = format!("runs/{run_id}/{}.json", if input.extracted { "plan-after-extraction" } else { "plan" });
         context.lake.write_json(&name, &plan).await?;
         key = Some(name);
@@ -65,6 +67,15 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let units = plan.counts().into_iter().map(|(step, count)| (step.to_owned(), count)).collect();
     let output = Output { run_id, as_of: scope.as_of, units, nothing_to_do: plan.is_empty(), plan: key };
     Ok((output, plan))
+}
+
+/// Registers every table, so that each answers by its name even where no unit of it is made. What is published is not this
+/// step's to say.
+async fn register_tables(context: &Context) -> Result<()> {
+    for table in TABLES.iter().filter(|table| ***table != FEATURES_PUBLISHED) {
+        context.registry.register(table, []).await?;
+    }
+    Ok(())
 }
 
 /// The as_of day and a digest of the plan: no clock, so that equal runs write equal objects.

@@ -58,7 +58,11 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, day: Day) 
 }
 
 /// The health of each account in one protocol, and how many positions have no price.
-fn health_by_account(positions: &[StagedPosition], protocol: &str, prices: &PriceBook) -> (FxHashMap<Address, Health>, u64) {
+fn health_by_account(
+    positions: &[StagedPosition],
+    protocol: &str,
+    prices: &PriceBook,
+) -> (FxHashMap<Address, Health>, u64) {
     let mut accounts: FxHashMap<Address, Health> = FxHashMap::default();
     let mut unpriced = 0;
     for position in positions {

@@ -59,6 +59,7 @@ pub async fn run(options: Options) -> Result<()> {
 
     // Everything that the user may have got wrong is known by now, and nothing is written yet.
     let lake = Lake::new(FolderStore::open_for_run(&options.lake)?);
+    keep_to_one_chain(&lake, source.chain.as_deref()).await?;
     let watched = progress::Watched::new();
     let context = Context {
         registry: catalog::in_lake(&lake, options.env.name()),
@@ -91,4 +92,21 @@ fn check_days(source: &Opened, as_of: Day, from: Option<Day>) -> Result<()> {
     };
     covered("--as-of", as_of)?;
     covered("--from", from)
+}
+
+/// The object that says which chain a local lake holds.
+const CHAIN: &str = "chain.json";
+
+/// Holds a lake to the chain that it was begun with.
+async fn keep_to_one_chain(lake: &Lake, chain: Option<&str>) -> Result<()> {
+    let Some(chain) = chain else { return Ok(()) };
+    match lake.read_json::<String>(CHAIN).await? {
+        Some(other) if other != chain => {
+            Err(Error::bad_input(format!("this lake holds {other}, and is asked to take in {chain}"))
+                .with("lake", lake.store().location(""))
+                .next("choose another folder with --lake, or delete this one"))
+        }
+        Some(_) => Ok(()),
+        None => lake.write_json(CHAIN, &chain).await.map(drop),
+    }
 }

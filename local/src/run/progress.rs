@@ -49,7 +49,7 @@ fn style() -> ProgressStyle {
 }
 
 impl Progress for Watched {
-    fn expect(&self, step: &'static str, units: usize) {
+    fn begin(&self, step: &'static str, units: usize) {
         let Some(bars) = &self.bars else { return };
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = steps.entry(step).or_insert_with(|| {

@@ -29,16 +29,25 @@ pub(super) struct Done {
     /// The day that `defi_features` shows.
     pub newest: Day,
     pub run_id: String,
+    /// Seconds from the plan to the publishing; steps that run side by side share them.
+    pub seconds: f64,
 }
 
 /// Runs what is missing. Where nothing is, and the set is published, the lake is not touched.
 pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, watched: &Watched) -> Result<Done> {
+    let begun = Instant::now();
     let input = plan_run::Input { as_of: Some(scope.as_of), from, force: scope.force, extracted: false };
     let (planned, plan) = plan_run::plan(context, &input).await?;
     let published = context.registry.published().await?;
     if plan.is_empty() && published.contains(&scope.as_of) {
         let newest = context.registry.newest_published().await?.unwrap_or(scope.as_of);
-        return Ok(Done { steps: Vec::new(), checked: None, newest, run_id: planned.run_id });
+        return Ok(Done {
+            steps: Vec::new(),
+            checked: None,
+            newest,
+            run_id: planned.run_id,
+            seconds: begun.elapsed().as_secs_f64(),
+        });
     }
     let runner = Runner { context, as_of: scope.as_of, from, watched };
     let mut steps = Vec::new();
@@ -56,7 +65,7 @@ pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, wat
     }
     let publish = publish_features::Input { as_of: Some(scope.as_of) };
     let newest = publish_features::handle(context.clone(), publish).await?.newest;
-    Ok(Done { steps, checked: Some(checked), newest, run_id: planned.run_id })
+    Ok(Done { steps, checked: Some(checked), newest, run_id: planned.run_id, seconds: begun.elapsed().as_secs_f64() })
 }
 
 /// Each step's report, and the run's. What the network's mood decides (requests, retries, seconds) stays out of the lake.
@@ -88,7 +97,9 @@ impl Runner<'_> {
     async fn extract(&self, plan: &Plan, steps: &mut Vec<StepDone>) -> Result<()> {
         if !plan.blocks.is_empty() {
             let input = self.days(&plan.blocks);
-            steps.push(self.timed(extract_daily_blocks::STEP, extract_daily_blocks::handle(self.context(), input)).await?);
+            steps.push(
+                self.timed(extract_daily_blocks::STEP, extract_daily_blocks::handle(self.context(), input)).await?,
+            );
         }
         let positions =
             self.protocols(extract_account_positions::STEP, &plan.extract_positions, extract_account_positions::handle);
@@ -150,7 +161,10 @@ impl Runner<'_> {
     {
         self.calls(step, days, |category, days| {
             let events = Some(vec![*category]);
-            handle(self.context(), EventInput { as_of: Some(self.as_of), from: self.from, events, days: Some(days), force: false })
+            handle(
+                self.context(),
+                EventInput { as_of: Some(self.as_of), from: self.from, events, days: Some(days), force: false },
+            )
         })
         .await
     }
@@ -195,7 +209,9 @@ impl Runner<'_> {
         let seconds = begun.elapsed().as_secs_f64();
         self.watched.done(step, report.units, seconds);
         if report.remaining.count > 0 {
-            return Err(Error::new(Kind::Internal, "a step left units although there is no deadline").with("step", step));
+            return Err(
+                Error::new(Kind::Internal, "a step left units although there is no deadline").with("step", step)
+            );
         }
         Ok(StepDone { step, report, seconds })
     }

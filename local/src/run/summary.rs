@@ -47,16 +47,15 @@ fn print_places(context: &Context, scope: &Scope, done: &Done, options: &Options
 }
 
 fn steps_table(done: &Done) -> Table {
-    let header = ["step", "units", "rows in", "rows out", "rejected", "repeats", "unpriced", "requests", "retries", "MB", "s"];
+    let header =
+        ["step", "units", "rows in", "rows out", "rejected", "repeats", "unpriced", "requests", "retries", "MB", "s"];
     let mut table = table(&header, 1, header.len());
     let mut total = Report::default();
-    let mut seconds = 0.0;
     for step in &done.steps {
         table.add_row(step_row(step.step, &step.report, step.seconds));
         total.merge(step.report.clone());
-        seconds += step.seconds;
     }
-    table.add_row(step_row("all steps", &total, seconds));
+    table.add_row(step_row("the whole run", &total, done.seconds));
     table
 }
 
@@ -129,8 +128,18 @@ async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
 
 /// A look at the features: the wallets that borrowed most.
 fn features_table(rows: &[FeatureRow]) -> Table {
-    let header =
-        ["wallet", "risk", "collateral", "could borrow", "borrowed", "borrows", "repaid", "deposited", "liquidations", "taken"];
+    let header = [
+        "wallet",
+        "risk",
+        "collateral",
+        "could borrow",
+        "borrowed",
+        "borrows",
+        "repaid",
+        "deposited",
+        "liquidations",
+        "taken",
+    ];
     let mut table = table(&header, 1, header.len());
     let mut rows: Vec<_> = rows.iter().collect();
     rows.sort_by(|a, b| {

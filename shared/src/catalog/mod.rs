@@ -126,7 +126,8 @@ impl Registry {
     /// The catalog's.
     pub async fn published(&self) -> Result<Vec<Day>> {
         let partitions = self.catalog.partitions(&FEATURES_HISTORY.database(&self.env), FEATURES_HISTORY.name).await?;
-        let mut days: Vec<Day> = partitions.iter().filter_map(|partition| partition.values.first()?.parse().ok()).collect();
+        let mut days: Vec<Day> =
+            partitions.iter().filter_map(|partition| partition.values.first()?.parse().ok()).collect();
         days.sort_unstable();
         Ok(days)
     }
@@ -138,7 +139,9 @@ impl Registry {
     pub async fn newest_published(&self) -> Result<Option<Day>> {
         let table = self.catalog.table(&FEATURES_PUBLISHED.database(&self.env), FEATURES_PUBLISHED.name).await?;
         let as_of = table.as_ref().and_then(|table| table.parameters.get(PUBLISHED));
-        as_of.map(|day| day.parse().map_err(|cause: Error| Error::corrupt("the catalog names no day").because(cause))).transpose()
+        as_of
+            .map(|day| day.parse().map_err(|cause: Error| Error::corrupt("the catalog names no day").because(cause)))
+            .transpose()
     }
 
     /// Publishes the features of a day: the history's partition first, then the pointer of `defi_features`, which never

@@ -53,7 +53,8 @@ impl<const N: usize> fmt::Debug for HexBytes<N> {
 
 /// Wrapped ether, whose price is the price of ETH.
 pub const WETH: Address = HexBytes([
-    0xc0, 0x2a, 0xaa, 0x39, 0xb2, 0x23, 0xfe, 0x8d, 0x0a, 0x0e, 0x5c, 0x4f, 0x27, 0xea, 0xd9, 0x08, 0x3c, 0x75, 0x6c, 0xc2,
+    0xc0, 0x2a, 0xaa, 0x39, 0xb2, 0x23, 0xfe, 0x8d, 0x0a, 0x0e, 0x5c, 0x4f, 0x27, 0xea, 0xd9, 0x08, 0x3c, 0x75, 0x6c,
+    0xc2,
 ]);
 
 /// Native ETH, as some sources write it.
@@ -79,8 +80,16 @@ mod tests {
 
     #[test]
     fn only_well_formed_addresses_are_read() {
-        for text in ["", "0x", "0x1234", "c02aaa39b223fe8d0a0e5c4f27ead9083c756cc2", "0xg02aaa39b223fe8d0a0e5c4f27ead9083c756cc2",
-            "0XC02aaa39b223fe8d0a0e5c4f27ead9083c756cc2", "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2aa", " 0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"] {
+        for text in [
+            "",
+            "0x",
+            "0x1234",
+            "c02aaa39b223fe8d0a0e5c4f27ead9083c756cc2",
+            "0xg02aaa39b223fe8d0a0e5c4f27ead9083c756cc2",
+            "0XC02aaa39b223fe8d0a0e5c4f27ead9083c756cc2",
+            "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2aa",
+            " 0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2",
+        ] {
             assert_eq!(Address::parse(text), None, "{text:?}");
         }
         assert_eq!(Address::parse("0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"), Some(WETH));

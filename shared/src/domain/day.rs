@@ -113,7 +113,8 @@ impl FromStr for Day {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let wrong = || Error::bad_input(format!("{text:?} is no day")).next("write a day as YYYY-MM-DD, such as 2023-11-01");
+        let wrong =
+            || Error::bad_input(format!("{text:?} is no day")).next("write a day as YYYY-MM-DD, such as 2023-11-01");
         let bytes = text.as_bytes();
         let shape = bytes.len() == 10
             && bytes.iter().enumerate().all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
@@ -122,7 +123,11 @@ impl FromStr for Day {
         }
         let date: Date = text.parse().map_err(|cause: jiff::Error| wrong().because(cause))?;
         if !YEARS.contains(&date.year()) {
-            return Err(Error::bad_input(format!("the day {text} is outside the years {} to {}", YEARS.start(), YEARS.end())));
+            return Err(Error::bad_input(format!(
+                "the day {text} is outside the years {} to {}",
+                YEARS.start(),
+                YEARS.end()
+            )));
         }
         let span = date.since(EPOCH).map_err(|cause| wrong().because(cause))?;
         Ok(Day(span.get_days()))
@@ -158,7 +163,17 @@ mod tests {
 
     #[test]
     fn what_is_no_day_is_refused() {
-        for text in ["", "today", "2023-1-1", "2023-02-30", "2023-11-01T00:00", "20231101", "0001-01-01", "2023/11/01", "+023-11-01"] {
+        for text in [
+            "",
+            "today",
+            "2023-1-1",
+            "2023-02-30",
+            "2023-11-01T00:00",
+            "20231101",
+            "0001-01-01",
+            "2023/11/01",
+            "+023-11-01",
+        ] {
             assert!(text.parse::<Day>().is_err(), "{text:?}");
         }
     }

@@ -289,7 +289,10 @@ mod tests {
             fold.liquidated(WALLET, time, None);
         }
         let state = state(&fold);
-        assert_eq!((state.first_deposit, state.liquidations.last, state.liquidations.flow.count), (Some(10), Some(30), 3));
+        assert_eq!(
+            (state.first_deposit, state.liquidations.last, state.liquidations.flow.count),
+            (Some(10), Some(30), 3)
+        );
     }
 
     #[test]

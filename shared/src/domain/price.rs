@@ -135,7 +135,8 @@ fn quotes(day: Day, snapshots: &DayMarkets) -> BTreeMap<Arc<str>, Quotes> {
     for (protocol, markets) in snapshots {
         let mut quotes = Quotes::default();
         if let Some(eth_usd) = eth_price_usd(markets).or(any_eth) {
-            let mut priced: Vec<_> = markets.iter().filter_map(|market| Some((market, market.usable_price()?))).collect();
+            let mut priced: Vec<_> =
+                markets.iter().filter_map(|market| Some((market, market.usable_price()?))).collect();
             priced.sort_by_key(|(market, _)| market.id);
             for (market, price_usd) in priced {
                 let quote = Quote {
@@ -199,19 +200,28 @@ mod tests {
     fn a_protocol_without_an_eth_price_takes_the_first_other_one_of_that_day() {
         let book = book(
             100,
-            &[(100, &[
-                ("a", vec![market(1, WETH, 0.0)]),
-                ("b", vec![market(1, WETH, 1000.0)]),
-                ("c", vec![market(1, WETH, 500.0)]),
-                ("d", vec![market(2, TOKEN, 10.0)]),
-            ])],
+            &[(
+                100,
+                &[
+                    ("a", vec![market(1, WETH, 0.0)]),
+                    ("b", vec![market(1, WETH, 1000.0)]),
+                    ("c", vec![market(1, WETH, 500.0)]),
+                    ("d", vec![market(2, TOKEN, 10.0)]),
+                ],
+            )],
         );
         assert_eq!(price(&book, "d"), Some(0.01));
     }
 
     #[test]
     fn a_day_without_any_eth_price_has_no_prices() {
-        let book = book(100, &[(100, &[("a", vec![market(2, TOKEN, 10.0)])]), (99, &[("a", vec![market(1, WETH, 1.0), market(2, TOKEN, 3.0)])])]);
+        let book = book(
+            100,
+            &[
+                (100, &[("a", vec![market(2, TOKEN, 10.0)])]),
+                (99, &[("a", vec![market(1, WETH, 1.0), market(2, TOKEN, 3.0)])]),
+            ],
+        );
         assert_eq!(price(&book, "a"), Some(3.0));
     }
 

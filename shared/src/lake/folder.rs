@@ -48,7 +48,9 @@ impl FolderStore {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(Kind::AlreadyRunning, "another run writes to this lake").with("path", root.display()));
+                return Err(
+                    Error::new(Kind::AlreadyRunning, "another run writes to this lake").with("path", root.display())
+                );
             }
             Err(TryLockError::Error(cause)) => return Err(unwritable(cause)),
         }
@@ -60,7 +62,11 @@ impl FolderStore {
         self.root.join(key)
     }
 
-    async fn run<T: Send + 'static>(&self, key: &str, work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static) -> Result<T> {
+    async fn run<T: Send + 'static>(
+        &self,
+        key: &str,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
         let path = self.path(key);
         let shown = path.display().to_string();
         let done = tokio::task::spawn_blocking(move || work(&path)).await;
@@ -78,9 +84,10 @@ fn clear_unfinished(unfinished: &Path) -> io::Result<()> {
 
 fn io_error(cause: io::Error, path: &str) -> Error {
     let (kind, next) = match cause.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
-            (Kind::BadInput, "make the lake's folder readable and writable")
-        }
+        ErrorKind::PermissionDenied
+        | ErrorKind::ReadOnlyFilesystem
+        | ErrorKind::NotADirectory
+        | ErrorKind::IsADirectory => (Kind::BadInput, "make the lake's folder readable and writable"),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (Kind::Internal, "make room on the disk and run again"),
         _ => (Kind::Internal, "check the disk and run again"),
     };

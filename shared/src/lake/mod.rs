@@ -160,7 +160,8 @@ impl Lake {
     /// `CorruptData` that names the object, or the store's errors.
     pub async fn newest_state<R: Row>(&self, state: State, last: Day, part: &str) -> Result<Option<(Day, Vec<R>)>> {
         let kept = self.kept_states(state).await?;
-        let newest = kept.range(..=(last.next(), String::new())).rev().find(|(as_of, kept)| *as_of <= last && kept == part);
+        let newest =
+            kept.range(..=(last.next(), String::new())).rev().find(|(as_of, kept)| *as_of <= last && kept == part);
         let Some((as_of, _)) = newest else { return Ok(None) };
         let rows = self.read_object(state.key(*as_of, part)).await?;
         Ok(rows.map(|rows| (*as_of, rows)))
@@ -216,7 +217,9 @@ impl Lake {
     pub async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let Some(bytes) = self.store.get(key).await? else { return Ok(None) };
         let parsed = serde_json::from_slice(&bytes);
-        parsed.map(Some).map_err(|cause| Error::corrupt("an object is not the JSON that it must be").with("object", key).because(cause))
+        parsed.map(Some).map_err(|cause| {
+            Error::corrupt("an object is not the JSON that it must be").with("object", key).because(cause)
+        })
     }
 
     async fn read_object<R: Row>(&self, key: String) -> Result<Option<Vec<R>>> {

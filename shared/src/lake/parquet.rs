@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
@@ -93,7 +93,8 @@ mod tests {
     use crate::tables::QuarantinedRow;
 
     fn rows(count: i64) -> Vec<QuarantinedRow> {
-        let row = |row_number| QuarantinedRow { row_number, reason: "odd".to_owned(), row: format!("{{{row_number}}}") };
+        let row =
+            |row_number| QuarantinedRow { row_number, reason: "odd".to_owned(), row: format!("{{{row_number}}}") };
         (0..count).map(row).collect()
     }
 
@@ -123,7 +124,11 @@ mod tests {
         assert_eq!(group.sorting_columns().unwrap()[0].column_idx, 0);
         let column = group.column(0);
         assert!(matches!(column.compression(), Compression::ZSTD(_)), "the level is not kept in a file");
-        assert!(column.statistics().is_some() && column.offset_index_offset().is_some() && column.column_index_offset().is_some());
+        assert!(
+            column.statistics().is_some()
+                && column.offset_index_offset().is_some()
+                && column.column_index_offset().is_some()
+        );
     }
 
     #[test]

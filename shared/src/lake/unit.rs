@@ -99,7 +99,11 @@ mod tests {
     fn a_key_depends_on_the_unit_alone_and_leads_back_to_it() {
         let day: Day = "2023-01-02".parse().unwrap();
         let units = [
-            (&DAILY_BLOCKS, Unit::Day(day), "raw/transpose/ethereum_daily_blocks/year=2023/month=01/2023-01-02.parquet"),
+            (
+                &DAILY_BLOCKS,
+                Unit::Day(day),
+                "raw/transpose/ethereum_daily_blocks/year=2023/month=01/2023-01-02.parquet",
+            ),
             (
                 &RAW_MARKETS,
                 Unit::DayAndProtocol(day, "aave-v2-eth".into()),
@@ -110,7 +114,11 @@ mod tests {
                 Unit::Protocol("aave-v2-eth".into()),
                 "analytics/the_graph/the_graph_current_collateral_positions/aave-v2-eth.parquet",
             ),
-            (&FEATURES_PUBLISHED, Unit::AsOfAndShard(day, 3), "analytics/features/defi_features/as_of=2023-01-02/3.parquet"),
+            (
+                &FEATURES_PUBLISHED,
+                Unit::AsOfAndShard(day, 3),
+                "analytics/features/defi_features/as_of=2023-01-02/3.parquet",
+            ),
         ];
         for (table, unit, key) in units {
             assert_eq!(unit.key(table), key);
@@ -121,7 +129,13 @@ mod tests {
     #[test]
     fn a_stray_object_is_no_unit() {
         for table in TABLES {
-            for path in ["", "x.parquet.tmp", "year=2023/month=02/2023-01-02.parquet", "as_of=2023-01-02/x.parquet", "2023-01-02.txt"] {
+            for path in [
+                "",
+                "x.parquet.tmp",
+                "year=2023/month=02/2023-01-02.parquet",
+                "as_of=2023-01-02/x.parquet",
+                "2023-01-02.txt",
+            ] {
                 assert_eq!(Unit::of_key(table, path), None, "{} {path}", table.name);
             }
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::Context;
 use crate::domain::{Category, Day};
@@ -60,11 +61,20 @@ pub struct ProtocolInput {
 ///
 /// # Errors
 /// `BadInput` for an unknown field or a value of the wrong form.
-pub fn parse<I: DeserializeOwned>(input: serde_json::Value) -> Result<I> {
-    // The console's and the scheduler's "nothing" may be null.
-    let input = if input.is_null() { serde_json::json!({}) } else { input };
+pub fn parse<I: DeserializeOwned>(input: Value) -> Result<I> {
+    let input = match input {
+        // The console's and the scheduler's "nothing" may be null.
+        Value::Null => Value::Object(Map::new()),
+        Value::Object(_) => input,
+        _ => {
+            return Err(Error::bad_input("the step's input is not a JSON object")
+                .next("write it as {\"as_of\": \"2023-11-01\"}, or {}"));
+        }
+    };
     serde_json::from_value(input).map_err(|cause| {
-        Error::bad_input("the step's input is wrong").because(cause).next("correct the field, or leave it out for its default")
+        Error::bad_input("the step's input is wrong")
+            .because(cause)
+            .next("correct the field, or leave it out for its default")
     })
 }
 
@@ -76,8 +86,11 @@ impl Context {
     pub fn as_of(&self, as_of: Option<Day>) -> Result<Day> {
         let as_of = as_of.unwrap_or(self.today);
         if as_of > self.today {
-            return Err(Error::bad_input(format!("the as_of day {as_of} is in the future: today is {} (UTC)", self.today))
-                .next("choose today or an earlier day"));
+            return Err(Error::bad_input(format!(
+                "the as_of day {as_of} is in the future: today is {} (UTC)",
+                self.today
+            ))
+            .next("choose today or an earlier day"));
         }
         Ok(as_of)
     }
@@ -185,7 +198,9 @@ mod tests {
     fn an_empty_input_works_and_an_unknown_field_is_refused() {
         assert_eq!(parse::<DayInput>(json!({})).unwrap(), DayInput::default());
         assert_eq!(parse::<DayInput>(json!(null)).unwrap(), DayInput::default());
-        for input in [json!({"asof": "2023-01-01"}), json!({"as_of": "yesterday"}), json!({"days": "2023-01-01"}), json!([])] {
+        for input in
+            [json!({"asof": "2023-01-01"}), json!({"as_of": "yesterday"}), json!({"days": "2023-01-01"}), json!([])]
+        {
             let error = parse::<DayInput>(input).unwrap_err();
             assert_eq!(error.kind(), crate::Kind::BadInput);
         }

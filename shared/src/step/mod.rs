@@ -2,6 +2,7 @@
 
 pub mod history;
 mod input;
+pub mod raw;
 mod report;
 mod serve;
 pub mod staging;
@@ -30,7 +31,7 @@ use crate::tables::{self, DailyBlock, Layer, Table};
 /// Told how far a step is.
 pub trait Progress: Debug + Send + Sync {
     /// A step has this many units to do.
-    fn expect(&self, step: &'static str, units: usize);
+    fn begin(&self, step: &'static str, units: usize);
     /// A step did one.
     fn advance(&self, step: &'static str);
 }
@@ -40,7 +41,7 @@ pub trait Progress: Debug + Send + Sync {
 pub struct Unwatched;
 
 impl Progress for Unwatched {
-    fn expect(&self, _: &'static str, _: usize) {}
+    fn begin(&self, _: &'static str, _: usize) {}
     fn advance(&self, _: &'static str) {}
 }
 
@@ -87,28 +88,22 @@ impl Context {
         F: Fn(Context, U) -> Fut,
         Fut: Future<Output = Result<Report>> + Send + 'static,
     {
-        self.progress.expect(step, units.len());
+        self.progress.begin(step, units.len());
         let failed = AtomicBool::new(false);
         let runs = futures::stream::iter(units.into_iter().map(|unit| {
-            let stop = || failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            // Decided only when there is room for the unit: the stream asks for the next one as another ends.
+            let stop =
+                failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let name = name(&unit);
-            let run = (!stop()).then(|| tokio::spawn(work(self.clone(), unit)));
+            let run = (!stop).then(|| tokio::spawn(work(self.clone(), unit)));
             let failed = &failed;
             async move {
                 let Some(run) = run else { return Ok(Report::remaining(name)) };
                 let done = run.await.map_err(|cause| Error::internal("a unit was cut short").because(cause))?;
                 self.progress.advance(step);
-                match done {
-                    Err(error) if error.kind() == Kind::HistoryPruned => {
-                        tracing::warn!(step, unit = name, error = %error, "history is pruned: the unit is lost");
-                        Ok(Report::lost(name))
-                    }
-                    Err(error) => {
-                        failed.store(true, Ordering::Relaxed);
-                        Err(error.with("step", step).with("unit", name))
-                    }
-                    report => report,
-                }
+                let report = report_loss(step, &name, done);
+                failed.fetch_or(report.is_err(), Ordering::Relaxed);
+                report.map_err(|error| error.with("step", step).with("unit", name))
             }
         }));
         let mut runs = runs.buffered(UNITS_AT_ONCE);
@@ -154,5 +149,16 @@ impl Context {
     pub async fn register_protocol_days(&self, table: &Table, units: &[(String, Day)]) -> Result<()> {
         let units = units.iter().map(|(protocol, day)| Unit::DayAndProtocol(*day, protocol.as_str().into()));
         self.registry.register(table, &units.collect::<Vec<_>>()).await
+    }
+}
+
+/// History that can't be had any more is no failure of the step: the unit is reported as lost.
+fn report_loss(step: &str, unit: &str, done: Result<Report>) -> Result<Report> {
+    match done {
+        Err(error) if error.kind() == Kind::HistoryPruned => {
+            tracing::warn!(step, unit, error = %error, "history is pruned: the unit is lost");
+            Ok(Report::lost(unit))
+        }
+        done => done,
     }
 }

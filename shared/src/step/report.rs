@@ -148,10 +148,12 @@ mod tests {
             part.rejected.insert(format!("reason {}", i % 3), 1);
             parts.push(part);
         }
-        let sum = |parts: &mut dyn Iterator<Item = Report>| parts.fold(Report::default(), |mut sum, part| {
-            sum.merge(part);
-            sum
-        });
+        let sum = |parts: &mut dyn Iterator<Item = Report>| {
+            parts.fold(Report::default(), |mut sum, part| {
+                sum.merge(part);
+                sum
+            })
+        };
         let forwards = sum(&mut parts.clone().into_iter());
         assert_eq!(forwards, sum(&mut parts.into_iter().rev()));
         assert_eq!((forwards.lost.count, forwards.lost.first.len(), forwards.rejected()), (50, NAMED_UNITS, 50));

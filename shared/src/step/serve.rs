@@ -76,7 +76,8 @@ fn deadline(at: SystemTime) -> Option<Instant> {
 
 fn from_environment() -> Result<Context> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let lake = variable("LAKE").ok_or_else(|| Error::bad_input("LAKE is not set").next("set it to the lake's folder"))?;
+    let lake =
+        variable("LAKE").ok_or_else(|| Error::bad_input("LAKE is not set").next("set it to the lake's folder"))?;
     let env = variable("DEFI_ENV").unwrap_or_else(|| "dev".to_owned());
     let config = variable("DEFI_CONFIG").map_or_else(Config::built_in, |path| Config::read(Path::new(&path)))?;
     let keys = |name: &str| variable(name).map(|keys| Secret::list(&keys)).unwrap_or_default();

@@ -84,7 +84,13 @@ pub fn stage<R: Serialize, S, K: Hash + Eq>(
 ///
 /// # Errors
 /// The lake's.
-pub async fn write<S: Row>(context: &Context, table: &Table, unit: &Unit, staged: Staged<S>, facts: Facts) -> Result<Report> {
+pub async fn write<S: Row>(
+    context: &Context,
+    table: &Table,
+    unit: &Unit,
+    staged: Staged<S>,
+    facts: Facts,
+) -> Result<Report> {
     let mut rejected = BTreeMap::new();
     for row in &staged.quarantined {
         *rejected.entry(row.reason.clone()).or_default() += 1;
@@ -112,7 +118,8 @@ mod tests {
     #[test]
     fn the_first_valid_row_of_a_key_counts_and_the_rest_is_kept_aside() {
         let raw = [(1, "bad"), (1, "x"), (1, "y"), (2, "z")];
-        let convert = |row: &(i32, &str)| if row.1 == "bad" { Err(Reason::new("column", "is bad")) } else { Ok(*row) };
+        let convert =
+            |row: &(i32, &'static str)| if row.1 == "bad" { Err(Reason::new("column", "is bad")) } else { Ok(*row) };
         let staged = stage(&raw, convert, |row| row.0).unwrap();
         assert_eq!(staged.rows, [(1, "x"), (2, "z")]);
         let reasons: Vec<_> = staged.quarantined.iter().map(|row| (row.row_number, row.reason.as_str())).collect();

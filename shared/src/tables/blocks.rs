@@ -1,7 +1,7 @@
 //! Which block opens each day.
 
-use super::row::row;
 use super::Timestamp;
+use super::row::row;
 use crate::domain::Day;
 use crate::error::{Error, Result};
 

@@ -1,8 +1,8 @@
 //! Lending events: as they came, valid, and priced.
 
-use super::row::row;
-use super::validity::{address, base_units, integer, present, Reason};
 use super::Timestamp;
+use super::row::row;
+use super::validity::{Reason, address, base_units, integer, present};
 use crate::domain::{Address, BaseUnits, Category, Day, TxHash};
 
 row! {

@@ -1,7 +1,7 @@
 //! The 26 features of a wallet, and the state of the fold that they come from.
 
 use super::row::row;
-use crate::domain::fold::{mean, Flow, Fold, HealthHistory, Liquidations, Snapshot, WalletState};
+use crate::domain::fold::{Flow, Fold, HealthHistory, Liquidations, Snapshot, WalletState, mean};
 use crate::domain::{Address, Day};
 
 row! {
@@ -225,7 +225,9 @@ impl StateRow {
 
     /// Puts the kept state back into a fold.
     pub fn restore(&self, fold: &mut Fold) {
-        let names = |text: &str| -> Vec<String> { text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect() };
+        let names = |text: &str| -> Vec<String> {
+            text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+        };
         let borrow_protocols = fold.set_of(names(&self.borrow_protocols).iter().map(String::as_str));
         let deposit_protocols = fold.set_of(names(&self.deposit_protocols).iter().map(String::as_str));
         let flow = |count, priced, sum_eth| Flow { count, priced, sum_eth };
@@ -287,7 +289,8 @@ mod tests {
     #[test]
     fn the_state_survives_a_round_trip() {
         let fold = fold();
-        let rows: Vec<_> = fold.in_order().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &fold)).collect();
+        let rows: Vec<_> =
+            fold.in_order().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &fold)).collect();
         let mut restored = Fold::default();
         StateRow::decode(&StateRow::encode(&rows).unwrap()).unwrap().iter().for_each(|row| row.restore(&mut restored));
         let again: Vec<_> =
@@ -301,7 +304,10 @@ mod tests {
         let wallets = fold.in_order();
         let (wallet, state) = wallets.iter().find(|(wallet, _)| *wallet == HexBytes([7; 20])).unwrap();
         let features = FeatureRow::new(*wallet, state, Day::from_epoch_days(10));
-        assert_eq!((features.total_collateral_eth, features.risk_factor, features.avg_weighted_risk_factor), (6.0, 0.9, 0.9));
+        assert_eq!(
+            (features.total_collateral_eth, features.risk_factor, features.avg_weighted_risk_factor),
+            (6.0, 0.9, 0.9)
+        );
         assert_eq!((features.liquidation_count, features.time_since_last_liquidated), (1, Some(0)));
         assert_eq!((features.time_since_first_deposit, features.borrow_repay_diff_eth), (Some(1), 0.0));
         assert_eq!(FeatureRow::columns().len(), 27, "the wallet and its 26 features");

@@ -1,10 +1,10 @@
 //! Lending markets with their prices, one snapshot a day and protocol.
 
-use super::row::row;
-use super::validity::{address, integer, present, Reason};
 use super::Timestamp;
-use crate::domain::price::Market;
+use super::row::row;
+use super::validity::{Reason, address, integer, present};
 use crate::domain::Address;
+use crate::domain::price::Market;
 
 row! {
     /// A market as The Graph gave it: every value as the text that came.
@@ -83,7 +83,8 @@ impl StagedMarket {
             name: raw.name.clone(),
             input_token_address: address("input_token_id", &raw.input_token_id)?,
             input_token_symbol: raw.input_token_symbol.clone(),
-            input_token_decimals: i32::try_from(decimals).map_err(|_| Reason::new("input_token_decimals", "is too large"))?,
+            input_token_decimals: i32::try_from(decimals)
+                .map_err(|_| Reason::new("input_token_decimals", "is too large"))?,
             input_token_price_usd: number(&raw.input_token_price_usd),
             maximum_ltv: number(&raw.maximum_ltv).unwrap_or(0.0) / 100.0,
             liquidation_threshold: number(&raw.liquidation_threshold).unwrap_or(0.0) / 100.0,
@@ -143,7 +144,8 @@ mod tests {
 
     #[test]
     fn decimals_must_be_an_integer_from_0_to_77() {
-        for (decimals, valid) in [("0", true), ("77", true), ("78", false), ("-1", false), ("18.0", false), ("", false)] {
+        for (decimals, valid) in [("0", true), ("77", true), ("78", false), ("-1", false), ("18.0", false), ("", false)]
+        {
             let row = RawMarket { input_token_decimals: Some(decimals.to_owned()), ..raw() };
             assert_eq!(StagedMarket::from_raw(&row).is_ok(), valid, "{decimals}");
         }

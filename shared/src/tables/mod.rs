@@ -19,7 +19,7 @@ pub use events::{EventRules, PricedEvent, RawEvent, StagedEvent};
 pub use features::{FeatureRow, StateRow};
 pub use markets::{RawMarket, StagedMarket};
 pub use positions::{RawPosition, StagedPosition};
-pub use row::{schema_of, Column, Row};
+pub use row::{Column, Row, schema_of};
 pub use validity::Reason;
 pub use wallets::{QuarantinedRow, WalletHealth, WalletLink};
 
@@ -221,9 +221,8 @@ pub fn events(layer: Layer, category: Category) -> &'static Table {
 
 /// The values of a batch's column.
 fn decode_column<T: Value>(batch: &RecordBatch, name: &'static str) -> Result<Vec<T>> {
-    let array: &dyn Array = batch
-        .column_by_name(name)
-        .ok_or_else(|| Error::corrupt("a column is missing").with("column", name))?;
+    let array: &dyn Array =
+        batch.column_by_name(name).ok_or_else(|| Error::corrupt("a column is missing").with("column", name))?;
     T::decode(array).map_err(|error| error.with("column", name))
 }
 

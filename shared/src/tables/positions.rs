@@ -1,8 +1,8 @@
 //! Open positions of every account, one snapshot a day and protocol.
 
-use super::row::row;
-use super::validity::{address, base_units, present, Reason};
 use super::Timestamp;
+use super::row::row;
+use super::validity::{Reason, address, base_units, present};
 use crate::domain::{Address, BaseUnits, Side};
 
 row! {
@@ -128,7 +128,9 @@ mod tests {
     #[test]
     fn a_balance_is_a_positive_integer_below_10_to_the_38() {
         assert!(with_balance("1").is_ok());
-        for (balance, reason) in [("0", "balance is zero"), ("-5", "balance is negative"), ("1.5", "balance is not an integer")] {
+        for (balance, reason) in
+            [("0", "balance is zero"), ("-5", "balance is negative"), ("1.5", "balance is not an integer")]
+        {
             assert_eq!(with_balance(balance).unwrap_err().to_string(), reason);
         }
         assert!(with_balance(&"9".repeat(39)).is_err());

@@ -1,7 +1,7 @@
 //! Wallets: their links, their daily health, and the quarantine of bad rows.
 
-use super::row::row;
 use super::Timestamp;
+use super::row::row;
 use crate::domain::{Address, Day, Link};
 
 row! {

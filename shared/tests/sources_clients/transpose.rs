@@ -56,19 +56,22 @@ fn event(place: Place, number: usize) -> Value {
 
 /// What PostgreSQL gives for the condition in a request. It reads the SQL no further than which condition it has.
 fn select(table: &[(Place, Value)], request: &Request) -> Vec<Value> {
-    let (sql, parameters) = (request.body["sql"].as_str().unwrap(), &request.body["parameters"]);
-    let bound = |prefix: &str| {
-        let time = parameters[format!("{prefix}_timestamp")].as_str().unwrap();
-        (time.to_owned(), parameters[format!("{prefix}_log_index")].as_i64().unwrap())
+    let sql = request.body["sql"].as_str().unwrap();
+    // The place that follows these words: `'2023-01-01T00:00:11Z'`, then the log index up to the next bracket or space.
+    let bound = |words: &str, between: &str| {
+        let rest = sql.split_once(words).unwrap().1;
+        let (time, rest) = rest.split_once(between).unwrap();
+        let log_index = rest.split([')', ' ']).next().unwrap();
+        (time.to_owned(), log_index.parse::<i64>().unwrap())
     };
     let holds = |row: &Value| {
         let place = (row["timestamp"].as_str().unwrap().to_owned(), row["log_index"].as_i64().unwrap());
         if sql.contains("IS NULL") {
             false
         } else if sql.contains("(timestamp, log_index) > (") {
-            place > bound("after")
+            place > bound("(timestamp, log_index) > ('", "', ")
         } else if sql.contains("log_index = ") {
-            place == bound("at")
+            place == bound(" AND timestamp = '", "' AND log_index = ")
         } else {
             true
         }
@@ -94,7 +97,7 @@ async fn thousands_of_events_come_through_answers_that_are_cut_anywhere() {
     let server = Server::start(move |request| {
         let mut page = select(&rows, request);
         // An answer for one place alone is left whole: to ask for less there is no way.
-        let exact = request.body["sql"].as_str().unwrap().contains("at_timestamp");
+        let exact = request.body["sql"].as_str().unwrap().contains(" AND timestamp = '");
         let cut = 1 + scatter(request.number) % 60;
         let truncated = !exact && request.number % 3 != 0 && cut < page.len();
         if truncated {
@@ -121,17 +124,15 @@ async fn a_request_says_all_that_the_server_must_know() {
     assert_eq!(requests.len(), 1);
     assert_eq!((requests[0].path.as_str(), requests[0].header("x-api-key")), ("/sql", Some("k3y")));
     assert_eq!(requests[0].body["options"], json!({ "stringify_numbers": true, "timeout": 25_000 }));
-    let parameters = json!({
-        "protocol_name": "aave", "contract_version": "v2", "category": "borrow",
-        "from": "2023-01-01T00:00:00Z", "to": "2023-01-02T00:00:00Z",
-    });
-    assert_eq!(requests[0].body["parameters"], parameters);
+    assert_eq!(requests[0].body["parameters"], json!({}));
     let sql = requests[0].body["sql"].as_str().unwrap();
     assert!(
         sql.starts_with(&format!("SELECT {} FROM ethereum.lending_events WHERE ", EVENT_COLUMNS.join(", "))),
         "{sql}"
     );
-    assert!(sql.ends_with(" ORDER BY timestamp, log_index LIMIT 100"), "{sql}");
+    let of_the_day = "protocol_name = 'aave' AND contract_version = 'v2' AND category = 'borrow' \
+        AND timestamp >= '2023-01-01T00:00:00Z' AND timestamp < '2023-01-02T00:00:00Z'";
+    assert!(sql.ends_with(&format!("{of_the_day} ORDER BY timestamp, log_index LIMIT 100")), "{sql}");
 
     let keyless = Server::start(|_| success(&[], false)).await;
     TransposeClient::new(settings(&keyless, "")).unwrap().events(&query(), &Traffic::new()).await.unwrap();
@@ -245,7 +246,7 @@ async fn a_passing_failure_is_tried_again_after_the_wait_that_was_asked_for() {
 async fn blocks_are_found_by_time() {
     let server = Server::start(|request| {
         let head = request.body["sql"].as_str().unwrap().contains("DESC");
-        let late = request.body["parameters"]["at_or_after"] == json!("2023-01-02T00:00:00Z");
+        let late = request.body["sql"].as_str().unwrap().contains("timestamp >= '2023-01-02T00:00:00Z'");
         match (head, late) {
             (true, _) => success(
                 &[json!({ "block_number": "99", "timestamp": "2023-01-01T12:00:00Z", "block_hash": "0xh" })],

@@ -28,7 +28,6 @@ pub use liquidation::{Leg, LiquidationLegs};
 use paging::{EventPage, Pager, Progress};
 use rows::{BlockRow, moment_of};
 pub use rows::{EVENT_COLUMNS, Event};
-use sql::Statement;
 
 /// The live API.
 pub const LIVE_URL: &str = "https://api.transpose.io";
@@ -212,13 +211,13 @@ impl TransposeClient {
 
     async fn ask<T: Default + DeserializeOwned, U>(
         &self,
-        statement: &Statement,
+        statement: &str,
         traffic: &Traffic,
         accept: impl Fn(Results<T>) -> Result<U>,
     ) -> Result<U> {
         let body = json!({
-            "sql": statement.sql,
-            "parameters": statement.parameters,
+            "sql": statement,
+            "parameters": {},
             "options": { "stringify_numbers": true, "timeout": SERVER_TIMEOUT.as_millis() as u64 },
         });
         self.endpoint.ask(&self.url, &body, traffic, |answer| accept(read(&self.endpoint, answer)?)).await

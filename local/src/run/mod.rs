@@ -57,11 +57,9 @@ pub async fn run(options: Options) -> Result<()> {
     let as_of = options.as_of.unwrap_or(source.days.map_or(today, |(_, last)| last));
     check_days(&source, as_of, options.from)?;
 
-    // Everything that the user may have got wrong is known by now, and nothing is written yet.
-    let lake = Lake::new(FolderStore::open_for_run(&options.lake)?);
-    keep_to_one_chain(&lake, source.chain.as_deref()).await?;
     let watched = progress::Watched::new();
-    let context = Context {
+    let lake = Lake::new(FolderStore::new(&options.lake));
+    let mut context = Context {
         registry: catalog::in_lake(&lake, options.env.name()),
         lake,
         config: Arc::new(config),
@@ -72,6 +70,11 @@ pub async fn run(options: Options) -> Result<()> {
         progress: watched.clone(),
     };
     let scope = context.scope(Some(as_of), options.from, options.force)?;
+
+    // Everything that the user may have got wrong but the lake is known by now, and nothing is written yet.
+    context.lake = Lake::new(FolderStore::open_for_run(&options.lake)?);
+    context.registry = catalog::in_lake(&context.lake, options.env.name());
+    keep_to_one_chain(&context.lake, source.chain.as_deref()).await?;
     let (lake, env) = (options.lake.display(), options.env.name());
     line(format_args!("{} → {lake} (db_*_{env}), features as of {as_of}", source.name))?;
     let done = steps::run(&context, &scope, options.from, &watched).await;

@@ -47,7 +47,11 @@ fn lake_as_of(days: &[&str]) -> TempDir {
 /// A copy of the lake of the last day.
 fn copy() -> TempDir {
     let lake = tempdir().expect("a folder");
-    AT_ONCE.write(lake.path());
+    for (path, bytes) in &AT_ONCE.0 {
+        let path = lake.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, bytes).expect("a file");
+    }
     lake
 }
 

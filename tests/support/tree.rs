@@ -27,15 +27,6 @@ impl Tree {
         tree
     }
 
-    /// Writes it to a folder.
-    pub fn write(&self, root: &Path) {
-        for (path, bytes) in &self.0 {
-            let path = root.join(path);
-            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-            fs::write(path, bytes).expect("a file");
-        }
-    }
-
     /// The paths in it.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)

@@ -56,6 +56,8 @@ pub(crate) struct HttpClient {
 impl HttpClient {
     /// A client for one base address, with a time limit for a whole exchange.
     pub(crate) fn new(base: &Url, timeout: Duration, largest_body: usize) -> Result<Self> {
+        // Once a process; a second client finds it installed already, which is no error.
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("defi-features/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())

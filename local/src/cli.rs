@@ -196,7 +196,7 @@ pub fn main() -> ExitCode {
 /// Help and version as clap writes them; a mistake as one line, like every other error.
 fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let shown = error.print();
+        let shown = crate::output::written(error.print());
         return if shown.is_ok() && !error.use_stderr() { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
     let text = error.to_string();

@@ -86,6 +86,8 @@ pub struct Plan {
     pub extract_markets: DaysBy<String>,
     /// extract-account-positions.
     pub extract_positions: DaysBy<String>,
+    /// extract-current-positions: the protocols whose positions were never taken. Others are taken anew with any other work.
+    pub current_positions: Vec<String>,
     /// stage-events.
     pub stage_events: DaysBy<Category>,
     /// stage-market-data.
@@ -120,6 +122,7 @@ impl Plan {
             ("extract-events", sum(&self.extract_events)),
             ("extract-market-data", sum(&self.extract_markets)),
             ("extract-account-positions", sum(&self.extract_positions)),
+            ("extract-current-positions", self.current_positions.len()),
             ("stage-events", sum(&self.stage_events)),
             ("stage-market-data", sum(&self.stage_markets)),
             ("stage-account-positions", sum(&self.stage_positions)),
@@ -248,6 +251,9 @@ impl Planner<'_> {
             insert(&mut plan.extract_markets, protocol.clone(), markets);
             let positions = days().filter(|day| self.missing(&tables::RAW_POSITIONS, &unit(*day)));
             insert(&mut plan.extract_positions, protocol.clone(), positions);
+            if self.missing(&tables::CURRENT_POSITIONS, &Unit::Protocol(protocol.as_str().into())) {
+                plan.current_positions.push(protocol.clone());
+            }
         }
     }
 
@@ -387,6 +393,7 @@ mod tests {
                 put(&mut inventory, table, Unit::Day(day));
             }
         }
+        put(&mut inventory, &tables::CURRENT_POSITIONS, Unit::Protocol(PROTOCOL.into()));
         put(&mut inventory, &tables::FEATURES_HISTORY, Unit::AsOfAndShard(day(last), 0));
         inventory.states.insert(state_part(0, 1));
         inventory
@@ -400,7 +407,7 @@ mod tests {
     fn an_empty_lake_misses_everything_and_a_full_one_nothing() {
         let all = plan(&scope(3), &Inventory::default(), Stage::BeforeExtraction).unwrap();
         let counts: Vec<_> = all.counts().into_iter().map(|(_, count)| count).collect();
-        assert_eq!(counts, [4, 15, 4, 4, 15, 4, 4, 3, 15, 4, 1]);
+        assert_eq!(counts, [4, 15, 4, 4, 1, 15, 4, 4, 3, 15, 4, 1]);
         assert!(plan(&scope(3), &done(3), Stage::BeforeExtraction).unwrap().is_empty());
     }
 
@@ -408,7 +415,7 @@ mod tests {
     fn one_more_day_is_one_day_of_work() {
         let next = plan(&scope(4), &done(3), Stage::BeforeExtraction).unwrap();
         let counts: Vec<_> = next.counts().into_iter().map(|(_, count)| count).collect();
-        assert_eq!(counts, [1, 5, 1, 1, 5, 1, 1, 1, 5, 1, 1]);
+        assert_eq!(counts, [1, 5, 1, 1, 0, 5, 1, 1, 1, 5, 1, 1]);
         assert_eq!((next.value, next.links), (vec![day(4)], vec![day(3)]));
     }
 

@@ -131,7 +131,11 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<Entry>) -> io::Result<()> {
         if entry.file_type()?.is_dir() {
             walk(root, &entry.path(), found)?;
         } else if let Some(key) = entry.path().strip_prefix(root).ok().and_then(Path::to_str) {
-            found.push(Entry { key: key.to_owned(), size: entry.metadata()?.len() });
+            match entry.metadata() {
+                // Deleted since the folder was read.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                metadata => found.push(Entry { key: key.to_owned(), size: metadata?.len() }),
+            }
         }
     }
     Ok(())

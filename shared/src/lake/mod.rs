@@ -93,7 +93,7 @@ impl Lake {
         if let Some(newest) = newest_state_without(table, unit)
             && self.store.get(&key).await?.as_ref() != Some(&bytes)
         {
-            self.delete_states_after(newest).await?;
+            self.delete_states_after(newest, table).await?;
         }
         let size = bytes.len() as u64;
         let put = self.store.put(&key, bytes).await.map_err(context)?;
@@ -200,9 +200,10 @@ impl Lake {
         self.store.put(&state.key(as_of, part), bytes).await.map(drop)
     }
 
-    /// Deletes every state of an as_of after `newest`.
-    async fn delete_states_after(&self, newest: Day) -> Result<()> {
-        for state in [State::Fold, State::Links] {
+    /// Deletes every state of an as_of after `newest` that a table's rows go into.
+    async fn delete_states_after(&self, newest: Day, table: &Table) -> Result<()> {
+        let is_links = *table == tables::WALLET_LINKS;
+        for state in [State::Fold].into_iter().chain(is_links.then_some(State::Links)) {
             for (as_of, part) in self.kept_states(state).await?.into_iter().filter(|(as_of, _)| *as_of > newest) {
                 self.store.delete(&state.key(as_of, &part)).await?;
             }

@@ -18,6 +18,7 @@ const LONGEST_MESSAGE: usize = 500;
 
 /// How the two APIs are asked.
 pub(crate) struct Endpoint {
+    source: &'static str,
     http: HttpClient,
     keys: KeyRing,
     header: KeyHeader,
@@ -34,6 +35,8 @@ pub(crate) struct KeyHeader {
 
 /// What an [`Endpoint`] is made of.
 pub(crate) struct EndpointSettings<'a> {
+    /// What errors call it: two sources are asked at once, and the URL may not be shown.
+    pub source: &'static str,
     pub base: &'a Url,
     pub header: KeyHeader,
     pub keys: Vec<Secret>,
@@ -50,6 +53,7 @@ impl Endpoint {
             return Err(Error::bad_input("at least one request at a time must be allowed"));
         }
         let endpoint = Endpoint {
+            source: settings.source,
             http: HttpClient::new(settings.base, settings.timeout, settings.largest_body)?,
             keys: KeyRing::new(settings.keys, settings.requests_per_second)?,
             header: settings.header,
@@ -88,7 +92,7 @@ impl Endpoint {
             traffic.page();
             Ok(found)
         };
-        self.retry.run(traffic, once).await
+        self.retry.run(traffic, once).await.map_err(|error| error.with("source", self.source))
     }
 
     /// An error with what the source said: without keys, and not too long.

@@ -125,6 +125,7 @@ impl GraphClient {
     pub fn new(settings: GraphSettings) -> Result<Self> {
         let base = base_url("The Graph", &settings.url)?;
         let endpoint = Endpoint::new(EndpointSettings {
+            source: "The Graph",
             base: &base,
             header: KeyHeader { name: AUTHORIZATION, prefix: "Bearer " },
             keys: settings.keys,

@@ -128,6 +128,7 @@ impl TransposeClient {
         }
         let base = base_url("Transpose", &settings.url)?;
         let endpoint = Endpoint::new(EndpointSettings {
+            source: "Transpose",
             base: &base,
             header: KeyHeader { name: API_KEY, prefix: "" },
             keys: settings.keys,

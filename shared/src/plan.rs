@@ -136,11 +136,12 @@ impl Plan {
 
 /// When a plan is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum Stage<'a> {
     /// Before extraction: what is to be extracted counts as if it were there already.
     BeforeExtraction,
-    /// After it: what could not be extracted (pruned history) is not there, and nothing is made from it.
-    AfterExtraction,
+    /// After it: what could not be extracted (pruned history) is not there, and nothing is made from it. What the plan before
+    /// it had extracted, if that is known, is made anew from there on.
+    AfterExtraction(Option<&'a Plan>),
 }
 
 /// What the lake holds, as far as a plan goes by it.
@@ -201,14 +202,14 @@ impl Changes {
 ///
 /// # Errors
 /// `BadInput` for a scope without days.
-pub fn plan(scope: &Scope, inventory: &Inventory, stage: Stage) -> Result<Plan> {
+pub fn plan(scope: &Scope, inventory: &Inventory, stage: Stage<'_>) -> Result<Plan> {
     Planner { scope, inventory, stage, first: scope.first_day()? }.plan()
 }
 
 struct Planner<'a> {
     scope: &'a Scope,
     inventory: &'a Inventory,
-    stage: Stage,
+    stage: Stage<'a>,
     first: Day,
 }
 
@@ -265,19 +266,25 @@ impl Planner<'_> {
         extracted: Option<&Vec<Day>>,
         unit: impl Fn(Day) -> Unit,
     ) -> Vec<Day> {
-        let planned: BTreeSet<_> = extracted.into_iter().flatten().copied().collect();
-        let planned = |day: &Day| self.stage == Stage::BeforeExtraction && planned.contains(day);
+        let extracted: BTreeSet<_> = extracted.into_iter().flatten().copied().collect();
         let due = |day: &Day| {
-            let there = self.inventory.has(raw, &unit(*day));
-            planned(day) || there && self.missing(staged, &unit(*day))
+            let there = self.stage == Stage::BeforeExtraction && extracted.contains(day)
+                || self.inventory.has(raw, &unit(*day));
+            there && (extracted.contains(day) || self.missing(staged, &unit(*day)))
         };
         days.filter(due).collect()
     }
 
     fn plan_staging(&self, plan: &mut Plan) {
+        // What is extracted in this run: by the plan that is being made, or by the one that was made before extraction.
+        let extraction = match self.stage {
+            Stage::BeforeExtraction => plan.clone(),
+            Stage::AfterExtraction(before) => before.cloned().unwrap_or_default(),
+        };
         for category in Category::ALL {
             let tables = [Layer::Raw, Layer::Stage].map(|layer| tables::events(layer, category));
-            let days = self.days_to_stage(self.event_days(), tables, plan.extract_events.get(&category), Unit::Day);
+            let days =
+                self.days_to_stage(self.event_days(), tables, extraction.extract_events.get(&category), Unit::Day);
             insert(&mut plan.stage_events, category, days);
         }
         for (protocol, from) in &self.scope.from {
@@ -285,10 +292,10 @@ impl Planner<'_> {
             let unit = |day| Unit::DayAndProtocol(day, name.clone());
             let days = || from.through(self.scope.as_of);
             let markets = [&tables::RAW_MARKETS, &tables::STAGE_MARKETS];
-            let markets = self.days_to_stage(days(), markets, plan.extract_markets.get(protocol), unit);
+            let markets = self.days_to_stage(days(), markets, extraction.extract_markets.get(protocol), unit);
             insert(&mut plan.stage_markets, protocol.clone(), markets);
             let positions = [&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS];
-            let positions = self.days_to_stage(days(), positions, plan.extract_positions.get(protocol), unit);
+            let positions = self.days_to_stage(days(), positions, extraction.extract_positions.get(protocol), unit);
             insert(&mut plan.stage_positions, protocol.clone(), positions);
         }
     }
@@ -423,7 +430,7 @@ mod tests {
     fn a_late_market_day_reaches_the_prices_of_the_seven_days_after_it() {
         let mut inventory = done(12);
         remove(&mut inventory, &tables::STAGE_MARKETS, &Unit::DayAndProtocol(day(2), PROTOCOL.into()));
-        let plan = plan(&scope(12), &inventory, Stage::AfterExtraction).unwrap();
+        let plan = plan(&scope(12), &inventory, Stage::AfterExtraction(None)).unwrap();
         assert_eq!(plan.price[&Category::Repay], (2..=9).map(day).collect::<Vec<_>>());
         assert_eq!(plan.value, (2..=9).map(day).collect::<Vec<_>>());
         assert!(plan.links.is_empty() && plan.features);
@@ -433,7 +440,7 @@ mod tests {
     fn late_borrows_reach_every_later_snapshot_past_the_as_of_too() {
         let mut inventory = done(9);
         remove(&mut inventory, &tables::STAGE_BORROWS, &Unit::Day(day(2)));
-        let plan = plan(&scope(5), &inventory, Stage::AfterExtraction).unwrap();
+        let plan = plan(&scope(5), &inventory, Stage::AfterExtraction(None)).unwrap();
         assert_eq!((plan.links, plan.value), (vec![day(2)], (3..=9).map(day).collect()));
         assert_eq!(plan.price, BTreeMap::from([(Category::Borrow, vec![day(2)])]));
     }
@@ -446,7 +453,7 @@ mod tests {
             remove(&mut inventory, table, &lost);
         }
         remove(&mut inventory, &tables::WALLET_HEALTH, &Unit::Day(day(2)));
-        let after = plan(&scope(3), &inventory, Stage::AfterExtraction).unwrap();
+        let after = plan(&scope(3), &inventory, Stage::AfterExtraction(None)).unwrap();
         assert_eq!(after.extract_positions[PROTOCOL], [day(2)], "it is asked for again");
         assert!(after.stage_positions.is_empty() && after.value.is_empty());
         let before = plan(&scope(3), &inventory, Stage::BeforeExtraction).unwrap();
@@ -454,9 +461,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_extracted_again_is_made_again() {
+        let mut inventory = done(9);
+        let markets = Unit::DayAndProtocol(day(4), PROTOCOL.into());
+        remove(&mut inventory, &tables::RAW_MARKETS, &markets);
+        let before = plan(&scope(9), &inventory, Stage::BeforeExtraction).unwrap();
+        assert_eq!(
+            (&before.extract_markets[PROTOCOL], &before.stage_markets[PROTOCOL]),
+            (&vec![day(4)], &vec![day(4)])
+        );
+        put(&mut inventory, &tables::RAW_MARKETS, markets);
+        let after = plan(&scope(9), &inventory, Stage::AfterExtraction(Some(&before))).unwrap();
+        assert_eq!((&after.stage_markets, &after.value), (&before.stage_markets, &before.value));
+        assert_eq!(after.value, (4..=9).map(day).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn force_makes_everything_again() {
         let forced = Scope { force: true, ..scope(3) };
-        let after = plan(&forced, &done(3), Stage::AfterExtraction).unwrap();
+        let after = plan(&forced, &done(3), Stage::AfterExtraction(None)).unwrap();
         assert_eq!(after, plan(&scope(3), &Inventory::default(), Stage::BeforeExtraction).unwrap());
     }
 

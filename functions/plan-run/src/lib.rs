@@ -21,8 +21,9 @@ pub struct Input {
     pub from: Option<Day>,
     /// Make again what is there already.
     pub force: bool,
-    /// Whether extraction is over: then nothing is planned from what could not be extracted.
-    pub extracted: bool,
+    /// Once extraction is over: the plan that it went by, as that call's output names it. Then nothing is planned from what could
+    /// not be extracted, and what was extracted is made anew from there on.
+    pub after: Option<String>,
 }
 
 /// What a run has to do, in few words; the plan itself lies in the lake.
@@ -54,19 +55,33 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
 /// As [`handle`].
 pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let scope = context.scope(input.as_of, input.from, input.force)?;
-    let stage = if input.extracted { Stage::AfterExtraction } else { Stage::BeforeExtraction };
+    let before = plan_before(context, input.after.as_deref()).await?;
+    let stage = if before.is_some() { Stage::AfterExtraction(before.as_ref()) } else { Stage::BeforeExtraction };
     let plan = context.plan(&scope, stage).await?;
     let run_id = run_id(scope.as_of, &plan)?;
     let mut key = None;
     if !plan.is_empty() {
         register_tables(context).await?;
-        let name = format!("runs/{run_id}/{}.json", if input.extracted { "plan-after-extraction" } else { "plan" });
+        let name = match &input.after {
+            Some(before) => before.replace("plan.json", "plan-after-extraction.json"),
+            None => format!("runs/{run_id}/plan.json"),
+        };
         context.lake.write_json(&name, &plan).await?;
         key = Some(name);
     }
     let units = plan.counts().into_iter().map(|(step, count)| (step.to_owned(), count)).collect();
     let output = Output { run_id, as_of: scope.as_of, units, nothing_to_do: plan.is_empty(), plan: key };
     Ok((output, plan))
+}
+
+/// The plan that extraction went by.
+async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<Plan>> {
+    let Some(key) = key else { return Ok(None) };
+    let wrong = || Error::bad_input(format!("{key:?} names no plan")).next("name the plan as plan-run's output has it");
+    if !(key.starts_with("runs/") && key.ends_with("/plan.json")) {
+        return Err(wrong());
+    }
+    context.lake.read_json(key).await?.map(Some).ok_or_else(wrong)
 }
 
 /// Registers every table, so that each answers by its name even where no unit of it is made. What is published is not this

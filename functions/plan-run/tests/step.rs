@@ -5,8 +5,8 @@ use defi_shared::lake::{State, Unit};
 use defi_shared::plan::{Plan, state_part};
 use defi_shared::step::parse;
 use defi_shared::tables::{
-    DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, RAW_MARKETS, RAW_POSITIONS, RawMarket, RawPosition,
-    STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, StateRow, WALLET_HEALTH, WalletHealth,
+    CURRENT_POSITIONS, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, RAW_MARKETS, RAW_POSITIONS, RawMarket,
+    RawPosition, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, StateRow, WALLET_HEALTH, WalletHealth,
 };
 use defi_shared::testing::{AAVE, COMPOUND, Lab, january, kind, unit};
 use defi_shared::{Kind, Result};
@@ -22,6 +22,7 @@ async fn done() -> Result<Lab> {
     lab.put(&RAW_POSITIONS, &of, Vec::<RawPosition>::new()).await?;
     lab.put(&STAGE_MARKETS, &of, Vec::<StagedMarket>::new()).await?;
     lab.put(&STAGE_POSITIONS, &of, Vec::<StagedPosition>::new()).await?;
+    lab.put(&CURRENT_POSITIONS, &Unit::Protocol(AAVE.into()), Vec::<StagedPosition>::new()).await?;
     lab.put(&WALLET_HEALTH, &day, Vec::<WalletHealth>::new()).await?;
     lab.put(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(1), 0), Vec::<FeatureRow>::new()).await?;
     lab.context.lake.keep_state::<StateRow>(State::Fold, january(1), &state_part(0, 1), vec![]).await?;
@@ -36,8 +37,9 @@ fn counts(output: &Output) -> Vec<usize> {
 async fn an_empty_lake_misses_every_unit_and_the_plan_lies_in_it() -> Result<()> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(3))?;
     let output = handle(lab.context(), Input::default()).await?;
-    let [blocks, events, snapshots, event_days] = [3, 2 * 5, 3 * 2, 2];
-    let wanted = [blocks, events, snapshots, snapshots, events, snapshots, snapshots, event_days, events, 3, 1];
+    let [blocks, events, snapshots, current, event_days] = [3, 2 * 5, 3 * 2, 2, 2];
+    let wanted =
+        [blocks, events, snapshots, snapshots, current, events, snapshots, snapshots, event_days, events, 3, 1];
     assert_eq!((output.as_of, output.nothing_to_do, counts(&output)), (january(3), false, wanted.to_vec()));
     let key = format!("runs/{}/plan.json", output.run_id);
     assert_eq!(output.plan.as_deref(), Some(key.as_str()));
@@ -73,7 +75,7 @@ async fn nothing_to_do_writes_no_object() -> Result<()> {
 #[tokio::test]
 async fn force_plans_again_what_is_there() -> Result<()> {
     let output = handle(done().await?.context(), Input { force: true, ..Input::default() }).await?;
-    assert_eq!(counts(&output), [1, 0, 1, 1, 0, 1, 1, 0, 0, 1, 1]);
+    assert_eq!(counts(&output), [1, 0, 1, 1, 1, 0, 1, 1, 0, 0, 1, 1]);
     Ok(())
 }
 
@@ -81,9 +83,20 @@ async fn force_plans_again_what_is_there() -> Result<()> {
 async fn after_extraction_nothing_is_planned_from_what_is_not_there() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
     lab.put(&RAW_MARKETS, &unit(AAVE, january(2)), Vec::<RawMarket>::new()).await?;
-    let output = handle(lab.context(), Input { extracted: true, ..Input::default() }).await?;
-    assert_eq!(counts(&output), [2, 5, 1, 2, 0, 1, 0, 0, 0, 0, 1]);
-    assert_eq!(output.plan, Some(format!("runs/{}/plan-after-extraction.json", output.run_id)));
+    let before = handle(lab.context(), Input::default()).await?;
+    let output = handle(lab.context(), Input { after: before.plan, ..Input::default() }).await?;
+    assert_eq!(counts(&output), [2, 5, 1, 2, 1, 0, 1, 0, 0, 0, 0, 1]);
+    assert_eq!(output.plan, Some(format!("runs/{}/plan-after-extraction.json", before.run_id)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_plan_before_that_is_none_is_refused() -> Result<()> {
+    let lab = Lab::new(&[AAVE], january(2))?;
+    for key in ["", "runs/none/plan.json", "chain.json", "runs/../chain.json"] {
+        let input = Input { after: Some(key.to_owned()), ..Input::default() };
+        assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::BadInput), "{key}");
+    }
     Ok(())
 }
 

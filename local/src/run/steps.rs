@@ -36,7 +36,7 @@ pub(super) struct Done {
 /// Runs what is missing. Where nothing is, and the set is published, the lake is not touched.
 pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, watched: &Watched) -> Result<Done> {
     let begun = Instant::now();
-    let input = plan_run::Input { as_of: Some(scope.as_of), from, force: scope.force, extracted: false };
+    let input = plan_run::Input { as_of: Some(scope.as_of), from, force: scope.force, after: None };
     let (planned, plan) = plan_run::plan(context, &input).await?;
     let published = context.registry.published().await?;
     if plan.is_empty() && published.contains(&scope.as_of) {
@@ -53,7 +53,7 @@ pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, wat
     let mut steps = Vec::new();
     if !plan.is_empty() {
         runner.extract(&plan, &mut steps).await?;
-        let (_, plan) = plan_run::plan(context, &plan_run::Input { extracted: true, ..input }).await?;
+        let (_, plan) = plan_run::plan(context, &plan_run::Input { after: planned.plan.clone(), ..input }).await?;
         runner.derive(&plan, &mut steps).await?;
     }
     let checked = check_features::evaluate(context, &check_features::Input { as_of: Some(scope.as_of), from }).await?;

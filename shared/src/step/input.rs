@@ -97,7 +97,7 @@ impl Context {
     ///
     /// # Errors
     /// The lake's, or `BadInput` as for [`Context::scope`].
-    pub async fn plan(&self, scope: &Scope, stage: Stage) -> Result<Plan> {
+    pub async fn plan(&self, scope: &Scope, stage: Stage<'_>) -> Result<Plan> {
         plan(scope, &Inventory::of(&self.lake, scope.as_of).await?, stage)
     }
 
@@ -109,7 +109,7 @@ impl Context {
         let scope = self.scope(input.as_of, input.from, input.force)?;
         match &input.days {
             Some(days) => named(days, &scope),
-            None => Ok(part(self.plan(&scope, Stage::AfterExtraction).await?)),
+            None => Ok(part(self.plan(&scope, Stage::AfterExtraction(None)).await?)),
         }
     }
 
@@ -129,7 +129,7 @@ impl Context {
                 let days = named(days, &scope)?;
                 categories.iter().map(|category| (*category, days.clone())).collect()
             }
-            None => part(self.plan(&scope, Stage::AfterExtraction).await?),
+            None => part(self.plan(&scope, Stage::AfterExtraction(None)).await?),
         };
         Ok(pairs(days_by, |category| categories.contains(category)))
     }
@@ -150,7 +150,7 @@ impl Context {
                 let days = named(days, &scope)?;
                 protocols.iter().map(|protocol| (protocol.clone(), days.clone())).collect()
             }
-            None => part(self.plan(&scope, Stage::AfterExtraction).await?),
+            None => part(self.plan(&scope, Stage::AfterExtraction(None)).await?),
         };
         Ok(pairs(days_by, |protocol| protocols.contains(protocol)))
     }

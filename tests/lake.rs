@@ -258,3 +258,14 @@ fn a_server_gives_what_the_chain_gives() {
     // All but the object that says which chain it is: of a server nobody knows.
     assert_equal(&tree(&lake), &AT_ONCE, |path| path != "chain.json");
 }
+
+#[test]
+fn another_environment_of_a_lake_that_is_there_has_all_of_its_tables_too() {
+    let lake = copy();
+    run(lake.path(), &[&CHAIN[..], &["--env", "prod"]].concat());
+    let tables = |env: &str| {
+        let args = ["tables", "--lake", text(lake.path()), "--env", env, "--format", "csv"];
+        succeed(&mut command(&args)).replace(&format!("_{env}."), ".")
+    };
+    assert_eq!(tables("prod"), tables("dev"));
+}

@@ -3,7 +3,7 @@
 use defi_shared::domain::Day;
 use defi_shared::plan::{Plan, Stage};
 use defi_shared::step::Context;
-use defi_shared::tables::{FEATURES_PUBLISHED, TABLES};
+use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES};
 use defi_shared::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -60,8 +60,10 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let plan = context.plan(&scope, stage).await?;
     let run_id = run_id(scope.as_of, &plan)?;
     let mut key = None;
-    if !plan.is_empty() {
+    if !plan.is_empty() || !context.registry.published().await?.contains(&scope.as_of) {
         register_tables(context).await?;
+    }
+    if !plan.is_empty() {
         let name = match &input.after {
             Some(before) => before.replace("plan.json", "plan-after-extraction.json"),
             None => format!("runs/{run_id}/plan.json"),
@@ -84,11 +86,12 @@ async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<Plan
     context.lake.read_json(key).await?.map(Some).ok_or_else(wrong)
 }
 
-/// Registers every table, so that each answers by its name even where no unit of it is made. What is published is not this
-/// step's to say.
+/// Registers every table with what the lake holds of it, so that each answers by its name even where no unit of it is made.
+/// What is published is not this step's to say.
 async fn register_tables(context: &Context) -> Result<()> {
     for table in TABLES.iter().filter(|table| ***table != FEATURES_PUBLISHED) {
-        context.registry.register(table, []).await?;
+        let units = if **table == FEATURES_HISTORY { Default::default() } else { context.lake.units(table).await? };
+        context.registry.register(table, &units).await?;
     }
     Ok(())
 }

@@ -23,6 +23,17 @@ impl Watched {
         Arc::new(Watched { bars, steps: Mutex::default() })
     }
 
+    /// A step will do this many units, in however many calls of its handler.
+    pub fn expect(&self, step: &'static str, units: usize) {
+        let Some(bars) = &self.bars else { return };
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.entry(step).or_insert_with(|| {
+            let bar = bars.add(ProgressBar::new(units as u64).with_style(style()).with_prefix(step));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+    }
+
     /// A step is over.
     pub fn done(&self, step: &str, units: u64, seconds: f64) {
         match &self.bars {
@@ -50,14 +61,7 @@ fn style() -> ProgressStyle {
 
 impl Progress for Watched {
     fn begin(&self, step: &'static str, units: usize) {
-        let Some(bars) = &self.bars else { return };
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        let bar = steps.entry(step).or_insert_with(|| {
-            let bar = bars.add(ProgressBar::new(0).with_style(style()).with_prefix(step));
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        });
-        bar.inc_length(units as u64);
+        self.expect(step, units);
     }
 
     fn advance(&self, step: &'static str) {

@@ -80,12 +80,15 @@ async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
 async fn snapshot_of_the_day(context: &Context, scope: &Scope, evidence: &mut Evidence) -> Result<()> {
     for protocol in scope.protocols_on(scope.as_of) {
         let unit = |day: Day| Unit::DayAndProtocol(day, protocol.into());
-        for (table, of) in [(&STAGE_MARKETS, "markets"), (&STAGE_POSITIONS, "positions")] {
-            if is_missing(context, table, &unit(scope.as_of), &unit(scope.as_of.previous())).await? {
-                evidence.missing_snapshots.push(format!("{protocol} {of}"));
-            }
+        if context.lake.facts(&STAGE_MARKETS, &unit(scope.as_of)).await?.is_none() {
+            evidence.missing_snapshots.push(format!("{protocol} markets"));
         }
         let positions: Option<Vec<StagedPosition>> = context.lake.read(&STAGE_POSITIONS, &unit(scope.as_of)).await?;
+        let day_before = context.lake.facts(&STAGE_POSITIONS, &unit(scope.as_of.previous())).await?;
+        let had_rows = day_before.is_some_and(|(_, rows)| rows > 0);
+        if positions.as_ref().is_none_or(|rows| rows.is_empty() && had_rows) {
+            evidence.missing_snapshots.push(format!("{protocol} positions"));
+        }
         for position in positions.iter().flatten() {
             match position.side() {
                 Some(Side::Lender) => evidence.collateral_positions += u64::from(position.is_collateral == Some(true)),
@@ -95,13 +98,6 @@ async fn snapshot_of_the_day(context: &Context, scope: &Scope, evidence: &mut Ev
         }
     }
     Ok(())
-}
-
-/// Whether a snapshot is not there, or has no rows although the day before had some.
-async fn is_missing(context: &Context, table: &Table, unit: &Unit, before: &Unit) -> Result<bool> {
-    let rows = context.lake.facts(table, unit).await?.map(|(_, rows)| rows);
-    let rows_before = context.lake.facts(table, before).await?.map_or(0, |(_, rows)| rows);
-    Ok(rows.is_none_or(|rows| rows == 0 && rows_before > 0))
 }
 
 /// Counts over the events of the days from `before` on, and the snapshots of the days after it.

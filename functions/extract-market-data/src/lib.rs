@@ -13,8 +13,7 @@ pub const STEP: &str = "extract-market-data";
 /// Extracts the snapshot of each protocol and day that is missing, or that the input names.
 ///
 /// # Errors
-/// `NotReady` for a day whose first block is not known or not indexed yet, `SourceUnavailable` for a snapshot that is empty
-/// all of a sudden, and the errors of The Graph and of the lake.
+/// `NotReady` for a day whose first block is not known or not indexed yet, and the errors of The Graph and of the lake.
 pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
     snapshots::extract(&context, STEP, &RAW_MARKETS, &input, |plan| plan.extract_markets, take).await
 }

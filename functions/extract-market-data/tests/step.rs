@@ -113,3 +113,15 @@ async fn a_day_whose_block_is_not_known_is_not_asked_for() -> Result<()> {
     assert!(server.requests().is_empty());
     Ok(())
 }
+
+#[tokio::test]
+async fn markets_may_be_missing_for_a_day() -> Result<()> {
+    let server = Server::start(|request| {
+        let is_first = request.variable("block") == first_block(january(1));
+        snapshot(request, if is_first { json!([market(9)]) } else { json!([]) })
+    });
+    let lab = lab(&server.await?).await?;
+    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    assert_eq!((report.units, report.rows_out), (4, 2));
+    Ok(())
+}

@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lake::{Facts, Unit};
 use crate::plan::{DaysBy, Plan};
 use crate::sources::graph::Snapshot;
-use crate::tables::{DailyBlock, Row, Table};
+use crate::tables::{DailyBlock, RAW_POSITIONS, Row, Table};
 
 /// A snapshot's rows as the raw layer keeps them.
 #[derive(Debug)]
@@ -37,12 +37,12 @@ impl<R> Taken<R> {
 /// Snapshots without rows, kept back until the days before them are written.
 type Empty<R> = Arc<Mutex<Vec<(Unit, DailyBlock, Taken<R>)>>>;
 
-/// Extracts the snapshots of a table: those that the input names, else what is missing. One without rows after a day with
-/// rows is an indexer's fault; written, it would stand for a day on which there was nothing. So days without rows are
-/// decided last, in their order.
+/// Extracts the snapshots of a table: those that the input names, else what is missing. A snapshot without positions after a
+/// day with positions is an indexer's fault; written, it would stand for a day on which nobody held anything. So days without
+/// rows are decided last, in their order. Markets do go missing for a day; prices then come from the days before.
 ///
 /// # Errors
-/// `NotReady` for a day whose first block is not known or not indexed yet, `SourceUnavailable` for a snapshot that is empty
+/// `NotReady` for a day whose first block is not known or not indexed yet, `SourceUnavailable` for positions that are gone
 /// all of a sudden, and the errors of The Graph and of the lake.
 pub async fn extract<R, F, Fut>(
     context: &Context,
@@ -77,7 +77,9 @@ where
     let mut kept_back = std::mem::take(&mut *empty.lock().unwrap_or_else(PoisonError::into_inner));
     kept_back.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     for (unit, block, taken) in kept_back {
-        refuse_sudden_emptiness(context, table, &unit).await?;
+        if *table == RAW_POSITIONS {
+            refuse_sudden_emptiness(context, &unit).await?;
+        }
         report.merge(write(context, table, unit, &block, taken).await?);
     }
     context.register_protocol_days(table, &units).await?;
@@ -100,14 +102,14 @@ async fn write<R: Row>(
     Ok(Report { rows_in: taken.rows_in, repeats: taken.repeats, ..Report::default() }.wrote(written))
 }
 
-async fn refuse_sudden_emptiness(context: &Context, table: &Table, unit: &Unit) -> Result<()> {
+async fn refuse_sudden_emptiness(context: &Context, unit: &Unit) -> Result<()> {
     let Unit::DayAndProtocol(day, protocol) = unit else { return Ok(()) };
     let before = Unit::DayAndProtocol(day.previous(), Arc::clone(protocol));
-    let before = context.lake.facts(table, &before).await?.map_or(0, |(_, rows)| rows);
+    let before = context.lake.facts(&RAW_POSITIONS, &before).await?.map_or(0, |(_, rows)| rows);
     if before == 0 {
         return Ok(());
     }
-    Err(Error::new(Kind::SourceUnavailable, "a snapshot without rows after a day with rows")
+    Err(Error::new(Kind::SourceUnavailable, "a snapshot without positions after a day with positions")
         .with("unit", unit)
-        .with("rows_of_the_day_before", before))
+        .with("positions_of_the_day_before", before))
 }

@@ -14,7 +14,7 @@ use server_support::{AAVE, COMPOUND, deployments, sample, start, tiny};
 async fn post(server: &Server, subgraph: &str, query: &str, variables: Value) -> Value {
     let url = format!("{}/subgraphs/id/{subgraph}", server.graph_url());
     let body = json!({"query": query, "variables": variables});
-    let response = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+    let response = server_support::client().post(url).json(&body).send().await.unwrap();
     assert_eq!(response.status(), 200);
     response.json().await.unwrap()
 }
@@ -257,7 +257,7 @@ async fn the_gateway_answers_wrong_keys_and_ids_with_status_200() {
     let server = Server::start(tiny("aave-v2-eth", vec![]), options).await.unwrap();
     let ask = async |subgraph: &str, key: Option<&str>, body: &str| {
         let url = format!("{}/subgraphs/id/{subgraph}", server.graph_url());
-        let mut request = reqwest::Client::new().post(url).body(body.to_owned());
+        let mut request = server_support::client().post(url).body(body.to_owned());
         if let Some(key) = key {
             request = request.bearer_auth(key);
         }
@@ -292,7 +292,7 @@ async fn a_port_belongs_to_one_server_until_it_stops() {
     drop(second);
     let mut answers = BTreeSet::new();
     for _ in 0..50 {
-        answers.insert(reqwest::get(&url).await.is_ok());
+        answers.insert(server_support::client().get(&url).send().await.is_ok());
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         if answers.contains(&false) {
             return;

@@ -11,7 +11,7 @@ use server_support::{deployments, sample, start, tiny};
 
 async fn post(server: &Server, body: &Value) -> (u16, Value) {
     let url = format!("{}/sql", server.transpose_url());
-    let response = reqwest::Client::new().post(url).json(body).send().await.unwrap();
+    let response = server_support::client().post(url).json(body).send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
@@ -139,7 +139,7 @@ async fn a_wrong_key_is_refused() {
     let options = ServerOptions { api_key: Some("right".to_owned()), ..ServerOptions::default() };
     let server = Server::start(tiny("aave-v2-eth", vec![]), options).await.unwrap();
     for (key, status) in [(Some("right"), 200), (Some("wrong"), 401), (None, 401)] {
-        let mut request = reqwest::Client::new().post(format!("{}/sql", server.transpose_url()));
+        let mut request = server_support::client().post(format!("{}/sql", server.transpose_url()));
         if let Some(key) = key {
             request = request.header("X-API-KEY", key);
         }

@@ -47,6 +47,13 @@ pub fn tiny(protocol: &str, positions: Vec<Value>) -> Arc<Recording> {
     })
 }
 
+/// A client of its own for every request: no test waits for another's connection.
+pub fn client() -> reqwest::Client {
+    // Once a process; another test may have been first.
+    let _installed_before = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 pub async fn start(recording: &Arc<Recording>) -> Server {
     let options = ServerOptions { deployments: deployments(), ..ServerOptions::default() };
     Server::start(Arc::clone(recording), options).await.unwrap()

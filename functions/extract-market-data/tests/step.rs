@@ -120,7 +120,8 @@ async fn markets_may_be_missing_for_a_day() -> Result<()> {
         let is_first = request.variable("block") == first_block(january(1));
         snapshot(request, if is_first { json!([market(9)]) } else { json!([]) })
     });
-    let lab = lab(&server.await?).await?;
+    let server = server.await?;
+    let lab = lab(&server).await?;
     let report = handle(lab.context(), ProtocolInput::default()).await?;
     assert_eq!((report.units, report.rows_out), (4, 2));
     Ok(())

@@ -26,6 +26,7 @@ async fn done() -> Result<Lab> {
     lab.put(&WALLET_HEALTH, &day, Vec::<WalletHealth>::new()).await?;
     lab.put(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(1), 0), Vec::<FeatureRow>::new()).await?;
     lab.context.lake.keep_state::<StateRow>(State::Fold, january(1), &state_part(0, 1), vec![]).await?;
+    lab.context.registry.publish(january(1)).await?;
     Ok(lab)
 }
 

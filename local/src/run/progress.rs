@@ -24,7 +24,7 @@ impl Watched {
     }
 
     /// A step will do this many units, in however many calls of its handler.
-    pub fn expect(&self, step: &'static str, units: usize) {
+    pub fn announce(&self, step: &'static str, units: usize) {
         let Some(bars) = &self.bars else { return };
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         steps.entry(step).or_insert_with(|| {
@@ -61,7 +61,7 @@ fn style() -> ProgressStyle {
 
 impl Progress for Watched {
     fn begin(&self, step: &'static str, units: usize) {
-        self.expect(step, units);
+        self.announce(step, units);
     }
 
     fn advance(&self, step: &'static str) {

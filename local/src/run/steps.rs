@@ -193,7 +193,7 @@ impl Runner<'_> {
         if days.is_empty() {
             return Ok(None);
         }
-        self.watched.expect(step, days.values().map(Vec::len).sum());
+        self.watched.announce(step, days.values().map(Vec::len).sum());
         let work = async {
             let mut report = Report::default();
             for (key, days) in days {

@@ -2,6 +2,7 @@
 
 pub mod history;
 mod input;
+mod progress;
 pub mod raw;
 mod report;
 mod serve;
@@ -17,6 +18,7 @@ use std::time::Instant;
 use futures::StreamExt;
 
 pub use input::{DayInput, EventInput, ProtocolInput, parse};
+pub use progress::{Progress, Unwatched};
 pub use report::{Report, Units};
 pub use serve::{serve, today};
 
@@ -29,23 +31,6 @@ use crate::sources::Traffic;
 use crate::sources::graph::GraphClient;
 use crate::sources::transpose::TransposeClient;
 use crate::tables::{self, DailyBlock, Layer, Table};
-
-/// Told how far a step is.
-pub trait Progress: Debug + Send + Sync {
-    /// A step has this many units to do.
-    fn begin(&self, step: &'static str, units: usize);
-    /// A step did one.
-    fn advance(&self, step: &'static str);
-}
-
-/// Nobody watches.
-#[derive(Debug)]
-pub struct Unwatched;
-
-impl Progress for Unwatched {
-    fn begin(&self, _: &'static str, _: usize) {}
-    fn advance(&self, _: &'static str) {}
-}
 
 /// What a step works with. Built once; a step keeps nothing between two calls.
 #[derive(Debug, Clone)]

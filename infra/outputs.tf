@@ -23,11 +23,6 @@ output "state_machine_arn" {
   value       = aws_sfn_state_machine.run.arn
 }
 
-output "definition" {
-  description = "The state machine's definition as deployed."
-  value       = local.definition
-}
-
 output "topic_arn" {
   description = "ARN of the topic that tells of runs and alarms."
   value       = aws_sns_topic.runs.arn

@@ -213,7 +213,7 @@ class TestRoles:
 
     def test_a_missing_object_is_missing_only_to_who_may_list_it(self, local_aws, role, s3):
         reading = allow("s3:GetObject", "arn:aws:s3:::guarded/*")
-        listing = allow("s3:ListBucket", "arn:aws:s3:::guarded", StringLike={"s3:prefix": ["raw/*"]})
+        listing = allow("s3:ListBucket", "arn:aws:s3:::guarded", StringLikeIfExists={"s3:prefix": ["raw/*"]})
         guarded = local_aws.client_as("s3", role("missing", "lambda.amazonaws.com", reading, listing))
         for key, status in (("raw/none", "404"), ("stage/none", "403")):
             with pytest.raises(ClientError) as refused:
@@ -446,6 +446,23 @@ class TestStateMachines:
             "States": {"item": item},
         }
         return {"StartAt": "map", "States": {"map": {"Type": "Map", "ItemProcessor": processor, "End": True, **fields}}}
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            ("$.items[*].failed[*]", []),
+            ("$.one[*].failed[*]", ["a"]),
+            ("$.one[*]", [{"failed": ["a"]}]),
+            ("$.one[0].failed[0]", "a"),
+            ("$.one[0]", {"failed": ["a"]}),
+            ("$.one[?(@.failed)]", [{"failed": ["a"]}]),
+            ("$.names['with-hyphen'].key", "k"),
+        ],
+    )
+    def test_paths_are_read_as_step_functions_reads_them(self, machine, path, value):
+        given = {"items": [{"failed": []}], "one": [{"failed": ["a"]}], "names": {"with-hyphen": {"key": "k"}}}
+        end = machine({"StartAt": "p", "States": {"p": {"Type": "Pass", "Parameters": {"value.$": path}, "End": True}}}, given)
+        assert json.loads(end["output"]) == {"value": value}
 
     def test_an_execution_knows_its_name(self, machine):
         end = machine({"StartAt": "p", "States": {"p": {"Type": "Pass", "Parameters": {"execution.$": "$$.Execution"}, "End": True}}})

@@ -88,10 +88,10 @@ def s3_object(request: Request, bucket: str, key: str) -> list[Call]:
     return [Call(f"s3:{request.method}", arn)]
 
 
-def listing_of(call: Call) -> Call:
-    """What S3 asks before it says that an object is missing: whether the caller may list its name."""
+def listings_of(call: Call) -> list[Call]:
+    """What S3 may ask before it says that an object is missing: whether the caller may list its name."""
     bucket, _, key = call.resource.partition("/")
-    return Call("s3:ListBucket", bucket, {"s3:prefix": key})
+    return [Call("s3:ListBucket", bucket, {"s3:prefix": key}), Call("s3:ListBucket", bucket)]
 
 
 def glue(request: Request) -> list[Call]:

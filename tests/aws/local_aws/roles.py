@@ -16,7 +16,7 @@ from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 
-from .calls import Request, calls_of, listing_of
+from .calls import Request, calls_of, listings_of
 from .policies import Call, allowed, trusts
 
 SESSION_SECONDS = 12 * 3600
@@ -110,9 +110,11 @@ class Gate:
         for call in calls:
             if call.action != "sts:GetCallerIdentity":
                 session.require(call)
-        # Who may not list a name is not told that there is nothing behind it.
+        # Who may not list a name is not told that there is nothing behind it. Whether the name then counts as s3:prefix is not
+        # documented: a role has to allow it either way.
         if calls[0].action == "s3:GetObject" and not exists(calls[0].resource):
-            session.require(listing_of(calls[0]))
+            for call in listings_of(calls[0]):
+                session.require(call)
 
 
 def exists(object_arn: str) -> bool:

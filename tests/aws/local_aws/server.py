@@ -7,7 +7,7 @@ import threading
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from . import catalog, lambda_runtime, mends, objects, schemas, state_machines
+from . import catalog, json_paths, lambda_runtime, mends, objects, schemas, state_machines
 from .calls import CREDENTIAL
 from .roles import Gate
 
@@ -34,6 +34,7 @@ def serve(port: int, logs: str) -> None:
     objects.install()
     catalog.install()
     state_machines.install(endpoint)
+    json_paths.install()
     functions = lambda_runtime.install(endpoint, logs)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     threading.Thread(target=end_with_parent, daemon=True).start()

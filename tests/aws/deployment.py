@@ -36,9 +36,7 @@ class Deployment:
         # More at once than by default: what only waits should wait together.
         self.terraform.apply("-parallelism=30")
         outputs = self.terraform.outputs()
-        self.bucket, self.machine, self.definition = (
-            outputs[name] for name in ("lake_bucket", "state_machine_arn", "definition")
-        )
+        self.bucket, self.machine = outputs["lake_bucket"], outputs["state_machine_arn"]
         self.functions, self.databases, self.secrets = (outputs[name] for name in ("functions", "databases", "secrets"))
         self.queue = self.subscribe(outputs["topic_arn"])
         self.put_keys(API_KEY)

@@ -1,5 +1,6 @@
 """The server: moto's, behind the check of roles, with the Schemas API beside it."""
 
+import os
 import signal
 import sys
 import threading
@@ -47,5 +48,6 @@ def serve(port: int, logs: str) -> None:
 
 def end_with_parent() -> None:
     """Who starts the local AWS holds its standard input open; its end is the end."""
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
     signal.raise_signal(signal.SIGTERM)

@@ -151,7 +151,7 @@ async fn a_set_without_wallets_passes_with_a_warning_and_one_not_built_is_not_re
     let lab = lab().await?;
     put_features(&lab, 3, vec![]).await?;
     assert_eq!(not_passed(&handle(lab.context(), Input::default()).await?), [("no_wallets", Outcome::Warn)]);
-    let earlier = Input { as_of: Some(january(2)), from: None };
+    let earlier = Input { as_of: Some(january(2)), ..Default::default() };
     assert_eq!(kind(handle(lab.context(), earlier).await), Some(Kind::NotReady));
     Ok(())
 }

@@ -90,8 +90,8 @@ async fn what_is_left_at_the_deadline_is_named() -> Result<()> {
     let mut lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
     lab.context.deadline = Some(std::time::Instant::now());
     let report = handle(lab.context(), DayInput::default()).await?;
-    assert_eq!((report.units, report.remaining.count), (0, 3));
-    assert_eq!(report.remaining.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
+    assert_eq!((report.units, report.remaining.units.count), (0, 3));
+    assert_eq!(report.remaining.units.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
     assert!(lab.objects("raw/").await?.is_empty());
     Ok(())
 }

@@ -42,7 +42,7 @@ async fn an_empty_lake_misses_every_unit_and_the_plan_lies_in_it() -> Result<()>
     let wanted =
         [blocks, events, snapshots, snapshots, current, events, snapshots, snapshots, event_days, events, 3, 1];
     assert_eq!((output.as_of, output.nothing_to_do, counts(&output)), (january(3), false, wanted.to_vec()));
-    let key = format!("runs/{}/plan.json", output.run_id);
+    let key = output.run_id.key("plan.json");
     assert_eq!(output.plan.as_deref(), Some(key.as_str()));
     let plan: Plan = lab.context.lake.read_json(&key).await?.unwrap_or_default();
     assert_eq!(plan.blocks, january(1).through(january(3)).collect::<Vec<Day>>());
@@ -87,7 +87,7 @@ async fn after_extraction_nothing_is_planned_from_what_is_not_there() -> Result<
     let before = handle(lab.context(), Input::default()).await?;
     let output = handle(lab.context(), Input { after: before.plan, ..Input::default() }).await?;
     assert_eq!(counts(&output), [2, 5, 1, 2, 1, 0, 1, 0, 0, 0, 0, 1]);
-    assert_eq!(output.plan, Some(format!("runs/{}/plan-after-extraction.json", before.run_id)));
+    assert_eq!(output.plan, Some(before.run_id.key("plan-after-extraction.json")));
     Ok(())
 }
 

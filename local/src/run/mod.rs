@@ -74,6 +74,7 @@ pub async fn run(options: Options) -> Result<()> {
         today,
         deadline: None,
         progress: watched.clone(),
+        executions: None,
     };
     let (lake, env) = (options.lake.display(), options.env.name());
     line(format_args!("{} → {lake} (db_*_{env}), features as of {as_of}", source.name))?;

@@ -102,6 +102,14 @@ fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+fn compare(old: Option<&[u8]>, new: &[u8]) -> Put {
+    match old {
+        None => Put::Created,
+        Some(old) if old == new => Put::Unchanged,
+        Some(_) => Put::Replaced,
+    }
+}
+
 /// Writes beside the tables, then renames: the rename is the commit.
 fn write_atomically(unfinished: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
@@ -147,15 +155,18 @@ impl Store for FolderStore {
         Ok(self.run(key, read_if_there).await?.map(Bytes::from))
     }
 
+    async fn compare(&self, key: &str, bytes: &Bytes) -> Result<Put> {
+        Ok(compare(self.get(key).await?.as_deref(), bytes))
+    }
+
     async fn put(&self, key: &str, bytes: Bytes) -> Result<Put> {
         let unfinished = self.root.join(UNFINISHED);
         self.run(key, move |path| {
-            let old = read_if_there(path)?;
-            if old.as_deref() == Some(&*bytes) {
-                return Ok(Put::Unchanged);
+            let put = compare(read_if_there(path)?.as_deref(), &bytes);
+            if put != Put::Unchanged {
+                write_atomically(&unfinished, path, &bytes)?;
             }
-            write_atomically(&unfinished, path, &bytes)?;
-            Ok(if old.is_some() { Put::Replaced } else { Put::Created })
+            Ok(put)
         })
         .await
     }

@@ -93,7 +93,8 @@ impl Caller<'_> {
     }
 
     fn events(&self, days_by: &DaysBy<defi_shared::domain::Category>) -> Result<Vec<Value>> {
-        let calls = days_by.iter().flat_map(|(category, days)| split(days, DAYS_A_CALL).map(move |days| (category, days)));
+        let calls =
+            days_by.iter().flat_map(|(category, days)| split(days, DAYS_A_CALL).map(move |days| (category, days)));
         let call = |(category, days): (&_, &[Day])| {
             value(&EventInput {
                 as_of: Some(self.scope.as_of),

@@ -43,6 +43,8 @@ pub struct Input {
 pub struct Output {
     /// Names the run: equal plans of equal runs have equal names.
     pub run_id: RunId,
+    /// The lake that it is planned over.
+    pub lake: String,
     /// The day that the features are for.
     pub as_of: Day,
     /// The first day, where one was asked for.
@@ -132,6 +134,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     }
     let output = Output {
         run_id,
+        lake: context.lake.store().location(""),
         as_of: scope.as_of,
         from: input.from,
         force: input.force,

@@ -1,8 +1,8 @@
 //! The whole pipeline in one process: the same handlers that the state machine calls, in the same order.
 
-mod progress;
+pub(crate) mod progress;
 mod steps;
-mod summary;
+pub(crate) mod summary;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -96,7 +96,8 @@ impl Runner<'_> {
     }
 
     async fn current_positions(&self) -> Result<StepDone> {
-        let input = extract_current_positions::Input { as_of: Some(self.as_of), run_id: self.run_id(), ..Default::default() };
+        let input =
+            extract_current_positions::Input { as_of: Some(self.as_of), run_id: self.run_id(), ..Default::default() };
         let work = extract_current_positions::handle(self.context(), input);
         self.timed(extract_current_positions::STEP, work).await
     }

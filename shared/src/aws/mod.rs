@@ -2,10 +2,11 @@
 
 mod secrets;
 
+pub use aws_config::SdkConfig;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
-use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -56,25 +57,35 @@ where
     R: Debug + Send + Sync + 'static,
 {
     let SdkError::ServiceError(answer) = &error else {
-        let kind = if matches!(error, SdkError::ConstructionFailure(_)) { Kind::BadInput } else { Kind::SourceUnavailable };
+        let kind =
+            if matches!(error, SdkError::ConstructionFailure(_)) { Kind::BadInput } else { Kind::SourceUnavailable };
         return Error::new(kind, "AWS did not answer")
             .with("call", call)
             .because(error)
             .next("check the network, the region and the credentials, and run again");
     };
-    let (code, message) = (answer.err().code().unwrap_or("unknown"), answer.err().message().unwrap_or("no reason given"));
+    let (code, message) =
+        (answer.err().code().unwrap_or("unknown"), answer.err().message().unwrap_or("no reason given"));
     let (kind, next) = match code {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
             (Kind::BadCredentials, "let the role do what the call asks for")
         }
-        "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" | "UnrecognizedClientException"
-        | "InvalidAccessKeyId" | "SignatureDoesNotMatch" => (Kind::BadCredentials, "renew the AWS credentials"),
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch" => (Kind::BadCredentials, "renew the AWS credentials"),
         "NoSuchBucket" => (Kind::BadInput, "name a bucket that there is"),
         "SlowDown" | "Throttling" | "ThrottlingException" | "TooManyRequestsException" | "RequestLimitExceeded" => {
             (Kind::Throttled, "run again a little later")
         }
-        "InternalError" | "InternalServiceException" | "InternalServiceError" | "ServiceUnavailable"
-        | "RequestTimeout" | "OperationTimeoutException" => (Kind::SourceUnavailable, "run again a little later"),
+        "InternalError"
+        | "InternalServiceException"
+        | "InternalServiceError"
+        | "ServiceUnavailable"
+        | "RequestTimeout"
+        | "OperationTimeoutException" => (Kind::SourceUnavailable, "run again a little later"),
         _ => (Kind::Internal, Kind::Internal.next_step()),
     };
     Error::new(kind, format!("{code}: {message}")).with("call", call).next(next)

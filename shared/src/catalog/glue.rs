@@ -64,7 +64,9 @@ impl GlueCatalog {
 
     async fn find(&self, database: &str, name: &str) -> Result<Option<Found>> {
         match self.client.get_table().database_name(database).name(name).send().await {
-            Ok(answer) => Ok(answer.table.map(|table| Found { version: table.version_id.clone(), table: self.read(table) })),
+            Ok(answer) => {
+                Ok(answer.table.map(|table| Found { version: table.version_id.clone(), table: self.read(table) }))
+            }
             Err(error) if code(&error) == Some(NOT_THERE) => Ok(None),
             Err(error) => Err(failed("GetTable", error).with("table", format!("{database}.{name}"))),
         }
@@ -109,14 +111,17 @@ impl GlueCatalog {
         let columns = table.columns.iter().map(|column| {
             Column::builder().name(&column.name).r#type(&column.data_type).comment(&column.comment).build()
         });
-        let partitions = table.partition_columns.iter().map(|name| Column::builder().name(name).r#type("string").build());
+        let partitions =
+            table.partition_columns.iter().map(|name| Column::builder().name(name).r#type("string").build());
         let fixed = PARAMETERS.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let parameters: HashMap<_, _> = table.parameters.clone().into_iter().chain(fixed).collect();
         TableInput::builder()
             .name(name)
             .description(&table.description)
             .table_type("EXTERNAL_TABLE")
-            .storage_descriptor(self.storage(Some(columns.collect::<Result<_, _>>().map_err(incomplete)?), &table.location))
+            .storage_descriptor(
+                self.storage(Some(columns.collect::<Result<_, _>>().map_err(incomplete)?), &table.location),
+            )
             .set_partition_keys(Some(partitions.collect::<Result<_, _>>().map_err(incomplete)?))
             .set_parameters(Some(parameters))
             .build()
@@ -138,7 +143,9 @@ impl GlueCatalog {
     async fn create_database(&self, database: &str) -> Result<()> {
         let input = DatabaseInput::builder().name(database).build().map_err(incomplete)?;
         match self.client.create_database().database_input(input).send().await {
-            Err(error) if code(&error) != Some(THERE) => Err(failed("CreateDatabase", error).with("database", database)),
+            Err(error) if code(&error) != Some(THERE) => {
+                Err(failed("CreateDatabase", error).with("database", database))
+            }
             _ => Ok(()),
         }
     }
@@ -185,10 +192,13 @@ impl GlueCatalog {
             None => Ok(()),
             Some((values, detail)) => {
                 let code = detail.error_code.unwrap_or_default();
-                Err(Error::new(Kind::SourceUnavailable, format!("{code}: {}", detail.error_message.unwrap_or_default()))
-                    .with("call", "BatchCreatePartition")
-                    .with("partition", values.unwrap_or_default().join("/"))
-                    .next("run again; what is registered stays registered"))
+                Err(Error::new(
+                    Kind::SourceUnavailable,
+                    format!("{code}: {}", detail.error_message.unwrap_or_default()),
+                )
+                .with("call", "BatchCreatePartition")
+                .with("partition", values.unwrap_or_default().join("/"))
+                .next("run again; what is registered stays registered"))
             }
         }
     }
@@ -211,7 +221,8 @@ impl Catalog for GlueCatalog {
                 return Ok(());
             }
         }
-        Err(Error::new(Kind::Throttled, "others keep changing a table in Glue").with("table", format!("{database}.{name}")))
+        Err(Error::new(Kind::Throttled, "others keep changing a table in Glue")
+            .with("table", format!("{database}.{name}")))
     }
 
     async fn partitions(&self, database: &str, name: &str) -> Result<Vec<Partition>> {

@@ -1,5 +1,7 @@
 //! The state machine in Step Functions.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_sfn::Client;
@@ -31,6 +33,19 @@ pub struct Description {
     pub cause: Option<String>,
     /// When it ended, in milliseconds since 1970.
     pub stopped: Option<i64>,
+}
+
+/// How far a state of an execution is. A state that was entered more than once counts by its last time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateProgress {
+    /// Its name.
+    pub name: String,
+    /// When it was entered, in milliseconds since 1970.
+    pub entered: i64,
+    /// When it was left, likewise; none while it is under way.
+    pub left: Option<i64>,
+    /// Of a map: its items that are done, and all of them.
+    pub items: Option<(u64, u64)>,
 }
 
 impl StateMachine {
@@ -73,7 +88,8 @@ impl StateMachine {
         let answer = match self.client.describe_execution().execution_arn(arn).send().await {
             Ok(answer) => answer,
             Err(error) if matches!(code(&error), Some("ExecutionDoesNotExist" | "InvalidArn")) => {
-                return Err(Error::bad_input(format!("there is no execution {arn}")).next("see defi status for those there are"));
+                return Err(Error::bad_input(format!("there is no execution {arn}"))
+                    .next("see defi status for those there are"));
             }
             Err(error) => return Err(failed("DescribeExecution", error)),
         };
@@ -90,6 +106,61 @@ impl StateMachine {
             cause: answer.cause,
             stopped: milliseconds(answer.stop_date.as_ref()),
         })
+    }
+
+    /// How far the states of an execution are, in the order in which they were entered.
+    ///
+    /// # Errors
+    /// The errors of AWS.
+    pub async fn progress(&self, arn: &str) -> Result<Vec<StateProgress>> {
+        let mut events = self.client.get_execution_history().execution_arn(arn).into_paginator().items().send();
+        let mut states: Vec<StateProgress> = Vec::new();
+        // Which state an event belongs to is said by the event before it, back to the one in which the state was entered.
+        let mut state_of: HashMap<i64, usize> = HashMap::new();
+        let mut maps = Vec::new();
+        while let Some(event) = events.next().await {
+            let event = event.map_err(|error| failed("GetExecutionHistory", error).with("execution", arn))?;
+            let time = milliseconds(Some(&event.timestamp)).unwrap_or_default();
+            if let Some(entered) = &event.state_entered_event_details {
+                let progress = StateProgress { name: entered.name.clone(), entered: time, left: None, items: None };
+                state_of.insert(event.id, states.len());
+                states.push(progress);
+                continue;
+            }
+            let Some(&state) = state_of.get(&event.previous_event_id) else { continue };
+            state_of.insert(event.id, state);
+            if event.state_exited_event_details.is_some()
+                && let Some(state) = states.get_mut(state)
+            {
+                state.left = Some(time);
+            }
+            maps.extend(event.map_run_started_event_details.and_then(|map| Some((state, map.map_run_arn?))));
+        }
+        for (state, map) in maps {
+            if let Some(state) = states.get_mut(state) {
+                state.items = self.items(&map).await?;
+            }
+        }
+        Ok(states)
+    }
+
+    /// The items of a map that are done, and all of them.
+    async fn items(&self, map: &str) -> Result<Option<(u64, u64)>> {
+        let answer = self.client.describe_map_run().map_run_arn(map).send().await;
+        let counts = answer.map_err(|error| failed("DescribeMapRun", error).with("map", map))?.item_counts;
+        Ok(counts.map(|counts| {
+            let done = counts.succeeded + counts.failed + counts.timed_out + counts.aborted;
+            (u64::try_from(done).unwrap_or_default(), u64::try_from(counts.total).unwrap_or_default())
+        }))
+    }
+
+    /// The ARN of an execution, by its name or itself.
+    #[must_use]
+    pub fn execution_arn(&self, name: &str) -> String {
+        if name.starts_with("arn:") {
+            return name.to_owned();
+        }
+        format!("{}:{name}", self.arn.replacen(":stateMachine:", ":execution:", 1))
     }
 
     /// The newest executions, newest first.

@@ -69,7 +69,9 @@ impl Rate {
     /// The time from one request to the next.
     fn between(self) -> Result<Duration> {
         if self.per_second == 0 || self.shared_by == 0 {
-            return Err(Error::bad_input("the rate of an API is at least one request per second, for at least one process"));
+            return Err(Error::bad_input(
+                "the rate of an API is at least one request per second, for at least one process",
+            ));
         }
         Ok(Duration::from_secs(u64::from(self.shared_by)) / self.per_second)
     }

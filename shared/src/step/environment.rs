@@ -76,9 +76,8 @@ struct Place {
 
 /// `LAKE` is `s3://{bucket}`, with its catalog in Glue, or a folder with the catalog beside the tables.
 fn place(cloud: &Cloud) -> Result<Place> {
-    let lake = variable("LAKE").ok_or_else(|| {
-        Error::bad_input("LAKE is not set").next("set it to the lake: s3://{bucket}, or a folder")
-    })?;
+    let lake = variable("LAKE")
+        .ok_or_else(|| Error::bad_input("LAKE is not set").next("set it to the lake: s3://{bucket}, or a folder"))?;
     let env = variable("DEFI_ENV").unwrap_or_else(|| "dev".to_owned());
     if let Some(bucket) = lake.strip_prefix("s3://") {
         return cloud.place(bucket.trim_end_matches('/'), &env);

@@ -52,7 +52,8 @@ pub(super) fn write_metrics(step: &str, output: &impl Measured) {
 fn embedded(step: &str, env: &str, milliseconds: u128, figures: &[(&'static str, f64)]) -> Value {
     let metrics: Vec<_> = figures.iter().map(|(name, _)| json!({"Name": name})).collect();
     let mut line = Map::new();
-    let directive = json!({"Namespace": NAMESPACE, "Dimensions": [["Environment"], ["Environment", "Step"]], "Metrics": metrics});
+    let directive =
+        json!({"Namespace": NAMESPACE, "Dimensions": [["Environment"], ["Environment", "Step"]], "Metrics": metrics});
     line.insert("_aws".to_owned(), json!({"Timestamp": milliseconds as u64, "CloudWatchMetrics": [directive]}));
     line.insert("Environment".to_owned(), env.into());
     line.insert("Step".to_owned(), step.into());
@@ -69,7 +70,10 @@ mod tests {
         let report = Report { rows_in: 7, ..Report::default() };
         let line = embedded("stage-events", "dev", 17, &report.figures());
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
-        assert_eq!((line["RowsIn"].as_f64(), &line["Step"], &directive["Namespace"]), (Some(7.0), &json!("stage-events"), &json!(NAMESPACE)));
+        assert_eq!(
+            (line["RowsIn"].as_f64(), &line["Step"], &directive["Namespace"]),
+            (Some(7.0), &json!("stage-events"), &json!(NAMESPACE))
+        );
         let named = directive["Metrics"].as_array().unwrap();
         assert_eq!(named.len(), report.figures().len());
         assert!(named.iter().all(|metric| line[metric["Name"].as_str().unwrap()].is_number()));

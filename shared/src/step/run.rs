@@ -62,7 +62,9 @@ impl FromStr for RunId {
     fn from_str(text: &str) -> Result<Self> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if text.is_empty() || !text.chars().all(is_plain) {
-            return Err(Error::bad_input(format!("{text:?} names no run")).next("name the run as plan-run's output has it"));
+            return Err(
+                Error::bad_input(format!("{text:?} names no run")).next("name the run as plan-run's output has it")
+            );
         }
         Ok(RunId(text.to_owned()))
     }

@@ -1,0 +1,43 @@
+module "step" {
+  source   = "./modules/step"
+  for_each = local.steps
+
+  name                 = local.function_names[each.key]
+  step                 = each.key
+  package              = "${local.package_dir}/${each.key}.zip"
+  architecture         = var.architecture
+  memory               = each.value.memory
+  timeout              = each.value.timeout
+  ephemeral_storage    = each.value.ephemeral_storage
+  reserved_concurrency = each.value.reserved
+  log_retention_days   = var.log_retention_days
+  environment          = local.environments[each.key]
+  policy               = local.step_policies[each.key]
+}
+
+locals {
+  urls = { graph = var.graph_url, transpose = var.transpose_url }
+
+  # How many calls may share the source's rate at that point of the state machine: those of the step's map and of the maps beside it.
+  share_of_source = {
+    for name, step in local.steps : name => sum([for sharer in concat([name], step.shares_with) : local.steps[sharer].concurrency])
+    if step.secret != null
+  }
+
+  environments = {
+    for name, step in local.steps : name => merge(
+      {
+        LAKE        = "s3://${local.bucket}"
+        DEFI_ENV    = local.environment
+        DEFI_CONFIG = "config.toml" # of the package
+        RUST_LOG    = var.log_level
+      },
+      name == "plan-run" ? { STATE_MACHINE_ARN = local.state_machine_arn } : {},
+      step.secret == null ? {} : {
+        "${upper(step.secret)}_SECRET" = aws_secretsmanager_secret.api_key[step.secret].arn
+        SHARE_OF_SOURCE                = tostring(local.share_of_source[name])
+      },
+      try(local.urls[step.secret], null) == null ? {} : { "${upper(step.secret)}_URL" = local.urls[step.secret] },
+    )
+  }
+}

@@ -1,0 +1,26 @@
+data "aws_caller_identity" "current" {
+  lifecycle {
+    precondition {
+      condition     = contains(["dev", "prod"], terraform.workspace)
+      error_message = "The workspace names the environment, and is dev or prod: terraform workspace select -or-create dev"
+    }
+  }
+}
+
+# Names and ARNs are put together from their parts where something else needs them: the definition and the policies can then be
+# rendered and checked without an account, and plan-run can know the state machine that needs plan-run.
+locals {
+  environment = terraform.workspace
+  name        = "defi-${local.environment}"
+  account     = var.account_id == null ? data.aws_caller_identity.current.account_id : var.account_id
+  partition   = startswith(var.region, "cn-") ? "aws-cn" : startswith(var.region, "us-gov-") ? "aws-us-gov" : "aws"
+  place       = "${var.region}:${local.account}"
+
+  bucket            = coalesce(var.lake_bucket, "data-lakehouse-${local.environment}-${local.account}")
+  bucket_arn        = "arn:${local.partition}:s3:::${local.bucket}"
+  function_names    = { for step in keys(local.steps) : step => "${local.name}-${step}" }
+  function_arns     = { for step, name in local.function_names : step => "arn:${local.partition}:lambda:${local.place}:function:${name}" }
+  state_machine_arn = "arn:${local.partition}:states:${local.place}:stateMachine:${local.name}"
+  topic_arn         = "arn:${local.partition}:sns:${local.place}:${local.name}"
+  package_dir       = coalesce(var.package_dir, "${path.module}/../target/package/${var.architecture}")
+}

@@ -1,0 +1,25 @@
+variable "name" {
+  description = "The bucket's name."
+  type        = string
+}
+
+variable "force_destroy" {
+  description = "Whether the bucket is deleted with what it holds."
+  type        = bool
+}
+
+variable "versioned" {
+  description = "Whether an object that is replaced or deleted is kept as an old version."
+  type        = bool
+}
+
+variable "old_version_days" {
+  description = "How long old versions are kept."
+  type        = number
+  default     = 1
+}
+
+variable "expire_days" {
+  description = "How long objects are kept, by prefix."
+  type        = map(number)
+}

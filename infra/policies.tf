@@ -1,0 +1,65 @@
+# What each step's role allows, from its row in steps.tf. Statements that would be empty are left out.
+locals {
+  glue_read     = ["glue:GetDatabase", "glue:GetTable", "glue:GetPartitions"]
+  glue_register = concat(local.glue_read, ["glue:CreateTable", "glue:UpdateTable", "glue:BatchCreatePartition"])
+
+  step_policies = {
+    for name, step in local.steps : name => {
+      Version = "2012-10-17"
+      Statement = [for statement in [
+        {
+          Sid      = "ReadObjects"
+          Action   = ["s3:GetObject"]
+          Resource = [for prefix in distinct(concat(step.reads, step.writes)) : "${local.bucket_arn}/${prefix}*"]
+        },
+        {
+          Sid      = "WriteObjects"
+          Action   = ["s3:PutObject", "s3:AbortMultipartUpload"]
+          Resource = [for prefix in step.writes : "${local.bucket_arn}/${prefix}*"]
+        },
+        {
+          Sid      = "DeleteObjects"
+          Action   = ["s3:DeleteObject"]
+          Resource = [for prefix in step.deletes : "${local.bucket_arn}/${prefix}*"]
+        },
+        {
+          # IfExists: a GET of an object that is not there asks for this right as well, without a prefix, and would else be answered
+          # "access denied" in place of "not found".
+          Sid       = "ListObjects"
+          Action    = ["s3:ListBucket"]
+          Resource  = [local.bucket_arn]
+          Condition = { StringLikeIfExists = { "s3:prefix" = [for prefix in step.lists : "${prefix}*"] } }
+        },
+        {
+          Sid    = "Catalog"
+          Action = step.registers ? local.glue_register : local.glue_read
+          Resource = concat(["arn:${local.partition}:glue:${local.place}:catalog"], flatten([for database in step.databases : [
+            "arn:${local.partition}:glue:${local.place}:database/${database}",
+            "arn:${local.partition}:glue:${local.place}:table/${database}/*",
+          ]]))
+        },
+        {
+          Sid      = "Secret"
+          Action   = ["secretsmanager:GetSecretValue"]
+          Resource = step.secret == null ? [] : [local.secret_arns[step.secret]]
+        },
+        {
+          Sid      = "OtherRuns"
+          Action   = ["states:ListExecutions"]
+          Resource = name == "plan-run" ? [local.state_machine_arn] : []
+        },
+        {
+          Sid      = "Log"
+          Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+          Resource = ["arn:${local.partition}:logs:${local.place}:log-group:/aws/lambda/${local.function_names[name]}:*"]
+        },
+        {
+          # X-Ray knows no resources.
+          Sid      = "Trace"
+          Action   = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+          Resource = ["*"]
+        },
+      ] : merge({ Effect = "Allow" }, statement) if length(statement.Resource) > 0]
+    }
+  }
+}

@@ -1,0 +1,135 @@
+locals {
+  mapped_steps = { for name, step in local.steps : name => step if step.concurrency != null }
+
+  # Longer than the function's own deadline: a task ends by it only when the function does not answer at all.
+  task_timeouts = { for name, step in local.steps : name => step.timeout + 60 }
+
+  retry = indent(6, trimspace(file("${path.module}/retry.asl.json")))
+
+  definition = templatefile("${path.module}/state-machine.asl.json", {
+    environment = local.environment
+    partition   = local.partition
+    topic       = local.topic_arn
+    function    = local.function_arns
+    timeout     = local.task_timeouts
+    run_timeout = var.run_timeout_hours * 3600
+    retry       = local.retry
+    batches     = local.batches
+  })
+
+  # The branch of each step with a map.
+  batches = {
+    for name, step in local.mapped_steps : name => indent(8, trimspace(templatefile("${path.module}/batches.asl.json", {
+      step        = name
+      function    = local.function_arns[name]
+      timeout     = local.task_timeouts[name]
+      concurrency = step.concurrency
+      bucket      = local.bucket
+      partition   = local.partition
+      retry       = local.retry
+    })))
+  }
+
+  state_machine_policy = {
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "CallSteps"
+        Effect   = "Allow"
+        Action   = ["lambda:InvokeFunction"]
+        Resource = values(local.function_arns)
+      },
+      {
+        Sid      = "ReadBatches"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = ["${local.bucket_arn}/runs/*"]
+      },
+      {
+        # A distributed map runs its items as executions of this same state machine.
+        Sid      = "StartItems"
+        Effect   = "Allow"
+        Action   = ["states:StartExecution"]
+        Resource = [local.state_machine_arn]
+      },
+      {
+        Sid    = "FollowItems"
+        Effect = "Allow"
+        Action = ["states:DescribeExecution", "states:StopExecution"]
+        Resource = [
+          "arn:${local.partition}:states:${local.place}:execution:${local.name}:*",
+          "arn:${local.partition}:states:${local.place}:execution:${local.name}/*",
+        ]
+      },
+      {
+        Sid      = "Notify"
+        Effect   = "Allow"
+        Action   = ["sns:Publish"]
+        Resource = [local.topic_arn]
+      },
+      {
+        # The delivery of logs knows no resources.
+        Sid    = "Log"
+        Effect = "Allow"
+        Action = [
+          "logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:UpdateLogDelivery", "logs:DeleteLogDelivery", "logs:ListLogDeliveries",
+          "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups",
+        ]
+        Resource = ["*"]
+      },
+      {
+        # Nor does X-Ray.
+        Sid      = "Trace"
+        Effect   = "Allow"
+        Action   = ["xray:PutTraceSegments", "xray:PutTelemetryRecords", "xray:GetSamplingRules", "xray:GetSamplingTargets"]
+        Resource = ["*"]
+      },
+    ]
+  }
+}
+
+resource "aws_sfn_state_machine" "run" {
+  name       = local.name
+  type       = "STANDARD"
+  role_arn   = aws_iam_role.state_machine.arn
+  definition = local.definition
+
+  logging_configuration {
+    level                  = "ALL"
+    include_execution_data = true # run ids, days, counts: nothing that is secret
+    log_destination        = "${aws_cloudwatch_log_group.state_machine.arn}:*"
+  }
+
+  tracing_configuration {
+    enabled = true
+  }
+
+  # The definition names them by ARNs made from parts.
+  depends_on = [module.step, aws_sns_topic.runs, aws_iam_role_policy.state_machine]
+}
+
+# Under /aws/vendedlogs/, whose groups don't count against the length of the log service's resource policy.
+resource "aws_cloudwatch_log_group" "state_machine" {
+  name              = "/aws/vendedlogs/states/${local.name}"
+  retention_in_days = var.log_retention_days
+}
+
+resource "aws_iam_role" "state_machine" {
+  name = "${local.name}-state-machine"
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "states.amazonaws.com" }
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "state_machine" {
+  name   = "run"
+  role   = aws_iam_role.state_machine.id
+  policy = jsonencode(local.state_machine_policy)
+}

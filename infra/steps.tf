@@ -1,0 +1,181 @@
+# What each step needs, in one table. Memory buys CPU: 1,769 MB are one vCPU. `concurrency` is how many calls of the step's map run at
+# once; those of one phase add up to ten, all that a new account has. Prefixes are of the lake's bucket.
+locals {
+  events    = ["transpose_borrow_events", "transpose_deposit_events", "transpose_liquidation_events", "transpose_repay_events", "transpose_withdraw_events"]
+  markets   = "the_graph_historical_market_data"
+  positions = "the_graph_historical_account_positions"
+  current   = "the_graph_current_collateral_positions"
+
+  prefixes = {
+    blocks              = ["raw/transpose/ethereum_daily_blocks/"]
+    raw_events          = [for table in local.events : "raw/transpose/${table}/"]
+    raw_markets         = ["raw/the_graph/${local.markets}/"]
+    raw_positions       = ["raw/the_graph/${local.positions}/"]
+    stage_events        = [for table in local.events : "stage/transpose/${table}/"]
+    stage_borrows       = ["stage/transpose/transpose_borrow_events/"]
+    stage_markets       = ["stage/the_graph/${local.markets}/"]
+    stage_positions     = ["stage/the_graph/${local.positions}/"]
+    priced_events       = [for table in local.events : "analytics/transpose/${table}/"]
+    current             = ["analytics/the_graph/${local.current}/"]
+    links               = ["analytics/features/wallet_links/"]
+    links_so_far        = ["state/links/"]
+    health              = ["analytics/features/wallet_health_daily/"]
+    fold                = ["state/fold/"]
+    features            = ["analytics/features/defi_features/"]
+    quarantine_events   = [for table in local.events : "quarantine/${table}/"]
+    quarantine_markets  = ["quarantine/${local.markets}/"]
+    quarantine_position = ["quarantine/${local.positions}/"]
+    quarantine_current  = ["quarantine/${local.current}/"]
+  }
+
+  step_table = {
+    plan-run = {
+      memory    = 512
+      timeout   = 300
+      databases = ["raw", "stage", "analytics"]
+      examples  = { from = "2023-02-20", as_of = "2023-03-01", force = true }
+    }
+
+    extract-daily-blocks = {
+      concurrency = 1
+      writes      = local.prefixes.blocks
+      databases   = ["raw"]
+      secret      = "transpose"
+    }
+    extract-events = {
+      memory      = 1024
+      concurrency = 2
+      reads       = local.prefixes.blocks
+      writes      = local.prefixes.raw_events
+      databases   = ["raw"]
+      secret      = "transpose"
+      examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
+    }
+    extract-market-data = {
+      concurrency = 2
+      reads       = local.prefixes.blocks
+      writes      = local.prefixes.raw_markets
+      databases   = ["raw"]
+      secret      = "graph"
+      shares_with = ["extract-account-positions"]
+      examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
+    }
+    extract-account-positions = {
+      memory      = 1769
+      concurrency = 4
+      reads       = local.prefixes.blocks
+      writes      = local.prefixes.raw_positions
+      databases   = ["raw"]
+      secret      = "graph"
+      shares_with = ["extract-market-data"]
+      examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
+    }
+    extract-current-positions = {
+      memory      = 1769
+      concurrency = 2
+      reads       = local.prefixes.blocks
+      writes      = concat(local.prefixes.current, local.prefixes.quarantine_current)
+      deletes     = local.prefixes.quarantine_current
+      databases   = ["analytics"]
+      secret      = "graph"
+      examples    = { protocols = ["aave-v2-eth"], block = "head" }
+    }
+
+    stage-events = {
+      memory      = 1769
+      concurrency = 4
+      reads       = local.prefixes.raw_events
+      writes      = concat(local.prefixes.stage_events, local.prefixes.quarantine_events)
+      deletes     = local.prefixes.quarantine_events
+      databases   = ["stage"]
+      examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
+    }
+    stage-market-data = {
+      concurrency = 2
+      reads       = local.prefixes.raw_markets
+      writes      = concat(local.prefixes.stage_markets, local.prefixes.quarantine_markets)
+      deletes     = local.prefixes.quarantine_markets
+      databases   = ["stage"]
+      examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
+    }
+    stage-account-positions = {
+      memory      = 3008
+      concurrency = 4
+      reads       = local.prefixes.raw_positions
+      writes      = concat(local.prefixes.stage_positions, local.prefixes.quarantine_position)
+      deletes     = local.prefixes.quarantine_position
+      databases   = ["stage"]
+      examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
+    }
+
+    # One state of all links: its calls can't run side by side.
+    link-wallets = {
+      memory      = 1769
+      concurrency = 1
+      reads       = local.prefixes.stage_borrows
+      writes      = concat(local.prefixes.links, local.prefixes.links_so_far)
+      deletes     = ["state/"]
+      databases   = ["analytics"]
+    }
+    price-events = {
+      memory      = 1769
+      concurrency = 4
+      reads       = concat(local.prefixes.stage_events, local.prefixes.stage_markets)
+      writes      = local.prefixes.priced_events
+      deletes     = local.prefixes.fold
+      databases   = ["analytics"]
+      examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
+    }
+    value-positions = {
+      memory      = 3008
+      concurrency = 4
+      reads       = concat(local.prefixes.stage_positions, local.prefixes.stage_markets, local.prefixes.links, local.prefixes.links_so_far)
+      writes      = local.prefixes.health
+      deletes     = local.prefixes.fold
+      databases   = ["analytics"]
+    }
+    build-features = {
+      memory      = 3008
+      concurrency = 4
+      reads       = concat(local.prefixes.priced_events, local.prefixes.links, local.prefixes.health, ["state/"])
+      writes      = concat(local.prefixes.features, local.prefixes.fold)
+      deletes     = local.prefixes.features
+      databases   = ["analytics"]
+      examples    = { as_of = "2023-03-01", shards = [0, 1] }
+    }
+
+    check-features = {
+      memory    = 3008
+      reads     = ["raw/", "stage/", "analytics/", "quarantine/"]
+      lists     = ["quarantine/", "runs/"]
+      databases = ["analytics"]
+      catalog   = "read"
+      examples  = { from = "2023-02-20", as_of = "2023-03-01" }
+    }
+    publish-features = {
+      memory    = 512
+      timeout   = 300
+      databases = ["analytics"]
+    }
+  }
+
+  steps = {
+    for name, step in local.step_table : name => {
+      memory            = try(coalesce(var.steps[name].memory), step.memory, 1024)
+      timeout           = try(coalesce(var.steps[name].timeout), step.timeout, 900)
+      ephemeral_storage = try(coalesce(var.steps[name].ephemeral_storage), step.ephemeral_storage, 512) # nothing is spilled to disk
+      concurrency       = try(coalesce(var.steps[name].concurrency), step.concurrency, null)            # null: no map, one call a run
+      reserved          = try(coalesce(var.steps[name].reserved_concurrency), null)
+      reads             = concat(try(step.reads, []), ["runs/"])
+      writes            = concat(try(step.writes, []), ["runs/"])
+      deletes           = try(step.deletes, [])
+      lists             = concat(["raw/", "stage/", "analytics/", "state/"], try(step.lists, []))
+      databases         = [for layer in step.databases : "db_${layer}_${local.environment}"]
+      registers         = try(step.catalog, "register") == "register"
+      secret            = try(step.secret, null)
+      shares_with       = try(step.shares_with, [])
+      # By the name that the console shows them under.
+      test_events = merge({ missing = {}, up_to_a_day = { as_of = "2023-11-01" } }, try({ chosen = step.examples }, {}))
+    }
+  }
+}

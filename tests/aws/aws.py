@@ -1,0 +1,79 @@
+"""The local AWS as a process, and clients of it."""
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+REGION = "us-east-1"
+ACCOUNT = "123456789012"
+HERE = Path(__file__).parent
+
+
+class LocalAws:
+    """`python -m local_aws` on a port of its own. It ends with this value, and with this process."""
+
+    def __init__(self, logs: Path):
+        self.logs = logs
+        self.endpoint = ""
+
+    def __enter__(self) -> "LocalAws":
+        command = [sys.executable, "-m", "local_aws", "--port", "0", "--logs", str(self.logs)]
+        # Its standard input stays open as long as this process lives.
+        self.process = subprocess.Popen(
+            command, cwd=HERE, env=bare_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.endpoint = self.process.stdout.readline().strip()
+        assert self.endpoint, "the local AWS did not start"
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def environment(self) -> dict[str, str]:
+        """What a command needs to find it."""
+        return {
+            **bare_environment(),
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "administrator",
+            "AWS_SECRET_ACCESS_KEY": "administrator",
+            # Otherwise an API that is missing looks like a hang.
+            "AWS_MAX_ATTEMPTS": "3",
+        }
+
+    @functools.cache
+    def client(self, service: str):
+        """A client of the administrator."""
+        return self.client_with(service, "administrator", "administrator", None)
+
+    def client_as(self, service: str, role_arn: str):
+        """A client with a role's credentials."""
+        credentials = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="test")["Credentials"]
+        names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+        return self.client_with(service, *(credentials[name] for name in names))
+
+    def client_with(self, service: str, key: str, secret: str, token: str | None):
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=self.endpoint,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            aws_session_token=token,
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=600),
+        )
+
+
+def bare_environment() -> dict[str, str]:
+    """The environment without anything that points at another AWS, proxy or configuration."""
+    unwanted = ("AWS_", "MOTO_", "TF_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "GRAPH_", "TRANSPOSE_", "DEFI_", "RUST_LOG")
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(unwanted)}

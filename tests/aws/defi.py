@@ -1,0 +1,77 @@
+"""The `defi` command: it serves a recording, and makes in a folder the lake that AWS should have."""
+
+import csv
+import io
+import json
+import subprocess
+from pathlib import Path
+
+from aws import bare_environment
+from packages import BUILT, REPOSITORY
+
+# Both APIs ask for it. It is known by nothing else, so that it is found wherever it leaks to.
+API_KEY = "key-0f5c2b7d9e"
+RECORDING = REPOSITORY.parent / "shared" / "data" / "recordings" / "golden-two-protocols"
+
+
+class Served:
+    """`defi serve` over the recording. It ends with this value."""
+
+    def __enter__(self) -> "Served":
+        command = [BUILT / "defi", "serve", "--recording", RECORDING, "--port", "0"]
+        environment = {**bare_environment(), "DEFI_SERVE_API_KEY": API_KEY}
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        urls = {}
+        for line in self.process.stdout:
+            source, _, url = line.strip().rpartition("  ")
+            urls[source.strip()] = url
+            if {"The Graph", "Transpose"} <= urls.keys():
+                break
+        self.graph_url, self.transpose_url = urls["The Graph"], urls["Transpose"]
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+class FolderLake:
+    """A lake that `defi run` makes in a folder."""
+
+    def __init__(self, folder: Path, served: Served):
+        self.folder, self.served = folder, served
+
+    def run(self, first: str, as_of: str) -> None:
+        urls = ["--graph-url", self.served.graph_url, "--transpose-url", self.served.transpose_url]
+        self.defi("run", *urls, "--from", first, "--as-of", as_of)
+
+    def objects(self) -> dict[str, bytes]:
+        """What is in it, apart from the runs' own files and the catalog."""
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        named = {path.relative_to(self.folder).as_posix(): path for path in files}
+        return {name: path.read_bytes() for name, path in named.items() if not name.startswith(("runs/", "catalog/"))}
+
+    def tables(self) -> dict[str, dict]:
+        """The catalog, by database and table."""
+        files = sorted(self.folder.glob("catalog/*/*.json"))
+        return {f"{file.parent.name}.{file.stem}": json.loads(file.read_text()) for file in files}
+
+    def counts(self, tables: list[str]) -> dict[str, int]:
+        """The number of rows of each table, as the command counts them."""
+        question = " union all ".join(f"select '{table}' as name, count(*) as rows from {table}" for table in tables)
+        answer = self.defi("query", "--format", "csv", question)
+        return {row["name"]: int(row["rows"]) for row in csv.DictReader(io.StringIO(answer))}
+
+    def defi(self, command: str, *arguments: str) -> str:
+        environment = {**bare_environment(), "GRAPH_API_KEY": API_KEY, "TRANSPOSE_API_KEY": API_KEY}
+        done = subprocess.run(
+            [BUILT / "defi", command, "--lake", self.folder, *arguments], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"defi {command}: {done.stderr}"
+        return done.stdout
+
+
+def days() -> tuple[str, str]:
+    """The first and the last day of the recording."""
+    manifest = json.loads((RECORDING / "manifest.json").read_text())
+    return manifest["first_day"], manifest["last_day"]

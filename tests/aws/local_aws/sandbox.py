@@ -1,0 +1,197 @@
+"""One execution environment: a process of a function's package, and the Runtime API that it polls."""
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from moto.awslambda.models import LambdaFunction
+
+from . import roles
+from .log_groups import Log
+
+# How often a running call's memory is looked at.
+LOOK_SECONDS = 0.05
+INIT_SECONDS = 10
+NEXT = "/2018-06-01/runtime/invocation/next"
+
+
+class Sandbox:
+    """Serves one call at a time until its process ends."""
+
+    def __init__(self, function: LambdaFunction, revision: str, code: Path, endpoint: str, logs: Path):
+        self.function_arn, self.revision = function.function_arn, revision
+        self.timeout, self.megabytes = float(function.timeout), int(function.memory_size)
+        self.calls: queue.Queue = queue.Queue()
+        self.answers: queue.Queue = queue.Queue()
+        self.began = False
+        self.ephemeral = tempfile.mkdtemp(prefix="ephemeral-")
+        assumed = roles.assume(
+            function.role, "lambda.amazonaws.com", function.function_name, function.function_arn, function.region
+        )
+        session = roles.Session(assumed.arn, assumed.role_arn)
+        self.log = Log(session, function.logs_group_name, function.region, logs / f"{function.function_name}.log")
+        self.api = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self))
+        self.api.daemon_threads = True
+        threading.Thread(target=self.api.serve_forever, daemon=True).start()
+        try:
+            self.process = subprocess.Popen(
+                [code / "bootstrap"],
+                env=self.environment(function, assumed, code, endpoint),
+                cwd=code,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        except OSError:
+            self.api.shutdown()
+            raise
+        self.log.follow(self.process.stdout)
+
+    def environment(self, function: LambdaFunction, assumed, code: Path, endpoint: str) -> dict[str, str]:
+        """What AWS gives to every function, and the function's own. Two variables are the stand-in's: where AWS is, and where
+        the function's own /tmp is."""
+        return {
+            "_HANDLER": function.handler or "bootstrap",
+            "AWS_REGION": function.region,
+            "AWS_DEFAULT_REGION": function.region,
+            "AWS_ACCESS_KEY_ID": assumed.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": assumed.secret_access_key,
+            "AWS_SESSION_TOKEN": assumed.session_token,
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self.api.server_port}",
+            "AWS_LAMBDA_FUNCTION_NAME": function.function_name,
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_size),
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_LOG_GROUP_NAME": function.logs_group_name,
+            "AWS_LAMBDA_LOG_STREAM_NAME": self.log.stream,
+            "LAMBDA_TASK_ROOT": str(code),
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
+            "LANG": "en_US.UTF-8",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "TZ": ":UTC",
+            "AWS_ENDPOINT_URL": endpoint,
+            "TMPDIR": self.ephemeral,
+            **(function.environment_vars or {}),
+        }
+
+    def invoke(self, request: str, payload: bytes) -> tuple[bool, bytes, str]:
+        """Whether the call failed, what it answered, and what the function printed meanwhile."""
+        self.log.start(request)
+        began = time.monotonic()
+        # A function's time begins once it is initialised; a first call may take that much longer.
+        limit = self.timeout + (0 if self.began else INIT_SECONDS)
+        self.calls.put((request, payload, time.time() + self.timeout))
+        failed, answer = self.answer(request, began + limit)
+        printed = self.log.end(request, time.monotonic() - began, self.largest())
+        return failed, answer, printed
+
+    def answer(self, request: str, deadline: float) -> tuple[bool, bytes]:
+        while True:
+            try:
+                return self.answers.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                pass
+            ended = self.ended(deadline)
+            if ended and self.answers.empty():
+                self.close()
+                kind, message = ended
+                return True, json.dumps({"errorType": kind, "errorMessage": f"RequestId: {request} Error: {message}"}).encode()
+
+    def ended(self, deadline: float) -> tuple[str, str] | None:
+        """How a call ended without an answer."""
+        status = self.process.poll()
+        if status is not None:
+            how = f"signal: {-status}" if status < 0 else f"exit status {status}"
+            return "Runtime.ExitError", f"Runtime exited with error: {how}"
+        if self.resident() > self.megabytes * 1024:
+            return "Runtime.ExitError", "Runtime exited with error: signal: killed"
+        if time.monotonic() > deadline:
+            return "Sandbox.Timedout", f"Task timed out after {self.timeout:.2f} seconds"
+        return None
+
+    def resident(self) -> int:
+        """The process's own memory in KB: what it has written to, not the pages of its executable."""
+        return self.memory("RssAnon")
+
+    def largest(self) -> int:
+        return self.memory("VmHWM")
+
+    def memory(self, field: str) -> int:
+        try:
+            lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        # Lets go of a request for the next call.
+        self.calls.put(None)
+        self.api.shutdown()
+        self.api.server_close()
+        shutil.rmtree(self.ephemeral, ignore_errors=True)
+
+
+def handler_of(sandbox: Sandbox) -> type[BaseHTTPRequestHandler]:
+    """The Runtime API of one execution environment."""
+
+    class RuntimeApi(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            if self.path != NEXT:
+                return self.reply(404)
+            sandbox.began = True
+            call = sandbox.calls.get()
+            if call is None:
+                self.close_connection = True
+                return None
+            request, payload, deadline = call
+            headers = {
+                "Content-Type": "application/json",
+                "Lambda-Runtime-Aws-Request-Id": request,
+                "Lambda-Runtime-Deadline-Ms": str(int(deadline * 1000)),
+                "Lambda-Runtime-Invoked-Function-Arn": sandbox.function_arn,
+                "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Sampled=0",
+            }
+            return self.reply(200, payload, headers)
+
+        def do_POST(self):
+            body = self.body()
+            # runtime/init/error, runtime/invocation/{request}/response or runtime/invocation/{request}/error
+            sandbox.answers.put((self.path.endswith("/error"), body))
+            self.reply(202, b'{"status":"OK"}')
+
+        def body(self) -> bytes:
+            if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            parts = []
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass
+            return b"".join(parts)
+
+        def reply(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None):
+            self.send_response(status)
+            for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+    return RuntimeApi

@@ -1,0 +1,134 @@
+"""EventBridge Schemas, of which moto has nothing: registries and schemas, as far as shareable test events need them."""
+
+import json
+from datetime import datetime, timezone
+
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request, Response
+
+from .calls import CREDENTIAL
+
+ROUTES = Map(
+    [
+        Rule("/v1/registries/name/<registry>", endpoint="registry"),
+        Rule("/v1/registries/name/<registry>/schemas/name/<schema>", endpoint="schema"),
+        Rule("/tags/<path:arn>", endpoint="tags"),
+    ]
+)
+
+
+class Refused(Exception):
+    def __init__(self, status: int, code: str, message: str):
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class Schemas:
+    """The service, as a WSGI application. Registries and schemas are kept as they are described, tags by ARN."""
+
+    def __init__(self):
+        self.kept: dict[tuple[str, ...], dict] = {}
+        self.tags: dict[str, dict[str, str]] = {}
+
+    def __call__(self, environ, start_response):
+        request = Request(environ)
+        try:
+            endpoint, names = ROUTES.bind_to_environ(environ).match()
+            status, answer = 200, getattr(self, f"{endpoint}_{request.method.lower()}")(request, **names)
+        except Refused as refused:
+            status, answer = refused.status, {"Code": refused.code, "Message": str(refused)}
+        except (HTTPException, AttributeError):
+            status, answer = 404, {"Code": "UnknownOperation", "Message": f"{request.method} {request.path}"}
+        kind = {"x-amzn-ErrorType": answer["Code"]} if status >= 400 else {}
+        return Response(json.dumps(answer), status, kind, mimetype="application/json")(environ, start_response)
+
+    def registry_post(self, request: Request, registry: str) -> dict:
+        return self.create(request, (registry,), f"registry/{registry}", {"RegistryName": registry})
+
+    def registry_get(self, request: Request, registry: str) -> dict:
+        return self.described((registry,))
+
+    def registry_put(self, request: Request, registry: str) -> dict:
+        return self.update(request, (registry,))
+
+    def registry_delete(self, request: Request, registry: str) -> dict:
+        if any(len(key) == 2 and key[0] == registry for key in self.kept):
+            raise Refused(400, "BadRequestException", f"registry {registry} still has schemas")
+        return self.delete((registry,))
+
+    def schema_post(self, request: Request, registry: str, schema: str) -> dict:
+        self.described((registry,))
+        return self.create(request, (registry, schema), f"schema/{registry}/{schema}", {"SchemaName": schema})
+
+    def schema_get(self, request: Request, registry: str, schema: str) -> dict:
+        return self.described((registry, schema))
+
+    def schema_put(self, request: Request, registry: str, schema: str) -> dict:
+        described = self.update(request, (registry, schema))
+        described["SchemaVersion"] = str(int(described["SchemaVersion"]) + 1)
+        return described
+
+    def schema_delete(self, request: Request, registry: str, schema: str) -> dict:
+        return self.delete((registry, schema))
+
+    def tags_get(self, request: Request, arn: str) -> dict:
+        return {"tags": self.tags.get(arn, {})}
+
+    def tags_post(self, request: Request, arn: str) -> dict:
+        self.tags.setdefault(arn, {}).update(request.get_json()["tags"])
+        return {}
+
+    def tags_delete(self, request: Request, arn: str) -> dict:
+        for key in request.args.getlist("tagKeys"):
+            self.tags.get(arn, {}).pop(key, None)
+        return {}
+
+    def create(self, request: Request, key: tuple[str, ...], resource: str, names: dict) -> dict:
+        if key in self.kept:
+            raise Refused(409, "ConflictException", f"{'/'.join(key)} is there already")
+        asked = request.get_json()
+        region = CREDENTIAL.search(request.headers["Authorization"])[2]
+        kind = "Registry" if len(key) == 1 else "Schema"
+        arn = f"arn:aws:schemas:{region}:{ACCOUNT}:{resource}"
+        self.tags[arn] = asked.pop("tags", None) or {}
+        described = {f"{kind}Arn": arn, **names, **asked, "tags": self.tags[arn]}
+        if kind == "Schema":
+            described |= {"SchemaVersion": "1", "VersionCreatedDate": now(), "LastModified": now()}
+            check(described)
+        self.kept[key] = described
+        return described
+
+    def described(self, key: tuple[str, ...]) -> dict:
+        if key not in self.kept:
+            raise Refused(404, "NotFoundException", f"{'/'.join(key)} does not exist")
+        return self.kept[key]
+
+    def update(self, request: Request, key: tuple[str, ...]) -> dict:
+        described = self.described(key)
+        described |= {name: value for name, value in request.get_json().items() if name != "ClientTokenId"}
+        if len(key) == 2:
+            described["LastModified"] = now()
+            check(described)
+        return described
+
+    def delete(self, key: tuple[str, ...]) -> dict:
+        self.described(key)
+        del self.kept[key]
+        return {}
+
+
+def check(schema: dict) -> None:
+    """A schema's content is a document of its type."""
+    try:
+        document = json.loads(schema["Content"])
+    except ValueError as cause:
+        raise Refused(400, "BadRequestException", f"the content is no JSON: {cause}") from cause
+    marker = {"OpenApi3": "openapi", "JSONSchemaDraft4": "$schema"}[schema["Type"]]
+    if marker not in document:
+        raise Refused(400, "BadRequestException", f"the content is no {schema['Type']} document")
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,51 @@
+"""The server: moto's, behind the check of roles, with the Schemas API beside it."""
+
+import signal
+import sys
+import threading
+
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+from . import catalog, json_paths, lambda_runtime, mends, objects, schemas, state_machines
+from .calls import CREDENTIAL
+from .roles import Gate
+
+
+class Services:
+    """Sends a request to the service that it is signed for."""
+
+    def __init__(self):
+        self.moto = DomainDispatcherApplication(create_backend_app)
+        self.schemas = schemas.Schemas()
+
+    def __call__(self, environ, start_response):
+        credential = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
+        service = self.schemas if credential and credential[3] == "schemas" else self.moto
+        return service(environ, start_response)
+
+
+def serve(port: int, logs: str) -> None:
+    """Serves until the process is told to end, or until whoever started it is gone."""
+    # The socket listens from here on; a port of 0 is any free one.
+    server = make_server("127.0.0.1", port, Gate(Services()), threaded=True)
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    mends.install()
+    objects.install()
+    catalog.install()
+    state_machines.install(endpoint)
+    json_paths.install()
+    functions = lambda_runtime.install(endpoint, logs)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    print(endpoint, flush=True)
+    try:
+        server.serve_forever()
+    finally:
+        functions.close()
+
+
+def end_with_parent() -> None:
+    """Who starts the local AWS holds its standard input open; its end is the end."""
+    sys.stdin.buffer.read()
+    signal.raise_signal(signal.SIGTERM)

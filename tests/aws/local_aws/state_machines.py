@@ -1,0 +1,254 @@
+"""What moto's States Language interpreter lacks or does otherwise than Step Functions."""
+
+import functools
+import json
+import sys
+import threading
+import uuid
+
+import boto3
+from botocore.config import Config
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
+from moto.core.config import default_user_config
+from moto.core.exceptions import AWSError
+from moto.core.responses import ActionResult
+from moto.stepfunctions.parser.api import (
+    EvaluationFailedEventDetails,
+    HistoryEventType,
+    MapRunFailedEventDetails,
+)
+from moto.stepfunctions.parser.asl.component.common.error_name.error_equals_decl import ErrorEqualsDecl
+from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import FailureEvent, FailureEventException
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import StatesErrorName
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name_type import StatesErrorNameType
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.item_reader_decl import ItemReader
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor.distributed_item_processor_worker import (
+    DistributedItemProcessorWorker,
+)
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_lambda import StateTaskServiceLambda
+from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
+from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded
+from moto.stepfunctions.parser.backend.execution import Execution
+from moto.stepfunctions.parser.models import StepFunctionsParserBackend
+from moto.stepfunctions.responses import StepFunctionResponse
+
+from . import roles
+
+REGION = "us-east-1"
+FATAL = (StatesErrorNameType.StatesRuntime, StatesErrorNameType.StatesStatesDataLimitExceeded)
+
+
+class InvalidDefinition(AWSError):
+    TYPE = "InvalidDefinition"
+    STATUS = 400
+
+
+def install(endpoint: str) -> None:
+    """Mends the interpreter, and switches it on."""
+    default_user_config["stepfunctions"]["execute_state_machine"] = True
+    call_with_the_role_of_the_machine(endpoint)
+    refuse_dangling_transitions()
+    name_every_execution()
+    fail_a_map_whose_items_fail()
+    fail_a_map_whose_items_cannot_be_read()
+    keep_fatal_errors_from_catch_all()
+    answer_what_terraform_asks()
+    page_histories()
+
+
+def call_with_the_role_of_the_machine(endpoint: str) -> None:
+    """moto's interpreter calls with made-up keys, and makes a client for each call."""
+    making = threading.Lock()
+
+    @functools.lru_cache(maxsize=None)
+    def client(region: str, service: str, role_arn: str, machine_arn: str):
+        assumed = roles.assume(role_arn, "states.amazonaws.com", uuid.uuid4().hex, machine_arn, region)
+        return boto3.client(
+            service,
+            region_name=region,
+            endpoint_url=endpoint,
+            aws_access_key_id=assumed.access_key_id,
+            aws_secret_access_key=assumed.secret_access_key,
+            aws_session_token=assumed.session_token,
+            config=Config(parameter_validation=False, retries={"total_max_attempts": 1}, read_timeout=1000, max_pool_connections=64),
+        )
+
+    def boto_client_for(region: str, service: str, state_credentials=None):
+        role_arn = state_credentials.role_arn
+        with making:
+            return client(region, service, role_arn, machine_of(role_arn))
+
+    for module in [module for name, module in sys.modules.items() if name.startswith("moto.stepfunctions.")]:
+        if hasattr(module, "boto_client_for"):
+            module.boto_client_for = boto_client_for
+
+    original = StateTaskServiceLambda._error_cause_from_client_error
+
+    def error_and_cause(client_error):
+        error, cause = original(client_error)
+        # Step Functions has no name of its own for a call that its role forbids.
+        return ("Lambda.AWSLambdaException" if error.startswith("Lambda.AccessDenied") else error), cause
+
+    StateTaskServiceLambda._error_cause_from_client_error = staticmethod(error_and_cause)
+
+
+def machine_of(role_arn: str) -> str:
+    from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+
+    machines = stepfunctions_parser_backends[ACCOUNT][REGION].state_machines
+    return next((machine.arn for machine in machines if machine.roleArn == role_arn), "")
+
+
+def refuse_dangling_transitions() -> None:
+    """moto takes a definition whose transitions lead nowhere; AWS refuses it."""
+    original = StepFunctionsParserBackend._validate_definition
+
+    def validate(definition: str) -> None:
+        try:
+            original(definition)
+            wrong = problems(json.loads(definition), "")
+        except Exception as cause:
+            wrong = [f"SCHEMA_VALIDATION_FAILED: {getattr(cause, 'message', cause)}"]
+        if wrong:
+            raise InvalidDefinition(f"Invalid State Machine Definition: '{'; '.join(wrong)[:2000]}'")
+
+    StepFunctionsParserBackend._validate_definition = staticmethod(validate)
+
+
+def problems(machine: dict, path: str) -> list[str]:
+    """Transitions to states that are not there, and states that nothing leads to."""
+    states = machine["States"]
+    reached = {machine["StartAt"]}
+    wrong = [] if machine["StartAt"] in states else [f"MISSING_TRANSITION_TARGET: StartAt at {path}"]
+    for name, state in states.items():
+        targets = list(transitions(state))
+        reached.update(targets)
+        wrong += [f"MISSING_TRANSITION_TARGET: {target} at {path}/States/{name}" for target in targets if target not in states]
+        for part in ([state[key] for key in ("ItemProcessor", "Iterator") if key in state]) + state.get("Branches", []):
+            wrong += problems(part, f"{path}/States/{name}")
+    return wrong + [f"UNREACHABLE_STATE: {path}/States/{name}" for name in states if name not in reached]
+
+
+def transitions(state: dict):
+    """The names that a state leads to."""
+    for part in [state, *state.get("Choices", []), *state.get("Catch", [])]:
+        yield from (part[key] for key in ("Next", "Default") if key in part)
+
+
+def name_every_execution() -> None:
+    """An execution started without a name is called None, so that $$.Execution.Id and $$.Execution.Name are too; and its
+    $$.Execution.StartTime is no text."""
+    original = StepFunctionsParserBackend.start_execution
+
+    def start_execution(self, state_machine_arn, name=None, execution_input=None, trace_header=None):
+        return original(self, state_machine_arn, name or str(uuid.uuid4()), execution_input, trace_header)
+
+    details = Execution.get_start_execution_details
+
+    def get_start_execution_details(self):
+        found = details(self)
+        found.start_time = self.start_date.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return found
+
+    StepFunctionsParserBackend.start_execution = start_execution
+    Execution.get_start_execution_details = get_start_execution_details
+
+
+def fail_a_map_whose_items_fail() -> None:
+    """A failed item of a Distributed Map becomes null in moto, and the map succeeds. In AWS it fails the map once more items
+    have failed than are tolerated; and each item is an execution of its own."""
+    original = DistributedItemProcessorWorker._eval_job
+
+    def eval_job(self, env, job):
+        data = env.states.context_object.context_object_data
+        name = str(uuid.uuid4())
+        machine = self._map_run_record.map_state_machine_arn.replace(":stateMachine:", ":execution:")
+        data["Execution"] = {**data["Execution"], "Id": f"{machine}:{name}", "Name": name, "Input": job.job_input}
+        original(self, env, job)
+        if not isinstance(env.program_state(), ProgramEnded) and intolerable(self._map_run_record):
+            job.job_output = failure(
+                env,
+                StatesErrorNameType.StatesExceedToleratedFailureThreshold,
+                "The specified tolerated failure threshold was exceeded",
+                HistoryEventType.MapRunFailed,
+            )
+
+    DistributedItemProcessorWorker._eval_job = eval_job
+
+
+def intolerable(run) -> bool:
+    """Whether a map run has failed. Both limits are 0 where none is given, and the larger one counts."""
+    counts = run.item_counter
+    failed = max(1, counts.failed.get() + counts.timed_out.get() + counts.aborted.get())
+    share = 100 * failed / max(1, counts.total.get())
+    return failed > run.tolerated_failure_count and share > run.tolerated_failure_percentage
+
+
+def fail_a_map_whose_items_cannot_be_read() -> None:
+    """moto calls an item reader's failure States.Runtime, which nothing can catch."""
+    original = ItemReader._eval_body
+
+    def eval_body(self, env):
+        try:
+            original(self, env)
+        except FailureEventException:
+            raise
+        except Exception as cause:
+            raise failure(
+                env, StatesErrorNameType.StatesItemReaderFailed, str(cause), HistoryEventType.MapRunFailed
+            ) from cause
+
+    ItemReader._eval_body = eval_body
+
+
+def failure(env, kind: StatesErrorNameType, cause: str, event: HistoryEventType) -> FailureEventException:
+    details = {"error": kind.to_name(), "cause": cause}
+    if event == HistoryEventType.MapRunFailed:
+        details = EventDetails(mapRunFailedEventDetails=MapRunFailedEventDetails(**details))
+    else:
+        details = EventDetails(evaluationFailedEventDetails=EvaluationFailedEventDetails(**details))
+    return FailureEventException(FailureEvent(env=env, error_name=StatesErrorName(typ=kind), event_type=event, event_details=details))
+
+
+def keep_fatal_errors_from_catch_all() -> None:
+    """In AWS States.ALL matches neither States.Runtime nor States.DataLimitExceeded."""
+    original = ErrorEqualsDecl._eval_body
+
+    def eval_body(self, env):
+        error = env.stack[-1]
+        original(self, env)
+        if isinstance(error, StatesErrorName) and error.error_name in [kind.to_name() for kind in FATAL]:
+            env.stack[-1] = error in self.error_names
+
+    ErrorEqualsDecl._eval_body = eval_body
+
+
+def answer_what_terraform_asks() -> None:
+    """Calls of the provider that moto lacks."""
+
+    def validate_state_machine_definition(self):
+        try:
+            StepFunctionsParserBackend._validate_definition(self._get_param("definition"))
+        except InvalidDefinition as cause:
+            found = {"severity": "ERROR", "code": "SCHEMA_VALIDATION_FAILED", "message": cause.message}
+            return ActionResult({"result": "FAIL", "diagnostics": [found], "truncated": False})
+        return ActionResult({"result": "OK", "diagnostics": [], "truncated": False})
+
+    StepFunctionResponse.validate_state_machine_definition = validate_state_machine_definition
+    StepFunctionResponse.list_state_machine_versions = lambda self: ActionResult({"stateMachineVersions": []})
+
+
+def page_histories() -> None:
+    """moto gives a whole history at once, whatever was asked."""
+
+    def get_execution_history(self):
+        history = self.stepfunction_backend.get_execution_history(self._get_param("executionArn"))
+        events = list(history["events"])
+        if self._get_param("reverseOrder"):
+            events.reverse()
+        start = int(self._get_param("nextToken") or 0)
+        end = start + (self._get_int_param("maxResults") or 100)
+        token = {"nextToken": str(end)} if end < len(events) else {}
+        return ActionResult({"events": events[start:end], **token})
+
+    StepFunctionResponse.get_execution_history = get_execution_history

@@ -1,0 +1,77 @@
+"""Terraform over a copy of infra/, so that no state is left in the repository."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+INFRA = Path(__file__).parents[2] / "infra"
+
+
+class TerraformFailed(Exception):
+    """What Terraform printed."""
+
+
+class Terraform:
+    """A working copy, against one AWS."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], variables: dict):
+        self.folder, self.environment = folder / "infra", {**environment, "TF_IN_AUTOMATION": "1"}
+        kept = shutil.ignore_patterns(".terraform", ".terraform.lock.hcl", "terraform.tfstate*", "*.auto.tfvars*")
+        shutil.copytree(INFRA, self.folder, ignore=kept)
+        self.use(variables)
+
+    def use(self, variables: dict) -> None:
+        """The values of its variables from here on."""
+        (self.folder / "test.auto.tfvars.json").write_text(json.dumps(variables))
+
+    def init(self) -> str:
+        return self.run(str(self.folder / "terraform-init"), str(self.folder), "-no-color")
+
+    def workspace(self, name: str) -> str:
+        return self.terraform("workspace", "select", "-or-create", name)
+
+    def validate(self) -> dict:
+        return json.loads(self.run("terraform", f"-chdir={self.folder}", "validate", "-json"))
+
+    def apply(self, *arguments: str) -> str:
+        return self.terraform("apply", "-auto-approve", "-input=false", "-no-color", *arguments)
+
+    def destroy(self) -> str:
+        return self.terraform("destroy", "-auto-approve", "-input=false", "-no-color")
+
+    def plan(self) -> list["Change"]:
+        """What an apply would change."""
+        self.terraform("plan", "-input=false", "-no-color", "-out=plan")
+        planned = json.loads(self.terraform("show", "-json", "plan"))["resource_changes"]
+        changes = [Change(resource) for resource in planned if resource["mode"] == "managed"]
+        return [change for change in changes if change.actions != ["no-op"]]
+
+    def outputs(self) -> dict:
+        return {name: output["value"] for name, output in json.loads(self.terraform("output", "-json")).items()}
+
+    def resources(self) -> list[str]:
+        """The addresses of what it manages."""
+        return self.terraform("state", "list").split()
+
+    def terraform(self, *arguments: str) -> str:
+        return self.run("terraform", f"-chdir={self.folder}", *arguments)
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        if done.returncode:
+            raise TerraformFailed(f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}")
+        return done.stdout
+
+
+class Change:
+    """What a plan would do to one resource."""
+
+    def __init__(self, planned: dict):
+        self.address, self.type = planned["address"], planned["type"]
+        self.actions = planned["change"]["actions"]
+        before, after = planned["change"]["before"] or {}, planned["change"]["after"] or {}
+        self.attributes = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+
+    def __repr__(self) -> str:
+        return f"{'/'.join(self.actions)} {self.address}: {', '.join(self.attributes)}"

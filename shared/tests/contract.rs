@@ -46,14 +46,15 @@ impl LocalAws {
         }
         let mut command = Command::new(python);
         command.args(["-m", "local_aws", "--port", "0"]).current_dir(root.join("tests/aws"));
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        // It ends when its standard input does.
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let url = lines.map_while(Result::ok).find_map(|line| Some(line[line.find("http://")?..].trim().to_owned()));
         Some(LocalAws { process, url: url.expect("the local AWS says where it is") })
     }
 
     fn configuration(&self) -> SdkConfig {
-        let credentials = Credentials::new("test", "test", None, None, "test");
+        let credentials = Credentials::new("administrator", "administrator", None, None, "test");
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))

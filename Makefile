@@ -60,7 +60,7 @@ check: ## Formatting, lints and documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps $(FEATURES)
 
 infra-check: $(VENV)/checks/ready ## Terraform, the policies and the state machine's definition, held to their rules
-	infra/checks/run $(VENV)/checks/bin
+	infra/checks/run $(VENV)/checks
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

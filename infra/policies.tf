@@ -63,3 +63,12 @@ locals {
     }
   }
 }
+
+# Every policy there is, by name, for infra/checks to hold to its rules.
+locals {
+  policies = merge(local.step_policies, {
+    state-machine = local.state_machine_policy
+    scheduler     = local.scheduler_policy
+    topic         = local.topic_policy
+  })
+}

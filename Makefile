@@ -13,6 +13,8 @@ READERS_LAKE := target/readers-lake
 ENV ?= dev
 ARCHITECTURE ?= x86_64
 CONFIG ?= shared/config.toml
+# Further arguments of terraform apply and destroy: -auto-approve, -var …
+TF_APPLY ?=
 
 .PHONY: help run build test test-rust test-readers test-aws check infra-check fmt package bench-cold-start local-aws deploy destroy clean
 
@@ -68,6 +70,25 @@ fmt: ## Format the code
 
 package: $(VENV)/package/ready ## Build the functions' zips: target/package/$(ARCHITECTURE)
 	infra/package/build $(VENV)/package/bin $(CONFIG)
+
+bench-cold-start: ## Print each package's size and the time from its process's start to its first question for work
+	$(PYTHON) infra/package/cold_start.py target/package/$(ARCHITECTURE)
+
+local-aws: $(VENV)/aws/ready ## Start a local AWS and deploy to it, over the sample chain, until interrupted
+	$(CARGO) build --locked --workspace --bins $(FEATURES)
+	$(VENV)/aws/bin/python tests/aws/try_out.py
+
+TF := $(TERRAFORM) -chdir=infra
+
+deploy: package ## Deploy the environment ENV (dev, prod) to the account of the AWS credentials
+	infra/terraform-init infra
+	$(TF) workspace select -or-create $(ENV)
+	$(TF) apply -var architecture=$(ARCHITECTURE) $(TF_APPLY)
+
+destroy: ## Take the environment ENV down again; a lake that holds anything stays, unless force_destroy was applied
+	infra/terraform-init infra
+	$(TF) workspace select $(ENV)
+	$(TF) destroy -var architecture=$(ARCHITECTURE) $(TF_APPLY)
 
 clean: ## Delete everything that was built
 	$(CARGO) clean

@@ -84,12 +84,12 @@ impl Context {
         self.progress.begin(step, units.len());
         let context = Context { traffic: Arc::default(), ..self.clone() };
         let failed = AtomicBool::new(false);
-        let runs = futures::stream::iter(units.iter().cloned().map(|unit| {
+        let runs = futures::stream::iter(units.iter().map(|unit| {
             // Decided only when there is room for the unit: the stream asks for the next one as another ends.
             let stop =
                 failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let (name, day) = (unit.name(), unit.day());
-            let run = (!stop).then(|| tokio::spawn(work(context.clone(), unit)));
+            let run = (!stop).then(|| tokio::spawn(work(context.clone(), unit.clone())));
             let failed = &failed;
             async move {
                 let Some(run) = run else { return Ok(Report::remaining(name, day)) };

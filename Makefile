@@ -1,39 +1,59 @@
-# The same targets on a laptop and in CI. `make run` and `make test` need Rust, Python 3 and make, and nothing else.
+# The same targets on a laptop and in CI. `make run` needs Rust and make; `make test` also Python 3, npm, and Terraform for the
+# part that deploys to a local AWS.
 
 CARGO ?= cargo
 PYTHON ?= python3
+TERRAFORM ?= terraform
 VENV := .venv
-# Everything that needs no AWS; SQL (DataFusion) takes about as long to build as all the rest, so `make run` does without.
-FEATURES := --features defi-local/sql
+# Everything; SQL (DataFusion) and AWS take longer to build than all the rest, so `make run` does without.
+FEATURES := --features defi-local/sql,defi-local/aws
 READERS_LAKE := target/readers-lake
 
-.PHONY: help run build test test-rust test-readers check fmt clean
+# The environment that is deployed, and the processors of its functions.
+ENV ?= dev
+ARCHITECTURE ?= x86_64
+CONFIG ?= shared/config.toml
+# Further arguments of terraform apply and destroy: -auto-approve, -var …
+TF_APPLY ?=
+
+.PHONY: help run build test test-rust test-readers test-aws check infra-check fmt package bench-cold-start local-aws deploy destroy clean
 
 help: ## Show the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 run: ## Run the whole pipeline over the sample chain, into ./lakehouse
 	$(CARGO) run --release --locked -p defi-local -- run
 
-build: ## Build the command with SQL: target/release/defi
-	$(CARGO) build --release --locked -p defi-local --features sql
+build: ## Build the command with SQL and AWS: target/release/defi
+	$(CARGO) build --release --locked -p defi-local $(FEATURES)
 
-test: test-rust test-readers ## Run every test
+test: test-rust test-readers test-aws ## Run every test
 
-test-rust:
+test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
 
 # Other people's Parquet readers, over a lake that the command has just made.
-test-readers: $(VENV)/ready
-	$(CARGO) build --locked -p defi-local --features sql
+test-readers: $(VENV)/readers/ready
+	$(CARGO) build --locked --workspace --bins $(FEATURES)
 	rm -rf $(READERS_LAKE)
 	target/debug/defi run --lake $(READERS_LAKE) --wallets 150 --days 20 --seed 7
-	DEFI_LAKE=$(READERS_LAKE) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/readers
+	DEFI_LAKE=$(READERS_LAKE) $(VENV)/readers/bin/python -m pytest -q -p no:cacheprovider tests/readers
 
-$(VENV)/ready: tests/readers/requirements.txt
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --requirement $<
+# The functions and the state machine, deployed by Terraform to a local AWS.
+test-aws: $(VENV)/aws/ready
+	$(CARGO) build --locked --workspace --bins $(FEATURES)
+	$(VENV)/aws/bin/python -m pytest -q -p no:cacheprovider tests/aws
+
+# A virtual environment for each set of Python packages: their versions do not go together.
+$(VENV)/%/ready: PACKAGES = $(or $(wildcard tests/$*/requirements.txt),$(wildcard infra/$*/requirements.txt))
+$(VENV)/%/ready:
+	$(PYTHON) -m venv $(VENV)/$*
+	$(VENV)/$*/bin/python -m pip install --quiet --requirement $(PACKAGES)
 	touch $@
+$(VENV)/readers/ready: tests/readers/requirements.txt
+$(VENV)/aws/ready: tests/aws/requirements.txt
+$(VENV)/checks/ready: infra/checks/requirements.txt
+$(VENV)/package/ready: infra/package/requirements.txt
 
 check: ## Formatting, lints and documentation, warnings denied
 	$(CARGO) fmt --all --check
@@ -41,8 +61,34 @@ check: ## Formatting, lints and documentation, warnings denied
 	$(CARGO) clippy --locked -p defi-local -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps $(FEATURES)
 
+infra-check: $(VENV)/checks/ready ## Terraform, the policies and the state machine's definition, held to their rules
+	infra/checks/run $(VENV)/checks
+
 fmt: ## Format the code
 	$(CARGO) fmt --all
+	$(TERRAFORM) fmt -recursive infra
+
+package: $(VENV)/package/ready ## Build the functions' zips: target/package/$(ARCHITECTURE)
+	infra/package/build $(VENV)/package/bin $(CONFIG)
+
+bench-cold-start: ## Print each package's size and the time from its process's start to its first question for work
+	$(PYTHON) infra/package/cold_start.py target/package/$(ARCHITECTURE)
+
+local-aws: $(VENV)/aws/ready ## Start a local AWS and deploy to it, over the sample chain, until interrupted
+	$(CARGO) build --locked --workspace --bins $(FEATURES)
+	$(VENV)/aws/bin/python tests/aws/try_out.py
+
+TF := $(TERRAFORM) -chdir=infra
+
+deploy: package ## Deploy the environment ENV (dev, prod) to the account of the AWS credentials
+	infra/terraform-init infra
+	$(TF) workspace select -or-create $(ENV)
+	$(TF) apply -var architecture=$(ARCHITECTURE) $(TF_APPLY)
+
+destroy: ## Take the environment ENV down again; a lake that holds anything stays, unless force_destroy was applied
+	infra/terraform-init infra
+	$(TF) workspace select $(ENV)
+	$(TF) destroy -var architecture=$(ARCHITECTURE) $(TF_APPLY)
 
 clean: ## Delete everything that was built
 	$(CARGO) clean

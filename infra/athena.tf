@@ -3,7 +3,6 @@ module "athena_results" {
 
   name          = "${local.bucket}-athena"
   force_destroy = var.force_destroy
-  versioned     = false
   expire_days   = { "results/" = var.keep_days.results }
 }
 

@@ -27,11 +27,11 @@ locals {
     },
     {
       title   = "Requests to the sources"
-      metrics = [for step in ["extract-daily-blocks", "extract-events", "extract-market-data", "extract-account-positions", "extract-current-positions"] : ["DefiFeatures", "Requests", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }]]
+      metrics = [for step in keys(local.share_of_source) : ["DefiFeatures", "Requests", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }]]
     },
     {
       title   = "Retries at the sources"
-      metrics = [for step in ["extract-daily-blocks", "extract-events", "extract-market-data", "extract-account-positions", "extract-current-positions"] : ["DefiFeatures", "Retries", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }]]
+      metrics = [for step in keys(local.share_of_source) : ["DefiFeatures", "Retries", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }]]
     },
     {
       title   = "Duration of the functions (ms)"

@@ -3,7 +3,6 @@ module "lake" {
 
   name             = local.bucket
   force_destroy    = var.force_destroy
-  versioned        = true
   old_version_days = var.keep_days.old_versions
   expire_days = {
     "quarantine/" = var.keep_days.quarantine

@@ -23,12 +23,12 @@ locals {
           Resource = [for prefix in step.deletes : "${local.bucket_arn}/${prefix}*"]
         },
         {
-          # IfExists: a GET of an object that is not there asks for this right as well, without a prefix, and would else be answered
-          # "access denied" in place of "not found".
+          # A GET of an object that is not there asks for this right as well, and would else be answered "access denied" in place of
+          # "not found": so all that is read or written is listed too. AWS does not say whether the key is the prefix then: IfExists.
           Sid       = "ListObjects"
           Action    = ["s3:ListBucket"]
           Resource  = [local.bucket_arn]
-          Condition = { StringLikeIfExists = { "s3:prefix" = [for prefix in step.lists : "${prefix}*"] } }
+          Condition = { StringLikeIfExists = { "s3:prefix" = [for prefix in distinct(concat(step.lists, step.reads, step.writes)) : "${prefix}*"] } }
         },
         {
           Sid    = "Catalog"

@@ -32,6 +32,7 @@ locals {
     plan-run = {
       memory    = 512
       timeout   = 300
+      deletes   = ["runs/"]
       databases = ["raw", "stage", "analytics"]
       examples  = { from = "2023-02-20", as_of = "2023-03-01", force = true }
     }
@@ -51,8 +52,9 @@ locals {
       secret      = "transpose"
       examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
     }
+    # A day is one request. What it does not take of the source's rate is left to the positions.
     extract-market-data = {
-      concurrency = 2
+      concurrency = 1
       reads       = local.prefixes.blocks
       writes      = local.prefixes.raw_markets
       databases   = ["raw"]
@@ -60,9 +62,10 @@ locals {
       shares_with = ["extract-account-positions"]
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
+    # A call a protocol: more at once would only make each one's share of the rate smaller.
     extract-account-positions = {
       memory      = 1769
-      concurrency = 4
+      concurrency = 2
       reads       = local.prefixes.blocks
       writes      = local.prefixes.raw_positions
       databases   = ["raw"]

@@ -33,8 +33,8 @@ variable "lake_bucket" {
   default     = null
 
   validation {
-    condition     = var.lake_bucket == null || can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.lake_bucket))
-    error_message = "A bucket's name has 3 to 63 lower-case letters, digits and hyphens."
+    condition     = var.lake_bucket == null || can(regex("^[a-z0-9][a-z0-9-]{1,54}[a-z0-9]$", var.lake_bucket))
+    error_message = "The name has 3 to 56 lower-case letters, digits and hyphens: a bucket's may have 63, and {name}-athena is one as well."
   }
 }
 

@@ -28,6 +28,12 @@ enum Command {
     Query(QueryArgs),
     /// List the tables of a local lake
     Tables(TablesArgs),
+    /// Start a run in AWS, follow it, and print its report
+    Start(StartArgs),
+    /// Tell how the runs in AWS stand, or one of them
+    Status(StatusArgs),
+    /// Publish the features of many days in AWS, one run after another
+    Backfill(BackfillArgs),
 }
 
 /// The environment: it names the databases.
@@ -170,6 +176,70 @@ struct TablesArgs {
     format: Format,
 }
 
+/// How a run in AWS is started.
+#[derive(Debug, Args)]
+struct StartOptions {
+    /// The environment, whose state machine is defi-dev or defi-prod
+    #[arg(long, value_enum, default_value = "dev")]
+    env: Env,
+    /// The first day [default: each protocol's first day]
+    #[arg(long, value_name = "DAY")]
+    from: Option<Day>,
+    /// Make again what is there already
+    #[arg(long)]
+    force: bool,
+    /// Start although another run of the environment is under way
+    #[arg(long)]
+    allow_concurrent: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Region and credentials come from the environment as for the AWS CLI (AWS_PROFILE, AWS_REGION).\n\n\
+    Examples:\n  defi start\n  defi start --env prod --as-of 2023-11-01 --detach"
+)]
+struct StartArgs {
+    /// The day that the features are for [default: today (UTC)]
+    #[arg(long, value_name = "DAY")]
+    as_of: Option<Day>,
+    /// Do not follow the run
+    #[arg(long)]
+    detach: bool,
+    #[command(flatten)]
+    options: StartOptions,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  defi status\n  defi status --follow\n  defi status --env prod 0f1e2d3c-…")]
+struct StatusArgs {
+    /// The name or ARN of an execution [default: the newest ones are listed]
+    execution: Option<String>,
+    /// Follow the run (the newest, where none is named) to its end
+    #[arg(long)]
+    follow: bool,
+    /// How many are listed
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    count: usize,
+    /// The environment, whose state machine is defi-dev or defi-prod
+    #[arg(long, value_enum, default_value = "dev")]
+    env: Env,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Where it is interrupted, the same command goes on.\n\n\
+    Examples:\n  defi backfill 2023-01-01 2023-12-31 --every 7\n  defi backfill 2023-01-01 2023-01-31 --from 2022-06-01")]
+struct BackfillArgs {
+    /// The first day that features are for
+    first: Day,
+    /// The last one
+    last: Day,
+    /// Features of every so many days
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    every: u32,
+    #[command(flatten)]
+    options: StartOptions,
+}
+
 /// Runs the command: the answer goes to standard output, an error as one line to standard error.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -220,7 +290,35 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Serve(args) => crate::source::serve(&args.sample.source(), args.port).await,
         Command::Tables(args) => crate::tables::list(&args.lake, args.format).await,
         Command::Query(args) => query(&args).await,
+        Command::Start(_) | Command::Status(_) | Command::Backfill(_) => in_aws(command).await,
     }
+}
+
+#[cfg(feature = "aws")]
+async fn in_aws(command: Command) -> Result<()> {
+    use crate::aws::{self, Start};
+
+    let start = |options: StartOptions, as_of| Start {
+        as_of,
+        from: options.from,
+        force: options.force,
+        allow_concurrent: options.allow_concurrent,
+    };
+    match command {
+        Command::Start(args) => aws::start(args.options.env, &start(args.options, args.as_of), args.detach).await,
+        Command::Status(args) => aws::status(args.env, args.execution.as_deref(), args.follow, args.count).await,
+        Command::Backfill(args) => {
+            let days = (args.first, args.last);
+            aws::backfill(args.options.env, days, args.every, &start(args.options, None)).await
+        }
+        _ => Err(Error::internal("the command is not one of AWS")),
+    }
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "it is async where AWS is built in")]
+async fn in_aws(_: Command) -> Result<()> {
+    Err(Error::bad_input("this build of the command has no AWS").next("build it with AWS: make build"))
 }
 
 async fn run(args: RunArgs) -> Result<()> {

@@ -1,5 +1,7 @@
 //! The pipeline on one machine: the `defi` command, the sample chain and its API server, and questions to a local lake.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod cli;
 pub mod output;
 #[cfg(feature = "sql")]

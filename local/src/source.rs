@@ -9,7 +9,7 @@ use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
 use defi_shared::sources::graph::{self, GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{self, TransposeClient, TransposeSettings};
-use defi_shared::sources::{RetryPolicy, Secret};
+use defi_shared::sources::{Rate, RetryPolicy, Secret};
 
 use crate::output::line;
 use crate::recording::Recording;
@@ -122,16 +122,16 @@ fn at_urls(config: &Config, graph: &str, transpose: &str) -> Result<Opened> {
 }
 
 fn clients(config: &Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<Opened> {
-    graph.requests_per_second = config.requests_per_second.the_graph;
+    graph.rate = Rate::per_second(config.requests_per_second.the_graph);
     graph.concurrency = config.concurrency.the_graph as usize;
     if is_local(&graph.url) {
-        graph.requests_per_second = LOCAL_REQUESTS_PER_SECOND;
+        graph.rate = Rate::per_second(LOCAL_REQUESTS_PER_SECOND);
         graph.retry = RetryPolicy::LOOPBACK;
     }
-    transpose.requests_per_second = config.requests_per_second.transpose;
+    transpose.rate = Rate::per_second(config.requests_per_second.transpose);
     transpose.concurrency = config.concurrency.transpose as usize;
     if is_local(&transpose.url) {
-        transpose.requests_per_second = LOCAL_REQUESTS_PER_SECOND;
+        transpose.rate = Rate::per_second(LOCAL_REQUESTS_PER_SECOND);
         transpose.retry = RetryPolicy::LOOPBACK;
     }
     Ok(Opened {

@@ -241,14 +241,19 @@ impl std::error::Error for Error {
 }
 
 /// Under Lambda the kind is the `errorType` that `Retry` and `Catch` match; the runtime's default would be a Rust path.
-impl From<Error> for lambda_runtime::Diagnostic {
-    fn from(error: Error) -> Self {
+impl From<&Error> for lambda_runtime::Diagnostic {
+    fn from(error: &Error) -> Self {
+        let what: String = error.what().chars().take(LONGEST_DIAGNOSTIC).collect();
         lambda_runtime::Diagnostic {
             error_type: error.kind().name().to_owned(),
-            error_message: format!("{}; next: {}", error.what(), error.next_step()),
+            error_message: format!("{what}; next: {}", error.next_step()),
         }
     }
 }
+
+/// What happened, in a diagnostic: of hundreds of calls that fail together the state machine holds all in 256 KB. The log has
+/// the rest.
+const LONGEST_DIAGNOSTIC: usize = 800;
 
 /// Folds a text with line breaks into one line.
 fn one_line(text: &str) -> String {
@@ -274,7 +279,8 @@ mod tests {
 
     #[test]
     fn lambda_sees_the_kind_as_the_error_type() {
-        let diagnostic: lambda_runtime::Diagnostic = Error::new(Kind::HistoryPruned, "gone").into();
+        let diagnostic = lambda_runtime::Diagnostic::from(&Error::new(Kind::HistoryPruned, "gone ".repeat(1000)));
         assert_eq!(diagnostic.error_type, "HistoryPruned");
+        assert!(diagnostic.error_message.len() < 1000 && diagnostic.error_message.contains("next: "));
     }
 }

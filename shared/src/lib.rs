@@ -1,9 +1,12 @@
 //! What every step of defi-features shares. Layers import downwards only: step → lake, catalog, sources → tables → domain.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod catalog;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod executions;
 pub mod lake;
 pub mod plan;
 pub mod sources;

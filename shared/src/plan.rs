@@ -72,6 +72,22 @@ pub fn not_in_the_future(as_of: Day, today: Day) -> Result<Day> {
     Ok(as_of)
 }
 
+/// The steps between plan-run and check-features, in their order.
+pub const STEPS: [&str; 12] = [
+    "extract-daily-blocks",
+    "extract-events",
+    "extract-market-data",
+    "extract-account-positions",
+    "extract-current-positions",
+    "stage-events",
+    "stage-market-data",
+    "stage-account-positions",
+    "link-wallets",
+    "price-events",
+    "value-positions",
+    "build-features",
+];
+
 /// Days by something: a category, a protocol.
 pub type DaysBy<K> = BTreeMap<K, Vec<Day>>;
 
@@ -117,20 +133,21 @@ impl Plan {
         fn sum<K>(days: &DaysBy<K>) -> usize {
             days.values().map(Vec::len).sum()
         }
-        vec![
-            ("extract-daily-blocks", self.blocks.len()),
-            ("extract-events", sum(&self.extract_events)),
-            ("extract-market-data", sum(&self.extract_markets)),
-            ("extract-account-positions", sum(&self.extract_positions)),
-            ("extract-current-positions", self.current_positions.len()),
-            ("stage-events", sum(&self.stage_events)),
-            ("stage-market-data", sum(&self.stage_markets)),
-            ("stage-account-positions", sum(&self.stage_positions)),
-            ("link-wallets", self.links.len()),
-            ("price-events", sum(&self.price)),
-            ("value-positions", self.value.len()),
-            ("build-features", usize::from(self.features)),
-        ]
+        let counts = [
+            self.blocks.len(),
+            sum(&self.extract_events),
+            sum(&self.extract_markets),
+            sum(&self.extract_positions),
+            self.current_positions.len(),
+            sum(&self.stage_events),
+            sum(&self.stage_markets),
+            sum(&self.stage_positions),
+            self.links.len(),
+            sum(&self.price),
+            self.value.len(),
+            usize::from(self.features),
+        ];
+        STEPS.into_iter().zip(counts).collect()
     }
 }
 

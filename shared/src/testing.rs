@@ -14,6 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod contract;
 mod rows;
 mod server;
 
@@ -34,7 +35,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lake::{Facts, FolderStore, Lake, Unit, parquet};
 use crate::sources::graph::{GraphClient, GraphSettings};
 use crate::sources::transpose::{TransposeClient, TransposeSettings};
-use crate::sources::{RetryPolicy, Secret};
+use crate::sources::{Rate, RetryPolicy, Secret};
 use crate::step::{Context, Unwatched};
 use crate::tables::{QuarantinedRow, Row, Table};
 
@@ -121,6 +122,7 @@ impl Lab {
             today,
             deadline: None,
             progress: Arc::new(Unwatched),
+            executions: None,
         };
         Ok(Lab { folder, context })
     }
@@ -221,8 +223,8 @@ impl Lab {
 fn clients(url: &str) -> Result<(Arc<GraphClient>, Arc<TransposeClient>)> {
     let keys = || vec![Secret::new(KEY)];
     let mut graph = GraphSettings::new(url, keys());
-    (graph.requests_per_second, graph.retry) = (RATE, RetryPolicy::LOOPBACK);
+    (graph.rate, graph.retry) = (Rate::per_second(RATE), RetryPolicy::LOOPBACK);
     let mut transpose = TransposeSettings::new(url, keys());
-    (transpose.requests_per_second, transpose.retry) = (RATE, RetryPolicy::LOOPBACK);
+    (transpose.rate, transpose.retry) = (Rate::per_second(RATE), RetryPolicy::LOOPBACK);
     Ok((Arc::new(GraphClient::new(graph)?), Arc::new(TransposeClient::new(transpose)?)))
 }

@@ -9,7 +9,7 @@ use defi_shared::domain::fold::Fold;
 use defi_shared::domain::{Address, Day};
 use defi_shared::lake::{Facts, State, Unit};
 use defi_shared::plan::state_part;
-use defi_shared::step::{Context, Report};
+use defi_shared::step::{Context, Report, RunId};
 use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, StateRow};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ pub struct Input {
     pub as_of: Option<Day>,
     /// These shards of the wallets; default: all.
     pub shards: Option<Vec<u32>>,
+    /// The run that the call belongs to: its report is kept there.
+    pub run_id: Option<RunId>,
 }
 
 /// Builds the features of the shards, each from its own newest state. Shards whose states are of the same day are folded in
@@ -35,7 +37,7 @@ pub struct Input {
 /// `BadInput` for a shard that is not, `NotReady` where no day is there to fold, and the lake's errors.
 pub async fn handle(context: Context, input: Input) -> Result<Report> {
     let as_of = context.as_of(input.as_of)?;
-    let shards = wanted_shards(&context, input.shards)?;
+    let shards = wanted_shards(&context, input.shards.as_deref())?;
     let history = History::of(&context.lake, as_of).await?;
     context.progress.begin(STEP, shards.len());
     let mut report = Report::default();
@@ -48,12 +50,14 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
         }
     }
     delete_shards_beyond(&context, as_of).await?;
+    let parts: Vec<_> = shards.iter().map(|shard| state_part(*shard, context.config.shards)).collect();
+    context.keep_report(input.run_id.as_ref(), STEP, &parts, &report).await?;
     Ok(report)
 }
 
-fn wanted_shards(context: &Context, shards: Option<Vec<u32>>) -> Result<Vec<u32>> {
+fn wanted_shards(context: &Context, shards: Option<&[u32]>) -> Result<Vec<u32>> {
     let all = context.config.shards;
-    let wanted = shards.unwrap_or_else(|| (0..all).collect());
+    let wanted = shards.map_or_else(|| (0..all).collect(), <[u32]>::to_vec);
     match wanted.iter().find(|shard| **shard >= all) {
         Some(shard) => {
             Err(defi_shared::Error::bad_input(format!("there is no shard {shard}: there are {all}, from 0")))

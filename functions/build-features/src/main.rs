@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    defi_shared::step::serve(build_features::handle).await
+    defi_shared::step::serve(build_features::STEP, build_features::handle).await
 }

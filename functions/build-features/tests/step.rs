@@ -40,7 +40,7 @@ async fn put_links(lab: &Lab, day: i32, rows: Vec<WalletLink>) -> Result<()> {
 }
 
 async fn build(lab: &Lab, as_of: i32) -> Result<()> {
-    handle(lab.context(), Input { as_of: Some(january(as_of)), shards: None }).await.map(drop)
+    handle(lab.context(), Input { as_of: Some(january(as_of)), ..Default::default() }).await.map(drop)
 }
 
 /// The rows of a set, all shards, in order.
@@ -210,11 +210,11 @@ async fn one_shard_and_four_have_the_same_rows() -> Result<()> {
     let (one, four) = (busy(1).await?, busy(4).await?);
     build(&one, 8).await?;
     for shard in [2, 0, 3, 1] {
-        handle(four.context(), Input { as_of: None, shards: Some(vec![shard]) }).await?;
+        handle(four.context(), Input { shards: Some(vec![shard]), ..Default::default() }).await?;
     }
     let rows = features(&one, 8).await?;
     assert!(rows.len() > 40 && rows == features(&four, 8).await?);
-    let beyond = Input { as_of: None, shards: Some(vec![4]) };
+    let beyond = Input { shards: Some(vec![4]), ..Default::default() };
     assert_eq!(kind(handle(four.context(), beyond).await), Some(Kind::BadInput));
     Ok(())
 }
@@ -274,7 +274,7 @@ async fn a_set_made_with_other_shards_before_leaves_no_wallet_twice() -> Result<
 #[tokio::test]
 async fn nothing_to_fold_is_not_ready_and_a_future_day_is_refused() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(4))?;
-    let as_of = |day: Day| Input { as_of: Some(day), shards: None };
+    let as_of = |day: Day| Input { as_of: Some(day), ..Default::default() };
     assert_eq!(kind(handle(lab.context(), as_of(january(4))).await), Some(Kind::NotReady));
     assert_eq!(kind(handle(lab.context(), as_of(january(5))).await), Some(Kind::BadInput));
     assert!(lab.objects("").await?.is_empty());

@@ -4,7 +4,7 @@ mod constraints;
 mod evidence;
 
 use defi_shared::domain::Day;
-use defi_shared::step::Context;
+use defi_shared::step::{Context, Measured, RunId};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub struct Input {
     pub as_of: Option<Day>,
     /// The first day of the run; a protocol that begins after the as_of day owes no snapshot. Default: each protocol's own.
     pub from: Option<Day>,
+    /// The run that the set was made in: the outcome and the reports of all its steps are kept there.
+    pub run_id: Option<RunId>,
 }
 
 /// How a constraint came out.
@@ -63,6 +65,17 @@ pub struct Output {
     pub checks: Vec<Check>,
 }
 
+impl Measured for Output {
+    fn figures(&self) -> Vec<(&'static str, f64)> {
+        let figure = |name: &str| self.checks.iter().find(|check| check.name == name).map_or(0.0, |check| check.figure);
+        vec![
+            ("Wallets", self.wallets as f64),
+            ("UnpricedShare", figure("unpriced_events_share").max(figure("unpriced_positions_share"))),
+            ("QuarantinedShare", figure("quarantined_share")),
+        ]
+    }
+}
+
 /// Checks a set of features.
 ///
 /// # Errors
@@ -73,7 +86,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
     Ok(output)
 }
 
-/// Measures the constraints of a set.
+/// Measures the constraints of a set, and keeps the outcome in its run, pass or fail.
 ///
 /// # Errors
 /// Those of the lake and of the catalog.
@@ -82,7 +95,12 @@ pub async fn evaluate(context: &Context, input: &Input) -> Result<Output> {
     let evidence = evidence::gather(context, &scope).await?;
     let checks = constraints::all(&evidence, &context.config.checks);
     let passed = checks.iter().all(|check| check.outcome != Outcome::Fail);
-    Ok(Output { as_of: scope.as_of, wallets: evidence.features.len() as u64, passed, checks })
+    let output = Output { as_of: scope.as_of, wallets: evidence.features.len() as u64, passed, checks };
+    if let Some(run) = &input.run_id {
+        context.lake.write_json(&run.key("check-features.json"), &output).await?;
+        context.lake.write_json(&run.key("report.json"), &context.reports(run).await?).await?;
+    }
+    Ok(output)
 }
 
 /// Turns a failed check into an error.

@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    defi_shared::step::serve(check_features::handle).await
+    defi_shared::step::serve(check_features::STEP, check_features::handle).await
 }

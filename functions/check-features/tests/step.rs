@@ -6,6 +6,7 @@ use check_features::{Input, Outcome, Output, handle};
 use defi_shared::domain::fold::WalletState;
 use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
 use defi_shared::lake::Unit;
+use defi_shared::step::{RunId, StepReport};
 use defi_shared::tables::{
     BORROWS, FEATURES_HISTORY, FeatureRow, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent,
 };
@@ -151,8 +152,22 @@ async fn a_set_without_wallets_passes_with_a_warning_and_one_not_built_is_not_re
     let lab = lab().await?;
     put_features(&lab, 3, vec![]).await?;
     assert_eq!(not_passed(&handle(lab.context(), Input::default()).await?), [("no_wallets", Outcome::Warn)]);
-    let earlier = Input { as_of: Some(january(2)), from: None };
+    let earlier = Input { as_of: Some(january(2)), ..Default::default() };
     assert_eq!(kind(handle(lab.context(), earlier).await), Some(Kind::NotReady));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_outcome_is_kept_in_the_run_pass_or_fail() -> Result<()> {
+    let lab = lab().await?;
+    for features in [vec![wallet(1)], vec![FeatureRow { borrow_count: -1, ..wallet(1) }]] {
+        put_features(&lab, 3, features).await?;
+        let run: RunId = "2023-01-03-a".parse()?;
+        let passed = handle(lab.context(), Input { run_id: Some(run.clone()), ..Input::default() }).await.is_ok();
+        let kept: Option<Output> = lab.context.lake.read_json(&run.key("check-features.json")).await?;
+        assert_eq!(kept.map(|kept| kept.passed), Some(passed));
+        assert_eq!(lab.context.lake.read_json(&run.key("report.json")).await?, Some(Vec::<StepReport>::new()));
+    }
     Ok(())
 }
 

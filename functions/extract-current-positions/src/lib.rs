@@ -1,11 +1,13 @@
 //! The freshest open positions, for people and for looks between runs. Features do not read them.
 
+use std::sync::Arc;
+
 use defi_shared::domain::{Address, Day};
 use defi_shared::lake::{Facts, Unit};
 use defi_shared::sources::graph::{Position, Snapshot};
 use defi_shared::step::raw::raw_position;
 use defi_shared::step::staging::{stage, write};
-use defi_shared::step::{Context, Report};
+use defi_shared::step::{Context, Report, RunId};
 use defi_shared::tables::{CURRENT_POSITIONS, StagedPosition, Timestamp};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,8 @@ pub struct Input {
     pub block: Pin,
     /// Only the positions of these accounts; default: all open positions.
     pub addresses: Option<Vec<String>>,
+    /// The run that the call belongs to: its report is kept there.
+    pub run_id: Option<RunId>,
 }
 
 /// Extracts each protocol's open positions at one pinned block.
@@ -56,15 +60,16 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
     for address in input.addresses.iter().flatten() {
         Address::parse(address).ok_or_else(|| Error::bad_input(format!("{address:?} is no address")))?;
     }
-    let input = std::sync::Arc::new(input);
-    let work = |context, protocol| extract(context, input.clone(), protocol);
-    let report = context.run_units(STEP, protocols.clone(), String::clone, work).await?;
+    let input = Arc::new(input);
+    let work = |context, protocol| extract(context, Arc::clone(&input), protocol);
+    let report = context.run_units(STEP, &protocols, work).await?;
     let units: Vec<_> = protocols.iter().map(|protocol| Unit::Protocol(protocol.as_str().into())).collect();
     context.registry.register(&CURRENT_POSITIONS, &units).await?;
+    context.keep_report(input.run_id.as_ref(), STEP, &protocols, &report).await?;
     Ok(report)
 }
 
-async fn extract(context: Context, input: std::sync::Arc<Input>, name: String) -> Result<Report> {
+async fn extract(context: Context, input: Arc<Input>, name: String) -> Result<Report> {
     let (snapshot, time) = snapshot(&context, &input, &name).await?;
     let block =
         i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;

@@ -29,10 +29,11 @@ pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
     let traffic = Traffic::new();
     let head = context.transpose.head_block(&traffic).await?;
     let work = |context: Context, day| extract(context, day, head.clone());
-    let mut report = context.run_units(STEP, days.clone(), Day::to_string, work).await?;
+    let mut report = context.run_units(STEP, &days, work).await?;
     report.traffic += &traffic.report();
-    let units: Vec<_> = days.into_iter().map(Unit::Day).collect();
+    let units: Vec<_> = days.iter().copied().map(Unit::Day).collect();
     context.registry.register(&DAILY_BLOCKS, &units).await?;
+    context.keep_report(input.run_id.as_ref(), STEP, &days, &report).await?;
     Ok(report)
 }
 

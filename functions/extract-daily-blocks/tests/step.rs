@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use defi_shared::domain::Day;
 use defi_shared::lake::Unit;
-use defi_shared::step::{DayInput, Report};
+use defi_shared::step::{DayInput, Report, RunId};
 use defi_shared::tables::{DAILY_BLOCKS, DailyBlock};
 use defi_shared::testing::{AAVE, KEY, Lab, Server, daily_block, first_block, january, kind, results};
 use defi_shared::{Kind, Result};
@@ -90,8 +90,31 @@ async fn what_is_left_at_the_deadline_is_named() -> Result<()> {
     let mut lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
     lab.context.deadline = Some(std::time::Instant::now());
     let report = handle(lab.context(), DayInput::default()).await?;
-    assert_eq!((report.units, report.remaining.count), (0, 3));
-    assert_eq!(report.remaining.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
+    assert_eq!((report.units, report.remaining.units.count), (0, 3));
+    assert_eq!(report.remaining.units.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
+    assert_eq!(report.remaining.next, Some(january(1)));
     assert!(lab.objects("raw/").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_goes_on_where_another_stopped_and_both_are_in_the_report_of_their_run() -> Result<()> {
+    let (server, _) = chain(january(3), 64).await?;
+    let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
+    let run: RunId = "2023-01-03-a".parse()?;
+    let call = |days: &[i32], resume_at| DayInput {
+        days: Some(days.iter().copied().map(january).collect()),
+        resume_at,
+        run_id: Some(run.clone()),
+        ..DayInput::default()
+    };
+    handle(lab.context(), call(&[1], None)).await?;
+    let report = handle(lab.context(), call(&[1, 2, 3], Some(january(2)))).await?;
+    assert_eq!(report.units, 2);
+    let whole = lab.context.reports(&run).await?;
+    let whole: Vec<_> = whole.iter().map(|of| (of.step.as_str(), of.report.units)).collect();
+    assert_eq!(whole, [("extract-daily-blocks", 3)]);
+    lab.context.forget_reports(&run).await?;
+    assert!(lab.context.reports(&run).await?.is_empty());
     Ok(())
 }

@@ -18,10 +18,10 @@ pub const STEP: &str = "extract-events";
 pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
     let scope = context.scope(input.as_of, input.from, input.force)?;
     let units = context.event_days(&input, |plan| plan.extract_events).await?;
-    let name = |(category, day): &(Category, Day)| format!("{category} {day}");
     let work = |context, (category, day)| extract(context, scope.clone(), category, day);
-    let report = context.run_units(STEP, units.clone(), name, work).await?;
+    let report = context.run_units(STEP, &units, work).await?;
     context.register_events(Layer::Raw, &units).await?;
+    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 

@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    defi_shared::step::serve(extract_events::handle).await
+    defi_shared::step::serve(extract_events::STEP, extract_events::handle).await
 }

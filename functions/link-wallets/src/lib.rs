@@ -19,14 +19,15 @@ pub const STEP: &str = "link-wallets";
 pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
     let as_of = context.as_of(input.as_of)?;
     let days = context.days(&input, |plan| plan.links).await?;
-    let report = context.run_units(STEP, days.clone(), Day::to_string, link).await?;
-    let units: Vec<_> = days.into_iter().map(Unit::Day).collect();
+    let report = context.run_units(STEP, &days, link).await?;
+    let units: Vec<_> = days.iter().copied().map(Unit::Day).collect();
     context.registry.register(&WALLET_LINKS, &units).await?;
-    if report.remaining.count == 0 {
+    if report.remaining.units.count == 0 {
         let links = links_before(&context.lake, as_of).await?;
         let rows = links.iter().map(WalletLink::from).collect();
         context.lake.keep_state(State::Links, as_of, ALL_LINKS, rows).await?;
     }
+    context.keep_report(input.run_id.as_ref(), STEP, &days, &report).await?;
     Ok(report)
 }
 

@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    defi_shared::step::serve(link_wallets::handle).await
+    defi_shared::step::serve(link_wallets::STEP, link_wallets::handle).await
 }

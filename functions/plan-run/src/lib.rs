@@ -1,12 +1,19 @@
 //! What a run has to do: what is missing from the lake, listed and named.
 
+mod batches;
+
+use std::collections::BTreeMap;
+
 use defi_shared::domain::Day;
+use defi_shared::executions::Execution;
 use defi_shared::plan::{Plan, Stage};
-use defi_shared::step::Context;
+use defi_shared::step::{Context, Measured, RunId};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES};
-use defi_shared::{Error, Result};
+use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use batches::Batches;
 
 /// The step's name.
 pub const STEP: &str = "plan-run";
@@ -24,29 +31,76 @@ pub struct Input {
     /// Once extraction is over: the plan that it went by, as that call's output names it. Then nothing is planned from what could
     /// not be extracted, and what was extracted is made anew from there on.
     pub after: Option<String>,
+    /// Plan although another execution of the state machine is under way. Both make the same objects, and waste each other's
+    /// work.
+    pub allow_concurrent: bool,
+    /// The execution of the state machine that calls: it does not stand in its own way.
+    pub execution: Option<String>,
 }
 
 /// What a run has to do, in few words; the plan itself lies in the lake.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Output {
     /// Names the run: equal plans of equal runs have equal names.
-    pub run_id: String,
+    pub run_id: RunId,
+    /// The lake that it is planned over.
+    pub lake: String,
     /// The day that the features are for.
     pub as_of: Day,
+    /// The first day, where one was asked for.
+    pub from: Option<Day>,
+    /// Whether what is there already is made again.
+    pub force: bool,
+    /// Whether another execution may be under way.
+    pub allow_concurrent: bool,
     /// Units to make, by step, in the order of the steps.
     pub units: Vec<(String, usize)>,
     /// Whether there is nothing to do.
     pub nothing_to_do: bool,
+    /// Whether the features of the day are published.
+    pub published: bool,
     /// The plan's object in the lake; none where there is nothing to do.
     pub plan: Option<String>,
+    /// The calls that the state machine makes, by step: before extraction those of extraction, after it those of the other steps.
+    pub batches: BTreeMap<String, Batches>,
 }
+
+impl Measured for Output {}
 
 /// Plans a run, and keeps the plan in the lake.
 ///
 /// # Errors
-/// `BadInput` for a day in the future or a first day after the as_of, and the lake's errors.
+/// `BadInput` for a day in the future or a first day after the as_of, `AlreadyRunning` beside another execution of the state
+/// machine that began earlier, and the lake's errors.
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
-    plan(&context, &input).await.map(|(output, _)| output)
+    refuse_company(&context, &input).await?;
+    let (mut output, plan) = plan(&context, &input).await?;
+    let scope = context.scope(input.as_of, input.from, input.force)?;
+    let caller = batches::Caller {
+        scope: &scope,
+        from: input.from,
+        run: &output.run_id,
+        after_extraction: input.after.is_some(),
+        protocols: context.config.protocol_names(),
+    };
+    output.batches = batches::keep(&context, &output.run_id, &plan, &caller).await?;
+    Ok(output)
+}
+
+/// Of two executions that began together the earlier one goes on, so that they never refuse each other both.
+async fn refuse_company(context: &Context, input: &Input) -> Result<()> {
+    let Some(executions) = context.executions.as_ref().filter(|_| !input.allow_concurrent) else { return Ok(()) };
+    let running = executions.running().await?;
+    let own = running.iter().find(|execution| Some(&execution.arn) == input.execution.as_ref());
+    let began = |execution: &&Execution| (execution.started, execution.arn.clone());
+    let others = running.iter().filter(|execution| Some(&execution.arn) != input.execution.as_ref());
+    let earlier = others.filter(|other| own.is_none_or(|own| began(other) < began(&own))).min_by_key(began);
+    match earlier {
+        None => Ok(()),
+        Some(other) => Err(Error::new(Kind::AlreadyRunning, "another execution of this environment is under way")
+            .with("execution", &other.name)
+            .next("wait for it to end, or start with {\"allow_concurrent\": true}")),
+    }
 }
 
 /// Plans a run, keeps the plan in the lake, and hands it over.
@@ -56,34 +110,55 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
 pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let scope = context.scope(input.as_of, input.from, input.force)?;
     let before = plan_before(context, input.after.as_deref()).await?;
-    let stage = if before.is_some() { Stage::AfterExtraction(before.as_ref()) } else { Stage::BeforeExtraction };
+    let stage = match &before {
+        Some((_, before)) => Stage::AfterExtraction(Some(before)),
+        None => Stage::BeforeExtraction,
+    };
     let plan = context.plan(&scope, stage).await?;
-    let run_id = run_id(scope.as_of, &plan)?;
-    let mut key = None;
-    if !plan.is_empty() || !context.registry.published().await?.contains(&scope.as_of) {
+    let run_id = match &before {
+        Some((run_id, _)) => run_id.clone(),
+        None => name(scope.as_of, &plan)?,
+    };
+    let published = context.registry.published().await?.contains(&scope.as_of);
+    if !plan.is_empty() || !published {
         register_tables(context).await?;
     }
+    let mut key = None;
     if !plan.is_empty() {
-        let name = match &input.after {
-            Some(before) => before.replace("plan.json", "plan-after-extraction.json"),
-            None => format!("runs/{run_id}/plan.json"),
-        };
+        if before.is_none() {
+            context.forget_reports(&run_id).await?;
+        }
+        let name = run_id.key(if before.is_some() { "plan-after-extraction.json" } else { PLAN });
         context.lake.write_json(&name, &plan).await?;
         key = Some(name);
     }
-    let units = plan.counts().into_iter().map(|(step, count)| (step.to_owned(), count)).collect();
-    let output = Output { run_id, as_of: scope.as_of, units, nothing_to_do: plan.is_empty(), plan: key };
+    let output = Output {
+        run_id,
+        lake: context.lake.store().location(""),
+        as_of: scope.as_of,
+        from: input.from,
+        force: input.force,
+        allow_concurrent: input.allow_concurrent,
+        units: plan.counts().into_iter().map(|(step, count)| (step.to_owned(), count)).collect(),
+        nothing_to_do: plan.is_empty(),
+        published,
+        plan: key,
+        batches: BTreeMap::new(),
+    };
     Ok((output, plan))
 }
 
-/// The plan that extraction went by.
-async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<Plan>> {
+/// The plan that is made before extraction.
+const PLAN: &str = "plan.json";
+
+/// The plan that extraction went by, and the run that it began.
+async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(RunId, Plan)>> {
     let Some(key) = key else { return Ok(None) };
     let wrong = || Error::bad_input(format!("{key:?} names no plan")).next("name the plan as plan-run's output has it");
-    if !(key.starts_with("runs/") && key.ends_with("/plan.json")) {
-        return Err(wrong());
-    }
-    context.lake.read_json(key).await?.map(Some).ok_or_else(wrong)
+    let run = key.strip_prefix("runs/").and_then(|key| key.strip_suffix(PLAN)?.strip_suffix('/'));
+    let run: RunId = run.and_then(|run| run.parse().ok()).ok_or_else(wrong)?;
+    let plan = context.lake.read_json(key).await?.ok_or_else(wrong)?;
+    Ok(Some((run, plan)))
 }
 
 /// Registers every table with what the lake holds of it, so that each answers by its name even where no unit of it is made.
@@ -97,8 +172,8 @@ async fn register_tables(context: &Context) -> Result<()> {
 }
 
 /// The as_of day and a digest of the plan: no clock, so that equal runs write equal objects.
-fn run_id(as_of: Day, plan: &Plan) -> Result<String> {
+fn name(as_of: Day, plan: &Plan) -> Result<RunId> {
     let text = serde_json::to_vec(plan).map_err(|cause| Error::internal("a plan is no JSON").because(cause))?;
     let digest = hex::encode(Sha256::digest(&text));
-    Ok(format!("{as_of}-{}", digest.get(..12).unwrap_or(&digest)))
+    Ok(RunId::new(as_of, digest.get(..12).unwrap_or(&digest)))
 }

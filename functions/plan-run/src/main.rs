@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    defi_shared::step::serve(plan_run::handle).await
+    defi_shared::step::serve(plan_run::STEP, plan_run::handle).await
 }

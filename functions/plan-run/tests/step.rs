@@ -1,9 +1,13 @@
 //! The step over an empty lake, and over one in which a day is done.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use defi_shared::domain::Day;
+use defi_shared::executions::{Execution, Executions};
 use defi_shared::lake::{State, Unit};
 use defi_shared::plan::{Plan, state_part};
-use defi_shared::step::parse;
+use defi_shared::step::{DayInput, EventInput, ProtocolInput, parse};
 use defi_shared::tables::{
     CURRENT_POSITIONS, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, RAW_MARKETS, RAW_POSITIONS, RawMarket,
     RawPosition, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, StateRow, WALLET_HEALTH, WalletHealth,
@@ -11,7 +15,7 @@ use defi_shared::tables::{
 use defi_shared::testing::{AAVE, COMPOUND, Lab, january, kind, unit};
 use defi_shared::{Kind, Result};
 use plan_run::{Input, Output, handle};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A lab on 1 January, the first day of Aave, with everything done.
 async fn done() -> Result<Lab> {
@@ -42,7 +46,7 @@ async fn an_empty_lake_misses_every_unit_and_the_plan_lies_in_it() -> Result<()>
     let wanted =
         [blocks, events, snapshots, snapshots, current, events, snapshots, snapshots, event_days, events, 3, 1];
     assert_eq!((output.as_of, output.nothing_to_do, counts(&output)), (january(3), false, wanted.to_vec()));
-    let key = format!("runs/{}/plan.json", output.run_id);
+    let key = output.run_id.key("plan.json");
     assert_eq!(output.plan.as_deref(), Some(key.as_str()));
     let plan: Plan = lab.context.lake.read_json(&key).await?.unwrap_or_default();
     assert_eq!(plan.blocks, january(1).through(january(3)).collect::<Vec<Day>>());
@@ -87,7 +91,97 @@ async fn after_extraction_nothing_is_planned_from_what_is_not_there() -> Result<
     let before = handle(lab.context(), Input::default()).await?;
     let output = handle(lab.context(), Input { after: before.plan, ..Input::default() }).await?;
     assert_eq!(counts(&output), [2, 5, 1, 2, 1, 0, 1, 0, 0, 0, 0, 1]);
-    assert_eq!(output.plan, Some(format!("runs/{}/plan-after-extraction.json", before.run_id)));
+    assert_eq!(output.plan, Some(before.run_id.key("plan-after-extraction.json")));
+    Ok(())
+}
+
+/// The calls of a step that an output names.
+async fn calls(lab: &Lab, output: &Output, step: &str) -> Result<Vec<Value>> {
+    let batches = &output.batches[step];
+    let calls: Vec<Value> = lab.context.lake.read_json(&batches.key).await?.unwrap_or_default();
+    assert_eq!(calls.len(), batches.count, "{step}");
+    Ok(calls)
+}
+
+#[tokio::test]
+async fn before_extraction_there_are_the_calls_of_extraction_and_after_it_those_of_the_rest() -> Result<()> {
+    let lab = Lab::new(&[AAVE, COMPOUND], january(40))?.with_shards(2);
+    let before = handle(lab.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
+    let counts = |output: &Output| {
+        output
+            .batches
+            .iter()
+            .map(|(step, calls)| (step.clone(), calls.count))
+            .filter(|(_, count)| *count > 0)
+            .collect::<Vec<_>>()
+    };
+    let some =
+        |calls: &[(&str, usize)]| calls.iter().map(|(step, count)| ((*step).to_owned(), *count)).collect::<Vec<_>>();
+    let extraction = [
+        ("extract-account-positions", 2),
+        ("extract-daily-blocks", 2),
+        ("extract-events", 10),
+        ("extract-market-data", 4),
+    ];
+    assert_eq!(counts(&before), some(&extraction));
+    let blocks = calls(&lab, &before, "extract-daily-blocks").await?;
+    let days = |call: &Value| parse::<DayInput>(call.clone()).map(|input| input.days.unwrap_or_default());
+    assert_eq!([days(&blocks[0])?, days(&blocks[1])?].concat(), january(2).through(january(40)).collect::<Vec<_>>());
+    let of_run: DayInput = parse(blocks[0].clone())?;
+    assert_eq!(
+        (of_run.as_of, of_run.from, of_run.run_id.as_ref()),
+        (Some(january(40)), Some(january(2)), Some(&before.run_id))
+    );
+    for call in calls(&lab, &before, "extract-events").await? {
+        assert_eq!(parse::<EventInput>(call)?.events.map(|events| events.len()), Some(1));
+    }
+    for (call, protocol) in calls(&lab, &before, "extract-account-positions").await?.into_iter().zip([AAVE, COMPOUND]) {
+        let input: ProtocolInput = parse(call)?;
+        assert_eq!((input.protocols, input.days.map(|days| days.len())), (Some(vec![protocol.to_owned()]), Some(39)));
+    }
+
+    lab.put(&RAW_MARKETS, &unit(AAVE, january(2)), Vec::<RawMarket>::new()).await?;
+    let after = Input { after: before.plan, from: Some(january(2)), ..Input::default() };
+    let after = handle(lab.context(), after).await?;
+    let rest = [("build-features", 2), ("extract-current-positions", 2), ("stage-market-data", 1)];
+    assert_eq!((counts(&after), after.run_id), (some(&rest), before.run_id));
+    Ok(())
+}
+
+/// Executions that began in the order in which they are named.
+#[derive(Debug)]
+struct Running(&'static [&'static str]);
+
+#[async_trait]
+impl Executions for Running {
+    async fn running(&self) -> Result<Vec<Execution>> {
+        let execution = |(started, name): (i64, &&str)| Execution {
+            arn: format!("arn:{name}"),
+            name: (*name).to_owned(),
+            status: "RUNNING".to_owned(),
+            started,
+        };
+        Ok((0..).zip(self.0).map(execution).collect())
+    }
+}
+
+#[tokio::test]
+async fn of_the_executions_under_way_only_the_first_goes_on() -> Result<()> {
+    let mut lab = Lab::new(&[AAVE], january(2))?;
+    let by = |execution: &str| Input { execution: Some(format!("arn:{execution}")), ..Input::default() };
+    for (running, input, refused) in [
+        (&[][..], Input::default(), false),
+        (&["a"], Input::default(), true),
+        (&["a"], by("a"), false),
+        (&["a", "b"], by("a"), false),
+        (&["a", "b"], by("b"), true),
+        (&["a"], by("not listed yet"), true),
+        (&["a", "b"], Input { allow_concurrent: true, ..by("b") }, false),
+    ] {
+        lab.context.executions = Some(Arc::new(Running(running)));
+        let wanted = refused.then_some(Kind::AlreadyRunning);
+        assert_eq!(kind(handle(lab.context(), input.clone()).await), wanted, "{running:?} {input:?}");
+    }
     Ok(())
 }
 

@@ -22,10 +22,10 @@ pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
     let units = context.event_days(&input, |plan| plan.price).await?;
     let days: Vec<_> = units.iter().map(|(_, day)| *day).collect();
     let markets = Markets::around(&context.lake, &context.config, &days).await?;
-    let name = |(category, day): &(Category, Day)| format!("{category} {day}");
     let work = |context, (category, day)| price_unit(context, markets.clone(), category, day);
-    let report = context.run_units(STEP, units.clone(), name, work).await?;
+    let report = context.run_units(STEP, &units, work).await?;
     context.register_events(Layer::Analytics, &units).await?;
+    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 

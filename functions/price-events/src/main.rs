@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    defi_shared::step::serve(price_events::handle).await
+    defi_shared::step::serve(price_events::STEP, price_events::handle).await
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use defi_shared::domain::Day;
 use defi_shared::lake::Unit;
-use defi_shared::step::Context;
+use defi_shared::step::{Context, Measured};
 use defi_shared::tables::FEATURES_HISTORY;
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub struct Output {
     /// The day that `defi_features` shows: this one, or a later one that was published before.
     pub newest: Day,
 }
+
+impl Measured for Output {}
 
 /// Publishes a set of features whose shards are all there. Publishing it again changes nothing.
 ///

@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    defi_shared::step::serve(publish_features::handle).await
+    defi_shared::step::serve(publish_features::STEP, publish_features::handle).await
 }

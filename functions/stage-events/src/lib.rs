@@ -16,9 +16,9 @@ pub const STEP: &str = "stage-events";
 /// `NotReady` for a unit that is not extracted yet, and the lake's errors.
 pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
     let units = context.event_days(&input, |plan| plan.stage_events).await?;
-    let name = |(category, day): &(Category, Day)| format!("{category} {day}");
-    let report = context.run_units(STEP, units.clone(), name, stage_unit).await?;
+    let report = context.run_units(STEP, &units, stage_unit).await?;
     context.register_events(Layer::Stage, &units).await?;
+    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 

@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    defi_shared::step::serve(stage_events::handle).await
+    defi_shared::step::serve(stage_events::STEP, stage_events::handle).await
 }

@@ -16,9 +16,9 @@ pub const STEP: &str = "stage-market-data";
 /// `NotReady` for a unit that is not extracted yet, and the lake's errors.
 pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
     let units = context.protocol_days(&input, |plan| plan.stage_markets).await?;
-    let name = |(protocol, day): &(String, Day)| format!("{day} {protocol}");
-    let report = context.run_units(STEP, units.clone(), name, stage_unit).await?;
+    let report = context.run_units(STEP, &units, stage_unit).await?;
     context.register_protocol_days(&STAGE_MARKETS, &units).await?;
+    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 

@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    defi_shared::step::serve(stage_market_data::handle).await
+    defi_shared::step::serve(stage_market_data::STEP, stage_market_data::handle).await
 }

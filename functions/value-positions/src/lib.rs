@@ -24,9 +24,10 @@ pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
     let markets = Markets::around(&context.lake, &context.config, &days).await?;
     let links = Arc::new(links_before(&context.lake, *last).await?);
     let work = |context, day| value(context, markets.clone(), Arc::clone(&links), day);
-    let report = context.run_units(STEP, days.clone(), Day::to_string, work).await?;
-    let units: Vec<_> = days.into_iter().map(Unit::Day).collect();
+    let report = context.run_units(STEP, &days, work).await?;
+    let units: Vec<_> = days.iter().copied().map(Unit::Day).collect();
     context.registry.register(&WALLET_HEALTH, &units).await?;
+    context.keep_report(input.run_id.as_ref(), STEP, &days, &report).await?;
     Ok(report)
 }
 

@@ -1,4 +1,4 @@
-# A private bucket: encrypted, closed to the public, reached by TLS only.
+# A private bucket: encrypted, versioned, closed to the public, reached by TLS only.
 
 resource "aws_s3_bucket" "this" {
   bucket        = var.name
@@ -9,8 +9,7 @@ resource "aws_s3_bucket_versioning" "this" {
   bucket = aws_s3_bucket.this.id
 
   versioning_configuration {
-    # A bucket that was versioned once can only be suspended.
-    status = var.versioned ? "Enabled" : "Suspended"
+    status = "Enabled"
   }
 }
 

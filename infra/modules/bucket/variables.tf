@@ -8,13 +8,8 @@ variable "force_destroy" {
   type        = bool
 }
 
-variable "versioned" {
-  description = "Whether an object that is replaced or deleted is kept as an old version."
-  type        = bool
-}
-
 variable "old_version_days" {
-  description = "How long old versions are kept."
+  description = "How long an object that was replaced or deleted is kept, as an old version."
   type        = number
   default     = 1
 }

@@ -1,8 +1,8 @@
 //! The whole pipeline in one process: the same handlers that the state machine calls, in the same order.
 
-mod progress;
+pub(crate) mod progress;
 mod steps;
-mod summary;
+pub(crate) mod summary;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,6 +74,7 @@ pub async fn run(options: Options) -> Result<()> {
         today,
         deadline: None,
         progress: watched.clone(),
+        executions: None,
     };
     let (lake, env) = (options.lake.display(), options.env.name());
     line(format_args!("{} → {lake} (db_*_{env}), features as of {as_of}", source.name))?;

@@ -34,6 +34,17 @@ impl Watched {
         });
     }
 
+    /// So many of a step's units are done, of so many in all: for a step that is watched from afar.
+    #[cfg(feature = "aws")]
+    pub fn show(&self, step: &'static str, done: u64, all: u64) {
+        self.announce(step, usize::try_from(all).unwrap_or(usize::MAX));
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = steps.get(step) {
+            bar.set_length(all);
+            bar.set_position(done);
+        }
+    }
+
     /// A step is over.
     pub fn done(&self, step: &str, units: u64, seconds: f64) {
         match &self.bars {

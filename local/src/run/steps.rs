@@ -7,8 +7,7 @@ use check_features::Output as Checked;
 use defi_shared::domain::{Category, Day};
 use defi_shared::error::{Error, Kind, Result};
 use defi_shared::plan::{DaysBy, Plan, Scope};
-use defi_shared::step::{Context, DayInput, EventInput, ProtocolInput, Report};
-use serde::Serialize;
+use defi_shared::step::{Context, DayInput, EventInput, ProtocolInput, Report, RunId};
 
 use super::progress::Watched;
 
@@ -28,7 +27,7 @@ pub(super) struct Done {
     pub checked: Option<Checked>,
     /// The day that `defi_features` shows.
     pub newest: Day,
-    pub run_id: String,
+    pub run_id: RunId,
     /// Seconds from the plan to the publishing; steps that run side by side share them.
     pub seconds: f64,
 }
@@ -36,10 +35,9 @@ pub(super) struct Done {
 /// Runs what is missing. Where nothing is, and the set is published, the lake is not touched.
 pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, watched: &Watched) -> Result<Done> {
     let begun = Instant::now();
-    let input = plan_run::Input { as_of: Some(scope.as_of), from, force: scope.force, after: None };
+    let input = plan_run::Input { as_of: Some(scope.as_of), from, force: scope.force, ..Default::default() };
     let (planned, plan) = plan_run::plan(context, &input).await?;
-    let published = context.registry.published().await?;
-    if plan.is_empty() && published.contains(&scope.as_of) {
+    if plan.is_empty() && planned.published {
         let newest = context.registry.newest_published().await?.unwrap_or(scope.as_of);
         return Ok(Done {
             steps: Vec::new(),
@@ -49,15 +47,15 @@ pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, wat
             seconds: begun.elapsed().as_secs_f64(),
         });
     }
-    let runner = Runner { context, as_of: scope.as_of, from, watched };
+    let runner = Runner { context, as_of: scope.as_of, from, run_id: &planned.run_id, watched };
     let mut steps = Vec::new();
     if !plan.is_empty() {
         runner.extract(&plan, &mut steps).await?;
         let (_, plan) = plan_run::plan(context, &plan_run::Input { after: planned.plan.clone(), ..input }).await?;
         runner.derive(&plan, &mut steps).await?;
     }
-    let checked = check_features::evaluate(context, &check_features::Input { as_of: Some(scope.as_of), from }).await?;
-    keep_reports(context, &planned.run_id, &steps, &checked).await?;
+    let check = check_features::Input { as_of: Some(scope.as_of), from, run_id: Some(planned.run_id.clone()) };
+    let checked = check_features::evaluate(context, &check).await?;
     if let Err(error) = check_features::require_pass(&checked) {
         watched.finish();
         super::summary::print_checks(&checked)?;
@@ -68,27 +66,11 @@ pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, wat
     Ok(Done { steps, checked: Some(checked), newest, run_id: planned.run_id, seconds: begun.elapsed().as_secs_f64() })
 }
 
-/// Each step's report, and the run's. What the network's mood decides (requests, retries, seconds) stays out of the lake.
-async fn keep_reports(context: &Context, run_id: &str, steps: &[StepDone], checked: &Checked) -> Result<()> {
-    #[derive(Serialize)]
-    struct StepReport<'a> {
-        step: &'a str,
-        #[serde(flatten)]
-        report: Report,
-    }
-    let reports = steps.iter().map(|done| StepReport { step: done.step, report: done.report.without_traffic() });
-    let reports: Vec<_> = reports.collect();
-    for report in &reports {
-        context.lake.write_json(&format!("runs/{run_id}/{}.json", report.step), report).await?;
-    }
-    context.lake.write_json(&format!("runs/{run_id}/{}.json", check_features::STEP), checked).await?;
-    context.lake.write_json(&format!("runs/{run_id}/report.json"), &reports).await.map(drop)
-}
-
 struct Runner<'a> {
     context: &'a Context,
     as_of: Day,
     from: Option<Day>,
+    run_id: &'a RunId,
     watched: &'a Watched,
 }
 
@@ -114,7 +96,8 @@ impl Runner<'_> {
     }
 
     async fn current_positions(&self) -> Result<StepDone> {
-        let input = extract_current_positions::Input { as_of: Some(self.as_of), ..Default::default() };
+        let input =
+            extract_current_positions::Input { as_of: Some(self.as_of), run_id: self.run_id(), ..Default::default() };
         let work = extract_current_positions::handle(self.context(), input);
         self.timed(extract_current_positions::STEP, work).await
     }
@@ -140,7 +123,7 @@ impl Runner<'_> {
         let (priced, valued) =
             tokio::try_join!(self.events(price_events::STEP, &plan.price, price_events::handle), value)?;
         steps.extend([priced, valued].into_iter().flatten());
-        let input = build_features::Input { as_of: Some(self.as_of), shards: None };
+        let input = build_features::Input { as_of: Some(self.as_of), run_id: self.run_id(), ..Default::default() };
         steps.push(self.timed(build_features::STEP, build_features::handle(self.context(), input)).await?);
         Ok(())
     }
@@ -149,8 +132,18 @@ impl Runner<'_> {
         self.context.clone()
     }
 
+    fn run_id(&self) -> Option<RunId> {
+        Some(self.run_id.clone())
+    }
+
     fn days(&self, days: &[Day]) -> DayInput {
-        DayInput { as_of: Some(self.as_of), from: self.from, days: Some(days.to_vec()), force: false }
+        DayInput {
+            as_of: Some(self.as_of),
+            from: self.from,
+            days: Some(days.to_vec()),
+            run_id: self.run_id(),
+            ..Default::default()
+        }
     }
 
     /// A step over categories and days, one call a category.
@@ -161,10 +154,15 @@ impl Runner<'_> {
     {
         self.calls(step, days, |category, days| {
             let events = Some(vec![*category]);
-            handle(
-                self.context(),
-                EventInput { as_of: Some(self.as_of), from: self.from, events, days: Some(days), force: false },
-            )
+            let input = EventInput {
+                as_of: Some(self.as_of),
+                from: self.from,
+                events,
+                days: Some(days),
+                run_id: self.run_id(),
+                ..Default::default()
+            };
+            handle(self.context(), input)
         })
         .await
     }
@@ -177,10 +175,15 @@ impl Runner<'_> {
     {
         self.calls(step, days, |protocol, days| {
             let protocols = Some(vec![protocol.clone()]);
-            handle(
-                self.context(),
-                ProtocolInput { as_of: Some(self.as_of), from: self.from, protocols, days: Some(days), force: false },
-            )
+            let input = ProtocolInput {
+                as_of: Some(self.as_of),
+                from: self.from,
+                protocols,
+                days: Some(days),
+                run_id: self.run_id(),
+                ..Default::default()
+            };
+            handle(self.context(), input)
         })
         .await
     }
@@ -209,7 +212,7 @@ impl Runner<'_> {
         let report = work.await?;
         let seconds = begun.elapsed().as_secs_f64();
         self.watched.done(step, report.units, seconds);
-        if report.remaining.count > 0 {
+        if report.remaining.units.count > 0 {
             return Err(
                 Error::new(Kind::Internal, "a step left units although there is no deadline").with("step", step)
             );

@@ -21,7 +21,8 @@ pub(super) async fn print(context: &Context, scope: &Scope, done: &Done, options
     if done.checked.is_none() {
         line("nothing is missing")?;
     } else if !done.steps.is_empty() {
-        line(format_args!("\n{}", steps_table(done)))?;
+        let steps = done.steps.iter().map(|step| (step.step, &step.report, Some(step.seconds)));
+        line(format_args!("\n{}", steps_table(steps, Some(done.seconds))))?;
     }
     print_lost(done)?;
     if let Some(checked) = &done.checked {
@@ -46,20 +47,27 @@ fn print_places(context: &Context, scope: &Scope, done: &Done, options: &Options
     line(format_args!("query      defi query --lake {lake} \"select * from {table} limit 10\""))
 }
 
-fn steps_table(done: &Done) -> Table {
+/// Prints what each step of a run did, as its lake tells.
+#[cfg(feature = "aws")]
+pub(crate) fn print_steps(steps: &[defi_shared::step::StepReport]) -> Result<()> {
+    line(format_args!("\n{}", steps_table(steps.iter().map(|step| (step.step.as_str(), &step.report, None)), None)))
+}
+
+/// A row a step: its name, what it did, and the seconds that it took where they are known.
+fn steps_table<'a>(steps: impl Iterator<Item = (&'a str, &'a Report, Option<f64>)>, seconds: Option<f64>) -> Table {
     let header =
         ["step", "units", "rows in", "rows out", "rejected", "repeats", "unpriced", "requests", "retries", "MB", "s"];
     let mut table = table(&header, 1, header.len());
     let mut total = Report::default();
-    for step in &done.steps {
-        table.add_row(step_row(step.step, &step.report, step.seconds));
-        total.merge(step.report.clone());
+    for (name, report, seconds) in steps {
+        table.add_row(step_row(name, report, seconds));
+        total.merge(report.clone());
     }
-    table.add_row(step_row("the whole run", &total, done.seconds));
+    table.add_row(step_row("the whole run", &total, seconds));
     table
 }
 
-fn step_row(name: &str, report: &Report, seconds: f64) -> Vec<String> {
+fn step_row(name: &str, report: &Report, seconds: Option<f64>) -> Vec<String> {
     let counts = [
         report.units,
         report.rows_in,
@@ -73,7 +81,8 @@ fn step_row(name: &str, report: &Report, seconds: f64) -> Vec<String> {
     let megabytes = report.bytes as f64 / 1e6;
     let mut row = vec![name.to_owned()];
     row.extend(counts.iter().map(|count| if *count == 0 { "·".to_owned() } else { grouped(*count) }));
-    row.extend([format!("{megabytes:.1}"), format!("{seconds:.1}")]);
+    row.push(format!("{megabytes:.1}"));
+    row.push(seconds.map_or_else(|| "·".to_owned(), |seconds| format!("{seconds:.1}")));
     row
 }
 
@@ -98,7 +107,7 @@ fn print_lost(done: &Done) -> Result<()> {
 }
 
 /// Prints the quality checks.
-pub(super) fn print_checks(checked: &Checked) -> Result<()> {
+pub(crate) fn print_checks(checked: &Checked) -> Result<()> {
     let mut table = table(&["check", "outcome", "figure", "warn above", "fail above", "what it counts"], 2, 5);
     for check in &checked.checks {
         table.add_row(check_row(check));

@@ -1,6 +1,8 @@
 //! The catalog: which tables and partitions there are, and which set of features is published.
 
 mod folder;
+#[cfg(feature = "aws")]
+mod glue;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -10,6 +12,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use folder::FolderCatalog;
+#[cfg(feature = "aws")]
+pub use glue::GlueCatalog;
 
 use crate::domain::Day;
 use crate::error::{Error, Result};

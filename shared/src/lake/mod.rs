@@ -2,6 +2,8 @@
 
 mod folder;
 pub mod parquet;
+#[cfg(feature = "aws")]
+mod s3;
 mod store;
 mod unit;
 
@@ -14,6 +16,8 @@ use serde::de::DeserializeOwned;
 
 pub use folder::FolderStore;
 pub use parquet::Facts;
+#[cfg(feature = "aws")]
+pub use s3::S3Store;
 pub use store::{Entry, Put, Store};
 pub use unit::Unit;
 
@@ -91,7 +95,7 @@ impl Lake {
         facts.insert("schema_version".to_owned(), "1".to_owned());
         let bytes = encode(rows, table.sorted_by, facts).await.map_err(context)?;
         if let Some(newest) = newest_state_without(table, unit)
-            && self.store.get(&key).await?.as_ref() != Some(&bytes)
+            && self.store.compare(&key, &bytes).await? != Put::Unchanged
         {
             self.delete_states_after(newest, table).await?;
         }

@@ -36,10 +36,17 @@ pub trait Store: Debug + Send + Sync {
     /// Anything but "not there": a failure is never read as an absence.
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
 
+    /// What a put of these bytes would do.
+    ///
+    /// # Errors
+    /// As of [`Store::get`].
+    async fn compare(&self, key: &str, bytes: &Bytes) -> Result<Put>;
+
     /// Writes an object, unless the same bytes are there already.
     ///
     /// # Errors
-    /// The object could not be written; the old one, if any, is still whole.
+    /// The object could not be written; the old one, if any, is still whole. `AlreadyRunning` where another process wrote
+    /// other bytes to it at the same time, as far as the store can tell.
     async fn put(&self, key: &str, bytes: Bytes) -> Result<Put>;
 
     /// The objects whose keys begin with `prefix`, in order of their keys.

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::http::{Answer, HttpClient, key_header};
-use super::limits::{KeyRing, Secret};
+use super::limits::{KeyRing, Rate, Secret};
 use super::retry::RetryPolicy;
 use super::traffic::Traffic;
 use crate::error::{Error, Kind, Result};
@@ -40,7 +40,7 @@ pub(crate) struct EndpointSettings<'a> {
     pub base: &'a Url,
     pub header: KeyHeader,
     pub keys: Vec<Secret>,
-    pub requests_per_second: u32,
+    pub rate: Rate,
     pub concurrency: usize,
     pub retry: RetryPolicy,
     pub timeout: Duration,
@@ -55,7 +55,7 @@ impl Endpoint {
         let endpoint = Endpoint {
             source: settings.source,
             http: HttpClient::new(settings.base, settings.timeout, settings.largest_body)?,
-            keys: KeyRing::new(settings.keys, settings.requests_per_second)?,
+            keys: KeyRing::new(settings.keys, settings.rate)?,
             header: settings.header,
             at_once: Semaphore::new(settings.concurrency.min(Semaphore::MAX_PERMITS)),
             retry: settings.retry,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
@@ -49,6 +50,33 @@ impl fmt::Display for Secret {
     }
 }
 
+/// How often each key may be used by this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests a second, of all processes together.
+    pub per_second: u32,
+    /// Processes that share them.
+    pub shared_by: u32,
+}
+
+impl Rate {
+    /// A rate that is for this process alone.
+    #[must_use]
+    pub fn per_second(per_second: u32) -> Self {
+        Rate { per_second, shared_by: 1 }
+    }
+
+    /// The time from one request to the next.
+    fn between(self) -> Result<Duration> {
+        if self.per_second == 0 || self.shared_by == 0 {
+            return Err(Error::bad_input(
+                "the rate of an API is at least one request per second, for at least one process",
+            ));
+        }
+        Ok(Duration::from_secs(u64::from(self.shared_by)) / self.per_second)
+    }
+}
+
 /// The keys of one API. Each has its own limit, and they take turns.
 pub(crate) struct KeyRing {
     turns: Vec<Turn>,
@@ -62,12 +90,11 @@ struct Turn {
 
 impl KeyRing {
     /// The ring of some keys; without any, requests go out without a key, under one limit.
-    pub(crate) fn new(keys: Vec<Secret>, requests_per_second: u32) -> Result<Self> {
-        let rate = NonZeroU32::new(requests_per_second)
-            .ok_or_else(|| Error::bad_input("the rate of an API is at least one request per second"))?;
+    pub(crate) fn new(keys: Vec<Secret>, rate: Rate) -> Result<Self> {
         // Evenly spaced. governor's default burst, a second's worth at once after a pause, would put nearly twice the
         // rate into the first second, and a server that counts by the second would throttle it.
-        let quota = Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
+        let quota = Quota::with_period(rate.between()?).map(|quota| quota.allow_burst(NonZeroU32::MIN));
+        let quota = quota.ok_or_else(|| Error::bad_input("the rate of an API is too high"))?;
         let keys = if keys.is_empty() { vec![None] } else { keys.into_iter().map(Some).collect() };
         let turns = keys.into_iter().map(|key| Turn { key, limiter: RateLimiter::direct(quota) }).collect();
         Ok(KeyRing { turns, next: AtomicUsize::new(0) })
@@ -93,7 +120,7 @@ impl KeyRing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use futures::FutureExt;
 
@@ -101,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_take_turns() {
-        let ring = KeyRing::new(Secret::list(" a, b,,c\n"), 1000).unwrap();
+        let ring = KeyRing::new(Secret::list(" a, b,,c\n"), Rate::per_second(1000)).unwrap();
         let mut seen = String::new();
         for _ in 0..7 {
             seen.push_str(ring.turn().await.unwrap().expose());
@@ -111,12 +138,12 @@ mod tests {
 
     #[tokio::test]
     async fn no_key_is_one_limit_without_a_key() {
-        assert_eq!(KeyRing::new(Vec::new(), 1000).unwrap().turn().await, None);
+        assert_eq!(KeyRing::new(Vec::new(), Rate::per_second(1000)).unwrap().turn().await, None);
     }
 
     #[tokio::test]
     async fn the_rate_is_kept_even_after_a_pause() {
-        let ring = KeyRing::new(Vec::new(), 100).unwrap();
+        let ring = KeyRing::new(Vec::new(), Rate::per_second(100)).unwrap();
         ring.turn().await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         let start = Instant::now();
@@ -129,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_key_has_its_own_limit() {
-        let ring = KeyRing::new(Secret::list("a,b"), 1).unwrap();
+        let ring = KeyRing::new(Secret::list("a,b"), Rate::per_second(1)).unwrap();
         // Under one common limit the second turn would have to wait for a second.
         let both = (ring.turn().now_or_never(), ring.turn().now_or_never());
         let (a, b) = (Secret::new("a"), Secret::new("b"));
@@ -138,12 +165,18 @@ mod tests {
 
     #[test]
     fn a_rate_of_zero_is_refused() {
-        assert!(KeyRing::new(Vec::new(), 0).is_err());
+        assert!(KeyRing::new(Vec::new(), Rate::per_second(0)).is_err());
+        assert!(KeyRing::new(Vec::new(), Rate { per_second: 1, shared_by: 0 }).is_err());
+    }
+
+    #[test]
+    fn a_rate_is_shared() {
+        assert_eq!(Rate { per_second: 20, shared_by: 3 }.between().unwrap(), Duration::from_millis(150));
     }
 
     #[test]
     fn a_text_from_outside_loses_the_keys() {
-        let ring = KeyRing::new(Secret::list("abc123,xyz789"), 1).unwrap();
+        let ring = KeyRing::new(Secret::list("abc123,xyz789"), Rate::per_second(1)).unwrap();
         assert_eq!(ring.redact("bad keys abc123 and xyz789"), "bad keys *** and ***");
     }
 }

@@ -23,7 +23,7 @@ pub mod traffic;
 pub mod transpose;
 
 pub use http::LARGEST_BODY;
-pub use limits::Secret;
+pub use limits::{Rate, Secret};
 pub use retry::RetryPolicy;
 pub use text::Text;
 pub use traffic::{Traffic, TrafficReport};

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Context;
+use super::{Context, RunId};
 use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
 use crate::plan::{DaysBy, Inventory, Plan, Scope, Stage, not_in_the_future, plan};
@@ -19,8 +19,12 @@ pub struct DayInput {
     pub from: Option<Day>,
     /// These days and no others; default: what is missing from the lake.
     pub days: Option<Vec<Day>>,
+    /// None of the days before this one: where a call goes on that stopped before its deadline (its report's `remaining.next`).
+    pub resume_at: Option<Day>,
     /// Make again what is there already.
     pub force: bool,
+    /// The run that the call belongs to: its report is kept there.
+    pub run_id: Option<RunId>,
 }
 
 /// Input of a step whose unit is a category of events and a day.
@@ -35,8 +39,12 @@ pub struct EventInput {
     pub events: Option<Vec<Category>>,
     /// These days and no others; default: what is missing from the lake.
     pub days: Option<Vec<Day>>,
+    /// None of the days before this one: where a call goes on that stopped before its deadline (its report's `remaining.next`).
+    pub resume_at: Option<Day>,
     /// Make again what is there already.
     pub force: bool,
+    /// The run that the call belongs to: its report is kept there.
+    pub run_id: Option<RunId>,
 }
 
 /// Input of a step whose unit is a protocol and a day.
@@ -51,8 +59,12 @@ pub struct ProtocolInput {
     pub protocols: Option<Vec<String>>,
     /// These days and no others; default: what is missing from the lake.
     pub days: Option<Vec<Day>>,
+    /// None of the days before this one: where a call goes on that stopped before its deadline (its report's `remaining.next`).
+    pub resume_at: Option<Day>,
     /// Make again what is there already.
     pub force: bool,
+    /// The run that the call belongs to: its report is kept there.
+    pub run_id: Option<RunId>,
 }
 
 /// Reads a step's input.
@@ -107,10 +119,11 @@ impl Context {
     /// As [`Context::plan`].
     pub async fn days(&self, input: &DayInput, part: impl FnOnce(Plan) -> Vec<Day>) -> Result<Vec<Day>> {
         let scope = self.scope(input.as_of, input.from, input.force)?;
-        match &input.days {
-            Some(days) => named(days, &scope),
-            None => Ok(part(self.plan(&scope, Stage::AfterExtraction(None)).await?)),
-        }
+        let days = match &input.days {
+            Some(days) => named(days, &scope)?,
+            None => part(self.plan(&scope, Stage::AfterExtraction(None)).await?),
+        };
+        Ok(days.into_iter().filter(|day| Some(*day) >= input.resume_at).collect())
     }
 
     /// The categories and days of a step, likewise.
@@ -131,7 +144,7 @@ impl Context {
             }
             None => part(self.plan(&scope, Stage::AfterExtraction(None)).await?),
         };
-        Ok(pairs(days_by, |category| categories.contains(category)))
+        Ok(pairs(days_by, input.resume_at, |category| categories.contains(category)))
     }
 
     /// The protocols and days of a step, likewise.
@@ -152,7 +165,7 @@ impl Context {
             }
             None => part(self.plan(&scope, Stage::AfterExtraction(None)).await?),
         };
-        Ok(pairs(days_by, |protocol| protocols.contains(protocol)))
+        Ok(pairs(days_by, input.resume_at, |protocol| protocols.contains(protocol)))
     }
 
     /// The protocols that an input names, or all.
@@ -186,9 +199,11 @@ fn sorted<T: Ord + Clone>(items: &[T]) -> Vec<T> {
     items
 }
 
-fn pairs<K: Clone>(days_by: DaysBy<K>, wanted: impl Fn(&K) -> bool) -> Vec<(K, Day)> {
+/// The pairs of the wanted keys and their days from `resume_at` on.
+fn pairs<K: Clone>(days_by: DaysBy<K>, resume_at: Option<Day>, wanted: impl Fn(&K) -> bool) -> Vec<(K, Day)> {
     let wanted = days_by.into_iter().filter(|(key, _)| wanted(key));
-    wanted.flat_map(|(key, days)| days.into_iter().map(move |day| (key.clone(), day))).collect()
+    let pairs = wanted.flat_map(|(key, days)| days.into_iter().map(move |day| (key.clone(), day)));
+    pairs.filter(|(_, day)| Some(*day) >= resume_at).collect()
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
 //! What all steps share: the context they run in, their inputs, the report, and serving under Lambda.
 
+mod environment;
 pub mod history;
 mod input;
+mod metrics;
 mod progress;
 pub mod raw;
 mod report;
+mod run;
 mod serve;
 pub mod snapshots;
 pub mod staging;
+mod unit;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -18,14 +22,18 @@ use std::time::Instant;
 use futures::StreamExt;
 
 pub use input::{DayInput, EventInput, ProtocolInput, parse};
+pub use metrics::Measured;
 pub use progress::{Progress, Unwatched};
-pub use report::{Report, Units};
+pub use report::{Remaining, Report, Units};
+pub use run::{RunId, StepReport};
 pub use serve::{serve, today};
+pub use unit::StepUnit;
 
 use crate::catalog::Registry;
 use crate::config::Config;
 use crate::domain::{Category, Day};
 use crate::error::{Error, Kind, Result};
+use crate::executions::Executions;
 use crate::lake::{Lake, Unit};
 use crate::sources::Traffic;
 use crate::sources::graph::GraphClient;
@@ -53,6 +61,8 @@ pub struct Context {
     pub deadline: Option<Instant>,
     /// Told how far the step is.
     pub progress: Arc<dyn Progress>,
+    /// The executions of the state machine; none where there is no such machine.
+    pub executions: Option<Arc<dyn Executions>>,
 }
 
 /// Units of a step that are worked on at once: enough to keep two cores busy while others wait for a disk or an answer.
@@ -65,30 +75,24 @@ impl Context {
     ///
     /// # Errors
     /// The first error of a unit, in the order of the units.
-    pub async fn run_units<U, F, Fut>(
-        &self,
-        step: &'static str,
-        units: Vec<U>,
-        name: impl Fn(&U) -> String,
-        work: F,
-    ) -> Result<Report>
+    pub async fn run_units<U, F, Fut>(&self, step: &'static str, units: &[U], work: F) -> Result<Report>
     where
-        U: Clone,
+        U: StepUnit,
         F: Fn(Context, U) -> Fut,
         Fut: Future<Output = Result<Report>> + Send + 'static,
     {
         self.progress.begin(step, units.len());
         let context = Context { traffic: Arc::default(), ..self.clone() };
         let failed = AtomicBool::new(false);
-        let runs = futures::stream::iter(units.into_iter().map(|unit| {
+        let runs = futures::stream::iter(units.iter().map(|unit| {
             // Decided only when there is room for the unit: the stream asks for the next one as another ends.
             let stop =
                 failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            let name = name(&unit);
-            let run = (!stop).then(|| tokio::spawn(work(context.clone(), unit)));
+            let (name, day) = (unit.name(), unit.day());
+            let run = (!stop).then(|| tokio::spawn(work(context.clone(), unit.clone())));
             let failed = &failed;
             async move {
-                let Some(run) = run else { return Ok(Report::remaining(name)) };
+                let Some(run) = run else { return Ok(Report::remaining(name, day)) };
                 let done = run.await.map_err(|cause| Error::internal("a unit was cut short").because(cause))?;
                 self.progress.advance(step);
                 let report = report_loss(step, &name, done);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::Day;
 use crate::lake::{Put, Written};
 use crate::sources::TrafficReport;
 
@@ -39,7 +40,7 @@ pub struct Report {
     /// Units that can't be had any more, and why.
     pub lost: Units,
     /// Units that were left for another call because the deadline was near.
-    pub remaining: Units,
+    pub remaining: Remaining,
     /// What went over the wire. It depends on the network's mood, and never reaches the lake.
     #[serde(skip_serializing_if = "is_silent")]
     pub traffic: TrafficReport,
@@ -56,6 +57,16 @@ pub struct Units {
     pub count: u64,
     /// The first of them, in order.
     pub first: Vec<String>,
+}
+
+/// Units that are left for another call.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Remaining {
+    /// How many, and the first of them.
+    #[serde(flatten)]
+    pub units: Units,
+    /// The first day of any: the `resume_at` of the call that goes on.
+    pub next: Option<Day>,
 }
 
 impl Units {
@@ -96,9 +107,10 @@ impl Report {
 
     /// Counts one unit that is left for another call.
     #[must_use]
-    pub fn remaining(unit: impl Into<String>) -> Self {
+    pub fn remaining(unit: impl Into<String>, day: Option<Day>) -> Self {
         let mut report = Report::default();
-        report.remaining.add(unit);
+        report.remaining.units.add(unit);
+        report.remaining.next = day;
         report
     }
 
@@ -124,7 +136,8 @@ impl Report {
         self.objects_unchanged += other.objects_unchanged;
         self.bytes += other.bytes;
         self.lost.merge(other.lost);
-        self.remaining.merge(other.remaining);
+        self.remaining.units.merge(other.remaining.units);
+        self.remaining.next = self.remaining.next.into_iter().chain(other.remaining.next).min();
         self.traffic += &other.traffic;
     }
 
@@ -164,7 +177,7 @@ mod tests {
         let mut report = Report::default();
         for i in 0..10_000 {
             report.lost.add(format!("2023-01-01 a-protocol-with-a-rather-long-name-v2-eth {i}"));
-            report.remaining.add(format!("2023-01-01 a-protocol-with-a-rather-long-name-v2-eth {i}"));
+            report.remaining.units.add(format!("2023-01-01 a-protocol-with-a-rather-long-name-v2-eth {i}"));
         }
         for column in 0..20 {
             report.rejected.insert(format!("some_column_name_{column} is not an integer"), u64::MAX);

@@ -1,24 +1,17 @@
 //! Serving a step as a Lambda function.
 
 use std::future::Future;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
-use super::{Context, Unwatched, parse};
-use crate::catalog;
-use crate::config::Config;
+use super::metrics::{Measured, write_metrics};
+use super::{Context, environment, parse};
 use crate::domain::Day;
 use crate::error::{Error, Result};
-use crate::lake::{FolderStore, Lake};
-use crate::sources::Secret;
-use crate::sources::graph::{self, GraphClient, GraphSettings};
-use crate::sources::transpose::{self, TransposeClient, TransposeSettings};
 
 /// A step begins no further unit when less than this is left, so that the units under way can end.
 const RESERVE: Duration = Duration::from_secs(30);
@@ -27,34 +20,44 @@ const RESERVE: Duration = Duration::from_secs(30);
 ///
 /// | variable | what it is | default |
 /// |---|---|---|
-/// | `LAKE` | the lake: a folder | none |
+/// | `LAKE` | the lake: `s3://{bucket}`, with its catalog in Glue, or a folder | none |
 /// | `DEFI_ENV` | `dev` or `prod` | `dev` |
 /// | `DEFI_CONFIG` | a configuration file in place of the built-in one | none |
 /// | `GRAPH_URL`, `TRANSPOSE_URL` | the sources | the live APIs |
-/// | `GRAPH_API_KEY`, `TRANSPOSE_API_KEY` | their keys, several with commas between | none |
+/// | `GRAPH_SECRET`, `TRANSPOSE_SECRET` | the secrets with their keys in Secrets Manager | none |
+/// | `GRAPH_API_KEY`, `TRANSPOSE_API_KEY` | without a secret: the keys, several with commas between | none |
+/// | `SHARE_OF_SOURCE` | how many calls share a source's rate | 1 |
+/// | `STATE_MACHINE_ARN` | the state machine whose executions plan-run keeps apart | none |
 /// | `RUST_LOG` | what is logged | `info` |
 ///
 /// # Errors
-/// A wrong environment, or a runtime that can't be reached.
-pub async fn serve<I, O, F, Fut>(handler: F) -> Result<(), lambda_runtime::Error>
+/// A runtime that can't be reached. What is wrong with the environment is the error of each call, with its kind.
+pub async fn serve<I, O, F, Fut>(step: &'static str, handler: F) -> Result<(), lambda_runtime::Error>
 where
     I: DeserializeOwned + Send,
-    O: Serialize,
+    O: Measured,
     F: Fn(Context, I) -> Fut,
     Fut: Future<Output = Result<O>>,
 {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().json().with_env_filter(filter).init();
-    let context = from_environment()?;
-    let handler = &handler;
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
-        let mut context = context.clone();
-        async move {
-            context.today = today()?;
-            context.deadline = deadline(event.context.deadline());
-            let input = parse(event.payload)?;
-            handler(context, input).await.map_err(Diagnostic::from)
-        }
+    let context = OnceCell::new();
+    // Before the first call, while Lambda gives the whole processor. Should it fail, the first call tries again, and says why.
+    let _ready = context.get_or_try_init(environment::context).await;
+    let (context, handler) = (&context, &handler);
+    let call = move |event: LambdaEvent<Value>| async move {
+        let context = context.get_or_try_init(environment::context).await?.clone();
+        let context = Context { today: today()?, deadline: deadline(event.context.deadline()), ..context };
+        let output = handler(context, parse(event.payload)?).await?;
+        write_metrics(step, &output);
+        Ok(output)
+    };
+    lambda_runtime::run(service_fn(move |event| async move {
+        call(event).await.map_err(|error: Error| {
+            let error = error.with("step", step);
+            tracing::error!(kind = error.kind().name(), error = %error, "the call failed");
+            Diagnostic::from(&error)
+        })
     }))
     .await
 }
@@ -72,35 +75,4 @@ pub fn today() -> Result<Day> {
 fn deadline(at: SystemTime) -> Option<Instant> {
     let left = at.duration_since(SystemTime::now()).unwrap_or_default();
     Instant::now().checked_add(left.saturating_sub(RESERVE))
-}
-
-fn from_environment() -> Result<Context> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let lake =
-        variable("LAKE").ok_or_else(|| Error::bad_input("LAKE is not set").next("set it to the lake's folder"))?;
-    let env = variable("DEFI_ENV").unwrap_or_else(|| "dev".to_owned());
-    let config = variable("DEFI_CONFIG").map_or_else(Config::built_in, |path| Config::read(Path::new(&path)))?;
-    let keys = |name: &str| variable(name).map(|keys| Secret::list(&keys)).unwrap_or_default();
-
-    let url = variable("GRAPH_URL").unwrap_or_else(|| graph::LIVE_URL.to_owned());
-    let mut graph = GraphSettings::new(url, keys("GRAPH_API_KEY"));
-    graph.requests_per_second = config.requests_per_second.the_graph;
-    graph.concurrency = config.concurrency.the_graph as usize;
-    let url = variable("TRANSPOSE_URL").unwrap_or_else(|| transpose::LIVE_URL.to_owned());
-    let mut transpose = TransposeSettings::new(url, keys("TRANSPOSE_API_KEY"));
-    transpose.requests_per_second = config.requests_per_second.transpose;
-    transpose.concurrency = config.concurrency.transpose as usize;
-
-    let lake = Lake::new(FolderStore::new(lake));
-    Ok(Context {
-        registry: catalog::in_lake(&lake, &env),
-        lake,
-        config: Arc::new(config),
-        graph: Arc::new(GraphClient::new(graph)?),
-        transpose: Arc::new(TransposeClient::new(transpose)?),
-        traffic: Arc::default(),
-        today: today()?,
-        deadline: None,
-        progress: Arc::new(Unwatched),
-    })
 }

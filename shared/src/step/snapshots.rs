@@ -58,7 +58,6 @@ where
     Fut: Future<Output = Result<Taken<R>>> + Send + 'static,
 {
     let units = context.protocol_days(input, part).await?;
-    let name = |(protocol, day): &(String, Day)| format!("{day} {protocol}");
     let empty: Empty<R> = Arc::default();
     let work = |context: Context, (protocol, day): (String, Day)| {
         let (take, empty) = (take.clone(), Arc::clone(&empty));
@@ -73,7 +72,7 @@ where
             write(&context, table, unit, &block, taken).await
         }
     };
-    let mut report = context.run_units(step, units.clone(), name, work).await?;
+    let mut report = context.run_units(step, &units, work).await?;
     let mut kept_back = std::mem::take(&mut *empty.lock().unwrap_or_else(PoisonError::into_inner));
     kept_back.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     for (unit, block, taken) in kept_back {
@@ -83,6 +82,7 @@ where
         report.merge(write(context, table, unit, &block, taken).await?);
     }
     context.register_protocol_days(table, &units).await?;
+    context.keep_report(input.run_id.as_ref(), step, &units, &report).await?;
     Ok(report)
 }
 

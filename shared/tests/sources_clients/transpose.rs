@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use defi_shared::error::{Error, Kind};
 use defi_shared::sources::transpose::{EVENT_COLUMNS, EventsQuery, TransposeClient, TransposeSettings};
-use defi_shared::sources::{RetryPolicy, Secret, Traffic};
+use defi_shared::sources::{Rate, RetryPolicy, Secret, Traffic};
 use serde_json::{Value, json};
 
 use crate::loopback::{Reply, Request, Server, scatter};
@@ -14,7 +14,7 @@ const TRIES: usize = RetryPolicy::LOOPBACK.tries;
 
 fn settings(server: &Server, keys: &str) -> TransposeSettings {
     let settings = TransposeSettings::new(&server.url, Secret::list(keys));
-    TransposeSettings { requests_per_second: 100_000, retry: RetryPolicy::LOOPBACK, rows_per_page: 100, ..settings }
+    TransposeSettings { rate: Rate::per_second(100_000), retry: RetryPolicy::LOOPBACK, rows_per_page: 100, ..settings }
 }
 
 fn client(server: &Server) -> TransposeClient {

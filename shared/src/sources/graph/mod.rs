@@ -18,7 +18,7 @@ use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
 use super::http::{LARGEST_BODY, base_url, below};
-use super::{Block, RetryPolicy, Secret, Traffic};
+use super::{Block, Rate, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
 use answer::{Page, State, read_head, read_page};
 use paging::Range;
@@ -50,7 +50,7 @@ pub struct GraphSettings {
     /// API keys; they take turns. None: requests carry no key, which a server on this machine may accept.
     pub keys: Vec<Secret>,
     /// The rate of each key.
-    pub requests_per_second: u32,
+    pub rate: Rate,
     /// Requests at once, of all calls of the client together.
     pub concurrency: usize,
     /// How passing faults of a request, and changes of a deployment during a snapshot, are tried again.
@@ -68,7 +68,7 @@ impl GraphSettings {
         GraphSettings {
             url: url.into(),
             keys,
-            requests_per_second: REQUESTS_PER_SECOND,
+            rate: Rate::per_second(REQUESTS_PER_SECOND),
             concurrency: CONCURRENCY,
             retry: RetryPolicy::REQUEST,
             timeout: TIMEOUT,
@@ -129,7 +129,7 @@ impl GraphClient {
             base: &base,
             header: KeyHeader { name: AUTHORIZATION, prefix: "Bearer " },
             keys: settings.keys,
-            requests_per_second: settings.requests_per_second,
+            rate: settings.rate,
             concurrency: settings.concurrency,
             retry: settings.retry,
             timeout: settings.timeout,

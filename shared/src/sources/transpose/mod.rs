@@ -21,7 +21,7 @@ use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
 use super::http::{LARGEST_BODY, base_url, below};
-use super::{Block, RetryPolicy, Secret, Traffic};
+use super::{Block, Rate, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
 use answer::{Results, read};
 pub use liquidation::{Leg, LiquidationLegs};
@@ -58,7 +58,7 @@ pub struct TransposeSettings {
     /// API keys; they take turns. None: requests carry no key, which a server on this machine may accept.
     pub keys: Vec<Secret>,
     /// The rate of each key.
-    pub requests_per_second: u32,
+    pub rate: Rate,
     /// Requests at once, of all calls of the client together.
     pub concurrency: usize,
     /// How passing faults of a request are tried again.
@@ -78,7 +78,7 @@ impl TransposeSettings {
         TransposeSettings {
             url: url.into(),
             keys,
-            requests_per_second: REQUESTS_PER_SECOND,
+            rate: Rate::per_second(REQUESTS_PER_SECOND),
             concurrency: CONCURRENCY,
             retry: RetryPolicy::REQUEST,
             timeout: TIMEOUT,
@@ -132,7 +132,7 @@ impl TransposeClient {
             base: &base,
             header: KeyHeader { name: API_KEY, prefix: "" },
             keys: settings.keys,
-            requests_per_second: settings.requests_per_second,
+            rate: settings.rate,
             concurrency: settings.concurrency,
             retry: settings.retry,
             timeout: settings.timeout,

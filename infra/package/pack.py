@@ -1,0 +1,30 @@
+"""Packs functions: {step}.zip with `bootstrap` and `config.toml`. Equal files give equal bytes, so that only what changed is
+deployed. usage: pack.py FOLDER CONFIG PACKAGES; FOLDER holds {step}/bootstrap."""
+
+import sys
+import zipfile
+from pathlib import Path
+
+# The earliest time that a zip can hold; the files' own would differ from build to build.
+TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def pack(bootstrap: bytes, config: str, package: Path, level: int = 9) -> None:
+    """Writes a package."""
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
+        for name, content, mode in (("bootstrap", bootstrap, 0o755), ("config.toml", config, 0o644)):
+            entry = zipfile.ZipInfo(name, TIME)
+            entry.create_system, entry.external_attr = 3, (0o100000 | mode) << 16
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED, level)
+
+
+def main(folder: Path, config: Path, packages: Path) -> None:
+    packages.mkdir(parents=True, exist_ok=True)
+    for bootstrap in sorted(folder.glob("*/bootstrap")):
+        package = packages / f"{bootstrap.parent.name}.zip"
+        pack(bootstrap.read_bytes(), config.read_text(), package)
+        print(f"{package}: {package.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -1,0 +1,46 @@
+//! What a run in AWS did, as its lake tells.
+
+use check_features::Output as Checked;
+use defi_shared::aws::SdkConfig;
+use defi_shared::domain::Day;
+use defi_shared::error::{Error, Result};
+use defi_shared::lake::{Lake, S3Store};
+use defi_shared::step::{RunId, StepReport};
+use serde::Deserialize;
+
+use crate::output::line;
+use crate::run::summary::{print_checks, print_steps};
+
+/// What an execution says at its end: plan-run's output, and whatever else.
+#[derive(Debug, Deserialize)]
+struct Ended {
+    run_id: RunId,
+    lake: String,
+    as_of: Day,
+    nothing_to_do: bool,
+    published: bool,
+}
+
+/// Prints the report of the run that an execution's output names.
+pub(super) async fn print(aws: &SdkConfig, output: &str) -> Result<()> {
+    let ended: Ended = serde_json::from_str(output).map_err(|cause| {
+        Error::corrupt("the execution's output does not name its run")
+            .because(cause)
+            .next("deploy the state machine and the functions of one release")
+    })?;
+    let Ended { run_id, lake, as_of, nothing_to_do, published } = ended;
+    if nothing_to_do && published {
+        return line(format_args!("nothing is missing; the features as of {as_of} are published"));
+    }
+    let bucket = lake.trim_start_matches("s3://").trim_end_matches('/');
+    let objects = Lake::new(S3Store::new(aws, bucket));
+    if let Some(steps) = objects.read_json::<Vec<StepReport>>(&run_id.key("report.json")).await? {
+        print_steps(&steps)?;
+    }
+    if let Some(checked) = objects.read_json::<Checked>(&run_id.key("check-features.json")).await? {
+        print_checks(&checked)?;
+        line(format_args!("\n{} wallets as of {as_of}", checked.wallets))?;
+    }
+    line(format_args!("lake       {}", lake))?;
+    line(format_args!("reports    {}", objects.store().location(&run_id.key(""))))
+}

@@ -1,8 +1,71 @@
-"""What the tests share: the local AWS."""
+"""What the tests share: a local AWS with nothing in it, and one that the pipeline is deployed on.
+
+The deployment takes a minute and a half, most of which Terraform waits: it begins with the session, beside the tests that need none.
+"""
+
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from aws import LocalAws
+from defi import RECORDING, FolderLake, days
+from deployment import Deployment
+
+NOT_RUN = pytest.StashKey[list[str]]()
+STARTED = pytest.StashKey[tuple]()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "last: runs after all others")
+    config.stash[NOT_RUN] = []
+
+
+def missing() -> str | None:
+    """Why nothing can be deployed on this machine."""
+    if not shutil.which("terraform"):
+        return "terraform is not on the PATH; get it from https://developer.hashicorp.com/terraform/install"
+    if not (RECORDING / "manifest.json").exists():
+        return f"there is no recording in {RECORDING}"
+    return None
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests that need no deployment come first. Without what a deployment needs its tests are not run, and that is said; in CI
+    it is a failure."""
+    needing = [item for item in items if "deployment" in item.fixturenames]
+    if needing and (why := missing()):
+        said = f"NOT RUN: {len(needing)} tests of the deployment: {why}"
+        if os.environ.get("CI"):
+            raise pytest.UsageError(said)
+        config.stash[NOT_RUN].append(said)
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if item not in needing]
+    items.sort(key=lambda item: (item in needing, item.get_closest_marker("last") is not None))
+
+
+def pytest_collection_finish(session):
+    if session.config.option.collectonly or not any("deployment" in item.fixturenames for item in session.items):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="deployment-"))
+    deployment = Deployment(folder)
+    session.stash[STARTED] = (deployment, ThreadPoolExecutor(1).submit(deployment.__enter__))
+
+
+def pytest_sessionfinish(session):
+    deployment, started = session.stash.get(STARTED, (None, None))
+    if started:
+        started.exception()
+        deployment.__exit__()
+        shutil.rmtree(deployment.folder, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in config.stash[NOT_RUN]:
+        terminalreporter.write_line(line, red=True, bold=True)
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +73,17 @@ def local_aws(tmp_path_factory):
     """A local AWS with nothing in it."""
     with LocalAws(tmp_path_factory.mktemp("function-logs")) as aws:
         yield aws
+
+
+@pytest.fixture(scope="session")
+def deployment(request) -> Deployment:
+    """The pipeline, deployed."""
+    return request.session.stash[STARTED][1].result()
+
+
+@pytest.fixture(scope="session")
+def folder_lake(deployment, tmp_path_factory) -> FolderLake:
+    """What `defi run` makes of the recording."""
+    lake = FolderLake(tmp_path_factory.mktemp("lake"), deployment.served)
+    lake.run(*days())
+    return lake

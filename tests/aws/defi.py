@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 import subprocess
+from datetime import date, timedelta
 from pathlib import Path
 
 from aws import bare_environment
@@ -15,10 +17,13 @@ RECORDING = REPOSITORY.parent / "shared" / "data" / "recordings" / "golden-two-p
 
 
 class Served:
-    """`defi serve` over the recording. It ends with this value."""
+    """`defi serve` over a recording. It ends with this value."""
+
+    def __init__(self, recording: Path = RECORDING):
+        self.recording = recording
 
     def __enter__(self) -> "Served":
-        command = [BUILT / "defi", "serve", "--recording", RECORDING, "--port", "0"]
+        command = [BUILT / "defi", "serve", "--recording", self.recording, "--port", "0"]
         environment = {**bare_environment(), "DEFI_SERVE_API_KEY": API_KEY}
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         urls = {}
@@ -49,12 +54,18 @@ class FolderLake:
         """What is in it, apart from the runs' own files and the catalog."""
         files = (path for path in self.folder.rglob("*") if path.is_file())
         named = {path.relative_to(self.folder).as_posix(): path for path in files}
-        return {name: path.read_bytes() for name, path in named.items() if not name.startswith(("runs/", "catalog/"))}
+        return {name: path.read_bytes() for name, path in named.items() if not name.startswith(("runs/", "catalog/", ".lock"))}
 
     def tables(self) -> dict[str, dict]:
         """The catalog, by database and table."""
         files = sorted(self.folder.glob("catalog/*/*.json"))
         return {f"{file.parent.name}.{file.stem}": json.loads(file.read_text()) for file in files}
+
+    def partitions(self, table: str) -> dict[tuple[str, ...], str]:
+        """A table's partitions, by their values: where their objects are."""
+        files = (self.folder / "catalog" / table.replace(".", "/")).glob("*.json")
+        found = [json.loads(file.read_text()) for file in files]
+        return {tuple(partition["values"]): partition["location"] for partition in found}
 
     def counts(self, tables: list[str]) -> dict[str, int]:
         """The number of rows of each table, as the command counts them."""
@@ -75,3 +86,24 @@ def days() -> tuple[str, str]:
     """The first and the last day of the recording."""
     manifest = json.loads((RECORDING / "manifest.json").read_text())
     return manifest["first_day"], manifest["last_day"]
+
+
+def moved(folder: Path, last: date) -> Path:
+    """The recording as if it had ended on that day: what a default of "today" needs."""
+    later = last - date.fromisoformat(days()[1])
+    for file in RECORDING.iterdir():
+        (folder / file.name).write_text(moved_text(file.name, file.read_text(), later))
+    return folder
+
+
+def moved_text(name: str, text: str, later: timedelta) -> str:
+    """Markets and positions have no time but their block's, which stays."""
+    if name == "blocks.jsonl":
+        return re.sub(r'(?<="timestamp": )\d+', lambda time: str(int(time[0]) + int(later.total_seconds())), text)
+    if name in ("lending_events.jsonl", "manifest.json"):
+        return re.sub(
+            r'(?<=(?:timestamp|.first_day|..last_day)": ")\d{4}-\d\d-\d\d',
+            lambda day: (date.fromisoformat(day[0]) + later).isoformat(),
+            text,
+        )
+    return text

@@ -1,7 +1,9 @@
 """The pipeline deployed on a local AWS, and what the tests do with it."""
 
+import contextlib
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from aws import LocalAws
@@ -17,13 +19,13 @@ class Deployment:
     """What `terraform apply` made, over a recording that is served on this machine."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        self.aws, self.served = LocalAws(folder / "logs"), Served()
-        self.seconds: dict[str, float] = {}
+        self.folder, self.open = folder, contextlib.ExitStack()
+        # Every message so far.
+        self.told: list[dict] = []
 
     def __enter__(self) -> "Deployment":
-        self.served.__enter__()
-        self.aws.__enter__()
+        self.served = self.open.enter_context(Served())
+        self.aws = self.open.enter_context(LocalAws(self.folder / "logs"))
         variables = {
             "package_dir": str(packages(self.folder / "packages")),
             "graph_url": self.served.graph_url,
@@ -43,8 +45,7 @@ class Deployment:
         return self
 
     def __exit__(self, *_) -> None:
-        self.aws.__exit__()
-        self.served.__exit__()
+        self.open.close()
 
     def client(self, service: str):
         return self.aws.client(service)
@@ -66,6 +67,7 @@ class Deployment:
                 body = json.loads(message["Body"])
                 outcome = body["MessageAttributes"]["outcome"]["Value"]
                 told.append({"subject": body.get("Subject"), "attribute": outcome, **json.loads(body["Message"])})
+        self.told += told
         return told
 
     def put_keys(self, graph: str, transpose: str | None = None) -> None:
@@ -73,12 +75,39 @@ class Deployment:
         for source, key in (("graph", graph), ("transpose", transpose or graph)):
             self.client("secretsmanager").put_secret_value(SecretId=self.secrets[source], SecretString=key)
 
+    def environment_of(self, step: str) -> dict[str, str]:
+        return self.client("lambda").get_function_configuration(FunctionName=self.functions[step])["Environment"]["Variables"]
+
+    @contextlib.contextmanager
+    def configured(self, steps: Iterable[str], **variables: str):
+        """Functions with other environment variables. They begin anew, and so does their reading of secrets."""
+        before = {step: self.environment_of(step) for step in steps}
+        try:
+            for step, environment in before.items():
+                self.configure(step, {**environment, **variables})
+            yield
+        finally:
+            for step, environment in before.items():
+                self.configure(step, environment)
+
+    def configure(self, step: str, environment: dict[str, str]) -> None:
+        self.client("lambda").update_function_configuration(
+            FunctionName=self.functions[step], Environment={"Variables": environment}
+        )
+
     def start(self, given: dict) -> str:
         return self.client("stepfunctions").start_execution(stateMachineArn=self.machine, input=json.dumps(given))["executionArn"]
 
     def run(self, given: dict) -> "Execution":
         """An execution to its end."""
         return self.wait(self.start(given))
+
+    def executions(self) -> list["Execution"]:
+        """All that have ended."""
+        states = self.client("stepfunctions")
+        pages = states.get_paginator("list_executions").paginate(stateMachineArn=self.machine)
+        arns = [execution["executionArn"] for page in pages for execution in page["executions"]]
+        return [Execution(self, states.describe_execution(executionArn=arn)) for arn in arns]
 
     def wait(self, arn: str) -> "Execution":
         states, deadline = self.client("stepfunctions"), time.monotonic() + LONGEST_RUN_SECONDS
@@ -104,9 +133,10 @@ class Deployment:
 
     def objects(self) -> dict[str, bytes]:
         """What is in the lake, apart from the runs' own files."""
-        s3 = self.client("s3")
-        keys = [key for key in self.versions() if not key.startswith("runs/")]
-        return {key: s3.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in keys}
+        return {key: self.body(key) for key in self.versions() if not key.startswith("runs/")}
+
+    def body(self, key: str) -> bytes:
+        return self.client("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
     def tables(self) -> dict[str, dict]:
         """The catalog, by database and table."""
@@ -132,6 +162,15 @@ class Deployment:
         for table in self.tables():
             database, name = table.split(".")
             glue.delete_table(DatabaseName=database, Name=name)
+
+    def published(self) -> str | None:
+        """The as_of that defi_features points at."""
+        table = self.tables().get(f"{self.databases['analytics']}.defi_features")
+        return table and table["Parameters"]["as_of"]
+
+    def calls(self) -> list[dict]:
+        """Every call of a function so far, whoever made it."""
+        return [json.loads(line) for line in (self.folder / "logs" / "calls.jsonl").read_text().splitlines()]
 
     def logs(self) -> str:
         """All that is in the log groups of the functions."""

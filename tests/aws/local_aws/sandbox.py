@@ -30,7 +30,7 @@ class Sandbox:
         self.timeout, self.megabytes = float(function.timeout), int(function.memory_size)
         self.calls: queue.Queue = queue.Queue()
         self.answers: queue.Queue = queue.Queue()
-        self.began = False
+        self.began, self.peak = False, 0
         self.ephemeral = tempfile.mkdtemp(prefix="ephemeral-")
         assumed = roles.assume(
             function.role, "lambda.amazonaws.com", function.function_name, function.function_arn, function.region
@@ -89,7 +89,8 @@ class Sandbox:
         limit = self.timeout + (0 if self.began else INIT_SECONDS)
         self.calls.put((request, payload, time.time() + self.timeout))
         failed, answer = self.answer(request, began + limit)
-        printed = self.log.end(request, time.monotonic() - began, self.largest())
+        self.peak = max(self.peak, self.memory("VmHWM"))
+        printed = self.log.end(request, time.monotonic() - began, self.peak)
         return failed, answer, printed
 
     def answer(self, request: str, deadline: float) -> tuple[bool, bytes]:
@@ -110,20 +111,15 @@ class Sandbox:
         if status is not None:
             how = f"signal: {-status}" if status < 0 else f"exit status {status}"
             return "Runtime.ExitError", f"Runtime exited with error: {how}"
-        if self.resident() > self.megabytes * 1024:
+        # What the process has written to, not the pages of its executable.
+        if self.memory("RssAnon") > self.megabytes * 1024:
             return "Runtime.ExitError", "Runtime exited with error: signal: killed"
         if time.monotonic() > deadline:
             return "Sandbox.Timedout", f"Task timed out after {self.timeout:.2f} seconds"
         return None
 
-    def resident(self) -> int:
-        """The process's own memory in KB: what it has written to, not the pages of its executable."""
-        return self.memory("RssAnon")
-
-    def largest(self) -> int:
-        return self.memory("VmHWM")
-
     def memory(self, field: str) -> int:
+        """A figure of the process's memory in KB, 0 once it has ended."""
         try:
             lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         except OSError:

@@ -14,6 +14,7 @@ import pytest
 from aws import LocalAws
 from defi import RECORDING, FolderLake, days
 from deployment import Deployment
+from fakes import document, package
 
 NOT_RUN = pytest.StashKey[list[str]]()
 STARTED = pytest.StashKey[tuple]()
@@ -73,6 +74,39 @@ def local_aws(tmp_path_factory):
     """A local AWS with nothing in it."""
     with LocalAws(tmp_path_factory.mktemp("function-logs")) as aws:
         yield aws
+
+
+@pytest.fixture(scope="session")
+def role(local_aws):
+    """Makes a role that a service may assume, with these statements."""
+
+    def make(name: str, service: str, *statements: dict) -> str:
+        iam = local_aws.client("iam")
+        trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+        arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(trust))["Role"]["Arn"]
+        if statements:
+            iam.put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=document(*statements))
+        return arn
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def function(local_aws, role):
+    """Makes a function that does as it is told."""
+
+    def make(name: str, *statements: dict, trusted: str = "lambda.amazonaws.com", **configuration) -> str:
+        local_aws.client("lambda").create_function(
+            FunctionName=name,
+            Role=role(name, trusted, *statements),
+            Runtime="provided.al2023",
+            Handler="bootstrap",
+            Code={"ZipFile": package()},
+            **configuration,
+        )
+        return name
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -102,8 +102,8 @@ def moved_text(name: str, text: str, later: timedelta) -> str:
         return re.sub(r'(?<="timestamp": )\d+', lambda time: str(int(time[0]) + int(later.total_seconds())), text)
     if name in ("lending_events.jsonl", "manifest.json"):
         return re.sub(
-            r'(?<=(?:timestamp|.first_day|..last_day)": ")\d{4}-\d\d-\d\d',
-            lambda day: (date.fromisoformat(day[0]) + later).isoformat(),
+            r'("(?:timestamp|first_day|last_day)": ")(\d{4}-\d\d-\d\d)',
+            lambda day: day[1] + (date.fromisoformat(day[2]) + later).isoformat(),
             text,
         )
     return text

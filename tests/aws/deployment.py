@@ -58,17 +58,16 @@ class Deployment:
         self.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
         return queue
 
-    def messages(self) -> list[dict]:
-        """What was told since the last look: the messages, each with its outcome as an attribute has it."""
-        told, sqs = [], self.client("sqs")
+    def messages(self, execution: "Execution") -> list[dict]:
+        """What was told of an execution: the messages, each with its outcome as an attribute has it."""
+        sqs = self.client("sqs")
         while received := sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages"):
             for message in received:
                 sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=message["ReceiptHandle"])
                 body = json.loads(message["Body"])
                 outcome = body["MessageAttributes"]["outcome"]["Value"]
-                told.append({"subject": body.get("Subject"), "attribute": outcome, **json.loads(body["Message"])})
-        self.told += told
-        return told
+                self.told.append({"subject": body.get("Subject"), "attribute": outcome, **json.loads(body["Message"])})
+        return [message for message in self.told if message["execution"] == execution.arn]
 
     def put_keys(self, graph: str, transpose: str | None = None) -> None:
         """What a person does once after the first apply."""
@@ -96,7 +95,9 @@ class Deployment:
         )
 
     def start(self, given: dict) -> str:
-        return self.client("stepfunctions").start_execution(stateMachineArn=self.machine, input=json.dumps(given))["executionArn"]
+        return self.client("stepfunctions").start_execution(stateMachineArn=self.machine, input=json.dumps(given))[
+            "executionArn"
+        ]
 
     def run(self, given: dict) -> "Execution":
         """An execution to its end."""

@@ -61,4 +61,3 @@ def pack(step: str, package: Path, config: str) -> None:
         archive.write(bootstrap, "bootstrap")
         archive.writestr("config.toml", config)
     bootstrap.unlink()
-

@@ -1,8 +1,8 @@
 """What goes wrong ends an execution in the failure path, which names the step and the kind, and leaves what was published."""
 
-import pytest
-
 from datetime import date, timedelta
+
+import pytest
 
 from defi import API_KEY, days
 from packages import STEPS, config
@@ -18,11 +18,11 @@ def day(number: int) -> str:
 
 
 def test_an_unknown_field_is_bad_input(deployment):
-    deployment.messages()
     execution = deployment.run({"asof": day(1)})
     assert (execution.status, execution.error) == ("FAILED", "BadInput")
     assert "asof" in execution.cause
-    assert [(told["attribute"], told["step"], told["error"]) for told in deployment.messages()] == [("failed", "plan-run", "BadInput")]
+    (told,) = deployment.messages(execution)
+    assert (told["attribute"], told["step"], told["error"]) == ("failed", "plan-run", "BadInput")
 
 
 def test_a_day_that_is_no_day_is_bad_input(deployment):
@@ -36,7 +36,6 @@ def published(deployment):
     deployment.empty()
     execution = deployment.run({"from": FIRST, "as_of": day(2)})
     assert execution.status == "SUCCEEDED" and deployment.published() == day(2), execution
-    deployment.messages()
     return day(2)
 
 
@@ -49,8 +48,8 @@ def test_a_failing_check_leaves_what_was_published(deployment, published, tmp_pa
     assert (execution.status, execution.error) == ("FAILED", "QualityFailed")
     assert execution.cause.startswith("check-features: ") and "unpriced" in execution.cause
     assert "publish-features" not in execution.states()
-    (told,) = deployment.messages()
-    assert (told["attribute"], told["step"], told["error"], told["execution"]) == ("failed", "check-features", "QualityFailed", execution.arn)
+    (told,) = deployment.messages(execution)
+    assert (told["attribute"], told["step"], told["error"]) == ("failed", "check-features", "QualityFailed")
     assert "unpriced" in told["cause"]
     assert deployment.published() == published
 
@@ -67,7 +66,7 @@ def test_a_failing_item_of_a_map_fails_the_execution_and_stops_no_other(deployme
         execution = deployment.run({"from": FIRST, "as_of": day(4)})
     deployment.put_keys(API_KEY)
     assert (execution.status, execution.error) == ("FAILED", "BadCredentials")
-    (told,) = deployment.messages()
+    (told,) = deployment.messages(execution)
     assert told["attribute"] == "failed" and told["step"] in GRAPH_STEPS and told["error"] == "BadCredentials"
     assert execution.cause.startswith(f"{told['step']}: ") and told["failures"] == 4
     assert WRONG_KEY not in execution.cause and deployment.published() == before
@@ -81,14 +80,16 @@ def test_a_failing_item_of_a_map_fails_the_execution_and_stops_no_other(deployme
 
 @pytest.mark.last
 def test_keys_are_nowhere_but_in_the_secrets(deployment):
-    deployment.messages()
+    executions = deployment.executions()
     places = {
         "logs": deployment.logs(),
         "output of the functions": "".join(file.read_text() for file in (deployment.folder / "logs").iterdir()),
-        "histories": str([execution.history() for execution in deployment.executions()]),
-        "messages": str(deployment.told),
+        "histories": str([(execution.output, execution.cause, execution.history()) for execution in executions]),
+        "messages": str([deployment.messages(execution) for execution in executions]),
         "environments": str([deployment.environment_of(step) for step in STEPS]),
-        "state of Terraform": "".join(file.read_text() for file in deployment.terraform.folder.rglob("terraform.tfstate*") if file.is_file()),
+        "state of Terraform": "".join(
+            file.read_text() for file in deployment.terraform.folder.rglob("terraform.tfstate*") if file.is_file()
+        ),
         "definition": str(deployment.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.machine)),
         "runs": str([deployment.body(key) for key in deployment.versions() if key.startswith("runs/")]),
     }

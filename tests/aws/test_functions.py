@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -15,7 +15,7 @@ LARGEST_ANSWER = 8 * 1024
 @pytest.fixture(scope="module")
 def today(deployment, tmp_path_factory):
     """The day that {} is about. The recording is moved to it; it ends a day later, in case midnight comes."""
-    today = datetime.now(timezone.utc).date()
+    today = datetime.now(UTC).date()
     recording = moved(tmp_path_factory.mktemp("recording"), today + timedelta(days=1))
     settings = tmp_path_factory.mktemp("config") / "config.toml"
     settings.write_text(re.sub(r'first_day = ".*"', f'first_day = "{today - timedelta(days=2)}"', config()))

@@ -75,7 +75,9 @@ def test_a_function_starts_nothing_and_calls_nothing(deployment, step):
 def test_a_function_registers_tables_of_its_layer_alone(deployment, step):
     glue = deployment.aws.client_as("glue", deployment.role_of(step))
     layers = {"extract": ["raw"], "stage": ["stage"]}.get(step.split("-")[0], ["analytics"])
-    layers = {"plan-run": ["raw", "stage", "analytics"], "extract-current-positions": ["analytics"], "check-features": []}.get(step, layers)
+    layers = {"plan-run": ["raw", "stage", "analytics"], "extract-current-positions": ["analytics"], "check-features": []}.get(
+        step, layers
+    )
     for layer, database in deployment.databases.items():
         if layer not in layers:
             assert refused(lambda: glue.create_table(DatabaseName=database, TableInput={"Name": "x"})), database
@@ -92,7 +94,9 @@ def test_the_state_machine_reads_batches_and_calls_functions_alone(deployment):
     assert refused(lambda: s3.put_object(Bucket=deployment.bucket, Key="runs/x/batches/x.json", Body=b""))
     secrets = deployment.aws.client_as("secretsmanager", role)
     assert all(refused(lambda: secrets.get_secret_value(SecretId=name)) for name in deployment.secrets.values())
-    assert refused(lambda: deployment.aws.client_as("lambda", role).delete_function(FunctionName=deployment.functions["plan-run"]))
+    assert refused(
+        lambda: deployment.aws.client_as("lambda", role).delete_function(FunctionName=deployment.functions["plan-run"])
+    )
 
 
 def test_the_schedule_starts_the_state_machine_and_nothing_else(deployment):
@@ -106,4 +110,6 @@ def test_the_schedule_starts_the_state_machine_and_nothing_else(deployment):
         states.start_execution(stateMachineArn=deployment.machine, name="no<name>")
     assert error.value.response["Error"]["Code"] == "InvalidName"
     assert refused(lambda: states.stop_execution(executionArn=deployment.machine))
-    assert refused(lambda: deployment.aws.client_as("lambda", target["RoleArn"]).invoke(FunctionName=deployment.functions["plan-run"]))
+    assert refused(
+        lambda: deployment.aws.client_as("lambda", target["RoleArn"]).invoke(FunctionName=deployment.functions["plan-run"])
+    )

@@ -34,7 +34,9 @@ def test_the_configuration_is_valid(deployment):
 
 
 def test_a_second_plan_changes_nothing(deployment):
-    changed = {(change.type, attribute): change for change in deployment.terraform.plan() for attribute in change.attributes or [""]}
+    changed = {
+        (change.type, attribute): change for change in deployment.terraform.plan() for attribute in change.attributes or [""]
+    }
     unexpected = [change for key, change in changed.items() if key not in FORGOTTEN]
     assert not unexpected
     assert changed.keys() == FORGOTTEN.keys(), "the local AWS has stopped forgetting something: take it off the list"
@@ -52,7 +54,9 @@ def test_every_error_name_in_the_definition_is_one_that_there_is(deployment):
     source = (REPOSITORY / "shared" / "src" / "error.rs").read_text()
     kinds = dict(re.findall(r'Kind::(\w+) => "(\w+)"', source))
     assert len(kinds) >= 12
-    definition = json.loads(deployment.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.machine)["definition"])
+    definition = json.loads(
+        deployment.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.machine)["definition"]
+    )
     named = set(error_names(definition))
     assert named >= {"Throttled", "SourceUnavailable", "NotReady", "States.ALL"}
     assert named <= set(kinds.values()) | NAMES_OF_AWS
@@ -67,7 +71,9 @@ def error_names(part):
 
 
 def test_every_task_has_a_timeout_longer_than_its_functions(deployment):
-    definition = json.loads(deployment.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.machine)["definition"])
+    definition = json.loads(
+        deployment.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.machine)["definition"]
+    )
     timeouts = {
         function["FunctionName"]: function["Timeout"] for function in deployment.client("lambda").list_functions()["Functions"]
     }

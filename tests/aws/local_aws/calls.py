@@ -20,7 +20,9 @@ class Request:
     def __init__(self, environ: dict, account: str, body: bytes):
         self.method = environ["REQUEST_METHOD"]
         self.path = environ.get("RAW_URI", environ["PATH_INFO"]).split("?")[0]
-        self.query = {key: values[0] for key, values in parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).items()}
+        self.query = {
+            key: values[0] for key, values in parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).items()
+        }
         self.target = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
         self.copied = unquote(environ.get("HTTP_X_AMZ_COPY_SOURCE", "")).lstrip("/")
         self.account, self.body = account, body
@@ -70,7 +72,9 @@ def s3_bucket(request: Request, bucket: str) -> list[Call]:
 def s3_object(request: Request, bucket: str, key: str) -> list[Call]:
     arn = f"arn:aws:s3:::{bucket}/{key}"
     upload, version = "uploadId" in request.query, "versionId" in request.query
-    subresource = next((name for name in ("tagging", "acl", "attributes", "retention", "legal-hold") if name in request.query), None)
+    subresource = next(
+        (name for name in ("tagging", "acl", "attributes", "retention", "legal-hold") if name in request.query), None
+    )
     if subresource:
         return [Call(f"s3:{request.method} ?{subresource}", arn)]
     match request.method:
@@ -135,7 +139,9 @@ def logs(request: Request) -> list[Call]:
     asked = request.json()
     group = asked.get("logGroupName") or asked.get("logGroupIdentifier", "*").split(":log-group:")[-1]
     stream = asked.get("logStreamName")
-    resource = f"log-group:{group}:log-stream:{stream}" if stream and request.target == "PutLogEvents" else f"log-group:{group}:*"
+    resource = (
+        f"log-group:{group}:log-stream:{stream}" if stream and request.target == "PutLogEvents" else f"log-group:{group}:*"
+    )
     return [Call(f"logs:{request.target}", request.arn("logs", resource))]
 
 

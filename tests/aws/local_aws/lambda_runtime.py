@@ -20,6 +20,7 @@ from pathlib import Path
 
 from moto.awslambda.models import LambdaFunction
 from moto.core.exceptions import JsonRESTError
+from moto.core.utils import iso_8601_datetime_with_nanoseconds
 
 from .roles import NotTrusted
 from .sandbox import Sandbox
@@ -41,7 +42,9 @@ class RequestTooLarge(JsonRESTError):
     code = 413
 
     def __init__(self, size: int):
-        super().__init__("RequestTooLargeException", f"{size} byte payload is too large for the RequestResponse invocation type")
+        super().__init__(
+            "RequestTooLargeException", f"{size} byte payload is too large for the RequestResponse invocation type"
+        )
 
 
 def install(endpoint: str, logs: str) -> "Functions":
@@ -53,7 +56,19 @@ def install(endpoint: str, logs: str) -> "Functions":
         return functions.invoke(function, body, request_headers, response_headers)
 
     LambdaFunction.invoke = invoke
+    date_updates()
     return functions
+
+
+def date_updates() -> None:
+    """moto's functions keep the date of their creation."""
+    original = LambdaFunction.update_configuration
+
+    def update_configuration(self, updates):
+        self.last_modified = iso_8601_datetime_with_nanoseconds()
+        return original(self, updates)
+
+    LambdaFunction.update_configuration = update_configuration
 
 
 class Functions:
@@ -169,7 +184,5 @@ def failure(kind: str, message: str) -> tuple[bool, bytes, str]:
 
 
 def revision_of(function: LambdaFunction) -> str:
-    """What makes an execution environment out of date: any change of the function's configuration does."""
-    environment = sorted((function.environment_vars or {}).items())
-    facts = [function.code_sha_256, environment, function.memory_size, function.timeout, function.role, function.description]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    """What makes an execution environment out of date: any update of the function does, even one that changes nothing."""
+    return f"{function.code_sha_256} {function.last_modified}"

@@ -12,7 +12,6 @@ from moto.logs.models import logs_backends
 from .policies import Call
 from .roles import Session
 
-
 creating = threading.Lock()
 
 
@@ -52,9 +51,7 @@ class Log:
 
     def end(self, request: str, seconds: float, kilobytes: int) -> str:
         self.write(f"END RequestId: {request}")
-        self.write(
-            f"REPORT RequestId: {request}\tDuration: {seconds * 1000:.2f} ms\tMax Memory Used: {kilobytes // 1024} MB"
-        )
+        self.write(f"REPORT RequestId: {request}\tDuration: {seconds * 1000:.2f} ms\tMax Memory Used: {kilobytes // 1024} MB")
         with self.lock:
             return "\n".join(self.printed)
 

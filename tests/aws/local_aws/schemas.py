@@ -1,7 +1,7 @@
 """EventBridge Schemas, of which moto has nothing: registries and schemas, as far as shareable test events need them."""
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from werkzeug.exceptions import HTTPException
@@ -131,4 +131,4 @@ def check(schema: dict) -> None:
 
 
 def now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -25,7 +25,9 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.it
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor.distributed_item_processor_worker import (
     DistributedItemProcessorWorker,
 )
-from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_lambda import StateTaskServiceLambda
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_lambda import (
+    StateTaskServiceLambda,
+)
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded
 from moto.stepfunctions.parser.backend.execution import Execution
@@ -60,7 +62,7 @@ def call_with_the_role_of_the_machine(endpoint: str) -> None:
     """moto's interpreter calls with made-up keys, and makes a client for each call."""
     making = threading.Lock()
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def client(region: str, service: str, role_arn: str, machine_arn: str):
         assumed = roles.assume(role_arn, "states.amazonaws.com", uuid.uuid4().hex, machine_arn, region)
         return boto3.client(
@@ -70,7 +72,9 @@ def call_with_the_role_of_the_machine(endpoint: str) -> None:
             aws_access_key_id=assumed.access_key_id,
             aws_secret_access_key=assumed.secret_access_key,
             aws_session_token=assumed.session_token,
-            config=Config(parameter_validation=False, retries={"total_max_attempts": 1}, read_timeout=1000, max_pool_connections=64),
+            config=Config(
+                parameter_validation=False, retries={"total_max_attempts": 1}, read_timeout=1000, max_pool_connections=64
+            ),
         )
 
     def boto_client_for(region: str, service: str, state_credentials=None):
@@ -136,12 +140,14 @@ def transitions(state: dict):
 
 
 def name_every_execution() -> None:
-    """An execution started without a name is called None, so that $$.Execution.Id and $$.Execution.Name are too; and its
-    $$.Execution.StartTime is no text."""
+    """An execution started without a name is called None, so that $$.Execution.Id and $$.Execution.Name are too; any name is
+    taken; and $$.Execution.StartTime is no text."""
     original = StepFunctionsParserBackend.start_execution
 
     def start_execution(self, state_machine_arn, name=None, execution_input=None, trace_header=None):
-        return original(self, state_machine_arn, name or str(uuid.uuid4()), execution_input, trace_header)
+        name = name or str(uuid.uuid4())
+        self._validate_name(name)
+        return original(self, state_machine_arn, name, execution_input, trace_header)
 
     details = Execution.get_start_execution_details
 
@@ -194,9 +200,7 @@ def fail_a_map_whose_items_cannot_be_read() -> None:
         except FailureEventException:
             raise
         except Exception as cause:
-            raise failure(
-                env, StatesErrorNameType.StatesItemReaderFailed, str(cause), HistoryEventType.MapRunFailed
-            ) from cause
+            raise failure(env, StatesErrorNameType.StatesItemReaderFailed, str(cause), HistoryEventType.MapRunFailed) from cause
 
     ItemReader._eval_body = eval_body
 
@@ -207,7 +211,9 @@ def failure(env, kind: StatesErrorNameType, cause: str, event: HistoryEventType)
         details = EventDetails(mapRunFailedEventDetails=MapRunFailedEventDetails(**details))
     else:
         details = EventDetails(evaluationFailedEventDetails=EvaluationFailedEventDetails(**details))
-    return FailureEventException(FailureEvent(env=env, error_name=StatesErrorName(typ=kind), event_type=event, event_details=details))
+    return FailureEventException(
+        FailureEvent(env=env, error_name=StatesErrorName(typ=kind), event_type=event, event_details=details)
+    )
 
 
 def keep_fatal_errors_from_catch_all() -> None:

@@ -1,0 +1,92 @@
+"""The local AWS does what AWS does where the project relies on it, else what is proven on it proves nothing: functions."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.exceptions import ClientError
+
+from aws import ACCOUNT, REGION
+from fakes import allow, call, code_of
+
+
+def test_a_function_sees_its_own_environment_and_nothing_of_the_host(local_aws, function, monkeypatch):
+    function("environment", Environment={"Variables": {"LAKE": "s3://lake"}}, MemorySize=256)
+    seen = call(local_aws, "environment", do="environment")
+    assert seen["LAKE"] == "s3://lake"
+    assert seen["AWS_LAMBDA_FUNCTION_NAME"] == "environment"
+    assert seen["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "256"
+    assert seen["AWS_ACCESS_KEY_ID"].startswith("ASIA") and seen["AWS_SESSION_TOKEN"]
+    # LC_CTYPE is Python's own doing.
+    own = {name for name in seen if not name.startswith(("AWS_", "LAMBDA_", "LC_"))}
+    assert own == {"LAKE", "_HANDLER", "LANG", "PATH", "TZ", "TMPDIR"}
+
+
+def test_a_changed_configuration_reaches_the_next_call(local_aws, function):
+    function("changed", Environment={"Variables": {"LAKE": "before"}})
+    assert call(local_aws, "changed", do="environment")["LAKE"] == "before"
+    local_aws.client("lambda").update_function_configuration(
+        FunctionName="changed", Environment={"Variables": {"LAKE": "after"}}
+    )
+    assert call(local_aws, "changed", do="environment")["LAKE"] == "after"
+
+
+def test_errors_have_their_kind(local_aws, function):
+    function("errors", Timeout=1, MemorySize=128)
+    assert call(local_aws, "errors", do="fail", kind="Throttled") == ("Throttled", "as told")
+    kind, message = call(local_aws, "errors", do="sleep", seconds=5)
+    assert kind == "Sandbox.Timedout" and "Task timed out after 1.00 seconds" in message
+    kind, message = call(local_aws, "errors", do="exit")
+    assert kind == "Runtime.ExitError" and "exit status 3" in message
+    kind, message = call(local_aws, "errors", do="allocate", megabytes=200)
+    assert kind == "Runtime.ExitError" and "signal: killed" in message
+    assert call(local_aws, "errors", do="answer", bytes=7_000_000)[0] == "Function.ResponseSizeTooLarge"
+    assert call(local_aws, "errors", do="echo") == {"do": "echo"}
+
+
+def test_a_function_that_fails_to_start_says_why(local_aws, function):
+    function("start", Environment={"Variables": {"FAIL_TO_START": "1"}})
+    assert call(local_aws, "start") == ("Internal", "no configuration")
+
+
+def test_calls_at_once_have_a_process_each_and_later_ones_share_them(local_aws, function):
+    function("processes", Timeout=10)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: call(local_aws, "processes", do="sleep", seconds=1), range(3)))
+    with ThreadPoolExecutor(3) as pool:
+        first = set(pool.map(lambda _: call(local_aws, "processes", do="process"), range(3)))
+    second = {call(local_aws, "processes", do="process") for _ in range(3)}
+    assert second & first and len(second) == 1
+
+
+def test_reserved_concurrency_is_a_limit(local_aws, function):
+    function("reserved", Timeout=10)
+    local_aws.client("lambda").put_function_concurrency(FunctionName="reserved", ReservedConcurrentExecutions=1)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(call, local_aws, "reserved", do="sleep", seconds=2)
+        time.sleep(0.8)
+        with pytest.raises(ClientError) as refused:
+            call(local_aws, "reserved", do="echo")
+        assert code_of(refused) == "TooManyRequestsException"
+        running.result()
+    assert call(local_aws, "reserved", do="echo") == {"do": "echo"}
+
+
+def test_a_role_has_to_trust_lambda(local_aws, function):
+    function("untrusted", trusted="states.amazonaws.com")
+    kind, message = call(local_aws, "untrusted", do="echo")
+    assert kind == "Runtime.InvalidEntrypoint" and "does not let lambda.amazonaws.com assume it" in message
+
+
+def test_output_goes_to_the_log_group_if_the_role_lets_it(local_aws, function):
+    logs = local_aws.client("logs")
+    for name in ("logged", "unlogged"):
+        logs.create_log_group(logGroupName=f"/aws/lambda/{name}")
+    group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/logged:*"
+    function("logged", allow(["logs:CreateLogStream", "logs:PutLogEvents"], group))
+    function("unlogged")
+    for name in ("logged", "unlogged"):
+        assert call(local_aws, name, do="echo") == {"do": "echo"}
+    messages = [event["message"] for event in logs.filter_log_events(logGroupName="/aws/lambda/logged")["events"]]
+    assert "did echo" in messages and any(message.startswith("REPORT RequestId") for message in messages)
+    assert not logs.filter_log_events(logGroupName="/aws/lambda/unlogged")["events"]

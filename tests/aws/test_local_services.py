@@ -1,0 +1,165 @@
+"""The local AWS does what AWS does where the project relies on it: objects, catalog, secrets and messages."""
+
+import json
+
+import pytest
+from botocore.exceptions import ClientError
+
+from fakes import code_of, document
+
+
+@pytest.fixture(scope="module")
+def s3(local_aws):
+    local_aws.client("s3").create_bucket(Bucket="objects")
+    return local_aws.client("s3")
+
+
+def test_a_policy_against_what_is_not_tls_lets_everything_pass(s3):
+    s3.create_bucket(Bucket="tls-only")
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::tls-only/*"}
+    s3.put_bucket_policy(Bucket="tls-only", Policy=document({**deny, "Condition": {"Bool": {"aws:SecureTransport": "false"}}}))
+    s3.put_object(Bucket="tls-only", Key="key", Body=b"body")
+    assert s3.get_object(Bucket="tls-only", Key="key")["Body"].read() == b"body"
+    s3.put_bucket_policy(Bucket="tls-only", Policy=document(deny))
+    with pytest.raises(ClientError):
+        s3.get_object(Bucket="tls-only", Key="key")
+
+
+def test_conditional_writes(s3):
+    etag = s3.put_object(Bucket="objects", Key="state", Body=b"1", IfNoneMatch="*")["ETag"]
+    for arguments in ({"IfNoneMatch": "*"}, {"IfMatch": '"0123456789abcdef0123456789abcdef"'}):
+        with pytest.raises(ClientError) as refused:
+            s3.put_object(Bucket="objects", Key="state", Body=b"2", **arguments)
+        assert code_of(refused) == "PreconditionFailed"
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 412
+    assert s3.get_object(Bucket="objects", Key="state")["Body"].read() == b"1"
+    s3.put_object(Bucket="objects", Key="state", Body=b"2", IfMatch=etag)
+    assert s3.get_object(Bucket="objects", Key="state")["Body"].read() == b"2"
+    with pytest.raises(ClientError) as refused:
+        s3.put_object(Bucket="objects", Key="missing", Body=b"2", IfMatch=etag)
+    assert code_of(refused) == "NoSuchKey"
+
+
+def test_conditional_writes_of_several_parts(s3):
+    def upload(**condition):
+        names = {"Bucket": "objects", "Key": "large"}
+        upload = s3.create_multipart_upload(**names)["UploadId"]
+        part = s3.upload_part(**names, UploadId=upload, PartNumber=1, Body=b"part")["ETag"]
+        parts = {"Parts": [{"ETag": part, "PartNumber": 1}]}
+        return s3.complete_multipart_upload(**names, UploadId=upload, MultipartUpload=parts, **condition)["ETag"]
+
+    etag = upload(IfNoneMatch="*")
+    for arguments in ({"IfNoneMatch": "*"}, {"IfMatch": '"0123456789abcdef0123456789abcdef-1"'}):
+        with pytest.raises(ClientError) as refused:
+            upload(**arguments)
+        assert code_of(refused) == "PreconditionFailed"
+    upload(IfMatch=etag)
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME", "SHA256"])
+def test_checksums_and_metadata_come_back(s3, algorithm):
+    try:
+        s3.put_object(Bucket="objects", Key="sum", Body=b"body", ChecksumAlgorithm=algorithm, Metadata={"unit": "day"})
+    except Exception as cause:
+        # The client computes some of them only with a library of its own; those are not what is tested here.
+        if "MissingDependency" not in type(cause).__name__:
+            raise
+        values = {"CRC32C": "MbM8lQ==", "CRC64NVME": "AAAAAAAAAAA="}
+        s3.put_object(
+            Bucket="objects", Key="sum", Body=b"body", **{f"Checksum{algorithm}": values[algorithm]}, Metadata={"unit": "day"}
+        )
+    head = s3.head_object(Bucket="objects", Key="sum", ChecksumMode="ENABLED")
+    assert head[f"Checksum{algorithm}"] and head["Metadata"] == {"unit": "day"}
+
+
+def test_a_wrong_checksum_is_refused(s3):
+    with pytest.raises(ClientError) as refused:
+        s3.put_object(Bucket="objects", Key="wrong", Body=b"body", ChecksumSHA256="x" * 43 + "=")
+    assert code_of(refused) in ("BadDigest", "InvalidRequest")
+
+
+def test_listings_come_in_pages(s3):
+    s3.create_bucket(Bucket="pages")
+    keys = [f"raw/{number:03}" for number in range(7)]
+    for key in keys:
+        s3.put_object(Bucket="pages", Key=key, Body=b"")
+    pages = list(s3.get_paginator("list_objects_v2").paginate(Bucket="pages", Prefix="raw/", PaginationConfig={"PageSize": 3}))
+    assert [[entry["Key"] for entry in page["Contents"]] for page in pages] == [keys[:3], keys[3:6], keys[6:]]
+    assert [page["IsTruncated"] for page in pages] == [True, True, False]
+
+
+@pytest.fixture(scope="module")
+def glue(local_aws):
+    glue = local_aws.client("glue")
+    glue.create_database(DatabaseInput={"Name": "catalog"})
+    keys = [{"Name": "year", "Type": "string"}, {"Name": "month", "Type": "string"}]
+    glue.create_table(
+        DatabaseName="catalog", TableInput={"Name": "days", "PartitionKeys": keys, "StorageDescriptor": columns()}
+    )
+    return glue
+
+
+def test_partitions_that_are_there_are_errors_of_their_own(glue):
+    add = [{"Values": ["2023", f"{month:02}"], "StorageDescriptor": columns()} for month in range(1, 13)]
+    assert not glue.batch_create_partition(DatabaseName="catalog", TableName="days", PartitionInputList=add[:10]).get("Errors")
+    errors = glue.batch_create_partition(DatabaseName="catalog", TableName="days", PartitionInputList=add)["Errors"]
+    assert [error["PartitionValues"][1] for error in errors] == [f"{month:02}" for month in range(1, 11)]
+    assert {error["ErrorDetail"]["ErrorCode"] for error in errors} == {"AlreadyExistsException"}
+    paginator = glue.get_paginator("get_partitions")
+    pages = list(
+        paginator.paginate(DatabaseName="catalog", TableName="days", PaginationConfig={"PageSize": 5}, ExcludeColumnSchema=True)
+    )
+    found = [partition["Values"][1] for page in pages for partition in page["Partitions"]]
+    assert sorted(found) == [f"{month:02}" for month in range(1, 13)] and len(pages) == 3
+
+
+def test_no_more_than_a_hundred_partitions_at_once(glue):
+    add = [{"Values": ["1999", str(number)], "StorageDescriptor": columns()} for number in range(101)]
+    with pytest.raises(ClientError):
+        glue.batch_create_partition(DatabaseName="catalog", TableName="days", PartitionInputList=add)
+
+
+def test_a_table_has_versions(glue):
+    def update(name: str, **arguments):
+        table = {"Name": "versions", "StorageDescriptor": columns(name)}
+        glue.update_table(DatabaseName="catalog", TableInput=table, **arguments)
+
+    def version() -> str:
+        return glue.get_table(DatabaseName="catalog", Name="versions")["Table"]["VersionId"]
+
+    glue.create_table(DatabaseName="catalog", TableInput={"Name": "versions", "StorageDescriptor": columns()})
+    first = version()
+    update("b", VersionId=first)
+    assert version() != first
+    with pytest.raises(ClientError) as refused:
+        update("c", VersionId=first)
+    assert code_of(refused) == "ConcurrentModificationException"
+    kept = len(glue.get_table_versions(DatabaseName="catalog", TableName="versions")["TableVersions"])
+    update("d", VersionId=version(), SkipArchive=True)
+    assert len(glue.get_table_versions(DatabaseName="catalog", TableName="versions")["TableVersions"]) == kept
+
+
+def columns(name: str = "a") -> dict:
+    return {"Columns": [{"Name": name, "Type": "string"}], "Location": "s3://catalog/days/"}
+
+
+def test_an_empty_secret_has_no_value(local_aws):
+    secrets = local_aws.client("secretsmanager")
+    secrets.create_secret(Name="empty")
+    with pytest.raises(ClientError) as refused:
+        secrets.get_secret_value(SecretId="empty")
+    assert code_of(refused) == "ResourceNotFoundException"
+
+
+def test_messages_reach_a_queue(local_aws):
+    sns, sqs = local_aws.client("sns"), local_aws.client("sqs")
+    topic = sns.create_topic(Name="messages")["TopicArn"]
+    queue = sqs.create_queue(QueueName="messages")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    filtered = {"RawMessageDelivery": "true", "FilterPolicy": json.dumps({"outcome": ["failed"]})}
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes=filtered)
+    for outcome in ("succeeded", "failed"):
+        attributes = {"outcome": {"DataType": "String", "StringValue": outcome}}
+        sns.publish(TopicArn=topic, Message=f"it {outcome}", MessageAttributes=attributes)
+    messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
+    assert [message["Body"] for message in messages] == ["it failed"]

@@ -17,12 +17,12 @@ HERE = Path(__file__).parent
 class LocalAws:
     """`python -m local_aws` on a port of its own. It ends with this value, and with this process."""
 
-    def __init__(self, logs: Path):
-        self.logs = logs
+    def __init__(self, folder: Path):
+        self.folder = folder
         self.endpoint = ""
 
     def __enter__(self) -> "LocalAws":
-        command = [sys.executable, "-m", "local_aws", "--port", "0", "--logs", str(self.logs)]
+        command = [sys.executable, "-m", "local_aws", "--port", "0", "--folder", str(self.folder)]
         # Its standard input stays open as long as this process lives.
         self.process = subprocess.Popen(
             command, cwd=HERE, env=bare_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -74,6 +74,19 @@ class LocalAws:
 
 
 def bare_environment() -> dict[str, str]:
-    """The environment without anything that points at another AWS, proxy or configuration."""
-    unwanted = ("AWS_", "MOTO_", "TF_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "GRAPH_", "TRANSPOSE_", "DEFI_", "RUST_LOG")
-    return {name: value for name, value in os.environ.items() if not name.upper().startswith(unwanted)}
+    """The environment without anything that points at another AWS, or that the pipeline and Terraform would heed."""
+    unwanted = (
+        "AWS_",
+        "MOTO_",
+        "TF_VAR_",
+        "TF_WORKSPACE",
+        "TF_DATA_DIR",
+        "TF_CLI_ARGS",
+        "GRAPH_",
+        "TRANSPOSE_",
+        "DEFI_",
+        "RUST_LOG",
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    # All that is asked here is on this machine; only Terraform's registry is not.
+    return {**kept, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aws import LocalAws
+from aws import LocalAws, bare_environment
 from defi import RECORDING, FolderLake, days
 from deployment import Deployment
 from fakes import document, package
@@ -21,6 +21,11 @@ STARTED = pytest.StashKey[tuple]()
 
 
 def pytest_configure(config):
+    # The tests' own clients heed no more of the environment than the commands that they start.
+    chosen = {name: os.environ[name] for name in ("DEFI_PACKAGES",) if name in os.environ}
+    environment = {**bare_environment(), **chosen}
+    os.environ.clear()
+    os.environ.update(environment)
     config.addinivalue_line("markers", "last: runs after all others")
     config.stash[NOT_RUN] = []
 
@@ -72,7 +77,7 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.fixture(scope="session")
 def local_aws(tmp_path_factory):
     """A local AWS with nothing in it."""
-    with LocalAws(tmp_path_factory.mktemp("function-logs")) as aws:
+    with LocalAws(tmp_path_factory.mktemp("functions")) as aws:
         yield aws
 
 

@@ -25,7 +25,7 @@ class Deployment:
 
     def __enter__(self) -> "Deployment":
         self.served = self.open.enter_context(Served())
-        self.aws = self.open.enter_context(LocalAws(self.folder / "logs"))
+        self.aws = self.open.enter_context(LocalAws(self.folder / "functions"))
         variables = {
             "package_dir": str(packages(self.folder / "packages")),
             "graph_url": self.served.graph_url,
@@ -171,7 +171,7 @@ class Deployment:
 
     def calls(self) -> list[dict]:
         """Every call of a function so far, whoever made it."""
-        return [json.loads(line) for line in (self.folder / "logs" / "calls.jsonl").read_text().splitlines()]
+        return [json.loads(line) for line in (self.folder / "functions" / "calls.jsonl").read_text().splitlines()]
 
     def logs(self) -> str:
         """All that is in the log groups of the functions."""

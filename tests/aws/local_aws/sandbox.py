@@ -25,18 +25,18 @@ NEXT = "/2018-06-01/runtime/invocation/next"
 class Sandbox:
     """Serves one call at a time until its process ends."""
 
-    def __init__(self, function: LambdaFunction, revision: str, code: Path, endpoint: str, logs: Path):
+    def __init__(self, function: LambdaFunction, revision: str, code: Path, endpoint: str, folder: Path):
         self.function_arn, self.revision = function.function_arn, revision
         self.timeout, self.megabytes = float(function.timeout), int(function.memory_size)
         self.calls: queue.Queue = queue.Queue()
         self.answers: queue.Queue = queue.Queue()
         self.began, self.peak = False, 0
-        self.ephemeral = tempfile.mkdtemp(prefix="ephemeral-")
+        self.ephemeral = tempfile.mkdtemp(dir=folder / "ephemeral")
         assumed = roles.assume(
             function.role, "lambda.amazonaws.com", function.function_name, function.function_arn, function.region
         )
         session = roles.Session(assumed.arn, assumed.role_arn)
-        self.log = Log(session, function.logs_group_name, function.region, logs / f"{function.function_name}.log")
+        self.log = Log(session, function.logs_group_name, function.region, folder / "logs" / f"{function.function_name}.log")
         self.api = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self))
         self.api.daemon_threads = True
         threading.Thread(target=self.api.serve_forever, daemon=True).start()
@@ -87,7 +87,7 @@ class Sandbox:
         began = time.monotonic()
         # A function's time begins once it is initialised; a first call may take that much longer.
         limit = self.timeout + (0 if self.began else INIT_SECONDS)
-        self.calls.put((request, payload, time.time() + self.timeout))
+        self.calls.put((request, payload))
         failed, answer = self.answer(request, began + limit)
         self.peak = max(self.peak, self.memory("VmHWM"))
         printed = self.log.end(request, time.monotonic() - began, self.peak)
@@ -156,11 +156,11 @@ def handler_of(sandbox: Sandbox) -> type[BaseHTTPRequestHandler]:
             if call is None:
                 self.close_connection = True
                 return None
-            request, payload, deadline = call
+            request, payload = call
             headers = {
                 "Content-Type": "application/json",
                 "Lambda-Runtime-Aws-Request-Id": request,
-                "Lambda-Runtime-Deadline-Ms": str(int(deadline * 1000)),
+                "Lambda-Runtime-Deadline-Ms": str(int((time.time() + sandbox.timeout) * 1000)),
                 "Lambda-Runtime-Invoked-Function-Arn": sandbox.function_arn,
                 "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Sampled=0",
             }

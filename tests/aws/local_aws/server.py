@@ -26,7 +26,7 @@ class Services:
         return service(environ, start_response)
 
 
-def serve(port: int, logs: str) -> None:
+def serve(port: int, folder: str) -> None:
     """Serves until the process is told to end, or until whoever started it is gone."""
     # The socket listens from here on; a port of 0 is any free one.
     server = make_server("127.0.0.1", port, Gate(Services()), threaded=True)
@@ -36,7 +36,7 @@ def serve(port: int, logs: str) -> None:
     catalog.install()
     state_machines.install(endpoint)
     json_paths.install()
-    functions = lambda_runtime.install(endpoint, logs)
+    functions = lambda_runtime.install(endpoint, folder)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     threading.Thread(target=end_with_parent, daemon=True).start()
     print(endpoint, flush=True)

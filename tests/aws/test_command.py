@@ -1,0 +1,82 @@
+"""`defi start`, `status` and `backfill`: what an engineer does from a terminal."""
+
+import re
+import subprocess
+from datetime import date, timedelta
+
+import pytest
+
+from defi import days
+from packages import BUILT
+
+FIRST = days()[0]
+LATER = tuple((date.fromisoformat(FIRST) + timedelta(days=number)).isoformat() for number in range(6))
+
+
+@pytest.fixture(scope="module")
+def defi(deployment):
+    """Runs the command against the deployment: exit code, standard output, standard error."""
+    deployment.empty()
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run([BUILT / "defi", *arguments], env=deployment.aws.environment(), capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    yield run
+    deployment.messages()
+
+
+def test_start_follows_a_run_and_prints_its_report(deployment, defi):
+    code, out, err = defi("start", "--from", FIRST, "--as-of", LATER[1])
+    assert code == 0, err
+    assert re.search(r"^publish-features: 1 units in [\d.]+ s$", err, re.M), "a line a step, where there is no terminal"
+    steps = {line.split()[0] for line in out.splitlines() if re.match(r"[a-z]+-[a-z-]+ +[\d·]", line)}
+    assert {"extract-daily-blocks", "stage-events", "link-wallets", "build-features"} <= steps, out
+    assert re.search(rf"^\d+ wallets as of {LATER[1]}$", out, re.M) and "quarantined_share" in out
+    assert f"s3://{deployment.bucket}/runs/{LATER[1]}-" in out
+    assert deployment.published() == LATER[1]
+
+    code, out, err = defi("start", "--from", FIRST, "--as-of", LATER[1])
+    assert code == 0 and "nothing is missing" in out, out + err
+
+
+def test_status_lists_runs_and_tells_of_one(deployment, defi):
+    code, out, err = defi("status")
+    assert code == 0 and "SUCCEEDED" in out, err
+    (name, status, *_) = out.splitlines()[2].split()
+    code, out, err = defi("status", name)
+    assert code == 0 and "input" in out and "plan-run" in out, err
+    code, out, err = defi("status", "--follow")
+    assert code == 0 and "nothing is missing" in out, err
+    code, _, err = defi("status", "no-such-execution")
+    assert code == 2 and err.startswith("error: BadInput:") and err.count("\n") == 1
+
+
+def test_a_run_that_is_left_alone_is_followed_later(deployment, defi):
+    code, out, err = defi("start", "--from", FIRST, "--as-of", LATER[2], "--detach")
+    assert code == 0, err
+    follow = re.search(r"defi (status .*)$", out, re.M)[1].split()
+    code, out, err = defi(*follow)
+    assert code == 0 and f"wallets as of {LATER[2]}" in out, err
+
+
+def test_backfill_publishes_every_so_many_days(deployment, defi):
+    code, out, err = defi("backfill", LATER[3], LATER[5], "--every", "2", "--from", FIRST)
+    assert code == 0, err
+    assert deployment.published() == LATER[5]
+    history = deployment.partitions(f"{deployment.databases['analytics']}.defi_features_history")
+    assert {(LATER[3],), (LATER[5],)} <= set(history) and (LATER[4],) not in history
+    code, _, err = defi("backfill", LATER[5], LATER[3])
+    assert code == 2 and "lies after" in err
+
+
+def test_a_failed_run_is_one_line_with_its_kind(deployment, defi):
+    future = (date.today() + timedelta(days=400)).isoformat()
+    code, _, err = defi("start", "--as-of", future)
+    last = err.splitlines()[-1]
+    assert code == 2 and last.startswith("error: BadInput: plan-run: ") and "in the future" in last
+
+
+def test_an_environment_that_is_not_deployed_is_said_to_be_none(deployment, defi):
+    code, _, err = defi("status", "--env", "prod")
+    assert code == 2 and "defi-prod" in err and "deploy" in err

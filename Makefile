@@ -76,7 +76,7 @@ bench-cold-start: ## Print each package's size and the time from its process's s
 
 local-aws: $(VENV)/aws/ready ## Start a local AWS and deploy to it, over the sample chain, until interrupted
 	$(CARGO) build --locked --workspace --bins $(FEATURES)
-	$(VENV)/aws/bin/python tests/aws/try_out.py
+	$(VENV)/aws/bin/python tests/aws
 
 TF := $(TERRAFORM) -chdir=infra
 

@@ -6,7 +6,7 @@ use check_features::{Input, Outcome, Output, handle};
 use defi_shared::domain::fold::WalletState;
 use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
 use defi_shared::lake::Unit;
-use defi_shared::step::{RunId, StepReport};
+use defi_shared::step::{RunId, RunReport};
 use defi_shared::tables::{
     BORROWS, FEATURES_HISTORY, FeatureRow, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent,
 };
@@ -166,7 +166,8 @@ async fn the_outcome_is_kept_in_the_run_pass_or_fail() -> Result<()> {
         let passed = handle(lab.context(), Input { run_id: Some(run.clone()), ..Input::default() }).await.is_ok();
         let kept: Option<Output> = lab.context.lake.read_json(&run.key("check-features.json")).await?;
         assert_eq!(kept.map(|kept| kept.passed), Some(passed));
-        assert_eq!(lab.context.lake.read_json(&run.key("report.json")).await?, Some(Vec::<StepReport>::new()));
+        let report: Option<RunReport> = lab.context.lake.read_json(&run.key("report.json")).await?;
+        assert_eq!(report.map(|report| report.steps), Some(vec![]));
     }
     Ok(())
 }

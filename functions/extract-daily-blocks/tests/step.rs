@@ -111,10 +111,12 @@ async fn a_call_goes_on_where_another_stopped_and_both_are_in_the_report_of_thei
     handle(lab.context(), call(&[1], None)).await?;
     let report = handle(lab.context(), call(&[1, 2, 3], Some(january(2)))).await?;
     assert_eq!(report.units, 2);
-    let whole = lab.context.reports(&run).await?;
-    let whole: Vec<_> = whole.iter().map(|of| (of.step.as_str(), of.report.units)).collect();
+    let scope = lab.context.scope(None, None, false)?;
+    let whole = lab.context.run_report(&run, &scope).await?;
+    assert_eq!(whole.gaps.positions[AAVE], [1, 2, 3].map(january), "no snapshot was taken");
+    let whole: Vec<_> = whole.steps.iter().map(|of| (of.step.as_str(), of.report.units)).collect();
     assert_eq!(whole, [("extract-daily-blocks", 3)]);
     lab.context.forget_reports(&run).await?;
-    assert!(lab.context.reports(&run).await?.is_empty());
+    assert!(lab.context.run_report(&run, &scope).await?.steps.is_empty());
     Ok(())
 }

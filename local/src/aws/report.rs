@@ -5,11 +5,11 @@ use defi_shared::aws::SdkConfig;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::{Lake, S3Store};
-use defi_shared::step::{RunId, StepReport};
+use defi_shared::step::{RunId, RunReport};
 use serde::Deserialize;
 
 use crate::output::line;
-use crate::run::summary::{print_checks, print_steps};
+use crate::run::summary::{print_checks, print_gaps, print_steps};
 
 /// What an execution says at its end: plan-run's output, and whatever else.
 #[derive(Debug, Deserialize)]
@@ -34,8 +34,9 @@ pub(super) async fn print(aws: &SdkConfig, output: &str) -> Result<()> {
     }
     let bucket = lake.trim_start_matches("s3://").trim_end_matches('/');
     let objects = Lake::new(S3Store::new(aws, bucket));
-    if let Some(steps) = objects.read_json::<Vec<StepReport>>(&run_id.key("report.json")).await? {
-        print_steps(&steps)?;
+    if let Some(report) = objects.read_json::<RunReport>(&run_id.key("report.json")).await? {
+        print_steps(&report.steps)?;
+        print_gaps(&report.gaps)?;
     }
     if let Some(checked) = objects.read_json::<Checked>(&run_id.key("check-features.json")).await? {
         print_checks(&checked)?;

@@ -7,7 +7,7 @@ use check_features::Output as Checked;
 use defi_shared::domain::{Category, Day};
 use defi_shared::error::{Error, Kind, Result};
 use defi_shared::plan::{DaysBy, Plan, Scope};
-use defi_shared::step::{Context, DayInput, EventInput, ProtocolInput, Report, RunId};
+use defi_shared::step::{Context, DayInput, EventInput, Gaps, ProtocolInput, Report, RunId};
 
 use super::progress::Watched;
 
@@ -24,6 +24,7 @@ pub(super) struct StepDone {
 pub(super) struct Done {
     /// Empty where nothing was missing.
     pub steps: Vec<StepDone>,
+    pub gaps: Gaps,
     pub checked: Option<Checked>,
     /// The day that `defi_features` shows.
     pub newest: Day,
@@ -41,6 +42,7 @@ pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, wat
         let newest = context.registry.newest_published().await?.unwrap_or(scope.as_of);
         return Ok(Done {
             steps: Vec::new(),
+            gaps: Gaps::default(),
             checked: None,
             newest,
             run_id: planned.run_id,
@@ -63,7 +65,9 @@ pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, wat
     }
     let publish = publish_features::Input { as_of: Some(scope.as_of) };
     let newest = publish_features::handle(context.clone(), publish).await?.newest;
-    Ok(Done { steps, checked: Some(checked), newest, run_id: planned.run_id, seconds: begun.elapsed().as_secs_f64() })
+    let gaps = context.run_report(&planned.run_id, scope).await?.gaps;
+    let seconds = begun.elapsed().as_secs_f64();
+    Ok(Done { steps, gaps, checked: Some(checked), newest, run_id: planned.run_id, seconds })
 }
 
 struct Runner<'a> {

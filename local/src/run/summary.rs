@@ -6,7 +6,7 @@ use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use defi_shared::lake::Unit;
 use defi_shared::plan::Scope;
-use defi_shared::step::{Context, Report};
+use defi_shared::step::{Context, Gaps, Report};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow};
 
 use super::Options;
@@ -24,7 +24,7 @@ pub(super) async fn print(context: &Context, scope: &Scope, done: &Done, options
         let steps = done.steps.iter().map(|step| (step.step, &step.report, Some(step.seconds)));
         line(format_args!("\n{}", steps_table(steps, Some(done.seconds))))?;
     }
-    print_lost(done)?;
+    print_gaps(&done.gaps)?;
     if let Some(checked) = &done.checked {
         print_checks(checked)?;
     }
@@ -98,10 +98,13 @@ fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
-fn print_lost(done: &Done) -> Result<()> {
-    for step in done.steps.iter().filter(|step| step.report.lost.count > 0) {
-        let (lost, named) = (step.report.lost.count, step.report.lost.first.join(", "));
-        line(format_args!("lost in {}: {lost} units whose history is pruned, such as {named}", step.step))?;
+/// Prints the days that are missing although the run is over.
+pub(crate) fn print_gaps(gaps: &Gaps) -> Result<()> {
+    for (what, days_by) in [("markets", &gaps.markets), ("positions", &gaps.positions)] {
+        for (protocol, days) in days_by {
+            let (count, days) = (days.len(), days.iter().map(Day::to_string).collect::<Vec<_>>().join(", "));
+            line(format_args!("lost: {count} days of {what} of {protocol}, whose history is pruned: {days}"))?;
+        }
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ pub use input::{DayInput, EventInput, ProtocolInput, parse};
 pub use metrics::Measured;
 pub use progress::{Progress, Unwatched};
 pub use report::{Remaining, Report, Units};
-pub use run::{RunId, StepReport};
+pub use run::{Gaps, RunId, RunReport, StepReport};
 pub use serve::{serve, today};
 pub use unit::StepUnit;
 

@@ -41,7 +41,7 @@ pub struct Report {
     pub lost: Units,
     /// Units that were left for another call because the deadline was near.
     pub remaining: Remaining,
-    /// What went over the wire. It depends on the network's mood, and never reaches the lake.
+    /// What went over the wire. It depends on the network's mood, and reaches nothing in the lake but the reports of runs.
     #[serde(skip_serializing_if = "is_silent")]
     pub traffic: TrafficReport,
 }
@@ -139,12 +139,6 @@ impl Report {
         self.remaining.units.merge(other.remaining.units);
         self.remaining.next = self.remaining.next.into_iter().chain(other.remaining.next).min();
         self.traffic += &other.traffic;
-    }
-
-    /// The part of it that depends on the inputs alone, and may lie in the lake.
-    #[must_use]
-    pub fn without_traffic(&self) -> Self {
-        Report { traffic: TrafficReport::default(), ..self.clone() }
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Context, Report, StepUnit};
 use crate::domain::Day;
 use crate::error::{Error, Result};
-use crate::plan;
+use crate::plan::{self, DaysBy, Scope, Stage};
 
 /// Names a run: its as_of day and a digest of what it had to do. No clock, so that equal runs have equal names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,24 @@ impl FromStr for RunId {
     }
 }
 
+/// What a run did: `runs/{run_id}/report.json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// What each step did, in the order of the steps.
+    pub steps: Vec<StepReport>,
+    /// The days that are missing at the end: history that is pruned, and can't be had any more at this source.
+    pub gaps: Gaps,
+}
+
+/// Days that a lake has no snapshot of, by protocol.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gaps {
+    /// Without markets: prices of the days before hold, up to seven days.
+    pub markets: DaysBy<String>,
+    /// Without positions: no health is known of them.
+    pub positions: DaysBy<String>,
+}
+
 /// What a step of a run did, all its calls together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
@@ -82,7 +100,7 @@ pub struct StepReport {
 
 impl Context {
     /// Keeps what a call of a step did, if it is part of a run. The call is named by its first unit: a call that goes on where
-    /// another stopped has another first one. What the network's mood decides (requests, retries) stays out of the lake.
+    /// another stopped has another first one.
     ///
     /// # Errors
     /// The lake's.
@@ -95,14 +113,22 @@ impl Context {
     ) -> Result<()> {
         let (Some(run), Some(first)) = (run, units.first()) else { return Ok(()) };
         let key = format!("{}{}.json", run.reports(step), first.name().replace(' ', "."));
-        self.lake.write_json(&key, &report.without_traffic()).await.map(drop)
+        self.lake.write_json(&key, report).await.map(drop)
     }
 
-    /// What each step of a run did, in the order of the steps.
+    /// What a run did, as its calls have told, and what is missing after it.
     ///
     /// # Errors
     /// The lake's.
-    pub async fn reports(&self, run: &RunId) -> Result<Vec<StepReport>> {
+    pub async fn run_report(&self, run: &RunId, scope: &Scope) -> Result<RunReport> {
+        // Forced, a run makes again what is there; that does not make it missing.
+        let scope = Scope { force: false, ..scope.clone() };
+        let missing = self.plan(&scope, Stage::AfterExtraction(None)).await?;
+        let gaps = Gaps { markets: missing.extract_markets, positions: missing.extract_positions };
+        Ok(RunReport { steps: self.step_reports(run).await?, gaps })
+    }
+
+    async fn step_reports(&self, run: &RunId) -> Result<Vec<StepReport>> {
         let mut reports = Vec::new();
         for step in plan::STEPS {
             let mut sum = None;

@@ -58,8 +58,8 @@ class Deployment:
         self.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
         return queue
 
-    def messages(self, execution: "Execution") -> list[dict]:
-        """What was told of an execution: the messages, each with its outcome as an attribute has it."""
+    def messages(self, execution: "Execution | None" = None) -> list[dict]:
+        """What was told of an execution, or of all: the messages, each with its outcome as an attribute has it."""
         sqs = self.client("sqs")
         while received := sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages"):
             for message in received:
@@ -67,7 +67,7 @@ class Deployment:
                 body = json.loads(message["Body"])
                 outcome = body["MessageAttributes"]["outcome"]["Value"]
                 self.told.append({"subject": body.get("Subject"), "attribute": outcome, **json.loads(body["Message"])})
-        return [message for message in self.told if message["execution"] == execution.arn]
+        return [message for message in self.told if execution is None or message["execution"] == execution.arn]
 
     def put_keys(self, graph: str, transpose: str | None = None) -> None:
         """What a person does once after the first apply."""

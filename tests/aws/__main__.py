@@ -1,24 +1,22 @@
-"""`python tests/aws`: the pipeline deployed on a local AWS over the golden recording, to look at until it is interrupted."""
+"""`python tests/aws`: the pipeline deployed on a local AWS over the sample chain, to look at until it is interrupted."""
 
 import shutil
 import signal
 import tempfile
 from pathlib import Path
 
-from defi import days
 from deployment import Deployment
 
 folder = Path(tempfile.mkdtemp(prefix="deployment-"))
 print("Starting the local AWS and applying infra/: about a minute and a half …", flush=True)
 try:
-    with Deployment(folder) as deployment:
-        first, last = days()
+    with Deployment(folder, recording=None) as deployment:
+        first, last = deployment.served.days
         environment = deployment.aws.environment()
         for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             print(f"export {name}={environment[name]}")
-        print(f"export STATE_MACHINE_ARN={deployment.machine}")
         print(f"# lake: s3://{deployment.bucket}, logs of the functions: {deployment.folder / 'functions' / 'logs'}")
-        print(f'# an execution: {{"from": "{first}", "as_of": "{last}"}}')
+        print(f"# a run: target/debug/defi start --from {first} --as-of {last}")
         print("# Ctrl-C ends it and leaves nothing behind.", flush=True)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
 except KeyboardInterrupt:

@@ -17,16 +17,19 @@ RECORDING = REPOSITORY.parent / "shared" / "data" / "recordings" / "golden-two-p
 
 
 class Served:
-    """`defi serve` over a recording. It ends with this value."""
+    """`defi serve` over a recording, or over the sample chain. It ends with this value."""
 
-    def __init__(self, recording: Path = RECORDING):
+    def __init__(self, recording: Path | None = RECORDING):
         self.recording = recording
 
     def __enter__(self) -> "Served":
-        command = [BUILT / "defi", "serve", "--recording", self.recording, "--port", "0"]
+        chain = ["--recording", self.recording] if self.recording else []
+        command = [BUILT / "defi", "serve", *chain, "--port", "0"]
         environment = {**bare_environment(), "DEFI_SERVE_API_KEY": API_KEY}
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         urls = {}
+        # What it is, then the first and the last day.
+        self.days = re.findall(r"\d{4}-\d\d-\d\d", self.process.stdout.readline())
         for line in self.process.stdout:
             source, _, url = line.strip().rpartition("  ")
             urls[source.strip()] = url

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aws import LocalAws
-from defi import API_KEY, Served
+from defi import API_KEY, RECORDING, Served
 from packages import STEPS, packages
 from terraform import Terraform
 
@@ -16,15 +16,15 @@ LONGEST_RUN_SECONDS = 240
 
 
 class Deployment:
-    """What `terraform apply` made, over a recording that is served on this machine."""
+    """What `terraform apply` made, over a recording or the sample chain that is served on this machine."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.open = folder, contextlib.ExitStack()
+    def __init__(self, folder: Path, recording: Path | None = RECORDING):
+        self.folder, self.recording, self.open = folder, recording, contextlib.ExitStack()
         # Every message so far.
         self.told: list[dict] = []
 
     def __enter__(self) -> "Deployment":
-        self.served = self.open.enter_context(Served())
+        self.served = self.open.enter_context(Served(self.recording))
         self.aws = self.open.enter_context(LocalAws(self.folder / "functions"))
         variables = {
             "package_dir": str(packages(self.folder / "packages")),

@@ -12,23 +12,7 @@ REPOSITORY = Path(__file__).parents[2]
 BUILT = REPOSITORY / "target" / "debug"
 CONFIG = REPOSITORY / "shared" / "config.toml"
 RATES = "the_graph = 500\ntranspose = 500"
-STEPS = (
-    "plan-run",
-    "extract-daily-blocks",
-    "extract-events",
-    "extract-market-data",
-    "extract-account-positions",
-    "extract-current-positions",
-    "stage-events",
-    "stage-market-data",
-    "stage-account-positions",
-    "link-wallets",
-    "price-events",
-    "value-positions",
-    "build-features",
-    "check-features",
-    "publish-features",
-)
+STEPS = tuple(sorted(folder.name for folder in (REPOSITORY / "functions").iterdir()))
 
 
 def packages(folder: Path) -> Path:

@@ -119,7 +119,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         Some((run_id, _)) => run_id.clone(),
         None => name(scope.as_of, &plan)?,
     };
-    let published = context.registry.published().await?.contains(&scope.as_of);
+    let published = context.registry.is_published(scope.as_of).await?;
     if !plan.is_empty() || !published {
         register_tables(context).await?;
     }

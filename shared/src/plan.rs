@@ -149,6 +149,28 @@ impl Plan {
         ];
         STEPS.into_iter().zip(counts).collect()
     }
+
+    /// The units that are made from others; features apart, whose states tell how they stand.
+    fn derived(&self) -> Vec<(&'static Table, Unit)> {
+        let mut derived = Vec::new();
+        for (layer, days_by) in [(Layer::Stage, &self.stage_events), (Layer::Analytics, &self.price)] {
+            for (category, days) in days_by {
+                derived.extend(days.iter().map(|day| (tables::events(layer, *category), Unit::Day(*day))));
+            }
+        }
+        for (table, days_by) in
+            [(&tables::STAGE_MARKETS, &self.stage_markets), (&tables::STAGE_POSITIONS, &self.stage_positions)]
+        {
+            for (protocol, days) in days_by {
+                let unit = |day: &Day| Unit::DayAndProtocol(*day, protocol.as_str().into());
+                derived.extend(days.iter().map(|day| (table, unit(day))));
+            }
+        }
+        for (table, days) in [(&tables::WALLET_LINKS, &self.links), (&tables::WALLET_HEALTH, &self.value)] {
+            derived.extend(days.iter().map(|day| (table, Unit::Day(*day))));
+        }
+        derived
+    }
 }
 
 /// When a plan is made.
@@ -182,6 +204,25 @@ impl Inventory {
         let states = lake.kept_states(State::Fold).await?;
         let states = states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect();
         Ok(Inventory { units, states })
+    }
+
+    /// The same without some objects.
+    #[must_use]
+    pub fn without(mut self, keys: &BTreeSet<String>) -> Self {
+        if !keys.is_empty() {
+            for table in tables::TABLES {
+                let units = self.units.get_mut(&(table.layer, table.name));
+                units.into_iter().for_each(|units| units.retain(|unit| !keys.contains(&unit.key(table))));
+            }
+        }
+        self
+    }
+
+    /// The objects that are there, and that a plan makes again: what they are made from changes.
+    #[must_use]
+    pub fn made_again(&self, plan: &Plan) -> BTreeSet<String> {
+        let derived = plan.derived().into_iter().filter(|(table, unit)| self.has(table, unit));
+        derived.map(|(table, unit)| unit.key(table)).collect()
     }
 
     fn has(&self, table: &Table, unit: &Unit) -> bool {

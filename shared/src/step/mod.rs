@@ -11,6 +11,7 @@ mod run;
 mod serve;
 pub mod snapshots;
 pub mod staging;
+mod unfinished;
 mod unit;
 
 use std::fmt::Debug;

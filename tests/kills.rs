@@ -1,8 +1,8 @@
 //! Whatever ends a run, and wherever: what is in the lake is whole, what the catalog shows is whole, and the next run comes to
 //! the same lake, byte for byte, as a run that nothing disturbs.
 //!
-//! A sample of the places at which a run can end is tried; with `DEFI_SOAK` set all of them, over the recordings in
-//! `../shared/data` too.
+//! A few of the places at which a run can end are tried; with `DEFI_KILLS` set to a number as many as that of each kind and
+//! beginning, over the recordings in `../shared/data` too.
 
 #![cfg(unix)]
 // clippy.toml allows these in tests, but doesn't see that all of this is one.
@@ -38,14 +38,16 @@ use tempfile::{TempDir, tempdir};
 /// Of all random choices.
 const SEED: u64 = 4;
 
-/// Whether every place is tried.
-fn is_long() -> bool {
-    std::env::var_os("DEFI_SOAK").is_some()
+/// How many places of a kind are tried in the long form.
+fn places() -> Option<usize> {
+    let places = std::env::var("DEFI_KILLS").ok()?;
+    Some(places.parse().expect("DEFI_KILLS is a number"))
 }
 
-/// The numbers from 1 to `all`, or as many of them as the bounded form takes, spread evenly, first and last among them.
+/// The numbers from 1 to `all`, or as many of them as are tried, spread evenly, first and last among them.
 fn spread(all: usize, bounded: usize) -> Vec<usize> {
-    if is_long() || all <= bounded {
+    let bounded = places().unwrap_or(bounded).max(2);
+    if all <= bounded {
         return (1..=all).collect();
     }
     (0..bounded).map(|i| 1 + i * (all - 1) / (bounded - 1)).collect()
@@ -53,7 +55,7 @@ fn spread(all: usize, bounded: usize) -> Vec<usize> {
 
 /// The lakes that are begun with, made once.
 fn beginnings() -> &'static [Beginning] {
-    static BEGINNINGS: LazyLock<Vec<Beginning>> = LazyLock::new(|| Beginning::all(is_long()));
+    static BEGINNINGS: LazyLock<Vec<Beginning>> = LazyLock::new(|| Beginning::all(places().is_some()));
     &BEGINNINGS
 }
 
@@ -278,7 +280,7 @@ fn a_run_that_is_killed_again_and_again_is_completed_by_the_next_one() {
         beginning.put_into(lake.path());
         succeed(&mut command_of(&beginning.chain, lake.path()));
         let usual = begun.elapsed();
-        for round in 0..if is_long() { 100 } else { 2 } {
+        for round in 0..places().unwrap_or(2) {
             let disturbed = Disturbed::new(beginning);
             let mut wrong = Vec::new();
             for _ in 0..random.random_range(1..4) {

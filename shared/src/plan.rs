@@ -189,6 +189,8 @@ pub struct Inventory {
     units: BTreeMap<(Layer, &'static str), BTreeSet<Unit>>,
     /// The shards of the as_of day's state.
     states: BTreeSet<String>,
+    /// Whether the links so far are kept as of that day.
+    has_links: bool,
 }
 
 impl Inventory {
@@ -203,7 +205,8 @@ impl Inventory {
         }
         let states = lake.kept_states(State::Fold).await?;
         let states = states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect();
-        Ok(Inventory { units, states })
+        let has_links = lake.kept_states(State::Links).await?.iter().any(|(day, _)| *day == as_of);
+        Ok(Inventory { units, states, has_links })
     }
 
     /// The same without some objects.
@@ -395,6 +398,11 @@ impl Planner<'_> {
             staged(Category::Borrow),
         );
         let links = Changes(plan.links.iter().copied().collect());
+        // Who makes links keeps those so far: a run may have died between the two.
+        let is_made = self.inventory.has(&tables::WALLET_LINKS, &Unit::Day(last_events)) && self.first <= last_events;
+        if plan.links.is_empty() && is_made && !self.inventory.has_links && staged(Category::Borrow)(last_events) {
+            plan.links.push(last_events);
+        }
 
         for category in Category::ALL {
             let events = changed(plan.stage_events.get(&category));
@@ -461,6 +469,7 @@ mod tests {
         put(&mut inventory, &tables::CURRENT_POSITIONS, Unit::Protocol(PROTOCOL.into()));
         put(&mut inventory, &tables::FEATURES_HISTORY, Unit::AsOfAndShard(day(last), 0));
         inventory.states.insert(state_part(0, 1));
+        inventory.has_links = true;
         inventory
     }
 
@@ -532,6 +541,13 @@ mod tests {
         let after = plan(&scope(9), &inventory, Stage::AfterExtraction(Some(&before))).unwrap();
         assert_eq!((&after.stage_markets, &after.value), (&before.stage_markets, &before.value));
         assert_eq!(after.value, (4..=9).map(day).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn links_that_are_not_kept_are_the_work_of_their_last_day() {
+        let inventory = Inventory { has_links: false, ..done(3) };
+        let plan = plan(&scope(3), &inventory, Stage::BeforeExtraction).unwrap();
+        assert_eq!((plan.links, plan.value, plan.features), (vec![day(2)], vec![], true));
     }
 
     #[test]

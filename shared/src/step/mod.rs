@@ -22,6 +22,7 @@ use std::time::Instant;
 
 use futures::StreamExt;
 
+pub use environment::context_of;
 pub use input::{DayInput, EventInput, ProtocolInput, parse};
 pub use metrics::Measured;
 pub use progress::{Progress, Unwatched};

@@ -273,7 +273,7 @@ mod tests {
 
     fn fold() -> Fold {
         let mut fold = Fold::default();
-        let day = Day::from_epoch_days(10);
+        let day = Day::from_epoch_days(19_010);
         let exposure = Exposure { collateral_eth: 3.0, available_eth: 1.0, debt_eth: 2.0, risk: 0.9 };
         for (i, category) in Category::ALL.into_iter().enumerate() {
             let quantity = (i % 2 == 0).then_some(i as f64 + 0.5);
@@ -303,7 +303,7 @@ mod tests {
         let fold = fold();
         let wallets = fold.in_order();
         let (wallet, state) = wallets.iter().find(|(wallet, _)| *wallet == HexBytes([7; 20])).unwrap();
-        let features = FeatureRow::new(*wallet, state, Day::from_epoch_days(10));
+        let features = FeatureRow::new(*wallet, state, Day::from_epoch_days(19_010));
         assert_eq!(
             (features.total_collateral_eth, features.risk_factor, features.avg_weighted_risk_factor),
             (6.0, 0.9, 0.9)
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!((features.liquidation_count, features.time_since_last_liquidated), (1, Some(0)));
         assert_eq!((features.time_since_first_deposit, features.borrow_repay_diff_eth), (Some(1), 0.0));
         assert_eq!(FeatureRow::columns().len(), 27, "the wallet and its 26 features");
-        let later = FeatureRow::new(*wallet, state, Day::from_epoch_days(11));
+        let later = FeatureRow::new(*wallet, state, Day::from_epoch_days(19_011));
         assert_eq!((later.total_collateral_eth, later.total_collateral_avg_eth), (0.0, 6.0));
     }
 }

@@ -186,7 +186,7 @@ pub fn fold_on(rows: Vec<StateRow>) -> Result<()> {
         let kept: Vec<StateRow> = lake.require(&DAILY_BLOCKS, &unit).await?;
         let mut fold = Fold::default();
         for row in &kept {
-            row.restore(&mut fold);
+            row.restore(&mut fold).map_err(|error| error.with("object", KEY))?;
         }
         let day = january(9);
         let exposure = Exposure { collateral_eth: 1.0, available_eth: 1.0, debt_eth: 1.0, risk: 0.5 };

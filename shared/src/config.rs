@@ -125,7 +125,11 @@ impl Config {
         Config::parse(&text).map_err(|error| error.with("path", path.display()))
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    /// Reads a configuration from its text.
+    ///
+    /// # Errors
+    /// `BadInput` for a text that is none, or says what it may not.
+    pub fn parse(text: &str) -> Result<Self> {
         let config: Config =
             toml::from_str(text).map_err(|cause| Error::bad_input("the configuration is wrong").because(cause))?;
         config.validate()?;

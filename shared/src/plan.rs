@@ -149,6 +149,28 @@ impl Plan {
         ];
         STEPS.into_iter().zip(counts).collect()
     }
+
+    /// The units that are made from others; features apart, whose states tell how they stand.
+    fn derived(&self) -> Vec<(&'static Table, Unit)> {
+        let mut derived = Vec::new();
+        for (layer, days_by) in [(Layer::Stage, &self.stage_events), (Layer::Analytics, &self.price)] {
+            for (category, days) in days_by {
+                derived.extend(days.iter().map(|day| (tables::events(layer, *category), Unit::Day(*day))));
+            }
+        }
+        for (table, days_by) in
+            [(&tables::STAGE_MARKETS, &self.stage_markets), (&tables::STAGE_POSITIONS, &self.stage_positions)]
+        {
+            for (protocol, days) in days_by {
+                let unit = |day: &Day| Unit::DayAndProtocol(*day, protocol.as_str().into());
+                derived.extend(days.iter().map(|day| (table, unit(day))));
+            }
+        }
+        for (table, days) in [(&tables::WALLET_LINKS, &self.links), (&tables::WALLET_HEALTH, &self.value)] {
+            derived.extend(days.iter().map(|day| (table, Unit::Day(*day))));
+        }
+        derived
+    }
 }
 
 /// When a plan is made.
@@ -167,6 +189,8 @@ pub struct Inventory {
     units: BTreeMap<(Layer, &'static str), BTreeSet<Unit>>,
     /// The shards of the as_of day's state.
     states: BTreeSet<String>,
+    /// Whether the links so far are kept as of that day.
+    has_links: bool,
 }
 
 impl Inventory {
@@ -181,7 +205,27 @@ impl Inventory {
         }
         let states = lake.kept_states(State::Fold).await?;
         let states = states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect();
-        Ok(Inventory { units, states })
+        let has_links = lake.kept_states(State::Links).await?.iter().any(|(day, _)| *day == as_of);
+        Ok(Inventory { units, states, has_links })
+    }
+
+    /// The same without some objects.
+    #[must_use]
+    pub fn without(mut self, keys: &BTreeSet<String>) -> Self {
+        if !keys.is_empty() {
+            for table in tables::TABLES {
+                let units = self.units.get_mut(&(table.layer, table.name));
+                units.into_iter().for_each(|units| units.retain(|unit| !keys.contains(&unit.key(table))));
+            }
+        }
+        self
+    }
+
+    /// The objects that are there, and that a plan makes again: what they are made from changes.
+    #[must_use]
+    pub fn made_again(&self, plan: &Plan) -> BTreeSet<String> {
+        let derived = plan.derived().into_iter().filter(|(table, unit)| self.has(table, unit));
+        derived.map(|(table, unit)| unit.key(table)).collect()
     }
 
     fn has(&self, table: &Table, unit: &Unit) -> bool {
@@ -354,6 +398,11 @@ impl Planner<'_> {
             staged(Category::Borrow),
         );
         let links = Changes(plan.links.iter().copied().collect());
+        // Who makes links keeps those so far: a run may have died between the two.
+        let is_made = self.inventory.has(&tables::WALLET_LINKS, &Unit::Day(last_events)) && self.first <= last_events;
+        if plan.links.is_empty() && is_made && !self.inventory.has_links && staged(Category::Borrow)(last_events) {
+            plan.links.push(last_events);
+        }
 
         for category in Category::ALL {
             let events = changed(plan.stage_events.get(&category));
@@ -420,6 +469,7 @@ mod tests {
         put(&mut inventory, &tables::CURRENT_POSITIONS, Unit::Protocol(PROTOCOL.into()));
         put(&mut inventory, &tables::FEATURES_HISTORY, Unit::AsOfAndShard(day(last), 0));
         inventory.states.insert(state_part(0, 1));
+        inventory.has_links = true;
         inventory
     }
 
@@ -491,6 +541,13 @@ mod tests {
         let after = plan(&scope(9), &inventory, Stage::AfterExtraction(Some(&before))).unwrap();
         assert_eq!((&after.stage_markets, &after.value), (&before.stage_markets, &before.value));
         assert_eq!(after.value, (4..=9).map(day).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn links_that_are_not_kept_are_the_work_of_their_last_day() {
+        let inventory = Inventory { has_links: false, ..done(3) };
+        let plan = plan(&scope(3), &inventory, Stage::BeforeExtraction).unwrap();
+        assert_eq!((plan.links, plan.value, plan.features), (vec![day(2)], vec![], true));
     }
 
     #[test]

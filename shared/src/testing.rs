@@ -15,6 +15,7 @@
 //! ```
 
 pub mod contract;
+mod faulty;
 mod rows;
 mod server;
 
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tempfile::TempDir;
 
+pub use faulty::{FaultyStore, Operation};
 pub use rows::*;
 pub use server::{Request, Server, graph_error, results, snapshot};
 

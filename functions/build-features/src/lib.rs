@@ -105,7 +105,9 @@ async fn restore(context: &Context, since: Option<Day>, shards: &[u32]) -> Resul
     for (shard, fold) in &mut folds.shards {
         let part = state_part(*shard, count);
         let kept = context.lake.newest_state::<StateRow>(State::Fold, since, &part).await?;
-        kept.iter().flat_map(|(_, rows)| rows).for_each(|row| row.restore(fold));
+        for row in kept.iter().flat_map(|(_, rows)| rows) {
+            row.restore(fold).map_err(|error| error.with("object", State::Fold.key(since, &part)))?;
+        }
     }
     Ok(folds)
 }

@@ -98,7 +98,7 @@ pub async fn evaluate(context: &Context, input: &Input) -> Result<Output> {
     let output = Output { as_of: scope.as_of, wallets: evidence.features.len() as u64, passed, checks };
     if let Some(run) = &input.run_id {
         context.lake.write_json(&run.key("check-features.json"), &output).await?;
-        context.lake.write_json(&run.key("report.json"), &context.run_report(run, &scope).await?).await?;
+        context.report_run(run, &scope).await?;
     }
     Ok(output)
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use defi_shared::domain::Day;
 use defi_shared::executions::Execution;
-use defi_shared::plan::{Plan, Stage};
+use defi_shared::plan::{Inventory, Plan, Stage};
 use defi_shared::step::{Context, Measured, RunId};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES};
 use defi_shared::{Error, Kind, Result};
@@ -114,18 +114,22 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         Some((_, before)) => Stage::AfterExtraction(Some(before)),
         None => Stage::BeforeExtraction,
     };
-    let plan = context.plan(&scope, stage).await?;
+    // Once extraction is over this run knows what it has to make again: less than it feared, where a source had nothing new.
+    let unfinished = context.unfinished(before.as_ref().map(|(run_id, _)| run_id)).await?;
+    let there = Inventory::of(&context.lake, scope.as_of).await?;
+    let plan = defi_shared::plan::plan(&scope, &there.clone().without(&unfinished), stage)?;
     let run_id = match &before {
         Some((run_id, _)) => run_id.clone(),
         None => name(scope.as_of, &plan)?,
     };
-    let published = context.registry.published().await?.contains(&scope.as_of);
+    let published = context.registry.is_published(scope.as_of).await?;
     if !plan.is_empty() || !published {
         register_tables(context).await?;
     }
     let mut key = None;
     if !plan.is_empty() {
         if before.is_none() {
+            context.note_unfinished(&run_id, there.made_again(&plan)).await?;
             context.forget_reports(&run_id).await?;
         }
         let name = run_id.key(if before.is_some() { "plan-after-extraction.json" } else { PLAN });

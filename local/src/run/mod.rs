@@ -18,6 +18,7 @@ use defi_shared::step::{Context, today};
 use crate::cli::Env;
 use crate::output::line;
 use crate::source::{Opened, Source};
+pub use steps::{Done, StepDone};
 
 /// What a run is asked to do.
 #[derive(Debug, Clone)]
@@ -52,35 +53,71 @@ pub fn configuration() -> Result<Config> {
 /// # Errors
 /// The first error of a step; what was done before it stays done.
 pub async fn run(options: Options) -> Result<()> {
-    let mut config = configuration()?;
-    let source = options.source.open(&mut config).await?;
-    let today = today()?;
-    let as_of = options.as_of.unwrap_or(source.days.map_or(today, |(_, last)| last));
-    check_days(&source, as_of, options.from)?;
-
-    let scope = Scope::new(&config, today, Some(as_of), options.from, options.force)?;
-
-    // Everything that the user may have got wrong but the lake is known by now, and nothing is written yet.
-    let lake = Lake::new(FolderStore::open_for_run(&options.lake)?);
-    keep_to_one_chain(&lake, source.chain.as_deref()).await?;
-    let watched = progress::Watched::new();
-    let context = Context {
-        registry: catalog::in_lake(&lake, options.env.name()),
-        lake,
-        config: Arc::new(config),
-        graph: source.graph.clone(),
-        transpose: source.transpose.clone(),
-        traffic: Arc::default(),
-        today,
-        deadline: None,
-        progress: watched.clone(),
-        executions: None,
-    };
+    let run = Run::prepare(&options).await?;
+    let context = run.open(Lake::new(FolderStore::open_for_run(&options.lake)?)).await?;
     let (lake, env) = (options.lake.display(), options.env.name());
-    line(format_args!("{} → {lake} (db_*_{env}), features as of {as_of}", source.name))?;
-    let done = steps::run(&context, &scope, options.from, &watched).await;
-    watched.finish();
-    summary::print(&context, &scope, &done?, &options).await
+    line(format_args!("{} → {lake} (db_*_{env}), features as of {}", run.source.name, run.scope.as_of))?;
+    let done = run.carry_out(&context).await?;
+    summary::print(&context, &run.scope, &done, &options).await
+}
+
+/// A run that can begin: everything that the user may have got wrong but the lake is known by now, and nothing is written yet.
+#[derive(Debug)]
+pub struct Run {
+    config: Arc<Config>,
+    source: Opened,
+    scope: Scope,
+    from: Option<Day>,
+    today: Day,
+    env: Env,
+    watched: Arc<progress::Watched>,
+}
+
+impl Run {
+    /// Opens the source, and settles what the run covers.
+    ///
+    /// # Errors
+    /// `BadInput` for an option that makes no sense, and as [`Source::open`].
+    pub async fn prepare(options: &Options) -> Result<Self> {
+        let mut config = configuration()?;
+        let source = options.source.open(&mut config).await?;
+        let today = today()?;
+        let as_of = options.as_of.unwrap_or(source.days.map_or(today, |(_, last)| last));
+        check_days(&source, as_of, options.from)?;
+        let scope = Scope::new(&config, today, Some(as_of), options.from, options.force)?;
+        let (config, watched) = (Arc::new(config), progress::Watched::new());
+        Ok(Run { config, source, scope, from: options.from, today, env: options.env, watched })
+    }
+
+    /// The context of its steps over a lake.
+    ///
+    /// # Errors
+    /// `BadInput` for a lake that was begun with another chain, and the lake's errors.
+    pub async fn open(&self, lake: Lake) -> Result<Context> {
+        keep_to_one_chain(&lake, self.source.chain.as_deref()).await?;
+        Ok(Context {
+            registry: catalog::in_lake(&lake, self.env.name()),
+            lake,
+            config: Arc::clone(&self.config),
+            graph: Arc::clone(&self.source.graph),
+            transpose: Arc::clone(&self.source.transpose),
+            traffic: Arc::default(),
+            today: self.today,
+            deadline: None,
+            progress: self.watched.clone(),
+            executions: None,
+        })
+    }
+
+    /// Does what is missing.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub async fn carry_out(&self, context: &Context) -> Result<Done> {
+        let done = steps::run(context, &self.scope, self.from, &self.watched).await;
+        self.watched.finish();
+        done
+    }
 }
 
 /// Holds the days to what the source covers.

@@ -13,21 +13,27 @@ use super::progress::Watched;
 
 /// What a step did.
 #[derive(Debug, Clone)]
-pub(super) struct StepDone {
+pub struct StepDone {
+    /// Its name.
     pub step: &'static str,
+    /// Its counts.
     pub report: Report,
+    /// How long it took.
     pub seconds: f64,
 }
 
 /// What a run did.
 #[derive(Debug)]
-pub(super) struct Done {
+pub struct Done {
     /// Empty where nothing was missing.
     pub steps: Vec<StepDone>,
+    /// The days that are missing at the end.
     pub gaps: Gaps,
+    /// The outcome of the checks; none where nothing was missing and the set is published.
     pub checked: Option<Checked>,
     /// The day that `defi_features` shows.
     pub newest: Day,
+    /// Names the run.
     pub run_id: RunId,
     /// Seconds from the plan to the publishing; steps that run side by side share them.
     pub seconds: f64,

@@ -148,6 +148,16 @@ impl Registry {
             .transpose()
     }
 
+    /// Whether a day is published: it is in the history, and `defi_features` shows it or a later one. Who publishes may have
+    /// died between the two.
+    ///
+    /// # Errors
+    /// As [`Registry::newest_published`].
+    pub async fn is_published(&self, day: Day) -> Result<bool> {
+        let is_shown = self.newest_published().await?.is_some_and(|newest| newest >= day);
+        Ok(is_shown && self.published().await?.contains(&day))
+    }
+
     /// Publishes the features of a day: the history's partition first, then the pointer of `defi_features`, which never
     /// points back in time.
     ///
@@ -250,6 +260,17 @@ mod tests {
         }
         assert_eq!(registry.newest_published().await.unwrap(), Some(late));
         assert_eq!(registry.published().await.unwrap(), [early, late]);
+    }
+
+    #[tokio::test]
+    async fn a_day_is_published_once_it_is_shown() {
+        let (_folder, registry) = registry();
+        let [early, late] = ["2023-01-30", "2023-02-01"].map(|day| day.parse::<Day>().unwrap());
+        registry.publish(early).await.unwrap();
+        registry.register(&FEATURES_HISTORY, [&Unit::AsOfAndShard(late, 0)]).await.unwrap();
+        assert!(registry.is_published(early).await.unwrap());
+        assert!(!registry.is_published(late).await.unwrap(), "the pointer was not moved");
+        assert!(!registry.is_published(early.previous()).await.unwrap());
     }
 
     #[test]

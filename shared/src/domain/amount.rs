@@ -29,6 +29,12 @@ impl BaseUnits {
         Ok(BaseUnits(value))
     }
 
+    /// An amount that may be anything: `None` below 0 and from 10^38 on.
+    #[must_use]
+    pub fn accepted(amount: i128) -> Option<Self> {
+        (0..LIMIT).contains(&amount).then_some(BaseUnits(amount))
+    }
+
     /// The amount in whole tokens of `decimals` decimals.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "amounts are DOUBLE from here on, as the features are")]

@@ -28,6 +28,14 @@ impl Day {
         Day(days)
     }
 
+    /// The same, for a number that may be anything: `None` outside the years that the pipeline accepts.
+    #[must_use]
+    pub fn accepted(days: i32) -> Option<Self> {
+        let span = jiff::Span::new().try_days(days).ok()?;
+        let date = EPOCH.checked_add(span).ok()?;
+        YEARS.contains(&date.year()).then_some(Day(days))
+    }
+
     /// Days since 1 January 1970.
     #[must_use]
     pub fn epoch_days(self) -> i32 {
@@ -80,8 +88,13 @@ impl Day {
         self.until(last.next())
     }
 
+    /// The date; of a day beyond all calendars the calendar's first or last one.
     fn date(self) -> Date {
-        EPOCH.saturating_add(jiff::Span::new().days(self.0))
+        match jiff::Span::new().try_days(self.0) {
+            Ok(span) => EPOCH.saturating_add(span),
+            Err(_) if self.0 < 0 => Date::MIN,
+            Err(_) => Date::MAX,
+        }
     }
 
     /// The partition value of `year`, such as `2023`.
@@ -176,6 +189,15 @@ mod tests {
         ] {
             assert!(text.parse::<Day>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn any_number_of_days_can_be_shown_and_few_are_accepted() {
+        for (days, shown) in [(i32::MIN, "-009999-01-01"), (0, "1970-01-01"), (i32::MAX, "9999-12-31")] {
+            assert_eq!((Day(days).to_string().as_str(), Day::accepted(days)), (shown, None));
+        }
+        assert_eq!(Day::of_seconds(i64::MAX).to_string(), "9999-12-31");
+        assert_eq!(Day::accepted(19_358).map(|day| day.to_string()).as_deref(), Some("2023-01-01"));
     }
 
     #[test]

@@ -128,6 +128,9 @@ pub struct Liquidations {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProtocolSet(u64);
 
+/// As many as a [`ProtocolSet`] has bits; a configuration has no more.
+const MOST_PROTOCOLS: usize = 64;
+
 impl ProtocolSet {
     /// How many protocols are in it.
     #[must_use]
@@ -231,15 +234,21 @@ impl Fold {
                 self.protocols.push(Arc::from(name));
                 self.protocols.len() - 1
             });
-            set |= 1 << (index % 64);
+            set |= 1 << (index % MOST_PROTOCOLS);
         }
         ProtocolSet(set)
+    }
+
+    /// Whether it knows more protocols than a set can hold.
+    #[must_use]
+    pub fn has_too_many_protocols(&self) -> bool {
+        self.protocols.len() > MOST_PROTOCOLS
     }
 
     /// The names of the protocols in a set, sorted.
     #[must_use]
     pub fn names_of(&self, set: ProtocolSet) -> Vec<&str> {
-        let all = self.protocols.iter().enumerate();
+        let all = self.protocols.iter().take(MOST_PROTOCOLS).enumerate();
         let mut names: Vec<&str> = all.filter(|(index, _)| set.0 >> index & 1 == 1).map(|(_, name)| &**name).collect();
         names.sort_unstable();
         names

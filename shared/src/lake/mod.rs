@@ -46,7 +46,9 @@ impl State {
         format!("{STATE}/{name}/as_of=")
     }
 
-    fn key(self, as_of: Day, part: &str) -> String {
+    /// The key of a part as of a day.
+    #[must_use]
+    pub fn key(self, as_of: Day, part: &str) -> String {
         format!("{}{as_of}/{part}.parquet", self.prefix())
     }
 }

@@ -1,6 +1,7 @@
 //! Rows to Parquet and back: the one writer policy of the lake.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::tables::Row;
 
 /// ZSTD's own default: higher levels cost far more time than they save bytes on these columns.
@@ -62,14 +63,25 @@ pub fn encode<R: Row>(rows: &[R], sorted_by: &[&str], facts: &Facts) -> Result<B
 /// # Errors
 /// `CorruptData` for what is no Parquet file, or one with other columns.
 pub fn decode<R: Row>(file: Bytes) -> Result<Vec<R>> {
-    let corrupt = |cause: ParquetError| Error::corrupt("no readable Parquet file").because(cause);
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(corrupt)?.build().map_err(corrupt)?;
-    let mut rows = Vec::new();
-    for batch in reader {
-        let batch: RecordBatch = batch.map_err(|cause| Error::corrupt("no readable Parquet file").because(cause))?;
-        rows.append(&mut R::decode(&batch)?);
-    }
-    Ok(rows)
+    guarded(|| {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(unreadable)?.build().map_err(unreadable)?;
+        let mut rows = Vec::new();
+        for batch in reader {
+            let batch: RecordBatch = batch.map_err(unreadable)?;
+            rows.append(&mut R::decode(&batch)?);
+        }
+        Ok(rows)
+    })
+}
+
+fn unreadable(cause: impl Into<Cause>) -> Error {
+    Error::corrupt("no readable Parquet file").because(cause)
+}
+
+/// The decoder takes for granted, here and there, what a damaged file does not keep to, and panics. It is damage all the same.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = std::panic::catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err(unreadable("its decoder gave up")))
 }
 
 /// The facts in a Parquet file's metadata, and the number of its rows.
@@ -77,8 +89,7 @@ pub fn decode<R: Row>(file: Bytes) -> Result<Vec<R>> {
 /// # Errors
 /// `CorruptData` for what is no Parquet file.
 pub fn facts(file: &Bytes) -> Result<(Facts, u64)> {
-    let metadata = ArrowReaderMetadata::load(file, Default::default())
-        .map_err(|cause| Error::corrupt("no readable Parquet file").because(cause))?;
+    let metadata = guarded(|| ArrowReaderMetadata::load(file, Default::default()).map_err(unreadable))?;
     let file_metadata = metadata.metadata().file_metadata();
     let pairs = file_metadata.key_value_metadata().into_iter().flatten();
     let facts = pairs.filter_map(|pair| Some((pair.key.strip_prefix(FACT_PREFIX)?.to_owned(), pair.value.clone()?)));

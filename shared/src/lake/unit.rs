@@ -61,7 +61,7 @@ impl Unit {
 
     /// The unit of an object from its path within the table's folder; `None` for a name that no unit has.
     #[must_use]
-    pub(super) fn of_key(table: &Table, path: &str) -> Option<Unit> {
+    pub fn of_key(table: &Table, path: &str) -> Option<Unit> {
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name).strip_suffix(".parquet")?;
         let unit = match table.layout {
             Layout::Day => Unit::Day(name.parse().ok()?),

@@ -105,12 +105,13 @@ impl Context {
         Scope::new(&self.config, self.today, as_of, from, force)
     }
 
-    /// Plans over the lake as it is now.
+    /// Plans over the lake as it is now. What a run that did not get to its end left as it was counts as missing.
     ///
     /// # Errors
     /// The lake's, or `BadInput` as for [`Context::scope`].
     pub async fn plan(&self, scope: &Scope, stage: Stage<'_>) -> Result<Plan> {
-        plan(scope, &Inventory::of(&self.lake, scope.as_of).await?, stage)
+        let unfinished = self.unfinished(None).await?;
+        plan(scope, &Inventory::of(&self.lake, scope.as_of).await?.without(&unfinished), stage)
     }
 
     /// The days of a step: those that the input names, else what the plan says is missing.

@@ -11,6 +11,7 @@ mod run;
 mod serve;
 pub mod snapshots;
 pub mod staging;
+mod unfinished;
 mod unit;
 
 use std::fmt::Debug;
@@ -21,6 +22,7 @@ use std::time::Instant;
 
 use futures::StreamExt;
 
+pub use environment::context_of;
 pub use input::{DayInput, EventInput, ProtocolInput, parse};
 pub use metrics::Measured;
 pub use progress::{Progress, Unwatched};

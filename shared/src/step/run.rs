@@ -11,8 +11,11 @@ use crate::domain::Day;
 use crate::error::{Error, Result};
 use crate::plan::{self, DaysBy, Scope, Stage};
 
+/// What all steps of a run did, kept once all of them are done.
+const REPORT: &str = "report.json";
+
 /// Names a run: its as_of day and a digest of what it had to do. No clock, so that equal runs have equal names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
 
@@ -142,11 +145,25 @@ impl Context {
         Ok(reports)
     }
 
+    /// Keeps what all steps of a run did: the run has got to its end.
+    ///
+    /// # Errors
+    /// The lake's.
+    pub async fn report_run(&self, run: &RunId, scope: &Scope) -> Result<()> {
+        self.lake.write_json(&run.key(REPORT), &self.run_report(run, scope).await?).await.map(drop)
+    }
+
+    /// Whether a run has got to its end.
+    pub(super) async fn is_reported(&self, run: &RunId) -> Result<bool> {
+        Ok(self.lake.store().get(&run.key(REPORT)).await?.is_some())
+    }
+
     /// Forgets what the calls of an earlier run of this name did: a run that is forced twice has one name.
     ///
     /// # Errors
     /// The lake's.
     pub async fn forget_reports(&self, run: &RunId) -> Result<()> {
+        self.lake.store().delete(&run.key(REPORT)).await?;
         for entry in self.lake.store().list(&run.key("reports/")).await? {
             self.lake.store().delete(&entry.key).await?;
         }

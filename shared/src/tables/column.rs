@@ -70,7 +70,8 @@ macro_rules! primitive {
             }
 
             fn from_array(array: &dyn Array) -> Result<Vec<Option<Self>>> {
-                Ok(array.as_primitive::<$arrow>().iter().map(|value| value.map($unpack)).collect())
+                let unpack = |value| $unpack(value).ok_or_else(|| Error::corrupt("a value that its column can't have"));
+                array.as_primitive::<$arrow>().iter().map(|value| value.map(unpack).transpose()).collect()
             }
         }
         value!($type);
@@ -115,18 +116,18 @@ macro_rules! value {
     };
 }
 
-primitive!(i64, Int64Type, Int64Array, DataType::Int64, |v| *v, |v| v);
-primitive!(i32, Int32Type, Int32Array, DataType::Int32, |v| *v, |v| v);
-primitive!(f64, Float64Type, Float64Array, DataType::Float64, |v| *v, |v| v);
-primitive!(Day, Date32Type, Date32Array, DataType::Date32, |v| v.epoch_days(), Day::from_epoch_days);
-primitive!(BaseUnits, Decimal128Type, Decimal128Array, DataType::Decimal128(38, 0), |v| v.0, BaseUnits);
+primitive!(i64, Int64Type, Int64Array, DataType::Int64, |v| *v, Some);
+primitive!(i32, Int32Type, Int32Array, DataType::Int32, |v| *v, Some);
+primitive!(f64, Float64Type, Float64Array, DataType::Float64, |v| *v, Some);
+primitive!(Day, Date32Type, Date32Array, DataType::Date32, |v| v.epoch_days(), Day::accepted);
+primitive!(BaseUnits, Decimal128Type, Decimal128Array, DataType::Decimal128(38, 0), |v| v.0, BaseUnits::accepted);
 primitive!(
     Timestamp,
     TimestampMillisecondType,
     TimestampMillisecondArray,
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
     |v| v.0,
-    Timestamp
+    |v| Some(Timestamp(v))
 );
 
 impl Scalar for bool {

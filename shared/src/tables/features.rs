@@ -3,6 +3,7 @@
 use super::row::row;
 use crate::domain::fold::{Flow, Fold, HealthHistory, Liquidations, Snapshot, WalletState, mean};
 use crate::domain::{Address, Day};
+use crate::error::{Error, Result};
 
 row! {
     /// The features of one wallet as of 00:00:00 UTC of a day. Amounts are in ETH; an average, sum or maximum over nothing is 0.
@@ -224,7 +225,11 @@ impl StateRow {
     }
 
     /// Puts the kept state back into a fold.
-    pub fn restore(&self, fold: &mut Fold) {
+    ///
+    /// # Errors
+    /// `CorruptData` for figures that no fold comes to.
+    pub fn restore(&self, fold: &mut Fold) -> Result<()> {
+        self.check()?;
         let names = |text: &str| -> Vec<String> {
             text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
         };
@@ -261,8 +266,34 @@ impl StateRow {
                 latest: self.latest_day.map(|day| (day, latest)),
             },
         };
+        if fold.has_too_many_protocols() { Err(self.wrong("protocols")) } else { Ok(()) }
+    }
+
+    /// Holds counts and times to what can be counted on. Sums may be anything: the checks judge them.
+    fn check(&self) -> Result<()> {
+        let flows = [
+            (self.borrow_priced_count, self.borrow_count),
+            (self.repay_priced_count, self.repay_count),
+            (self.deposit_priced_count, self.deposit_count),
+            (self.withdraw_priced_count, self.withdraw_count),
+            (self.liquidation_priced_count, self.liquidation_count),
+            (self.days_at_risk, self.days),
+        ];
+        if !flows.iter().all(|(part, all)| (0..=*all).contains(part) && *all <= LARGEST_COUNT) {
+            return Err(self.wrong("counts"));
+        }
+        let mut times = self.first_deposit.iter().chain(&self.last_liquidated);
+        let is_accepted = |time: &i64| Day::accepted(Day::of_seconds(*time).epoch_days()).is_some();
+        if times.all(is_accepted) { Ok(()) } else { Err(self.wrong("times")) }
+    }
+
+    fn wrong(&self, what: &'static str) -> Error {
+        Error::corrupt("a state of the fold that no fold comes to").with("wallet", self.wallet_address).with("of", what)
     }
 }
+
+/// A f64 counts no further.
+const LARGEST_COUNT: i64 = 1 << 53;
 
 #[cfg(test)]
 mod tests {
@@ -273,7 +304,7 @@ mod tests {
 
     fn fold() -> Fold {
         let mut fold = Fold::default();
-        let day = Day::from_epoch_days(10);
+        let day = Day::from_epoch_days(19_010);
         let exposure = Exposure { collateral_eth: 3.0, available_eth: 1.0, debt_eth: 2.0, risk: 0.9 };
         for (i, category) in Category::ALL.into_iter().enumerate() {
             let quantity = (i % 2 == 0).then_some(i as f64 + 0.5);
@@ -292,7 +323,9 @@ mod tests {
         let rows: Vec<_> =
             fold.in_order().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &fold)).collect();
         let mut restored = Fold::default();
-        StateRow::decode(&StateRow::encode(&rows).unwrap()).unwrap().iter().for_each(|row| row.restore(&mut restored));
+        for row in StateRow::decode(&StateRow::encode(&rows).unwrap()).unwrap() {
+            row.restore(&mut restored).unwrap();
+        }
         let again: Vec<_> =
             restored.in_order().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &restored)).collect();
         assert_eq!(rows, again);
@@ -303,7 +336,7 @@ mod tests {
         let fold = fold();
         let wallets = fold.in_order();
         let (wallet, state) = wallets.iter().find(|(wallet, _)| *wallet == HexBytes([7; 20])).unwrap();
-        let features = FeatureRow::new(*wallet, state, Day::from_epoch_days(10));
+        let features = FeatureRow::new(*wallet, state, Day::from_epoch_days(19_010));
         assert_eq!(
             (features.total_collateral_eth, features.risk_factor, features.avg_weighted_risk_factor),
             (6.0, 0.9, 0.9)
@@ -311,7 +344,7 @@ mod tests {
         assert_eq!((features.liquidation_count, features.time_since_last_liquidated), (1, Some(0)));
         assert_eq!((features.time_since_first_deposit, features.borrow_repay_diff_eth), (Some(1), 0.0));
         assert_eq!(FeatureRow::columns().len(), 27, "the wallet and its 26 features");
-        let later = FeatureRow::new(*wallet, state, Day::from_epoch_days(11));
+        let later = FeatureRow::new(*wallet, state, Day::from_epoch_days(19_011));
         assert_eq!((later.total_collateral_eth, later.total_collateral_avg_eth), (0.0, 6.0));
     }
 }

@@ -5,6 +5,8 @@
 
 mod answer;
 mod messages;
+#[cfg(feature = "testing")]
+mod offline;
 mod paging;
 mod rows;
 

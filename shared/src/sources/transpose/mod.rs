@@ -5,6 +5,8 @@
 
 mod answer;
 mod liquidation;
+#[cfg(feature = "testing")]
+mod offline;
 mod paging;
 #[cfg(test)]
 mod paging_tests;

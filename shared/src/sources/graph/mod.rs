@@ -21,6 +21,7 @@ use super::http::{LARGEST_BODY, base_url, below};
 use super::{Block, Rate, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
 use answer::{Page, State, read_head, read_page};
+pub use messages::messages;
 use paging::Range;
 use rows::Entity;
 pub use rows::{Market, Position};

@@ -66,7 +66,7 @@ impl Source {
             Source::Sample(_) | Source::Recording(_) => {
                 let recording = self.recording()?;
                 let (first, last) = (recording.first_day.parse()?, recording.last_day.parse()?);
-                narrow(config, &recording, first)?;
+                narrow(config, &recording)?;
                 let chain = match self {
                     Source::Sample(SampleOptions { wallets, days, seed }) => {
                         format!("the sample chain of {wallets} wallets, {days} days and seed {seed}")
@@ -150,7 +150,11 @@ fn is_local(url: &str) -> bool {
 }
 
 /// Leaves only the recording's protocols in the configuration, which begin with its first day.
-fn narrow(config: &mut Config, recording: &Recording, first: Day) -> Result<()> {
+///
+/// # Errors
+/// `BadInput` for a recording of a protocol that the configuration lacks.
+pub fn narrow(config: &mut Config, recording: &Recording) -> Result<()> {
+    let first: Day = recording.first_day.parse()?;
     for protocol in &recording.protocols {
         config.protocol(protocol)?;
     }
@@ -159,7 +163,9 @@ fn narrow(config: &mut Config, recording: &Recording, first: Day) -> Result<()> 
     Ok(())
 }
 
-async fn start(recording: Recording, config: &Config, port: u16, api_key: Option<String>) -> Result<Server> {
+/// The subgraphs of the configuration's protocols.
+#[must_use]
+pub fn deployments(config: &Config) -> Vec<Deployment> {
     let deployments = config.protocols.iter().map(|protocol| {
         let schema = match protocol.schema_version.split('.').next() {
             Some("2") => SchemaVersion::V2_0_1,
@@ -167,7 +173,11 @@ async fn start(recording: Recording, config: &Config, port: u16, api_key: Option
         };
         Deployment { protocol: protocol.name.clone(), subgraph_id: protocol.subgraph_id.clone(), schema }
     });
-    let options = ServerOptions { port, api_key, deployments: deployments.collect(), ..ServerOptions::default() };
+    deployments.collect()
+}
+
+async fn start(recording: Recording, config: &Config, port: u16, api_key: Option<String>) -> Result<Server> {
+    let options = ServerOptions { port, api_key, deployments: deployments(config), ..ServerOptions::default() };
     Server::start(Arc::new(recording), options).await
 }
 

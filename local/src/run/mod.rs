@@ -13,7 +13,7 @@ use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::plan::Scope;
-use defi_shared::step::{Context, today};
+use defi_shared::step::{Context, Report, today};
 
 use crate::cli::Env;
 use crate::output::line;
@@ -118,6 +118,18 @@ impl Run {
         self.watched.finish();
         done
     }
+}
+
+/// Runs what is missing over a lake without a word, for callers that look at the lake themselves. Returns what all steps
+/// did together.
+///
+/// # Errors
+/// As [`run`].
+pub async fn complete(context: &Context, scope: &Scope, from: Option<Day>) -> Result<Report> {
+    let done = steps::run(context, scope, from, &progress::Watched::silent()).await?;
+    let mut sum = Report::default();
+    done.steps.into_iter().for_each(|step| sum.merge(step.report));
+    Ok(sum)
 }
 
 /// Holds the days to what the source covers.

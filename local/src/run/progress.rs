@@ -12,6 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 #[derive(Debug)]
 pub struct Watched {
     bars: Option<MultiProgress>,
+    silent: bool,
     steps: Mutex<BTreeMap<&'static str, ProgressBar>>,
 }
 
@@ -20,7 +21,19 @@ impl Watched {
     #[must_use]
     pub fn new() -> Arc<Self> {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Arc::new(Watched { bars, steps: Mutex::default() })
+        Arc::new(Watched { bars, silent: false, steps: Mutex::default() })
+    }
+
+    /// Shows nothing.
+    #[must_use]
+    pub fn silent() -> Arc<Self> {
+        Arc::new(Watched { bars: None, silent: true, steps: Mutex::default() })
+    }
+
+    /// Whether nothing is to be shown.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.silent
     }
 
     /// A step will do this many units, in however many calls of its handler.
@@ -54,6 +67,7 @@ impl Watched {
                     bar.finish();
                 }
             }
+            None if self.silent => {}
             None => eprintln!("{step}: {units} units in {seconds:.1} s"),
         }
     }

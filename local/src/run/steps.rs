@@ -66,7 +66,9 @@ pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, wat
     let checked = check_features::evaluate(context, &check).await?;
     if let Err(error) = check_features::require_pass(&checked) {
         watched.finish();
-        super::summary::print_checks(&checked)?;
+        if !watched.is_silent() {
+            super::summary::print_checks(&checked)?;
+        }
         return Err(error);
     }
     let publish = publish_features::Input { as_of: Some(scope.as_of) };

@@ -4,6 +4,7 @@
 //! have their limits, large answers are cut short, and errors come with the status and the words that the real services
 //! use.
 
+pub mod faults;
 mod graph;
 mod timeline;
 mod transpose;
@@ -25,6 +26,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::recording::Recording;
+use faults::{Counts, Cuttable, Faults, Mischief, Scissors};
 
 /// Transpose stops a response at this size.
 const PAGE_BYTES: usize = 10_000_000;
@@ -62,11 +64,13 @@ pub struct ServerOptions {
     pub deployments: Vec<Deployment>,
     /// Where a response of the SQL API is cut short, in bytes of its rows.
     pub page_bytes: usize,
+    /// What is to go wrong. Dirt is not the server's: [`faults::soil`] puts it on the recording.
+    pub faults: Option<Faults>,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        ServerOptions { port: 0, api_key: None, deployments: Vec::new(), page_bytes: PAGE_BYTES }
+        ServerOptions { port: 0, api_key: None, deployments: Vec::new(), page_bytes: PAGE_BYTES, faults: None }
     }
 }
 
@@ -74,7 +78,7 @@ impl Default for ServerOptions {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    requests: Arc<AtomicU64>,
+    way: Arc<Way>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -89,20 +93,21 @@ impl Server {
         let listener = bind(options.port).await?;
         let address =
             listener.local_addr().map_err(|error| Error::internal("the server has no address").because(error))?;
-        let requests = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&requests);
-        let app = tokio::task::spawn_blocking(move || router(&recording, &options, counter))
+        let way = Arc::new(Way { requests: AtomicU64::new(0), mischief: options.faults.clone().map(Mischief::new) });
+        let on_its_way = Arc::clone(&way);
+        let app = tokio::task::spawn_blocking(move || router(&recording, &options, on_its_way))
             .await
             .map_err(|error| Error::internal("the server could not be set up").because(error))??;
+        let app = app.into_make_service_with_connect_info::<Scissors>();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             // Nothing is ever sent: that the sender is gone is the sign.
             let until = async move { drop(stopped.await) };
-            if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(until).await {
+            if let Err(error) = axum::serve(Cuttable(listener), app).with_graceful_shutdown(until).await {
                 tracing::error!(%error, "the server has failed");
             }
         });
-        Ok(Server { address, requests, stop, task })
+        Ok(Server { address, way, stop, task })
     }
 
     /// The base URL of The Graph's API; subgraphs follow under `/subgraphs/id/`.
@@ -120,7 +125,13 @@ impl Server {
     /// How many requests have come in.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.way.requests.load(Ordering::Relaxed)
+    }
+
+    /// Which faults have happened, and how often.
+    #[must_use]
+    pub fn faults(&self) -> Counts {
+        self.way.mischief.as_ref().map(Mischief::counts).unwrap_or_default()
     }
 
     /// Stops to listen, and waits a few seconds for the requests under way.
@@ -143,19 +154,29 @@ async fn bind(port: u16) -> Result<TcpListener> {
     })
 }
 
+/// What happens to requests and answers on their way.
+#[derive(Debug)]
+struct Way {
+    requests: AtomicU64,
+    mischief: Option<Mischief>,
+}
+
 /// Both APIs behind one layer, which sees every request first. What else is to happen to requests or answers on their
-/// way (delays, faults) belongs into that layer, so that neither API has to know.
-fn router(recording: &Recording, options: &ServerOptions, counter: Arc<AtomicU64>) -> Result<Router> {
+/// way belongs into that layer, so that neither API has to know.
+fn router(recording: &Recording, options: &ServerOptions, way: Arc<Way>) -> Result<Router> {
     let timeline = Arc::new(timeline::Timeline::new(recording)?);
     let graph = graph::Graph::new(recording, &timeline, options)?;
     let transpose = transpose::Transpose::new(recording, &timeline, options)?;
     Ok(Router::new()
         .route("/subgraphs/id/{subgraph_id}", post(graph::answer).with_state(Arc::new(graph)))
         .route("/sql", post(transpose::answer).with_state(Arc::new(transpose)))
-        .layer(from_fn_with_state(counter, on_the_way)))
+        .layer(from_fn_with_state(way, on_the_way)))
 }
 
-async fn on_the_way(State(counter): State<Arc<AtomicU64>>, request: Request, next: Next) -> Response {
-    counter.fetch_add(1, Ordering::Relaxed);
-    next.run(request).await
+async fn on_the_way(State(way): State<Arc<Way>>, request: Request, next: Next) -> Response {
+    way.requests.fetch_add(1, Ordering::Relaxed);
+    match &way.mischief {
+        Some(mischief) => mischief.answer(request, next).await,
+        None => next.run(request).await,
+    }
 }

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures::StreamExt;
+use tokio::task::JoinHandle;
 
 pub use environment::context_of;
 pub use input::{DayInput, EventInput, ProtocolInput, parse};
@@ -91,11 +92,11 @@ impl Context {
             let stop =
                 failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let (name, day) = (unit.name(), unit.day());
-            let run = (!stop).then(|| tokio::spawn(work(context.clone(), unit.clone())));
+            let run = (!stop).then(|| UnderWay(tokio::spawn(work(context.clone(), unit.clone()))));
             let failed = &failed;
             async move {
-                let Some(run) = run else { return Ok(Report::remaining(name, day)) };
-                let done = run.await.map_err(|cause| Error::internal("a unit was cut short").because(cause))?;
+                let Some(mut run) = run else { return Ok(Report::remaining(name, day)) };
+                let done = (&mut run.0).await.map_err(|cause| Error::internal("a unit was cut short").because(cause))?;
                 self.progress.advance(step);
                 let report = report_loss(step, &name, done);
                 failed.fetch_or(report.is_err(), Ordering::Relaxed);
@@ -146,6 +147,16 @@ impl Context {
     pub async fn register_protocol_days(&self, table: &Table, units: &[(String, Day)]) -> Result<()> {
         let units = units.iter().map(|(protocol, day)| Unit::DayAndProtocol(*day, protocol.as_str().into()));
         self.registry.register(table, &units.collect::<Vec<_>>()).await
+    }
+}
+
+/// A unit that is worked on. It ends with its step: where a step is given up, because one beside it has failed, nothing goes on
+/// behind the back of the next run.
+struct UnderWay(JoinHandle<Result<Report>>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

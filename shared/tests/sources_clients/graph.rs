@@ -43,7 +43,7 @@ fn text<'a>(filter: &'a Value, name: &str) -> Option<&'a str> {
     filter.get(name).map(|bound| bound.as_str().unwrap())
 }
 
-/// What graph-node does with a filter and `first: 1000, orderBy: id`.
+/// What graph-node does with a filter, `first` and `orderBy: id`.
 pub fn answer(ids: &[String], request: &Request) -> Value {
     let filter = &request.body["variables"]["where"];
     let accounts = filter.get("account_in").map(|accounts| accounts.as_array().unwrap().clone());
@@ -56,7 +56,8 @@ pub fn answer(ids: &[String], request: &Request) -> Value {
     };
     let mut ids: Vec<&String> = ids.iter().filter(wanted).collect();
     ids.sort_unstable();
-    let rows: Vec<Value> = ids.into_iter().take(1000).map(|id| position(id)).collect();
+    let first = request.body["variables"]["first"].as_u64().unwrap() as usize;
+    let rows: Vec<Value> = ids.into_iter().take(first).map(|id| position(id)).collect();
     let block = request.body["variables"]["block"].as_u64().unwrap();
     json!({ "data": { "_meta": meta(block, "QmA"), "positions": rows } })
 }
@@ -128,12 +129,12 @@ async fn a_page_that_is_not_full_is_one_request() {
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].path, format!("/subgraphs/id/{SUBGRAPH}"));
     assert_eq!(requests[0].header("authorization"), Some("Bearer k3y"));
-    let wanted = json!({ "block": BLOCK, "where": { "balance_not": "0", "id_gt": "" } });
+    let wanted = json!({ "block": BLOCK, "first": 1000, "where": { "balance_not": "0", "id_gt": "" } });
     assert_eq!(requests[0].body["variables"], wanted);
     let query = requests[0].body["query"].as_str().unwrap();
-    assert!(query.contains("$block: Int!, $where: Position_filter!"), "{query}");
+    assert!(query.contains("$block: Int!, $first: Int!, $where: Position_filter!"), "{query}");
     assert!(query.contains("_meta(block: {number: $block})"), "{query}");
-    assert!(query.contains("first: 1000, orderBy: id, orderDirection: asc, block: {number: $block}"), "{query}");
+    assert!(query.contains("first: $first, orderBy: id, orderDirection: asc, block: {number: $block}"), "{query}");
 }
 
 #[tokio::test]

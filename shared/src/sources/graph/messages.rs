@@ -2,71 +2,92 @@
 
 use crate::error::Kind;
 
-/// Messages by the pieces that all occur in them, in lower case; the first row that fits counts.
+/// A kind, the pieces that all occur in a message of it, in lower case, and such a message in the words of graph-node, the
+/// gateway or a GraphQL server.
+type Meaning = (Kind, &'static [&'static str], &'static str);
+
+/// The first row that fits counts.
 ///
 /// The order matters: graph-node wraps "not yet" and "pruned" into "Failed to decode `block.number`", the gateway says both
 /// "auth error: payment required" and "auth error: API key not found".
-const MEANINGS: &[(Kind, &[&str])] = &[
-    (Kind::NotReady, &["only indexed up to block"]),
-    (Kind::NotReady, &["not yet available"]),
-    (Kind::NotReady, &["block", "not indexed"]),
-    (Kind::NotReady, &["block", "not yet indexed"]),
-    (Kind::NotReady, &["not started syncing"]),
-    (Kind::HistoryPruned, &["only has data starting at block"]),
+#[rustfmt::skip] // a table: one meaning after the other
+const MEANINGS: &[Meaning] = &[
+    (Kind::NotReady, &["only indexed up to block"],
+     "Failed to decode `block.number` value: `subgraph QmX has only indexed up to block number 16 and data for block number 17 is therefore not yet available`"),
+    (Kind::NotReady, &["not yet available"], "data for block number 17 is not yet available"),
+    (Kind::NotReady, &["block", "not indexed"], "block 17 is not indexed"),
+    (Kind::NotReady, &["block", "not yet indexed"], "block 17 is not yet indexed"),
+    (Kind::NotReady, &["not started syncing"], "deployment QmX has not started syncing yet"),
+    (Kind::HistoryPruned, &["only has data starting at block"],
+     "Failed to decode `block.number` value: `subgraph QmX only has data starting at block number 99 and data for block number 17 is therefore not available`"),
     // graph-node has the same words for a pruned block and for one before the subgraph's first: so have we.
-    (Kind::HistoryPruned, &["before minimum `startblock`"]),
-    (Kind::HistoryPruned, &["pruned"]),
-    (Kind::HistoryPruned, &["block", "not available"]),
-    (Kind::QuotaExceeded, &["payment required"]),
-    (Kind::QuotaExceeded, &["spend limit"]),
-    (Kind::QuotaExceeded, &["query budget"]),
-    (Kind::QuotaExceeded, &["querying not activated"]),
-    (Kind::QuotaExceeded, &["quota"]),
-    (Kind::BadCredentials, &["auth error"]),
-    (Kind::BadCredentials, &["api key"]),
-    (Kind::BadCredentials, &["unauthorized"]),
-    (Kind::BadCredentials, &["not authorized"]),
-    (Kind::BadCredentials, &["authorization header"]),
-    (Kind::Throttled, &["rate limit"]),
-    (Kind::Throttled, &["too many requests"]),
-    (Kind::SourceRejected, &["bad query"]),
-    (Kind::SourceRejected, &["parse error"]),
-    (Kind::SourceRejected, &["syntax error"]),
-    (Kind::SourceRejected, &["cannot query field"]),
-    (Kind::SourceRejected, &["has no field"]),
-    (Kind::SourceRejected, &["unknown field"]),
-    (Kind::SourceRejected, &["unknown argument"]),
-    (Kind::SourceRejected, &["unknown type"]),
-    (Kind::SourceRejected, &["not defined by type"]),
-    (Kind::SourceRejected, &["no value provided for required"]),
-    (Kind::SourceRejected, &["invalid value"]),
-    (Kind::SourceRejected, &["failed to coerce value"]),
-    (Kind::SourceRejected, &["failed to decode"]),
-    (Kind::SourceRejected, &["variable", "of type"]),
-    (Kind::SourceRejected, &["argument must be between"]),
-    (Kind::SourceRejected, &["exceeds the limit"]),
-    (Kind::SourceRejected, &["larger than the allowed limit"]),
-    (Kind::SourceRejected, &["too complex"]),
-    (Kind::SourceRejected, &["too deep"]),
-    (Kind::SourceRejected, &["too expensive"]),
-    (Kind::SourceRejected, &["subgraph not found"]),
-    (Kind::SourceRejected, &["deployment", "does not exist"]),
-    (Kind::SourceRejected, &["indexing_error"]),
-    (Kind::SourceUnavailable, &["timed out"]),
-    (Kind::SourceUnavailable, &["timeout"]),
-    (Kind::SourceUnavailable, &["store error"]),
-    (Kind::SourceUnavailable, &["entities from store"]),
-    (Kind::SourceUnavailable, &["overloaded"]),
-    (Kind::SourceUnavailable, &["indexers"]),
-    (Kind::SourceUnavailable, &["unavailable"]),
-    (Kind::SourceUnavailable, &["reorgani"]),
-    (Kind::SourceUnavailable, &["missing block"]),
-    (Kind::SourceUnavailable, &["internal error"]),
-    (Kind::SourceUnavailable, &["panic processing query"]),
-    (Kind::SourceUnavailable, &["try again"]),
+    (Kind::HistoryPruned, &["before minimum `startblock`"],
+     "bad query: requested block 1, before minimum `startBlock` of manifest 16291071"),
+    (Kind::HistoryPruned, &["pruned"], "the state at block 17 was pruned"),
+    (Kind::HistoryPruned, &["block", "not available"], "block 17 is not available"),
+    (Kind::QuotaExceeded, &["payment required"],
+     "auth error: payment required for subsequent requests for this API key"),
+    (Kind::QuotaExceeded, &["spend limit"], "auth error: spend limit exceeded for this API key"),
+    (Kind::QuotaExceeded, &["query budget"], "Exceeded query budget"),
+    (Kind::QuotaExceeded, &["querying not activated"],
+     "Querying not activated yet; make sure to add some GRT to your balance in the studio"),
+    (Kind::QuotaExceeded, &["quota"], "monthly quota reached"),
+    (Kind::BadCredentials, &["auth error"], "auth error: malformed token"),
+    (Kind::BadCredentials, &["api key"], "invalid API key"),
+    (Kind::BadCredentials, &["unauthorized"], "Unauthorized"),
+    (Kind::BadCredentials, &["not authorized"], "Subgraph not authorized by user"),
+    (Kind::BadCredentials, &["authorization header"], "missing authorization header"),
+    (Kind::Throttled, &["rate limit"], "rate limit exceeded"),
+    (Kind::Throttled, &["too many requests"], "Too many requests, please try again later"),
+    (Kind::SourceRejected, &["bad query"], "bad query: missing query"),
+    (Kind::SourceRejected, &["parse error"], "query parse error: Parse error at 1:1"),
+    (Kind::SourceRejected, &["syntax error"], "Syntax Error: Expected Name, found }"),
+    (Kind::SourceRejected, &["cannot query field"], "Cannot query field \"ltv\" on type \"Market\"."),
+    (Kind::SourceRejected, &["has no field"], "Type `Market` has no field `ltv`"),
+    (Kind::SourceRejected, &["unknown field"], "Unknown field \"ltv\" on type \"Market\"."),
+    (Kind::SourceRejected, &["unknown argument"], "Unknown argument \"blok\" on field \"markets\" of type \"Query\"."),
+    (Kind::SourceRejected, &["unknown type"], "Unknown type \"Markt_filter\"."),
+    (Kind::SourceRejected, &["not defined by type"], "Field \"id_like\" is not defined by type \"Market_filter\"."),
+    (Kind::SourceRejected, &["no value provided for required"], "No value provided for required argument: `block`"),
+    (Kind::SourceRejected, &["invalid value"], "Invalid value provided for argument `first`: Int(Number(5000))"),
+    (Kind::SourceRejected, &["failed to coerce value"],
+     "Failed to coerce value `x` of field `id` to scalar type `Bytes`"),
+    (Kind::SourceRejected, &["failed to decode"], "Failed to decode `Bytes` value: `Odd number of digits`"),
+    (Kind::SourceRejected, &["variable", "of type"],
+     "Variable \"$where\" of type \"Position_filter\" used in position expecting type \"Market_filter\"."),
+    (Kind::SourceRejected, &["argument must be between"],
+     "The `first` argument must be between 0 and 1000, but is 5000"),
+    (Kind::SourceRejected, &["exceeds the limit"],
+     "query potentially returns `9` entities or more and thereby exceeds the limit of `1` entities. Possible solutions are reducing the depth of the query, querying fewer relationships or using `first` to return smaller collections"),
+    (Kind::SourceRejected, &["larger than the allowed limit"],
+     "the result size of 9 is larger than the allowed limit of 1"),
+    (Kind::SourceRejected, &["too complex"], "Query is too complex."),
+    (Kind::SourceRejected, &["too deep"], "Query is nested too deep."),
+    (Kind::SourceRejected, &["too expensive"], "query is too expensive"),
+    (Kind::SourceRejected, &["subgraph not found"], "subgraph not found: no allocations"),
+    (Kind::SourceRejected, &["deployment", "does not exist"], "deployment `QmX` does not exist"),
+    (Kind::SourceRejected, &["indexing_error"], "indexing_error"),
+    (Kind::SourceUnavailable, &["timed out"], "Query timed out"),
+    (Kind::SourceUnavailable, &["timeout"], "gateway timeout"),
+    (Kind::SourceUnavailable, &["store error"], "Store error: database unavailable"),
+    (Kind::SourceUnavailable, &["entities from store"], "Failed to get entities from store: no connection"),
+    (Kind::SourceUnavailable, &["overloaded"],
+     "service is overloaded and can not run the query right now. Please try again in a few minutes"),
+    (Kind::SourceUnavailable, &["indexers"], "no indexers found"),
+    (Kind::SourceUnavailable, &["unavailable"], "Service Unavailable"),
+    (Kind::SourceUnavailable, &["reorgani"], "the chain was reorganized while executing the query"),
+    (Kind::SourceUnavailable, &["missing block"], "missing block"),
+    (Kind::SourceUnavailable, &["internal error"], "internal error: failed to send"),
+    (Kind::SourceUnavailable, &["panic processing query"], "panic processing query: oops"),
+    (Kind::SourceUnavailable, &["try again"], "Something went wrong, try again"),
     // Last, since a passing fault may well speak of something that it did not find.
-    (Kind::SourceRejected, &["not found"]),
+    (Kind::SourceRejected, &["not found"], "Not found"),
 ];
+
+/// A message of each meaning with its kind, for servers that stand in for The Graph.
+pub fn messages() -> impl Iterator<Item = (Kind, &'static str)> {
+    MEANINGS.iter().map(|(kind, _, example)| (*kind, *example))
+}
 
 /// The kind that a message stands for, or `None` for one never seen.
 pub(super) fn kind_of(message: &str) -> Option<Kind> {
@@ -87,8 +108,11 @@ fn kind_of_all(indexers: &str) -> Kind {
 }
 
 fn kind_of_one(message: &str) -> Option<Kind> {
-    let row = || MEANINGS.iter().find(|(_, pieces)| pieces.iter().all(|piece| message.contains(piece)));
-    missing_block(message).or_else(|| row().map(|(kind, _)| *kind))
+    missing_block(message).or_else(|| meaning_of(message).map(|(kind, ..)| *kind))
+}
+
+fn meaning_of(message: &str) -> Option<&'static Meaning> {
+    MEANINGS.iter().find(|(_, pieces, _)| pieces.iter().all(|piece| message.contains(piece)))
 }
 
 /// "missing block: 17, latest: 16": the gateway has the same words for a block that an indexer does not have yet and for one
@@ -108,75 +132,11 @@ fn leading_digits(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// One message for each row of the table, in its order: words of graph-node, the gateway and GraphQL servers.
-    const MESSAGES: &[&str] = &[
-        "Failed to decode `block.number` value: `subgraph QmX has only indexed up to block number 16 and data for block number 17 is therefore not yet available`",
-        "data for block number 17 is not yet available",
-        "block 17 is not indexed",
-        "block 17 is not yet indexed",
-        "deployment QmX has not started syncing yet",
-        "Failed to decode `block.number` value: `subgraph QmX only has data starting at block number 99 and data for block number 17 is therefore not available`",
-        "bad query: requested block 1, before minimum `startBlock` of manifest 16291071",
-        "the state at block 17 was pruned",
-        "block 17 is not available",
-        "auth error: payment required for subsequent requests for this API key",
-        "auth error: spend limit exceeded for this API key",
-        "Exceeded query budget",
-        "Querying not activated yet; make sure to add some GRT to your balance in the studio",
-        "monthly quota reached",
-        "auth error: malformed token",
-        "invalid API key",
-        "Unauthorized",
-        "Subgraph not authorized by user",
-        "missing authorization header",
-        "rate limit exceeded",
-        "Too many requests, please try again later",
-        "bad query: missing query",
-        "query parse error: Parse error at 1:1",
-        "Syntax Error: Expected Name, found }",
-        "Cannot query field \"ltv\" on type \"Market\".",
-        "Type `Market` has no field `ltv`",
-        "Unknown field \"ltv\" on type \"Market\".",
-        "Unknown argument \"blok\" on field \"markets\" of type \"Query\".",
-        "Unknown type \"Markt_filter\".",
-        "Field \"id_like\" is not defined by type \"Market_filter\".",
-        "No value provided for required argument: `block`",
-        "Invalid value provided for argument `first`: Int(Number(5000))",
-        "Failed to coerce value `x` of field `id` to scalar type `Bytes`",
-        "Failed to decode `Bytes` value: `Odd number of digits`",
-        "Variable \"$where\" of type \"Position_filter\" used in position expecting type \"Market_filter\".",
-        "The `first` argument must be between 0 and 1000, but is 5000",
-        "query potentially returns `9` entities or more and thereby exceeds the limit of `1` entities. Possible solutions are reducing the depth of the query, querying fewer relationships or using `first` to return smaller collections",
-        "the result size of 9 is larger than the allowed limit of 1",
-        "Query is too complex.",
-        "Query is nested too deep.",
-        "query is too expensive",
-        "subgraph not found: no allocations",
-        "deployment `QmX` does not exist",
-        "indexing_error",
-        "Query timed out",
-        "gateway timeout",
-        "Store error: database unavailable",
-        "Failed to get entities from store: no connection",
-        "service is overloaded and can not run the query right now. Please try again in a few minutes",
-        "no indexers found",
-        "Service Unavailable",
-        "the chain was reorganized while executing the query",
-        "missing block",
-        "internal error: failed to send",
-        "panic processing query: oops",
-        "Something went wrong, try again",
-        "Not found",
-    ];
-
     #[test]
     fn each_row_of_the_table_has_its_message() {
-        assert_eq!(MESSAGES.len(), MEANINGS.len());
-        for (message, (kind, pieces)) in MESSAGES.iter().zip(MEANINGS) {
-            let lower = message.to_lowercase();
-            let first = MEANINGS.iter().find(|(_, pieces)| pieces.iter().all(|piece| lower.contains(piece))).unwrap();
-            assert_eq!(first.1, *pieces, "{message}");
-            assert_eq!(kind_of(message), Some(*kind), "{message}");
+        for (kind, pieces, example) in MEANINGS {
+            assert_eq!(meaning_of(&example.to_lowercase()).unwrap().1, *pieces, "{example}");
+            assert_eq!(kind_of(example), Some(*kind), "{example}");
         }
     }
 

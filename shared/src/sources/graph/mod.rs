@@ -1,7 +1,7 @@
 //! The Graph: lending subgraphs in Messari's standard schema.
 //!
-//! A [`Snapshot`] is of one block and one deployment. It comes in pages of 1,000 rows in id order; when the first is full,
-//! the ids after it are split into ranges by the first hex digit of the account, and those are paged at the same time.
+//! A [`Snapshot`] is of one block and one deployment. It comes in pages of up to 1,000 rows in id order; when the first is
+//! full, the ids after it are split into ranges by the first hex digit of the account, and those are paged at the same time.
 
 mod answer;
 mod messages;
@@ -23,6 +23,7 @@ use super::http::{LARGEST_BODY, base_url, below};
 use super::{Block, Rate, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
 use answer::{Page, State, read_head, read_page};
+pub use messages::messages;
 use paging::Range;
 use rows::Entity;
 pub use rows::{Market, Position};
@@ -40,6 +41,9 @@ pub const CONCURRENCY: usize = 8;
 
 /// The gateway gives up on its indexers after about 30 seconds.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Rows in a page: the most that graph-node gives.
+pub const ROWS_PER_PAGE: usize = 1000;
 
 /// Accounts in one filter. An address is 44 bytes of JSON, and servers begin to refuse bodies at 100 KB.
 const ACCOUNTS_PER_QUERY: usize = 1000;
@@ -61,6 +65,8 @@ pub struct GraphSettings {
     pub timeout: Duration,
     /// The longest body that is read, in bytes.
     pub largest_body: usize,
+    /// Rows in a page, at most 1,000.
+    pub rows_per_page: usize,
 }
 
 impl GraphSettings {
@@ -75,6 +81,7 @@ impl GraphSettings {
             retry: RetryPolicy::REQUEST,
             timeout: TIMEOUT,
             largest_body: LARGEST_BODY,
+            rows_per_page: ROWS_PER_PAGE,
         }
     }
 }
@@ -103,6 +110,7 @@ pub struct Snapshot<T> {
 pub struct GraphClient {
     base: Url,
     endpoint: Endpoint,
+    rows_per_page: usize,
 }
 
 impl fmt::Debug for GraphClient {
@@ -123,8 +131,11 @@ impl GraphClient {
     ///
     /// # Errors
     /// `BadInput` for an address that could leak a key (plain http to another machine, a user or query in it), an unusable
-    /// key, or a rate or concurrency of zero.
+    /// key, a rate or concurrency of zero, or pages that graph-node does not give.
     pub fn new(settings: GraphSettings) -> Result<Self> {
+        if !(1..=ROWS_PER_PAGE).contains(&settings.rows_per_page) {
+            return Err(Error::bad_input(format!("a page of The Graph has 1 to {ROWS_PER_PAGE} rows")));
+        }
         let base = base_url("The Graph", &settings.url)?;
         let endpoint = Endpoint::new(EndpointSettings {
             source: "The Graph",
@@ -137,7 +148,7 @@ impl GraphClient {
             timeout: settings.timeout,
             largest_body: settings.largest_body,
         })?;
-        Ok(GraphClient { base, endpoint })
+        Ok(GraphClient { base, endpoint, rows_per_page: settings.rows_per_page })
     }
 
     /// The newest block of a subgraph.
@@ -255,7 +266,8 @@ impl GraphClient {
     ) -> Result<(Page<E>, Option<String>)> {
         let mut filter = ask.filter.clone();
         range.narrow(&mut filter);
-        let body = json!({ "query": E::QUERY, "variables": { "block": ask.block, "where": filter } });
+        let variables = json!({ "block": ask.block, "first": self.rows_per_page, "where": filter });
+        let body = json!({ "query": E::QUERY, "variables": variables });
         let read = |answer: &_| {
             let page: Page<E> = read_page(&self.endpoint, answer)?;
             let answered = page.state.block.number;
@@ -264,7 +276,7 @@ impl GraphClient {
                     Error::new(Kind::SourceUnavailable, "the answer is of another block").with("answered", answered)
                 );
             }
-            let next = range.next(&page.rows)?;
+            let next = range.next(&page.rows, self.rows_per_page)?;
             Ok((page, next))
         };
         self.endpoint.ask(ask.url, &body, traffic, read).await

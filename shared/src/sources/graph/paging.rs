@@ -5,9 +5,6 @@ use serde_json::{Map, Value};
 use super::rows::Entity;
 use crate::error::{Error, Kind, Result};
 
-/// Rows in a page, also written out in the queries: the most that graph-node gives.
-pub(super) const PAGE: usize = 1000;
-
 /// Where the ranges meet: by the first hex digit of the account, with an even number of digits as `Bytes` wants it.
 const SEAMS: [&str; 15] = [
     "0x10", "0x20", "0x30", "0x40", "0x50", "0x60", "0x70", "0x80", "0x90", "0xa0", "0xb0", "0xc0", "0xd0", "0xe0",
@@ -73,13 +70,13 @@ impl Range {
         above && self.end.is_none_or(|end| id < end)
     }
 
-    /// Where the next page begins, or `None` if this was the last of its range.
+    /// Where the next page begins after one of at most `full` rows, or `None` if this was the last of its range.
     ///
     /// # Errors
     /// `SourceUnavailable` if the page can't be trusted to page on from: out of order, or with rows of another range.
     /// `CorruptData` if it is full of rows without an id.
-    pub(super) fn next<E: Entity>(&self, rows: &[E]) -> Result<Option<String>> {
-        if rows.len() < PAGE && *self == Range::all() {
+    pub(super) fn next<E: Entity>(&self, rows: &[E], full: usize) -> Result<Option<String>> {
+        if rows.len() < full && *self == Range::all() {
             // The only page: nothing depends on its order, and a strange id must not fail it.
             return Ok(None);
         }
@@ -90,7 +87,7 @@ impl Range {
                 "the page holds rows that were not asked for, or is out of order",
             ));
         }
-        if rows.len() < PAGE {
+        if rows.len() < full {
             return Ok(None);
         }
         let last = ids().next_back().map(str::to_owned);
@@ -104,6 +101,8 @@ mod tests {
 
     use super::super::rows::Market;
     use super::*;
+
+    const PAGE: usize = 10;
 
     fn rows(ids: impl IntoIterator<Item = impl AsRef<str>>) -> Vec<Market> {
         ids.into_iter().map(|id| Market { id: id.as_ref().into(), ..Market::default() }).collect()
@@ -143,24 +142,24 @@ mod tests {
 
     #[test]
     fn a_page_that_is_not_full_ends_its_range() {
-        assert_eq!(Range::all().next(&rows(["b", "a"])).unwrap(), None);
-        assert_eq!(Range::all().after("a").next(&rows(["b", "c"])).unwrap(), None);
+        assert_eq!(Range::all().next(&rows(["b", "a"]), PAGE).unwrap(), None);
+        assert_eq!(Range::all().after("a").next(&rows(["b", "c"]), PAGE).unwrap(), None);
         let full = rows((0..PAGE).map(|n| format!("0x{n:04}")));
-        assert_eq!(Range::all().next(&full).unwrap().as_deref(), Some("0x0999"));
+        assert_eq!(Range::all().next(&full, PAGE).unwrap().as_deref(), Some("0x0009"));
     }
 
     #[test]
     fn a_page_that_would_lose_or_repeat_rows_is_asked_again() {
         let out_of_order = rows((0..PAGE).rev().map(|n| format!("0x{n:04}")));
-        assert_eq!(Range::all().next(&out_of_order).unwrap_err().kind(), Kind::SourceUnavailable);
-        assert_eq!(Range::all().after("b").next(&rows(["b"])).unwrap_err().kind(), Kind::SourceUnavailable);
+        assert_eq!(Range::all().next(&out_of_order, PAGE).unwrap_err().kind(), Kind::SourceUnavailable);
+        assert_eq!(Range::all().after("b").next(&rows(["b"]), PAGE).unwrap_err().kind(), Kind::SourceUnavailable);
         let range = &Range::split_after("0xe1")[0];
-        assert_eq!(range.next(&rows(["0xf1"])).unwrap_err().kind(), Kind::SourceUnavailable);
+        assert_eq!(range.next(&rows(["0xf1"]), PAGE).unwrap_err().kind(), Kind::SourceUnavailable);
     }
 
     #[test]
     fn a_full_page_without_ids_ends_with_an_error_and_not_never() {
         let nameless = vec![Market::default(); PAGE];
-        assert_eq!(Range::all().next(&nameless).unwrap_err().kind(), Kind::CorruptData);
+        assert_eq!(Range::all().next(&nameless, PAGE).unwrap_err().kind(), Kind::CorruptData);
     }
 }

@@ -58,9 +58,9 @@ pub(super) trait Entity: Send {
 }
 
 impl Entity for Market {
-    const QUERY: &'static str = "query Markets($block: Int!, $where: Market_filter!) { \
+    const QUERY: &'static str = "query Markets($block: Int!, $first: Int!, $where: Market_filter!) { \
         _meta(block: {number: $block}) { block { number timestamp hash } deployment hasIndexingErrors } \
-        markets(first: 1000, orderBy: id, orderDirection: asc, block: {number: $block}, where: $where) { \
+        markets(first: $first, orderBy: id, orderDirection: asc, block: {number: $block}, where: $where) { \
         id name maximumLTV liquidationThreshold inputTokenPriceUSD inputToken { id symbol decimals } } }";
     type Sent = SentMarket;
 
@@ -84,9 +84,9 @@ impl Entity for Market {
 }
 
 impl Entity for Position {
-    const QUERY: &'static str = "query Positions($block: Int!, $where: Position_filter!) { \
+    const QUERY: &'static str = "query Positions($block: Int!, $first: Int!, $where: Position_filter!) { \
         _meta(block: {number: $block}) { block { number timestamp hash } deployment hasIndexingErrors } \
-        positions(first: 1000, orderBy: id, orderDirection: asc, block: {number: $block}, where: $where) { \
+        positions(first: $first, orderBy: id, orderDirection: asc, block: {number: $block}, where: $where) { \
         id balance side isCollateral market { id name } account { id } } }";
     type Sent = SentPosition;
 

@@ -5,7 +5,7 @@ use reqwest::StatusCode;
 use super::answer::{Page, read_head, read_page};
 use super::paging::Range;
 use super::rows::Entity;
-use super::{GraphClient, Head, Market, Position};
+use super::{GraphClient, Head, Market, Position, ROWS_PER_PAGE};
 use crate::error::Result;
 use crate::sources::http::Answer;
 
@@ -42,7 +42,7 @@ impl GraphClient {
     /// The rows of a page that was asked for after an id, once it is known where the next page would begin.
     fn read_rows<E: Entity>(&self, body: &[u8]) -> Result<Vec<E>> {
         let page: Page<E> = read_page(&self.endpoint, &ok(body))?;
-        Range::all().after("0x").next(&page.rows)?;
+        Range::all().after("0x").next(&page.rows, ROWS_PER_PAGE)?;
         Ok(page.rows)
     }
 }

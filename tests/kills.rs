@@ -216,7 +216,7 @@ fn a_process_that_kills_itself() {
     let at: usize = at.parse().expect("a number");
     // A write takes about as long as this.
     let micros = ChaCha8Rng::seed_from_u64(SEED + at as u64).random_range(0..1_500);
-    let delay = Duration::from_micros(if at % 2 == 0 { 0 } else { micros });
+    let delay = Duration::from_micros(if at.is_multiple_of(2) { 0 } else { micros });
     let kill = || kill_process(getpid(), Signal::KILL).expect("the end");
     let done = run_with(&Chain::named(&chain), Path::new(&lake), move |operation, nth| {
         if (operation, nth) == (Operation::Put, at) {

@@ -71,14 +71,11 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    fn run(name: &str) -> RunId {
-        name.parse().unwrap()
-    }
-
     #[tokio::test]
     async fn what_a_run_did_not_make_again_is_known_until_another_one_did() {
         let lab = crate::testing::Lab::new(&[crate::testing::AAVE], crate::testing::january(1)).unwrap();
         let context = lab.context();
+        let run = |name: &str| name.parse::<RunId>().unwrap();
         let finish = async |name| context.lake.write_json(&run(name).key("report.json"), &"done").await.unwrap();
         context.note_unfinished(&run("1"), keys(&["a", "b", "c"])).await.unwrap();
         assert_eq!(context.unfinished(None).await.unwrap(), keys(&["a", "b", "c"]));

@@ -94,7 +94,8 @@ impl Context {
             let failed = &failed;
             async move {
                 let Some(mut run) = run else { return Ok(Report::remaining(name, day)) };
-                let done = (&mut run.0).await.map_err(|cause| Error::internal("a unit was cut short").because(cause))?;
+                let done =
+                    (&mut run.0).await.map_err(|cause| Error::internal("a unit was cut short").because(cause))?;
                 self.progress.advance(step);
                 let report = report_loss(step, &name, done);
                 failed.fetch_or(report.is_err(), Ordering::Relaxed);

@@ -16,7 +16,7 @@ CONFIG ?= shared/config.toml
 # Further arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-aws check infra-check fmt package bench-cold-start local-aws deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-aws soak check infra-check fmt package bench-cold-start local-aws deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,6 +54,13 @@ $(VENV)/readers/ready: tests/readers/requirements.txt
 $(VENV)/aws/ready: tests/aws/requirements.txt
 $(VENV)/checks/ready: infra/checks/requirements.txt
 $(VENV)/package/ready: infra/package/requirements.txt
+
+# Random scripts of faults over the sample chain, the same with dirty rows, and a recording; each ends with a table.
+FAULT_CASES ?= 400
+FAULT_SEED ?= 0
+soak: ## The long form of the tests with faults: FAULT_CASES scripts over each chain
+	DEFI_FAULT_CASES=$(FAULT_CASES) DEFI_FAULT_SEED=$(FAULT_SEED) \
+	$(CARGO) test --release --locked -p defi-local --test faults -- --nocapture --test-threads 1
 
 check: ## Formatting, lints and documentation, warnings denied
 	$(CARGO) fmt --all --check

@@ -2,7 +2,7 @@
 //! chain; a run either gives the lake of a run without faults, byte for byte, or it fails with a kind that fits what happened,
 //! and the next run without faults completes it to that same lake.
 //!
-//! `DEFI_FAULT_CASES` is the number of random scripts of each chain (16), `DEFI_FAULT_SEED` chooses them (0). From 200 scripts
+//! `DEFI_FAULT_CASES` is the number of random scripts of each chain (12), `DEFI_FAULT_SEED` chooses them (0). From 200 scripts
 //! on that is the long form: every fault has to occur, and a recording is played over too. A table says what did occur.
 
 // clippy.toml allows these in tests, but doesn't see that all of this is one.
@@ -44,7 +44,7 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 fn cases() -> u64 {
-    number("DEFI_FAULT_CASES", 16)
+    number("DEFI_FAULT_CASES", 12)
 }
 
 fn sample() -> Recording {

@@ -197,6 +197,43 @@ async fn rows_of_any_shape_are_kept() {
     assert_eq!(events[3].quantity.as_deref(), Some("1.5"));
 }
 
+/// The kind and the number of requests for an answer that stays as it is.
+async fn outcome_of(rows: Value, count: usize) -> (Option<Kind>, usize) {
+    let stats = json!({ "count": count, "truncated": false });
+    let body = json!({ "status": "success", "stats": stats, "results": rows });
+    let server =
+        Server::start(move |request| if request.number < TRIES { Reply::json(&body) } else { success(&[], false) });
+    let server = server.await;
+    let outcome = client(&server).events(&query(), &Traffic::new()).await;
+    (outcome.err().map(|error| error.kind()), server.count())
+}
+
+#[tokio::test]
+async fn rows_that_are_counted_but_not_there_are_asked_for_again() {
+    let row = event((1, 0), 0);
+    assert_eq!(outcome_of(json!([row]), 1).await, (None, 1));
+    assert_eq!(outcome_of(json!([row]), 2).await, (Some(Kind::SourceUnavailable), TRIES));
+    assert_eq!(outcome_of(json!([]), 1).await, (Some(Kind::SourceUnavailable), TRIES));
+}
+
+#[tokio::test]
+async fn rows_of_another_question_are_not_taken() {
+    let mut row = event((1, 0), 0);
+    for (field, asked, other) in [
+        ("category", "borrow", "repay"),
+        ("protocol_name", "aave", "compound"),
+        ("contract_version", "v2", "v3"),
+        ("timestamp", "2023-01-01T23:59:59.9Z", "2023-01-02T00:00:00Z"),
+        ("timestamp", "2023-01-01T00:00:00Z", "2022-12-31T23:59:59Z"),
+    ] {
+        row[field] = json!(asked);
+        assert_eq!(outcome_of(json!([row]), 1).await, (None, 1), "{asked}");
+        row[field] = json!(other);
+        assert_eq!(outcome_of(json!([row]), 1).await, (Some(Kind::SourceUnavailable), TRIES), "{other}");
+        row[field] = json!(asked);
+    }
+}
+
 async fn failure(status: u16, body: String) -> (Error, usize) {
     let server = Server::start(move |_| Reply::new(status, body.clone())).await;
     let error = client(&server).events(&query(), &Traffic::new()).await.unwrap_err();

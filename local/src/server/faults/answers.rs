@@ -35,6 +35,10 @@ impl Truth {
         self.with(Body::from(self.body.clone()))
     }
 
+    pub(super) fn has_rows(&self) -> bool {
+        Answer::read(&self.body).is_some_and(|answer| answer.has_rows())
+    }
+
     fn with(&self, body: impl Into<Body>) -> Response {
         Response::from_parts(self.parts.clone(), body.into())
     }

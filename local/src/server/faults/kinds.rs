@@ -121,6 +121,10 @@ faults! {
     Truncated "truncated" Transpose Passing,
     /// The answer stops before its first row, and says so.
     EmptyTruncated "empty_truncated" Transpose Passing,
+    /// Rows are left out without a word: the answer counts more of them than it holds.
+    RowsWithheld "rows_withheld" Transpose Passing,
+    /// The answer to another question: events of another category. One without rows is not given, since nobody could tell.
+    OtherRows "other_rows" Transpose Passing,
     /// The answer stops after the rows of a block that is reorganised away before the next question. A client can only be
     /// spared such rows at the end of a page, where it has to ask again; what is final is not reorganised at all.
     ReorganisedRows "reorganised_rows" Transpose Passing,

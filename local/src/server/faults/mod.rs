@@ -108,9 +108,13 @@ impl Mischief {
     pub(super) async fn answer(&self, request: Request, next: Next) -> Response {
         let question = Question::read(request).await;
         let hits = self.hits(&question);
-        if let Some(page) = hits.iter().find_map(|hit| repeated(*hit, &question)) {
-            self.count(Fault::RepeatedPage, None);
-            return next.run(question.request(Some(page))).await;
+        for hit in &hits {
+            let Some(mistaken) = question.mistaken(hit.fault) else { continue };
+            let answer = answers::Truth::read(next.clone().run(question.request(Some(mistaken))).await).await;
+            if answer.has_rows() {
+                self.count(hit.fault, None);
+                return answer.response();
+            }
         }
         let truth = next.run(question.request(None)).await;
         if hits.is_empty() {
@@ -169,10 +173,6 @@ impl Mischief {
             *state.counts.messages.entry(message).or_default() += 1;
         }
     }
-}
-
-fn repeated(hit: Hit, question: &Question) -> Option<axum::body::Bytes> {
-    if hit.fault == Fault::RepeatedPage { question.first_page() } else { None }
 }
 
 /// A number that a seed and some facts stand for, the same on every machine.

@@ -54,6 +54,7 @@ impl Question {
             _ => match fault {
                 Fault::HeadBehind | Fault::Pruned | Fault::OtherBlock => self.block().is_some(),
                 Fault::RepeatedPage | Fault::OtherDeployment | Fault::ReorganisedBlock => self.first_page().is_some(),
+                Fault::OtherRows => self.other_rows().is_some(),
                 _ => true,
             },
         }
@@ -64,8 +65,32 @@ impl Question {
         self.json.pointer("/variables/block")?.as_u64()
     }
 
+    /// The body of the question that is answered in place of this one.
+    pub(super) fn mistaken(&self, fault: Fault) -> Option<Bytes> {
+        match fault {
+            Fault::RepeatedPage => self.first_page(),
+            Fault::OtherRows => self.other_rows(),
+            _ => None,
+        }
+    }
+
+    /// The body that asks for events of another category.
+    fn other_rows(&self) -> Option<Bytes> {
+        let sql = self.json.get("sql")?.as_str()?;
+        let (before, rest) = sql.split_once("category = '")?;
+        let (category, after) = rest.split_once('\'')?;
+        let other = if category == "deposit" { "borrow" } else { "deposit" };
+        self.with_sql(format!("{before}category = '{other}'{after}"))
+    }
+
+    fn with_sql(&self, sql: String) -> Option<Bytes> {
+        let mut json = self.json.clone();
+        json.as_object_mut()?.insert("sql".to_owned(), Value::from(sql));
+        Some(json.to_string().into())
+    }
+
     /// The body that asks for the first page, if this one asks for a later page.
-    pub(super) fn first_page(&self) -> Option<Bytes> {
+    fn first_page(&self) -> Option<Bytes> {
         let mut json = self.json.clone();
         if let Some(filter) = json.pointer_mut("/variables/where").and_then(Value::as_object_mut) {
             let begins = filter.get("id_gt").and_then(Value::as_str) == Some("");
@@ -77,9 +102,7 @@ impl Question {
         let sql = json.get("sql")?.as_str()?;
         let (before, rest) = sql.split_once(AFTER)?;
         let (_, after) = rest.split_once(')')?;
-        let sql = format!("{before}{after}");
-        json.as_object_mut()?.insert("sql".to_owned(), Value::from(sql));
-        Some(json.to_string().into())
+        self.with_sql(format!("{before}{after}"))
     }
 }
 

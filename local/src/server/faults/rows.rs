@@ -46,6 +46,10 @@ impl Answer {
         (data.is_some() || field.is_some()).then_some(Answer { whole, data, field })
     }
 
+    pub(super) fn has_rows(&self) -> bool {
+        self.rows().is_some()
+    }
+
     /// Puts it together again.
     pub(super) fn body(mut self) -> Option<Bytes> {
         if let Some(data) = &self.data {
@@ -77,6 +81,11 @@ impl Answer {
                 let rows = self.rows()?;
                 let left = 1 + below(hit.draw, rows.len());
                 self.truncate(rows.into_iter().take(left).collect())
+            }
+            Fault::RowsWithheld => {
+                let rows = self.rows()?;
+                let left = below(hit.draw, rows.len());
+                self.set("results", &rows.into_iter().take(left).collect::<Vec<_>>())
             }
             Fault::EmptyTruncated => self.truncate(Vec::new()),
             Fault::ReorganisedRows => self.reorganise(hit.draw),

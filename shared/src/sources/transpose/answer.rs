@@ -31,6 +31,7 @@ struct Body<T> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Stats {
+    count: Text,
     truncated: Text,
 }
 
@@ -48,7 +49,15 @@ pub(super) fn read<T: Default + DeserializeOwned>(endpoint: &Endpoint, answer: &
             Err(endpoint.said(kind, answer, &message))
         }
         (_, Some(rows)) => {
-            let truncated = body.stats.0.truncated.as_deref() == Some("true");
+            let stats = body.stats.0;
+            let truncated = stats.truncated.as_deref() == Some("true");
+            let count = stats.count.as_deref().and_then(|count| count.parse().ok()).unwrap_or(0);
+            // Of an answer that is cut short, the count may be of what it would have held.
+            if rows.len() < count && !truncated {
+                return Err(Error::new(Kind::SourceUnavailable, "the answer counts more rows than it holds")
+                    .with("count", count)
+                    .with("rows", rows.len()));
+            }
             Ok(Results { rows: rows.into_iter().map(|row| row.0).collect(), truncated })
         }
         (_, None) => Err(endpoint.said(Kind::SourceUnavailable, answer, "the answer has neither results nor an error")),

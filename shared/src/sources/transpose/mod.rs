@@ -23,6 +23,7 @@ use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
 use super::http::{LARGEST_BODY, base_url, below};
+use super::text::Text;
 use super::{Block, Rate, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
 use answer::{Results, read};
@@ -105,6 +106,26 @@ pub struct EventsQuery {
     pub to: i64,
 }
 
+impl EventsQuery {
+    /// Holds rows to be those that are asked for, as far as they say what they are. A cache that mixes up two questions must not
+    /// fill one day or category with the rows of another.
+    fn check(&self, rows: &[Event]) -> Result<()> {
+        let is = |field: &Text, asked: &str| field.as_deref().is_none_or(|said| said == asked);
+        let is_asked_for = |row: &Event| {
+            is(&row.category, &self.category)
+                && is(&row.protocol_name, &self.protocol_name)
+                && is(&row.contract_version, &self.contract_version)
+                && row.time().is_none_or(|time| (self.from..self.to).contains(&time.as_second()))
+        };
+        match rows.iter().find(|row| !is_asked_for(row)) {
+            None => Ok(()),
+            Some(row) => Err(Error::new(Kind::SourceUnavailable, "there are rows that were not asked for")
+                .with("row_category", &row.category)
+                .with("row_timestamp", &row.timestamp)),
+        }
+    }
+}
+
 /// A client of Transpose. Built once; all calls share its connections, limits and keys.
 pub struct TransposeClient {
     url: Url,
@@ -147,7 +168,7 @@ impl TransposeClient {
     /// come twice if the source sends it twice.
     ///
     /// # Errors
-    /// After all tries: `Throttled`, `SourceUnavailable` (also: rows out of order, or one place in the chain whose rows are
+    /// After all tries: `Throttled`, `SourceUnavailable` (also: rows out of order, rows of another question, or one place in the chain whose rows are
     /// cut short again and again). At once: `QuotaExceeded` (out of credits), `BadCredentials`, `SourceRejected` (a query
     /// that the server refuses), `CorruptData` (an answer without the shape that it must have, or without a row to page on
     /// from), `BadInput` (a time that no calendar has).
@@ -178,6 +199,7 @@ impl TransposeClient {
         self.ask(&statement, traffic, |results: Results<Event>| {
             let cut = results.truncated || results.rows.len() >= self.rows_per_page;
             let page = EventPage { rows: results.rows, cut };
+            query.check(&page.rows)?;
             pager.ask().check(&page).map(|()| page)
         })
         .await

@@ -20,6 +20,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use sha2::{Digest, Sha256};
 
+use answers::{Place, Truth};
 pub use dirt::{Dirt, Soiled, soil};
 pub use kinds::Fault;
 use question::Question;
@@ -108,28 +109,24 @@ impl Mischief {
     pub(super) async fn answer(&self, request: Request, next: Next) -> Response {
         let question = Question::read(request).await;
         let hits = self.hits(&question);
-        for hit in &hits {
-            let Some(mistaken) = question.mistaken(hit.fault) else { continue };
-            let answer = answers::Truth::read(next.clone().run(question.request(Some(mistaken))).await).await;
-            if answer.has_rows() {
-                self.count(hit.fault, None);
-                return answer.response();
-            }
-        }
-        let truth = next.run(question.request(None)).await;
+        let answer = next.clone().run(question.request(None)).await;
         if hits.is_empty() {
-            return truth;
+            return answer;
         }
-        if hits.iter().any(|hit| hit.fault == Fault::SlowHeaders) {
-            // Counted first: the client may be gone before the wait is over.
-            self.count(Fault::SlowHeaders, None);
-            tokio::time::sleep(self.faults.silence).await;
-            return truth;
-        }
-        let truth = answers::Truth::read(truth).await;
+        let truth = Truth::read(answer).await;
         let scissors = question.extension::<ConnectInfo<Scissors>>().map(|ConnectInfo(scissors)| scissors);
+        let place = Place { question: &question, truth: &truth, scissors: scissors.as_ref() };
         for hit in hits {
-            let place = answers::Place { question: &question, truth: &truth, scissors: scissors.as_ref() };
+            if hit.fault == Fault::SlowHeaders {
+                // Counted first: the client may be gone before the wait is over.
+                self.count(hit.fault, None);
+                tokio::time::sleep(self.faults.silence).await;
+                break;
+            }
+            if let Some(response) = mistaken(hit.fault, &question, next.clone()).await {
+                self.count(hit.fault, None);
+                return response;
+            }
             if let Some(spoilt) = answers::spoil(hit, &place, self.faults.silence) {
                 self.count(hit.fault, spoilt.message);
                 return spoilt.response;
@@ -173,6 +170,13 @@ impl Mischief {
             *state.counts.messages.entry(message).or_default() += 1;
         }
     }
+}
+
+/// The answer to another question, if the fault is that, and if it has rows.
+async fn mistaken(fault: Fault, question: &Question, next: Next) -> Option<Response> {
+    let other = question.mistaken(fault)?;
+    let answer = Truth::read(next.run(question.request(Some(other))).await).await;
+    answer.has_rows().then(|| answer.response())
 }
 
 /// A number that a seed and some facts stand for, the same on every machine.

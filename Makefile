@@ -8,6 +8,8 @@ VENV := .venv
 # Everything; SQL (DataFusion) and AWS take longer to build than all the rest, so `make run` does without.
 FEATURES := --features defi-local/sql,defi-local/aws
 READERS_LAKE := target/readers-lake
+# The command and the functions as `make test-rust` leaves them: built any other way, all they depend on would be built once more.
+BINARIES = $(CARGO) test --locked --workspace $(FEATURES) --no-run --quiet
 
 # The environment that is deployed, and the processors of its functions.
 ENV ?= dev
@@ -34,14 +36,14 @@ test-rust: $(VENV)/aws/ready
 
 # Other people's Parquet readers, over a lake that the command has just made.
 test-readers: $(VENV)/readers/ready
-	$(CARGO) build --locked --workspace --bins $(FEATURES)
+	$(BINARIES)
 	rm -rf $(READERS_LAKE)
 	target/debug/defi run --lake $(READERS_LAKE) --wallets 150 --days 20 --seed 7
 	DEFI_LAKE=$(READERS_LAKE) $(VENV)/readers/bin/python -m pytest -q -p no:cacheprovider tests/readers
 
 # The functions and the state machine, deployed by Terraform to a local AWS.
 test-aws: $(VENV)/aws/ready
-	$(CARGO) build --locked --workspace --bins $(FEATURES)
+	$(BINARIES)
 	$(VENV)/aws/bin/python -m pytest -q -p no:cacheprovider tests/aws
 
 # A virtual environment for each set of Python packages: their versions do not go together.
@@ -82,7 +84,7 @@ bench-cold-start: ## Print each package's size and the time from its process's s
 	$(PYTHON) infra/package/cold_start.py target/package/$(ARCHITECTURE)
 
 local-aws: $(VENV)/aws/ready ## Start a local AWS and deploy to it, over the sample chain, until interrupted
-	$(CARGO) build --locked --workspace --bins $(FEATURES)
+	$(BINARIES)
 	$(VENV)/aws/bin/python tests/aws
 
 TF := $(TERRAFORM) -chdir=infra

@@ -88,6 +88,23 @@ def test_listings_come_in_pages(s3):
     assert [page["IsTruncated"] for page in pages] == [True, True, False]
 
 
+def test_a_bucket_is_emptied_page_by_page(s3):
+    s3.create_bucket(Bucket="versioned")
+    s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    for key in ("a", "b", "b", "c", "d"):
+        s3.put_object(Bucket="versioned", Key=key, Body=b"")
+    s3.delete_object(Bucket="versioned", Key="c")
+    page = {"IsTruncated": True}
+    marker = {}
+    while page["IsTruncated"]:
+        page = s3.list_object_versions(Bucket="versioned", MaxKeys=2, **marker)
+        gone = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        found = [{name: version[name] for name in ("Key", "VersionId")} for version in gone]
+        s3.delete_objects(Bucket="versioned", Delete={"Objects": found})
+        marker = {"KeyMarker": page.get("NextKeyMarker"), "VersionIdMarker": page.get("NextVersionIdMarker")}
+    s3.delete_bucket(Bucket="versioned")
+
+
 @pytest.fixture(scope="module")
 def glue(local_aws):
     glue = local_aws.client("glue")

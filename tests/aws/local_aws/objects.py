@@ -8,7 +8,7 @@ import zlib
 
 from moto.iam.access_control import PermissionResult
 from moto.s3.exceptions import MissingKey, PreconditionFailed, S3ClientError
-from moto.s3.models import FakeBucket
+from moto.s3.models import FakeBucket, S3Backend
 from moto.s3.responses import S3Response
 
 from .policies import Call, denied
@@ -30,6 +30,7 @@ def install() -> None:
     check_and_write_at_once()
     complete_uploads_on_their_condition()
     check_checksums()
+    list_past_what_is_gone()
 
 
 class BadDigest(S3ClientError):
@@ -50,6 +51,24 @@ def take_requests_for_tls() -> None:
         return PermissionResult.DENIED if denied(self.policy.decode(), call) else PermissionResult.NEUTRAL
 
     FakeBucket.get_permission = get_permission
+
+
+def list_past_what_is_gone() -> None:
+    """A listing of versions goes on after its markers. moto looks for the very version that they name, and lists nothing where that
+    was deleted since: who empties a bucket page by page would leave all past the first page."""
+    plain = S3Backend.list_object_versions
+
+    def list_object_versions(self, bucket_name, delimiter=None, key_marker=None, max_keys=1000, prefix="", version_id_marker=None):
+        if key_marker and version_id_marker:
+            versions = [version for of_key in self.get_bucket(bucket_name).keys.iterlists() for version in of_key[1]]
+            versions.sort(key=lambda version: (version.name, -version.last_modified.timestamp()))
+            there = [(version.name, version.version_id) for version in versions]
+            if (key_marker, version_id_marker) not in there:
+                before = [marker for marker in there if marker[0] < key_marker]
+                key_marker, version_id_marker = before[-1] if before else (None, None)
+        return plain(self, bucket_name, delimiter, key_marker, max_keys, prefix, version_id_marker)
+
+    S3Backend.list_object_versions = list_object_versions
 
 
 def check_and_write_at_once() -> None:

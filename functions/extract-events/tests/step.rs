@@ -79,7 +79,7 @@ async fn odd_values_are_kept_as_the_text_that_came() -> Result<()> {
     let uint256 = "9".repeat(78);
     let odd = json!([{
         "transaction_hash": "not a hash", "timestamp": "2023-01-01T00:00:01Z", "log_index": "2", "quantity": uint256,
-        "block_number": -5, "sender_address": "", "contract_version": true, "metadata": {"a": [1, "b c"]}, "unknown": 1,
+        "block_number": -5, "sender_address": "", "token_id": true, "metadata": {"a": [1, "b c"]}, "unknown": 1,
     }]);
     let server = source(odd, json!([])).await?;
     let lab = lab(&server).await?;
@@ -90,7 +90,7 @@ async fn odd_values_are_kept_as_the_text_that_came() -> Result<()> {
         texts.map(|text| text.as_deref()),
         [Some("not a hash"), Some("2"), Some(&*uint256), Some("-5"), Some("")]
     );
-    let texts = [&row.contract_version, &row.metadata, &row.category];
+    let texts = [&row.token_id, &row.metadata, &row.category];
     assert_eq!(texts.map(|text| text.as_deref()), [Some("true"), Some(r#"{"a":[1,"b c"]}"#), None]);
     Ok(())
 }

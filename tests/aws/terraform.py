@@ -7,6 +7,9 @@ from pathlib import Path
 
 INFRA = Path(__file__).parents[2] / "infra"
 
+# What takes longer, in seconds, hangs: the provider asks again for most of an hour where a call does not succeed.
+LONGEST = 900
+
 
 class TerraformFailed(Exception):
     """What Terraform printed."""
@@ -58,7 +61,7 @@ class Terraform:
         return self.run("terraform", f"-chdir={self.folder}", *arguments)
 
     def run(self, *command: str) -> str:
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=LONGEST)
         if done.returncode:
             raise TerraformFailed(f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}")
         return done.stdout

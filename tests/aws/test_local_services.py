@@ -88,21 +88,30 @@ def test_listings_come_in_pages(s3):
     assert [page["IsTruncated"] for page in pages] == [True, True, False]
 
 
-def test_a_bucket_is_emptied_page_by_page(s3):
+def test_a_bucket_is_emptied_page_by_page_after_its_versioning_was_suspended(s3):
     s3.create_bucket(Bucket="versioned")
     s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
     for key in ("a", "b", "b", "c", "d"):
         s3.put_object(Bucket="versioned", Key=key, Body=b"")
     s3.delete_object(Bucket="versioned", Key="c")
-    page = {"IsTruncated": True}
-    marker = {}
+    s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Suspended"})
+    page, marker = {"IsTruncated": True}, {}
+    left = versions_left(s3, "versioned")
+    assert left == 6
     while page["IsTruncated"]:
         page = s3.list_object_versions(Bucket="versioned", MaxKeys=2, **marker)
         gone = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         found = [{name: version[name] for name in ("Key", "VersionId")} for version in gone]
-        s3.delete_objects(Bucket="versioned", Delete={"Objects": found})
+        assert "Errors" not in s3.delete_objects(Bucket="versioned", Delete={"Objects": found})
+        left -= len(found)
+        assert versions_left(s3, "versioned") == left
         marker = {"KeyMarker": page.get("NextKeyMarker"), "VersionIdMarker": page.get("NextVersionIdMarker")}
     s3.delete_bucket(Bucket="versioned")
+
+
+def versions_left(s3, bucket) -> int:
+    listed = s3.list_object_versions(Bucket=bucket)
+    return len(listed.get("Versions", [])) + len(listed.get("DeleteMarkers", []))
 
 
 @pytest.fixture(scope="module")

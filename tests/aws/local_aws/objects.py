@@ -31,6 +31,7 @@ def install() -> None:
     complete_uploads_on_their_condition()
     check_checksums()
     list_past_what_is_gone()
+    delete_versions_of_a_suspended_bucket()
 
 
 class BadDigest(S3ClientError):
@@ -69,6 +70,25 @@ def list_past_what_is_gone() -> None:
         return plain(self, bucket_name, delimiter, key_marker, max_keys, prefix, version_id_marker)
 
     S3Backend.list_object_versions = list_object_versions
+
+
+def delete_versions_of_a_suspended_bucket() -> None:
+    """A bucket whose versioning is suspended keeps its versions, and deletes the one that is named. moto takes it for one that never
+    had any: it drops them all, and fails on a delete marker. Terraform suspends versioning before it empties a bucket."""
+    plain = S3Backend.delete_object
+
+    def delete_object(self, bucket_name, key_name, version_id=None, bypass=False):
+        bucket = self.get_bucket(bucket_name)
+        if version_id is None or bucket.versioning_status != "Suspended":
+            return plain(self, bucket_name, key_name, version_id, bypass)
+        with writing:
+            bucket.versioning_status = "Enabled"
+            try:
+                return plain(self, bucket_name, key_name, version_id, bypass)
+            finally:
+                bucket.versioning_status = "Suspended"
+
+    S3Backend.delete_object = delete_object
 
 
 def check_and_write_at_once() -> None:

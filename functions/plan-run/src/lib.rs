@@ -114,28 +114,16 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         Some((_, before)) => Stage::AfterExtraction(Some(before)),
         None => Stage::BeforeExtraction,
     };
-    // Once extraction is over this run knows what it has to make again: less than it feared, where a source had nothing new.
-    let unfinished = context.unfinished(before.as_ref().map(|(run_id, _)| run_id)).await?;
     let there = Inventory::of(&context.lake, scope.as_of).await?;
-    let plan = defi_shared::plan::plan(&scope, &there.clone().without(&unfinished), stage)?;
-    let run_id = match &before {
-        Some((run_id, _)) => run_id.clone(),
-        None => name(scope.as_of, &plan)?,
-    };
+    // Once extraction is over this run knows what it has to make again: less than it feared, where a source had nothing new.
+    let own = before.as_ref().map(|(run_id, _)| run_id);
+    let plan = defi_shared::plan::plan(&scope, &there.clone().without(&context.unfinished(own).await?), stage)?;
+    let run_id = own.cloned().map_or_else(|| name(scope.as_of, &plan), Ok)?;
     let published = context.registry.is_published(scope.as_of).await?;
     if !plan.is_empty() || !published {
         register_tables(context).await?;
     }
-    let mut key = None;
-    if !plan.is_empty() {
-        if before.is_none() {
-            context.note_unfinished(&run_id, there.made_again(&plan)).await?;
-            context.forget_reports(&run_id).await?;
-        }
-        let name = run_id.key(if before.is_some() { "plan-after-extraction.json" } else { PLAN });
-        context.lake.write_json(&name, &plan).await?;
-        key = Some(name);
-    }
+    let key = if plan.is_empty() { None } else { Some(keep(context, &run_id, &plan, &there, own.is_none()).await?) };
     let output = Output {
         run_id,
         lake: context.lake.store().location(""),
@@ -150,6 +138,17 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         batches: BTreeMap::new(),
     };
     Ok((output, plan))
+}
+
+/// Keeps the plan in its run; a run that begins also notes what it is to make again, and forgets an earlier run of its name.
+async fn keep(context: &Context, run: &RunId, plan: &Plan, there: &Inventory, begins: bool) -> Result<String> {
+    if begins {
+        context.note_unfinished(run, there.made_again(plan)).await?;
+        context.forget_reports(run).await?;
+    }
+    let key = run.key(if begins { PLAN } else { "plan-after-extraction.json" });
+    context.lake.write_json(&key, plan).await?;
+    Ok(key)
 }
 
 /// The plan that is made before extraction.

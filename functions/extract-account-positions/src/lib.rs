@@ -2,7 +2,7 @@
 
 use defi_shared::Result;
 use defi_shared::step::raw::raw_position;
-use defi_shared::step::snapshots::{self, Taken};
+use defi_shared::step::snapshots::{self, RawRows, Taken};
 use defi_shared::step::staging::tidy;
 use defi_shared::step::{Context, ProtocolInput, Report};
 use defi_shared::tables::{DailyBlock, RAW_POSITIONS, RawPosition};
@@ -16,13 +16,16 @@ pub const STEP: &str = "extract-account-positions";
 /// `NotReady` for a day whose first block is not known or not indexed yet, `SourceUnavailable` for a snapshot that is empty
 /// all of a sudden, and the errors of The Graph and of the lake.
 pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
-    snapshots::extract(&context, STEP, &RAW_POSITIONS, &input, |plan| plan.extract_positions, take).await
+    snapshots::extract::<RawPosition, _, _>(&context, STEP, &RAW_POSITIONS, &input, |plan| plan.extract_positions, take)
+        .await
 }
 
-async fn take(context: Context, name: String, block: DailyBlock) -> Result<Taken<RawPosition>> {
+async fn take(context: Context, name: String, block: DailyBlock) -> Result<Taken> {
     let subgraph = &context.config.protocol(&name)?.subgraph_id;
-    let snapshot = context.graph.positions(subgraph, block.number()?, None, &context.traffic).await?;
-    let by_id = |rows: &mut Vec<RawPosition>| tidy(rows, |row| (row.id.is_none(), row.id.clone()));
-    let raw = |position| raw_position(position, &name, block.block_number, block.timestamp);
-    Ok(Taken::new(snapshot, raw, by_id))
+    let protocol = name.as_str().into();
+    let keep = |page| {
+        let raw = |position| raw_position(position, &protocol, block.block_number, block.timestamp);
+        RawRows::of(page, raw, |rows| tidy(rows, |row: &RawPosition| (row.id.is_none(), row.id.clone())))
+    };
+    context.graph.pages_of_positions(subgraph, block.number()?, keep, &context.traffic).await
 }

@@ -7,7 +7,7 @@ use defi_shared::lake::{Facts, Unit};
 use defi_shared::sources::graph::{Position, Snapshot};
 use defi_shared::step::raw::raw_position;
 use defi_shared::step::staging::{stage, write};
-use defi_shared::step::{Context, Report, RunId};
+use defi_shared::step::{Context, LARGE_UNITS_AT_ONCE, Report, RunId};
 use defi_shared::tables::{CURRENT_POSITIONS, StagedPosition, Timestamp};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
     }
     let input = Arc::new(input);
     let work = |context, protocol| extract(context, Arc::clone(&input), protocol);
-    let report = context.run_units(STEP, &protocols, work).await?;
+    let report = context.run_units(STEP, &protocols, LARGE_UNITS_AT_ONCE, work).await?;
     let units: Vec<_> = protocols.iter().map(|protocol| Unit::Protocol(protocol.as_str().into())).collect();
     context.registry.register(&CURRENT_POSITIONS, &units).await?;
     context.keep_report(input.run_id.as_ref(), STEP, &protocols, &report).await?;
@@ -74,14 +74,15 @@ async fn extract(context: Context, input: Arc<Input>, name: String) -> Result<Re
     let block =
         i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
     let facts = Facts::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
+    let protocol: Arc<str> = name.as_str().into();
     let raw: Vec<_> = snapshot
         .rows
         .into_iter()
-        .map(|position| raw_position(position, &name, block, Timestamp::from_seconds(time)))
+        .map(|position| raw_position(position, &protocol, block, Timestamp::from_seconds(time)))
         .collect();
     let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
     staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
-    write(&context, &CURRENT_POSITIONS, &Unit::Protocol(name.into()), staged, facts).await
+    write(&context, &CURRENT_POSITIONS, &Unit::Protocol(protocol), staged, facts).await
 }
 
 /// The positions at the block that is asked for, and the block's time.

@@ -3,7 +3,7 @@
 use defi_shared::domain::Day;
 use defi_shared::lake::{Facts, Unit};
 use defi_shared::sources::{Block, Traffic};
-use defi_shared::step::{Context, DayInput, Report};
+use defi_shared::step::{Context, DayInput, Report, UNITS_AT_ONCE};
 use defi_shared::tables::{DAILY_BLOCKS, DailyBlock, Timestamp};
 use defi_shared::{Error, Kind, Result};
 
@@ -29,7 +29,7 @@ pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
     let traffic = Traffic::new();
     let head = context.transpose.head_block(&traffic).await?;
     let work = |context: Context, day| extract(context, day, head.clone());
-    let mut report = context.run_units(STEP, &days, work).await?;
+    let mut report = context.run_units(STEP, &days, UNITS_AT_ONCE, work).await?;
     report.traffic += &traffic.report();
     let units: Vec<_> = days.iter().copied().map(Unit::Day).collect();
     context.registry.register(&DAILY_BLOCKS, &units).await?;

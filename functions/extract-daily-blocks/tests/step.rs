@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use defi_shared::domain::Day;
 use defi_shared::lake::Unit;
-use defi_shared::step::{DayInput, Report, RunId};
+use defi_shared::step::{DayInput, Deadline, Report, RunId};
 use defi_shared::tables::{DAILY_BLOCKS, DailyBlock};
 use defi_shared::testing::{AAVE, KEY, Lab, Server, daily_block, first_block, january, kind, results};
 use defi_shared::{Kind, Result};
@@ -34,7 +35,7 @@ async fn the_first_block_of_each_missing_day_is_written() -> Result<()> {
     let report = handle(lab.context(), DayInput::default()).await?;
     assert_eq!((report.units, report.rows_out, report.traffic.requests), (3, 3, 4));
     for day in january(1).through(january(3)) {
-        let wanted = DailyBlock { block_hash: Some(format!("0x{}", first_block(day))), ..daily_block(day) };
+        let wanted = DailyBlock { block_hash: Some(format!("0x{}", first_block(day)).into()), ..daily_block(day) };
         assert_eq!(lab.rows::<DailyBlock>(&DAILY_BLOCKS, &Unit::Day(day)).await?, [wanted]);
     }
     assert!(server.requests().iter().all(|request| request.path == "/sql" && request.header("x-api-key") == KEY));
@@ -88,7 +89,7 @@ async fn a_day_without_a_block_is_not_ready_and_has_no_object() -> Result<()> {
 async fn what_is_left_at_the_deadline_is_named() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let mut lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
-    lab.context.deadline = Some(std::time::Instant::now());
+    lab.context.deadline = Some(Deadline::of_call(Duration::from_secs(20)));
     let report = handle(lab.context(), DayInput::default()).await?;
     assert_eq!((report.units, report.remaining.units.count), (0, 3));
     assert_eq!(report.remaining.units.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);

@@ -2,6 +2,7 @@
 
 use defi_shared::domain::{Category, Day};
 use defi_shared::lake::{Facts, Unit};
+use defi_shared::processor::at_work;
 use defi_shared::sources::transpose::{Event, EventsQuery};
 use defi_shared::step::staging::{sort_number, sort_text, tidy};
 use defi_shared::step::{Context, EventInput, Report};
@@ -11,6 +12,9 @@ use defi_shared::{Result, plan};
 /// The step's name.
 pub const STEP: &str = "extract-events";
 
+/// Days at once: a page follows from the one before it, so that of each only one is asked for at a time.
+const AT_ONCE: usize = 4;
+
 /// Extracts the events of each category and day that is missing, or that the input names.
 ///
 /// # Errors
@@ -19,7 +23,7 @@ pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
     let scope = context.scope(input.as_of, input.from, input.force)?;
     let units = context.event_days(&input, |plan| plan.extract_events).await?;
     let work = |context, (category, day)| extract(context, scope.clone(), category, day);
-    let report = context.run_units(STEP, &units, work).await?;
+    let report = context.run_units(STEP, &units, AT_ONCE, work).await?;
     context.register_events(Layer::Raw, &units).await?;
     context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
@@ -38,10 +42,14 @@ async fn extract(context: Context, scope: plan::Scope, category: Category, day: 
             from: day.start(),
             to: day.next().start(),
         };
-        rows.extend(context.transpose.events(&query, &context.traffic).await?.into_iter().map(raw));
+        let events = context.transpose.events(&query, &context.traffic).await?;
+        let mut of_protocol: Vec<RawEvent> = events.into_iter().map(raw).collect();
+        // The first protocol's rows stay where they are.
+        if rows.is_empty() { rows = of_protocol } else { rows.append(&mut of_protocol) }
     }
     let rows_in = rows.len() as u64;
-    let repeats = tidy(&mut rows, |row| (sort_text(&row.transaction_hash), sort_number(&row.log_index)));
+    let key = |row: &RawEvent| (sort_text(&row.transaction_hash), sort_number(&row.log_index));
+    let repeats = at_work(|| tidy(&mut rows, key));
     let facts = Facts::from([("repeats".to_owned(), repeats.to_string())]);
     let written = context.lake.write(tables::events(Layer::Raw, category), &Unit::Day(day), rows, facts).await?;
     Ok(Report { rows_in, repeats, ..Report::default() }.wrote(written))

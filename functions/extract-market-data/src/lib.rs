@@ -1,8 +1,8 @@
 //! Markets from The Graph: one object a protocol and day, pinned to the day's first block, as the source said them.
 
 use defi_shared::Result;
-use defi_shared::sources::graph::Market;
-use defi_shared::step::snapshots::{self, Taken};
+use defi_shared::sources::graph::{Market, Snapshot};
+use defi_shared::step::snapshots::{self, RawRows, Taken};
 use defi_shared::step::staging::{sort_text, tidy};
 use defi_shared::step::{Context, ProtocolInput, Report};
 use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawMarket};
@@ -15,14 +15,16 @@ pub const STEP: &str = "extract-market-data";
 /// # Errors
 /// `NotReady` for a day whose first block is not known or not indexed yet, and the errors of The Graph and of the lake.
 pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
-    snapshots::extract(&context, STEP, &RAW_MARKETS, &input, |plan| plan.extract_markets, take).await
+    snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, |plan| plan.extract_markets, take).await
 }
 
-async fn take(context: Context, name: String, block: DailyBlock) -> Result<Taken<RawMarket>> {
+async fn take(context: Context, name: String, block: DailyBlock) -> Result<Taken> {
     let subgraph = &context.config.protocol(&name)?.subgraph_id;
-    let snapshot = context.graph.markets(subgraph, block.number()?, &context.traffic).await?;
+    let Snapshot { block: of, deployment, rows } =
+        context.graph.markets(subgraph, block.number()?, &context.traffic).await?;
     let by_id = |rows: &mut Vec<RawMarket>| tidy(rows, |row| sort_text(&row.id));
-    Ok(Taken::new(snapshot, |market| raw(market, &name, &block), by_id))
+    let rows = vec![RawRows::of(rows, |market| raw(market, &name, &block), by_id)?];
+    Ok(Taken { block: of, deployment, rows })
 }
 
 fn raw(market: Market, protocol: &str, block: &DailyBlock) -> RawMarket {
@@ -35,7 +37,7 @@ fn raw(market: Market, protocol: &str, block: &DailyBlock) -> RawMarket {
         input_token_id: market.input_token_id.0,
         input_token_symbol: market.input_token_symbol.0,
         input_token_decimals: market.input_token_decimals.0,
-        protocol: protocol.to_owned(),
+        protocol: protocol.into(),
         block_number: block.block_number,
         block_timestamp: block.timestamp,
     }

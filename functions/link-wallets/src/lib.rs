@@ -6,7 +6,7 @@ use defi_shared::Result;
 use defi_shared::domain::{Address, Day, Link};
 use defi_shared::lake::{Facts, State, Unit};
 use defi_shared::step::history::{ALL_LINKS, links_before};
-use defi_shared::step::{Context, DayInput, Report};
+use defi_shared::step::{Context, DayInput, Report, UNITS_AT_ONCE};
 use defi_shared::tables::{STAGE_BORROWS, StagedEvent, WALLET_LINKS, WalletLink};
 
 /// The step's name.
@@ -19,7 +19,7 @@ pub const STEP: &str = "link-wallets";
 pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
     let as_of = context.as_of(input.as_of)?;
     let days = context.days(&input, |plan| plan.links).await?;
-    let report = context.run_units(STEP, &days, link).await?;
+    let report = context.run_units(STEP, &days, UNITS_AT_ONCE, link).await?;
     let units: Vec<_> = days.iter().copied().map(Unit::Day).collect();
     context.registry.register(&WALLET_LINKS, &units).await?;
     if report.remaining.units.count == 0 {

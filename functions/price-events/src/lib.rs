@@ -8,7 +8,7 @@ use defi_shared::domain::{Category, Day};
 use defi_shared::lake::{Facts, Unit};
 use defi_shared::sources::transpose::LiquidationLegs;
 use defi_shared::step::history::Markets;
-use defi_shared::step::{Context, EventInput, Report};
+use defi_shared::step::{Context, EventInput, Report, UNITS_AT_ONCE};
 use defi_shared::tables::{self, Layer, PricedEvent, StagedEvent};
 
 /// The step's name.
@@ -23,7 +23,7 @@ pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
     let days: Vec<_> = units.iter().map(|(_, day)| *day).collect();
     let markets = Markets::around(&context.lake, &context.config, &days).await?;
     let work = |context, (category, day)| price_unit(context, markets.clone(), category, day);
-    let report = context.run_units(STEP, &units, work).await?;
+    let report = context.run_units(STEP, &units, UNITS_AT_ONCE, work).await?;
     context.register_events(Layer::Analytics, &units).await?;
     context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)

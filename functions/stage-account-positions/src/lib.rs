@@ -4,7 +4,7 @@ use defi_shared::Result;
 use defi_shared::domain::{Day, Side};
 use defi_shared::lake::Unit;
 use defi_shared::step::staging::{provenance, stage, write};
-use defi_shared::step::{Context, ProtocolInput, Report};
+use defi_shared::step::{Context, LARGE_UNITS_AT_ONCE, ProtocolInput, Report};
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
 
 /// The step's name.
@@ -16,7 +16,7 @@ pub const STEP: &str = "stage-account-positions";
 /// `NotReady` for a unit that is not extracted yet, and the lake's errors.
 pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
     let units = context.protocol_days(&input, |plan| plan.stage_positions).await?;
-    let report = context.run_units(STEP, &units, stage_unit).await?;
+    let report = context.run_units(STEP, &units, LARGE_UNITS_AT_ONCE, stage_unit).await?;
     context.register_protocol_days(&STAGE_POSITIONS, &units).await?;
     context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
@@ -37,7 +37,7 @@ async fn stage_unit(context: Context, (protocol, day): (String, Day)) -> Result<
 
 /// How many positions are supply, and how many of those have no flag.
 fn count_flags(rows: &[StagedPosition]) -> [u64; 2] {
-    let supply = rows.iter().filter(|position| position.side() == Some(Side::Lender));
+    let supply = rows.iter().filter(|position| position.side == Side::Lender);
     let flags: Vec<_> = supply.map(|position| position.is_collateral).collect();
     [flags.len() as u64, flags.iter().filter(|flag| flag.is_none()).count() as u64]
 }

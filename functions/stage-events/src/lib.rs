@@ -4,7 +4,7 @@ use defi_shared::Result;
 use defi_shared::domain::{Category, Day};
 use defi_shared::lake::{Facts, Unit};
 use defi_shared::step::staging::{stage, write};
-use defi_shared::step::{Context, EventInput, Report};
+use defi_shared::step::{Context, EventInput, Report, UNITS_AT_ONCE};
 use defi_shared::tables::{self, EventRules, Layer, RawEvent, StagedEvent};
 
 /// The step's name.
@@ -16,7 +16,7 @@ pub const STEP: &str = "stage-events";
 /// `NotReady` for a unit that is not extracted yet, and the lake's errors.
 pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
     let units = context.event_days(&input, |plan| plan.stage_events).await?;
-    let report = context.run_units(STEP, &units, stage_unit).await?;
+    let report = context.run_units(STEP, &units, UNITS_AT_ONCE, stage_unit).await?;
     context.register_events(Layer::Stage, &units).await?;
     context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)

@@ -4,7 +4,7 @@ use defi_shared::Result;
 use defi_shared::domain::Day;
 use defi_shared::lake::Unit;
 use defi_shared::step::staging::{provenance, stage, write};
-use defi_shared::step::{Context, ProtocolInput, Report};
+use defi_shared::step::{Context, ProtocolInput, Report, UNITS_AT_ONCE};
 use defi_shared::tables::{RAW_MARKETS, RawMarket, STAGE_MARKETS, StagedMarket};
 
 /// The step's name.
@@ -16,7 +16,7 @@ pub const STEP: &str = "stage-market-data";
 /// `NotReady` for a unit that is not extracted yet, and the lake's errors.
 pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
     let units = context.protocol_days(&input, |plan| plan.stage_markets).await?;
-    let report = context.run_units(STEP, &units, stage_unit).await?;
+    let report = context.run_units(STEP, &units, UNITS_AT_ONCE, stage_unit).await?;
     context.register_protocol_days(&STAGE_MARKETS, &units).await?;
     context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)

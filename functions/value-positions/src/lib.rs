@@ -5,7 +5,7 @@ use defi_shared::domain::price::PriceBook;
 use defi_shared::domain::{Address, Day, Links};
 use defi_shared::lake::{Facts, Unit};
 use defi_shared::step::history::{Markets, links_before};
-use defi_shared::step::{Context, DayInput, Report};
+use defi_shared::step::{Context, DayInput, LARGE_UNITS_AT_ONCE, Report};
 use defi_shared::tables::{STAGE_POSITIONS, StagedPosition, WALLET_HEALTH, WalletHealth};
 use defi_shared::{Error, Kind, Result};
 use rustc_hash::FxHashMap;
@@ -24,7 +24,7 @@ pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
     let markets = Markets::around(&context.lake, &context.config, &days).await?;
     let links = Arc::new(links_before(&context.lake, *last).await?);
     let work = |context, day| value(context, markets.clone(), Arc::clone(&links), day);
-    let report = context.run_units(STEP, &days, work).await?;
+    let report = context.run_units(STEP, &days, LARGE_UNITS_AT_ONCE, work).await?;
     let units: Vec<_> = days.iter().copied().map(Unit::Day).collect();
     context.registry.register(&WALLET_HEALTH, &units).await?;
     context.keep_report(input.run_id.as_ref(), STEP, &days, &report).await?;
@@ -67,12 +67,17 @@ fn health_by_account(
     let mut accounts: FxHashMap<Address, Health> = FxHashMap::default();
     let mut unpriced = 0;
     for position in positions {
-        match (position.side(), prices.market(protocol, &position.market_id)) {
-            (Some(side), Some(quote)) => {
+        match prices.market(protocol, &position.market_id) {
+            Some(quote) => {
                 let is_collateral = position.is_collateral == Some(true);
-                accounts.entry(position.account_address).or_default().add(side, is_collateral, position.balance, quote);
+                accounts.entry(position.account_address).or_default().add(
+                    position.side,
+                    is_collateral,
+                    position.balance,
+                    quote,
+                );
             }
-            _ => unpriced += 1,
+            None => unpriced += 1,
         }
     }
     (accounts, unpriced)

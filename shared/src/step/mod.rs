@@ -1,5 +1,6 @@
 //! What all steps share: the context they run in, their inputs, the report, and serving under Lambda.
 
+mod deadline;
 mod environment;
 pub mod history;
 mod input;
@@ -18,11 +19,11 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use futures::StreamExt;
 use tokio::task::JoinHandle;
 
+pub use deadline::Deadline;
 pub use environment::context_of;
 pub use input::{DayInput, EventInput, ProtocolInput, parse};
 pub use metrics::Measured;
@@ -60,8 +61,8 @@ pub struct Context {
     pub traffic: Arc<Traffic>,
     /// Today (UTC), the default of every `as_of`.
     pub today: Day,
-    /// When a step begins no further unit.
-    pub deadline: Option<Instant>,
+    /// When the step has to come to its end.
+    pub deadline: Option<Deadline>,
     /// Told how far the step is.
     pub progress: Arc<dyn Progress>,
     /// The executions of the state machine; none where there is no such machine.
@@ -69,16 +70,20 @@ pub struct Context {
 }
 
 /// Units of a step that are worked on at once: enough to keep two cores busy while others wait for a disk or an answer.
-const UNITS_AT_ONCE: usize = 8;
+pub const UNITS_AT_ONCE: usize = 8;
+
+/// The same for units of a day's positions, which are by far the largest: all rows of a unit are in memory together, and with so
+/// few units a day of ten times the usual size still fits into a function. Pages of one snapshot are asked for side by side.
+pub const LARGE_UNITS_AT_ONCE: usize = 3;
 
 impl Context {
-    /// Runs a step's units, several at once, and adds up their reports. A unit whose history is pruned is counted as lost; any
-    /// other error ends the step once the units under way are done. Near the deadline no further unit is begun, and what
-    /// remains is reported.
+    /// Runs a step's units, so many at once, and adds up their reports. A unit whose history is pruned is counted as lost; any
+    /// other error ends the step once the units under way are done. Near the deadline no further unit is begun, at it those
+    /// under way are given up, and what remains is reported.
     ///
     /// # Errors
-    /// The first error of a unit, in the order of the units.
-    pub async fn run_units<U, F, Fut>(&self, step: &'static str, units: &[U], work: F) -> Result<Report>
+    /// The first error of a unit, in the order of the units; `Internal` where the time of a whole call is too short for any.
+    pub async fn run_units<U, F, Fut>(&self, step: &'static str, units: &[U], at_once: usize, work: F) -> Result<Report>
     where
         U: StepUnit,
         F: Fn(Context, U) -> Fut,
@@ -86,25 +91,27 @@ impl Context {
     {
         self.progress.begin(step, units.len());
         let context = Context { traffic: Arc::default(), ..self.clone() };
-        let failed = AtomicBool::new(false);
+        let (failed, cut) = (AtomicBool::new(false), AtomicBool::new(false));
         let runs = futures::stream::iter(units.iter().map(|unit| {
             // Decided only when there is room for the unit: the stream asks for the next one as another ends.
-            let stop =
-                failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            let stop = failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| deadline.is_near());
             let (name, day) = (unit.name(), unit.day());
             let run = (!stop).then(|| UnderWay(tokio::spawn(work(context.clone(), unit.clone()))));
-            let failed = &failed;
+            let (failed, cut) = (&failed, &cut);
             async move {
                 let Some(mut run) = run else { return Ok(Report::remaining(name, day)) };
-                let done =
-                    (&mut run.0).await.map_err(|cause| Error::internal("a unit was cut short").because(cause))?;
+                let Some(done) = Deadline::before(self.deadline, &mut run.0).await else {
+                    cut.store(true, Ordering::Relaxed);
+                    return Ok(Report::remaining(name, day));
+                };
+                let done = done.map_err(|cause| Error::internal("a unit was cut short").because(cause))?;
                 self.progress.advance(step);
                 let report = report_loss(step, &name, done);
                 failed.fetch_or(report.is_err(), Ordering::Relaxed);
                 report.map_err(|error| error.with("step", step).with("unit", name))
             }
         }));
-        let mut runs = runs.buffered(UNITS_AT_ONCE);
+        let mut runs = runs.buffered(at_once);
         let mut total = Report::default();
         let mut first_error = None;
         while let Some(done) = runs.next().await {
@@ -114,6 +121,9 @@ impl Context {
             }
         }
         total.traffic += &context.traffic.report();
+        if first_error.is_none() && cut.load(Ordering::Relaxed) && total.remaining.units.count == units.len() as u64 {
+            first_error = Some(deadline::too_short(step, &total.remaining));
+        }
         first_error.map_or(Ok(total), Err)
     }
 

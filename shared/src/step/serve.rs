@@ -1,7 +1,7 @@
 //! Serving a step as a Lambda function.
 
 use std::future::Future;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::de::DeserializeOwned;
@@ -9,12 +9,9 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::metrics::{Measured, write_metrics};
-use super::{Context, environment, parse};
+use super::{Context, Deadline, environment, parse};
 use crate::domain::Day;
 use crate::error::{Error, Result};
-
-/// A step begins no further unit when less than this is left, so that the units under way can end.
-const RESERVE: Duration = Duration::from_secs(30);
 
 /// Serves a step under Lambda until the runtime ends. The context comes from the environment, once a cold start:
 ///
@@ -47,7 +44,7 @@ where
     let (context, handler) = (&context, &handler);
     let call = move |event: LambdaEvent<Value>| async move {
         let context = context.get_or_try_init(environment::context).await?.clone();
-        let context = Context { today: today()?, deadline: deadline(event.context.deadline()), ..context };
+        let context = Context { today: today()?, deadline: Some(deadline(event.context.deadline())), ..context };
         let output = handler(context, parse(event.payload)?).await?;
         write_metrics(step, &output);
         Ok(output)
@@ -72,7 +69,6 @@ pub fn today() -> Result<Day> {
     Ok(Day::of_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)))
 }
 
-fn deadline(at: SystemTime) -> Option<Instant> {
-    let left = at.duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now().checked_add(left.saturating_sub(RESERVE))
+fn deadline(at: SystemTime) -> Deadline {
+    Deadline::of_call(at.duration_since(SystemTime::now()).unwrap_or_default())
 }

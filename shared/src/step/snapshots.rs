@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Context, ProtocolInput, Report};
+use arrow::array::{Array, RecordBatch};
+
+use super::{Context, LARGE_UNITS_AT_ONCE, ProtocolInput, Report, UNITS_AT_ONCE};
 use crate::domain::Day;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{Facts, Unit};
@@ -11,31 +13,39 @@ use crate::plan::{DaysBy, Plan};
 use crate::sources::graph::Snapshot;
 use crate::tables::{DailyBlock, RAW_POSITIONS, Row, Table};
 
-/// A snapshot's rows as the raw layer keeps them.
+/// Rows of a snapshot as the raw layer keeps them: a page of it, or all.
 #[derive(Debug)]
-pub struct Taken<R> {
-    /// Sorted by key, without exact repeats.
-    pub rows: Vec<R>,
-    /// How many rows came.
-    pub rows_in: u64,
-    /// How many of them were exact repeats.
-    pub repeats: u64,
-    /// The deployment that answered.
-    pub deployment: String,
+pub struct RawRows {
+    batch: RecordBatch,
+    rows_in: u64,
+    repeats: u64,
 }
 
-impl<R> Taken<R> {
-    /// Turns a source's snapshot into raw rows; `tidy` sorts them and drops exact repeats.
-    pub fn new<T>(snapshot: Snapshot<T>, raw: impl Fn(T) -> R, tidy: impl FnOnce(&mut Vec<R>) -> u64) -> Self {
-        let rows_in = snapshot.rows.len() as u64;
-        let mut rows: Vec<R> = snapshot.rows.into_iter().map(raw).collect();
+impl RawRows {
+    /// Turns a source's rows into raw ones; `tidy` sorts them and drops exact repeats.
+    ///
+    /// # Errors
+    /// None but a defect.
+    pub fn of<T, R: Row>(rows: Vec<T>, raw: impl Fn(T) -> R, tidy: impl FnOnce(&mut Vec<R>) -> u64) -> Result<Self> {
+        let rows_in = rows.len() as u64;
+        let mut rows: Vec<R> = rows.into_iter().map(raw).collect();
         let repeats = tidy(&mut rows);
-        Taken { rows, rows_in, repeats, deployment: snapshot.deployment }
+        Ok(RawRows { batch: shrunk(R::encode(&rows)?)?, rows_in, repeats })
     }
 }
 
+/// A batch without the room to grow that its columns were built with: it is kept until all pages are there.
+fn shrunk(batch: RecordBatch) -> Result<RecordBatch> {
+    let (schema, mut columns, _) = batch.into_parts();
+    columns.iter_mut().for_each(Array::shrink_to_fit);
+    RecordBatch::try_new(schema, columns).map_err(|cause| Error::internal("a batch that is none").because(cause))
+}
+
+/// A snapshot, with its pages in the order of their keys.
+pub type Taken = Snapshot<RawRows>;
+
 /// Snapshots without rows, kept back until the days before them are written.
-type Empty<R> = Arc<Mutex<Vec<(Unit, DailyBlock, Taken<R>)>>>;
+type Empty = Arc<Mutex<Vec<(Unit, DailyBlock, Taken)>>>;
 
 /// Extracts the snapshots of a table: those that the input names, else what is missing. A snapshot without positions after a
 /// day with positions is an indexer's fault; written, it would stand for a day on which nobody held anything. So days without
@@ -55,31 +65,32 @@ pub async fn extract<R, F, Fut>(
 where
     R: Row,
     F: Fn(Context, String, DailyBlock) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Result<Taken<R>>> + Send + 'static,
+    Fut: Future<Output = Result<Taken>> + Send + 'static,
 {
     let units = context.protocol_days(input, part).await?;
-    let empty: Empty<R> = Arc::default();
+    let empty: Empty = Arc::default();
     let work = |context: Context, (protocol, day): (String, Day)| {
         let (take, empty) = (take.clone(), Arc::clone(&empty));
         async move {
             let block = context.first_block(day).await?;
             let taken = take(context.clone(), protocol.clone(), block.clone()).await?;
             let unit = Unit::DayAndProtocol(day, protocol.as_str().into());
-            if taken.rows.is_empty() {
+            if taken.rows.iter().all(|page| page.rows_in == 0) {
                 empty.lock().unwrap_or_else(PoisonError::into_inner).push((unit, block, taken));
                 return Ok(Report::default());
             }
-            write(&context, table, unit, &block, taken).await
+            write::<R>(&context, table, unit, &block, taken).await
         }
     };
-    let mut report = context.run_units(step, &units, work).await?;
+    let at_once = if *table == RAW_POSITIONS { LARGE_UNITS_AT_ONCE } else { UNITS_AT_ONCE };
+    let mut report = context.run_units(step, &units, at_once, work).await?;
     let mut kept_back = std::mem::take(&mut *empty.lock().unwrap_or_else(PoisonError::into_inner));
     kept_back.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     for (unit, block, taken) in kept_back {
         if *table == RAW_POSITIONS {
             refuse_sudden_emptiness(context, &unit).await?;
         }
-        report.merge(write(context, table, unit, &block, taken).await?);
+        report.merge(write::<R>(context, table, unit, &block, taken).await?);
     }
     context.register_protocol_days(table, &units).await?;
     context.keep_report(input.run_id.as_ref(), step, &units, &report).await?;
@@ -91,15 +102,18 @@ async fn write<R: Row>(
     table: &Table,
     unit: Unit,
     block: &DailyBlock,
-    taken: Taken<R>,
+    taken: Taken,
 ) -> Result<Report> {
+    let rows_in = taken.rows.iter().map(|page| page.rows_in).sum();
+    let repeats: u64 = taken.rows.iter().map(|page| page.repeats).sum();
     let facts = Facts::from([
         ("block".to_owned(), block.block_number.to_string()),
         ("deployment".to_owned(), taken.deployment),
-        ("repeats".to_owned(), taken.repeats.to_string()),
+        ("repeats".to_owned(), repeats.to_string()),
     ]);
-    let written = context.lake.write(table, &unit, taken.rows, facts).await?;
-    Ok(Report { rows_in: taken.rows_in, repeats: taken.repeats, ..Report::default() }.wrote(written))
+    let batches = taken.rows.into_iter().map(|page| page.batch).collect();
+    let written = context.lake.write_batches::<R>(table, &unit, batches, facts).await?;
+    Ok(Report { rows_in, repeats, ..Report::default() }.wrote(written))
 }
 
 async fn refuse_sudden_emptiness(context: &Context, unit: &Unit) -> Result<()> {

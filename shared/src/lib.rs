@@ -9,6 +9,7 @@ pub mod error;
 pub mod executions;
 pub mod lake;
 pub mod plan;
+pub mod processor;
 pub mod sources;
 pub mod step;
 pub mod tables;

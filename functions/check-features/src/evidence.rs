@@ -90,10 +90,9 @@ async fn snapshot_of_the_day(context: &Context, scope: &Scope, evidence: &mut Ev
             evidence.missing_snapshots.push(format!("{protocol} positions"));
         }
         for position in positions.iter().flatten() {
-            match position.side() {
-                Some(Side::Lender) => evidence.collateral_positions += u64::from(position.is_collateral == Some(true)),
-                Some(Side::Borrower) => evidence.debts += 1,
-                None => {}
+            match position.side {
+                Side::Lender => evidence.collateral_positions += u64::from(position.is_collateral == Some(true)),
+                Side::Borrower => evidence.debts += 1,
             }
         }
     }

@@ -43,7 +43,7 @@ async fn the_head_is_64_blocks_deep() -> Result<()> {
     let rows = rows(&lab).await?;
     assert_eq!(rows.iter().map(|row| row.account_address).collect::<Vec<_>>(), [address(1), address(2)]);
     assert!(rows.iter().all(|row| (row.block_number, row.epoch_timestamp) == (4_936, 4_936)));
-    assert_eq!((rows[0].side.as_str(), rows[0].is_collateral), ("LENDER", None));
+    assert_eq!((rows[0].side.name(), rows[0].is_collateral), ("LENDER", None));
     assert_eq!(lab.facts(&CURRENT_POSITIONS, &unit()).await?["block"], "4936");
     Ok(())
 }

@@ -53,7 +53,7 @@ async fn rows_of_both_protocols_lie_in_one_object_sorted_by_key() -> Result<()> 
     let report = handle(lab.context(), EventInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out), (5, 3, 3));
     let quantities: Vec<_> = borrows(&lab).await?.into_iter().filter_map(|row| row.quantity).collect();
-    assert_eq!(quantities, ["3", "2", "1"]);
+    assert_eq!(quantities, ["3", "2", "1"].map(Into::into));
     let spans = server.requests();
     let mut spans = spans.iter().map(|request| (request.literal("timestamp >= "), request.literal("timestamp < ")));
     assert!(spans.all(|span| span == ("2023-01-01T00:00:00Z", "2023-01-02T00:00:00Z")), "the day, and no second more");
@@ -69,7 +69,7 @@ async fn exact_repeats_go_and_the_order_of_delivery_within_a_key_stays() -> Resu
     let report = handle(lab.context(), only_borrows()).await?;
     assert_eq!((report.rows_in, report.repeats, report.rows_out), (5, 2, 3));
     let quantities: Vec<_> = borrows(&lab).await?.into_iter().filter_map(|row| row.quantity).collect();
-    assert_eq!(quantities, ["5", "7", "3"]);
+    assert_eq!(quantities, ["5", "7", "3"].map(Into::into));
     assert_eq!(lab.facts(&RAW_BORROWS, &Unit::Day(january(1))).await?["repeats"], "2");
     Ok(())
 }

@@ -32,7 +32,7 @@ async fn both_names_of_a_supply_are_one_and_flags_are_counted() -> Result<()> {
     let report = handle(lab.context(), ProtocolInput::default()).await?;
     assert_eq!((report.rows_out, report.supply_positions, report.null_is_collateral), (3, 2, 1));
     let rows = staged(&lab).await?;
-    let rows: Vec<_> = rows.iter().map(|row| (row.account_address, row.side.as_str(), row.is_collateral)).collect();
+    let rows: Vec<_> = rows.iter().map(|row| (row.account_address, row.side.name(), row.is_collateral)).collect();
     let wanted = [(1, "LENDER", Some(true)), (2, "LENDER", None), (3, "BORROWER", Some(false))];
     assert_eq!(rows, wanted.map(|(account, side, flag)| (address(account), side, flag)));
     let facts = lab.facts(&STAGE_POSITIONS, &of_day()).await?;
@@ -42,7 +42,7 @@ async fn both_names_of_a_supply_are_one_and_flags_are_counted() -> Result<()> {
 
 #[tokio::test]
 async fn bad_rows_go_to_quarantine_with_their_reason() -> Result<()> {
-    let malformed = RawPosition { market_id: Some("nine".to_owned()), ..position(3, "LENDER", "5") };
+    let malformed = RawPosition { market_id: Some("nine".into()), ..position(3, "LENDER", "5") };
     let rows = vec![position(1, "LENDER", "-5"), position(1, "STAKER", "5"), position(2, "LENDER", "0"), malformed];
     let lab = lab(rows).await?;
     assert_eq!(handle(lab.context(), ProtocolInput::default()).await?.rejected(), 4);

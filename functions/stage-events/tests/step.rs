@@ -19,7 +19,7 @@ fn repay(second: i64, log_index: i64) -> RawEvent {
 }
 
 fn quantity(event: RawEvent, quantity: &str) -> RawEvent {
-    RawEvent { quantity: Some(quantity.to_owned()), ..event }
+    RawEvent { quantity: Some(quantity.into()), ..event }
 }
 
 /// A lab on 2 January with these repayments of 1 January.
@@ -35,7 +35,7 @@ async fn staged(lab: &Lab) -> Result<Vec<StagedEvent>> {
 
 #[tokio::test]
 async fn bad_rows_go_to_quarantine_with_their_reason_and_are_counted() -> Result<()> {
-    let unknown = RawEvent { contract_version: Some("v9".to_owned()), ..repay(3, 0) };
+    let unknown = RawEvent { contract_version: Some("v9".into()), ..repay(3, 0) };
     let lab = lab(vec![quantity(repay(1, 0), "1.5"), repay(2, 0), unknown, quantity(repay(4, 0), "-7")]).await?;
     let report = handle(lab.context(), EventInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out, report.rejected()), (1, 4, 1, 3));
@@ -62,7 +62,7 @@ async fn the_first_valid_row_of_a_key_counts() -> Result<()> {
 
 #[tokio::test]
 async fn rows_are_sorted_by_sender_then_key() -> Result<()> {
-    let of = |event, sender| RawEvent { sender_address: Some(address(sender).to_string()), ..event };
+    let of = |event, sender| RawEvent { sender_address: Some(address(sender).to_string().into()), ..event };
     let lab = lab(vec![of(repay(1, 0), 7), of(repay(2, 11), 3), of(repay(2, 2), 3)]).await?;
     handle(lab.context(), EventInput::default()).await?;
     let keys: Vec<_> = staged(&lab).await?.iter().map(|event| (event.sender_address, event.log_index)).collect();
@@ -89,7 +89,7 @@ async fn a_row_that_is_bad_no_more_leaves_quarantine() -> Result<()> {
 async fn a_liquidation_keeps_both_of_its_tokens() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
     let whole = raw_event(Category::Liquidation, january(1).start(), 0);
-    let half = RawEvent { liquidated_token_address: None, log_index: Some("1".to_owned()), ..whole.clone() };
+    let half = RawEvent { liquidated_token_address: None, log_index: Some("1".into()), ..whole.clone() };
     lab.put(&RAW_LIQUIDATIONS, &unit(), vec![whole, half]).await?;
     handle(lab.context(), EventInput::default()).await?;
     let rows: Vec<StagedEvent> = lab.rows(&STAGE_LIQUIDATIONS, &unit()).await?;

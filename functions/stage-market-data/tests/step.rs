@@ -24,7 +24,7 @@ async fn lab(rows: Vec<RawMarket>) -> Result<Lab> {
 
 #[tokio::test]
 async fn markets_get_their_types_and_are_sorted() -> Result<()> {
-    let upper = RawMarket { id: Some(format!("0x{}", "AB".repeat(20))), ..market(0, "0.5") };
+    let upper = RawMarket { id: Some(format!("0x{}", "AB".repeat(20)).into()), ..market(0, "0.5") };
     let lab = lab(vec![upper, market(2, "1200.25")]).await?;
     let report = handle(lab.context(), ProtocolInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out), (1, 2, 2), "Compound's day is not extracted");
@@ -38,7 +38,7 @@ async fn missing_figures_are_no_fault_and_a_missing_token_is() -> Result<()> {
     let bare =
         RawMarket { maximum_ltv: None, liquidation_threshold: None, input_token_price_usd: None, ..market(1, "") };
     let without_token = RawMarket { input_token_id: None, ..market(2, "1") };
-    let without_decimals = RawMarket { input_token_decimals: Some("78".to_owned()), ..market(3, "1") };
+    let without_decimals = RawMarket { input_token_decimals: Some("78".into()), ..market(3, "1") };
     let lab = lab(vec![bare, without_token, without_decimals]).await?;
     assert_eq!(handle(lab.context(), ProtocolInput::default()).await?.rejected(), 2);
     let row = lab.rows::<StagedMarket>(&STAGE_MARKETS, &of_day()).await?.remove(0);

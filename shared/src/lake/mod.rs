@@ -10,6 +10,7 @@ mod unit;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -88,14 +89,33 @@ impl Lake {
     /// # Errors
     /// The object can't be encoded or written; the old one is whole then.
     pub async fn write<R: Row>(&self, table: &Table, unit: &Unit, rows: Vec<R>, facts: Facts) -> Result<Written> {
+        let count = rows.len() as u64;
+        let bytes = encode(rows, table.sorted_by, facts_of(table, unit, facts)).await;
+        self.write_object(table, unit, bytes, count).await
+    }
+
+    /// The same of batches of rows, which take less memory than the rows themselves.
+    ///
+    /// # Errors
+    /// As [`Lake::write`].
+    pub async fn write_batches<R: Row>(
+        &self,
+        table: &Table,
+        unit: &Unit,
+        batches: Vec<RecordBatch>,
+        facts: Facts,
+    ) -> Result<Written> {
+        let count = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
+        let (sorted_by, facts) = (table.sorted_by, facts_of(table, unit, facts));
+        let bytes = tokio::task::spawn_blocking(move || parquet::encode_batches::<R>(batches, sorted_by, &facts)).await;
+        let bytes = bytes.map_err(|cause| Error::internal("encoding was cut short").because(cause));
+        self.write_object(table, unit, bytes.flatten(), count).await
+    }
+
+    async fn write_object(&self, table: &Table, unit: &Unit, bytes: Result<Bytes>, rows: u64) -> Result<Written> {
         let key = unit.key(table);
         let context = |error: Error| error.with("object", &key);
-        let count = rows.len() as u64;
-        let mut facts = facts;
-        facts.insert("table".to_owned(), format!("{}.{}", table.layer.name(), table.name));
-        facts.insert("unit".to_owned(), unit.to_string());
-        facts.insert("schema_version".to_owned(), "1".to_owned());
-        let bytes = encode(rows, table.sorted_by, facts).await.map_err(context)?;
+        let bytes = bytes.map_err(context)?;
         if let Some(newest) = newest_state_without(table, unit)
             && self.store.compare(&key, &bytes).await? != Put::Unchanged
         {
@@ -103,7 +123,7 @@ impl Lake {
         }
         let size = bytes.len() as u64;
         let put = self.store.put(&key, bytes).await.map_err(context)?;
-        Ok(Written { put, bytes: size, rows: count })
+        Ok(Written { put, bytes: size, rows })
     }
 
     /// The rows of one unit of a table; `None` where it is missing.
@@ -246,6 +266,16 @@ impl Lake {
         let rows = rows.map_err(|cause| Error::internal("decoding was cut short").because(cause))?;
         rows.map(Some).map_err(|error| error.with("object", key))
     }
+}
+
+/// What every object of a table says of itself, besides what its step says.
+fn facts_of(table: &Table, unit: &Unit, facts: Facts) -> Facts {
+    let of_all = [
+        ("table", format!("{}.{}", table.layer.name(), table.name)),
+        ("unit", unit.to_string()),
+        ("schema_version", "1".to_owned()),
+    ];
+    facts.into_iter().chain(of_all.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
 async fn encode<R: Row>(rows: Vec<R>, sorted_by: &'static [&'static str], facts: Facts) -> Result<Bytes> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 
 use arrow::array::RecordBatch;
+use arrow::compute::BatchCoalescer;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
@@ -35,27 +36,63 @@ const FACT_PREFIX: &str = "defi.";
 /// # Errors
 /// A value that its column can't hold.
 pub fn encode<R: Row>(rows: &[R], sorted_by: &[&str], facts: &Facts) -> Result<Bytes> {
-    let wrong = |cause: ParquetError| Error::internal("rows can't be written as Parquet").because(cause);
-    let columns = R::columns();
-    let sorting = sorted_by.iter().filter_map(|name| columns.iter().position(|column| column.name == *name));
-    let sorting = sorting.filter_map(|index| i32::try_from(index).ok());
-    let sorting = sorting.map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: false });
-    let facts = facts.iter().map(|(key, value)| KeyValue::new(format!("{FACT_PREFIX}{key}"), value.clone()));
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).map_err(wrong)?))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_max_row_group_row_count(Some(ROWS_PER_ROW_GROUP))
-        .set_data_page_row_count_limit(ROWS_PER_PAGE)
-        .set_sorting_columns(Some(sorting.collect()))
-        .set_key_value_metadata(Some(facts.collect()))
-        .build();
-    let mut file = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut file, R::schema(), Some(properties)).map_err(wrong)?;
-    for chunk in rows.chunks(ROWS_PER_ROW_GROUP) {
-        writer.write(&R::encode(chunk)?).map_err(wrong)?;
+    let mut file = File::new::<R>(sorted_by, facts)?;
+    for chunk in rows.chunks(ROWS_PER_PAGE) {
+        file.write(&R::encode(chunk)?)?;
     }
-    writer.close().map_err(wrong)?;
-    Ok(file.into())
+    file.close()
+}
+
+/// Batches of rows as one Parquet file: the same one as [`encode`] makes of the rows, however they are split into batches.
+///
+/// # Errors
+/// A batch of other columns.
+pub fn encode_batches<R: Row>(batches: Vec<RecordBatch>, sorted_by: &[&str], facts: &Facts) -> Result<Bytes> {
+    let mut file = File::new::<R>(sorted_by, facts)?;
+    let mut even = BatchCoalescer::new(R::schema(), ROWS_PER_PAGE);
+    for batch in batches {
+        even.push_batch(batch).map_err(|cause| wrong(cause.into()))?;
+        while let Some(batch) = even.next_completed_batch() {
+            file.write(&batch)?;
+        }
+    }
+    even.finish_buffered_batch().map_err(|cause| wrong(cause.into()))?;
+    even.next_completed_batch().iter().try_for_each(|batch| file.write(batch))?;
+    file.close()
+}
+
+fn wrong(cause: ParquetError) -> Error {
+    Error::internal("rows can't be written as Parquet").because(cause)
+}
+
+/// A file that is being written. Its row groups are gathered compressed; of rows it holds a page.
+struct File(ArrowWriter<Vec<u8>>);
+
+impl File {
+    fn new<R: Row>(sorted_by: &[&str], facts: &Facts) -> Result<Self> {
+        let columns = R::columns();
+        let sorting = sorted_by.iter().filter_map(|name| columns.iter().position(|column| column.name == *name));
+        let sorting = sorting.filter_map(|index| i32::try_from(index).ok());
+        let sorting = sorting.map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: false });
+        let facts = facts.iter().map(|(key, value)| KeyValue::new(format!("{FACT_PREFIX}{key}"), value.clone()));
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).map_err(wrong)?))
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_max_row_group_row_count(Some(ROWS_PER_ROW_GROUP))
+            .set_data_page_row_count_limit(ROWS_PER_PAGE)
+            .set_sorting_columns(Some(sorting.collect()))
+            .set_key_value_metadata(Some(facts.collect()))
+            .build();
+        ArrowWriter::try_new(Vec::new(), R::schema(), Some(properties)).map(File).map_err(wrong)
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.0.write(batch).map_err(wrong)
+    }
+
+    fn close(self) -> Result<Bytes> {
+        self.0.into_inner().map(Bytes::from).map_err(wrong)
+    }
 }
 
 /// The rows of a Parquet file.
@@ -126,6 +163,18 @@ mod tests {
     #[test]
     fn equal_rows_give_equal_bytes() {
         assert_eq!(file(5000), file(5000));
+    }
+
+    #[test]
+    fn equal_rows_give_equal_bytes_however_they_are_split() {
+        let facts = Facts::from([("rows_in".to_owned(), "20000".to_owned())]);
+        for size in [1, 999, 8_192, 9_000, 20_000] {
+            let batches = rows(20_000).chunks(size).map(|chunk| QuarantinedRow::encode(chunk).unwrap()).collect();
+            assert!(
+                encode_batches::<QuarantinedRow>(batches, &["row_number"], &facts).unwrap() == file(20_000),
+                "{size}"
+            );
+        }
     }
 
     #[test]

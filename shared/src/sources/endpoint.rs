@@ -12,6 +12,7 @@ use super::limits::{KeyRing, Rate, Secret};
 use super::retry::RetryPolicy;
 use super::traffic::Traffic;
 use crate::error::{Error, Kind, Result};
+use crate::processor::at_work;
 
 /// Longest text of a source that goes into an error: enough for a message, too little for a page of HTML.
 const LONGEST_MESSAGE: usize = 500;
@@ -88,7 +89,7 @@ impl Endpoint {
                 let key = self.keys.turn().await;
                 self.http.post(url.clone(), self.headers(key)?, body, traffic).await?
             };
-            let found = read(&answer).map_err(|error| error.after(answer.retry_after))?;
+            let found = at_work(|| read(&answer)).map_err(|error| error.after(answer.retry_after))?;
             traffic.page();
             Ok(found)
         };

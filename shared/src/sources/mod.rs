@@ -36,5 +36,5 @@ pub struct Block {
     /// Seconds since 1970-01-01T00:00:00Z. Transpose always says it; an older graph-node doesn't for a pinned block.
     pub timestamp: Option<i64>,
     /// Its hash, as the source writes it; likewise.
-    pub hash: Option<String>,
+    pub hash: Option<std::sync::Arc<str>>,
 }

@@ -1,7 +1,9 @@
 //! One field of a source's row, kept as the source said it.
 
 use std::fmt;
+use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -22,7 +24,7 @@ use serde_json::value::RawValue;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
-pub struct Text(pub Option<String>);
+pub struct Text(pub Option<Arc<str>>);
 
 impl Text {
     /// The text, or `None` for null and missing.
@@ -40,7 +42,7 @@ impl Text {
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Text(Some(text.to_owned()))
+        Text(Some(Arc::from(text)))
     }
 }
 
@@ -53,18 +55,18 @@ impl fmt::Display for Text {
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The raw text and not a parsed value: a parsed number would go through f64 and lose digits.
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let raw = <&RawValue>::deserialize(deserializer)?;
         Ok(Text(text_of(raw.get())))
     }
 }
 
-fn text_of(json: &str) -> Option<String> {
+fn text_of(json: &str) -> Option<Arc<str>> {
     match json.as_bytes().first() {
         Some(b'n') => None,
         // A string that JSON allows and Unicode doesn't (half a surrogate pair) stays as it was sent, quotes included.
-        Some(b'"') => Some(serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())),
-        Some(b'{' | b'[') => Some(without_white_space(json)),
-        _ => Some(json.to_owned()),
+        Some(b'"') => Some(serde_json::from_str(json).unwrap_or_else(|_| Arc::from(json))),
+        Some(b'{' | b'[') => Some(Arc::from(without_white_space(json))),
+        _ => Some(Arc::from(json)),
     }
 }
 
@@ -84,6 +86,26 @@ fn without_white_space(json: &str) -> String {
         .collect()
 }
 
+/// A row whose fields are texts.
+pub(crate) trait Texts {
+    /// Hands over each field that another row may well have too.
+    fn each_text(&mut self, take: &mut impl FnMut(&mut Text));
+}
+
+/// Keeps a text that several rows of a page have once: of a market's id, a flag or a name there are few, of rows there are many.
+pub(crate) fn share(rows: &mut [impl Texts]) {
+    let mut texts: FxHashSet<Arc<str>> = FxHashSet::default();
+    for row in rows {
+        row.each_text(&mut |field| {
+            let Some(text) = &field.0 else { return };
+            match texts.get(text) {
+                Some(known) => field.0 = Some(Arc::clone(known)),
+                None => drop(texts.insert(Arc::clone(text))),
+            }
+        });
+    }
+}
+
 /// A nested object or a row that may have any shape: what isn't an object of the wanted fields is an empty one, so that
 /// a null or malformed object gives null fields and not a failed page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,7 +113,7 @@ pub(crate) struct Lenient<T>(pub T);
 
 impl<'de, T: Default + for<'a> Deserialize<'a>> Deserialize<'de> for Lenient<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let raw = <&RawValue>::deserialize(deserializer)?;
         if !raw.get().starts_with('{') {
             // Serde would read an array as the fields in order.
             return Ok(Lenient::default());
@@ -120,7 +142,7 @@ mod tests {
     }
 
     fn text(json: &str) -> Option<String> {
-        serde_json::from_str::<Text>(json).unwrap().0
+        serde_json::from_str::<Text>(json).unwrap().as_deref().map(str::to_owned)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
+use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
 use serde::Serialize;
@@ -17,8 +18,15 @@ const SECOND_OF_KEY: &str = "another valid row with the same key came first";
 /// Sorts raw rows by their key, keeping the order of delivery within one key, and drops rows that repeat another word for
 /// word. Returns how many it dropped.
 pub fn tidy<R: PartialEq, K: Ord>(rows: &mut Vec<R>, key: impl Fn(&R) -> K) -> u64 {
-    let before = rows.len();
+    let is_tidy = |rows: &[R]| rows.is_sorted_by(|a, b| key(a) < key(b));
+    if is_tidy(rows) {
+        return 0;
+    }
     rows.sort_by_cached_key(|row| key(row));
+    if is_tidy(rows) {
+        return 0;
+    }
+    let before = rows.len();
     let mut kept: Vec<R> = Vec::with_capacity(before);
     for row in rows.drain(..) {
         let same_key = kept.iter().rev().take_while(|earlier| key(earlier) == key(&row));
@@ -32,16 +40,19 @@ pub fn tidy<R: PartialEq, K: Ord>(rows: &mut Vec<R>, key: impl Fn(&R) -> K) -> u
 
 /// A raw text as a sort key: missing ones last, any case alike.
 #[must_use]
-pub fn sort_text(text: &Option<String>) -> (bool, String) {
-    (text.is_none(), text.as_deref().unwrap_or_default().to_ascii_lowercase())
+pub fn sort_text(text: &Option<Arc<str>>) -> (bool, Option<Arc<str>>) {
+    let lower = |text: &Arc<str>| match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Arc::from(text.to_ascii_lowercase()),
+        false => Arc::clone(text),
+    };
+    (text.is_none(), text.as_ref().map(lower))
 }
 
 /// A raw number as a sort key: by value, and what is none last.
 #[must_use]
-pub fn sort_number(text: &Option<String>) -> (bool, i64, String) {
-    let text = text.as_deref().unwrap_or_default();
-    let number = text.parse::<i64>().ok();
-    (number.is_none(), number.unwrap_or_default(), text.to_owned())
+pub fn sort_number(text: &Option<Arc<str>>) -> (bool, i64, Option<Arc<str>>) {
+    let number = text.as_deref().and_then(|text| text.parse::<i64>().ok());
+    (number.is_none(), number.unwrap_or_default(), text.clone())
 }
 
 /// What a unit's raw rows come to.
@@ -136,8 +147,8 @@ mod tests {
 
     #[test]
     fn numbers_sort_as_numbers_and_missing_ones_last() {
-        let mut texts = [None, Some("10".to_owned()), Some("9".to_owned()), Some("x".to_owned())];
+        let mut texts = [None, Some("10"), Some("9"), Some("x")].map(|text| text.map(Arc::from));
         texts.sort_by_key(sort_number);
-        assert_eq!(texts, [Some("9".to_owned()), Some("10".to_owned()), None, Some("x".to_owned())]);
+        assert_eq!(texts.each_ref().map(Option::as_deref), [Some("9"), Some("10"), None, Some("x")]);
     }
 }

@@ -17,7 +17,7 @@ row! {
         /// Time of that block, in seconds since 1 January 1970 UTC.
         pub epoch_timestamp: i64,
         /// Hash of that block, where the source gives it.
-        pub block_hash: Option<String>,
+        pub block_hash: Option<std::sync::Arc<str>>,
     }
 }
 

@@ -10,7 +10,9 @@ use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMillisecondType,
 };
 
-use crate::domain::{BaseUnits, Day, HexBytes};
+use rustc_hash::FxHashSet;
+
+use crate::domain::{BaseUnits, Day, HexBytes, Side};
 use crate::error::{Error, Result};
 
 /// A moment: milliseconds since 1 January 1970 UTC. A column of it is `TIMESTAMP` (INT64 milliseconds, UTC).
@@ -161,6 +163,55 @@ impl Scalar for String {
     }
 }
 value!(String);
+
+/// Texts that many rows have, such as a market's id, are kept once; where nearly every row has its own, they are not looked for.
+const SHARED_TEXTS: usize = 1024;
+
+impl Scalar for Arc<str> {
+    fn arrow_type() -> DataType {
+        DataType::Utf8
+    }
+
+    fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
+        let mut builder = StringBuilder::with_capacity(values.len(), values.len() * 16);
+        values.for_each(|value| builder.append_option(value));
+        Ok(Arc::new(builder.finish()))
+    }
+
+    fn from_array(array: &dyn Array) -> Result<Vec<Option<Self>>> {
+        let mut shared: FxHashSet<Self> = FxHashSet::default();
+        let mut share = |text: &str| match shared.get(text) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let text: Self = Arc::from(text);
+                if shared.len() < SHARED_TEXTS {
+                    shared.insert(Arc::clone(&text));
+                }
+                text
+            }
+        };
+        Ok(array.as_string::<i32>().iter().map(|value| value.map(&mut share)).collect())
+    }
+}
+value!(Arc<str>);
+
+impl Scalar for Side {
+    fn arrow_type() -> DataType {
+        DataType::Utf8
+    }
+
+    fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
+        let mut builder = StringBuilder::with_capacity(values.len(), values.len() * 8);
+        values.for_each(|value| builder.append_option(value.map(|side| side.name())));
+        Ok(Arc::new(builder.finish()))
+    }
+
+    fn from_array(array: &dyn Array) -> Result<Vec<Option<Self>>> {
+        let parse = |text| Side::parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is no side")));
+        array.as_string::<i32>().iter().map(|text| text.map(parse).transpose()).collect()
+    }
+}
+value!(Side);
 
 impl<const N: usize> Scalar for HexBytes<N> {
     fn arrow_type() -> DataType {

@@ -1,5 +1,7 @@
 //! Lending events: as they came, valid, and priced.
 
+use std::sync::Arc;
+
 use super::Timestamp;
 use super::row::row;
 use super::validity::{Reason, address, base_units, integer, present};
@@ -10,39 +12,39 @@ row! {
     #[derive(serde::Serialize)]
     pub struct RawEvent {
         /// Block number.
-        pub block_number: Option<String>,
+        pub block_number: Option<Arc<str>>,
         /// Index of the log in its block.
-        pub log_index: Option<String>,
+        pub log_index: Option<Arc<str>>,
         /// Time of the block, ISO 8601 in UTC.
-        pub timestamp: Option<String>,
+        pub timestamp: Option<Arc<str>>,
         /// Transaction hash.
-        pub transaction_hash: Option<String>,
+        pub transaction_hash: Option<Arc<str>>,
         /// Protocol name, such as `aave`.
-        pub protocol_name: Option<String>,
+        pub protocol_name: Option<Arc<str>>,
         /// Contract version, such as `v2`.
-        pub contract_version: Option<String>,
+        pub contract_version: Option<Arc<str>>,
         /// Market contract.
-        pub market_address: Option<String>,
+        pub market_address: Option<Arc<str>>,
         /// Token; of a liquidation the collateral that was seized.
-        pub token_address: Option<String>,
+        pub token_address: Option<Arc<str>>,
         /// Token id of an NFT.
-        pub token_id: Option<String>,
+        pub token_id: Option<Arc<str>>,
         /// borrow, deposit, liquidation, repay or withdraw.
-        pub category: Option<String>,
+        pub category: Option<Arc<str>>,
         /// Account that owns the position.
-        pub account_address: Option<String>,
+        pub account_address: Option<Arc<str>>,
         /// Account that sent the transaction.
-        pub sender_address: Option<String>,
+        pub sender_address: Option<Arc<str>>,
         /// Amount in base units; of a liquidation of the collateral that was seized.
-        pub quantity: Option<String>,
+        pub quantity: Option<Arc<str>>,
         /// Who liquidated.
-        pub liquidator_address: Option<String>,
+        pub liquidator_address: Option<Arc<str>>,
         /// Of a liquidation the token of the debt that was repaid.
-        pub liquidated_token_address: Option<String>,
+        pub liquidated_token_address: Option<Arc<str>>,
         /// Of a liquidation the amount of the debt that was repaid, in base units.
-        pub quantity_liquidated: Option<String>,
+        pub quantity_liquidated: Option<Arc<str>>,
         /// Further data, as JSON text.
-        pub metadata: Option<String>,
+        pub metadata: Option<Arc<str>>,
     }
 }
 
@@ -72,7 +74,7 @@ row! {
         /// Token; of a liquidation the collateral that was seized.
         pub token_address: Address,
         /// Token id of an NFT.
-        pub token_id: Option<String>,
+        pub token_id: Option<Arc<str>>,
         /// Amount in base units; of a liquidation of the collateral that was seized.
         pub quantity: BaseUnits,
         /// Who liquidated, lower case, kept as it is otherwise.
@@ -82,7 +84,7 @@ row! {
         /// Of a liquidation the amount of the debt that was repaid, in base units.
         pub quantity_liquidated: Option<BaseUnits>,
         /// Further data, as JSON text.
-        pub metadata: Option<String>,
+        pub metadata: Option<Arc<str>>,
     }
 }
 
@@ -198,7 +200,7 @@ fn known_category(raw: &RawEvent, category: Category) -> Result<String, Reason> 
 }
 
 /// Epoch seconds of an ISO 8601 time, which must lie in the day.
-fn seconds_of_day(text: &Option<String>, day: Day) -> Result<i64, Reason> {
+fn seconds_of_day(text: &Option<Arc<str>>, day: Day) -> Result<i64, Reason> {
     let time: jiff::Timestamp =
         present("timestamp", text)?.parse().map_err(|_| Reason::new("timestamp", "is malformed"))?;
     let seconds = time.as_second();
@@ -212,12 +214,12 @@ mod tests {
     const ADDRESS: &str = "0x8EC16C03888Ad3e21C5CF5F1dFd9C9b9f8990071";
 
     fn raw(category: &str) -> RawEvent {
-        let text = |text: &str| Some(text.to_owned());
+        let text = |text: &str| Some(text.into());
         RawEvent {
             block_number: text("16308670"),
             log_index: text("2"),
             timestamp: text("2023-02-20T23:59:59Z"),
-            transaction_hash: Some(format!("0x{}", "AB".repeat(32))),
+            transaction_hash: Some(format!("0x{}", "AB".repeat(32)).into()),
             protocol_name: text("aave"),
             contract_version: text("v2"),
             market_address: text("0xAbC"),
@@ -254,16 +256,16 @@ mod tests {
         type Break = fn(&mut RawEvent);
         let faults: [(Break, &str); 11] = [
             (|e| e.sender_address = None, "sender_address is missing"),
-            (|e| e.account_address = Some("0x1234".to_owned()), "account_address is malformed"),
-            (|e| e.token_address = Some("USDC".to_owned()), "token_address is malformed"),
-            (|e| e.transaction_hash = Some(ADDRESS.to_owned()), "transaction_hash is malformed"),
-            (|e| e.quantity = Some("1.5".to_owned()), "quantity is not an integer"),
-            (|e| e.quantity = Some("-7".to_owned()), "quantity is negative"),
-            (|e| e.quantity = Some("9".repeat(39)), "quantity is 10^38 or more"),
+            (|e| e.account_address = Some("0x1234".into()), "account_address is malformed"),
+            (|e| e.token_address = Some("USDC".into()), "token_address is malformed"),
+            (|e| e.transaction_hash = Some(ADDRESS.into()), "transaction_hash is malformed"),
+            (|e| e.quantity = Some("1.5".into()), "quantity is not an integer"),
+            (|e| e.quantity = Some("-7".into()), "quantity is negative"),
+            (|e| e.quantity = Some("9".repeat(39).into()), "quantity is 10^38 or more"),
             (|e| e.log_index = None, "log_index is missing"),
-            (|e| e.timestamp = Some("2023-02-21T00:00:00Z".to_owned()), "timestamp is outside the day"),
-            (|e| e.contract_version = Some("v9".to_owned()), "protocol is unknown"),
-            (|e| e.category = Some("flashloan".to_owned()), "category is not that of the table"),
+            (|e| e.timestamp = Some("2023-02-21T00:00:00Z".into()), "timestamp is outside the day"),
+            (|e| e.contract_version = Some("v9".into()), "protocol is unknown"),
+            (|e| e.category = Some("flashloan".into()), "category is not that of the table"),
         ];
         for (fault, reason) in faults {
             let mut event = raw("borrow");
@@ -276,9 +278,9 @@ mod tests {
     fn a_liquidation_needs_both_of_its_tokens() {
         let mut event = raw("liquidation");
         assert_eq!(stage(&event, Category::Liquidation).unwrap_err(), "liquidated_token_address is missing");
-        event.liquidated_token_address = Some(ADDRESS.to_owned());
+        event.liquidated_token_address = Some(ADDRESS.into());
         assert_eq!(stage(&event, Category::Liquidation).unwrap_err(), "quantity_liquidated is missing");
-        event.quantity_liquidated = Some("3".to_owned());
+        event.quantity_liquidated = Some("3".into());
         assert_eq!(stage(&event, Category::Liquidation).unwrap().quantity_liquidated, Some(BaseUnits(3)));
     }
 }

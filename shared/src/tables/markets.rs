@@ -1,5 +1,7 @@
 //! Lending markets with their prices, one snapshot a day and protocol.
 
+use std::sync::Arc;
+
 use super::Timestamp;
 use super::row::row;
 use super::validity::{Reason, address, integer, present};
@@ -11,23 +13,23 @@ row! {
     #[derive(serde::Serialize)]
     pub struct RawMarket {
         /// Market id (a contract address).
-        pub id: Option<String>,
+        pub id: Option<Arc<str>>,
         /// Market name.
-        pub name: Option<String>,
+        pub name: Option<Arc<str>>,
         /// Maximum loan to value, in percent.
-        pub maximum_ltv: Option<String>,
+        pub maximum_ltv: Option<Arc<str>>,
         /// Liquidation threshold, in percent.
-        pub liquidation_threshold: Option<String>,
+        pub liquidation_threshold: Option<Arc<str>>,
         /// Price of one whole input token in USD.
-        pub input_token_price_usd: Option<String>,
+        pub input_token_price_usd: Option<Arc<str>>,
         /// Address of the token that is lent in the market.
-        pub input_token_id: Option<String>,
+        pub input_token_id: Option<Arc<str>>,
         /// Symbol of that token.
-        pub input_token_symbol: Option<String>,
+        pub input_token_symbol: Option<Arc<str>>,
         /// Decimals of that token.
-        pub input_token_decimals: Option<String>,
+        pub input_token_decimals: Option<Arc<str>>,
         /// Protocol, such as `aave-v2-eth`.
-        pub protocol: String,
+        pub protocol: Arc<str>,
         /// Block that the snapshot is pinned to: the day's first.
         pub block_number: i64,
         /// Time of that block.
@@ -41,11 +43,11 @@ row! {
         /// Market id (a contract address, lower case).
         pub market_id: Address,
         /// Market name.
-        pub name: Option<String>,
+        pub name: Option<Arc<str>>,
         /// Address of the token that is lent in the market.
         pub input_token_address: Address,
         /// Symbol of that token.
-        pub input_token_symbol: Option<String>,
+        pub input_token_symbol: Option<Arc<str>>,
         /// Decimals of that token, 0 to 77.
         pub input_token_decimals: i32,
         /// Price of one whole token in USD as the source has it; zero, negative or NULL is no price.
@@ -55,7 +57,7 @@ row! {
         /// Liquidation threshold, a fraction; 0 where the source has none.
         pub liquidation_threshold: f64,
         /// Protocol, such as `aave-v2-eth`.
-        pub protocol: String,
+        pub protocol: Arc<str>,
         /// Block that the snapshot is pinned to: the day's first.
         pub block_number: i64,
         /// Time of that block.
@@ -110,7 +112,7 @@ impl StagedMarket {
 }
 
 /// A finite number; anything else is as good as missing.
-fn number(text: &Option<String>) -> Option<f64> {
+fn number(text: &Option<Arc<str>>) -> Option<f64> {
     present("", text).ok()?.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
@@ -120,15 +122,15 @@ mod tests {
 
     fn raw() -> RawMarket {
         RawMarket {
-            id: Some("0x4DDC2D193948926D02F9B1FE9E1DAA0718270ED5".to_owned()),
-            name: Some("Compound ETH".to_owned()),
-            maximum_ltv: Some("75".to_owned()),
+            id: Some("0x4DDC2D193948926D02F9B1FE9E1DAA0718270ED5".into()),
+            name: Some("Compound ETH".into()),
+            maximum_ltv: Some("75".into()),
             liquidation_threshold: None,
-            input_token_price_usd: Some("178.01".to_owned()),
-            input_token_id: Some("0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee".to_owned()),
-            input_token_symbol: Some("ETH".to_owned()),
-            input_token_decimals: Some("18".to_owned()),
-            protocol: "compound-v2-eth".to_owned(),
+            input_token_price_usd: Some("178.01".into()),
+            input_token_id: Some("0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee".into()),
+            input_token_symbol: Some("ETH".into()),
+            input_token_decimals: Some("18".into()),
+            protocol: "compound-v2-eth".into(),
             block_number: 1,
             block_timestamp: Timestamp::from_seconds(7),
         }
@@ -146,7 +148,7 @@ mod tests {
     fn decimals_must_be_an_integer_from_0_to_77() {
         for (decimals, valid) in [("0", true), ("77", true), ("78", false), ("-1", false), ("18.0", false), ("", false)]
         {
-            let row = RawMarket { input_token_decimals: Some(decimals.to_owned()), ..raw() };
+            let row = RawMarket { input_token_decimals: Some(decimals.into()), ..raw() };
             assert_eq!(StagedMarket::from_raw(&row).is_ok(), valid, "{decimals}");
         }
     }
@@ -154,7 +156,7 @@ mod tests {
     #[test]
     fn a_price_that_is_no_number_is_missing_and_no_fault_of_the_row() {
         for price in ["NaN", "inf", "abc", ""] {
-            let row = RawMarket { input_token_price_usd: Some(price.to_owned()), ..raw() };
+            let row = RawMarket { input_token_price_usd: Some(price.into()), ..raw() };
             assert_eq!(StagedMarket::from_raw(&row).unwrap().input_token_price_usd, None, "{price}");
         }
     }

@@ -1,5 +1,7 @@
 //! Open positions of every account, one snapshot a day and protocol.
 
+use std::sync::Arc;
+
 use super::Timestamp;
 use super::row::row;
 use super::validity::{Reason, address, base_units, present};
@@ -10,21 +12,21 @@ row! {
     #[derive(serde::Serialize)]
     pub struct RawPosition {
         /// Position id: `{account}-{market}-{side}[-{rate type}]-{counter}`.
-        pub id: Option<String>,
+        pub id: Option<Arc<str>>,
         /// Balance in base units of the market's token.
-        pub balance: Option<String>,
+        pub balance: Option<Arc<str>>,
         /// LENDER, COLLATERAL or BORROWER.
-        pub side: Option<String>,
+        pub side: Option<Arc<str>>,
         /// Whether the supply is enabled as collateral: true, false or NULL.
-        pub is_collateral: Option<String>,
+        pub is_collateral: Option<Arc<str>>,
         /// Market id.
-        pub market_id: Option<String>,
+        pub market_id: Option<Arc<str>>,
         /// Market name.
-        pub market_name: Option<String>,
+        pub market_name: Option<Arc<str>>,
         /// Account that owns the position.
-        pub account_id: Option<String>,
+        pub account_id: Option<Arc<str>>,
         /// Protocol, such as `aave-v2-eth`.
-        pub protocol: String,
+        pub protocol: Arc<str>,
         /// Block that the snapshot is pinned to: the day's first.
         pub block_number: i64,
         /// Time of that block.
@@ -38,19 +40,19 @@ row! {
         /// Account that owns the position, lower case.
         pub account_address: Address,
         /// Position id.
-        pub id: String,
+        pub id: Arc<str>,
         /// Market id (a contract address, lower case).
         pub market_id: Address,
         /// Market name.
-        pub market_name: Option<String>,
+        pub market_name: Option<Arc<str>>,
         /// LENDER (supplied) or BORROWER.
-        pub side: String,
+        pub side: Side,
         /// Balance in base units of the market's token, above 0.
         pub balance: BaseUnits,
         /// Whether the supply is enabled as collateral; NULL counts as not enabled.
         pub is_collateral: Option<bool>,
         /// Protocol, such as `aave-v2-eth`.
-        pub protocol: String,
+        pub protocol: Arc<str>,
         /// Block that the snapshot is pinned to.
         pub block_number: i64,
         /// Time of that block.
@@ -73,10 +75,10 @@ impl StagedPosition {
         }
         Ok(StagedPosition {
             account_address: address("account_id", &raw.account_id)?,
-            id: present("id", &raw.id)?.to_owned(),
+            id: Arc::from(present("id", &raw.id)?),
             market_id: address("market_id", &raw.market_id)?,
             market_name: raw.market_name.clone(),
-            side: side.name().to_owned(),
+            side,
             balance,
             is_collateral: raw.is_collateral.as_deref().and_then(|text| text.parse().ok()),
             protocol: raw.protocol.clone(),
@@ -84,12 +86,6 @@ impl StagedPosition {
             block_timestamp: raw.block_timestamp,
             epoch_timestamp: raw.block_timestamp.0.div_euclid(1000),
         })
-    }
-
-    /// The side as a value.
-    #[must_use]
-    pub fn side(&self) -> Option<Side> {
-        Side::parse(&self.side)
     }
 }
 
@@ -100,28 +96,28 @@ mod tests {
     fn raw() -> RawPosition {
         let account = "0x2025A9196D6FA1011080845C6877F6460CDB302B";
         RawPosition {
-            id: Some(format!("{account}-x-COLLATERAL-0")),
-            balance: Some("5".to_owned()),
-            side: Some("COLLATERAL".to_owned()),
+            id: Some(format!("{account}-x-COLLATERAL-0").into()),
+            balance: Some("5".into()),
+            side: Some("COLLATERAL".into()),
             is_collateral: None,
-            market_id: Some("0x4ddc2d193948926d02f9b1fe9e1daa0718270ed5".to_owned()),
+            market_id: Some("0x4ddc2d193948926d02f9b1fe9e1daa0718270ed5".into()),
             market_name: None,
-            account_id: Some(account.to_owned()),
-            protocol: "aave-v2-eth".to_owned(),
+            account_id: Some(account.into()),
+            protocol: "aave-v2-eth".into(),
             block_number: 1,
             block_timestamp: Timestamp(0),
         }
     }
 
     fn with_balance(balance: &str) -> Result<StagedPosition, Reason> {
-        StagedPosition::from_raw(&RawPosition { balance: Some(balance.to_owned()), ..raw() })
+        StagedPosition::from_raw(&RawPosition { balance: Some(balance.into()), ..raw() })
     }
 
     #[test]
     fn both_names_of_a_supply_position_become_one() {
-        let lender = StagedPosition::from_raw(&RawPosition { side: Some("LENDER".to_owned()), ..raw() }).unwrap();
+        let lender = StagedPosition::from_raw(&RawPosition { side: Some("LENDER".into()), ..raw() }).unwrap();
         assert_eq!(lender.side, StagedPosition::from_raw(&raw()).unwrap().side);
-        let odd = StagedPosition::from_raw(&RawPosition { side: Some("lender".to_owned()), ..raw() });
+        let odd = StagedPosition::from_raw(&RawPosition { side: Some("lender".into()), ..raw() });
         assert_eq!(odd.unwrap_err().to_string(), "side is unknown");
     }
 
@@ -138,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_flag_that_is_neither_true_nor_false_is_null() {
-        let row = RawPosition { is_collateral: Some("yes".to_owned()), ..raw() };
+        let row = RawPosition { is_collateral: Some("yes".into()), ..raw() };
         assert_eq!(StagedPosition::from_raw(&row).unwrap().is_collateral, None);
     }
 }

@@ -1,6 +1,7 @@
 //! What makes an input row valid, field by field. A row that is not goes to quarantine with the reason.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::domain::{BaseUnits, HexBytes};
 
@@ -26,17 +27,17 @@ impl fmt::Display for Reason {
 }
 
 /// The text of a column that must be there.
-pub(super) fn present<'a>(column: &'static str, text: &'a Option<String>) -> Result<&'a str, Reason> {
+pub(super) fn present<'a>(column: &'static str, text: &'a Option<Arc<str>>) -> Result<&'a str, Reason> {
     text.as_deref().ok_or(Reason::new(column, "is missing"))
 }
 
 /// `0x` and hex digits of the right number.
-pub(super) fn address<const N: usize>(column: &'static str, text: &Option<String>) -> Result<HexBytes<N>, Reason> {
+pub(super) fn address<const N: usize>(column: &'static str, text: &Option<Arc<str>>) -> Result<HexBytes<N>, Reason> {
     HexBytes::parse(present(column, text)?).ok_or(Reason::new(column, "is malformed"))
 }
 
 /// An integer, `-?[0-9]+`, that fits 64 bits.
-pub(super) fn integer(column: &'static str, text: &Option<String>) -> Result<i64, Reason> {
+pub(super) fn integer(column: &'static str, text: &Option<Arc<str>>) -> Result<i64, Reason> {
     let text = present(column, text)?;
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -46,6 +47,6 @@ pub(super) fn integer(column: &'static str, text: &Option<String>) -> Result<i64
 }
 
 /// An amount in base units.
-pub(super) fn base_units(column: &'static str, text: &Option<String>) -> Result<BaseUnits, Reason> {
+pub(super) fn base_units(column: &'static str, text: &Option<Arc<str>>) -> Result<BaseUnits, Reason> {
     BaseUnits::parse(present(column, text)?).map_err(|fault| Reason::new(column, fault))
 }

@@ -1,5 +1,7 @@
 //! Valid rows from few arguments. A test changes what it is about: `StagedEvent { quantity, ..staged_event(…) }`.
 
+use std::sync::Arc;
+
 use crate::domain::health::Health;
 use crate::domain::{Address, BaseUnits, Category, Day, HexBytes, Link, Side, TxHash, WETH};
 use crate::tables::{
@@ -42,8 +44,8 @@ pub fn daily_block(day: Day) -> DailyBlock {
     }
 }
 
-fn text(text: impl ToString) -> Option<String> {
-    Some(text.to_string())
+fn text(text: impl ToString) -> Option<Arc<str>> {
+    Some(text.to_string().into())
 }
 
 /// An event of Aave at a time, as Transpose gives it: one WETH by and for `0x0101…01`; of a liquidation one `0x0d0d…0d` of
@@ -67,8 +69,8 @@ pub fn raw_event(category: Category, time: i64, log_index: i64) -> RawEvent {
         sender_address: text(address(1)),
         quantity: text(whole(1).0),
         liquidator_address: None,
-        liquidated_token_address: is_liquidation.then(|| address(0x0d).to_string()),
-        quantity_liquidated: is_liquidation.then(|| whole(1).0.to_string()),
+        liquidated_token_address: is_liquidation.then(|| address(0x0d).to_string().into()),
+        quantity_liquidated: is_liquidation.then(|| whole(1).0.to_string().into()),
         metadata: None,
     }
 }
@@ -156,7 +158,7 @@ pub fn raw_market(protocol: &str, day: Day, market: Address, token: Address, pri
         input_token_id: text(token),
         input_token_symbol: None,
         input_token_decimals: text("18"),
-        protocol: protocol.to_owned(),
+        protocol: protocol.into(),
         block_number: first_block(day),
         block_timestamp: Timestamp::from_seconds(day.start() + 11),
     }
@@ -174,7 +176,7 @@ pub fn staged_market(protocol: &str, day: Day, market: Address, token: Address, 
         input_token_price_usd: Some(price_usd),
         maximum_ltv: 0.75,
         liquidation_threshold: 0.8,
-        protocol: protocol.to_owned(),
+        protocol: protocol.into(),
         block_number: first_block(day),
         block_timestamp: Timestamp::from_seconds(day.start() + 11),
         epoch_timestamp: day.start() + 11,
@@ -192,14 +194,14 @@ pub fn raw_position(
     balance: &str,
 ) -> RawPosition {
     RawPosition {
-        id: Some(format!("{account}-{market}-{side}-0")),
+        id: Some(format!("{account}-{market}-{side}-0").into()),
         balance: text(balance),
         side: text(side),
         is_collateral: text(side != "BORROWER"),
         market_id: text(market),
         market_name: None,
         account_id: text(account),
-        protocol: protocol.to_owned(),
+        protocol: protocol.into(),
         block_number: first_block(day),
         block_timestamp: Timestamp::from_seconds(day.start() + 11),
     }
@@ -217,13 +219,13 @@ pub fn staged_position(
 ) -> StagedPosition {
     StagedPosition {
         account_address: account,
-        id: format!("{account}-{market}-{}-0", side.name()),
+        id: format!("{account}-{market}-{}-0", side.name()).into(),
         market_id: market,
         market_name: None,
-        side: side.name().to_owned(),
+        side,
         balance: whole(tokens),
         is_collateral: Some(side == Side::Lender),
-        protocol: protocol.to_owned(),
+        protocol: protocol.into(),
         block_number: first_block(day),
         block_timestamp: Timestamp::from_seconds(day.start() + 11),
         epoch_timestamp: day.start() + 11,

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sources::Block;
 use crate::sources::endpoint::Endpoint;
 use crate::sources::http::Answer;
-use crate::sources::text::{Lenient, Text};
+use crate::sources::text::{Lenient, Text, share};
 
 /// Which state of which deployment an answer is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,8 @@ pub(super) fn read_head(endpoint: &Endpoint, answer: &Answer) -> Result<State> {
 /// The rows in an answer, with the state that they are of.
 pub(super) fn read_page<E: Entity>(endpoint: &Endpoint, answer: &Answer) -> Result<Page<E>> {
     let data: PageData<E::Sent> = read_data(endpoint, answer)?;
-    let rows = data.rows.into_iter().map(|row| E::flat(row.0)).collect();
+    let mut rows: Vec<E> = data.rows.into_iter().map(|row| E::flat(row.0)).collect();
+    share(&mut rows);
     Ok(Page { state: state_of(data.meta.0)?, rows })
 }
 
@@ -133,6 +134,6 @@ fn state_of(meta: Meta) -> Result<State> {
     let number =
         block.number.as_deref().and_then(|number| number.parse().ok()).ok_or_else(|| shapeless("block.number"))?;
     let timestamp = block.timestamp.as_deref().and_then(|timestamp| timestamp.parse().ok());
-    let deployment = meta.deployment.0.ok_or_else(|| shapeless("deployment"))?;
+    let deployment = meta.deployment.as_deref().ok_or_else(|| shapeless("deployment"))?.to_owned();
     Ok(State { block: Block { number, timestamp, hash: block.hash.0 }, deployment })
 }

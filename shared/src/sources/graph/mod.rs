@@ -102,9 +102,29 @@ pub struct Snapshot<T> {
     pub block: Block,
     /// The deployment that answered: the same for every page.
     pub deployment: String,
-    /// The rows in id order, as delivered.
+    /// The rows in id order, as delivered; or what was kept of each page, in that order.
     pub rows: Vec<T>,
 }
+
+impl<T> Snapshot<Vec<T>> {
+    /// The rows of all pages.
+    fn flat(self) -> Snapshot<T> {
+        let mut rows = Vec::with_capacity(self.rows.iter().map(Vec::len).sum());
+        self.rows.into_iter().for_each(|page| rows.extend(page));
+        Snapshot { block: self.block, deployment: self.deployment, rows }
+    }
+}
+
+/// What is kept of a page, with the state that it is of.
+struct Kept<P> {
+    state: State,
+    rows: P,
+}
+
+/// Makes of a page's rows what is to be kept of them.
+trait Keep<E, P>: Fn(Vec<E>) -> Result<P> + Sync {}
+
+impl<E, P, F: Fn(Vec<E>) -> Result<P> + Sync> Keep<E, P> for F {}
 
 /// A client of The Graph. Built once; all calls share its connections, limits and keys.
 pub struct GraphClient {
@@ -171,7 +191,7 @@ impl GraphClient {
     /// As [`GraphClient::positions`].
     pub async fn markets(&self, subgraph_id: &str, block: u64, traffic: &Traffic) -> Result<Snapshot<Market>> {
         let url = self.subgraph(subgraph_id)?;
-        let snapshot = self.snapshot(&url, block, vec![Map::new()], traffic).await;
+        let snapshot = self.snapshot(&url, block, vec![Map::new()], &Ok, traffic).await.map(Snapshot::flat);
         snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
     }
 
@@ -191,18 +211,36 @@ impl GraphClient {
         traffic: &Traffic,
     ) -> Result<Snapshot<Position>> {
         let url = self.subgraph(subgraph_id)?;
-        let snapshot = self.snapshot(&url, block, position_filters(accounts), traffic).await;
+        let snapshot = self.snapshot(&url, block, position_filters(accounts), &Ok, traffic).await.map(Snapshot::flat);
+        snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
+    }
+
+    /// All positions with a balance at a block, page by page: of each page only what `keep` makes of it stays in memory. No id
+    /// is in two pages.
+    ///
+    /// # Errors
+    /// As [`GraphClient::positions`], and those of `keep`.
+    pub async fn pages_of_positions<P: Send>(
+        &self,
+        subgraph_id: &str,
+        block: u64,
+        keep: impl Fn(Vec<Position>) -> Result<P> + Sync,
+        traffic: &Traffic,
+    ) -> Result<Snapshot<P>> {
+        let url = self.subgraph(subgraph_id)?;
+        let snapshot = self.snapshot(&url, block, position_filters(None), &keep, traffic).await;
         snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
     }
 
     /// Takes a snapshot, and takes the whole of it again if its pages are not of one state.
-    async fn snapshot<E: Entity>(
+    async fn snapshot<E: Entity, P>(
         &self,
         url: &Url,
         block: u64,
         filters: Vec<Map<String, Value>>,
+        keep: &impl Keep<E, P>,
         traffic: &Traffic,
-    ) -> Result<Snapshot<E>> {
+    ) -> Result<Snapshot<P>> {
         // `$block` is an `Int`, and those end there.
         if i32::try_from(block).is_err() {
             return Err(Error::bad_input("no block has such a number").with("block", block));
@@ -210,7 +248,7 @@ impl GraphClient {
         let asks: Vec<Ask<'_>> = filters.into_iter().map(|filter| Ask { url, block, filter }).collect();
         let asks = &asks;
         let once = || async move {
-            match self.pages(asks, traffic).await {
+            match self.pages(asks, keep, traffic).await {
                 Ok(pages) => one_state(pages).map(Ok),
                 // Each page has been tried as often as it may: a failed one does not start the others again.
                 Err(error) => Ok(Err(error)),
@@ -219,36 +257,48 @@ impl GraphClient {
         self.endpoint.retry().run(traffic, once).await?
     }
 
-    async fn pages<E: Entity>(&self, asks: &[Ask<'_>], traffic: &Traffic) -> Result<Vec<Page<E>>> {
+    async fn pages<E: Entity, P>(
+        &self,
+        asks: &[Ask<'_>],
+        keep: &impl Keep<E, P>,
+        traffic: &Traffic,
+    ) -> Result<Vec<Kept<P>>> {
         // Collected, here and below: a stream over the closure would make the future one that can't be spawned.
-        let pages: Vec<_> = asks.iter().map(|ask| self.pages_of(ask, traffic)).collect();
-        let pages: Vec<Vec<Page<E>>> = stream::iter(pages).buffered(CONCURRENCY).try_collect().await?;
+        let pages: Vec<_> = asks.iter().map(|ask| self.pages_of(ask, keep, traffic)).collect();
+        let pages: Vec<Vec<Kept<P>>> = stream::iter(pages).buffered(CONCURRENCY).try_collect().await?;
         Ok(pages.into_iter().flatten().collect())
     }
 
-    async fn pages_of<E: Entity>(&self, ask: &Ask<'_>, traffic: &Traffic) -> Result<Vec<Page<E>>> {
-        let (first, last_id) = self.page(ask, &Range::all(), traffic).await?;
+    async fn pages_of<E: Entity, P>(
+        &self,
+        ask: &Ask<'_>,
+        keep: &impl Keep<E, P>,
+        traffic: &Traffic,
+    ) -> Result<Vec<Kept<P>>> {
+        let (first, last_id) = self.page(ask, &Range::all(), keep, traffic).await?;
         let mut pages = vec![first];
         if let Some(last_id) = last_id {
             let ranges = Range::split_after(&last_id);
             let count = ranges.len();
-            let ranges: Vec<_> = ranges.into_iter().map(|range| self.pages_of_range(ask, range, traffic)).collect();
+            let ranges: Vec<_> =
+                ranges.into_iter().map(|range| self.pages_of_range(ask, range, keep, traffic)).collect();
             // In the order of the ranges, whichever is done first. All are under way; the endpoint bounds the requests.
-            let rest: Vec<Vec<Page<E>>> = stream::iter(ranges).buffered(count).try_collect().await?;
+            let rest: Vec<Vec<Kept<P>>> = stream::iter(ranges).buffered(count).try_collect().await?;
             pages.extend(rest.into_iter().flatten());
         }
         Ok(pages)
     }
 
-    async fn pages_of_range<E: Entity>(
+    async fn pages_of_range<E: Entity, P>(
         &self,
         ask: &Ask<'_>,
         mut range: Range,
+        keep: &impl Keep<E, P>,
         traffic: &Traffic,
-    ) -> Result<Vec<Page<E>>> {
+    ) -> Result<Vec<Kept<P>>> {
         let mut pages = Vec::new();
         loop {
-            let (page, last_id) = self.page(ask, &range, traffic).await?;
+            let (page, last_id) = self.page(ask, &range, keep, traffic).await?;
             pages.push(page);
             match last_id {
                 Some(last_id) => range = range.after(&last_id),
@@ -258,12 +308,13 @@ impl GraphClient {
     }
 
     /// One page of a range, and the id after which the next one begins.
-    async fn page<E: Entity>(
+    async fn page<E: Entity, P>(
         &self,
         ask: &Ask<'_>,
         range: &Range,
+        keep: &impl Keep<E, P>,
         traffic: &Traffic,
-    ) -> Result<(Page<E>, Option<String>)> {
+    ) -> Result<(Kept<P>, Option<String>)> {
         let mut filter = ask.filter.clone();
         range.narrow(&mut filter);
         let variables = json!({ "block": ask.block, "first": self.rows_per_page, "where": filter });
@@ -277,7 +328,7 @@ impl GraphClient {
                 );
             }
             let next = range.next(&page.rows, self.rows_per_page)?;
-            Ok((page, next))
+            Ok((Kept { state: page.state, rows: keep(page.rows)? }, next))
         };
         self.endpoint.ask(ask.url, &body, traffic, read).await
     }
@@ -311,11 +362,13 @@ fn position_filters(accounts: Option<&[String]>) -> Vec<Map<String, Value>> {
 }
 
 /// Puts pages together, if all are of one state.
-fn one_state<E: Entity>(pages: Vec<Page<E>>) -> Result<Snapshot<E>> {
+fn one_state<P>(pages: Vec<Kept<P>>) -> Result<Snapshot<P>> {
+    let mut rows = Vec::with_capacity(pages.len());
     let mut pages = pages.into_iter();
-    let Some(Page { state: State { mut block, deployment }, mut rows }) = pages.next() else {
+    let Some(Kept { state: State { mut block, deployment }, rows: first }) = pages.next() else {
         return Err(Error::internal("a snapshot without a page"));
     };
+    rows.push(first);
     for page in pages {
         if page.state.deployment != deployment {
             return Err(Error::new(
@@ -330,7 +383,7 @@ fn one_state<E: Entity>(pages: Vec<Page<E>>) -> Result<Snapshot<E>> {
         }
         block.hash = block.hash.or(other.hash);
         block.timestamp = block.timestamp.or(other.timestamp);
-        rows.extend(page.rows);
+        rows.push(page.rows);
     }
     Ok(Snapshot { block, deployment, rows })
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::sources::text::{Lenient, Text};
+use crate::sources::text::{Lenient, Text, Texts};
 
 /// A lending market at a block. The fields that both versions of Messari's schema have (3.1.0 and 2.0.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct Position {
 }
 
 /// What a snapshot can be taken of.
-pub(super) trait Entity: Send {
+pub(super) trait Entity: Texts + Send {
     /// The query. `$where` is one variable of the filter's type: the ids in it are `Bytes` in one version of the schema and
     /// `ID` in the other, and a variable of its own would have to be declared as one of them.
     const QUERY: &'static str;
@@ -55,6 +55,18 @@ pub(super) trait Entity: Send {
 
     fn flat(sent: Self::Sent) -> Self;
     fn id(&self) -> Option<&str>;
+}
+
+impl Texts for Market {
+    /// A page is a day's markets: nothing repeats that would be worth looking for.
+    fn each_text(&mut self, _: &mut impl FnMut(&mut Text)) {}
+}
+
+impl Texts for Position {
+    fn each_text(&mut self, take: &mut impl FnMut(&mut Text)) {
+        let Position { id: _, balance: _, side, is_collateral, market_id, market_name, account_id } = self;
+        [side, is_collateral, market_id, market_name, account_id].into_iter().for_each(take);
+    }
 }
 
 impl Entity for Market {

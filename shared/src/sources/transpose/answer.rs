@@ -75,7 +75,8 @@ fn unreadable(endpoint: &Endpoint, answer: &Answer, error: &serde_json::Error) -
 /// The `message` of a body, or the whole of it if it is something else.
 fn message_of(body: &[u8]) -> String {
     let parsed = serde_json::from_slice::<Lenient<Failure>>(body).ok();
-    parsed.and_then(|body| body.0.message.0).unwrap_or_else(|| String::from_utf8_lossy(body).into_owned())
+    let message = parsed.and_then(|body| body.0.message.0);
+    message.map_or_else(|| String::from_utf8_lossy(body).into_owned(), |message| message.to_string())
 }
 
 #[derive(Default, Deserialize)]

@@ -23,7 +23,7 @@ use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
 use super::http::{LARGEST_BODY, base_url, below};
-use super::text::Text;
+use super::text::{Text, share};
 use super::{Block, Rate, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
 use answer::{Results, read};
@@ -196,7 +196,8 @@ impl TransposeClient {
 
     async fn page(&self, query: &EventsQuery, pager: &Pager, traffic: &Traffic) -> Result<EventPage> {
         let statement = sql::events(query, pager.ask(), self.rows_per_page)?;
-        self.ask(&statement, traffic, |results: Results<Event>| {
+        self.ask(&statement, traffic, |mut results: Results<Event>| {
+            share(&mut results.rows);
             let cut = results.truncated || results.rows.len() >= self.rows_per_page;
             let page = EventPage { rows: results.rows, cut };
             query.check(&page.rows)?;

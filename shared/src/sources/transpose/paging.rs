@@ -101,7 +101,7 @@ impl Pager {
             }
             Ask::First | Ask::After(_) if page.cut => Some(self.take_cut(page.rows)?),
             Ask::First | Ask::After(_) => {
-                self.rows.extend(page.rows);
+                self.keep(page.rows);
                 None
             }
         };
@@ -127,6 +127,12 @@ impl Pager {
         Ok(Progress::More(self))
     }
 
+    /// Without room for more: a day may be large, and of room that is doubled half could stay empty.
+    fn keep(&mut self, rows: Vec<Event>) {
+        self.rows.reserve_exact(rows.len());
+        self.rows.extend(rows);
+    }
+
     /// Keeps what is surely complete of a cut page, and says what to ask for next.
     fn take_cut(&mut self, rows: Vec<Event>) -> Result<Ask> {
         let stuck = || Error::corrupt("a page that was cut short has no row to page on from").with("rows", rows.len());
@@ -136,7 +142,7 @@ impl Pager {
             let in_it = rows.iter().filter_map(Event::key).filter(|key| key.time == time);
             let log_index = in_it.map(|key| key.log_index).max().unwrap_or(AFTER_ALL_LOGS);
             // A row without a readable time is kept wherever it stands: it may not come again.
-            self.rows.extend(rows.into_iter().filter(|row| row.time() != Some(last_time)));
+            self.keep(rows.into_iter().filter(|row| row.time() != Some(last_time)).collect());
             return Ok(Ask::After(Key { time, log_index }));
         }
         let last = rows.iter().filter_map(Event::key).max().ok_or_else(stuck)?;

@@ -17,9 +17,9 @@ fn time(second: i64) -> Timestamp {
 /// A row at a second and a log index (or without one), told apart by a number.
 fn row(second: i64, log_index: Option<i64>, number: usize) -> Event {
     Event {
-        timestamp: Text(Some(time(second).to_string())),
-        log_index: Text(log_index.map(|index| index.to_string())),
-        transaction_hash: Text(Some(number.to_string())),
+        timestamp: Text(Some(time(second).to_string().into())),
+        log_index: Text(log_index.map(|index| index.to_string().into())),
+        transaction_hash: Text(Some(number.to_string().into())),
         ..Event::default()
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::sources::Block;
-use crate::sources::text::Text;
+use crate::sources::text::{Text, Texts};
 
 /// Declares [`Event`] and the list of its columns from one place, so that what is asked for is what is read.
 macro_rules! event_columns {
@@ -17,6 +17,12 @@ macro_rules! event_columns {
         #[serde(default)]
         pub struct Event {
             $($(#[$doc])* pub $column: Text,)+
+        }
+
+        impl Texts for Event {
+            fn each_text(&mut self, take: &mut impl FnMut(&mut Text)) {
+                $(take(&mut self.$column);)+
+            }
         }
 
         /// The columns of an [`Event`], in its order.
@@ -154,7 +160,7 @@ mod tests {
     #[test]
     fn a_block_needs_a_number_and_a_time() {
         let block = |json| serde_json::from_str::<BlockRow>(json).unwrap().block();
-        let wanted = Block { number: 17, timestamp: Some(1_672_531_211), hash: Some("0xa".to_owned()) };
+        let wanted = Block { number: 17, timestamp: Some(1_672_531_211), hash: Some("0xa".into()) };
         let number = r#"{"block_number": 17, "timestamp": "2023-01-01T00:00:11Z", "block_hash": "0xa"}"#;
         let string = r#"{"block_number": "17", "timestamp": "2023-01-01T00:00:11.999Z", "block_hash": "0xa"}"#;
         assert_eq!(block(number).unwrap(), wanted);

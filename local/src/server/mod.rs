@@ -6,6 +6,7 @@
 
 pub mod faults;
 mod graph;
+mod limit;
 mod timeline;
 mod transpose;
 
@@ -27,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::recording::Recording;
 use faults::{Counts, Cuttable, Faults, Mischief, Scissors};
+use limit::Limit;
 
 /// Transpose stops a response at this size.
 const PAGE_BYTES: usize = 10_000_000;
@@ -64,13 +66,25 @@ pub struct ServerOptions {
     pub deployments: Vec<Deployment>,
     /// Where a response of the SQL API is cut short, in bytes of its rows.
     pub page_bytes: usize,
+    /// How long every answer takes on its way.
+    pub latency: Duration,
+    /// How many requests of one key each API takes in a second. What is more is refused with 429.
+    pub requests_per_second: Option<u32>,
     /// What is to go wrong. Dirt is not the server's: [`faults::soil`] puts it on the recording.
     pub faults: Option<Faults>,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        ServerOptions { port: 0, api_key: None, deployments: Vec::new(), page_bytes: PAGE_BYTES, faults: None }
+        ServerOptions {
+            port: 0,
+            api_key: None,
+            deployments: Vec::new(),
+            page_bytes: PAGE_BYTES,
+            latency: Duration::ZERO,
+            requests_per_second: None,
+            faults: None,
+        }
     }
 }
 
@@ -93,7 +107,12 @@ impl Server {
         let listener = bind(options.port).await?;
         let address =
             listener.local_addr().map_err(|error| Error::internal("the server has no address").because(error))?;
-        let way = Arc::new(Way { requests: AtomicU64::new(0), mischief: options.faults.clone().map(Mischief::new) });
+        let way = Arc::new(Way {
+            requests: AtomicU64::new(0),
+            latency: options.latency,
+            limit: options.requests_per_second.map(Limit::new),
+            mischief: options.faults.clone().map(Mischief::new),
+        });
         let on_its_way = Arc::clone(&way);
         let app = tokio::task::spawn_blocking(move || router(&recording, &options, on_its_way))
             .await
@@ -158,6 +177,8 @@ async fn bind(port: u16) -> Result<TcpListener> {
 #[derive(Debug)]
 struct Way {
     requests: AtomicU64,
+    latency: Duration,
+    limit: Option<Limit>,
     mischief: Option<Mischief>,
 }
 
@@ -175,6 +196,12 @@ fn router(recording: &Recording, options: &ServerOptions, way: Arc<Way>) -> Resu
 
 async fn on_the_way(State(way): State<Arc<Way>>, request: Request, next: Next) -> Response {
     way.requests.fetch_add(1, Ordering::Relaxed);
+    if let Some(refusal) = way.limit.as_ref().and_then(|limit| limit.refuse(&request)) {
+        return refusal;
+    }
+    if !way.latency.is_zero() {
+        tokio::time::sleep(way.latency).await;
+    }
     match &way.mischief {
         Some(mischief) => mischief.answer(request, next).await,
         None => next.run(request).await,

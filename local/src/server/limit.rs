@@ -1,0 +1,67 @@
+//! A limit of requests a second, as the real services have one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use axum::response::{IntoResponse, Response};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Counts strictly: no second, wherever it begins, may hold more requests of one key to one API. What is refused counts too.
+#[derive(Debug)]
+pub(super) struct Limit {
+    per_second: usize,
+    callers: Mutex<HashMap<Caller, VecDeque<Instant>>>,
+}
+
+/// Who asks whom: the path's first part, and the key.
+type Caller = (String, Option<HeaderValue>);
+
+impl Limit {
+    pub(super) fn new(per_second: u32) -> Limit {
+        Limit { per_second: per_second as usize, callers: Mutex::default() }
+    }
+
+    /// The refusal of a request that is one too many.
+    pub(super) fn refuse(&self, request: &Request<Body>) -> Option<Response> {
+        let headers = request.headers();
+        let key = headers.get(AUTHORIZATION).or_else(|| headers.get("x-api-key")).cloned();
+        let api = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
+        if self.is_within((api, key), Instant::now()) {
+            return None;
+        }
+        let mut response = (StatusCode::TOO_MANY_REQUESTS, "too many requests").into_response();
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        Some(response)
+    }
+
+    fn is_within(&self, caller: Caller, now: Instant) -> bool {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = callers.entry(caller).or_default();
+        while recent.front().is_some_and(|then| now.duration_since(*then) >= SECOND) {
+            recent.pop_front();
+        }
+        recent.push_back(now);
+        recent.len() <= self.per_second
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_second_holds_more_than_the_limit() {
+        let limit = Limit::new(2);
+        let (begun, caller) = (Instant::now(), || ("sql".to_owned(), None));
+        let mut within = |millis| limit.is_within(caller(), begun + Duration::from_millis(millis));
+        let met = [0, 600, 900, 1950, 1960, 1970, 2960].map(&mut within);
+        assert_eq!(met, [true, true, false, true, true, false, true]);
+        assert!(limit.is_within(("subgraphs".to_owned(), None), begun), "the other API has a limit of its own");
+    }
+}

@@ -57,18 +57,40 @@ $(VENV)/aws/ready: tests/aws/requirements.txt
 $(VENV)/checks/ready: infra/checks/requirements.txt
 $(VENV)/package/ready: infra/package/requirements.txt
 
-# Random scripts of faults over the sample chain, the same with dirty rows, and a recording; each ends with a table.
+# How much of each the long form tries: random scripts of faults over each chain, places at which a run is killed or its store
+# fails, of each kind and beginning, and cases that are fed to the parsers.
 FAULT_CASES ?= 400
-FAULT_SEED ?= 0
-soak: ## The long form of the tests with faults: FAULT_CASES scripts over each chain
-	DEFI_FAULT_CASES=$(FAULT_CASES) DEFI_FAULT_SEED=$(FAULT_SEED) \
-	$(CARGO) test --release --locked -p defi-local --test faults -- --nocapture --test-threads 1
+KILLS ?= 100
+FUZZ_CASES ?= 10000000
+SEED ?= 0
+SOAK = set -o pipefail; $(CARGO) test --release --locked -p defi-local --test
+INTO = -- --nocapture --test-threads 1 2>&1 | tee -a target/soak.txt
+soak: SHELL := /bin/bash
+soak: ## The long form of the tests with faults, kills, load and odd input; ends with a table of what was tried and seen
+	mkdir -p target
+	: > target/soak.txt
+	DEFI_LOAD=1 $(SOAK) load $(INTO)
+	DEFI_FAULT_CASES=$(FAULT_CASES) DEFI_FAULT_SEED=$(SEED) $(SOAK) faults $(INTO)
+	DEFI_KILLS=$(KILLS) $(SOAK) kills $(INTO)
+	DEFI_FUZZ_CASES=$(FUZZ_CASES) DEFI_FUZZ_SEED=$(SEED) $(SOAK) fuzz $(INTO)
+	@awk -f tests/support/soak.awk target/soak.txt
 
-check: ## Formatting, lints and documentation, warnings denied
+# Built once, and without optimisation, since it has little to do.
+DENY_VERSION := 0.20.2
+DENY_HOME := $(VENV)/cargo-deny-$(DENY_VERSION)
+DENY = $(DENY_HOME)/bin/cargo-deny --workspace --locked
+$(DENY_HOME)/ready:
+	$(CARGO) install --quiet --locked --debug --no-default-features --root $(@D) --version $(DENY_VERSION) cargo-deny
+	touch $@
+
+check: $(DENY_HOME)/ready ## Formatting, lints and documentation, warnings denied; licences, sources and known defects of what it depends on
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	$(CARGO) clippy --locked -p defi-local -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps $(FEATURES)
+	$(DENY) --offline check licenses bans sources
+	@if timeout 120 $(DENY) fetch db 2>/dev/null; then $(DENY) check advisories; \
+	else echo "advisories: not checked, since their database can't be reached from here"; fi
 
 infra-check: $(VENV)/checks/ready ## Terraform, the policies and the state machine's definition, held to their rules
 	infra/checks/run $(VENV)/checks

@@ -61,7 +61,7 @@ fn fuzz<S: Strategy>(parser: &str, share: u32, strategy: &S, property: impl Fn(S
         Ok(())
     });
     let seconds = begun.elapsed().as_secs_f64();
-    println!("{parser}: {cases} cases in {seconds:.1} s, {:.0} a second", f64::from(cases) / seconds);
+    println!("| fuzzed: {parser} | {cases} |\n{parser}: {seconds:.1} s");
     if let Err(failure) = outcome {
         panic!("{parser}: {failure}");
     }

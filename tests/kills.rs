@@ -142,7 +142,7 @@ impl Tally {
     }
 
     fn assert_nothing_wrong(self, what: &str) {
-        println!("{what}: {} tried, {} wrong", self.tried, self.wrong.len());
+        println!("| {what} | {} |\n| wrong lakes | {} |", self.tried, self.wrong.len());
         assert!(self.tried > 0, "nothing was tried");
         assert!(self.wrong.is_empty(), "{} of {}:\n{}", self.wrong.len(), self.tried, self.wrong.join("\n"));
     }

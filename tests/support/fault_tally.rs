@@ -1,4 +1,4 @@
-//! What has happened in many runs with faults, as a table.
+//! What has happened in many runs with faults, as the rows of a table; `make soak` adds up those of the same name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,15 +65,15 @@ fn sum(into: &mut BTreeMap<&'static str, u64>, from: &BTreeMap<&'static str, u64
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut row = |name: &str, count: u64| writeln!(f, "{name:32} {count:>8}");
+        let mut row = |name: &str, count: u64| writeln!(f, "| {name} | {count} |");
         for (name, count) in &self.faults {
             row(name, *count)?;
         }
-        row("faults, all kinds", self.faults.values().sum())?;
+        row("faults of all kinds", self.faults.values().sum())?;
         row("different GraphQL errors", self.messages.len() as u64)?;
         row("runs with faults", self.runs)?;
         for (why, count) in &self.failed {
-            row(&format!("  ended: {why}"), *count)?;
+            row(&format!("runs that ended with {why}"), *count)?;
         }
         row("wrong lakes", self.verdicts.wrong_lakes)?;
         row("rows lost", self.verdicts.rows_lost)?;

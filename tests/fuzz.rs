@@ -206,9 +206,10 @@ fn configurations() {
 fn environments() {
     const URLS: &[&str] = &["https://gateway.thegraph.com/api", "http://127.0.0.1:80/x", ""];
     const LAKES: &[&str] = &["/tmp/lake", "s3://bucket", "s3://", ""];
-    const OTHERS: &[&str] = &["dev", "prod", "1", "4", "", "hunter2,hunter3"];
+    const WORDS: &[&str] = &["dev", "prod", "1", "4", ""];
+    const KEYS: &[&str] = &["", ",hunter2", "1"];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a thread");
-    let variables = (near_text(URLS), near_text(LAKES), near_text(OTHERS), near_text(OTHERS), near_text(OTHERS));
+    let variables = (near_text(URLS), near_text(LAKES), near_text(WORDS), near_text(WORDS), near_text(KEYS));
     fuzz("environments", 1, &variables, |(url, lake, env, share, key)| {
         let key = format!("hunter2{key}");
         let values = BTreeMap::from([

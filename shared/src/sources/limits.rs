@@ -66,7 +66,7 @@ impl Rate {
         Rate { per_second, shared_by: 1 }
     }
 
-    /// The time from one request to the next: two hundredths more than the rate has it. What leaves evenly arrives unevenly, and a
+    /// The time from one request to the next: three hundredths more than the rate has it. What leaves evenly arrives unevenly, and a
     /// server that counts strictly would find one request too many in some second.
     fn between(self) -> Result<Duration> {
         if self.per_second == 0 || self.shared_by == 0 {
@@ -74,7 +74,7 @@ impl Rate {
                 "the rate of an API is at least one request per second, for at least one process",
             ));
         }
-        Ok(Duration::from_millis(1020) * self.shared_by / self.per_second)
+        Ok(Duration::from_millis(1030) * self.shared_by / self.per_second)
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_shared() {
-        assert_eq!(Rate { per_second: 20, shared_by: 3 }.between().unwrap(), Duration::from_millis(153));
+        assert_eq!(Rate { per_second: 20, shared_by: 3 }.between().unwrap(), Duration::from_micros(154_500));
     }
 
     #[test]

@@ -63,9 +63,10 @@ FAULT_CASES ?= 400
 KILLS ?= 100
 FUZZ_CASES ?= 10000000
 SEED ?= 0
-SOAK = set -o pipefail; $(CARGO) test --release --locked -p defi-local --test
+SOAK = $(CARGO) test --release --locked -p defi-local --test
 INTO = -- --nocapture --test-threads 1 2>&1 | tee -a target/soak.txt
 soak: SHELL := /bin/bash
+soak: .SHELLFLAGS := -o pipefail -c
 soak: ## The long form of the tests with faults, kills, load and odd input; ends with a table of what was tried and seen
 	mkdir -p target
 	: > target/soak.txt

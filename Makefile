@@ -18,7 +18,7 @@ CONFIG ?= shared/config.toml
 # Further arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-aws soak check infra-check fmt package bench-cold-start local-aws deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-aws soak bench bench-guard bench-instructions check infra-check fmt package bench-cold-start local-aws deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -47,7 +47,7 @@ test-aws: $(VENV)/aws/ready
 	$(VENV)/aws/bin/python -m pytest -q -p no:cacheprovider tests/aws
 
 # A virtual environment for each set of Python packages: their versions do not go together.
-$(VENV)/%/ready: PACKAGES = $(or $(wildcard tests/$*/requirements.txt),$(wildcard infra/$*/requirements.txt))
+$(VENV)/%/ready: PACKAGES = $(wildcard tests/$*/requirements.txt infra/$*/requirements.txt $*/requirements.txt)
 $(VENV)/%/ready:
 	$(PYTHON) -m venv $(VENV)/$*
 	$(VENV)/$*/bin/python -m pip install --quiet --requirement $(PACKAGES)
@@ -75,6 +75,25 @@ soak: ## The long form of the tests with faults, kills, load and odd input; ends
 	DEFI_KILLS=$(KILLS) $(SOAK) kills $(INTO)
 	DEFI_FUZZ_CASES=$(FUZZ_CASES) DEFI_FUZZ_SEED=$(SEED) $(SOAK) fuzz $(INTO)
 	@awk -f tests/support/soak.awk target/soak.txt
+
+# How many times each job is timed at the three sizes, and the seconds that a job may take.
+BENCH_TIMES ?= 3 3 1
+BENCH_LIMIT ?= 600
+BENCH := target/release/bench
+$(VENV)/bench/ready: bench/requirements.txt
+bench: $(VENV)/bench/ready ## Time the rebuild against DuckDB, Polars and pandas, the daily run, extraction, the kernels, ways to write Parquet
+	$(CARGO) build --release --locked -p defi-bench
+	bench/run $(VENV)/bench/bin/python $(BENCH) $(BENCH_LIMIT) $(BENCH_TIMES)
+
+# Counts of instructions do not depend on how busy a machine is, and so are held to.
+bench-guard: ## Hold the kernels' instruction counts to the committed ones
+	$(CARGO) build --release --locked -p defi-bench
+	@command -v valgrind >/dev/null || { apt-get -qq update && apt-get -qq --yes --no-install-recommends install valgrind >/dev/null; }
+	$(PYTHON) bench/guard.py $(BENCH)
+
+bench-instructions: ## Write the kernels' instruction counts of now, to be committed
+	$(CARGO) build --release --locked -p defi-bench
+	$(PYTHON) bench/guard.py $(BENCH) --update
 
 # Built once, and without optimisation, since it has little to do.
 DENY_VERSION := 0.20.2

@@ -31,6 +31,8 @@ locals {
         DEFI_ENV    = local.environment
         DEFI_CONFIG = "config.toml" # of the package
         RUST_LOG    = var.log_level
+        # Else glibc keeps a heap for each thread that ever did anything, and a function holds two to three times what it needs.
+        MALLOC_ARENA_MAX = "2"
       },
       name == "plan-run" ? { STATE_MACHINE_ARN = local.state_machine_arn } : {},
       step.secret == null ? {} : {

@@ -279,6 +279,8 @@ impl Served {
         let mut process = Command::new(std::env::current_exe().expect("this test"));
         process.args(["--exact", work, "--ignored", "--nocapture"]);
         process.env(TASK, serde_json::to_string(&task).expect("JSON")).stderr(Stdio::inherit());
+        // As Terraform gives it to the functions.
+        process.env("MALLOC_ARENA_MAX", "2");
         let output = process.output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{work} {step}: {said}");

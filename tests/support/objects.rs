@@ -64,9 +64,9 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
     THREADS.with(|threads| threads.block_on(work))
 }
 
-fn file<R: Row>(rows: &[R]) -> Vec<u8> {
+fn file<R: Row>(rows: impl IntoIterator<Item = R>) -> Vec<u8> {
     let facts = Facts::from([("unit".to_owned(), "2023-01-02".to_owned())]);
-    parquet::encode(rows, &[], &facts).expect("a file").to_vec()
+    parquet::encode(rows, &[], &facts).expect("a file").0.to_vec()
 }
 
 /// Whole files of several tables, with and without rows.
@@ -77,19 +77,19 @@ pub fn files() -> Vec<Vec<u8>> {
     let link = link(wallet, other, day.start());
     let quarantined = QuarantinedRow { row_number: 1, reason: "odd".to_owned(), row: "{}".to_owned() };
     vec![
-        file(&[daily_block(day)]),
-        file::<DailyBlock>(&[]),
-        file(&events),
-        file(&[staged_event(Category::Borrow, wallet, other, day.start())]),
-        file(&[priced_event(Category::Borrow, wallet, other, day.start(), 0.5)]),
-        file(&[raw_market(AAVE, day, wallet, other, "1.5")]),
-        file(&[staged_market(AAVE, day, wallet, other, 1.5)]),
-        file(&[link]),
-        file(&[wallet_health(wallet, other, day, 3.0, 1.0)]),
-        file(&[raw_position(AAVE, day, wallet, other, "BORROWER", "17")]),
-        file(&[staged_position(AAVE, day, wallet, other, Side::Lender, 17)]),
-        file(&[quarantined]),
-        file(&[state([1; 14], [0.5; 15], Some(day), AAVE.to_owned())]),
+        file([daily_block(day)]),
+        file::<DailyBlock>([]),
+        file(events),
+        file([staged_event(Category::Borrow, wallet, other, day.start())]),
+        file([priced_event(Category::Borrow, wallet, other, day.start(), 0.5)]),
+        file([raw_market(AAVE, day, wallet, other, "1.5")]),
+        file([staged_market(AAVE, day, wallet, other, 1.5)]),
+        file([link]),
+        file([wallet_health(wallet, other, day, 3.0, 1.0)]),
+        file([raw_position(AAVE, day, wallet, other, "BORROWER", "17")]),
+        file([staged_position(AAVE, day, wallet, other, Side::Lender, 17)]),
+        file([quarantined]),
+        file([state([1; 14], [0.5; 15], Some(day), AAVE.to_owned())]),
     ]
 }
 
@@ -180,7 +180,7 @@ pub fn states() -> impl Strategy<Value = Vec<StateRow>> {
 
 /// Keeps a state, takes it up again and folds one more day: what comes out of it can be kept in its turn.
 pub fn fold_on(rows: Vec<StateRow>) -> Result<()> {
-    let lake = Lake::new(Same(parquet::encode(&rows, &[], &Facts::new())?));
+    let lake = Lake::new(Same(parquet::encode(rows, &[], &Facts::new())?.0));
     wait(async {
         let unit = Unit::Day(january(2));
         let kept: Vec<StateRow> = lake.require(&DAILY_BLOCKS, &unit).await?;

@@ -1,16 +1,21 @@
 //! The days that a fold goes over: what the lake has of each, in order.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
-use defi_shared::domain::fold::Exposure;
-use defi_shared::domain::{Category, Day, Links};
+use defi_shared::domain::fold::{Exposure, Fold};
+use defi_shared::domain::{Address, Category, Day, Links};
 use defi_shared::lake::{Lake, Unit};
-use defi_shared::step::Context;
+use defi_shared::processor::at_work;
 use defi_shared::step::history::links_before;
-use defi_shared::tables::{self, Layer, PricedEvent, WALLET_HEALTH, WalletHealth};
+use defi_shared::tables::{self, FoldedEvent, FoldedHealth, Layer, WALLET_HEALTH};
 use defi_shared::{Error, Kind, Result};
+use futures::StreamExt;
 
-use crate::Folds;
+use crate::{Folds, shard_of};
+
+/// Days that are read while another one is folded.
+const DAYS_AHEAD: usize = 2;
 
 /// The days of events and of snapshots that the lake has, as far as a day's features may know of them.
 #[derive(Debug)]
@@ -42,71 +47,103 @@ impl History {
     }
 
     /// Folds the days after a state (or all days) up to the as_of, one after another, so that every sum is made in the same
-    /// order whether a day comes alone or with others. Returns the number of rows read.
-    pub(crate) async fn fold(
-        &self,
-        context: &Context,
-        since: Option<Day>,
-        as_of: Day,
-        folds: &mut Folds,
-    ) -> Result<u64> {
+    /// order whether a day comes alone or with others. The next days are read meanwhile. Returns the number of rows read.
+    pub(crate) async fn fold(&self, lake: &Lake, since: Option<Day>, as_of: Day, folds: &mut Folds) -> Result<u64> {
         let mut rows = 0;
         // A state of day D holds the events before D and the snapshot of D: after it come the events of D.
         let first = since.or(self.first_day()).unwrap_or(as_of);
-        if since.is_none() {
-            rows += self.fold_snapshot(context, first, folds).await?;
-        }
-        for day in first.until(as_of) {
-            for (category, days) in &self.events {
-                if days.contains(&day) {
-                    rows += self.fold_events(context, *category, day, folds).await?;
-                }
-            }
-            rows += self.fold_snapshot(context, day.next(), folds).await?;
+        let before = since.is_none().then_some((None, first));
+        let days = before.into_iter().chain(first.until(as_of).map(|day| (Some(day), day.next())));
+        let wallets = folds.addresses();
+        let read = |(events, snapshot)| {
+            let wallets = self.snapshots.contains(&snapshot).then(|| wallets.clone());
+            DayRows::read(lake.clone(), self.categories_of(events), snapshot, wallets)
+        };
+        let mut days = futures::stream::iter(days).map(|day| tokio::spawn(read(day))).buffered(DAYS_AHEAD);
+        while let Some(day) = days.next().await {
+            let day = day.map_err(|cause| Error::internal("reading was cut short").because(cause))??;
+            rows += day.rows();
+            at_work(|| folds.side_by_side(|shard, shards, fold| self.add(&day, shard, shards, fold)));
         }
         Ok(rows)
     }
 
-    async fn fold_events(&self, context: &Context, category: Category, day: Day, folds: &mut Folds) -> Result<u64> {
-        let table = tables::events(Layer::Analytics, category);
-        let events: Vec<PricedEvent> = context.lake.require(table, &Unit::Day(day)).await?;
-        for event in &events {
-            let (time, quantity) = (event.epoch_timestamp, event.quantity_eth);
-            if let Some(fold) = folds.of(event.sender_address) {
-                fold.sent(event.sender_address, category, &event.protocol, time, quantity);
-            }
-            if let Some(fold) = folds.of(event.account_address) {
-                fold.acted_on(event.account_address);
-            }
-            if category == Category::Liquidation {
-                // A link made in the same second is in force.
-                for wallet in self.links.wallets_of(event.account_address, time + 1) {
-                    if let Some(fold) = folds.of(wallet) {
+    fn categories_of(&self, day: Option<Day>) -> Vec<(Category, Day)> {
+        let all = day.into_iter().flat_map(|day| self.events.iter().map(move |of| (of, day)));
+        all.filter(|((_, days), day)| days.contains(day)).map(|((category, _), day)| (*category, day)).collect()
+    }
+
+    /// Adds what a day's rows say of the wallets of one shard.
+    fn add(&self, day: &DayRows, shard: u32, shards: u32, fold: &mut Fold) {
+        let is_here = |wallet: Address| shard_of(wallet, shards) == shard;
+        for (category, events) in &day.events {
+            for event in events {
+                let (time, quantity) = (event.epoch_timestamp, event.quantity_eth);
+                if is_here(event.sender_address) {
+                    fold.sent(event.sender_address, *category, &event.protocol, time, quantity);
+                }
+                if is_here(event.account_address) {
+                    fold.acted_on(event.account_address);
+                }
+                if *category == Category::Liquidation {
+                    // A link made in the same second is in force.
+                    for wallet in
+                        self.links.wallets_of(event.account_address, time + 1).filter(|wallet| is_here(*wallet))
+                    {
                         fold.liquidated(wallet, time, quantity);
                     }
                 }
             }
         }
-        Ok(events.len() as u64)
-    }
-
-    async fn fold_snapshot(&self, context: &Context, day: Day, folds: &mut Folds) -> Result<u64> {
-        if !self.snapshots.contains(&day) {
-            return Ok(0);
+        // Shards are ranges of addresses, and the rows are in their order.
+        let begin = day.health.partition_point(|row| shard_of(row.wallet_address, shards) < shard);
+        let end = day.health.partition_point(|row| shard_of(row.wallet_address, shards) <= shard);
+        let mut exposures = Vec::new();
+        for of_wallet in day.health[begin..end].chunk_by(|a, b| a.wallet_address == b.wallet_address) {
+            exposures.clear();
+            exposures.extend(of_wallet.iter().map(exposure));
+            fold.snapshot(of_wallet[0].wallet_address, day.snapshot, &exposures);
         }
-        let health: Vec<WalletHealth> = context.lake.require(&WALLET_HEALTH, &Unit::Day(day)).await?;
-        for of_wallet in health.chunk_by(|a, b| a.wallet_address == b.wallet_address) {
-            let Some(wallet) = of_wallet.first().map(|row| row.wallet_address) else { continue };
-            if let Some(fold) = folds.of(wallet) {
-                let exposures: Vec<_> = of_wallet.iter().map(exposure).collect();
-                fold.snapshot(wallet, day, &exposures);
-            }
-        }
-        Ok(health.len() as u64)
     }
 }
 
-fn exposure(row: &WalletHealth) -> Exposure {
+/// What the lake has of a day: its events, and the snapshot at its end.
+#[derive(Debug)]
+struct DayRows {
+    events: Vec<(Category, Vec<FoldedEvent>)>,
+    snapshot: Day,
+    health: Vec<FoldedHealth>,
+}
+
+impl DayRows {
+    /// Reads a day's rows; those of the snapshot, if there is one, for a range of wallets.
+    async fn read(
+        lake: Lake,
+        events: Vec<(Category, Day)>,
+        snapshot: Day,
+        wallets: Option<RangeInclusive<Address>>,
+    ) -> Result<Self> {
+        let mut rows = DayRows { events: Vec::new(), snapshot, health: Vec::new() };
+        for (category, day) in events {
+            let table = tables::events(Layer::Analytics, category);
+            rows.events.push((category, lake.require(table, &Unit::Day(day)).await?));
+        }
+        if let Some(wallets) = wallets {
+            rows.health = lake.require_between(&WALLET_HEALTH, &Unit::Day(snapshot), wallets).await?;
+        }
+        if !rows.health.is_sorted_by_key(|row| row.wallet_address) {
+            let object = Unit::Day(snapshot).key(&WALLET_HEALTH);
+            return Err(Error::corrupt("rows are not in the order that they declare").with("object", object));
+        }
+        Ok(rows)
+    }
+
+    fn rows(&self) -> u64 {
+        self.events.iter().map(|(_, events)| events.len() as u64).sum::<u64>() + self.health.len() as u64
+    }
+}
+
+fn exposure(row: &FoldedHealth) -> Exposure {
     Exposure {
         collateral_eth: row.collateral_eth,
         available_eth: row.available_borrows_eth,

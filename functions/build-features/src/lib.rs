@@ -3,14 +3,18 @@
 mod days;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use defi_shared::Result;
-use defi_shared::domain::fold::Fold;
-use defi_shared::domain::{Address, Day};
+use defi_shared::domain::fold::{Fold, WalletState};
+use defi_shared::domain::{Address, Day, HexBytes};
 use defi_shared::lake::{Facts, State, Unit};
 use defi_shared::plan::state_part;
+use defi_shared::processor::processors;
 use defi_shared::step::{Context, Report, RunId};
 use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, StateRow};
+use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use days::History;
@@ -43,9 +47,11 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
     let mut report = Report::default();
     for (since, shards) in by_newest_state(&context, as_of, &shards).await? {
         let mut folds = restore(&context, since, &shards).await?;
-        report.rows_in += history.fold(&context, since, as_of, &mut folds).await?;
-        for (shard, fold) in folds.shards {
-            report.merge(write(&context, as_of, shard, &fold).await?);
+        report.rows_in += history.fold(&context.lake, since, as_of, &mut folds).await?;
+        let writes = folds.shards.into_iter().map(|(shard, fold)| write(&context, as_of, shard, Arc::new(fold)));
+        let mut writes = futures::stream::iter(writes).buffered(processors());
+        while let Some(written) = writes.next().await {
+            report.merge(written?);
             context.progress.advance(STEP);
         }
     }
@@ -81,15 +87,41 @@ async fn by_newest_state(context: &Context, as_of: Day, shards: &[u32]) -> Resul
 /// The folds of some shards.
 #[derive(Debug)]
 struct Folds {
-    shards: BTreeMap<u32, Fold>,
+    shards: Vec<(u32, Fold)>,
     count: u32,
 }
 
 impl Folds {
-    /// The fold that keeps a wallet, if its shard is among these.
-    fn of(&mut self, wallet: Address) -> Option<&mut Fold> {
-        self.shards.get_mut(&shard_of(wallet, self.count))
+    /// The range of addresses that all of them lie in.
+    fn addresses(&self) -> RangeInclusive<Address> {
+        let shards = self.shards.iter().map(|(shard, _)| *shard);
+        let (first, last) = (shards.clone().min().unwrap_or(0), shards.max().unwrap_or(self.count - 1));
+        addresses_of(first, last, self.count)
     }
+
+    /// Works on every shard, as many side by side as there are processors.
+    fn side_by_side(&mut self, work: impl Fn(u32, u32, &mut Fold) + Sync) {
+        let (work, count) = (&work, self.count);
+        let of_each = self.shards.len().div_ceil(processors()).max(1);
+        std::thread::scope(|scope| {
+            for shards in self.shards.chunks_mut(of_each) {
+                scope.spawn(move || shards.iter_mut().for_each(|(shard, fold)| work(*shard, count, fold)));
+            }
+        });
+    }
+}
+
+/// The addresses from the first of one shard to the last of another.
+fn addresses_of(first: u32, last: u32, shards: u32) -> RangeInclusive<Address> {
+    // The first 16 bits of the first address whose shard this is.
+    let begin = |shard: u32| (u64::from(shard) << 16).div_ceil(u64::from(shards));
+    let address = |bits: u64, fill: u8| {
+        let [.., high, low] = bits.to_be_bytes();
+        let mut bytes = [fill; 20];
+        bytes[..2].copy_from_slice(&[high, low]);
+        HexBytes(bytes)
+    };
+    address(begin(first), 0x00)..=address(begin(last + 1) - 1, 0xff)
 }
 
 /// The shard of a wallet: shards are ranges of addresses of equal width.
@@ -113,11 +145,12 @@ async fn restore(context: &Context, since: Option<Day>, shards: &[u32]) -> Resul
 }
 
 /// Writes the features, then the state: a state stands for features that are there.
-async fn write(context: &Context, as_of: Day, shard: u32, fold: &Fold) -> Result<Report> {
-    let wallets = fold.in_order();
-    let has_row = wallets.iter().filter(|(_, state)| state.is_wallet);
-    let features = has_row.map(|(wallet, state)| FeatureRow::new(*wallet, state, as_of)).collect();
-    let states = wallets.iter().map(|(wallet, state)| StateRow::new(*wallet, state, fold)).collect();
+async fn write(context: &Context, as_of: Day, shard: u32, fold: Arc<Fold>) -> Result<Report> {
+    let feature =
+        move |_: &Fold, wallet, state: &WalletState| state.is_wallet.then(|| FeatureRow::new(wallet, state, as_of));
+    let order = fold.order();
+    let features = Fold::rows(Arc::clone(&fold), Arc::clone(&order), feature);
+    let states = Fold::rows(fold, order, |fold, wallet, state| Some(StateRow::new(wallet, state, fold)));
     let unit = Unit::AsOfAndShard(as_of, shard);
     let written = context.lake.write(&FEATURES_HISTORY, &unit, features, Facts::new()).await?;
     context.lake.keep_state::<StateRow>(State::Fold, as_of, &state_part(shard, context.config.shards), states).await?;
@@ -138,7 +171,6 @@ async fn delete_shards_beyond(context: &Context, as_of: Day) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use defi_shared::domain::HexBytes;
 
     #[test]
     fn shards_are_ranges_of_addresses_and_leave_none_out() {
@@ -147,6 +179,22 @@ mod tests {
             assert_eq!(shard_of(Address::LAST, shards), shards - 1);
             let of = |first: u8| shard_of(HexBytes([first; 20]), shards);
             assert!((1..=255).all(|first| of(first - 1) <= of(first)), "{shards}");
+        }
+    }
+
+    #[test]
+    fn the_addresses_of_a_shard_are_those_and_no_others() {
+        for shards in [1, 3, 4, 7, 256, 65_536] {
+            assert_eq!(addresses_of(0, shards - 1, shards), Address::FIRST..=Address::LAST);
+            for shard in [0, shards / 2, shards - 1] {
+                let range = addresses_of(shard, shard, shards);
+                assert_eq!((shard_of(*range.start(), shards), shard_of(*range.end(), shards)), (shard, shard));
+                if shard > 0 {
+                    let before = addresses_of(shard - 1, shard - 1, shards);
+                    assert!(before.end() < range.start());
+                    assert_eq!(addresses_of(shard - 1, shard, shards), *before.start()..=*range.end());
+                }
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use defi_shared::domain::{Address, Day, Link};
 use defi_shared::lake::{Facts, State, Unit};
 use defi_shared::step::history::{ALL_LINKS, links_before};
 use defi_shared::step::{Context, DayInput, Report, UNITS_AT_ONCE};
-use defi_shared::tables::{STAGE_BORROWS, StagedEvent, WALLET_LINKS, WalletLink};
+use defi_shared::tables::{LinkingBorrow, STAGE_BORROWS, WALLET_LINKS, WalletLink};
 
 /// The step's name.
 pub const STEP: &str = "link-wallets";
@@ -24,7 +24,7 @@ pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
     context.registry.register(&WALLET_LINKS, &units).await?;
     if report.remaining.units.count == 0 {
         let links = links_before(&context.lake, as_of).await?;
-        let rows = links.iter().map(WalletLink::from).collect();
+        let rows = links.in_order().into_iter().map(WalletLink::from);
         context.lake.keep_state(State::Links, as_of, ALL_LINKS, rows).await?;
     }
     context.keep_report(input.run_id.as_ref(), STEP, &days, &report).await?;
@@ -33,14 +33,14 @@ pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
 
 async fn link(context: Context, day: Day) -> Result<Report> {
     let unit = Unit::Day(day);
-    let borrows: Vec<StagedEvent> = context.lake.require(&STAGE_BORROWS, &unit).await?;
+    let borrows: Vec<LinkingBorrow> = context.lake.require(&STAGE_BORROWS, &unit).await?;
     let rows = links_of(&borrows);
     let report = Report { rows_in: borrows.len() as u64, ..Report::default() };
     Ok(report.wrote(context.lake.write(&WALLET_LINKS, &unit, rows, Facts::new()).await?))
 }
 
 /// The day's links, each from its first borrow on, by wallet and account.
-fn links_of(borrows: &[StagedEvent]) -> Vec<WalletLink> {
+fn links_of(borrows: &[LinkingBorrow]) -> Vec<WalletLink> {
     let mut since: BTreeMap<(Address, Address), i64> = BTreeMap::new();
     for borrow in borrows {
         let first = since.entry((borrow.sender_address, borrow.account_address)).or_insert(borrow.epoch_timestamp);

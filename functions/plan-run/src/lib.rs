@@ -177,6 +177,6 @@ async fn register_tables(context: &Context) -> Result<()> {
 /// The as_of day and a digest of the plan: no clock, so that equal runs write equal objects.
 fn name(as_of: Day, plan: &Plan) -> Result<RunId> {
     let text = serde_json::to_vec(plan).map_err(|cause| Error::internal("a plan is no JSON").because(cause))?;
-    let digest = hex::encode(Sha256::digest(&text));
+    let digest = const_hex::encode(Sha256::digest(&text));
     Ok(RunId::new(as_of, digest.get(..12).unwrap_or(&digest)))
 }

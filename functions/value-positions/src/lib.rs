@@ -1,15 +1,17 @@
 //! The health of each wallet's accounts, by protocol and day: positions at the prices of their own markets.
 
+use std::sync::Arc;
+
 use defi_shared::domain::health::Health;
-use defi_shared::domain::price::PriceBook;
+use defi_shared::domain::price::Quote;
 use defi_shared::domain::{Address, Day, Links};
 use defi_shared::lake::{Facts, Unit};
+use defi_shared::processor::at_work;
 use defi_shared::step::history::{Markets, links_before};
 use defi_shared::step::{Context, DayInput, LARGE_UNITS_AT_ONCE, Report};
-use defi_shared::tables::{STAGE_POSITIONS, StagedPosition, WALLET_HEALTH, WalletHealth};
+use defi_shared::tables::{STAGE_POSITIONS, ValuedPosition, WALLET_HEALTH, WalletHealth};
 use defi_shared::{Error, Kind, Result};
 use rustc_hash::FxHashMap;
-use std::sync::Arc;
 
 /// The step's name.
 pub const STEP: &str = "value-positions";
@@ -34,60 +36,67 @@ pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
 async fn value(context: Context, markets: Markets, links: Arc<Links>, day: Day) -> Result<Report> {
     let prices = markets.prices_on(day);
     let mut report = Report::default();
-    let mut rows = Vec::new();
+    let (mut own, mut linked) = (Vec::new(), Vec::new());
     let mut snapshots = 0;
     for protocol in context.config.protocol_names() {
         let unit = Unit::DayAndProtocol(day, protocol.into());
-        let Some(positions) = context.lake.read::<StagedPosition>(&STAGE_POSITIONS, &unit).await? else { continue };
+        let Some(positions) = context.lake.read::<ValuedPosition>(&STAGE_POSITIONS, &unit).await? else { continue };
+        if !positions.is_sorted_by_key(|position| position.account_address) {
+            return Err(Error::corrupt("rows are not in the order that they declare")
+                .with("object", unit.key(&STAGE_POSITIONS)));
+        }
         snapshots += 1;
         report.rows_in += positions.len() as u64;
-        let (accounts, unpriced) = health_by_account(&positions, protocol, &prices);
-        report.unpriced += unpriced;
-        for (account, health) in accounts.into_iter().filter(|(_, health)| health.counts()) {
-            let wallets = links.wallets_of(account, day.start());
-            rows.extend(wallets.map(|wallet| row(wallet, account, protocol, day, &health)));
-        }
+        let (protocol, quotes): (Arc<str>, _) = (protocol.into(), prices.markets_of(protocol));
+        at_work(|| {
+            for of_account in positions.chunk_by(|a, b| a.account_address == b.account_address) {
+                let (health, unpriced) = health_of(of_account, &quotes);
+                report.unpriced += unpriced;
+                if let Some(position) = of_account.first().filter(|_| health.counts()) {
+                    let account = position.account_address;
+                    for wallet in links.wallets_of(account, day.start()) {
+                        let rows = if wallet == account { &mut own } else { &mut linked };
+                        rows.push(row(wallet, account, &protocol, day, &health));
+                    }
+                }
+            }
+        });
     }
     if snapshots == 0 {
         return Err(Error::new(Kind::NotReady, "no positions of the day are staged yet").with("day", day));
     }
-    rows.sort_unstable_by(|a, b| {
-        (a.wallet_address, a.account_address, &a.protocol).cmp(&(b.wallet_address, b.account_address, &b.protocol))
+    let key = |row: &WalletHealth| (row.wallet_address, row.account_address, Arc::clone(&row.protocol));
+    at_work(|| {
+        linked.sort_by_cached_key(key);
+        own.append(&mut linked);
+        // A few long runs that are in order already: the accounts of each protocol, and the wallets behind them.
+        own.sort_by(|a, b| {
+            (a.wallet_address, a.account_address, &a.protocol).cmp(&(b.wallet_address, b.account_address, &b.protocol))
+        });
     });
     let facts = Facts::from([("unpriced".to_owned(), report.unpriced.to_string())]);
-    Ok(report.wrote(context.lake.write(&WALLET_HEALTH, &Unit::Day(day), rows, facts).await?))
+    Ok(report.wrote(context.lake.write(&WALLET_HEALTH, &Unit::Day(day), own, facts).await?))
 }
 
-/// The health of each account in one protocol, and how many positions have no price.
-fn health_by_account(
-    positions: &[StagedPosition],
-    protocol: &str,
-    prices: &PriceBook,
-) -> (FxHashMap<Address, Health>, u64) {
-    let mut accounts: FxHashMap<Address, Health> = FxHashMap::default();
-    let mut unpriced = 0;
+/// The health of an account in one protocol, and how many of its positions have no price.
+fn health_of(positions: &[ValuedPosition], quotes: &FxHashMap<Address, &Quote>) -> (Health, u64) {
+    let (mut health, mut unpriced) = (Health::default(), 0);
     for position in positions {
-        match prices.market(protocol, &position.market_id) {
+        match quotes.get(&position.market_id) {
             Some(quote) => {
-                let is_collateral = position.is_collateral == Some(true);
-                accounts.entry(position.account_address).or_default().add(
-                    position.side,
-                    is_collateral,
-                    position.balance,
-                    quote,
-                );
+                health.add(position.side, position.is_collateral == Some(true), position.balance, quote);
             }
             None => unpriced += 1,
         }
     }
-    (accounts, unpriced)
+    (health, unpriced)
 }
 
-fn row(wallet: Address, account: Address, protocol: &str, day: Day, health: &Health) -> WalletHealth {
+fn row(wallet: Address, account: Address, protocol: &Arc<str>, day: Day, health: &Health) -> WalletHealth {
     WalletHealth {
         wallet_address: wallet,
         account_address: account,
-        protocol: protocol.to_owned(),
+        protocol: Arc::clone(protocol),
         day,
         collateral_eth: health.collateral_eth,
         threshold_weighted_collateral_eth: health.threshold_weighted_eth,

@@ -48,7 +48,7 @@ async fn the_figures_of_an_account_are_those_computed_by_hand() -> Result<()> {
     let wanted = WalletHealth {
         wallet_address: address(1),
         account_address: address(1),
-        protocol: AAVE.to_owned(),
+        protocol: AAVE.into(),
         day: january(2),
         collateral_eth: 16.0,
         threshold_weighted_collateral_eth: 12.8,
@@ -140,7 +140,7 @@ async fn rows_of_both_protocols_lie_in_one_object_sorted_by_wallet() -> Result<(
     let of_compound = |account| staged_position(COMPOUND, january(2), address(account), ETH_MARKET, Side::Lender, 2);
     lab.put(&STAGE_POSITIONS, &unit(COMPOUND, january(2)), vec![of_compound(3), of_compound(5)]).await?;
     let (_, rows) = value(&lab).await?;
-    let keys: Vec<_> = rows.iter().map(|row| (row.wallet_address, row.protocol.as_str())).collect();
+    let keys: Vec<_> = rows.iter().map(|row| (row.wallet_address, &*row.protocol)).collect();
     assert_eq!(keys, [(3, AAVE), (3, COMPOUND), (5, COMPOUND), (7, AAVE)].map(|(wallet, of)| (address(wallet), of)));
     Ok(())
 }

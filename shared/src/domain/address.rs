@@ -29,19 +29,16 @@ impl<const N: usize> HexBytes<N> {
     /// ```
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 2 * N)?;
         let mut bytes = [0; N];
-        hex::decode_to_slice(text.strip_prefix("0x")?, &mut bytes).ok()?;
+        const_hex::decode_to_slice(digits, &mut bytes).ok()?;
         Some(HexBytes(bytes))
     }
 }
 
 impl<const N: usize> fmt::Display for HexBytes<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0u8; 64];
-        let digits = digits.get_mut(..2 * N).ok_or(fmt::Error)?;
-        hex::encode_to_slice(self.0, digits).map_err(|_| fmt::Error)?;
-        f.write_str("0x")?;
-        f.write_str(std::str::from_utf8(digits).map_err(|_| fmt::Error)?)
+        f.write_str(const_hex::Buffer::<N, true>::new().format(&self.0))
     }
 }
 

@@ -173,14 +173,21 @@ pub struct WalletState {
 /// The state of many wallets, and how a day's rows change it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fold {
-    wallets: FxHashMap<Address, WalletState>,
+    /// In the order in which they came.
+    wallets: Vec<(Address, WalletState)>,
+    /// Where each of them is.
+    places: FxHashMap<Address, usize>,
     protocols: Vec<Arc<str>>,
 }
 
 impl Fold {
     /// The state of `wallet`, made if it is new.
     pub fn wallet(&mut self, wallet: Address) -> &mut WalletState {
-        self.wallets.entry(wallet).or_default()
+        let place = *self.places.entry(wallet).or_insert_with(|| {
+            self.wallets.push((wallet, WalletState::default()));
+            self.wallets.len() - 1
+        });
+        &mut self.wallets[place].1
     }
 
     /// Adds an event to what its sender did.
@@ -257,9 +264,28 @@ impl Fold {
     /// Every address with a state, in order.
     #[must_use]
     pub fn in_order(&self) -> Vec<(Address, &WalletState)> {
-        let mut wallets: Vec<_> = self.wallets.iter().map(|(wallet, state)| (*wallet, state)).collect();
-        wallets.sort_unstable_by_key(|(wallet, _)| *wallet);
-        wallets
+        self.order().iter().map(|place| &self.wallets[*place]).map(|(wallet, state)| (*wallet, state)).collect()
+    }
+
+    /// The rows that the addresses give, in the order of [`Fold::order`], one after another: all together they would take as much
+    /// memory as the states themselves.
+    pub fn rows<R>(
+        fold: Arc<Self>,
+        order: Arc<[usize]>,
+        row: impl Fn(&Self, Address, &WalletState) -> Option<R>,
+    ) -> impl Iterator<Item = R> {
+        (0..order.len()).filter_map(move |next| {
+            let (wallet, state) = &fold.wallets[order[next]];
+            row(&fold, *wallet, state)
+        })
+    }
+
+    /// Where the states are, in order of their addresses.
+    #[must_use]
+    pub fn order(&self) -> Arc<[usize]> {
+        let mut order: Vec<_> = self.wallets.iter().enumerate().map(|(place, (wallet, _))| (*wallet, place)).collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, place)| place).collect()
     }
 }
 

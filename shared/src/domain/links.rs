@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rustc_hash::FxHashMap;
+
 use super::Address;
 
 /// A wallet's link to an account, in force from `since` on.
@@ -15,31 +17,41 @@ pub struct Link {
     pub since: i64,
 }
 
-/// All links known, by account.
+/// All links known: by account the wallets that are linked to it, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Links(BTreeMap<(Address, Address), i64>);
+pub struct Links(FxHashMap<Address, BTreeMap<Address, i64>>);
 
 impl Links {
     /// Adds a link; of several between one wallet and one account the earliest holds. A wallet's link to itself says
     /// nothing that isn't so without it, and is left out.
     pub fn add(&mut self, link: Link) {
         if link.account != link.wallet {
-            let since = self.0.entry((link.account, link.wallet)).or_insert(link.since);
+            let since = self.0.entry(link.account).or_default().entry(link.wallet).or_insert(link.since);
             *since = (*since).min(link.since);
         }
     }
 
     /// The links, by account, then wallet.
-    pub fn iter(&self) -> impl Iterator<Item = Link> + '_ {
-        self.0.iter().map(|(&(account, wallet), &since)| Link { account, wallet, since })
+    #[must_use]
+    pub fn in_order(&self) -> Vec<Link> {
+        let of_account = |(account, wallets): (&Address, &BTreeMap<Address, i64>)| {
+            let account = *account;
+            wallets
+                .iter()
+                .map(move |(wallet, since)| Link { account, wallet: *wallet, since: *since })
+                .collect::<Vec<_>>()
+        };
+        let mut links: Vec<_> = self.0.iter().flat_map(of_account).collect();
+        links.sort_unstable();
+        links
     }
 
     /// The wallets for which `account` counts when only links with a `since` below `before` (epoch seconds) hold: the
     /// account itself, then the linked wallets in order.
     pub fn wallets_of(&self, account: Address, before: i64) -> impl Iterator<Item = Address> + '_ {
-        let range = (account, Address::FIRST)..=(account, Address::LAST);
-        let linked = self.0.range(range).filter(move |(_, since)| **since < before).map(|((_, wallet), _)| *wallet);
-        std::iter::once(account).chain(linked)
+        let linked = self.0.get(&account).into_iter().flatten();
+        let in_force = linked.filter(move |(_, since)| **since < before).map(|(wallet, _)| *wallet);
+        std::iter::once(account).chain(in_force)
     }
 }
 
@@ -75,6 +87,6 @@ mod tests {
         let mut links = Links::default();
         links.add(link(9, 1));
         assert_eq!(links.wallets_of(PROXY, 100).collect::<Vec<_>>(), [PROXY]);
-        assert_eq!(links.iter().count(), 0);
+        assert_eq!(links.in_order(), []);
     }
 }

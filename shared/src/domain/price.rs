@@ -117,6 +117,13 @@ impl PriceBook {
         self.newest(protocol, |quotes| quotes.by_market.get(market))
     }
 
+    /// The same for all markets of a protocol, for whoever asks for a whole snapshot's positions.
+    #[must_use]
+    pub fn markets_of(&self, protocol: &str) -> FxHashMap<Address, &Quote> {
+        let newest_last = self.days.iter().rev().filter_map(|day| day.get(protocol));
+        newest_last.flat_map(|quotes| &quotes.by_market).map(|(market, quote)| (*market, quote)).collect()
+    }
+
     fn newest<'a>(&'a self, protocol: &str, get: impl Fn(&'a Quotes) -> Option<&'a Quote>) -> Option<&'a Quote> {
         self.days.iter().find_map(|day| day.get(protocol).and_then(&get))
     }

@@ -8,6 +8,7 @@ mod store;
 mod unit;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -22,8 +23,9 @@ pub use s3::S3Store;
 pub use store::{Entry, Put, Store};
 pub use unit::Unit;
 
-use crate::domain::{Category, Day};
+use crate::domain::{Address, Category, Day};
 use crate::error::{Error, Result};
+use crate::processor::off_thread;
 use crate::tables::{self, Layer, QuarantinedRow, Row, Table};
 
 /// Where the states lie that spare a run the whole history.
@@ -88,10 +90,16 @@ impl Lake {
     ///
     /// # Errors
     /// The object can't be encoded or written; the old one is whole then.
-    pub async fn write<R: Row>(&self, table: &Table, unit: &Unit, rows: Vec<R>, facts: Facts) -> Result<Written> {
-        let count = rows.len() as u64;
-        let bytes = encode(rows, table.sorted_by, facts_of(table, unit, facts)).await;
-        self.write_object(table, unit, bytes, count).await
+    pub async fn write<R: Row>(
+        &self,
+        table: &Table,
+        unit: &Unit,
+        rows: impl IntoIterator<Item = R> + Send + 'static,
+        facts: Facts,
+    ) -> Result<Written> {
+        let (sorted_by, facts) = (table.sorted_by, facts_of(table, unit, facts));
+        let encoded = off_thread(move || parquet::encode(rows, sorted_by, &facts)).await;
+        self.write_object(table, unit, encoded).await
     }
 
     /// The same of batches of rows, which take less memory than the rows themselves.
@@ -107,15 +115,14 @@ impl Lake {
     ) -> Result<Written> {
         let count = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
         let (sorted_by, facts) = (table.sorted_by, facts_of(table, unit, facts));
-        let bytes = tokio::task::spawn_blocking(move || parquet::encode_batches::<R>(batches, sorted_by, &facts)).await;
-        let bytes = bytes.map_err(|cause| Error::internal("encoding was cut short").because(cause));
-        self.write_object(table, unit, bytes.flatten(), count).await
+        let encoded = off_thread(move || parquet::encode_batches::<R>(batches, sorted_by, &facts)).await;
+        self.write_object(table, unit, encoded.map(|bytes| (bytes, count))).await
     }
 
-    async fn write_object(&self, table: &Table, unit: &Unit, bytes: Result<Bytes>, rows: u64) -> Result<Written> {
+    async fn write_object(&self, table: &Table, unit: &Unit, encoded: Result<(Bytes, u64)>) -> Result<Written> {
         let key = unit.key(table);
         let context = |error: Error| error.with("object", &key);
-        let bytes = bytes.map_err(context)?;
+        let (bytes, rows) = encoded.map_err(context)?;
         if let Some(newest) = newest_state_without(table, unit)
             && self.store.compare(&key, &bytes).await? != Put::Unchanged
         {
@@ -139,12 +146,28 @@ impl Lake {
     /// # Errors
     /// `NotReady` where it is missing, else as [`Lake::read`].
     pub async fn require<R: Row>(&self, table: &Table, unit: &Unit) -> Result<Vec<R>> {
-        let missing = || {
-            Error::new(crate::Kind::NotReady, "an input is not in the lake yet")
-                .with("object", unit.key(table))
-                .next("run the steps before this one first")
+        self.read(table, unit).await?.ok_or_else(|| missing(table, unit))
+    }
+
+    /// The rows of a unit that must be there, of those only the pages that may hold addresses of a range: tables are sorted by
+    /// their wallets.
+    ///
+    /// # Errors
+    /// As [`Lake::require`].
+    pub async fn require_between<R: Row>(
+        &self,
+        table: &Table,
+        unit: &Unit,
+        range: RangeInclusive<Address>,
+    ) -> Result<Vec<R>> {
+        let Some(column) = table.sorted_by.first().filter(|_| range != (Address::FIRST..=Address::LAST)) else {
+            return self.require(table, unit).await;
         };
-        self.read(table, unit).await?.ok_or_else(missing)
+        let key = unit.key(table);
+        let Some(bytes) = self.store.get(&key).await? else { return Err(missing(table, unit)) };
+        let texts = range.start().to_string()..=range.end().to_string();
+        let rows = off_thread(move || parquet::decode_between(bytes, column, &texts)).await;
+        rows.map_err(|error| error.with("object", key))
     }
 
     /// The rows of a unit that must be there, and the facts of its object.
@@ -187,7 +210,9 @@ impl Lake {
             return self.store.delete(&key).await;
         }
         let facts = Facts::from([("unit".to_owned(), unit.to_string())]);
-        self.store.put(&key, encode(rows, &["row_number"], facts).await?).await.map(drop)
+        let encode = move || parquet::encode(rows, &["row_number"], &facts);
+        let (bytes, _) = off_thread(encode).await?;
+        self.store.put(&key, bytes).await.map(drop)
     }
 
     /// The newest as_of up to `last` of which a part of a state is kept, with its rows.
@@ -221,8 +246,14 @@ impl Lake {
     ///
     /// # Errors
     /// The object can't be written.
-    pub async fn keep_state<R: Row>(&self, state: State, as_of: Day, part: &str, rows: Vec<R>) -> Result<()> {
-        let bytes = encode(rows, &[], Facts::new()).await?;
+    pub async fn keep_state<R: Row>(
+        &self,
+        state: State,
+        as_of: Day,
+        part: &str,
+        rows: impl IntoIterator<Item = R> + Send + 'static,
+    ) -> Result<()> {
+        let (bytes, _) = off_thread(move || parquet::encode(rows, &[], &Facts::new())).await?;
         self.store.put(&state.key(as_of, part), bytes).await.map(drop)
     }
 
@@ -261,11 +292,15 @@ impl Lake {
 
     async fn read_object<R: Row>(&self, key: String) -> Result<Option<Vec<R>>> {
         let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
-        // Decoding is work for a processor, and the async threads are for waiting.
-        let rows = tokio::task::spawn_blocking(move || parquet::decode(bytes)).await;
-        let rows = rows.map_err(|cause| Error::internal("decoding was cut short").because(cause))?;
+        let rows = off_thread(move || parquet::decode(bytes)).await;
         rows.map(Some).map_err(|error| error.with("object", key))
     }
+}
+
+fn missing(table: &Table, unit: &Unit) -> Error {
+    Error::new(crate::Kind::NotReady, "an input is not in the lake yet")
+        .with("object", unit.key(table))
+        .next("run the steps before this one first")
 }
 
 /// What every object of a table says of itself, besides what its step says.
@@ -276,11 +311,6 @@ fn facts_of(table: &Table, unit: &Unit, facts: Facts) -> Facts {
         ("schema_version", "1".to_owned()),
     ];
     facts.into_iter().chain(of_all.map(|(name, value)| (name.to_owned(), value))).collect()
-}
-
-async fn encode<R: Row>(rows: Vec<R>, sorted_by: &'static [&'static str], facts: Facts) -> Result<Bytes> {
-    let bytes = tokio::task::spawn_blocking(move || parquet::encode(&rows, sorted_by, &facts)).await;
-    bytes.map_err(|cause| Error::internal("encoding was cut short").because(cause))?
 }
 
 /// The newest as_of whose state does not hold this unit's rows; `None` for tables that no state is folded from. A state of

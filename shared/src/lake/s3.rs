@@ -147,7 +147,7 @@ fn is_overtaken<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
 }
 
 fn digest(bytes: &Bytes) -> String {
-    hex::encode(Sha256::digest(bytes))
+    const_hex::encode(Sha256::digest(bytes))
 }
 
 #[async_trait]

@@ -51,12 +51,72 @@ pub trait Value: Sized {
 }
 
 /// What a column can hold apart from NULL: the part of [`Value`] that differs from type to type.
-trait Scalar: Sized {
+trait Scalar: Clone {
     fn arrow_type() -> DataType;
+
     fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef>
     where
         Self: 'a;
-    fn from_array(array: &dyn Array) -> Result<Vec<Option<Self>>>;
+
+    /// The same without NULLs.
+    fn to_dense_array<'a>(values: impl ExactSizeIterator<Item = &'a Self>) -> Result<ArrayRef>
+    where
+        Self: 'a,
+    {
+        Self::to_array(values.map(Some))
+    }
+
+    /// What reads the value at a place of an array of [`Scalar::arrow_type`].
+    fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self>;
+}
+
+/// The values of an array without NULLs.
+fn values<T: Scalar>(array: &dyn Array) -> Result<Vec<T>> {
+    let mut values = Vec::with_capacity(array.len());
+    let mut read = T::reader(checked(array, &T::arrow_type())?);
+    for place in 0..array.len() {
+        values.push(read(place)?);
+    }
+    Ok(values)
+}
+
+/// The values of an array, NULLs as `null` has them. Those of a dictionary are read once each, however many rows refer to them.
+fn decode<T: Scalar, V>(array: &dyn Array, some: fn(T) -> V, null: fn() -> Result<V>) -> Result<Vec<V>> {
+    let Some(dictionary) = array.as_dictionary_opt::<Int32Type>() else {
+        return all(array, T::reader(checked(array, &T::arrow_type())?), some, null);
+    };
+    let (keys, known) = (dictionary.keys().values(), values::<T>(dictionary.values())?);
+    let read = |place: usize| {
+        let value = usize::try_from(keys[place]).ok().and_then(|key| known.get(key));
+        value.cloned().ok_or_else(|| Error::corrupt("a value that is not in its dictionary"))
+    };
+    all(array, read, some, null)
+}
+
+fn all<T, V>(
+    array: &dyn Array,
+    mut read: impl FnMut(usize) -> Result<T>,
+    some: fn(T) -> V,
+    null: fn() -> Result<V>,
+) -> Result<Vec<V>> {
+    let mut decoded = Vec::with_capacity(array.len());
+    match array.nulls() {
+        None => {
+            for place in 0..array.len() {
+                decoded.push(some(read(place)?));
+            }
+        }
+        Some(nulls) => {
+            for place in 0..array.len() {
+                decoded.push(if nulls.is_null(place) { null()? } else { some(read(place)?) });
+            }
+        }
+    }
+    Ok(decoded)
+}
+
+fn no_null<T>() -> Result<T> {
+    Err(Error::corrupt("a NULL where none may be"))
 }
 
 macro_rules! primitive {
@@ -71,9 +131,13 @@ macro_rules! primitive {
                 Ok(Arc::new(array.with_data_type($data_type)))
             }
 
-            fn from_array(array: &dyn Array) -> Result<Vec<Option<Self>>> {
-                let unpack = |value| $unpack(value).ok_or_else(|| Error::corrupt("a value that its column can't have"));
-                array.as_primitive::<$arrow>().iter().map(|value| value.map(unpack).transpose()).collect()
+            fn to_dense_array<'a>(values: impl ExactSizeIterator<Item = &'a Self>) -> Result<ArrayRef> {
+                Ok(Arc::new(<$array>::from_iter_values(values.map($pack)).with_data_type($data_type)))
+            }
+
+            fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
+                let values = array.as_primitive::<$arrow>().values();
+                |place| $unpack(values[place]).ok_or_else(|| Error::corrupt("a value that its column can't have"))
             }
         }
         value!($type);
@@ -89,13 +153,11 @@ macro_rules! value {
             }
 
             fn encode<'a>(values: impl ExactSizeIterator<Item = &'a Self>) -> Result<ArrayRef> {
-                <$type>::to_array(values.map(Some))
+                <$type>::to_dense_array(values)
             }
 
             fn decode(array: &dyn Array) -> Result<Vec<Self>> {
-                check(array, &<$type>::arrow_type())?;
-                let values = <$type>::from_array(array)?;
-                values.into_iter().map(|value| value.ok_or_else(|| Error::corrupt("a NULL where none may be"))).collect()
+                decode::<$type, $type>(array, |value| value, no_null)
             }
         }
 
@@ -111,8 +173,7 @@ macro_rules! value {
             }
 
             fn decode(array: &dyn Array) -> Result<Vec<Self>> {
-                check(array, &<$type>::arrow_type())?;
-                <$type>::from_array(array)
+                decode::<$type, Self>(array, Some, || Ok(None))
             }
         }
     };
@@ -141,11 +202,19 @@ impl Scalar for bool {
         Ok(Arc::new(values.map(Option::<&bool>::copied).collect::<BooleanArray>()))
     }
 
-    fn from_array(array: &dyn Array) -> Result<Vec<Option<Self>>> {
-        Ok(array.as_boolean().iter().collect())
+    fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
+        let array = array.as_boolean();
+        |place| Ok(array.value(place))
     }
 }
 value!(bool);
+
+/// Texts as an array.
+fn texts<T: AsRef<str>>(values: impl ExactSizeIterator<Item = Option<T>>) -> ArrayRef {
+    let mut builder = StringBuilder::with_capacity(values.len(), values.len() * 16);
+    values.for_each(|value| builder.append_option(value));
+    Arc::new(builder.finish())
+}
 
 impl Scalar for String {
     fn arrow_type() -> DataType {
@@ -153,13 +222,12 @@ impl Scalar for String {
     }
 
     fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
-        let mut builder = StringBuilder::with_capacity(values.len(), values.len() * 16);
-        values.for_each(|value| builder.append_option(value));
-        Ok(Arc::new(builder.finish()))
+        Ok(texts(values))
     }
 
-    fn from_array(array: &dyn Array) -> Result<Vec<Option<Self>>> {
-        Ok(array.as_string::<i32>().iter().map(|value| value.map(str::to_owned)).collect())
+    fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
+        let array = array.as_string::<i32>();
+        |place| Ok(array.value(place).to_owned())
     }
 }
 value!(String);
@@ -173,24 +241,23 @@ impl Scalar for Arc<str> {
     }
 
     fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
-        let mut builder = StringBuilder::with_capacity(values.len(), values.len() * 16);
-        values.for_each(|value| builder.append_option(value));
-        Ok(Arc::new(builder.finish()))
+        Ok(texts(values))
     }
 
-    fn from_array(array: &dyn Array) -> Result<Vec<Option<Self>>> {
+    fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
+        let array = array.as_string::<i32>();
         let mut shared: FxHashSet<Self> = FxHashSet::default();
-        let mut share = |text: &str| match shared.get(text) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let text: Self = Arc::from(text);
-                if shared.len() < SHARED_TEXTS {
-                    shared.insert(Arc::clone(&text));
-                }
-                text
+        move |place| {
+            let text = array.value(place);
+            if let Some(known) = shared.get(text) {
+                return Ok(Arc::clone(known));
             }
-        };
-        Ok(array.as_string::<i32>().iter().map(|value| value.map(&mut share)).collect())
+            let text: Self = Arc::from(text);
+            if shared.len() < SHARED_TEXTS {
+                shared.insert(Arc::clone(&text));
+            }
+            Ok(text)
+        }
     }
 }
 value!(Arc<str>);
@@ -201,14 +268,15 @@ impl Scalar for Side {
     }
 
     fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
-        let mut builder = StringBuilder::with_capacity(values.len(), values.len() * 8);
-        values.for_each(|value| builder.append_option(value.map(|side| side.name())));
-        Ok(Arc::new(builder.finish()))
+        Ok(texts(values.map(|value| value.map(|side| side.name()))))
     }
 
-    fn from_array(array: &dyn Array) -> Result<Vec<Option<Self>>> {
-        let parse = |text| Side::parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is no side")));
-        array.as_string::<i32>().iter().map(|text| text.map(parse).transpose()).collect()
+    fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
+        let array = array.as_string::<i32>();
+        |place| {
+            let text = array.value(place);
+            Side::parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is no side")))
+        }
     }
 }
 value!(Side);
@@ -219,31 +287,33 @@ impl<const N: usize> Scalar for HexBytes<N> {
     }
 
     fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
-        use std::fmt::Write;
         let mut builder = StringBuilder::with_capacity(values.len(), values.len() * (2 * N + 2));
-        for value in values {
-            if let Some(value) = value {
-                write!(builder, "{value}").map_err(|cause| Error::internal("hex digits").because(cause))?;
-                builder.append_value("");
-            } else {
-                builder.append_null();
-            }
-        }
+        let mut digits = const_hex::Buffer::<N, true>::new();
+        values.for_each(|value| builder.append_option(value.map(|value| digits.format(&value.0))));
         Ok(Arc::new(builder.finish()))
     }
 
-    fn from_array(array: &dyn Array) -> Result<Vec<Option<Self>>> {
-        let parse = |text: &str| {
-            HexBytes::parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is not 0x and {} hex digits", 2 * N)))
-        };
-        array.as_string::<i32>().iter().map(|text| text.map(parse).transpose()).collect()
+    fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
+        let array = array.as_string::<i32>();
+        // Rows that are sorted by an address have the same one again and again.
+        let mut last = ("", HexBytes::FIRST);
+        move |place| {
+            let text = array.value(place);
+            if text != last.0 {
+                let value = HexBytes::parse(text);
+                let value =
+                    value.ok_or_else(|| Error::corrupt(format!("{text:?} is not 0x and {} hex digits", 2 * N)))?;
+                last = (text, value);
+            }
+            Ok(last.1)
+        }
     }
 }
 value!(HexBytes<N>, N);
 
-fn check(array: &dyn Array, expected: &DataType) -> Result<()> {
+fn checked<'a>(array: &'a dyn Array, expected: &DataType) -> Result<&'a dyn Array> {
     if array.data_type() == expected {
-        Ok(())
+        Ok(array)
     } else {
         Err(Error::corrupt(format!("a column of type {} where {expected} is expected", array.data_type())))
     }

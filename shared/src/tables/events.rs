@@ -140,6 +140,34 @@ row! {
     }
 }
 
+row! {
+    /// What a link needs of a borrow.
+    pub struct LinkingBorrow {
+        /// Account that sent the transaction.
+        pub sender_address: Address,
+        /// Account that owns the position.
+        pub account_address: Address,
+        /// Time of the block, in seconds since 1 January 1970 UTC.
+        pub epoch_timestamp: i64,
+    }
+}
+
+row! {
+    /// What the fold needs of a priced event.
+    pub struct FoldedEvent {
+        /// Account that sent the transaction.
+        pub sender_address: Address,
+        /// Account that owns the position.
+        pub account_address: Address,
+        /// Protocol, such as `aave-v2-eth`.
+        pub protocol: Arc<str>,
+        /// Time of the block, in seconds since 1 January 1970 UTC.
+        pub epoch_timestamp: i64,
+        /// Amount in ETH; NULL without a price.
+        pub quantity_eth: Option<f64>,
+    }
+}
+
 /// What a valid event is checked against.
 #[derive(Debug, Clone, Copy)]
 pub struct EventRules<'a> {

@@ -15,13 +15,13 @@ use arrow::array::{Array, RecordBatch};
 
 pub use blocks::DailyBlock;
 pub use column::{Timestamp, Value};
-pub use events::{EventRules, PricedEvent, RawEvent, StagedEvent};
+pub use events::{EventRules, FoldedEvent, LinkingBorrow, PricedEvent, RawEvent, StagedEvent};
 pub use features::{FeatureRow, StateRow};
 pub use markets::{RawMarket, StagedMarket};
-pub use positions::{RawPosition, StagedPosition};
+pub use positions::{RawPosition, StagedPosition, ValuedPosition};
 pub use row::{Column, Row, schema_of};
 pub use validity::Reason;
-pub use wallets::{QuarantinedRow, WalletHealth, WalletLink};
+pub use wallets::{FoldedHealth, QuarantinedRow, WalletHealth, WalletLink};
 
 use crate::domain::Category;
 use crate::error::{Error, Result};

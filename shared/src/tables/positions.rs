@@ -62,6 +62,22 @@ row! {
     }
 }
 
+row! {
+    /// What the health of an account needs of its positions.
+    pub struct ValuedPosition {
+        /// Account that owns the position.
+        pub account_address: Address,
+        /// Market id.
+        pub market_id: Address,
+        /// LENDER (supplied) or BORROWER.
+        pub side: Side,
+        /// Balance in base units of the market's token.
+        pub balance: BaseUnits,
+        /// Whether the supply is enabled as collateral.
+        pub is_collateral: Option<bool>,
+    }
+}
+
 impl StagedPosition {
     /// The valid position that a raw row holds.
     ///

@@ -1,5 +1,7 @@
 //! Wallets: their links, their daily health, and the quarantine of bad rows.
 
+use std::sync::Arc;
+
 use super::Timestamp;
 use super::row::row;
 use crate::domain::{Address, Day, Link};
@@ -44,7 +46,7 @@ row! {
         /// The account that owns the positions.
         pub account_address: Address,
         /// Protocol, such as `aave-v2-eth`.
-        pub protocol: String,
+        pub protocol: Arc<str>,
         /// Day of the snapshot.
         pub day: Day,
         /// Supply positions enabled as collateral, in ETH.
@@ -58,6 +60,22 @@ row! {
         /// What could still be borrowed, in ETH: max(0, borrow power − debt).
         pub available_borrows_eth: f64,
         /// Debt over threshold-weighted collateral, the reciprocal of the health factor, 0 to 1e6.
+        pub risk_factor: f64,
+    }
+}
+
+row! {
+    /// What the fold needs of the health of one account in one protocol.
+    pub struct FoldedHealth {
+        /// The wallet that it counts for.
+        pub wallet_address: Address,
+        /// Collateral, in ETH.
+        pub collateral_eth: f64,
+        /// Debt, in ETH.
+        pub debt_eth: f64,
+        /// What could still be borrowed, in ETH.
+        pub available_borrows_eth: f64,
+        /// The reciprocal of the health factor, 0 to 1e6.
         pub risk_factor: f64,
     }
 }

@@ -250,7 +250,7 @@ pub fn wallet_health(wallet: Address, account: Address, day: Day, collateral_eth
     WalletHealth {
         wallet_address: wallet,
         account_address: account,
-        protocol: AAVE.to_owned(),
+        protocol: AAVE.into(),
         day,
         collateral_eth,
         threshold_weighted_collateral_eth: health.threshold_weighted_eth,

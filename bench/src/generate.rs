@@ -1,0 +1,250 @@
+//! Stage tables of any size. Every number is drawn from the seed and from what it belongs to, so that one size and seed give one
+//! lake, whatever is written first.
+
+use clap::Args;
+use defi_shared::Result;
+use defi_shared::domain::{Address, BaseUnits, Category, Day, HexBytes, Side, TxHash, WETH};
+use defi_shared::lake::{Facts, Unit};
+use defi_shared::step::Context;
+use defi_shared::tables::{
+    self, Layer, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent, StagedMarket, StagedPosition, Timestamp,
+};
+use futures::{StreamExt, TryStreamExt};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// How much there is of each.
+#[derive(Debug, Clone, Args)]
+pub struct Size {
+    /// Positions of all days
+    #[arg(long, default_value_t = 600_000)]
+    pub positions: u64,
+    /// Events of all days
+    #[arg(long, default_value_t = 60_000)]
+    pub events: u64,
+    /// Days
+    #[arg(long, default_value_t = 30)]
+    pub days: u32,
+    /// The first of them
+    #[arg(long, default_value = "2023-01-01")]
+    pub from: Day,
+    /// Days that an account has positions for; then another one takes its place
+    #[arg(long, default_value_t = 50)]
+    pub lifetime: u64,
+    /// What all numbers are drawn from
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+const PROTOCOLS: [&str; 2] = ["aave-v2-eth", "compound-v2-eth"];
+
+/// Markets of each protocol.
+const MARKETS: u64 = 20;
+
+/// Positions of an account, on average; a quarter of the accounts use both protocols.
+const POSITIONS_OF_ACCOUNT: u64 = 2;
+
+/// Of so many events one is sent for another account.
+const FOR_OTHERS: u64 = 50;
+
+/// Units that are made at once.
+const AT_ONCE: usize = 4;
+
+/// Ethereum's blocks a day.
+const BLOCKS_PER_DAY: i64 = 7_200;
+
+/// Writes the stage tables of a lake.
+///
+/// # Errors
+/// The lake's.
+pub async fn generate(context: &Context, size: &Size) -> Result<()> {
+    let days = size.from.until(size.from.plus(i32::try_from(size.days).unwrap_or(i32::MAX)));
+    // A day more of snapshots than of events: features are as of the day after the last events.
+    let snapshots = days.clone().chain(days.clone().next_back().map(Day::next));
+    let units = snapshots.flat_map(|day| PROTOCOLS.map(|protocol| (day, protocol)));
+    let lake = &context.lake;
+    let write = |(day, protocol): (Day, &'static str)| {
+        let (lake, size) = (lake.clone(), size.clone());
+        tokio::spawn(async move {
+            let unit = Unit::DayAndProtocol(day, protocol.into());
+            lake.write(&STAGE_MARKETS, &unit, markets(&size, day, protocol), Facts::new()).await?;
+            lake.write(&STAGE_POSITIONS, &unit, positions(&size, day, protocol), Facts::new()).await
+        })
+    };
+    let written = futures::stream::iter(units).map(write).buffer_unordered(AT_ONCE);
+    written.map(joined).try_collect::<Vec<_>>().await?;
+    let units = days.flat_map(|day| Category::ALL.map(|category| (day, category)));
+    let write = |(day, category): (Day, Category)| {
+        let (lake, size) = (lake.clone(), size.clone());
+        tokio::spawn(async move {
+            let table = tables::events(Layer::Stage, category);
+            lake.write(table, &Unit::Day(day), events(&size, day, category), Facts::new()).await
+        })
+    };
+    let written = futures::stream::iter(units).map(write).buffer_unordered(AT_ONCE);
+    written.map(joined).try_collect::<Vec<_>>().await.map(drop)
+}
+
+fn joined<T>(done: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    done.map_err(|cause| defi_shared::Error::internal("a unit was cut short").because(cause))?
+}
+
+/// The random numbers of one thing.
+fn dice(seed: u64, what: u64, number: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed ^ what.rotate_left(56) ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+fn hex<const N: usize>(dice: &mut impl Rng) -> HexBytes<N> {
+    let mut bytes = [0; N];
+    dice.fill_bytes(&mut bytes);
+    HexBytes(bytes)
+}
+
+fn account(seed: u64, number: u64) -> Address {
+    hex(&mut dice(seed, 1, number))
+}
+
+/// The numbers of the accounts that have positions on a day.
+fn accounts(size: &Size, day: Day) -> std::ops::Range<u64> {
+    let count = size.positions / u64::from(size.days.max(1)) / POSITIONS_OF_ACCOUNT;
+    let since = u64::try_from(day.epoch_days() - size.from.epoch_days()).unwrap_or(0);
+    let first = count * since / size.lifetime.max(1);
+    first..first + count
+}
+
+/// A market of a protocol: the first is that of WETH.
+fn market(size: &Size, protocol: &str, number: u64) -> (Address, Address) {
+    let of_protocol = if protocol == PROTOCOLS[0] { 0 } else { 1 };
+    let id = hex(&mut dice(size.seed, 2, number * 2 + of_protocol));
+    // Tokens are the same on both protocols.
+    let token = if number == 0 { WETH } else { hex(&mut dice(size.seed, 3, number)) };
+    (id, token)
+}
+
+fn decimals(market: u64) -> u32 {
+    [18, 6, 8, 18][usize::try_from(market % 4).unwrap_or(0)]
+}
+
+fn markets(size: &Size, day: Day, protocol: &'static str) -> Vec<StagedMarket> {
+    let of_market = |number| {
+        let (market_id, token) = market(size, protocol, number);
+        let mut dice = dice(size.seed, 4, number * 100_000 + u64::from(day.epoch_days().unsigned_abs()));
+        let usual = [1800.0, 1.0, 27_000.0, 6.5][usize::try_from(number % 4).unwrap_or(0)];
+        StagedMarket {
+            market_id,
+            name: Some(format!("Market {number}").into()),
+            input_token_address: token,
+            input_token_symbol: Some(format!("TOK{number}").into()),
+            input_token_decimals: i32::try_from(decimals(number)).unwrap_or(18),
+            // One price in a hundred is missing, and that of the day before holds.
+            input_token_price_usd: (number == 0 || dice.random_ratio(99, 100))
+                .then(|| usual * dice.random_range(0.9..1.1)),
+            maximum_ltv: 0.75,
+            liquidation_threshold: 0.8,
+            protocol: protocol.into(),
+            block_number: i64::from(day.epoch_days()) * BLOCKS_PER_DAY,
+            block_timestamp: Timestamp::from_seconds(day.start() + 11),
+            epoch_timestamp: day.start() + 11,
+        }
+    };
+    let mut rows: Vec<_> = (0..MARKETS).map(of_market).collect();
+    rows.sort_by_key(|row| row.market_id);
+    rows
+}
+
+fn positions(size: &Size, day: Day, protocol: &'static str) -> Vec<StagedPosition> {
+    let is_first = protocol == PROTOCOLS[0];
+    let of_markets: Vec<_> = (0..MARKETS).map(|number| market(size, protocol, number).0).collect();
+    let names: Vec<std::sync::Arc<str>> = (0..MARKETS).map(|number| format!("Market {number}").into()).collect();
+    let protocol: std::sync::Arc<str> = protocol.into();
+    let mut rows = Vec::new();
+    for number in accounts(size, day) {
+        // Half of the accounts on the first protocol alone, a quarter on the second, a quarter on both.
+        if (is_first && number % 4 == 3) || (!is_first && number % 4 < 2) {
+            continue;
+        }
+        let account_address = account(size.seed, number);
+        let mut lasting = dice(size.seed, 5, number * 2 + u64::from(is_first));
+        let count = if number % 4 == 2 { 1 } else { lasting.random_range(1..=3) };
+        let first_market = lasting.random_range(0..MARKETS);
+        let mut of_day = dice(size.seed, 6, number ^ (u64::from(day.epoch_days().unsigned_abs()) << 40));
+        for nth in 0..count {
+            let number = (first_market + nth * 7) % MARKETS;
+            let side = if nth % 2 == 0 { Side::Lender } else { Side::Borrower };
+            let market_id = of_markets[usize::try_from(number).unwrap_or(0)];
+            let name = match side {
+                Side::Lender => "COLLATERAL",
+                Side::Borrower => "BORROWER",
+            };
+            rows.push(StagedPosition {
+                account_address,
+                id: format!("{account_address}-{market_id}-{name}-0").into(),
+                market_id,
+                market_name: Some(names[usize::try_from(number).unwrap_or(0)].clone()),
+                side,
+                balance: amount(&mut of_day, number, if nth % 2 == 0 { 20.0 } else { 5.0 }),
+                is_collateral: (side == Side::Lender).then(|| lasting.random_ratio(9, 10)),
+                protocol: protocol.clone(),
+                block_number: i64::from(day.epoch_days()) * BLOCKS_PER_DAY,
+                block_timestamp: Timestamp::from_seconds(day.start() + 11),
+                epoch_timestamp: day.start() + 11,
+            });
+        }
+    }
+    rows.sort_by(|a, b| (a.account_address, &a.id).cmp(&(b.account_address, &b.id)));
+    rows
+}
+
+/// Up to so many tokens of a market, in base units.
+#[expect(clippy::cast_possible_truncation, reason = "any digits will do")]
+fn amount(dice: &mut impl Rng, market: u64, most: f64) -> BaseUnits {
+    let usual_price = [1800.0, 1.0, 27_000.0, 6.5][usize::try_from(market % 4).unwrap_or(0)];
+    let tokens = dice.random_range(0.001..most) * 1800.0 / usual_price;
+    let units = (tokens * 1e6) as i128;
+    let decimals = decimals(market);
+    BaseUnits(if decimals >= 6 { units.max(1) * 10i128.pow(decimals - 6) } else { units.max(1) })
+}
+
+/// Of a hundred events so many are of each category.
+const SHARES: [u64; 5] = [20, 35, 1, 19, 25];
+
+fn events(size: &Size, day: Day, category: Category) -> Vec<StagedEvent> {
+    let accounts = accounts(size, day);
+    let nth = Category::ALL.iter().position(|of| *of == category).unwrap_or(0);
+    let count = size.events / u64::from(size.days.max(1)) * SHARES[nth] / 100;
+    let mut dice = dice(size.seed, 7 + nth as u64, u64::from(day.epoch_days().unsigned_abs()));
+    let mut rows = Vec::new();
+    for log_index in 0..count {
+        let number = dice.random_range(accounts.clone());
+        let sender_address = account(size.seed, number);
+        let is_for_other = number % FOR_OTHERS == 0;
+        let account_address = if is_for_other { account(size.seed, number + 1) } else { sender_address };
+        let protocol = PROTOCOLS[usize::from(number % 4 == 3)];
+        let of_market = dice.random_range(0..MARKETS);
+        let (market_address, token_address) = market(size, protocol, of_market);
+        // A block every twelve seconds.
+        let second = dice.random_range(day.seconds()) / 12 * 12;
+        let is_liquidation = category == Category::Liquidation;
+        rows.push(StagedEvent {
+            sender_address,
+            transaction_hash: hex::<32>(&mut dice) as TxHash,
+            log_index: i64::try_from(log_index).unwrap_or(0),
+            block_number: second / 12,
+            timestamp: Timestamp::from_seconds(second),
+            epoch_timestamp: second,
+            protocol: protocol.to_owned(),
+            category: category.name().to_owned(),
+            account_address,
+            market_address: Some(market_address.to_string()),
+            token_address,
+            token_id: None,
+            quantity: amount(&mut dice, of_market, 20.0),
+            liquidator_address: is_liquidation.then(|| sender_address.to_string()),
+            liquidated_token_address: is_liquidation.then_some(WETH),
+            quantity_liquidated: is_liquidation.then(|| amount(&mut dice, 0, 5.0)),
+            metadata: None,
+        });
+    }
+    rows.sort_by_key(|event| (event.sender_address, event.transaction_hash, event.log_index));
+    rows
+}

@@ -349,9 +349,12 @@ mod tests {
             rows.into_iter().map(|row| row.row_number).collect()
         };
         let page = i64::try_from(POLICY.rows_per_page).unwrap();
-        assert_eq!(read(0, 0), (0..page).collect::<Vec<_>>());
-        assert_eq!(read(page - 1, page), (0..2 * page).collect::<Vec<_>>());
-        assert_eq!(read(0, 50_000).len(), 50_000);
+        for (first, last) in [(0, 0), (page - 1, page), (20_000, 30_000), (49_999, 49_999), (0, 49_999)] {
+            let rows = read(first, last);
+            assert!((first..=last).all(|number| rows.binary_search(&number).is_ok()), "{first} to {last}");
+            // A page of a column that gives up its dictionary may be a little longer.
+            assert!(rows.len() as i64 <= last - first + 4 * page, "{first} to {last}: {}", rows.len());
+        }
         assert!(read(60_000, 70_000).is_empty());
         let without_statistics: Vec<QuarantinedRow> =
             decode_between(file, "row", &(String::new()..=String::new())).unwrap();

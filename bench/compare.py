@@ -131,7 +131,7 @@ def compare(size: Size, repetitions: int, arguments: argparse.Namespace) -> dict
     out = arguments.work / size.name
     warm(size.lake)
     for repetition in range(repetitions):
-        for job in (OURS, *arguments.peers, FLOOR):
+        for job in (OURS, *arguments.peers):
             runs = results.setdefault(job, [])
             if isinstance(runs, str):
                 continue
@@ -163,7 +163,7 @@ def medians(runs: list[Run]) -> Run:
     return Run(*(statistics.median(figures) for figures in zip(*runs, strict=True)))
 
 
-def table(size: Size, results: dict[str, list[Run] | str]) -> str:
+def table(size: Size, results: dict[str, list[Run] | str], floor_seconds: float) -> str:
     """The results of a size as a Markdown table."""
     lines = [
         f"### {size.name}",
@@ -180,10 +180,11 @@ def table(size: Size, results: dict[str, list[Run] | str]) -> str:
         else:
             over = f"{run.wall_seconds / ours.wall_seconds:.2f} | {run.peak_mb / ours.peak_mb:.2f}"
             lines.append(f"| {job} | {run.wall_seconds:.2f} | {run.cpu_seconds:.2f} | {run.peak_mb:,.0f} | {over} |")
+    lines.append(f"| {FLOOR} | {floor_seconds:.2f} | | | {floor_seconds / ours.wall_seconds:.2f} | |")
     return "\n".join(lines) + "\n"
 
 
-def as_json(size: Size, results: dict[str, list[Run] | str]) -> dict:
+def as_json(size: Size, results: dict[str, list[Run] | str], floor_seconds: float) -> dict:
     """The results of a size, every run among them."""
     jobs = {
         job: {"failed": runs}

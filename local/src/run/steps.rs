@@ -39,8 +39,15 @@ pub struct Done {
     pub seconds: f64,
 }
 
-/// Runs what is missing. Where nothing is, and the set is published, the lake is not touched.
+/// Runs what is missing. Where nothing is, and the set is published, the lake is not touched. However it ends, nothing writes to
+/// the lake any more.
 pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, watched: &Watched) -> Result<Done> {
+    let done = run_steps(context, scope, from, watched).await;
+    context.lake.settle().await;
+    done
+}
+
+async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, watched: &Watched) -> Result<Done> {
     let begun = Instant::now();
     let input = plan_run::Input { as_of: Some(scope.as_of), from, force: scope.force, ..Default::default() };
     let (planned, plan) = plan_run::plan(context, &input).await?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::RwLock;
 
 use super::store::{Entry, Put, Store};
 use crate::error::{Error, Kind, Result};
@@ -22,12 +23,14 @@ const LOCK: &str = ".lock";
 pub struct FolderStore {
     root: PathBuf,
     _lock: Option<Arc<File>>,
+    /// Held for reading by every operation until it ends, even if nobody waits for it any more.
+    under_way: Arc<RwLock<()>>,
 }
 
 impl FolderStore {
     /// The objects below a folder, for reading.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        FolderStore { root: root.into(), _lock: None }
+        FolderStore { root: root.into(), _lock: None, under_way: Arc::default() }
     }
 
     /// Opens the folder for a run: makes it if it is not there, and clears what a run that died left unfinished. Other runs
@@ -55,7 +58,7 @@ impl FolderStore {
             Err(TryLockError::Error(cause)) => return Err(unwritable(cause)),
         }
         clear_unfinished(&root.join(UNFINISHED)).map_err(unwritable)?;
-        Ok(FolderStore { root, _lock: Some(Arc::new(lock)) })
+        Ok(FolderStore { root, _lock: Some(Arc::new(lock)), under_way: Arc::default() })
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -69,7 +72,13 @@ impl FolderStore {
     ) -> Result<T> {
         let path = self.path(key);
         let shown = path.display().to_string();
-        let done = tokio::task::spawn_blocking(move || work(&path)).await;
+        let under_way = Arc::clone(&self.under_way).read_owned().await;
+        let operation = move || {
+            let done = work(&path);
+            drop(under_way);
+            done
+        };
+        let done = tokio::task::spawn_blocking(operation).await;
         let done = done.map_err(|cause| Error::internal("a file operation was cut short").because(cause))?;
         done.map_err(|cause| io_error(cause, &shown))
     }
@@ -191,6 +200,10 @@ impl Store for FolderStore {
             _ => Ok(()),
         })
         .await
+    }
+
+    async fn settle(&self) {
+        drop(self.under_way.write().await);
     }
 
     fn location(&self, key: &str) -> String {

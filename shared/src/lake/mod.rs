@@ -15,6 +15,7 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 pub use folder::FolderStore;
 pub use parquet::Facts;
@@ -71,18 +72,32 @@ pub struct Written {
 #[derive(Debug, Clone)]
 pub struct Lake {
     store: Arc<dyn Store>,
+    /// Held for reading by whoever works on a unit, until the work has ended or is given up.
+    under_way: Arc<RwLock<()>>,
 }
 
 impl Lake {
     /// A lake over a store of objects.
     pub fn new(store: impl Store + 'static) -> Self {
-        Lake { store: Arc::new(store) }
+        Lake { store: Arc::new(store), under_way: Arc::default() }
     }
 
     /// The objects themselves.
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    /// Says that a unit is worked on, until what is returned is dropped.
+    pub async fn hold(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.under_way).read_owned().await
+    }
+
+    /// Waits until nothing writes to the lake any more, however its steps ended: one that is given up because another has failed
+    /// may be in the middle of its work.
+    pub async fn settle(&self) {
+        drop(self.under_way.write().await);
+        self.store.settle().await;
     }
 
     /// Writes one unit of a table: the commit of a step's work. Equal rows give equal bytes, which are not written again.
@@ -369,6 +384,25 @@ mod tests {
         write(6).await.unwrap();
         let kept = lake.newest_state::<WalletLink>(State::Links, day.plus(9), "all").await.unwrap();
         assert_eq!(kept.map(|(as_of, _)| as_of), Some(day));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_lake_is_settled_once_what_was_given_up_has_ended() {
+        let (folder, lake) = lake();
+        let unit = Unit::Day("2023-01-31".parse().unwrap());
+        for since in 0..50 {
+            let writing = lake.clone();
+            let unit = unit.clone();
+            let work = tokio::spawn(async move {
+                let _held = writing.hold().await;
+                writing.write(&WALLET_LINKS, &unit, vec![link(since)], Facts::new()).await.map(drop)
+            });
+            tokio::time::sleep(std::time::Duration::from_micros(100 * (since as u64 % 10))).await;
+            work.abort();
+            lake.settle().await;
+            let unfinished = folder.path().join(".unfinished");
+            assert_eq!(std::fs::read_dir(unfinished).unwrap().count(), 0, "a write goes on");
+        }
     }
 
     #[tokio::test]

@@ -61,6 +61,9 @@ pub trait Store: Debug + Send + Sync {
     /// The object is still there.
     async fn delete(&self, key: &str) -> Result<()>;
 
+    /// Waits for the end of what was begun and then given up, such as a write of a step that failed beside another one.
+    async fn settle(&self) {}
+
     /// Where an object or a folder is, for people: a path or a URL.
     fn location(&self, key: &str) -> String;
 }

@@ -96,7 +96,13 @@ impl Context {
             // Decided only when there is room for the unit: the stream asks for the next one as another ends.
             let stop = failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| deadline.is_near());
             let (name, day) = (unit.name(), unit.day());
-            let run = (!stop).then(|| UnderWay(tokio::spawn(work(context.clone(), unit.clone()))));
+            let run = (!stop).then(|| {
+                let (lake, work) = (self.lake.clone(), work(context.clone(), unit.clone()));
+                UnderWay(tokio::spawn(async move {
+                    let _held = lake.hold().await;
+                    work.await
+                }))
+            });
             let (failed, cut) = (&failed, &cut);
             async move {
                 let Some(mut run) = run else { return Ok(Report::remaining(name, day)) };

@@ -84,6 +84,10 @@ impl<S: Store, F: Fn(Operation, usize) -> Result<()> + Send + Sync> Store for Fa
         self.store.list(prefix).await
     }
 
+    async fn settle(&self) {
+        self.store.settle().await;
+    }
+
     async fn delete(&self, key: &str) -> Result<()> {
         self.call(Operation::Delete)?;
         self.store.delete(key).await

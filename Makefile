@@ -18,7 +18,7 @@ CONFIG ?= shared/config.toml
 # Further arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-aws soak bench bench-guard bench-instructions check infra-check fmt package bench-cold-start local-aws deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions check infra-check fmt package bench-cold-start local-aws deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,17 +64,23 @@ KILLS ?= 100
 FUZZ_CASES ?= 10000000
 SEED ?= 0
 SOAK = $(CARGO) test --release --locked -p defi-local --test
-INTO = -- --nocapture --test-threads 1 2>&1 | tee -a target/soak.txt
-soak: SHELL := /bin/bash
-soak: .SHELLFLAGS := -o pipefail -c
-soak: ## The long form of the tests with faults, kills, load and odd input; ends with a table of what was tried and seen
-	mkdir -p target
-	: > target/soak.txt
-	DEFI_LOAD=1 $(SOAK) load $(INTO)
-	DEFI_FAULT_CASES=$(FAULT_CASES) DEFI_FAULT_SEED=$(SEED) $(SOAK) faults $(INTO)
-	DEFI_KILLS=$(KILLS) $(SOAK) kills $(INTO)
-	DEFI_FUZZ_CASES=$(FUZZ_CASES) DEFI_FUZZ_SEED=$(SEED) $(SOAK) fuzz $(INTO)
-	@awk -f tests/support/soak.awk target/soak.txt
+INTO = -- --nocapture --test-threads 1 2>&1 | tee target/soak-
+soak-%: SHELL := /bin/bash
+soak-%: .SHELLFLAGS := -o pipefail -c
+soak: soak-load soak-faults soak-kills soak-fuzz ## The long form of the tests with faults, kills, load and odd input; ends with a table of what was tried and seen
+	@awk -f tests/support/soak.awk $(^:%=target/%.txt)
+
+soak-load:
+	DEFI_LOAD=1 $(SOAK) load $(INTO)load.txt
+
+soak-faults:
+	DEFI_FAULT_CASES=$(FAULT_CASES) DEFI_FAULT_SEED=$(SEED) $(SOAK) faults $(INTO)faults.txt
+
+soak-kills:
+	DEFI_KILLS=$(KILLS) $(SOAK) kills $(INTO)kills.txt
+
+soak-fuzz:
+	DEFI_FUZZ_CASES=$(FUZZ_CASES) DEFI_FUZZ_SEED=$(SEED) $(SOAK) fuzz $(INTO)fuzz.txt
 
 # How many times each job is timed at the three sizes, and the seconds that a job may take.
 BENCH_TIMES ?= 3 3 1

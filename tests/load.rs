@@ -33,7 +33,7 @@ use tempfile::{TempDir, tempdir};
 use tokio::runtime::{Builder, Runtime};
 
 /// What an extraction may hold of days of the usual size, in bytes: all its functions in one process, days side by side.
-const MEMORY: u64 = 512 << 20;
+const MEMORY: u64 = 300 << 20;
 
 /// What the functions have of it that meet a day's rows, in their order: `infra/steps.tf`, in MB.
 const OF_FUNCTIONS: [(&str, u64); 10] = [

@@ -1,247 +1,21 @@
-//! What a run has to do: the lake is the state, and what is missing from it is the work. A unit whose inputs are about to change
-//! is made again, so that a late day reaches everything that was computed without it.
+//! From what a run covers and what the lake holds to what has to be made, step by step: each feels what changes in those before it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::config::Config;
+use super::{DaysBy, Inventory, Plan, Scope, Stage, state_part};
 use crate::domain::price::LOOK_BACK_DAYS;
 use crate::domain::{Category, Day};
-use crate::error::{Error, Result};
-use crate::lake::{Lake, State, Unit};
+use crate::error::Result;
+use crate::lake::Unit;
 use crate::tables::{self, Layer, Table};
 
-/// What a run covers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
-    /// The day that the features are for.
-    pub as_of: Day,
-    /// The first day of each protocol.
-    pub from: BTreeMap<String, Day>,
-    /// Whether everything is made again, there or not.
-    pub force: bool,
-    /// The number of shards.
-    pub shards: u32,
-}
-
-impl Scope {
-    /// What a run of a configuration covers: by default up to today, from each protocol's first day.
-    ///
-    /// # Errors
-    /// `BadInput` for a day in the future, or a first day after the as_of.
-    pub fn new(config: &Config, today: Day, as_of: Option<Day>, from: Option<Day>, force: bool) -> Result<Self> {
-        let as_of = not_in_the_future(as_of.unwrap_or(today), today)?;
-        let first_day = |(protocol, first): (String, Day)| (protocol, from.unwrap_or(first));
-        let from = config.first_days().into_iter().map(first_day).collect();
-        let scope = Scope { as_of, from, force, shards: config.shards };
-        scope.first_day()?;
-        Ok(scope)
-    }
-
-    /// The first day of all.
-    ///
-    /// # Errors
-    /// `BadInput` where there is no protocol, or where it lies after the as_of.
-    pub fn first_day(&self) -> Result<Day> {
-        let first =
-            self.from.values().min().copied().ok_or_else(|| Error::bad_input("there is no protocol to run for"))?;
-        if first > self.as_of {
-            return Err(Error::bad_input(format!("the first day {first} lies after the as_of day {}", self.as_of))
-                .next("choose an earlier --from or a later --as-of"));
-        }
-        Ok(first)
-    }
-
-    /// The protocols that have begun by a day.
-    pub fn protocols_on(&self, day: Day) -> impl Iterator<Item = &str> {
-        self.from.iter().filter(move |(_, from)| **from <= day).map(|(protocol, _)| protocol.as_str())
-    }
-}
-
-/// The day that features are for.
+/// Plans a run.
 ///
 /// # Errors
-/// `BadInput` for a day in the future.
-pub fn not_in_the_future(as_of: Day, today: Day) -> Result<Day> {
-    if as_of > today {
-        return Err(Error::bad_input(format!("the as_of day {as_of} is in the future: today is {today} (UTC)"))
-            .next("choose today or an earlier day"));
-    }
-    Ok(as_of)
-}
-
-/// The steps between plan-run and check-features, in their order.
-pub const STEPS: [&str; 12] = [
-    "extract-daily-blocks",
-    "extract-events",
-    "extract-market-data",
-    "extract-account-positions",
-    "extract-current-positions",
-    "stage-events",
-    "stage-market-data",
-    "stage-account-positions",
-    "link-wallets",
-    "price-events",
-    "value-positions",
-    "build-features",
-];
-
-/// Days by something: a category, a protocol.
-pub type DaysBy<K> = BTreeMap<K, Vec<Day>>;
-
-/// The units that each step has to make.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
-    /// extract-daily-blocks.
-    pub blocks: Vec<Day>,
-    /// extract-events.
-    pub extract_events: DaysBy<Category>,
-    /// extract-market-data.
-    pub extract_markets: DaysBy<String>,
-    /// extract-account-positions.
-    pub extract_positions: DaysBy<String>,
-    /// extract-current-positions: the protocols whose positions were never taken. Others are taken anew with any other work.
-    pub current_positions: Vec<String>,
-    /// stage-events.
-    pub stage_events: DaysBy<Category>,
-    /// stage-market-data.
-    pub stage_markets: DaysBy<String>,
-    /// stage-account-positions.
-    pub stage_positions: DaysBy<String>,
-    /// link-wallets.
-    pub links: Vec<Day>,
-    /// price-events.
-    pub price: DaysBy<Category>,
-    /// value-positions.
-    pub value: Vec<Day>,
-    /// Whether build-features has anything to do.
-    pub features: bool,
-}
-
-impl Plan {
-    /// Whether there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Plan::default()
-    }
-
-    /// The number of units, by step, in the order of the steps.
-    #[must_use]
-    pub fn counts(&self) -> Vec<(&'static str, usize)> {
-        fn sum<K>(days: &DaysBy<K>) -> usize {
-            days.values().map(Vec::len).sum()
-        }
-        let counts = [
-            self.blocks.len(),
-            sum(&self.extract_events),
-            sum(&self.extract_markets),
-            sum(&self.extract_positions),
-            self.current_positions.len(),
-            sum(&self.stage_events),
-            sum(&self.stage_markets),
-            sum(&self.stage_positions),
-            self.links.len(),
-            sum(&self.price),
-            self.value.len(),
-            usize::from(self.features),
-        ];
-        STEPS.into_iter().zip(counts).collect()
-    }
-
-    /// The units that are made from others; features apart, whose states tell how they stand.
-    fn derived(&self) -> Vec<(&'static Table, Unit)> {
-        let mut derived = Vec::new();
-        for (layer, days_by) in [(Layer::Stage, &self.stage_events), (Layer::Analytics, &self.price)] {
-            for (category, days) in days_by {
-                derived.extend(days.iter().map(|day| (tables::events(layer, *category), Unit::Day(*day))));
-            }
-        }
-        for (table, days_by) in
-            [(&tables::STAGE_MARKETS, &self.stage_markets), (&tables::STAGE_POSITIONS, &self.stage_positions)]
-        {
-            for (protocol, days) in days_by {
-                let unit = |day: &Day| Unit::DayAndProtocol(*day, protocol.as_str().into());
-                derived.extend(days.iter().map(|day| (table, unit(day))));
-            }
-        }
-        for (table, days) in [(&tables::WALLET_LINKS, &self.links), (&tables::WALLET_HEALTH, &self.value)] {
-            derived.extend(days.iter().map(|day| (table, Unit::Day(*day))));
-        }
-        derived
-    }
-}
-
-/// When a plan is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage<'a> {
-    /// Before extraction: what is to be extracted counts as if it were there already.
-    BeforeExtraction,
-    /// After it: what could not be extracted (pruned history) is not there, and nothing is made from it. What the plan before
-    /// it had extracted, if that is known, is made anew from there on.
-    AfterExtraction(Option<&'a Plan>),
-}
-
-/// What the lake holds, as far as a plan goes by it.
-#[derive(Debug, Clone, Default)]
-pub struct Inventory {
-    units: BTreeMap<(Layer, &'static str), BTreeSet<Unit>>,
-    /// The shards of the as_of day's state.
-    states: BTreeSet<String>,
-    /// Whether the links so far are kept as of that day.
-    has_links: bool,
-}
-
-impl Inventory {
-    /// Lists the lake.
-    ///
-    /// # Errors
-    /// The listing could not be made.
-    pub async fn of(lake: &Lake, as_of: Day) -> Result<Self> {
-        let mut units = BTreeMap::new();
-        for table in tables::TABLES {
-            units.insert((table.layer, table.name), lake.units(table).await?);
-        }
-        let states = lake.kept_states(State::Fold).await?;
-        let states = states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect();
-        let has_links = lake.kept_states(State::Links).await?.iter().any(|(day, _)| *day == as_of);
-        Ok(Inventory { units, states, has_links })
-    }
-
-    /// The same without some objects.
-    #[must_use]
-    pub fn without(mut self, keys: &BTreeSet<String>) -> Self {
-        if !keys.is_empty() {
-            for table in tables::TABLES {
-                let units = self.units.get_mut(&(table.layer, table.name));
-                units.into_iter().for_each(|units| units.retain(|unit| !keys.contains(&unit.key(table))));
-            }
-        }
-        self
-    }
-
-    /// The objects that are there, and that a plan makes again: what they are made from changes.
-    #[must_use]
-    pub fn made_again(&self, plan: &Plan) -> BTreeSet<String> {
-        let derived = plan.derived().into_iter().filter(|(table, unit)| self.has(table, unit));
-        derived.map(|(table, unit)| unit.key(table)).collect()
-    }
-
-    fn has(&self, table: &Table, unit: &Unit) -> bool {
-        self.units.get(&(table.layer, table.name)).is_some_and(|units| units.contains(unit))
-    }
-
-    /// The newest day of any unit in the lake.
-    fn newest_day(&self) -> Option<Day> {
-        self.units.values().filter_map(|units| units.iter().filter_map(Unit::day).max()).max()
-    }
-}
-
-/// The name of a shard of the fold's state: shards of another number are other states.
-#[must_use]
-pub fn state_part(shard: u32, shards: u32) -> String {
-    format!("{shard}-of-{shards}")
+/// `BadInput` for a scope without days.
+pub fn plan(scope: &Scope, inventory: &Inventory, stage: Stage<'_>) -> Result<Plan> {
+    Planner { scope, inventory, stage, first: scope.first_day()? }.plan()
 }
 
 /// Days of units that will have changed when a step is done, and whether a later unit feels it.
@@ -258,15 +32,6 @@ impl Changes {
         self.0.first().is_some_and(|first| *first < day)
     }
 }
-
-/// Plans a run.
-///
-/// # Errors
-/// `BadInput` for a scope without days.
-pub fn plan(scope: &Scope, inventory: &Inventory, stage: Stage<'_>) -> Result<Plan> {
-    Planner { scope, inventory, stage, first: scope.first_day()? }.plan()
-}
-
 struct Planner<'a> {
     scope: &'a Scope,
     inventory: &'a Inventory,
@@ -431,6 +196,8 @@ fn insert<K: Ord>(days_by: &mut DaysBy<K>, key: K, days: impl IntoIterator<Item 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const PROTOCOL: &str = "aave-v2-eth";

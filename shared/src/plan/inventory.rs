@@ -1,0 +1,70 @@
+//! What the lake holds, as far as a plan goes by it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Plan;
+use crate::domain::Day;
+use crate::error::Result;
+use crate::lake::{Lake, State, Unit};
+use crate::tables::{self, Layer, Table};
+
+/// The units, states and links that a lake has.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    pub(super) units: BTreeMap<(Layer, &'static str), BTreeSet<Unit>>,
+    /// The shards of the as_of day's state.
+    pub(super) states: BTreeSet<String>,
+    /// Whether the links so far are kept as of that day.
+    pub(super) has_links: bool,
+}
+
+impl Inventory {
+    /// Lists the lake.
+    ///
+    /// # Errors
+    /// The listing could not be made.
+    pub async fn of(lake: &Lake, as_of: Day) -> Result<Self> {
+        let mut units = BTreeMap::new();
+        for table in tables::TABLES {
+            units.insert((table.layer, table.name), lake.units(table).await?);
+        }
+        let states = lake.kept_states(State::Fold).await?;
+        let states = states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect();
+        let has_links = lake.kept_states(State::Links).await?.iter().any(|(day, _)| *day == as_of);
+        Ok(Inventory { units, states, has_links })
+    }
+
+    /// The same without some objects.
+    #[must_use]
+    pub fn without(mut self, keys: &BTreeSet<String>) -> Self {
+        if !keys.is_empty() {
+            for table in tables::TABLES {
+                let units = self.units.get_mut(&(table.layer, table.name));
+                units.into_iter().for_each(|units| units.retain(|unit| !keys.contains(&unit.key(table))));
+            }
+        }
+        self
+    }
+
+    /// The objects that are there, and that a plan makes again: what they are made from changes.
+    #[must_use]
+    pub fn made_again(&self, plan: &Plan) -> BTreeSet<String> {
+        let derived = plan.derived().into_iter().filter(|(table, unit)| self.has(table, unit));
+        derived.map(|(table, unit)| unit.key(table)).collect()
+    }
+
+    pub(super) fn has(&self, table: &Table, unit: &Unit) -> bool {
+        self.units.get(&(table.layer, table.name)).is_some_and(|units| units.contains(unit))
+    }
+
+    /// The newest day of any unit in the lake.
+    pub(super) fn newest_day(&self) -> Option<Day> {
+        self.units.values().filter_map(|units| units.iter().filter_map(Unit::day).max()).max()
+    }
+}
+
+/// The name of a shard of the fold's state: shards of another number are other states.
+#[must_use]
+pub fn state_part(shard: u32, shards: u32) -> String {
+    format!("{shard}-of-{shards}")
+}

@@ -1,19 +1,40 @@
 //! The command line: what can be asked, and how an answer or an error reaches the user.
 
-use std::path::PathBuf;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use defi_shared::domain::Day;
+use clap_complete::Shell;
+use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Kind, Result};
 
+use crate::features::{FileFormat, Rows};
 use crate::sample::SampleOptions;
 use crate::source::Source;
 
+/// What holds for every command.
+const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong input. An error is one line with its kind and a next step.\n\
+    Colours and bars are for terminals; NO_COLOR turns colours off there, too.\n\n\
+    Examples:\n  defi run\n  defi tables\n  defi query \"select * from db_analytics_dev.defi_features limit 10\"\n  \
+    defi features --at-borrows --format parquet --output training.parquet";
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
 /// Wallet features from on-chain lending: extract, stage, fold, check, publish, and ask.
 #[derive(Debug, Parser)]
-#[command(name = "defi", version, arg_required_else_help = true)]
+#[command(name = "defi", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Cli {
+    /// How the log on standard error is written; RUST_LOG says what is logged
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -22,18 +43,30 @@ struct Cli {
 enum Command {
     /// Run the whole pipeline in this process, over the sample chain unless told otherwise
     Run(RunArgs),
+    /// Tell what a run would do, unit by unit, with the requests and the time that it would take
+    Plan(PlanArgs),
     /// Serve the two APIs on this machine, over the sample chain or a recording, until interrupted
     Serve(ServeArgs),
     /// Answer SQL over a local lake, tables by their database names
     Query(QueryArgs),
     /// List the tables of a local lake
     Tables(TablesArgs),
+    /// Tell everything about one wallet, and how each of its features came about
+    Wallet(WalletArgs),
+    /// Export features for training: of published days, or as of just before each borrow
+    Features(FeaturesArgs),
+    /// Look after keys, sources, the lake against its catalog, and the deployed environment
+    Doctor(DoctorArgs),
     /// Start a run in AWS, follow it, and print its report
     Start(StartArgs),
     /// Tell how the runs in AWS stand, or one of them
     Status(StatusArgs),
     /// Publish the features of many days in AWS, one run after another
     Backfill(BackfillArgs),
+    /// Write the completions of a shell to standard output
+    Completions(CompletionsArgs),
+    /// Write the manual's pages into a folder
+    Man(ManArgs),
 }
 
 /// The environment: it names the databases.
@@ -139,6 +172,79 @@ struct RunArgs {
     transpose_url: Option<String>,
 }
 
+impl RunArgs {
+    fn options(self) -> Result<crate::run::Options> {
+        let day = |text: &Option<String>| text.as_deref().map(str::parse::<Day>).transpose();
+        Ok(crate::run::Options {
+            as_of: day(&self.as_of)?,
+            from: day(&self.from)?,
+            force: self.force,
+            source: match (self.live, self.graph_url, self.transpose_url) {
+                (true, ..) => Source::Live,
+                (_, Some(graph), Some(transpose)) => Source::Urls { graph, transpose },
+                _ => self.sample.source(),
+            },
+            lake: self.lake.lake,
+            env: self.lake.env,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  defi plan\n  defi plan --as-of 2023-02-10 --units\n  defi plan --force --json | jq .requests"
+)]
+struct PlanArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Name every unit
+    #[arg(long)]
+    units: bool,
+    /// Write JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code 1 where anything is found that will fail.\n\nExamples:\n  defi doctor\n  \
+    GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi doctor --live\n  defi doctor --aws --env prod --json")]
+struct DoctorArgs {
+    #[command(flatten)]
+    lake: LakeArgs,
+    /// Look at the deployed environment instead of a local lake
+    #[arg(long)]
+    aws: bool,
+    /// Ask the real APIs; the keys are GRAPH_API_KEY and TRANSPOSE_API_KEY in the environment
+    #[arg(long, conflicts_with_all = ["recording", "graph_url"])]
+    live: bool,
+    /// Take a recording of the two APIs as the source
+    #[arg(long, value_name = "DIR", conflicts_with = "graph_url")]
+    recording: Option<PathBuf>,
+    /// Ask any server that speaks The Graph's API
+    #[arg(long, value_name = "URL", requires = "transpose_url")]
+    graph_url: Option<String>,
+    /// Ask any server that speaks Transpose's API
+    #[arg(long, value_name = "URL", requires = "graph_url")]
+    transpose_url: Option<String>,
+    /// Write JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  defi completions bash > ~/.local/share/bash-completion/completions/defi")]
+struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  defi man ~/.local/share/man/man1")]
+struct ManArgs {
+    /// The folder; it is made if it is not there
+    folder: PathBuf,
+}
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "With DEFI_SERVE_API_KEY in the environment both APIs ask for that key; without it any key or none is accepted."
@@ -174,6 +280,61 @@ struct TablesArgs {
     /// How the list is written
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  defi wallet 0x…\n  defi wallet 0x… --explain avg_weighted_risk_factor\n  defi wallet 0x… --json | jq .events"
+)]
+struct WalletArgs {
+    /// The wallet's address
+    address: String,
+    /// A published day [default: the newest]
+    #[arg(long, value_name = "DAY")]
+    as_of: Option<Day>,
+    /// List the rows that this feature came from, and the arithmetic; all for every feature
+    #[arg(long, value_name = "FEATURE")]
+    explain: Option<String>,
+    /// Write JSON instead of text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    lake: LakeArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A row as of an instant knows the blocks strictly before it, and nothing else; snapshot_day is the last snapshot among them.\n\n\
+    Examples:\n  defi features > features.csv\n  defi features --as-of 2023-01-01..2023-01-31 --format parquet --output january.parquet\n  \
+    defi features --at-borrows --format arrow --output training.arrow\n  defi features --at wallets-and-times.csv"
+)]
+struct FeaturesArgs {
+    /// Published days: one, several with commas between, a range a..b, or all [default: the newest]
+    #[arg(long, value_name = "DAYS", conflicts_with_all = ["at_borrows", "at"])]
+    as_of: Option<String>,
+    /// A row for each borrow, as of just before its block
+    #[arg(long, conflicts_with = "at")]
+    at_borrows: bool,
+    /// The first day of the borrows
+    #[arg(long, value_name = "DAY", requires = "at_borrows")]
+    from: Option<Day>,
+    /// The last day of the borrows
+    #[arg(long, value_name = "DAY", requires = "at_borrows")]
+    until: Option<Day>,
+    /// A row for each line of a file with wallet_address,time (UTC), as of just before that time
+    #[arg(long, value_name = "FILE")]
+    at: Option<PathBuf>,
+    /// Only the wallets of this file, one a line
+    #[arg(long, value_name = "FILE")]
+    wallets: Option<PathBuf>,
+    /// How the rows are written
+    #[arg(long, value_enum, default_value = "csv")]
+    format: FileFormat,
+    /// The file to write [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    lake: LakeArgs,
 }
 
 /// How a run in AWS is started.
@@ -247,8 +408,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    log(cli.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli.command)),
@@ -260,6 +420,17 @@ pub fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(if error.kind() == Kind::BadInput { 2 } else { 1 })
         }
+    }
+}
+
+/// Logs to standard error: what goes wrong, or what RUST_LOG asks for.
+fn log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    match format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
     }
 }
 
@@ -286,10 +457,16 @@ fn subcommand() -> String {
 
 async fn dispatch(command: Command) -> Result<()> {
     match command {
-        Command::Run(args) => run(args).await,
+        Command::Run(args) => crate::run::run(args.options()?).await,
+        Command::Plan(args) => crate::run::forecast(&args.run.options()?, args.units, args.json).await,
+        Command::Doctor(args) => doctor(args).await,
+        Command::Completions(args) => completions(args.shell),
+        Command::Man(args) => man(&args.folder),
         Command::Serve(args) => crate::source::serve(&args.sample.source(), args.port).await,
         Command::Tables(args) => crate::tables::list(&args.lake, args.format).await,
         Command::Query(args) => query(&args).await,
+        Command::Wallet(args) => wallet(&args).await,
+        Command::Features(args) => features(args).await,
         Command::Start(_) | Command::Status(_) | Command::Backfill(_) => in_aws(command).await,
     }
 }
@@ -321,21 +498,42 @@ async fn in_aws(_: Command) -> Result<()> {
     Err(Error::bad_input("this build of the command has no AWS").next("build it with AWS: make build"))
 }
 
-async fn run(args: RunArgs) -> Result<()> {
-    let day = |text: &Option<String>| text.as_deref().map(str::parse::<Day>).transpose();
-    let options = crate::run::Options {
-        as_of: day(&args.as_of)?,
-        from: day(&args.from)?,
-        force: args.force,
-        lake: args.lake.lake,
-        env: args.lake.env,
-        source: match (args.live, args.graph_url, args.transpose_url) {
-            (true, ..) => Source::Live,
-            (_, Some(graph), Some(transpose)) => Source::Urls { graph, transpose },
-            _ => args.sample.source(),
-        },
+async fn doctor(args: DoctorArgs) -> Result<()> {
+    let source = match (args.live, args.recording, args.graph_url.zip(args.transpose_url)) {
+        (true, ..) => Some(Source::Live),
+        (_, Some(recording), _) => Some(Source::Recording(recording)),
+        (.., urls) => urls.map(|(graph, transpose)| Source::Urls { graph, transpose }),
     };
-    crate::run::run(options).await
+    crate::doctor::examine(&crate::doctor::Options { source, in_aws: args.aws, json: args.json }, &args.lake).await
+}
+
+fn completions(shell: Shell) -> Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "defi", &mut text);
+    crate::output::written(std::io::stdout().lock().write_all(&text))
+}
+
+fn man(folder: &Path) -> Result<()> {
+    let made = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+    made.map_err(|cause| Error::bad_input("the pages can't be written").with("path", folder.display()).because(cause))
+}
+
+async fn wallet(args: &WalletArgs) -> Result<()> {
+    let address = Address::parse(&args.address).ok_or_else(|| {
+        Error::bad_input(format!("{:?} is no address", args.address)).next("write it as 0x and 40 hex digits")
+    })?;
+    let asked = crate::wallet::Asked { address, as_of: args.as_of, explain: args.explain.as_deref(), json: args.json };
+    crate::wallet::tell(&asked, &args.lake).await
+}
+
+async fn features(args: FeaturesArgs) -> Result<()> {
+    let rows = match (args.at_borrows, args.at) {
+        (true, _) => Rows::AtBorrows(args.from, args.until),
+        (_, Some(file)) => Rows::At(file),
+        _ => Rows::Published(args.as_of),
+    };
+    let options = crate::features::Options { rows, wallets: args.wallets, format: args.format, output: args.output };
+    crate::features::export(&options, &args.lake).await
 }
 
 #[cfg(feature = "sql")]

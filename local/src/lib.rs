@@ -3,6 +3,8 @@
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod cli;
+pub mod doctor;
+pub mod features;
 pub mod output;
 #[cfg(feature = "sql")]
 pub mod query;
@@ -12,3 +14,4 @@ pub mod sample;
 pub mod server;
 pub mod source;
 mod tables;
+pub mod wallet;

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Write};
 
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use defi_shared::error::{Error, Result};
+use jiff::{Span, SpanRound, Unit};
 
 /// Writes a line to standard output. A reader that has gone away (`defi tables | head -1`) is no fault: the rest is left unsaid.
 ///
@@ -12,6 +13,41 @@ use defi_shared::error::{Error, Result};
 /// Standard output can't be written to.
 pub fn line(text: impl Display) -> Result<()> {
     written(writeln!(io::stdout().lock(), "{text}"))
+}
+
+/// Standard output, for whoever takes a writer. Of a reader that has gone away nothing is said, as with [`line`].
+#[derive(Debug)]
+pub struct Answer {
+    is_wanted: bool,
+    out: io::BufWriter<io::Stdout>,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Answer { is_wanted: true, out: io::BufWriter::new(io::stdout()) }
+    }
+}
+
+impl Answer {
+    fn attempt(&mut self, write: impl FnOnce(&mut io::BufWriter<io::Stdout>) -> io::Result<()>) -> io::Result<()> {
+        if self.is_wanted {
+            match write(&mut self.out) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => self.is_wanted = false,
+                outcome => return outcome,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Write for Answer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.attempt(|out| out.write_all(bytes)).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.attempt(Write::flush)
+    }
 }
 
 /// Turns the outcome of writing an answer into the command's.
@@ -25,6 +61,27 @@ pub fn written(outcome: io::Result<()>) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Digits in groups of three.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    indicatif::HumanCount(number).to_string()
+}
+
+/// A time (epoch seconds) as people write it, in UTC.
+#[must_use]
+pub fn moment(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds)
+        .map_or_else(|_| seconds.to_string(), |time| time.strftime("%F %T").to_string())
+}
+
+/// A length of time as people say it, such as `3d 4h 5m`.
+#[must_use]
+pub fn duration(seconds: i64) -> String {
+    let days = SpanRound::new().largest(Unit::Day).days_are_24_hours();
+    let span = Span::new().try_seconds(seconds).and_then(|span| span.round(days));
+    span.map_or_else(|_| format!("{seconds}s"), |span| format!("{span:#}"))
 }
 
 /// A table for people: its first `left` columns and those after `right` aligned left, the numbers between them right.

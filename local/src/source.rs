@@ -37,6 +37,15 @@ pub enum Source {
     },
 }
 
+/// Requests a second that all keys together may make.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RequestRates {
+    /// Of The Graph.
+    pub the_graph: f64,
+    /// Of Transpose.
+    pub transpose: f64,
+}
+
 /// A source that answers.
 #[derive(Debug)]
 pub struct Opened {
@@ -48,6 +57,8 @@ pub struct Opened {
     pub days: Option<(Day, Day)>,
     /// What it is, for people.
     pub name: String,
+    /// How fast it may be asked.
+    pub rates: RequestRates,
     /// Tells the chain from every other; none for servers that may serve anything.
     pub chain: Option<String>,
     /// Kept as long as the clients are in use.
@@ -122,6 +133,10 @@ fn at_urls(config: &Config, graph: &str, transpose: &str) -> Result<Opened> {
 }
 
 fn clients(config: &Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<Opened> {
+    let rates = RequestRates {
+        the_graph: requests_per_second(&graph.url, config.requests_per_second.the_graph, graph.keys.len()),
+        transpose: requests_per_second(&transpose.url, config.requests_per_second.transpose, transpose.keys.len()),
+    };
     graph.rate = Rate::per_second(config.requests_per_second.the_graph);
     graph.concurrency = config.concurrency.the_graph as usize;
     if is_local(&graph.url) {
@@ -139,9 +154,15 @@ fn clients(config: &Config, mut graph: GraphSettings, mut transpose: TransposeSe
         transpose: Arc::new(TransposeClient::new(transpose)?),
         days: None,
         name: String::new(),
+        rates,
         chain: None,
         _server: None,
     })
+}
+
+/// Of all keys together.
+fn requests_per_second(url: &str, of_each_key: u32, keys: usize) -> f64 {
+    if is_local(url) { LOCAL_REQUESTS_PER_SECOND.into() } else { f64::from(of_each_key) * keys.max(1) as f64 }
 }
 
 /// Whether a URL leads to this machine.

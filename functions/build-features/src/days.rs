@@ -78,21 +78,7 @@ impl History {
         let is_here = |wallet: Address| shard_of(wallet, shards) == shard;
         for (category, events) in &day.events {
             for event in events {
-                let (time, quantity) = (event.epoch_timestamp, event.quantity_eth);
-                if is_here(event.sender_address) {
-                    fold.sent(event.sender_address, *category, &event.protocol, time, quantity);
-                }
-                if is_here(event.account_address) {
-                    fold.acted_on(event.account_address);
-                }
-                if *category == Category::Liquidation {
-                    // A link made in the same second is in force.
-                    for wallet in
-                        self.links.wallets_of(event.account_address, time + 1).filter(|wallet| is_here(*wallet))
-                    {
-                        fold.liquidated(wallet, time, quantity);
-                    }
-                }
+                fold.happened(&event.occurrence(*category), &self.links, is_here);
             }
         }
         // Shards are ranges of addresses, and the rows are in their order.
@@ -101,7 +87,7 @@ impl History {
         let mut exposures = Vec::new();
         for of_wallet in day.health[begin..end].chunk_by(|a, b| a.wallet_address == b.wallet_address) {
             exposures.clear();
-            exposures.extend(of_wallet.iter().map(exposure));
+            exposures.extend(of_wallet.iter().map(Exposure::from));
             fold.snapshot(of_wallet[0].wallet_address, day.snapshot, &exposures);
         }
     }
@@ -140,14 +126,5 @@ impl DayRows {
 
     fn rows(&self) -> u64 {
         self.events.iter().map(|(_, events)| events.len() as u64).sum::<u64>() + self.health.len() as u64
-    }
-}
-
-fn exposure(row: &FoldedHealth) -> Exposure {
-    Exposure {
-        collateral_eth: row.collateral_eth,
-        available_eth: row.available_borrows_eth,
-        debt_eth: row.debt_eth,
-        risk: row.risk_factor,
     }
 }

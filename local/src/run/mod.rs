@@ -1,5 +1,6 @@
 //! The whole pipeline in one process: the same handlers that the state machine calls, in the same order.
 
+mod forecast;
 pub(crate) mod progress;
 mod steps;
 pub(crate) mod summary;
@@ -18,6 +19,7 @@ use defi_shared::step::{Context, Report, today};
 use crate::cli::Env;
 use crate::output::line;
 use crate::source::{Opened, Source};
+pub use forecast::forecast;
 pub use steps::{Done, StepDone};
 
 /// What a run is asked to do.
@@ -94,6 +96,15 @@ impl Run {
     /// # Errors
     /// `BadInput` for a lake that was begun with another chain, and the lake's errors.
     pub async fn open(&self, lake: Lake) -> Result<Context> {
+        let context = self.look_at(lake).await?;
+        if let Some(chain) = &self.source.chain {
+            context.lake.write_json(CHAIN, chain).await?;
+        }
+        Ok(context)
+    }
+
+    /// The same without writing anything.
+    async fn look_at(&self, lake: Lake) -> Result<Context> {
         keep_to_one_chain(&lake, self.source.chain.as_deref()).await?;
         Ok(Context {
             registry: catalog::in_lake(&lake, self.env.name()),
@@ -152,14 +163,13 @@ const CHAIN: &str = "chain.json";
 
 /// Holds a lake to the chain that it was begun with.
 async fn keep_to_one_chain(lake: &Lake, chain: Option<&str>) -> Result<()> {
-    let Some(chain) = chain else { return Ok(()) };
-    match lake.read_json::<String>(CHAIN).await? {
-        Some(other) if other != chain => {
+    let begun_with = lake.read_json::<String>(CHAIN).await?;
+    match chain.zip(begun_with) {
+        Some((chain, other)) if other != chain => {
             Err(Error::bad_input(format!("this lake holds {other}, and is asked to take in {chain}"))
                 .with("lake", lake.store().location(""))
                 .next("choose another folder with --lake, or delete this one"))
         }
-        Some(_) => Ok(()),
-        None => lake.write_json(CHAIN, &chain).await.map(drop),
+        _ => Ok(()),
     }
 }

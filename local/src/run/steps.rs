@@ -10,6 +10,7 @@ use defi_shared::plan::{DaysBy, Plan, Scope};
 use defi_shared::step::{Context, DayInput, EventInput, Gaps, ProtocolInput, Report, RunId};
 
 use super::progress::Watched;
+use tracing::Instrument;
 
 /// What a step did.
 #[derive(Debug, Clone)]
@@ -65,9 +66,12 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, watched:
     let runner = Runner { context, as_of: scope.as_of, from, run_id: &planned.run_id, watched };
     let mut steps = Vec::new();
     if !plan.is_empty() {
-        runner.extract(&plan, &mut steps).await?;
-        let (_, plan) = plan_run::plan(context, &plan_run::Input { after: planned.plan.clone(), ..input }).await?;
-        runner.derive(&plan, &mut steps).await?;
+        let work = async {
+            runner.extract(&plan, &mut steps).await?;
+            let (_, plan) = plan_run::plan(context, &plan_run::Input { after: planned.plan.clone(), ..input }).await?;
+            runner.derive(&plan, &mut steps).await
+        };
+        work.instrument(tracing::info_span!("run", run_id = %planned.run_id)).await?;
     }
     let check = check_features::Input { as_of: Some(scope.as_of), from, run_id: Some(planned.run_id.clone()) };
     let checked = check_features::evaluate(context, &check).await?;

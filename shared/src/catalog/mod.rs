@@ -1,5 +1,6 @@
 //! The catalog: which tables and partitions there are, and which set of features is published.
 
+mod differences;
 mod folder;
 #[cfg(feature = "aws")]
 mod glue;
@@ -11,6 +12,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+pub use differences::Differences;
 pub use folder::FolderCatalog;
 #[cfg(feature = "aws")]
 pub use glue::GlueCatalog;
@@ -223,6 +225,8 @@ pub fn in_lake(lake: &Lake, env: &str) -> Registry {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::lake::FolderStore;
     use crate::tables::{RAW_MARKETS, TABLES};
@@ -271,6 +275,27 @@ mod tests {
         assert!(registry.is_published(early).await.unwrap());
         assert!(!registry.is_published(late).await.unwrap(), "the pointer was not moved");
         assert!(!registry.is_published(early.previous()).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_the_catalog_lacks_has_too_much_of_or_has_otherwise_is_a_difference() {
+        let (_folder, registry) = registry();
+        let unit = |day: &str| Unit::DayAndProtocol(day.parse().unwrap(), "aave-v2-eth".into());
+        let units = BTreeSet::from([unit("2023-01-30"), unit("2023-02-01")]);
+        assert_eq!(registry.differences(&RAW_MARKETS, &units).await.unwrap(), None);
+        registry.register(&RAW_MARKETS, &units).await.unwrap();
+        assert_eq!(registry.differences(&RAW_MARKETS, &units).await.unwrap(), Some(Differences::default()));
+        let other = BTreeSet::from([unit("2023-01-30"), unit("2023-03-01")]);
+        let months = |partitions: &[Partition]| partitions.iter().map(|p| p.values.join("-")).collect::<Vec<_>>();
+        let differences = registry.differences(&RAW_MARKETS, &other).await.unwrap().unwrap();
+        assert_eq!(months(&differences.unregistered), ["2023-03"]);
+        assert_eq!(months(&differences.empty), ["2023-02"]);
+        let mut entry = registry.catalog.table("db_raw_dev", RAW_MARKETS.name).await.unwrap().unwrap();
+        "int".clone_into(&mut entry.columns[0].data_type);
+        entry.columns[1].name = "old".to_owned();
+        registry.catalog.put_table("db_raw_dev", RAW_MARKETS.name, &entry).await.unwrap();
+        let differences = registry.differences(&RAW_MARKETS, &units).await.unwrap().unwrap();
+        assert_eq!(differences.columns, ["id", "name", "old"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::health::RISK_THRESHOLD;
-use super::{Address, Category, Day};
+use super::{Address, Category, Day, Links};
 
 /// Count and amounts of one category of a wallet's events.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -64,6 +64,32 @@ pub struct Exposure {
     pub debt_eth: f64,
     /// Risk of this account in this protocol.
     pub risk: f64,
+}
+
+/// An event, as far as the fold goes by it.
+#[derive(Debug, Clone, Copy)]
+pub struct Occurrence<'a> {
+    /// What happened.
+    pub category: Category,
+    /// Who sent the transaction.
+    pub sender: Address,
+    /// Whose position it was.
+    pub account: Address,
+    /// Protocol, such as `aave-v2-eth`.
+    pub protocol: &'a str,
+    /// Epoch seconds of its block.
+    pub time: i64,
+    /// Amount in ETH, where there is a price; of a liquidation of the collateral that was seized.
+    pub quantity_eth: Option<f64>,
+}
+
+impl Occurrence<'_> {
+    /// The wallets that a liquidation counts for: the account that was liquidated, and those that are linked to it. A link that was
+    /// made in the same second is in force.
+    pub fn wallets_behind<'a>(&self, links: &'a Links) -> impl Iterator<Item = Address> + use<'a> {
+        let is_liquidation = self.category == Category::Liquidation;
+        is_liquidation.then(|| links.wallets_of(self.account, self.time + 1)).into_iter().flatten()
+    }
 }
 
 /// What the snapshots of a wallet come to.
@@ -188,6 +214,30 @@ impl Fold {
             self.wallets.len() - 1
         });
         &mut self.wallets[place].1
+    }
+
+    /// Adds an event to the state of every wanted wallet that it is about: its sender, its account, and of a liquidation the wallets
+    /// behind the account.
+    pub fn happened(&mut self, event: &Occurrence<'_>, links: &Links, is_wanted: impl Fn(Address) -> bool) {
+        if is_wanted(event.sender) {
+            self.sent(event.sender, event.category, event.protocol, event.time, event.quantity_eth);
+        }
+        if is_wanted(event.account) {
+            self.acted_on(event.account);
+        }
+        for wallet in event.wallets_behind(links).filter(|wallet| is_wanted(*wallet)) {
+            self.liquidated(wallet, event.time, event.quantity_eth);
+        }
+    }
+
+    /// The same fold with one wallet alone.
+    #[must_use]
+    pub fn only(&self, wallet: Address) -> Fold {
+        let mut only = Fold { protocols: self.protocols.clone(), ..Fold::default() };
+        if let Some(place) = self.places.get(&wallet) {
+            *only.wallet(wallet) = self.wallets[*place].1;
+        }
+        only
     }
 
     /// Adds an event to what its sender did.

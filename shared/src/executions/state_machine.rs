@@ -154,6 +154,12 @@ impl StateMachine {
         }))
     }
 
+    /// The account that it belongs to, as its ARN has it.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        self.arn.split(':').nth(4).filter(|account| !account.is_empty())
+    }
+
     /// The ARN of an execution, by its name or itself.
     #[must_use]
     pub fn execution_arn(&self, name: &str) -> String {

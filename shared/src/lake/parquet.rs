@@ -280,6 +280,15 @@ pub fn facts(file: &Bytes) -> Result<(Facts, u64)> {
     Ok((facts.collect(), u64::try_from(file_metadata.num_rows()).unwrap_or(0)))
 }
 
+/// The columns of a Parquet file, as its own schema has them.
+///
+/// # Errors
+/// `CorruptData` for what is no Parquet file.
+pub fn schema(file: &Bytes) -> Result<SchemaRef> {
+    let metadata = guarded(|| ArrowReaderMetadata::load(file, Default::default()).map_err(unreadable))?;
+    Ok(Arc::clone(metadata.schema()))
+}
+
 #[cfg(test)]
 mod tests {
     use parquet::file::reader::{FileReader, SerializedFileReader};

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 pub use deadline::Deadline;
 pub use environment::context_of;
@@ -98,10 +99,15 @@ impl Context {
             let (name, day) = (unit.name(), unit.day());
             let run = (!stop).then(|| {
                 let (lake, work) = (self.lake.clone(), work(context.clone(), unit.clone()));
-                UnderWay(tokio::spawn(async move {
+                let span = tracing::info_span!("unit", step, unit = name);
+                let logged = async move {
                     let _held = lake.hold().await;
-                    work.await
-                }))
+                    let done = work.await?;
+                    let Report { rows_in, rows_out, bytes, unpriced, .. } = done;
+                    tracing::info!(rows_in, rows_out, bytes, unpriced, rejected = done.rejected(), "the unit is done");
+                    Ok(done)
+                };
+                UnderWay(tokio::spawn(logged.instrument(span)))
             });
             let (failed, cut) = (&failed, &cut);
             async move {

@@ -7,6 +7,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::OnceCell;
+use tracing::Instrument;
 
 use super::metrics::{Measured, write_metrics};
 use super::{Context, Deadline, environment, parse};
@@ -45,7 +46,10 @@ where
     let call = move |event: LambdaEvent<Value>| async move {
         let context = context.get_or_try_init(environment::context).await?.clone();
         let context = Context { today: today()?, deadline: Some(deadline(event.context.deadline())), ..context };
-        let output = handler(context, parse(event.payload)?).await?;
+        // Every line of the call's log names them.
+        let run_id = event.payload.get("run_id").and_then(Value::as_str).map(str::to_owned);
+        let span = tracing::info_span!("call", step, run_id, request_id = event.context.request_id);
+        let output = async { handler(context, parse(event.payload)?).await }.instrument(span).await?;
         write_metrics(step, &output);
         Ok(output)
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Timestamp;
 use super::row::row;
 use super::validity::{Reason, address, base_units, integer, present};
+use crate::domain::fold::Occurrence;
 use crate::domain::{Address, BaseUnits, Category, Day, TxHash};
 
 row! {
@@ -165,6 +166,58 @@ row! {
         pub epoch_timestamp: i64,
         /// Amount in ETH; NULL without a price.
         pub quantity_eth: Option<f64>,
+    }
+}
+
+impl FoldedEvent {
+    /// What the fold goes by.
+    #[must_use]
+    pub fn occurrence(&self, category: Category) -> Occurrence<'_> {
+        Occurrence {
+            category,
+            sender: self.sender_address,
+            account: self.account_address,
+            protocol: &self.protocol,
+            time: self.epoch_timestamp,
+            quantity_eth: self.quantity_eth,
+        }
+    }
+}
+
+row! {
+    /// A priced event and its place in the chain, for whoever asks what was known just before a block.
+    pub struct PlacedEvent {
+        /// Block number.
+        pub block_number: i64,
+        /// Transaction hash.
+        pub transaction_hash: TxHash,
+        /// Index of the log in its block.
+        pub log_index: i64,
+        /// Account that sent the transaction.
+        pub sender_address: Address,
+        /// Account that owns the position.
+        pub account_address: Address,
+        /// Protocol, such as `aave-v2-eth`.
+        pub protocol: Arc<str>,
+        /// Time of the block, in seconds since 1 January 1970 UTC.
+        pub epoch_timestamp: i64,
+        /// Amount in ETH; NULL without a price.
+        pub quantity_eth: Option<f64>,
+    }
+}
+
+impl PlacedEvent {
+    /// What the fold goes by.
+    #[must_use]
+    pub fn occurrence(&self, category: Category) -> Occurrence<'_> {
+        Occurrence {
+            category,
+            sender: self.sender_address,
+            account: self.account_address,
+            protocol: &self.protocol,
+            time: self.epoch_timestamp,
+            quantity_eth: self.quantity_eth,
+        }
     }
 }
 

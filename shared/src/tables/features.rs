@@ -1,8 +1,9 @@
 //! The 26 features of a wallet, and the state of the fold that they come from.
 
+use super::Timestamp;
 use super::row::row;
 use crate::domain::fold::{Flow, Fold, HealthHistory, Liquidations, Snapshot, WalletState, mean};
-use crate::domain::{Address, Day};
+use crate::domain::{Address, Day, TxHash};
 use crate::error::{Error, Result};
 
 row! {
@@ -69,9 +70,15 @@ impl FeatureRow {
     /// The features that a wallet's state gives as of a day.
     #[must_use]
     pub fn new(wallet: Address, state: &WalletState, as_of: Day) -> Self {
+        FeatureRow::at(wallet, state, as_of, as_of.start())
+    }
+
+    /// The features at an instant (epoch seconds), *now* being the snapshot of the day that is named.
+    #[must_use]
+    pub fn at(wallet: Address, state: &WalletState, now: Day, instant: i64) -> Self {
         let health = &state.health;
-        let now = health.now(as_of);
-        let age = |time: Option<i64>| time.map(|time| as_of.start() - time);
+        let now = health.now(now);
+        let age = |time: Option<i64>| time.map(|time| instant - time);
         FeatureRow {
             wallet_address: wallet,
             risk_factor: now.risk,
@@ -106,6 +113,24 @@ impl FeatureRow {
 
 fn weighted_risk(health: &HealthHistory) -> f64 {
     if health.debt_sum_eth > 0.0 { health.weighted_risk_sum / health.debt_sum_eth } else { 0.0 }
+}
+
+row! {
+    /// What tells features as of an instant from others: what was known from the blocks strictly before it.
+    pub struct InstantKey {
+        /// The wallet.
+        pub wallet_address: Address,
+        /// The instant: the time of the borrow's block, or what was asked for.
+        pub time: Timestamp,
+        /// Block of the borrow; NULL where a time was asked for.
+        pub block_number: Option<i64>,
+        /// Transaction hash of the borrow.
+        pub transaction_hash: Option<TxHash>,
+        /// Index of the borrow's log in its block.
+        pub log_index: Option<i64>,
+        /// Day of the snapshot that counts as *now*: the last one before the instant; NULL before the first.
+        pub snapshot_day: Option<Day>,
+    }
 }
 
 row! {

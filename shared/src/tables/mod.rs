@@ -15,8 +15,8 @@ use arrow::array::{Array, RecordBatch};
 
 pub use blocks::DailyBlock;
 pub use column::{Timestamp, Value};
-pub use events::{EventRules, FoldedEvent, LinkingBorrow, PricedEvent, RawEvent, StagedEvent};
-pub use features::{FeatureRow, StateRow};
+pub use events::{EventRules, FoldedEvent, LinkingBorrow, PlacedEvent, PricedEvent, RawEvent, StagedEvent};
+pub use features::{FeatureRow, InstantKey, StateRow};
 pub use markets::{RawMarket, StagedMarket};
 pub use positions::{RawPosition, StagedPosition, ValuedPosition};
 pub use row::{Column, Row, schema_of};

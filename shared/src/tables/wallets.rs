@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Timestamp;
 use super::row::row;
+use crate::domain::fold::Exposure;
 use crate::domain::{Address, Day, Link};
 
 row! {
@@ -77,6 +78,17 @@ row! {
         pub available_borrows_eth: f64,
         /// The reciprocal of the health factor, 0 to 1e6.
         pub risk_factor: f64,
+    }
+}
+
+impl From<&FoldedHealth> for Exposure {
+    fn from(row: &FoldedHealth) -> Self {
+        Exposure {
+            collateral_eth: row.collateral_eth,
+            available_eth: row.available_borrows_eth,
+            debt_eth: row.debt_eth,
+            risk: row.risk_factor,
+        }
     }
 }
 

@@ -1,0 +1,209 @@
+//! What a lake knows about one wallet as of a published day.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use defi_shared::catalog;
+use defi_shared::domain::{Address, Category, Day, Link, Links};
+use defi_shared::error::{Error, Result};
+use defi_shared::lake::{Lake, Unit};
+use defi_shared::step::history::links_before;
+use defi_shared::tables::{
+    self, FEATURES_HISTORY, FeatureRow, Layer, PricedEvent, STAGE_MARKETS, StagedMarket, WALLET_HEALTH, WalletHealth,
+};
+use futures::{StreamExt, TryStreamExt};
+use serde_json::{Value, json};
+
+use super::figures::{Feature, features};
+
+/// Days that are read side by side.
+const DAYS_AT_ONCE: usize = 8;
+
+/// A wallet as of a published day.
+#[derive(Debug)]
+pub(super) struct Wallet {
+    pub address: Address,
+    pub as_of: Day,
+    /// Its features, as the lake holds them.
+    pub features: Vec<Feature>,
+    /// The accounts that it borrowed through, and since when, by account.
+    pub accounts: Vec<Link>,
+    /// The wallets that borrowed through it.
+    pub borrowers: Vec<Link>,
+    /// The events before the day that it sent, and those on its accounts, in the order in which they are added up.
+    pub events: Vec<Event>,
+    /// Its daily health up to and including the day, by day, account and protocol.
+    pub health: Vec<WalletHealth>,
+    /// The symbols of the tokens.
+    pub symbols: BTreeMap<Address, Arc<str>>,
+}
+
+/// An event that a wallet has to do with.
+#[derive(Debug, Clone)]
+pub(super) struct Event {
+    pub category: Category,
+    pub row: PricedEvent,
+    /// Whether it is one of the wallet's events: it sent it, or it is a liquidation of one of its accounts.
+    pub counts: bool,
+}
+
+impl Wallet {
+    /// Reads it from the lake.
+    ///
+    /// # Errors
+    /// `BadInput` for a day that is not published or an address without a row, and the lake's errors.
+    pub(super) async fn gather(lake: &Lake, env: &str, address: Address, as_of: Option<Day>) -> Result<Self> {
+        let published = catalog::in_lake(lake, env).published().await?;
+        let Some(as_of) = as_of.or(published.last().copied()).filter(|day| published.contains(day)) else {
+            return Err(Error::bad_input(match as_of {
+                Some(day) => format!("no features are published as of {day}"),
+                None => "no features are published in this lake yet".to_owned(),
+            })
+            .next("publish them with defi run, or name another --as-of"));
+        };
+        let links = links_before(lake, as_of).await?;
+        let linked = |of: fn(&Link) -> Address| links.in_order().into_iter().filter(move |link| of(link) == address);
+        Ok(Wallet {
+            address,
+            as_of,
+            features: features(&feature_row(lake, address, as_of).await?)?,
+            accounts: linked(|link| link.wallet).collect(),
+            borrowers: linked(|link| link.account).collect(),
+            events: events(lake, address, as_of, &links).await?,
+            health: health(lake, address, as_of).await?,
+            symbols: symbols(lake, as_of).await?,
+        })
+    }
+
+    /// The published value and the meaning of a feature.
+    pub(super) fn feature(&self, name: &str) -> Option<&Feature> {
+        self.features.iter().find(|feature| feature.name == name)
+    }
+
+    /// The symbol of a token, or its address where none is known.
+    pub(super) fn symbol(&self, token: &Address) -> String {
+        self.symbols.get(token).map_or_else(|| token.to_string(), ToString::to_string)
+    }
+
+    /// All of it, for machines.
+    pub(super) fn to_json(&self) -> Result<Value> {
+        let link = |wallet: &Address, since| json!({"address": wallet.to_string(), "since": since});
+        let features: serde_json::Map<_, _> =
+            self.features.iter().map(|feature| (feature.name.to_owned(), json!(feature.value))).collect();
+        let event = |event: &Event| {
+            let row = &event.row;
+            json!({
+                "timestamp": row.epoch_timestamp,
+                "block_number": row.block_number,
+                "transaction_hash": row.transaction_hash.to_string(),
+                "log_index": row.log_index,
+                "protocol": row.protocol,
+                "category": row.category,
+                "sender_address": row.sender_address.to_string(),
+                "account_address": row.account_address.to_string(),
+                "token_address": row.token_address.to_string(),
+                "token_symbol": self.symbols.get(&row.token_address),
+                "quantity": row.quantity.0.to_string(),
+                "quantity_eth": row.quantity_eth,
+                "price_eth": row.price_eth,
+                "price_day": row.price_day,
+                "counts": event.counts,
+            })
+        };
+        let health = |row: &WalletHealth| {
+            json!({
+                "day": row.day,
+                "account_address": row.account_address.to_string(),
+                "protocol": row.protocol,
+                "collateral_eth": row.collateral_eth,
+                "threshold_weighted_collateral_eth": row.threshold_weighted_collateral_eth,
+                "borrow_power_eth": row.borrow_power_eth,
+                "debt_eth": row.debt_eth,
+                "available_borrows_eth": row.available_borrows_eth,
+                "risk_factor": row.risk_factor,
+            })
+        };
+        Ok(json!({
+            "wallet_address": self.address.to_string(),
+            "as_of": self.as_of,
+            "features": features,
+            "accounts": self.accounts.iter().map(|of| link(&of.account, of.since)).collect::<Vec<_>>(),
+            "borrowers": self.borrowers.iter().map(|of| link(&of.wallet, of.since)).collect::<Vec<_>>(),
+            "events": self.events.iter().map(event).collect::<Vec<_>>(),
+            "health": self.health.iter().map(health).collect::<Vec<_>>(),
+        }))
+    }
+}
+
+async fn feature_row(lake: &Lake, wallet: Address, as_of: Day) -> Result<FeatureRow> {
+    for unit in lake.units(&FEATURES_HISTORY).await?.iter().filter(|unit| unit.day() == Some(as_of)) {
+        let rows: Vec<FeatureRow> = lake.require_between(&FEATURES_HISTORY, unit, wallet..=wallet).await?;
+        if let Some(row) = rows.into_iter().find(|row| row.wallet_address == wallet) {
+            return Ok(row);
+        }
+    }
+    Err(Error::bad_input(format!("{wallet} is no wallet as of {as_of}: no event before the day names it"))
+        .next("name another wallet; defi features lists them"))
+}
+
+/// The events of the days before the as_of that the wallet sent, or that were on its accounts: in the order of the fold.
+async fn events(lake: &Lake, wallet: Address, as_of: Day, links: &Links) -> Result<Vec<Event>> {
+    let mut units = BTreeSet::new();
+    for category in Category::ALL {
+        let days = lake.units(tables::events(Layer::Analytics, category)).await?;
+        units.extend(days.iter().filter_map(Unit::day).filter(|day| *day < as_of).map(|day| (day, category)));
+    }
+    let read = |(day, category)| async move {
+        let rows: Vec<PricedEvent> = lake.require(tables::events(Layer::Analytics, category), &Unit::Day(day)).await?;
+        Ok::<_, Error>(rows.into_iter().filter_map(move |row| {
+            // A link that was made in the same second is in force.
+            let is_on_its_account =
+                links.wallets_of(row.account_address, row.epoch_timestamp + 1).any(|of| of == wallet);
+            let counts = match category {
+                Category::Liquidation => is_on_its_account,
+                _ => row.sender_address == wallet,
+            };
+            let is_shown = counts || row.sender_address == wallet || row.account_address == wallet;
+            is_shown.then_some(Event { category, row, counts })
+        }))
+    };
+    let days = futures::stream::iter(units).map(read).buffered(DAYS_AT_ONCE);
+    days.try_fold(Vec::new(), |mut events, day| async move {
+        events.extend(day);
+        Ok(events)
+    })
+    .await
+}
+
+async fn health(lake: &Lake, wallet: Address, as_of: Day) -> Result<Vec<WalletHealth>> {
+    let units = lake.units(&WALLET_HEALTH).await?.into_iter().filter(|unit| unit.day().is_some_and(|day| day <= as_of));
+    let read = |unit| async move {
+        let rows: Vec<WalletHealth> = lake.require_between(&WALLET_HEALTH, &unit, wallet..=wallet).await?;
+        Ok::<_, Error>(rows.into_iter().filter(move |row| row.wallet_address == wallet))
+    };
+    let days = futures::stream::iter(units).map(read).buffered(DAYS_AT_ONCE);
+    days.try_fold(Vec::new(), |mut health, day| async move {
+        health.extend(day);
+        Ok(health)
+    })
+    .await
+}
+
+/// What tokens are called in the newest markets up to a day.
+async fn symbols(lake: &Lake, as_of: Day) -> Result<BTreeMap<Address, Arc<str>>> {
+    let mut newest: BTreeMap<Arc<str>, Unit> = BTreeMap::new();
+    for unit in lake.units(&STAGE_MARKETS).await? {
+        if let Unit::DayAndProtocol(day, protocol) = &unit
+            && *day <= as_of
+        {
+            newest.insert(Arc::clone(protocol), unit.clone());
+        }
+    }
+    let mut symbols = BTreeMap::new();
+    for unit in newest.values() {
+        for market in lake.require::<StagedMarket>(&STAGE_MARKETS, unit).await? {
+            symbols.extend(market.input_token_symbol.map(|symbol| (market.input_token_address, symbol)));
+        }
+    }
+    Ok(symbols)
+}

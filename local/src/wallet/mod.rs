@@ -1,0 +1,63 @@
+//! One wallet: everything that a lake knows about it, and how each of its features came about.
+
+mod explain;
+mod figures;
+mod gather;
+mod positions;
+mod text;
+
+use defi_shared::domain::{Address, Day};
+use defi_shared::error::{Error, Result};
+
+use crate::cli::LakeArgs;
+use crate::output::line;
+use gather::Wallet;
+
+/// What is asked.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The wallet.
+    pub address: Address,
+    /// A published day; default: the newest.
+    pub as_of: Option<Day>,
+    /// Only this feature, with the rows that it came from; `all` for each of them.
+    pub explain: Option<&'a str>,
+    /// JSON instead of text.
+    pub json: bool,
+}
+
+/// Tells about a wallet on standard output.
+///
+/// # Errors
+/// `BadInput` for an address that is no wallet as of the day, or a feature that is none; `CorruptData` where the rows of the lake do
+/// not come to the feature that it holds; and the lake's errors.
+pub async fn tell(asked: &Asked<'_>, args: &LakeArgs) -> Result<()> {
+    let lake = crate::tables::open(args)?;
+    let wallet = Wallet::gather(&lake, args.env.name(), asked.address, asked.as_of).await?;
+    let Some(feature) = asked.explain else {
+        return if asked.json { line(json(&wallet.to_json()?)?) } else { text::wallet(&wallet) };
+    };
+    let names: Vec<_> = wallet.features.iter().map(|feature| feature.name).collect();
+    let asked_for = if feature == "all" { names } else { vec![feature] };
+    let mut explanations = Vec::new();
+    for name in asked_for {
+        explanations.push(explain::explain(&lake, &wallet, name).await?);
+    }
+    match (asked.json, explanations.as_slice()) {
+        (true, [explanation]) => line(json(explanation)?)?,
+        (true, all) => line(json(&all)?)?,
+        (false, all) => all.iter().try_for_each(|explanation| text::explanation(&wallet, explanation))?,
+    }
+    match explanations.iter().find(|explanation| !explanation.agrees) {
+        None => Ok(()),
+        Some(explanation) => Err(Error::corrupt("the rows do not come to the feature that is published")
+            .with("feature", explanation.feature)
+            .with("published", explanation.published)
+            .with("from_the_rows", explanation.value)
+            .next("a day was made anew after the set was built; build it again with defi run --force --as-of")),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string_pretty(value).map_err(|cause| Error::internal("no JSON").because(cause))
+}

@@ -1,0 +1,230 @@
+//! Features as of an instant know the blocks strictly before it, and nothing else.
+
+// clippy.toml allows these in tests, but doesn't see that all of this is one.
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod support {
+    pub mod command;
+}
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use defi_shared::domain::{Category, Day, HexBytes};
+use defi_shared::lake::{Facts, FolderStore, Lake, Unit};
+use defi_shared::tables::{
+    self, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, Layer, PricedEvent, WALLET_HEALTH, WALLET_LINKS,
+    WalletHealth, WalletLink,
+};
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use support::command::{command, output, succeed, text};
+use tempfile::tempdir;
+
+/// A row of an export, by its columns.
+type Rows = Vec<BTreeMap<String, String>>;
+
+fn rows(csv: &str) -> Rows {
+    let mut lines = csv.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let header = lines.next().expect("a heading");
+    lines.map(|line| header.iter().cloned().zip(line).collect()).collect()
+}
+
+fn at_borrows(lake: &Path, more: &[&str]) -> Rows {
+    rows(&succeed(command(&["features", "--at-borrows", "--lake", text(lake)]).args(more)))
+}
+
+/// The sample chain, small.
+fn sample(lake: &Path, seed: &str) {
+    let sample = ["--wallets", "100", "--days", "14", "--seed", seed];
+    succeed(command(&["run", "--lake", text(lake)]).args(sample));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() { copy(&path, &target) } else { drop(fs::copy(&path, &target).expect("a copy")) }
+    }
+}
+
+fn number(row: &BTreeMap<String, String>, column: &str) -> i64 {
+    row[column].parse().expect("a number")
+}
+
+/// Rewrites everything in a lake that is of a block or later, as wildly as the tables allow.
+async fn change_everything_from(lake: &Lake, block: i64) {
+    for category in Category::ALL {
+        let table = tables::events(Layer::Analytics, category);
+        for unit in lake.units(table).await.expect("units") {
+            let mut events: Vec<PricedEvent> = lake.require(table, &unit).await.expect("events");
+            let mut extra = Vec::new();
+            for event in events.iter_mut().filter(|event| event.block_number >= block) {
+                event.quantity_eth = event.quantity_eth.map_or(Some(3.0), |quantity| Some(quantity * 7.0 + 1.0));
+                let mut other = event.clone();
+                other.log_index += 100_000;
+                other.protocol = "compound-v2-eth".to_owned();
+                extra.push(other);
+            }
+            events.extend(extra);
+            events.sort_by_key(|event| (event.index_address, event.transaction_hash, event.log_index));
+            lake.write(table, &unit, events, Facts::new()).await.expect("written");
+        }
+    }
+    let mut first_changed = None;
+    for unit in lake.units(&WALLET_HEALTH).await.expect("units") {
+        let Some(day) = unit.day() else { continue };
+        let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &Unit::Day(day)).await.expect("a block");
+        if blocks[0].block_number < block {
+            continue;
+        }
+        let mut rows: Vec<WalletHealth> = lake.require(&WALLET_HEALTH, &unit).await.expect("health");
+        for row in &mut rows {
+            row.collateral_eth += 1000.0;
+            row.debt_eth = row.debt_eth * 3.0 + 1.0;
+            row.available_borrows_eth += 5.0;
+            row.risk_factor += 0.5;
+        }
+        lake.write(&WALLET_HEALTH, &unit, rows, Facts::new()).await.expect("written");
+        first_changed = first_changed.or(Some(day));
+    }
+    // Links that are made later: everybody borrows through everybody's account.
+    for unit in lake.units(&WALLET_LINKS).await.expect("units") {
+        if unit.day().is_none_or(|day| first_changed.is_none_or(|first| day < first)) {
+            continue;
+        }
+        let mut links: Vec<WalletLink> = lake.require(&WALLET_LINKS, &unit).await.expect("links");
+        let others: Vec<_> = links.iter().map(|link| link.account_address).collect();
+        for (link, account) in links.clone().into_iter().zip(others.into_iter().rev()) {
+            links.push(WalletLink { account_address: account, ..link });
+        }
+        links.sort_by_key(|link| (link.wallet_address, link.account_address));
+        links.dedup_by_key(|link| (link.wallet_address, link.account_address));
+        lake.write(&WALLET_LINKS, &unit, links, Facts::new()).await.expect("written");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_after_the_instant_changes_a_row() {
+    let folder = tempdir().expect("a folder");
+    let lake = folder.path().join("lake");
+    sample(&lake, "3");
+    let before = at_borrows(&lake, &[]);
+    assert!(before.len() > 50, "{}", before.len());
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(11);
+    let mut changed = 0;
+    for round in 0..8 {
+        let cut = number(before.choose(&mut random).expect("a row"), "block_number") + random.random_range(0..2);
+        let other = folder.path().join(format!("lake-{round}"));
+        copy(&lake, &other);
+        change_everything_from(&Lake::new(FolderStore::open_for_run(&other).expect("a lake")), cut).await;
+        let after = at_borrows(&other, &[]);
+        let until = |rows: &Rows| -> Rows {
+            // The instant of a borrow is just before its block: of the block itself nothing is known either.
+            rows.iter()
+                .filter(|row| number(row, "block_number") <= cut && number(row, "log_index") < 100_000)
+                .cloned()
+                .collect()
+        };
+        assert_eq!(until(&before), until(&after), "what is of block {cut} or later reached a row before it");
+        changed += usize::from(before != after);
+    }
+    assert!(changed > 4, "the changes reach the rows after them: {changed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn just_after_a_days_snapshot_the_features_are_those_of_the_day() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("lake");
+    for as_of in ["2023-01-09", "2023-01-14"] {
+        let sample = ["--wallets", "100", "--days", "14", "--seed", "4", "--as-of", as_of];
+        succeed(command(&["run", "--lake", text(&path)]).args(sample));
+    }
+    let lake = Lake::new(FolderStore::new(&path));
+    let day: Day = "2023-01-09".parse().expect("a day");
+    let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &Unit::Day(day)).await.expect("a block");
+    let instant = blocks[0].epoch_timestamp + 1;
+    for category in Category::ALL {
+        let events: Vec<PricedEvent> =
+            lake.require(tables::events(Layer::Analytics, category), &Unit::Day(day)).await.expect("events");
+        assert!(
+            events.iter().all(|event| event.epoch_timestamp >= instant),
+            "the sample chain has an event that early"
+        );
+    }
+    let mut published: Vec<FeatureRow> = Vec::new();
+    for unit in lake.units(&FEATURES_HISTORY).await.expect("units").iter().filter(|unit| unit.day() == Some(day)) {
+        published.extend(lake.require::<FeatureRow>(&FEATURES_HISTORY, unit).await.expect("features"));
+    }
+    let wanted = folder.path().join("wanted.csv");
+    let mut list = "wallet_address,time\n".to_owned();
+    published.iter().for_each(|row| list.push_str(&format!("{},{instant}\n", row.wallet_address)));
+    fs::write(&wanted, list).expect("a file");
+    let made = rows(&succeed(&mut command(&["features", "--lake", text(&path), "--at", text(&wanted)])));
+    let daily = rows(&succeed(&mut command(&["features", "--lake", text(&path), "--as-of", "2023-01-09"])));
+    assert_eq!(made.len(), daily.len());
+    let later = instant - day.start();
+    for (made, daily) in made.iter().zip(&daily) {
+        assert_eq!(made["snapshot_day"], "2023-01-09");
+        for (column, value) in daily.iter().filter(|(column, _)| *column != "as_of") {
+            if column.starts_with("time_since") && !value.is_empty() {
+                assert_eq!(number(made, column), number(daily, column) + later, "{column}");
+            } else {
+                assert_eq!(&made[column], value, "{column} of {}", daily["wallet_address"]);
+            }
+        }
+    }
+    // A second earlier the snapshot's block is not over.
+    fs::write(&wanted, format!("{},{}\n", published[0].wallet_address, instant - 1)).expect("a file");
+    let early = rows(&succeed(&mut command(&["features", "--lake", text(&path), "--at", text(&wanted)])));
+    assert_eq!(early[0]["snapshot_day"], "2023-01-08");
+}
+
+#[test]
+fn a_borrow_in_a_days_first_block_does_not_know_that_days_snapshot() {
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/recordings/golden-two-protocols");
+    if !recording.is_dir() {
+        assert!(std::env::var("CI").is_err(), "there is no recording in {}", recording.display());
+        eprintln!("NOT RUN: there is no recording in {}", recording.display());
+        return;
+    }
+    let folder = tempdir().expect("a folder");
+    let lake = folder.path().join("lake");
+    succeed(&mut command(&["run", "--lake", text(&lake), "--recording", text(&recording)]));
+    let blocks = fs::read_to_string(recording.join("blocks.jsonl")).expect("blocks");
+    let first_blocks: Vec<serde_json::Value> =
+        blocks.lines().map(|line| serde_json::from_str(line).expect("a block")).collect();
+    let rows = at_borrows(&lake, &[]);
+    let mut early = 0;
+    for row in &rows {
+        let day: Day = row["time"].get(..10).expect("a day").parse().expect("a day");
+        let is_first = first_blocks.iter().any(|block| block["block_number"] == number(row, "block_number"));
+        early += usize::from(is_first);
+        let wanted = if is_first { day.previous() } else { day };
+        let is_known = row["snapshot_day"].is_empty() || row["snapshot_day"] == wanted.to_string();
+        assert!(is_known, "{row:?}");
+    }
+    assert!(early > 0, "the recording has such a borrow");
+}
+
+#[test]
+fn an_instant_that_the_lake_does_not_reach_is_refused() {
+    let folder = tempdir().expect("a folder");
+    let lake = folder.path().join("lake");
+    sample(&lake, "3");
+    let wallet = HexBytes([7; 20]);
+    for (line, words) in [
+        (format!("{wallet},2023-01-14T00:00:10Z"), "does not have all events of 2023-01-14"),
+        (format!("{wallet},noon"), "line 1 is no address and time"),
+        ("wallet_address,time\nabc,5".to_owned(), "line 2 is no address and time"),
+    ] {
+        let list = folder.path().join("list.csv");
+        fs::write(&list, line).expect("a file");
+        let refused = output(&mut command(&["features", "--lake", text(&lake), "--at", text(&list)]));
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && error.contains(words), "{error}");
+        assert!(refused.stdout.is_empty());
+    }
+}

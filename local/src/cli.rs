@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
 
+use crate::report::ReportArgs;
 use crate::sample::SampleOptions;
 use crate::source::Source;
 
@@ -28,6 +29,8 @@ enum Command {
     Query(QueryArgs),
     /// List the tables of a local lake
     Tables(TablesArgs),
+    /// Write the report of a run as an HTML file, into the lake unless told otherwise
+    Report(ReportArgs),
     /// Start a run in AWS, follow it, and print its report
     Start(StartArgs),
     /// Tell how the runs in AWS stand, or one of them
@@ -290,6 +293,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Serve(args) => crate::source::serve(&args.sample.source(), args.port).await,
         Command::Tables(args) => crate::tables::list(&args.lake, args.format).await,
         Command::Query(args) => query(&args).await,
+        Command::Report(args) => crate::report::report(&args).await,
         Command::Start(_) | Command::Status(_) | Command::Backfill(_) => in_aws(command).await,
     }
 }

@@ -11,6 +11,7 @@ use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow};
 
 use super::Options;
 use super::steps::Done;
+use crate::html::number::grouped;
 use crate::output::{line, table};
 
 /// Wallets that the look at the features shows.
@@ -27,10 +28,14 @@ pub(super) async fn print(context: &Context, scope: &Scope, done: &Done, options
     print_gaps(&done.gaps)?;
     if let Some(checked) = &done.checked {
         print_checks(checked)?;
+        if !checked.passed {
+            return Ok(());
+        }
     }
     let features = features(context, scope.as_of).await?;
     line(format_args!("\n{}", features_table(&features)))?;
-    line(format_args!("\n{} wallets as of {}; defi_features shows {}", features.len(), scope.as_of, done.newest))?;
+    let newest = done.newest.unwrap_or(scope.as_of);
+    line(format_args!("\n{} wallets as of {}; defi_features shows {newest}", features.len(), scope.as_of))?;
     print_places(context, scope, done, options)
 }
 
@@ -84,18 +89,6 @@ fn step_row(name: &str, report: &Report, seconds: Option<f64>) -> Vec<String> {
     row.push(format!("{megabytes:.1}"));
     row.push(seconds.map_or_else(|| "·".to_owned(), |seconds| format!("{seconds:.1}")));
     row
-}
-
-/// Digits in groups of three.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> = {
-        let head = digits.len() % 3;
-        let (first, rest) = digits.split_at(head);
-        let rest = (0..rest.len() / 3).filter_map(|i| rest.get(3 * i..3 * i + 3));
-        std::iter::once(first).filter(|first| !first.is_empty()).chain(rest).collect()
-    };
-    groups.join(",")
 }
 
 /// Prints the days that are missing although the run is over.
@@ -174,15 +167,4 @@ fn features_table(rows: &[FeatureRow]) -> Table {
         ]);
     }
     table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_come_in_groups() {
-        let shown: Vec<_> = [0, 12, 123, 1234, 123_456, 1_234_567].map(grouped).into();
-        assert_eq!(shown, ["0", "12", "123", "1,234", "123,456", "1,234,567"]);
-    }
 }

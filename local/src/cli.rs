@@ -10,6 +10,7 @@ use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Kind, Result};
 
 use crate::features::{FileFormat, Rows};
+use crate::report::ReportArgs;
 use crate::sample::SampleOptions;
 use crate::source::Source;
 
@@ -57,6 +58,8 @@ enum Command {
     Features(FeaturesArgs),
     /// Look after keys, sources, the lake against its catalog, and the deployed environment
     Doctor(DoctorArgs),
+    /// Write the report of a run as an HTML file, into the lake unless told otherwise
+    Report(ReportArgs),
     /// Start a run in AWS, follow it, and print its report
     Start(StartArgs),
     /// Tell how the runs in AWS stand, or one of them
@@ -467,6 +470,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Query(args) => query(&args).await,
         Command::Wallet(args) => wallet(&args).await,
         Command::Features(args) => features(args).await,
+        Command::Report(args) => crate::report::report(&args).await,
         Command::Start(_) | Command::Status(_) | Command::Backfill(_) => in_aws(command).await,
     }
 }

@@ -18,6 +18,7 @@ use defi_shared::step::{Context, Report, today};
 
 use crate::cli::Env;
 use crate::output::line;
+use crate::report;
 use crate::source::{Opened, Source};
 pub use forecast::forecast;
 pub use steps::{Done, StepDone};
@@ -59,8 +60,17 @@ pub async fn run(options: Options) -> Result<()> {
     let context = run.open(Lake::new(FolderStore::open_for_run(&options.lake)?)).await?;
     let (lake, env) = (options.lake.display(), options.env.name());
     line(format_args!("{} → {lake} (db_*_{env}), features as of {}", run.source.name, run.scope.as_of))?;
-    let done = run.carry_out(&context).await?;
-    summary::print(&context, &run.scope, &done, &options).await
+    let done = run.steps(&context).await?;
+    let report = match &done.checked {
+        Some(_) => report::keep(&context.lake, &context.registry, &context.config, env, &done.run_id).await.map(Some),
+        None => Ok(None),
+    };
+    summary::print(&context, &run.scope, &done, &options).await?;
+    let done = done.require_pass();
+    if let Some(report) = report.inspect_err(|error| tracing::warn!(%error, "the run has no report"))? {
+        line(format_args!("report     {report}"))?;
+    }
+    done.map(drop)
 }
 
 /// A run that can begin: everything that the user may have got wrong but the lake is known by now, and nothing is written yet.
@@ -125,6 +135,11 @@ impl Run {
     /// # Errors
     /// As [`run`].
     pub async fn carry_out(&self, context: &Context) -> Result<Done> {
+        self.steps(context).await?.require_pass()
+    }
+
+    /// The same, up to a failed check and what it found.
+    async fn steps(&self, context: &Context) -> Result<Done> {
         let done = steps::run(context, &self.scope, self.from, &self.watched).await;
         self.watched.finish();
         done
@@ -137,7 +152,7 @@ impl Run {
 /// # Errors
 /// As [`run`].
 pub async fn complete(context: &Context, scope: &Scope, from: Option<Day>) -> Result<Report> {
-    let done = steps::run(context, scope, from, &progress::Watched::silent()).await?;
+    let done = steps::run(context, scope, from, &progress::Watched::silent()).await?.require_pass()?;
     let mut sum = Report::default();
     done.steps.into_iter().for_each(|step| sum.merge(step.report));
     Ok(sum)

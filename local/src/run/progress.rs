@@ -30,12 +30,6 @@ impl Watched {
         Arc::new(Watched { bars: None, silent: true, steps: Mutex::default() })
     }
 
-    /// Whether nothing is to be shown.
-    #[must_use]
-    pub fn is_silent(&self) -> bool {
-        self.silent
-    }
-
     /// A step will do this many units, in however many calls of its handler.
     pub fn announce(&self, step: &'static str, units: usize) {
         let Some(bars) = &self.bars else { return };

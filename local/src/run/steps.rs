@@ -32,16 +32,26 @@ pub struct Done {
     pub gaps: Gaps,
     /// The outcome of the checks; none where nothing was missing and the set is published.
     pub checked: Option<Checked>,
-    /// The day that `defi_features` shows.
-    pub newest: Day,
+    /// The day that `defi_features` shows; none where nothing was ever published.
+    pub newest: Option<Day>,
     /// Names the run.
     pub run_id: RunId,
     /// Seconds from the plan to the publishing; steps that run side by side share them.
     pub seconds: f64,
 }
 
-/// Runs what is missing. Where nothing is, and the set is published, the lake is not touched. However it ends, nothing writes to
-/// the lake any more.
+impl Done {
+    /// What the run did, unless a check has failed.
+    ///
+    /// # Errors
+    /// `QualityFailed` that names each failed constraint.
+    pub fn require_pass(self) -> Result<Self> {
+        self.checked.as_ref().map_or(Ok(()), check_features::require_pass).map(|()| self)
+    }
+}
+
+/// Runs what is missing, up to the publishing of a set that passes its checks. Where nothing is, and the set is published, the lake
+/// is not touched. However it ends, nothing writes to the lake any more.
 pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, watched: &Watched) -> Result<Done> {
     let done = run_steps(context, scope, from, watched).await;
     context.lake.settle().await;
@@ -53,7 +63,7 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, watched:
     let input = plan_run::Input { as_of: Some(scope.as_of), from, force: scope.force, ..Default::default() };
     let (planned, plan) = plan_run::plan(context, &input).await?;
     if plan.is_empty() && planned.published {
-        let newest = context.registry.newest_published().await?.unwrap_or(scope.as_of);
+        let newest = context.registry.newest_published().await?;
         return Ok(Done {
             steps: Vec::new(),
             gaps: Gaps::default(),
@@ -75,15 +85,10 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, watched:
     }
     let check = check_features::Input { as_of: Some(scope.as_of), from, run_id: Some(planned.run_id.clone()) };
     let checked = check_features::evaluate(context, &check).await?;
-    if let Err(error) = check_features::require_pass(&checked) {
-        watched.finish();
-        if !watched.is_silent() {
-            super::summary::print_checks(&checked)?;
-        }
-        return Err(error);
+    if checked.passed {
+        publish_features::handle(context.clone(), publish_features::Input { as_of: Some(scope.as_of) }).await?;
     }
-    let publish = publish_features::Input { as_of: Some(scope.as_of) };
-    let newest = publish_features::handle(context.clone(), publish).await?.newest;
+    let newest = context.registry.newest_published().await?;
     let gaps = context.run_report(&planned.run_id, scope).await?.gaps;
     let seconds = begun.elapsed().as_secs_f64();
     Ok(Done { steps, gaps, checked: Some(checked), newest, run_id: planned.run_id, seconds })

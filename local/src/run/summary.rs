@@ -27,10 +27,14 @@ pub(super) async fn print(context: &Context, scope: &Scope, done: &Done, options
     print_gaps(&done.gaps)?;
     if let Some(checked) = &done.checked {
         print_checks(checked)?;
+        if !checked.passed {
+            return Ok(());
+        }
     }
     let features = features(context, scope.as_of).await?;
     line(format_args!("\n{}", features_table(&features)))?;
-    line(format_args!("\n{} wallets as of {}; defi_features shows {}", features.len(), scope.as_of, done.newest))?;
+    let newest = done.newest.unwrap_or(scope.as_of);
+    line(format_args!("\n{} wallets as of {}; defi_features shows {newest}", features.len(), scope.as_of))?;
     print_places(context, scope, done, options)
 }
 

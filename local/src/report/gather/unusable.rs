@@ -1,0 +1,187 @@
+//! What could not be used: amounts without a price, by token, and rows in quarantine, by table and reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use defi_shared::config::Config;
+use defi_shared::domain::{Address, BaseUnits, Category, Day};
+use defi_shared::error::Result;
+use defi_shared::lake::{Lake, Unit, parquet};
+use defi_shared::step::history::Markets;
+use defi_shared::tables::{
+    self, Layer, PricedEvent, QuarantinedRow, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, TABLES,
+    WALLET_HEALTH,
+};
+
+use super::is_within;
+
+/// Rows of a reason that are shown.
+const EXAMPLES: usize = 3;
+
+/// What has no price.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Unpriced {
+    /// Events without a price, of so many.
+    pub events: (u64, u64),
+    /// Positions of the as_of day without a price, of so many.
+    pub positions: (u64, u64),
+    /// By token, most events first.
+    pub tokens: Vec<UnpricedToken>,
+}
+
+/// A token without a price.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UnpricedToken {
+    /// Its address.
+    pub token: String,
+    /// Its symbol, where a market has it.
+    pub symbol: Option<Arc<str>>,
+    /// The protocols.
+    pub protocols: BTreeSet<Arc<str>>,
+    /// Events, by category.
+    pub events: BTreeMap<&'static str, u64>,
+    /// Their amounts together, in base units of the token; at most what 128 bits hold.
+    pub amount: i128,
+    /// Positions of the as_of day.
+    pub positions: u64,
+    /// Their balances together.
+    pub balance: i128,
+    /// The token's decimals, where a market has it.
+    pub decimals: Option<i32>,
+}
+
+impl UnpricedToken {
+    /// Its events of all categories.
+    #[must_use]
+    pub fn all_events(&self) -> u64 {
+        self.events.values().sum()
+    }
+
+    /// An amount in whole tokens, where the decimals are known.
+    #[must_use]
+    pub fn in_tokens(&self, amount: i128) -> Option<f64> {
+        self.decimals.map(|decimals| BaseUnits(amount).to_tokens(decimals))
+    }
+}
+
+/// Rows in quarantine of one table for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// The table.
+    pub table: String,
+    /// The reason.
+    pub reason: String,
+    /// How many rows.
+    pub rows: u64,
+    /// The first and the last day of them.
+    pub days: Option<(Day, Day)>,
+    /// The first rows: their unit and the raw row as JSON.
+    pub examples: Vec<(String, String)>,
+}
+
+/// Events of a span and positions of its last day that have no price.
+pub(super) async fn unpriced(lake: &Lake, config: &Config, span: &RangeInclusive<Day>) -> Result<Unpriced> {
+    let mut unpriced = Unpriced::default();
+    let mut tokens = BTreeMap::new();
+    for category in Category::ALL {
+        let table = tables::events(Layer::Analytics, category);
+        for unit in lake.units(table).await?.iter().filter(|unit| is_within(unit.day(), span)) {
+            let Some((facts, rows)) = lake.facts(table, unit).await? else { continue };
+            unpriced.events.1 += rows;
+            if facts.get("unpriced").is_none_or(|count| count == "0") {
+                continue;
+            }
+            let events: Vec<PricedEvent> = lake.require(table, unit).await?;
+            for event in events.into_iter().filter(|event| event.quantity_eth.is_none()) {
+                unpriced.events.0 += 1;
+                let token: &mut UnpricedToken = tokens.entry(event.token_address.to_string()).or_default();
+                token.protocols.insert(event.protocol.into());
+                *token.events.entry(category.name()).or_default() += 1;
+                token.amount = token.amount.saturating_add(event.quantity.0);
+            }
+        }
+    }
+    let known = markets(lake, span).await?;
+    unpriced.positions = positions(lake, config, *span.end(), &known, &mut tokens).await?;
+    for (address, token) in &mut tokens {
+        let market = known.values().find(|market| market.input_token_address.to_string() == *address);
+        token.token.clone_from(address);
+        token.decimals = market.map(|market| market.input_token_decimals);
+        token.symbol = market.and_then(|market| market.input_token_symbol.clone());
+    }
+    unpriced.tokens = tokens.into_values().collect();
+    unpriced.tokens.sort_by_key(|token| std::cmp::Reverse((token.all_events(), token.positions)));
+    Ok(unpriced)
+}
+
+/// The markets of the span's days, the newest of each.
+async fn markets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<BTreeMap<Address, StagedMarket>> {
+    let mut markets = BTreeMap::new();
+    for unit in lake.units(&STAGE_MARKETS).await?.iter().filter(|unit| is_within(unit.day(), span)) {
+        let rows: Vec<StagedMarket> = lake.require(&STAGE_MARKETS, unit).await?;
+        markets.extend(rows.into_iter().map(|market| (market.market_id, market)));
+    }
+    Ok(markets)
+}
+
+/// Adds the positions of a day whose market has no price. How many they are, and of how many.
+async fn positions(
+    lake: &Lake,
+    config: &Config,
+    day: Day,
+    known: &BTreeMap<Address, StagedMarket>,
+    tokens: &mut BTreeMap<String, UnpricedToken>,
+) -> Result<(u64, u64)> {
+    let (mut without, mut all) = (0, 0);
+    let is_valued = lake.facts(&WALLET_HEALTH, &Unit::Day(day)).await?.is_some();
+    let prices = Markets::around(lake, config, &[day]).await?.prices_on(day);
+    for unit in lake.units(&STAGE_POSITIONS).await?.iter().filter(|unit| is_valued && unit.day() == Some(day)) {
+        let Unit::DayAndProtocol(_, protocol) = unit else { continue };
+        let quotes = prices.markets_of(protocol);
+        for position in lake.require::<StagedPosition>(&STAGE_POSITIONS, unit).await? {
+            all += 1;
+            if quotes.contains_key(&position.market_id) {
+                continue;
+            }
+            without += 1;
+            let token = known.get(&position.market_id).map(|market| market.input_token_address.to_string());
+            let token = token.unwrap_or_else(|| format!("token of market {}", position.market_id));
+            let token = tokens.entry(token).or_default();
+            token.protocols.insert(Arc::clone(protocol));
+            token.positions += 1;
+            token.balance = token.balance.saturating_add(position.balance.0);
+        }
+    }
+    Ok((without, all))
+}
+
+/// The rows in quarantine of a span's days.
+pub(super) async fn quarantined(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Vec<Quarantined>> {
+    let mut reasons = BTreeMap::<(String, String), Quarantined>::new();
+    for entry in lake.store().list("quarantine/").await? {
+        let path = entry.key.split_once('/').and_then(|(_, path)| path.split_once('/'));
+        let Some((name, path)) = path else { continue };
+        let Some(table) = TABLES.iter().find(|table| table.name == name) else { continue };
+        let Some(unit) = Unit::of_key(table, path).filter(|unit| is_within(unit.day(), span)) else { continue };
+        let Some(bytes) = lake.store().get(&entry.key).await? else { continue };
+        let rows: Vec<QuarantinedRow> = parquet::decode(bytes).map_err(|error| error.with("object", &entry.key))?;
+        for row in rows {
+            let of = reasons.entry((name.to_owned(), row.reason.clone())).or_insert_with(|| Quarantined {
+                table: name.to_owned(),
+                reason: row.reason,
+                rows: 0,
+                days: None,
+                examples: Vec::new(),
+            });
+            of.rows += 1;
+            of.days = unit.day().map(|day| of.days.map_or((day, day), |(first, last)| (first.min(day), last.max(day))));
+            if of.examples.len() < EXAMPLES {
+                of.examples.push((format!("{unit}, row {}", row.row_number), row.row));
+            }
+        }
+    }
+    let mut reasons: Vec<_> = reasons.into_values().collect();
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.rows));
+    Ok(reasons)
+}

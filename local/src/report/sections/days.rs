@@ -1,0 +1,93 @@
+//! Wallets, events and positions by day; days that are lost.
+
+use defi_shared::domain::Day;
+use defi_shared::error::Result;
+use maud::{Markup, html};
+
+use crate::html::chart::{Frame, Line, lines};
+use crate::html::count;
+use crate::report::gather::{DAYS_SHOWN, Gathered};
+
+pub(super) fn markup(report: &Gathered) -> Result<Markup> {
+    let days = &report.days;
+    let places: Vec<String> = days.days.iter().map(Day::to_string).collect();
+    let charts = [
+        ("wallets", "Wallets with collateral or debt", &days.wallets),
+        ("events", "Events", &days.events),
+        ("positions", "Open positions", &days.positions),
+    ];
+    let charts = charts.into_iter().map(|(id, title, by_protocol)| {
+        let line = |(protocol, counts): (&std::sync::Arc<str>, &Vec<Option<u64>>)| Line {
+            name: protocol.to_string(),
+            values: counts.iter().map(|count| count.map(|count| count as f64)).collect(),
+        };
+        let drawn: Vec<Line> = by_protocol.iter().map(line).collect();
+        let id = format!("days-{id}");
+        let about = "One line a protocol over the days; days that are missing are marked.";
+        let chart = lines(&Frame { id: &id, title: &format!("{title} by day and protocol"), about }, &places, &drawn)?;
+        Ok(html! { div.card { h3 { (title) } (chart) } })
+    });
+    let charts = charts.collect::<Result<Vec<_>>>()?;
+    Ok(html! {
+        section #days {
+            h2 { "By day" }
+            p.muted {
+                "By protocol, at most " (DAYS_SHOWN) " days back. Wallets and positions are of each day's first block, events of the whole day, so "
+                "that the last day has none yet. A day that is missing between others is marked."
+            }
+            @if places.is_empty() { p { "The lake has nothing of these days." } }
+            @else { div.grid { @for chart in charts { (chart) } } }
+        }
+    })
+}
+
+pub(super) fn gaps(report: &Gathered) -> Markup {
+    let gaps = report.report.as_ref().map(|report| &report.gaps);
+    let all = gaps.into_iter().flat_map(|gaps| {
+        let of = |what: &'static str| move |(protocol, days)| (what, protocol, days);
+        gaps.markets.iter().map(of("markets")).chain(gaps.positions.iter().map(of("positions")))
+    });
+    let all: Vec<(&str, &String, &Vec<Day>)> = all.filter(|(_, _, days)| !days.is_empty()).collect();
+    html! {
+        section #gaps {
+            h2 { "Gaps" }
+            @if gaps.is_none() { p { "The run did not get to its end, so that its gaps are not known." } }
+            @else if all.is_empty() { p { "No day is missing." } }
+            @else {
+                p { "Days whose snapshot can't be had any more at the source. Without markets the prices of up to seven days before hold; "
+                    "without positions no health is known of the day." }
+                ul {
+                    @for (what, protocol, days) in all {
+                        li { (what) " of " strong { (protocol) } ": " (count(days.len() as u64)) " lost: " (ranges(days)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Days as ranges: those that follow one another as one.
+fn ranges(days: &[Day]) -> String {
+    let mut ranges: Vec<(Day, Day)> = Vec::new();
+    for day in days {
+        match ranges.last_mut() {
+            Some((_, last)) if last.next() == *day => *last = *day,
+            _ => ranges.push((*day, *day)),
+        }
+    }
+    let shown =
+        |(first, last): &(Day, Day)| if first == last { first.to_string() } else { format!("{first} to {last}") };
+    ranges.iter().map(shown).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_in_a_row_are_one_range() {
+        let days: Vec<Day> =
+            ["2023-01-30", "2023-01-31", "2023-02-01", "2023-02-05"].map(|day| day.parse().unwrap()).into();
+        assert_eq!(ranges(&days), "2023-01-30 to 2023-02-01, 2023-02-05");
+    }
+}

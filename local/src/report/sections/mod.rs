@@ -1,0 +1,44 @@
+//! The parts of the report as HTML.
+
+mod checks;
+mod days;
+mod features;
+mod overview;
+mod steps;
+mod unusable;
+
+use check_features::Outcome;
+use defi_shared::error::Result;
+use maud::{Markup, html};
+
+use super::gather::Gathered;
+use crate::html;
+
+/// The whole report.
+pub(super) fn page(report: &Gathered) -> Result<String> {
+    let title = format!("Features as of {} ({})", report.as_of, report.env);
+    let body = html! {
+        (overview::markup(report))
+        main {
+            (steps::markup(report)?)
+            (checks::markup(report)?)
+            (features::markup(report)?)
+            (features::movers(report))
+            (days::markup(report)?)
+            (unusable::unpriced(&report.unpriced))
+            (unusable::quarantined(&report.quarantined))
+            (days::gaps(report))
+        }
+    };
+    Ok(html::page(&title, body))
+}
+
+/// How a constraint came out, in a word and a colour.
+fn badge(outcome: Outcome) -> Markup {
+    let name = match outcome {
+        Outcome::Pass => "pass",
+        Outcome::Warn => "warn",
+        Outcome::Fail => "fail",
+    };
+    html! { span class={ "badge " (name) } { (name) } }
+}

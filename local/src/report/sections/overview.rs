@@ -1,0 +1,101 @@
+//! What the run was, and how it came out, at a glance.
+
+use check_features::Outcome;
+use maud::{Markup, html};
+
+use crate::html::count;
+use crate::report::gather::Gathered;
+
+/// The parts of the page: their names and where they stand.
+const PARTS: [(&str, &str); 8] = [
+    ("steps", "Steps"),
+    ("checks", "Checks"),
+    ("features", "Features"),
+    ("movers", "Largest movers"),
+    ("days", "By day"),
+    ("unpriced", "Without a price"),
+    ("quarantine", "Quarantine"),
+    ("gaps", "Gaps"),
+];
+
+pub(super) fn markup(report: &Gathered) -> Markup {
+    html! {
+        header {
+            h1 { "Features as of " time datetime=(report.as_of) { (report.as_of) } }
+            p.muted {
+                "Environment " strong #env { (report.env) } ", run " code #run { (report.run) }
+                @if let Some(chain) = &report.chain { ", over " (chain) }
+                ". Amounts are in ETH, days in UTC."
+            }
+            (verdict(report))
+            (tiles(report))
+            nav aria-label="Parts of this page" {
+                ul { @for (id, name) in PARTS { li { a href=(format!("#{id}")) { (name) } } } }
+            }
+        }
+    }
+}
+
+/// How the run came out, in a sentence.
+fn verdict(report: &Gathered) -> Markup {
+    let of =
+        |outcome| report.checked.iter().flat_map(|checked| &checked.checks).filter(|c| c.outcome == outcome).count();
+    let (failed, warned) = (of(Outcome::Fail), of(Outcome::Warn));
+    let kind = match (&report.checked, failed, warned) {
+        (None, ..) | (_, 1.., _) => "fail",
+        (_, 0, 1..) => "warn",
+        _ => "pass",
+    };
+    html! {
+        div class={ "note " (kind) } id="verdict" {
+            p {
+                @match &report.checked {
+                    None => { "This run did not come to its checks: it died, or is still under way." }
+                    Some(checked) if !checked.passed => {
+                        (failed) " of " (checked.checks.len()) " checks failed, so that this set was not published."
+                    }
+                    Some(checked) => {
+                        "All " (checked.checks.len()) " checks passed"
+                        @if warned > 0 { ", " (warned) " of them with a warning" }
+                        "."
+                    }
+                }
+                " "
+                @match (report.published, report.newest) {
+                    (true, Some(newest)) if newest == report.as_of => { "The day is published, and " code { "defi_features" } " shows it." }
+                    (true, Some(newest)) => { "The day is published; " code { "defi_features" } " shows " (newest) "." }
+                    (_, Some(newest)) => { "The day is not published; " code { "defi_features" } " shows " (newest) "." }
+                    (_, None) => { "Nothing is published in this environment." }
+                }
+            }
+            @if !report.others.is_empty() {
+                p {
+                    "This lake has other runs of the day, and its tables are shown as they are now: "
+                    @for (index, other) in report.others.iter().enumerate() { @if index > 0 { ", " } code { (other) } }
+                    "."
+                }
+            }
+        }
+    }
+}
+
+fn tiles(report: &Gathered) -> Markup {
+    let steps = || report.report.iter().flat_map(|report| &report.steps).map(|step| &step.report);
+    let wallets = report.features.first().map_or(0, |feature| feature.now.wallets as u64);
+    let gaps =
+        report.report.iter().flat_map(|report| report.gaps.markets.values().chain(report.gaps.positions.values()));
+    let tiles: [(&str, &str, u64); 7] = [
+        ("wallets", "Wallets", wallets),
+        ("units", "Units made", steps().map(|step| step.units).sum()),
+        ("rows-in", "Rows in", steps().map(|step| step.rows_in).sum()),
+        ("requests", "Requests", steps().map(|step| step.traffic.requests).sum()),
+        ("retries", "Retries", steps().flat_map(|step| step.traffic.retries.values()).sum()),
+        ("rejected", "Rows into quarantine", steps().map(|step| step.rejected()).sum()),
+        ("lost", "Days lost", gaps.map(|days| days.len() as u64).sum()),
+    ];
+    html! {
+        dl.tiles {
+            @for (id, name, value) in tiles { div { dt { (name) } dd id=(format!("tile-{id}")) { (count(value)) } } }
+        }
+    }
+}

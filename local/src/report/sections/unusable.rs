@@ -1,0 +1,93 @@
+//! What could not be used: amounts without a price, and rows in quarantine.
+
+use maud::{Markup, html};
+
+use crate::html::count;
+use crate::html::number::{percent, significant};
+use crate::html::table::Table;
+use crate::report::gather::{DAYS_SHOWN, Quarantined, Unpriced, UnpricedToken};
+
+/// Characters of a bad row that are shown.
+const ROW_SHOWN: usize = 600;
+
+pub(super) fn unpriced(unpriced: &Unpriced) -> Markup {
+    let header = [("token", false), ("protocols", false), ("events", true), ("of which", false), ("amount", true)];
+    let header = [&header[..], &[("positions", true), ("balance", true)]].concat();
+    let mut table = Table::new("Tokens without a price", &header);
+    for token in &unpriced.tokens {
+        table.row(row(token));
+    }
+    let share = |(part, whole): (u64, u64)| percent(part as f64 / whole.max(1) as f64);
+    html! {
+        section #unpriced {
+            h2 { "Without a price" }
+            p {
+                span #unpriced-events { (count(unpriced.events.0)) } " of " (count(unpriced.events.1)) " events (" (share(unpriced.events))
+                ") of the last " (DAYS_SHOWN) " days, and "
+                span #unpriced-positions { (count(unpriced.positions.0)) } " of " (count(unpriced.positions.1)) " positions ("
+                (share(unpriced.positions)) ") of the day itself. They count in every count, and in no amount."
+            }
+            @if !unpriced.tokens.is_empty() { (table.markup()) }
+        }
+    }
+}
+
+fn row(token: &UnpricedToken) -> Markup {
+    let amount = |amount: i128| {
+        html! {
+            @match token.in_tokens(amount) {
+                _ if amount == 0 => "–",
+                Some(tokens) => { (significant(tokens)) " " (token.symbol.as_deref().unwrap_or("tokens")) }
+                None => { (significant(amount as f64)) " base units" }
+            }
+        }
+    };
+    let events = token.events.iter().map(|(category, count)| format!("{count} {category}"));
+    html! {
+        th scope="row" {
+            @if let Some(symbol) = &token.symbol { (symbol) " " }
+            code { (token.token) }
+        }
+        td { (token.protocols.iter().map(|protocol| &**protocol).collect::<Vec<_>>().join(", ")) }
+        td.number { (count(token.all_events())) }
+        td { (events.collect::<Vec<_>>().join(", ")) }
+        td.number { (amount(token.amount)) }
+        td.number { (count(token.positions)) }
+        td.number { (amount(token.balance)) }
+    }
+}
+
+pub(super) fn quarantined(quarantined: &[Quarantined]) -> Markup {
+    let header = [("table", false), ("reason", false), ("rows", true), ("days", false), ("examples", false)];
+    let mut table = Table::new("Rows in quarantine", &header);
+    for of in quarantined {
+        table.row(html! {
+            th scope="row" { code { (of.table) } }
+            td { (of.reason) }
+            td.number { (count(of.rows)) }
+            td { @if let Some((first, last)) = of.days { (first) @if first != last { " to " (last) } } }
+            td.wide { @for (place, row) in &of.examples {
+                details { summary { (place) } code { (shortened(row)) } }
+            } }
+        });
+    }
+    let rows: u64 = quarantined.iter().map(|of| of.rows).sum();
+    html! {
+        section #quarantine {
+            h2 { "Quarantine" }
+            p {
+                span #quarantined-rows { (count(rows)) } " rows of the last " (DAYS_SHOWN)
+                " days were put aside, each with its reason; they stand as they came below " code { "quarantine/" } " in the lake."
+            }
+            @if !quarantined.is_empty() { (table.markup()) }
+        }
+    }
+}
+
+/// The beginning of a row that is long.
+fn shortened(row: &str) -> String {
+    match row.char_indices().nth(ROW_SHOWN) {
+        Some((end, _)) => format!("{}…", row.get(..end).unwrap_or(row)),
+        None => row.to_owned(),
+    }
+}

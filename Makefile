@@ -18,7 +18,7 @@ CONFIG ?= shared/config.toml
 # Further arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions check infra-check fmt package bench-cold-start local-aws deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-docs test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions check infra-check fmt package bench-cold-start local-aws deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,7 +29,7 @@ run: ## Run the whole pipeline over the sample chain, into ./lakehouse
 build: ## Build the command with SQL and AWS: target/release/defi
 	$(CARGO) build --release --locked -p defi-local $(FEATURES)
 
-test: test-rust test-readers test-aws ## Run every test
+test: test-rust test-readers test-docs test-aws ## Run every test
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
@@ -40,6 +40,11 @@ test-readers: $(VENV)/readers/ready
 	rm -rf $(READERS_LAKE)
 	target/debug/defi run --lake $(READERS_LAKE) --wallets 150 --days 20 --seed 7
 	DEFI_LAKE=$(READERS_LAKE) $(VENV)/readers/bin/python -m pytest -q -p no:cacheprovider tests/readers
+
+# Every command that the README and docs/ show, as a new user runs them.
+test-docs: $(VENV)/docs/ready
+	$(BINARIES)
+	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/docs/bin/python -m pytest -q -p no:cacheprovider tests/docs
 
 # The functions and the state machine, deployed by Terraform to a local AWS.
 test-aws: $(VENV)/aws/ready
@@ -53,6 +58,7 @@ $(VENV)/%/ready:
 	$(VENV)/$*/bin/python -m pip install --quiet --requirement $(PACKAGES)
 	touch $@
 $(VENV)/readers/ready: tests/readers/requirements.txt
+$(VENV)/docs/ready: tests/docs/requirements.txt
 $(VENV)/aws/ready: tests/aws/requirements.txt
 $(VENV)/checks/ready: infra/checks/requirements.txt
 $(VENV)/package/ready: infra/package/requirements.txt

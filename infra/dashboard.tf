@@ -38,6 +38,10 @@ locals {
       metrics = [for step, name in local.function_names : ["AWS/Lambda", "Duration", "FunctionName", name, { stat = "Maximum", label = step }]]
     },
     {
+      title   = "Seconds that the calls of a step took together"
+      metrics = [for step, name in local.function_names : ["DefiFeatures", "Seconds", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }]]
+    },
+    {
       title   = "Errors of the functions"
       metrics = [for step, name in local.function_names : ["AWS/Lambda", "Errors", "FunctionName", name, { stat = "Sum", label = step }]]
     },

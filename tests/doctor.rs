@@ -36,14 +36,14 @@ fn of_table<'a>(complaints: &'a [Value], table: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn a_lake_as_it_should_be_gives_no_cause_for_complaint_but_its_bad_rows() {
+fn a_lake_as_it_should_be_gives_no_cause_for_complaint() {
     let (_folder, lake) = made();
-    let (complaints, code) = complaints(&lake, &[]);
-    let what: Vec<_> = complaints.iter().map(|complaint| &complaint["what"]).collect();
-    assert_eq!(what, ["quarantine"]);
-    assert_eq!(code, Some(0));
+    assert_eq!(complaints(&lake, &[]), (Vec::new(), Some(0)));
+    let bad = lake.join("quarantine/transpose_borrow_events/year=2023/month=01");
+    fs::create_dir_all(&bad).expect("a folder");
+    fs::write(bad.join("2023-01-02.parquet"), b"").expect("an object");
     let shown = succeed(&mut command(&["doctor", "--lake", text(&lake)]));
-    assert!(shown.contains("published features") && shown.contains("WARN"), "{shown}");
+    assert!(shown.contains("published features") && shown.contains("WARN"), "bad rows are no failure: {shown}");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn missing_partitions_stray_objects_and_other_columns_are_found() {
     fs::write(&entry, other).expect("an entry");
     let stray = lake.join("analytics/features/wallet_links/year=2023/month=01/copy.parquet");
     fs::write(&stray, b"x").expect("a stray object");
-    let broken = lake.join("stage/transpose/transpose_repay_events/year=2023/month=01/2023-01-04.parquet");
+    let broken = lake.join("stage/transpose/transpose_repay_events/year=2023/month=01/2023-01-05.parquet");
     fs::write(&broken, b"PAR1").expect("a broken object");
     fs::remove_dir_all(lake.join("raw/transpose/transpose_deposit_events")).expect("a table's objects");
 

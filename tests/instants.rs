@@ -18,7 +18,7 @@ use defi_shared::tables::{
     WalletHealth, WalletLink,
 };
 use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use support::command::{command, output, succeed, text};
 use tempfile::tempdir;
 
@@ -216,7 +216,7 @@ fn an_instant_that_the_lake_does_not_reach_is_refused() {
     sample(&lake, "3");
     let wallet = HexBytes([7; 20]);
     for (line, words) in [
-        (format!("{wallet},2023-01-14T00:00:10Z"), "does not have all events of 2023-01-14"),
+        (format!("{wallet},2023-01-15T00:00:10Z"), "does not have all events of 2023-01-15"),
         (format!("{wallet},noon"), "line 1 is no address and time"),
         ("wallet_address,time\nabc,5".to_owned(), "line 2 is no address and time"),
     ] {

@@ -151,6 +151,16 @@ impl SampleArgs {
     GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi run --live --from 2023-01-01"
 )]
 struct RunArgs {
+    #[command(flatten)]
+    what: WhatToRun,
+    /// Tell what was done as JSON instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a run covers, over which lake, from which source.
+#[derive(Debug, Args)]
+struct WhatToRun {
     /// The day that the features are for [default: today; of the sample chain or a recording its last day]
     #[arg(long, value_name = "DAY")]
     as_of: Option<String>,
@@ -175,8 +185,8 @@ struct RunArgs {
     transpose_url: Option<String>,
 }
 
-impl RunArgs {
-    fn options(self) -> Result<crate::run::Options> {
+impl WhatToRun {
+    fn options(self, json: bool) -> Result<crate::run::Options> {
         let day = |text: &Option<String>| text.as_deref().map(str::parse::<Day>).transpose();
         Ok(crate::run::Options {
             as_of: day(&self.as_of)?,
@@ -189,6 +199,7 @@ impl RunArgs {
             },
             lake: self.lake.lake,
             env: self.lake.env,
+            json,
         })
     }
 }
@@ -199,7 +210,7 @@ impl RunArgs {
 )]
 struct PlanArgs {
     #[command(flatten)]
-    run: RunArgs,
+    run: WhatToRun,
     /// Name every unit
     #[arg(long)]
     units: bool,
@@ -250,7 +261,8 @@ struct ManArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "With DEFI_SERVE_API_KEY in the environment both APIs ask for that key; without it any key or none is accepted."
+    after_help = "With DEFI_SERVE_API_KEY in the environment both APIs ask for that key; without it any key or none is accepted.\n\n\
+    Examples:\n  defi serve\n  defi serve --recording DIR --port 8700"
 )]
 struct ServeArgs {
     /// The port on this machine; 0 takes any free one
@@ -277,6 +289,7 @@ struct QueryArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  defi tables\n  defi tables --lake target/larger --format json")]
 struct TablesArgs {
     #[command(flatten)]
     lake: LakeArgs,
@@ -301,6 +314,9 @@ struct WalletArgs {
     /// Write JSON instead of text
     #[arg(long)]
     json: bool,
+    /// Write a page into this file instead
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     lake: LakeArgs,
 }
@@ -460,8 +476,8 @@ fn subcommand() -> String {
 
 async fn dispatch(command: Command) -> Result<()> {
     match command {
-        Command::Run(args) => crate::run::run(args.options()?).await,
-        Command::Plan(args) => crate::run::forecast(&args.run.options()?, args.units, args.json).await,
+        Command::Run(args) => crate::run::run(args.what.options(args.json)?).await,
+        Command::Plan(args) => crate::run::forecast(&args.run.options(args.json)?, args.units).await,
         Command::Doctor(args) => doctor(args).await,
         Command::Completions(args) => completions(args.shell),
         Command::Man(args) => man(&args.folder),
@@ -526,7 +542,8 @@ async fn wallet(args: &WalletArgs) -> Result<()> {
     let address = Address::parse(&args.address).ok_or_else(|| {
         Error::bad_input(format!("{:?} is no address", args.address)).next("write it as 0x and 40 hex digits")
     })?;
-    let asked = crate::wallet::Asked { address, as_of: args.as_of, explain: args.explain.as_deref(), json: args.json };
+    let (explain, html) = (args.explain.as_deref(), args.html.as_deref());
+    let asked = crate::wallet::Asked { address, as_of: args.as_of, explain, json: args.json, html };
     crate::wallet::tell(&asked, &args.lake).await
 }
 

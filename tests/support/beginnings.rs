@@ -48,7 +48,7 @@ impl Chain {
     pub fn options(&self) -> Options {
         let source = if self.name == "sample" { Source::Sample(SAMPLE) } else { Source::Recording(self.recording()) };
         let as_of = self.as_of.map(|day| day.parse().expect("a day"));
-        Options { as_of, from: None, force: false, lake: PathBuf::new(), env: Env::Dev, source }
+        Options { as_of, from: None, force: false, lake: PathBuf::new(), env: Env::Dev, source, json: false }
     }
 
     /// The arguments of the command for the same run.

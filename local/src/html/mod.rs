@@ -5,6 +5,9 @@ pub mod chart;
 pub mod number;
 pub mod table;
 
+use std::path::Path;
+
+use defi_shared::error::{Error, Result};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// The styles of every page: light and dark, from a phone's width up.
@@ -40,6 +43,19 @@ pub fn page(title: &str, body: Markup) -> String {
     let mut text = page.into_string();
     text.push('\n');
     text
+}
+
+/// Writes a page into a file.
+///
+/// # Errors
+/// `BadInput` for a file that can't be written.
+pub fn write_page(file: &Path, page: &str) -> Result<()> {
+    std::fs::write(file, page).map_err(|cause| {
+        Error::bad_input("the page can't be written")
+            .with("path", file.display())
+            .because(cause)
+            .next("name another file")
+    })
 }
 
 /// A number as people read it, which keeps its exact value for programs.

@@ -14,6 +14,7 @@ use defi_shared::step::RunId;
 
 use self::gather::gather;
 use crate::cli::LakeArgs;
+use crate::html::write_page;
 use crate::output::line;
 
 /// What `defi report` is asked for.
@@ -51,7 +52,7 @@ pub(crate) async fn report(args: &ReportArgs) -> Result<()> {
         None => keep(&lake, &registry, &config, env, &run).await?,
         Some(file) => {
             let page = page(&lake, &registry, &config, env, &run).await?;
-            write(file, &page)?;
+            write_page(file, &page)?;
             file.display().to_string()
         }
     };
@@ -76,15 +77,6 @@ pub async fn keep(lake: &Lake, registry: &Registry, config: &Config, env: &str, 
 /// `BadInput` for a run that the lake does not know, and the errors of the lake and of the catalog.
 pub async fn page(lake: &Lake, registry: &Registry, config: &Config, env: &str, run: &RunId) -> Result<String> {
     sections::page(&gather(lake, registry, config, env, run).await?)
-}
-
-fn write(file: &Path, page: &str) -> Result<()> {
-    std::fs::write(file, page).map_err(|cause| {
-        Error::bad_input("the report can't be written")
-            .with("path", file.display())
-            .because(cause)
-            .next("name another file with --output")
-    })
 }
 
 fn open_in_browser(path: &Path) -> Result<()> {

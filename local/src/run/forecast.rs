@@ -47,13 +47,13 @@ struct Forecast {
 ///
 /// # Errors
 /// As a run's before its first step.
-pub async fn forecast(options: &Options, with_units: bool, json: bool) -> Result<()> {
+pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     let run = Run::prepare(options).await?;
     let context = run.look_at(Lake::new(FolderStore::new(&options.lake))).await?;
     let plan = context.plan(&run.scope, Stage::BeforeExtraction).await?;
     let needed = requests_a_unit(&context).await?;
     let forecast = Forecast::new(&run, &plan, &needed, with_units)?;
-    if json {
+    if options.json {
         let text = serde_json::to_string_pretty(&forecast);
         return line(text.map_err(|cause| Error::internal("no JSON").because(cause))?);
     }

@@ -38,6 +38,8 @@ pub struct Options {
     pub env: Env,
     /// Where the rows come from.
     pub source: Source,
+    /// Tell what was done as JSON instead of tables.
+    pub json: bool,
 }
 
 /// The configuration: the file that `DEFI_CONFIG` names, or the built-in one.
@@ -59,15 +61,22 @@ pub async fn run(options: Options) -> Result<()> {
     let run = Run::prepare(&options).await?;
     let context = run.open(Lake::new(FolderStore::open_for_run(&options.lake)?)).await?;
     let (lake, env) = (options.lake.display(), options.env.name());
-    line(format_args!("{} → {lake} (db_*_{env}), features as of {}", run.source.name, run.scope.as_of))?;
+    if !options.json {
+        line(format_args!("{} → {lake} (db_*_{env}), features as of {}", run.source.name, run.scope.as_of))?;
+    }
     let done = run.steps(&context).await?;
     let report = match &done.checked {
         Some(_) => report::keep(&context.lake, &context.registry, &context.config, env, &done.run_id).await.map(Some),
         None => Ok(None),
     };
-    summary::print(&context, &run.scope, &done, &options).await?;
+    if options.json {
+        line(serde_json::to_string_pretty(&done).map_err(|cause| Error::internal("no JSON").because(cause))?)?;
+    } else {
+        summary::print(&context, &run.scope, &done, &options).await?;
+    }
     let done = done.require_pass();
-    if let Some(report) = report.inspect_err(|error| tracing::warn!(%error, "the run has no report"))? {
+    let report = report.inspect_err(|error| tracing::warn!(%error, "the run has no report"))?;
+    if let Some(report) = report.filter(|_| !options.json) {
         line(format_args!("report     {report}"))?;
     }
     done.map(drop)

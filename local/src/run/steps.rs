@@ -9,11 +9,13 @@ use defi_shared::error::{Error, Kind, Result};
 use defi_shared::plan::{DaysBy, Plan, Scope};
 use defi_shared::step::{Context, DayInput, EventInput, Gaps, ProtocolInput, Report, RunId};
 
+use serde::Serialize;
+
 use super::progress::Watched;
 use tracing::Instrument;
 
 /// What a step did.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct StepDone {
     /// Its name.
     pub step: &'static str,
@@ -24,7 +26,7 @@ pub struct StepDone {
 }
 
 /// What a run did.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Done {
     /// Empty where nothing was missing.
     pub steps: Vec<StepDone>,

@@ -3,13 +3,17 @@
 mod explain;
 mod figures;
 mod gather;
+mod page;
 mod positions;
 mod text;
+
+use std::path::Path;
 
 use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
 
 use crate::cli::LakeArgs;
+use crate::html::write_page;
 use crate::output::line;
 use gather::Wallet;
 
@@ -24,6 +28,8 @@ pub struct Asked<'a> {
     pub explain: Option<&'a str>,
     /// JSON instead of text.
     pub json: bool,
+    /// A page in this file instead.
+    pub html: Option<&'a Path>,
 }
 
 /// Tells about a wallet on standard output.
@@ -34,19 +40,25 @@ pub struct Asked<'a> {
 pub async fn tell(asked: &Asked<'_>, args: &LakeArgs) -> Result<()> {
     let lake = crate::tables::open(args)?;
     let wallet = Wallet::gather(&lake, args.env.name(), asked.address, asked.as_of).await?;
-    let Some(feature) = asked.explain else {
-        return if asked.json { line(json(&wallet.to_json()?)?) } else { text::wallet(&wallet) };
+    let features: Vec<_> = match asked.explain {
+        Some(feature) if feature != "all" => vec![feature],
+        None if asked.html.is_none() => {
+            return if asked.json { line(json(&wallet.to_json()?)?) } else { text::wallet(&wallet) };
+        }
+        _ => wallet.features.iter().map(|feature| feature.name).collect(),
     };
-    let names: Vec<_> = wallet.features.iter().map(|feature| feature.name).collect();
-    let asked_for = if feature == "all" { names } else { vec![feature] };
     let mut explanations = Vec::new();
-    for name in asked_for {
-        explanations.push(explain::explain(&lake, &wallet, name).await?);
+    for feature in features {
+        explanations.push(explain::explain(&lake, &wallet, feature).await?);
     }
-    match (asked.json, explanations.as_slice()) {
-        (true, [explanation]) => line(json(explanation)?)?,
-        (true, all) => line(json(&all)?)?,
-        (false, all) => all.iter().try_for_each(|explanation| text::explanation(&wallet, explanation))?,
+    match (asked.html, explanations.as_slice()) {
+        (Some(file), all) => {
+            write_page(file, &page::markup(&wallet, all)?)?;
+            line(file.display())?;
+        }
+        (None, [explanation]) if asked.json => line(json(explanation)?)?,
+        (None, all) if asked.json => line(json(&all)?)?,
+        (None, all) => all.iter().try_for_each(|explanation| text::explanation(&wallet, explanation))?,
     }
     match explanations.iter().find(|explanation| !explanation.agrees) {
         None => Ok(()),

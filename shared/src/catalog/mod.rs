@@ -180,7 +180,10 @@ impl Registry {
 }
 
 /// The catalog's entry of a table.
-fn describe(table: &Table) -> Result<CatalogTable> {
+///
+/// # Errors
+/// None but a defect: a column of a type that the catalog has no name for.
+pub fn describe(table: &Table) -> Result<CatalogTable> {
     let columns = (table.columns)().into_iter().map(|column| {
         let data_type = glue_type(&column.data_type)?;
         Ok(CatalogColumn { name: column.name.to_owned(), data_type, comment: column.doc })

@@ -1,7 +1,7 @@
 //! Figures for CloudWatch, in its embedded metric format: a line on standard output that the log group turns into metrics.
 
 use std::io::Write;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -37,12 +37,10 @@ impl Measured for Report {
     }
 }
 
-/// Writes the figures of a call. A log that can't be written is no reason to fail it.
-pub(super) fn write_metrics(step: &str, output: &impl Measured) {
-    let figures = output.figures();
-    if figures.is_empty() {
-        return;
-    }
+/// Writes the figures of a call and how long it took. A log that can't be written is no reason to fail it.
+pub(super) fn write_metrics(step: &str, output: &impl Measured, took: Duration) {
+    let mut figures = output.figures();
+    figures.push(("Seconds", took.as_secs_f64()));
     let env = std::env::var("DEFI_ENV").unwrap_or_else(|_| "dev".to_owned());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let line = embedded(step, &env, now.as_millis(), &figures);

@@ -1,7 +1,7 @@
 //! Serving a step as a Lambda function.
 
 use std::future::Future;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::de::DeserializeOwned;
@@ -46,11 +46,12 @@ where
     let call = move |event: LambdaEvent<Value>| async move {
         let context = context.get_or_try_init(environment::context).await?.clone();
         let context = Context { today: today()?, deadline: Some(deadline(event.context.deadline())), ..context };
+        let begun = Instant::now();
         // Every line of the call's log names them.
         let run_id = event.payload.get("run_id").and_then(Value::as_str).map(str::to_owned);
         let span = tracing::info_span!("call", step, run_id, request_id = event.context.request_id);
         let output = async { handler(context, parse(event.payload)?).await }.instrument(span).await?;
-        write_metrics(step, &output);
+        write_metrics(step, &output, begun.elapsed());
         Ok(output)
     };
     lambda_runtime::run(service_fn(move |event| async move {

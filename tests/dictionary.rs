@@ -1,0 +1,110 @@
+//! The dictionaries of features and tables come from the code: this test holds them to it, and with `UPDATE_DOCS` set in the
+//! environment writes them. The worked examples of further protocols are configurations that load.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails so")]
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use defi_shared::catalog::describe;
+use defi_shared::config::Config;
+use defi_shared::tables::{Column, FEATURES_HISTORY, FeatureRow, InstantKey, Layer, Row, TABLES};
+
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn unit(name: &str) -> &'static str {
+    match name {
+        _ if name.ends_with("_eth") => "ETH",
+        _ if name.starts_with("time_since") => "seconds",
+        "risk_factor_above_threshold_daily_count" => "days",
+        _ if name.ends_with("_count") => "a count",
+        _ => "a ratio",
+    }
+}
+
+fn features() -> String {
+    let mut text = "| feature | type | unit | meaning |\n|---|---|---|---|\n".to_owned();
+    for Column { name, data_type, nullable, doc } in FeatureRow::columns().iter().skip(1) {
+        let sql = if data_type.to_string() == "Int64" { "BIGINT" } else { "DOUBLE" };
+        let null = if *nullable { ", may be NULL" } else { "" };
+        writeln!(text, "| `{name}` | {sql}{null} | {} | {doc} |", unit(name)).unwrap();
+    }
+    text
+}
+
+fn instants() -> String {
+    let mut text = "| column | type | meaning |\n|---|---|---|\n".to_owned();
+    for Column { name, data_type, nullable, doc } in InstantKey::columns() {
+        let null = if nullable { ", may be NULL" } else { "" };
+        writeln!(text, "| `{name}` | {data_type}{null} | {doc} |").unwrap();
+    }
+    text
+}
+
+fn tables() -> String {
+    let mut text = String::new();
+    for layer in [Layer::Raw, Layer::Stage, Layer::Analytics] {
+        writeln!(text, "\n## db_{}_{{env}}", layer.name()).unwrap();
+        for table in TABLES.iter().filter(|table| table.layer == layer) {
+            let entry = describe(table).unwrap();
+            writeln!(text, "\n### {}.{}\n\n{}\n", layer.name(), table.name, entry.description).unwrap();
+            let sorted =
+                if table.sorted_by.is_empty() { "not declared".to_owned() } else { table.sorted_by.join(", ") };
+            let partitions = match table.layout.partition_columns() {
+                [] => "none".to_owned(),
+                columns => columns.join(", "),
+            };
+            writeln!(text, "Folder `{}`, partitions {partitions}, order {sorted}.\n", entry.location).unwrap();
+            if *table != &FEATURES_HISTORY && table.prefix() == FEATURES_HISTORY.prefix() {
+                writeln!(text, "The columns of defi_features_history, without a partition.").unwrap();
+                continue;
+            }
+            text.push_str("| column | type | NULL | meaning |\n|---|---|---|---|\n");
+            for (column, Column { nullable, .. }) in entry.columns.iter().zip((table.columns)()) {
+                let null = if nullable { "yes" } else { "" };
+                writeln!(text, "| `{}` | {} | {null} | {} |", column.name, column.data_type, column.comment).unwrap();
+            }
+        }
+    }
+    text
+}
+
+/// Puts a text between the markers of a name.
+fn with_section(page: &str, name: &str, text: &str) -> String {
+    let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
+    let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("there is no section {name}"));
+    let (_, after) = rest.split_once(&end).unwrap();
+    format!("{before}{begin}{text}{end}{after}")
+}
+
+#[test]
+fn the_dictionaries_list_every_table_and_every_feature_as_the_code_has_them() {
+    let pages = [
+        ("docs/features.md", vec![("features", features()), ("instants", instants())]),
+        ("docs/tables.md", vec![("tables", tables())]),
+    ];
+    for (path, sections) in pages {
+        let page = std::fs::read_to_string(file(path)).unwrap();
+        let wanted = sections.iter().fold(page.clone(), |page, (name, text)| with_section(&page, name, text));
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(file(path), &wanted).unwrap();
+        }
+        assert!(
+            page == wanted,
+            "{path} is not what the code says: UPDATE_DOCS=1 cargo test -p defi-local --test dictionary"
+        );
+    }
+}
+
+#[test]
+fn further_protocols_are_configuration_alone() {
+    let built_in = Config::built_in().unwrap();
+    for name in ["aave-v3-eth", "compound-v3-eth"] {
+        let config = Config::read(&file(&format!("docs/protocols/{name}.toml"))).unwrap();
+        assert!(config.protocol(name).is_ok());
+        let others: Vec<_> = config.protocols.iter().filter(|protocol| protocol.name != name).cloned().collect();
+        assert_eq!(Config { protocols: others, ..config }, built_in, "{name}: else as built in");
+    }
+}

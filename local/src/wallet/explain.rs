@@ -364,8 +364,11 @@ async fn now(lake: &Lake, wallet: &Wallet, feature: &str) -> Result<Made> {
     let arithmetic = match (parts.len(), feature) {
         (0, _) => format!("{how}: 0"),
         (_, "risk_factor") => {
-            let parts: Vec<_> = parts.iter().map(f64::to_string).collect();
-            format!("{how}: max({}) = {value}", parts.join(", "))
+            let part = |row: &WalletHealth| {
+                format!("{} / {} = {}", row.debt_eth, row.threshold_weighted_collateral_eth, row.risk_factor)
+            };
+            let parts: Vec<_> = rows.iter().map(part).collect();
+            format!("debt / threshold-weighted collateral: {}; {how}: {value}", parts.join(", "))
         }
         _ => format!("{how}: {} = {value}", terms(&parts)),
     };

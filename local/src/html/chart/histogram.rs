@@ -19,8 +19,8 @@ const BINS: usize = 28;
 /// Whole numbers up to so many different ones have a bin each.
 const FEW: f64 = 28.0;
 
-/// The share of each set's values that falls into each bin. A set is as large as it says: values that have no place on the scale,
-/// or none at all, are a part of it that no bin shows.
+/// The share of each set's values that falls into each bin. A set is as large as it says: what no bin shows is a part of it, too.
+/// Zeros are shown only among whole numbers; elsewhere there may be so many of them that nothing else could be seen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bins {
     /// How the bins lie along the axis.
@@ -42,7 +42,8 @@ impl Bins {
         let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
         let whole = all().all(|value| value.fract() == 0.0) && high - low < FEW;
         let scale = if whole { Scale::Linear } else { Scale::of(all()) };
-        let places = all().filter_map(|value| scale.place(value));
+        let place = |value: f64| scale.place(value).filter(|_| whole || value != 0.0);
+        let places = all().filter_map(place);
         let (low, high) = places.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| (low.min(p), high.max(p)));
         let (low, high, count) = match (low, high) {
             _ if low > high => (0.0, 1.0, 1),
@@ -54,7 +55,7 @@ impl Bins {
         let edges = (0..=count).map(|index| low + width * index as f64).collect();
         let share = |(values, size): &(&[f64], usize)| {
             let mut counts = vec![0u64; count];
-            for place in values.iter().filter_map(|value| scale.place(*value)) {
+            for place in values.iter().copied().filter_map(place) {
                 let index = (((place - low) / width).max(0.0) as usize).min(count - 1);
                 counts.iter_mut().skip(index).take(1).for_each(|count| *count += 1);
             }
@@ -96,8 +97,9 @@ fn paint(canvas: &Canvas<'_>, bins: &Bins) -> Drawn {
     let top = if top > 0.0 { top * 1.08 } else { 1.0 };
     let ticks = bins.scale.ticks(low, high, 6).into_iter().filter(|value| !bins.whole || value.fract() == 0.0);
     let ticks = ticks.filter_map(|value| Some((bins.scale.place(value)?, short(value))));
-    let shares = Scale::Linear.ticks(0.0, top, 3).into_iter().map(|share| (share, percent(share)));
-    let mut chart = axes(canvas, Axis::new(low..high, ticks), Axis::new(0.0..top, shares))?;
+    let shares =
+        Scale::Linear.ticks(0.0, top, 3).into_iter().map(|share| (share, format!("{} %", short(share * 100.0))));
+    let mut chart = axes(canvas, Axis::new(low..high, ticks), Axis::new(0.0..top, shares), 22)?;
     if let Some(now) = bins.shares.first() {
         let bars = bins.between().zip(now).filter(|(_, share)| **share > 0.0).map(|((from, to), share)| {
             let mut bar = Rectangle::new([(from, 0.0), (to, *share)], Ink::Series(0).color().mix(0.75).filled());

@@ -163,4 +163,4 @@ destroy: ## Take the environment ENV down again; a lake that holds anything stay
 
 clean: ## Delete everything that was built
 	$(CARGO) clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) tests/pages/node_modules

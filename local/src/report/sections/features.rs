@@ -19,7 +19,8 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
             @if cards.is_empty() { p { "The lake has no wallets as of this day." } }
             @else {
                 p.muted {
-                    "Bars are shares of all wallets. Zeros of amounts and factors are not drawn; how many they are stands below. "
+                    "Bars are shares of all wallets. Zeros of amounts and factors are not drawn; how many they are stands below. The bars at the ends hold what lies "
+                    "beyond them, too. "
                     @match report.before {
                         Some(before) => { "The line is the set published before this one, as of " (before) "." }
                         None => { "No set was published before this one." }

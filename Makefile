@@ -8,6 +8,7 @@ VENV := .venv
 # Everything; SQL (DataFusion) and AWS take longer to build than all the rest, so `make run` does without.
 FEATURES := --features defi-local/sql,defi-local/aws
 READERS_LAKE := target/readers-lake
+PAGES_LAKE := target/pages-lake
 # The command and the functions as `make test-rust` leaves them: built any other way, all they depend on would be built once more.
 BINARIES = $(CARGO) test --locked --workspace $(FEATURES) --no-run --quiet
 
@@ -18,7 +19,7 @@ CONFIG ?= shared/config.toml
 # Further arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-docs test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions check infra-check fmt package bench-cold-start local-aws deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-docs test-pages test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions check infra-check fmt package bench-cold-start local-aws deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,7 +30,7 @@ run: ## Run the whole pipeline over the sample chain, into ./lakehouse
 build: ## Build the command with SQL and AWS: target/release/defi
 	$(CARGO) build --release --locked -p defi-local $(FEATURES)
 
-test: test-rust test-readers test-docs test-aws ## Run every test
+test: test-rust test-readers test-docs test-pages test-aws ## Run every test
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
@@ -45,6 +46,19 @@ test-readers: $(VENV)/readers/ready
 test-docs: $(VENV)/docs/ready
 	$(BINARIES)
 	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/docs/bin/python -m pytest -q -p no:cacheprovider tests/docs
+
+# The pages as a browser shows them, over a lake in which a set was published before another. Pictures of them go to target/pages.
+test-pages: tests/pages/node_modules/ready
+	$(BINARIES)
+	@command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq --yes --no-install-recommends install chromium >/dev/null; }
+	rm -rf $(PAGES_LAKE) target/pages
+	target/debug/defi run --lake $(PAGES_LAKE) --wallets 150 --days 20 --seed 7 --as-of 2023-01-14
+	target/debug/defi run --lake $(PAGES_LAKE) --wallets 150 --days 20 --seed 7
+	cd tests/pages && DEFI_LAKE=$(PAGES_LAKE) node --test
+
+tests/pages/node_modules/ready: tests/pages/package-lock.json
+	npm ci --prefix tests/pages --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
 
 # The functions and the state machine, deployed by Terraform to a local AWS.
 test-aws: $(VENV)/aws/ready
@@ -155,4 +169,4 @@ destroy: ## Take the environment ENV down again; a lake that holds anything stay
 
 clean: ## Delete everything that was built
 	$(CARGO) clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) tests/pages/node_modules

@@ -88,6 +88,7 @@ fn read(path: &Path, seen: &mut Seen) {
     let wrong = match path.extension().and_then(|extension| extension.to_str()) {
         Some("parquet") => parquet::facts(&bytes.into()).err().map(|error| error.to_string()),
         Some("json") => serde_json::from_slice::<Value>(&bytes).err().map(|error| error.to_string()),
+        Some("html") => (!bytes.ends_with(b"</html>\n")).then(|| "a page without its end".to_owned()),
         other => Some(format!("an object of another kind: {other:?}")),
     };
     seen.wrong.extend(wrong.map(|wrong| format!("{}: {wrong}", path.display())));

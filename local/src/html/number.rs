@@ -36,12 +36,6 @@ pub fn significant(number: f64) -> String {
     }
 }
 
-/// The same with its sign, also where it is above zero: a difference.
-#[must_use]
-pub fn difference(number: f64) -> String {
-    if number > 0.0 { format!("+{}", significant(number)) } else { significant(number) }
-}
-
 /// A share of one as a percentage.
 #[must_use]
 pub fn percent(share: f64) -> String {
@@ -89,7 +83,6 @@ mod tests {
         let shown: Vec<_> =
             [0.0, 0.001_234_56, 12.3456, -1_234.56, 1_234_567.8, 1.5, 1e6, 2e-7].map(significant).into();
         assert_eq!(shown, ["0", "0.001235", "12.35", "−1,235", "1,234,568", "1.5", "1,000,000", "2.00e-7"]);
-        assert_eq!([difference(0.5), difference(-0.5), difference(0.0)], ["+0.5", "−0.5", "0"]);
     }
 
     #[test]

@@ -57,9 +57,10 @@ impl ValueFormatter<f64> for Axis {
 pub(super) type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 
 /// Draws the axes.
-pub(super) fn axes<'a, 'b>(canvas: &'a Canvas<'b>, below: Axis, left: Axis) -> Drawn<Axes<'a, 'b>> {
+/// The last word below hangs over the end by half, for which there is some room: on a phone words are larger.
+pub(super) fn axes<'a, 'b>(canvas: &'a Canvas<'b>, below: Axis, left: Axis, room: u32) -> Drawn<Axes<'a, 'b>> {
     let mut chart = ChartBuilder::on(canvas);
-    chart.margin_top(8).margin_right(16).x_label_area_size(26).y_label_area_size(46);
+    chart.margin_top(10).margin_right(room).x_label_area_size(26).y_label_area_size(54);
     let mut chart = chart.build_cartesian_2d(below, left)?;
     chart
         .configure_mesh()
@@ -67,7 +68,7 @@ pub(super) fn axes<'a, 'b>(canvas: &'a Canvas<'b>, below: Axis, left: Axis) -> D
         .bold_line_style(Ink::Grid.color())
         .light_line_style(Ink::Grid.color().mix(0.0))
         .axis_style(Ink::Grid.color())
-        .label_style(words(11))
+        .label_style(words(12))
         .draw()?;
     Ok(chart)
 }

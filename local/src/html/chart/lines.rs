@@ -55,7 +55,7 @@ fn paint(canvas: &Canvas<'_>, places: &[String], lines: &[Line]) -> Drawn {
     let shown = Scale::Linear.ticks(0.0, last, 3).into_iter().filter(|place| place.fract() == 0.0);
     let shown = shown.filter_map(|place| Some((place, places.get(place as usize)?.clone())));
     let counts = Scale::Linear.ticks(0.0, top, 4).into_iter().map(|value| (value, short(value)));
-    let mut chart = axes(canvas, Axis::new(-0.5..last + 0.5, shown), Axis::new(0.0..top, counts))?;
+    let mut chart = axes(canvas, Axis::new(-0.5..last + 0.5, shown), Axis::new(0.0..top, counts), 40)?;
     for line in lines {
         let missing = missing_within(line).map(|index| {
             let at = index as f64;

@@ -14,8 +14,10 @@ pub enum Scale {
     },
 }
 
-/// Values that spread wider than this, without the outermost twentieth at either end, are laid out by their logarithm.
+/// Values that spread wider than this, without the outermost twentieth at either end, are laid out by their logarithm, and so are
+/// those of which the largest is so many times the one in the middle.
 const WIDE: f64 = 50.0;
+const SKEWED: f64 = 8.0;
 
 impl Scale {
     /// The scale that shows values best.
@@ -30,11 +32,10 @@ impl Scale {
         }
         sizes.sort_unstable_by(f64::total_cmp);
         let at = |share: usize| sizes.get((sizes.len().saturating_sub(1)) * share / 20).copied();
-        match (at(1), at(19)) {
-            (Some(small), Some(large)) if large / small > WIDE && negative => {
-                Scale::SignedLog { unit: 10f64.powf(small.log10().floor()) }
-            }
-            (Some(small), Some(large)) if large / small > WIDE && positive => Scale::Log,
+        let [small, middle, large, largest] = [1, 10, 19, 20].map(|share| at(share).unwrap_or(1.0));
+        match large / small > WIDE || largest / middle > SKEWED {
+            true if negative => Scale::SignedLog { unit: 10f64.powf(small.log10().floor()) },
+            true if positive => Scale::Log,
             _ => Scale::Linear,
         }
     }
@@ -95,10 +96,11 @@ fn even(low: f64, high: f64, about: usize) -> Vec<f64> {
     }
     let rough = span / about.max(1) as f64;
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|step| step * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|step| step * power).into_iter().find(|step| *step >= rough * 0.75).unwrap_or(rough);
     let first = (low / step).ceil() as i64;
-    // One more than there can be: the last may lie just within the end.
-    let steps = (0..=about as i64 + 1).map(|index| (first + index) as f64 * step);
+    // Steps may be a little finer than asked for.
+    let steps = (0..=about as i64 * 2).map(|index| (first + index) as f64 * step);
     steps.filter(|value| *value <= high + step * 1e-9).collect()
 }
 
@@ -133,6 +135,6 @@ mod tests {
         assert_eq!(Scale::Log.ticks(-2.5, 2.2, 5), [0.01, 0.1, 1.0, 10.0, 100.0]);
         assert_eq!(Scale::Linear.ticks(3.0, 3.0, 5), [3.0]);
         let signed = Scale::SignedLog { unit: 1.0 }.ticks(-2.1, 3.1, 6);
-        assert_eq!(signed, [-10.0, 0.0, 10.0, 1000.0].map(|v| v).to_vec(), "{signed:?}");
+        assert_eq!(signed, [-100.0, -10.0, 0.0, 10.0, 100.0, 1000.0]);
     }
 }

@@ -9,13 +9,13 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::paint::{Canvas, Drawn, Ink, draw, words};
 use super::{Frame, figures};
 
-const WIDTH: i32 = 640;
-const ROW: i32 = 24;
-const HEAD: i32 = 26;
-/// Where the names end and the phases begin.
-const NAMES: i32 = 196;
+const WIDTH: i32 = 440;
+const HEAD: i32 = 24;
+/// A row's words, and its bar below them.
+const ROW: i32 = 34;
+const WORDS: i32 = 18;
 
-/// A row: its name, its phase, and a note beside its bar.
+/// A row: its name, its phase, and a note beside its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// What it is.
@@ -43,28 +43,19 @@ pub fn timeline(frame: &Frame<'_>, phases: &[&str], spans: &[Span]) -> Result<Ma
 
 fn paint(canvas: &Canvas<'_>, height: i32, phases: &[&str], spans: &[Span]) -> Drawn {
     let count = i32::try_from(phases.len()).unwrap_or(1).max(1);
-    let at = |phase: usize| NAMES + (WIDTH - NAMES) * i32::try_from(phase).unwrap_or(0) / count;
-    let (left, right) = (HPos::Left, HPos::Right);
+    let at = |phase: usize| WIDTH * i32::try_from(phase).unwrap_or(0) / count;
+    let middle = Pos::new(HPos::Left, VPos::Center);
     for (index, name) in phases.iter().enumerate() {
-        let x = at(index);
-        canvas.draw(&PathElement::new(vec![(x, 4), (x, height)], Ink::Grid.color()))?;
-        canvas.draw(&Text::new(*name, (x + 4, 6), words(11).pos(Pos::new(left, VPos::Top))))?;
+        let line = vec![(at(index), 0), (at(index), height)];
+        canvas.draw(&PathElement::new(line, Ink::Grid.color()))?;
+        canvas.draw(&Text::new(*name, (at(index) + 5, HEAD / 2), words(11).pos(middle)))?;
     }
     for (row, span) in (0i32..).zip(spans) {
-        let (top, middle) = (HEAD + ROW * row, HEAD + ROW * row + ROW / 2);
-        let (begin, end) = (at(span.phase), at(span.phase + 1));
-        canvas.draw(&Text::new(
-            span.name.as_str(),
-            (NAMES - 8, middle),
-            words(12).pos(Pos::new(right, VPos::Center)),
-        ))?;
-        let bar =
-            Rectangle::new([(begin + 1, top + 4), (end - 1, top + ROW - 4)], Ink::Series(0).color().mix(0.8).filled());
-        canvas.draw(&bar)?;
-        // Beside the bar where there is more room: after it in the first half, before it in the second.
-        let is_early = end <= NAMES + (WIDTH - NAMES) / 2;
-        let (x, side) = if is_early { (end + 6, left) } else { (begin - 6, right) };
-        canvas.draw(&Text::new(span.note.as_str(), (x, middle), words(11).pos(Pos::new(side, VPos::Center))))?;
+        let top = HEAD + ROW * row;
+        let text = format!("{}: {}", span.name, span.note);
+        canvas.draw(&Text::new(text, (5, top + WORDS / 2), words(12).pos(middle)))?;
+        let corners = [(at(span.phase) + 1, top + WORDS), (at(span.phase + 1) - 1, top + ROW - 6)];
+        canvas.draw(&Rectangle::new(corners, Ink::Series(0).color().mix(0.8).filled()))?;
     }
     Ok(())
 }

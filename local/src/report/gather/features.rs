@@ -1,6 +1,6 @@
 //! The 26 features of a set, one by one, beside those of the set published before it.
 
-use defi_shared::domain::Day;
+use defi_shared::domain::{Day, SECONDS_PER_DAY};
 use defi_shared::error::Result;
 use defi_shared::lake::Lake;
 use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, Row};
@@ -18,6 +18,25 @@ pub enum Measure {
     Factor,
     /// Seconds between a time and the day: NULL where there was none.
     Seconds,
+}
+
+impl Measure {
+    /// What they are shown in.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Measure::Eth => "ETH",
+            Measure::Count => "count",
+            Measure::Factor => "factor",
+            Measure::Seconds => "days",
+        }
+    }
+
+    /// How many of them go into one that is shown: seconds are read as days.
+    #[must_use]
+    pub fn unit(self) -> f64 {
+        if self == Measure::Seconds { SECONDS_PER_DAY as f64 } else { 1.0 }
+    }
 }
 
 /// A feature: its name, and how to read it off a row.
@@ -78,7 +97,7 @@ pub struct Feature {
     pub now: Sample,
     /// In the set before it, where there is one.
     pub before: Option<Sample>,
-    /// How it is distributed, now and before.
+    /// How it is distributed, now and before, in what it is shown in.
     pub bins: Bins,
 }
 
@@ -141,7 +160,9 @@ pub(super) fn of(now: &[FeatureRow], before: &[FeatureRow]) -> Vec<Feature> {
     let features = READERS.iter().zip(about).map(|((name, measure, read), about)| {
         let values = |rows: &[FeatureRow]| rows.iter().filter_map(read).collect::<Vec<f64>>();
         let (values_now, values_before) = (values(now), values(before));
-        let sets = [(values_now.as_slice(), now.len()), (values_before.as_slice(), before.len())];
+        let drawn = |values: &[f64]| values.iter().map(|value| value / measure.unit()).collect::<Vec<f64>>();
+        let drawn = [drawn(&values_now), drawn(&values_before)];
+        let sets = [(drawn[0].as_slice(), now.len()), (drawn[1].as_slice(), before.len())];
         let shown = if before.is_empty() { &sets[..1] } else { &sets[..] };
         Feature {
             name,

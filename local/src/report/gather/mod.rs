@@ -25,7 +25,7 @@ pub use unusable::{Quarantined, Unpriced, UnpricedToken};
 pub const DAYS_SHOWN: i32 = 90;
 
 /// Runs in the history of the checks.
-const RUNS_SHOWN: usize = 30;
+pub const RUNS_SHOWN: usize = 30;
 
 /// All that a report tells.
 #[derive(Debug)]

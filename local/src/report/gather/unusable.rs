@@ -158,12 +158,14 @@ async fn positions(
 
 /// The rows in quarantine of a span's days.
 pub(super) async fn quarantined(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Vec<Quarantined>> {
+    // The current positions are of no day, and always those of the newest run.
+    let is_shown = |unit: &Unit| unit.day().is_none_or(|day| span.contains(&day));
     let mut reasons = BTreeMap::<(String, String), Quarantined>::new();
     for entry in lake.store().list("quarantine/").await? {
         let path = entry.key.split_once('/').and_then(|(_, path)| path.split_once('/'));
         let Some((name, path)) = path else { continue };
         let Some(table) = TABLES.iter().find(|table| table.name == name) else { continue };
-        let Some(unit) = Unit::of_key(table, path).filter(|unit| is_within(unit.day(), span)) else { continue };
+        let Some(unit) = Unit::of_key(table, path).filter(is_shown) else { continue };
         let Some(bytes) = lake.store().get(&entry.key).await? else { continue };
         let rows: Vec<QuarantinedRow> = parquet::decode(bytes).map_err(|error| error.with("object", &entry.key))?;
         for row in rows {

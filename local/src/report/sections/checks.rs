@@ -9,7 +9,7 @@ use crate::html::chart::{Frame, Limits, sparkline};
 use crate::html::data;
 use crate::html::number::significant;
 use crate::html::table::Table;
-use crate::report::gather::Gathered;
+use crate::report::gather::{Gathered, RUNS_SHOWN};
 
 pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     let body = match &report.checked {
@@ -23,8 +23,8 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
                 table.row(row(report, check)?);
             }
             html! {
-                p.muted { "A figure above its limit warns or fails. So far: the figures of " (report.history.len())
-                    " run(s) up to this one, oldest first, with limits where they are near." }
+                p.muted { "A figure above its limit warns or fails. So far: the figures of the last " (RUNS_SHOWN)
+                    " runs at most, this one last, with the limits that they come near." }
                 (table.markup())
                 (history(report, &checked.checks))
             }

@@ -5,7 +5,7 @@ use defi_shared::error::Result;
 use maud::{Markup, html};
 
 use crate::html::chart::{Frame, Scale, histogram};
-use crate::html::number::{difference, percent, significant};
+use crate::html::number::{percent, significant};
 use crate::html::table::Table;
 use crate::html::{count, data};
 use crate::report::gather::{Feature, Gathered, Measure, Sample};
@@ -19,7 +19,8 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
             @if cards.is_empty() { p { "The lake has no wallets as of this day." } }
             @else {
                 p.muted {
-                    "Bars are shares of all wallets. "
+                    "Bars are shares of all wallets. Zeros of amounts and factors are not drawn; how many they are stands below. The bars at the ends hold what lies "
+                    "beyond them, too. "
                     @match report.before {
                         Some(before) => { "The line is the set published before this one, as of " (before) "." }
                         None => { "No set was published before this one." }
@@ -35,79 +36,87 @@ fn card(feature: &Feature, as_of: Day, before: Option<Day>) -> Result<Markup> {
     let (id, title) = (format!("histogram-{}", feature.name), format!("Distribution of {}", feature.name));
     let scale = match feature.bins.scale {
         Scale::Linear => "",
-        Scale::Log => "Logarithmic axis, on which zero has no place.",
+        Scale::Log => "Logarithmic axis.",
         Scale::SignedLog { .. } => "Axis logarithmic to either side of zero.",
     };
-    let unit = match feature.measure {
-        Measure::Eth => "ETH",
-        Measure::Count => "count",
-        Measure::Factor => "factor",
-        Measure::Seconds => "seconds",
-    };
-    let about =
-        format!("{} Median {}, largest {}. {scale}", feature.about, shown(feature.now.median), shown(feature.now.max));
+    let about = format!(
+        "{} Median {}, largest {}. {scale}",
+        feature.about,
+        shown(feature.measure, feature.now.median),
+        shown(feature.measure, feature.now.max)
+    );
     let frame = Frame { id: &id, title: &title, about: &about };
     let days = [Some(as_of), before.filter(|_| feature.before.is_some())].map(|day| day.map(|day| day.to_string()));
     let sets: Vec<&str> = days.iter().filter_map(Option::as_deref).collect();
     Ok(html! {
         article.card id=(format!("feature-{}", feature.name)) {
             h3 { code { (feature.name) } }
-            p.muted { (feature.about) " In: " (unit) ". " (scale) }
+            p.muted { (feature.about) " In: " (feature.measure.name()) ". " (scale) }
             (histogram(&frame, &feature.bins, &sets)?)
             (statistics(feature))
         }
     })
 }
 
-fn shown(value: Option<f64>) -> String {
-    value.map_or_else(|| "–".to_owned(), significant)
+/// A value as its feature is read.
+fn shown(measure: Measure, value: Option<f64>) -> String {
+    let unit = if measure == Measure::Seconds { " d" } else { "" };
+    value.map_or_else(|| "–".to_owned(), |value| significant(value / measure.unit()) + unit)
 }
 
-fn statistics(feature: &Feature) -> Markup {
-    type Statistic = (&'static str, fn(&Sample) -> Option<f64>, fn(f64) -> String);
-    let statistics: [Statistic; 5] = [
-        ("median", |sample| sample.median, significant),
-        ("mean", |sample| sample.mean, significant),
-        ("max", |sample| sample.max, significant),
-        ("zero", |sample| Some(sample.zero), percent),
-        ("NULL", |sample| Some(sample.null), percent),
-    ];
-    let cell = |value: Option<f64>, show: fn(f64) -> String| {
-        html! {
-            @match value { Some(value) => (data(value, &show(value))), None => "–" }
-        }
-    };
-    html! {
-        table {
-            thead { tr {
-                th {}
-                th.number scope="col" { "now" }
-                @if feature.before.is_some() { th.number scope="col" { "before" } th.number scope="col" { "shift" } }
-            } }
-            tbody { @for (name, of, show) in statistics {
-                @let now = of(&feature.now);
-                tr.{ (name) } {
-                    th scope="row" { (name) }
-                    td.number { (cell(now, show)) }
-                    @if let Some(before) = &feature.before {
-                        @let shift = now.zip(of(before)).map(|(now, before)| now - before);
-                        td.number { (cell(of(before), show)) }
-                        td.number { (shifted(shift, name)) }
-                    }
-                }
-            } }
-        }
+/// A figure of a sample, now and before, with its shift.
+struct Statistic {
+    name: &'static str,
+    of: fn(&Sample) -> Option<f64>,
+    /// Shares of the wallets shift by percentage points.
+    is_share: bool,
+}
+
+const STATISTICS: [Statistic; 5] = [
+    Statistic { name: "median", of: |sample| sample.median, is_share: false },
+    Statistic { name: "mean", of: |sample| sample.mean, is_share: false },
+    Statistic { name: "max", of: |sample| sample.max, is_share: false },
+    Statistic { name: "zero", of: |sample| Some(sample.zero), is_share: true },
+    Statistic { name: "NULL", of: |sample| Some(sample.null), is_share: true },
+];
+
+impl Statistic {
+    fn value(&self, measure: Measure, value: Option<f64>) -> Markup {
+        let shown = |value| if self.is_share { percent(value) } else { shown(measure, Some(value)) };
+        html! { @match value { Some(value) => (data(value, &shown(value))), None => "–" } }
+    }
+
+    fn shift(&self, measure: Measure, shift: Option<f64>) -> Markup {
+        let sign = |shift: f64| if shift > 0.0 { "+" } else { "" };
+        let shown = |shift: f64| match self.is_share {
+            true => format!("{}{} pp", sign(shift), significant((shift * 1e3).round() / 10.0)),
+            false => format!("{}{}", sign(shift), shown(measure, Some(shift))),
+        };
+        html! { @match shift { Some(shift) => (data(shift, &shown(shift))), None => "–" } }
     }
 }
 
-/// A difference; of shares in percentage points.
-fn shifted(shift: Option<f64>, name: &str) -> Markup {
-    let is_share = matches!(name, "zero" | "NULL");
+fn statistics(feature: &Feature) -> Markup {
+    let measure = feature.measure;
     html! {
-        @match shift {
-            None => "–",
-            Some(shift) if is_share => { data value=(shift) { (format!("{:+.1} pp", shift * 100.0)) } }
-            Some(shift) => (data(shift, &difference(shift))),
+        table {
+            thead { tr {
+                td {}
+                th.number scope="col" { "now" }
+                @if feature.before.is_some() { th.number scope="col" { "before" } th.number scope="col" { "shift" } }
+            } }
+            tbody { @for statistic in STATISTICS {
+                @let now = (statistic.of)(&feature.now);
+                tr.(statistic.name) {
+                    th scope="row" { (statistic.name) }
+                    td.number { (statistic.value(measure, now)) }
+                    @if let Some(before) = feature.before.as_ref().map(statistic.of) {
+                        @let shift = now.zip(before).map(|(now, before)| now - before);
+                        td.number { (statistic.value(measure, before)) }
+                        td.number { (statistic.shift(measure, shift)) }
+                    }
+                }
+            } }
         }
     }
 }

@@ -5,7 +5,6 @@ use std::io::{self, ErrorKind, Write};
 
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use defi_shared::error::{Error, Result};
-use jiff::{Span, SpanRound, Unit};
 
 /// Writes a line to standard output. A reader that has gone away (`defi tables | head -1`) is no fault: the rest is left unsaid.
 ///
@@ -61,27 +60,6 @@ pub fn written(outcome: io::Result<()>) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Digits in groups of three.
-#[must_use]
-pub fn grouped(number: u64) -> String {
-    indicatif::HumanCount(number).to_string()
-}
-
-/// A time (epoch seconds) as people write it, in UTC.
-#[must_use]
-pub fn moment(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds)
-        .map_or_else(|_| seconds.to_string(), |time| time.strftime("%F %T").to_string())
-}
-
-/// A length of time as people say it, such as `3d 4h 5m`.
-#[must_use]
-pub fn duration(seconds: i64) -> String {
-    let days = SpanRound::new().largest(Unit::Day).days_are_24_hours();
-    let span = Span::new().try_seconds(seconds).and_then(|span| span.round(days));
-    span.map_or_else(|_| format!("{seconds}s"), |span| format!("{span:#}"))
 }
 
 /// A table for people: its first `left` columns and those after `right` aligned left, the numbers between them right.

@@ -10,7 +10,7 @@ use defi_shared::tables::RAW_POSITIONS;
 use jiff::Timestamp;
 
 use super::Finding;
-use crate::output::{duration, grouped};
+use crate::number::{duration, grouped};
 use crate::source::Source;
 
 /// A head block older than this means that a source has fallen behind.

@@ -16,7 +16,7 @@ use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, Row};
 use rustc_hash::FxHashSet;
 
 use crate::cli::LakeArgs;
-use crate::output::grouped;
+use crate::number::grouped;
 pub use sink::FileFormat;
 use sink::Sink;
 

@@ -2,7 +2,6 @@
 //! everything that comes from data is escaped.
 
 pub mod chart;
-pub mod number;
 pub mod table;
 
 use std::path::Path;
@@ -67,5 +66,5 @@ pub fn data(value: f64, shown: &str) -> Markup {
 /// A count with its exact value.
 #[must_use]
 pub fn count(value: u64) -> Markup {
-    html! { data value=(value) { (number::grouped(value)) } }
+    html! { data value=(value) { (crate::number::grouped(value)) } }
 }

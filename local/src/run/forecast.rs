@@ -11,7 +11,8 @@ use defi_shared::step::{Context, RunReport};
 use serde::Serialize;
 
 use super::{Options, Run};
-use crate::output::{duration, grouped, line, table};
+use crate::number::{duration, grouped};
+use crate::output::{line, table};
 use crate::source::RequestRates;
 
 /// A step of the run to come.

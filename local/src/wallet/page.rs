@@ -9,10 +9,9 @@ use super::explain::{DailyHealth, Explanation, Listing, by_day};
 use super::figures::Figure;
 use super::gather::{Event, Wallet};
 use crate::html::chart::{Frame, Line, lines};
-use crate::html::number::significant;
 use crate::html::table::Table;
 use crate::html::{data, page};
-use crate::output::{duration, moment};
+use crate::number::{duration, moment, significant};
 
 /// The page about a wallet, with the explanation of each of its features.
 ///

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::explain::{DailyHealth, Explanation, Listing, by_day};
 use super::figures::Figure;
 use super::gather::{Event, Wallet};
-use crate::output::{duration, line, moment, table};
+use crate::number::{duration, moment, significant};
+use crate::output::{line, table};
 
 /// Characters that a line of the chart takes at most.
 const CHART_WIDTH: usize = 60;
@@ -32,7 +33,7 @@ fn features(wallet: &Wallet) -> Table {
     let mut table = table(&["feature", "value", "meaning"], 1, 2);
     for feature in &wallet.features {
         let shown = match feature.value {
-            Figure::Double(number) => short(number),
+            Figure::Double(number) => significant(number),
             Figure::Integer(seconds) if feature.name.starts_with("time_since") => {
                 format!("{seconds} s ({})", duration(seconds))
             }
@@ -67,9 +68,9 @@ fn health(wallet: &Wallet) -> String {
     for (name, of) in CHARTS {
         let values: Vec<_> = span.iter().map(|day: &Day| days.get(day).map(of)).collect();
         let largest = values.iter().flatten().copied().fold(0.0, f64::max);
-        let last = values.last().copied().flatten().map_or_else(|| "nothing".to_owned(), short);
+        let last = values.last().copied().flatten().map_or_else(|| "nothing".to_owned(), significant);
         let chart = bars(&values, of_each, largest);
-        text.push_str(&format!("\n  {name:<15} {chart}  at most {}, now {last}", short(largest)));
+        text.push_str(&format!("\n  {name:<15} {chart}  at most {}, now {last}", significant(largest)));
     }
     text
 }
@@ -94,7 +95,7 @@ fn events(wallet: &Wallet) -> Table {
     for event in in_order {
         let row = &event.row;
         let quantity = match row.token_decimals {
-            Some(decimals) => short(row.quantity.to_tokens(decimals)),
+            Some(decimals) => significant(row.quantity.to_tokens(decimals)),
             None => format!("{} base units", row.quantity.0),
         };
         table.add_row([
@@ -103,7 +104,7 @@ fn events(wallet: &Wallet) -> Table {
             row.protocol.clone(),
             wallet.symbol(&row.token_address),
             quantity,
-            row.quantity_eth.map_or_else(|| "no price".to_owned(), short),
+            row.quantity_eth.map_or_else(|| "no price".to_owned(), significant),
             if event.counts { "yes" } else { "no, another's" }.to_owned(),
             row.transaction_hash.to_string(),
         ]);
@@ -140,18 +141,6 @@ fn rows(listing: &Listing) -> Table {
     table
 }
 
-/// A number with as many digits as one looks at.
-fn short(number: f64) -> String {
-    if number == 0.0 {
-        return "0".to_owned();
-    }
-    if number.abs() < 1e-4 {
-        return format!("{number:.3e}");
-    }
-    let text = format!("{number:.6}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,11 +150,5 @@ mod tests {
         let values = [None, Some(0.0), Some(0.1), Some(5.0), Some(10.0), Some(9.0)];
         assert_eq!(bars(&values, 1, 10.0), " ·▁▅██");
         assert_eq!(bars(&values, 2, 10.0), "·▅█");
-    }
-
-    #[test]
-    fn numbers_are_short_and_never_vanish() {
-        let shown: Vec<_> = [0.0, 1.0, 1.5, 1234.567_891_2, 0.000_01, -2.25].map(short).into();
-        assert_eq!(shown, ["0", "1", "1.5", "1234.567891", "1.000e-5", "-2.25"]);
     }
 }

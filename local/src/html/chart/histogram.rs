@@ -9,7 +9,7 @@ use super::axis::{Axis, axes};
 use super::paint::{Canvas, Drawn, Ink, draw};
 use super::scale::Scale;
 use super::{Frame, figures, legend};
-use crate::html::number::{percent, short, significant};
+use crate::number::{percent, short, significant};
 
 const SIZE: (u32, u32) = (400, 170);
 

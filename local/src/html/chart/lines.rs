@@ -9,7 +9,7 @@ use super::axis::{Axis, axes};
 use super::paint::{Canvas, Drawn, Ink, draw};
 use super::scale::Scale;
 use super::{Frame, figures, legend};
-use crate::html::number::{short, significant};
+use crate::number::{short, significant};
 
 const SIZE: (u32, u32) = (440, 230);
 

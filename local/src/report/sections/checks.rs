@@ -7,8 +7,8 @@ use maud::{Markup, html};
 use super::badge;
 use crate::html::chart::{Frame, Limits, sparkline};
 use crate::html::data;
-use crate::html::number::significant;
 use crate::html::table::Table;
+use crate::number::significant;
 use crate::report::gather::{Gathered, RUNS_SHOWN};
 
 pub(super) fn markup(report: &Gathered) -> Result<Markup> {

@@ -5,9 +5,9 @@ use defi_shared::error::Result;
 use maud::{Markup, html};
 
 use crate::html::chart::{Frame, Scale, histogram};
-use crate::html::number::{percent, significant};
 use crate::html::table::Table;
 use crate::html::{count, data};
+use crate::number::{percent, significant};
 use crate::report::gather::{Feature, Gathered, Measure, Sample};
 
 pub(super) fn markup(report: &Gathered) -> Result<Markup> {

@@ -8,8 +8,8 @@ use maud::{Markup, html};
 
 use crate::html::chart::{Frame, Span, timeline};
 use crate::html::count;
-use crate::html::number::{bytes, grouped};
 use crate::html::table::Table;
+use crate::number::{bytes, grouped};
 use crate::report::gather::Gathered;
 
 /// The phases of a run; the steps of one go on side by side.

@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use crate::html::count;
-use crate::html::number::{percent, significant};
 use crate::html::table::Table;
+use crate::number::{percent, significant};
 use crate::report::gather::{DAYS_SHOWN, Quarantined, Unpriced, UnpricedToken};
 
 /// Characters of a bad row that are shown.

@@ -1,17 +1,26 @@
-//! Numbers as people read them.
+//! Numbers, times and lengths of time as people read them.
+
+use jiff::{Span, SpanRound, Unit};
 
 /// Digits in groups of three.
 #[must_use]
 pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    indicatif::HumanCount(number).to_string()
+}
+
+/// A time (epoch seconds) as people write it, in UTC.
+#[must_use]
+pub fn moment(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds)
+        .map_or_else(|_| seconds.to_string(), |time| time.strftime("%F %T").to_string())
+}
+
+/// A length of time as people say it, such as `3d 4h 5m`.
+#[must_use]
+pub fn duration(seconds: i64) -> String {
+    let days = SpanRound::new().largest(Unit::Day).days_are_24_hours();
+    let span = Span::new().try_seconds(seconds).and_then(|span| span.round(days));
+    span.map_or_else(|_| format!("{seconds}s"), |span| format!("{span:#}"))
 }
 
 /// A number with four significant digits: `0.001234`, `12.34`, `1,234,567`; very large and very small ones as powers of ten.
@@ -71,6 +80,12 @@ pub fn short(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_in_utc_and_lengths_in_days() {
+        assert_eq!((moment(0), moment(86_399)), ("1970-01-01 00:00:00".to_owned(), "1970-01-01 23:59:59".to_owned()));
+        assert_eq!((duration(0), duration(93_784)), ("0s".to_owned(), "1d 2h 3m 4s".to_owned()));
+    }
 
     #[test]
     fn digits_come_in_groups() {

@@ -72,7 +72,7 @@ fn every_feature_is_explained_to_the_last_bit() {
 
 #[test]
 fn every_feature_of_the_recordings_is_explained_to_the_last_bit() {
-    for (name, every, least) in [("golden-two-protocols", 1, 30), ("compound-v2-2019", 100, 14)] {
+    for (name, every, least) in [("golden-two-protocols", 3, 10), ("compound-v2-2019", 150, 9)] {
         let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/recordings").join(name);
         if !recording.is_dir() {
             assert!(std::env::var("CI").is_err(), "there is no recording in {}", recording.display());
@@ -85,6 +85,10 @@ fn every_feature_of_the_recordings_is_explained_to_the_last_bit() {
         let wallets: Vec<_> = wallets(&lake).into_iter().step_by(every).collect();
         assert!(wallets.len() >= least, "{name}: {}", wallets.len());
         wallets.iter().for_each(|wallet| assert_explained(&lake, wallet));
+        // On the last day of the real one there are no markets: tokens have their names from the days before.
+        let told = json(&lake, &["wallet", &wallets[wallets.len() / 2], "--json"]);
+        let events = told["events"].as_array().expect("events");
+        assert!(!events.is_empty() && events.iter().all(|event| event["token_symbol"].is_string()), "{events:?}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use defi_shared::catalog;
+use defi_shared::domain::price::LOOK_BACK_DAYS;
 use defi_shared::domain::{Address, Category, Day, Link, Links};
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::{Lake, Unit};
@@ -189,18 +190,13 @@ async fn health(lake: &Lake, wallet: Address, as_of: Day) -> Result<Vec<WalletHe
     .await
 }
 
-/// What tokens are called in the newest markets up to a day.
+/// What tokens are called in the markets of a day, or of the days before it that prices come from.
 async fn symbols(lake: &Lake, as_of: Day) -> Result<BTreeMap<Address, Arc<str>>> {
-    let mut newest: BTreeMap<Arc<str>, Unit> = BTreeMap::new();
-    for unit in lake.units(&STAGE_MARKETS).await? {
-        if let Unit::DayAndProtocol(day, protocol) = &unit
-            && *day <= as_of
-        {
-            newest.insert(Arc::clone(protocol), unit.clone());
-        }
-    }
+    let window = as_of.plus(-LOOK_BACK_DAYS)..=as_of;
     let mut symbols = BTreeMap::new();
-    for unit in newest.values() {
+    for unit in
+        lake.units(&STAGE_MARKETS).await?.iter().filter(|unit| unit.day().is_some_and(|day| window.contains(&day)))
+    {
         for market in lake.require::<StagedMarket>(&STAGE_MARKETS, unit).await? {
             symbols.extend(market.input_token_symbol.map(|symbol| (market.input_token_address, symbol)));
         }

@@ -52,7 +52,8 @@ fn paint(canvas: &Canvas<'_>, places: &[String], lines: &[Line]) -> Drawn {
     let top = values.copied().filter(|value| value.is_finite()).fold(0.0, f64::max);
     let top = if top > 0.0 { top * 1.05 } else { 1.0 };
     let last = places.len().saturating_sub(1).max(1) as f64;
-    let shown = Scale::Linear.ticks(0.0, last, 3).into_iter().filter(|place| place.fract() == 0.0);
+    // Days are long words.
+    let shown = Scale::Linear.ticks(0.0, last, 2).into_iter().filter(|place| place.fract() == 0.0);
     let shown = shown.filter_map(|place| Some((place, places.get(place as usize)?.clone())));
     let counts = Scale::Linear.ticks(0.0, top, 4).into_iter().map(|value| (value, short(value)));
     let mut chart = axes(canvas, Axis::new(-0.5..last + 0.5, shown), Axis::new(0.0..top, counts), 40)?;

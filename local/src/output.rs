@@ -14,7 +14,7 @@ pub fn line(text: impl Display) -> Result<()> {
     written(writeln!(io::stdout().lock(), "{text}"))
 }
 
-/// Standard output, for whoever takes a writer. Of a reader that has gone away nothing is said, as with [`line`].
+/// Standard output, for whoever takes a writer. Of a reader that has gone away nothing is said, as with [`line()`].
 #[derive(Debug)]
 pub struct Answer {
     is_wanted: bool,

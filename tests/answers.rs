@@ -6,6 +6,7 @@
 
 mod support {
     pub mod command;
+    pub mod recording;
     pub mod tree;
 }
 
@@ -16,6 +17,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use support::command::{command, output, succeed, text};
+use support::recording::recording;
 use support::tree::Tree;
 use tempfile::{TempDir, tempdir};
 
@@ -73,12 +75,7 @@ fn every_feature_is_explained_to_the_last_bit() {
 #[test]
 fn every_feature_of_the_recordings_is_explained_to_the_last_bit() {
     for (name, every, least) in [("golden-two-protocols", 3, 10), ("compound-v2-2019", 150, 9)] {
-        let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/recordings").join(name);
-        if !recording.is_dir() {
-            assert!(std::env::var("CI").is_err(), "there is no recording in {}", recording.display());
-            eprintln!("NOT RUN: there is no recording in {}", recording.display());
-            continue;
-        }
+        let Some(recording) = recording(name) else { continue };
         let folder = tempdir().expect("a folder");
         let lake = folder.path().join("lake");
         succeed(&mut command(&["run", "--lake", text(&lake), "--recording", text(&recording)]));

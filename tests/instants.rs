@@ -5,6 +5,7 @@
 
 mod support {
     pub mod command;
+    pub mod recording;
 }
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use defi_shared::tables::{
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use support::command::{command, output, succeed, text};
+use support::recording::recording;
 use tempfile::tempdir;
 
 /// A row of an export, by its columns.
@@ -188,12 +190,7 @@ async fn just_after_a_days_snapshot_the_features_are_those_of_the_day() {
 
 #[test]
 fn a_borrow_in_a_days_first_block_does_not_know_that_days_snapshot() {
-    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/recordings/golden-two-protocols");
-    if !recording.is_dir() {
-        assert!(std::env::var("CI").is_err(), "there is no recording in {}", recording.display());
-        eprintln!("NOT RUN: there is no recording in {}", recording.display());
-        return;
-    }
+    let Some(recording) = recording("golden-two-protocols") else { return };
     let folder = tempdir().expect("a folder");
     let lake = folder.path().join("lake");
     succeed(&mut command(&["run", "--lake", text(&lake), "--recording", text(&recording)]));

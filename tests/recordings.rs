@@ -7,12 +7,13 @@
 
 mod support {
     pub mod command;
+    pub mod recording;
 }
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 
 use defi_shared::lake::parquet::decode;
 use defi_shared::tables::QuarantinedRow;
@@ -60,15 +61,8 @@ struct Recording {
 
 impl Recording {
     fn open(name: &str, options: &'static [&'static str]) -> Option<Recording> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/recordings").join(name);
-        let Ok(manifest) = fs::read(folder.join("manifest.json")) else {
-            let in_ci = std::env::var("CI").is_ok_and(|ci| !ci.is_empty());
-            assert!(!in_ci, "there is no recording in {}", folder.display());
-            // Past the capture of the test harness, which would keep it to itself.
-            writeln!(std::io::stderr(), "NOT RUN: there is no recording in {}", folder.display())
-                .expect("standard error");
-            return None;
-        };
+        let folder = support::recording::recording(name)?;
+        let manifest = fs::read(folder.join("manifest.json")).expect("a manifest");
         Some(Recording { folder, manifest: serde_json::from_slice(&manifest).expect("a manifest"), options })
     }
 

@@ -169,20 +169,28 @@ row! {
     }
 }
 
-impl FoldedEvent {
-    /// What the fold goes by.
-    #[must_use]
-    pub fn occurrence(&self, category: Category) -> Occurrence<'_> {
-        Occurrence {
-            category,
-            sender: self.sender_address,
-            account: self.account_address,
-            protocol: &self.protocol,
-            time: self.epoch_timestamp,
-            quantity_eth: self.quantity_eth,
+/// What the fold goes by, of a row that has it in these columns.
+macro_rules! occurrence {
+    ($row:ident) => {
+        impl $row {
+            /// What the fold goes by.
+            #[must_use]
+            pub fn occurrence(&self, category: Category) -> Occurrence<'_> {
+                Occurrence {
+                    category,
+                    sender: self.sender_address,
+                    account: self.account_address,
+                    protocol: &self.protocol,
+                    time: self.epoch_timestamp,
+                    quantity_eth: self.quantity_eth,
+                }
+            }
         }
-    }
+    };
 }
+
+occurrence!(FoldedEvent);
+occurrence!(PlacedEvent);
 
 row! {
     /// A priced event and its place in the chain, for whoever asks what was known just before a block.
@@ -203,21 +211,6 @@ row! {
         pub epoch_timestamp: i64,
         /// Amount in ETH; NULL without a price.
         pub quantity_eth: Option<f64>,
-    }
-}
-
-impl PlacedEvent {
-    /// What the fold goes by.
-    #[must_use]
-    pub fn occurrence(&self, category: Category) -> Occurrence<'_> {
-        Occurrence {
-            category,
-            sender: self.sender_address,
-            account: self.account_address,
-            protocol: &self.protocol,
-            time: self.epoch_timestamp,
-            quantity_eth: self.quantity_eth,
-        }
     }
 }
 

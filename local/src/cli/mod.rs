@@ -1,0 +1,201 @@
+//! The command line: what is asked goes to whoever answers it, and an answer or an error reaches the user.
+
+mod args;
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, ValueEnum};
+use clap_complete::Shell;
+use defi_shared::domain::Address;
+use defi_shared::error::{Error, Kind, Result};
+
+use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StartOptions, WalletArgs};
+pub use self::args::{Env, Format, LakeArgs};
+use crate::features::Rows;
+use crate::source::Source;
+
+/// What holds for every command.
+const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong input. An error is one line with its kind and a next step.\n\
+    Colours and bars are for terminals; NO_COLOR turns colours off there, too.\n\n\
+    Examples:\n  defi run\n  defi tables\n  defi query \"select * from db_analytics_dev.defi_features limit 10\"\n  \
+    defi features --at-borrows --format parquet --output training.parquet";
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Wallet features from on-chain lending: extract, stage, fold, check, publish, and ask.
+#[derive(Debug, Parser)]
+#[command(name = "defi", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct Cli {
+    /// How the log on standard error is written; RUST_LOG says what is logged
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Runs the command: the answer goes to standard output, an error as one line to standard error.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    log(cli.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(cli.command)),
+        Err(cause) => Err(Error::internal("no threads to run on").because(cause)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if error.kind() == Kind::BadInput { 2 } else { 1 })
+        }
+    }
+}
+
+/// Logs to standard error: what goes wrong, or what RUST_LOG asks for.
+fn log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    match format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}
+
+/// Help and version as clap writes them; a mistake as one line, like every other error.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let shown = crate::output::written(error.print());
+        return if shown.is_ok() && !error.use_stderr() { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    }
+    let text = error.to_string();
+    let message: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let message = message.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    eprintln!("error: {}", Error::bad_input(message).next(format!("see {} --help", subcommand())));
+    ExitCode::from(2)
+}
+
+/// `defi run` where `run` was asked for, else `defi`.
+fn subcommand() -> String {
+    let asked = std::env::args().nth(1);
+    let known = asked.filter(|asked| Cli::command().get_subcommands().any(|command| command.get_name() == asked));
+    known.map_or_else(|| "defi".to_owned(), |name| format!("defi {name}"))
+}
+
+async fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Run(args) => crate::run::run(args.what.options(args.json)?).await,
+        Command::Plan(args) => crate::run::forecast(&args.run.options(args.json)?, args.units).await,
+        Command::Doctor(args) => doctor(args).await,
+        Command::Completions(args) => completions(args.shell),
+        Command::Man(args) => man(&args.folder),
+        Command::Serve(args) => crate::source::serve(&args.sample.source(), args.port).await,
+        Command::Tables(args) => crate::tables::list(&args.lake, args.format).await,
+        Command::Query(args) => query(&args).await,
+        Command::Wallet(args) => wallet(&args).await,
+        Command::Features(args) => features(args).await,
+        Command::Report(args) => crate::report::report(&args).await,
+        Command::Start(_) | Command::Status(_) | Command::Backfill(_) => in_aws(command).await,
+    }
+}
+
+#[cfg(feature = "aws")]
+async fn in_aws(command: Command) -> Result<()> {
+    use crate::aws::{self, Start};
+
+    let start = |options: StartOptions, as_of| Start {
+        as_of,
+        from: options.from,
+        force: options.force,
+        allow_concurrent: options.allow_concurrent,
+    };
+    match command {
+        Command::Start(args) => aws::start(args.options.env, &start(args.options, args.as_of), args.detach).await,
+        Command::Status(args) => aws::status(args.env, args.execution.as_deref(), args.follow, args.count).await,
+        Command::Backfill(args) => {
+            let days = (args.first, args.last);
+            aws::backfill(args.options.env, days, args.every, &start(args.options, None)).await
+        }
+        _ => Err(Error::internal("the command is not one of AWS")),
+    }
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "it is async where AWS is built in")]
+async fn in_aws(_: Command) -> Result<()> {
+    Err(Error::bad_input("this build of the command has no AWS").next("build it with AWS: make build"))
+}
+
+async fn doctor(args: DoctorArgs) -> Result<()> {
+    let source = match (args.live, args.recording, args.graph_url.zip(args.transpose_url)) {
+        (true, ..) => Some(Source::Live),
+        (_, Some(recording), _) => Some(Source::Recording(recording)),
+        (.., urls) => urls.map(|(graph, transpose)| Source::Urls { graph, transpose }),
+    };
+    crate::doctor::examine(&crate::doctor::Options { source, in_aws: args.aws, json: args.json }, &args.lake).await
+}
+
+fn completions(shell: Shell) -> Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "defi", &mut text);
+    crate::output::written(std::io::stdout().lock().write_all(&text))
+}
+
+fn man(folder: &Path) -> Result<()> {
+    let made = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+    made.map_err(|cause| Error::bad_input("the pages can't be written").with("path", folder.display()).because(cause))
+}
+
+async fn wallet(args: &WalletArgs) -> Result<()> {
+    let address = Address::parse(&args.address).ok_or_else(|| {
+        Error::bad_input(format!("{:?} is no address", args.address)).next("write it as 0x and 40 hex digits")
+    })?;
+    let (explain, html) = (args.explain.as_deref(), args.html.as_deref());
+    let asked = crate::wallet::Asked { address, as_of: args.as_of, explain, json: args.json, html };
+    crate::wallet::tell(&asked, &args.lake).await
+}
+
+async fn features(args: FeaturesArgs) -> Result<()> {
+    let rows = match (args.at_borrows, args.at) {
+        (true, _) => Rows::AtBorrows(args.from, args.until),
+        (_, Some(file)) => Rows::At(file),
+        _ => Rows::Published(args.as_of),
+    };
+    let options = crate::features::Options { rows, wallets: args.wallets, format: args.format, output: args.output };
+    crate::features::export(&options, &args.lake).await
+}
+
+#[cfg(feature = "sql")]
+async fn query(args: &QueryArgs) -> Result<()> {
+    crate::query::query(&args.sql, &args.lake, args.format).await
+}
+
+#[cfg(not(feature = "sql"))]
+#[expect(clippy::unused_async, reason = "it is async where SQL is built in")]
+async fn query(_: &QueryArgs) -> Result<()> {
+    Err(Error::bad_input("this build of the command has no SQL").next("build it with SQL: make build"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod doctor;
 pub mod features;
 pub mod html;
+mod lake;
 pub mod number;
 pub mod output;
 #[cfg(feature = "sql")]

@@ -30,7 +30,7 @@ use crate::output::written;
 /// `BadInput` for a lake that is not there or a question that DataFusion refuses, `CorruptData` for an object that is no
 /// Parquet file.
 pub async fn query(sql: &str, args: &LakeArgs, format: Format) -> Result<()> {
-    let lake = crate::tables::open(args)?;
+    let lake = crate::lake::in_folder(args)?;
     let session = session(&lake, args.env.name()).await?;
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let answer = session.sql_with_options(sql, read_only).await.map_err(refused)?;

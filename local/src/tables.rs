@@ -1,14 +1,12 @@
 //! The tables of a local lake, as its catalog has them.
 
 use comfy_table::Table;
-use defi_shared::catalog;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
-use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::tables::{self, FEATURES_PUBLISHED, Layout, TABLES};
 use serde::Serialize;
 
-use crate::cli::{Format, LakeArgs};
+use crate::cli::{Format, ReadArgs};
 use crate::output::{line, table, written};
 
 /// A table of the lake.
@@ -22,24 +20,11 @@ struct Listed {
     about: String,
 }
 
-/// Opens a lake that is there, for reading.
-///
-/// # Errors
-/// `BadInput` where there is no lake.
-pub(crate) fn open(args: &LakeArgs) -> Result<Lake> {
-    if !args.lake.join("catalog").is_dir() {
-        return Err(Error::bad_input("there is no lake in this folder")
-            .with("path", args.lake.display())
-            .next("make one with defi run, or name another folder with --lake"));
-    }
-    Ok(Lake::new(FolderStore::new(&args.lake)))
-}
-
 /// Prints the registered tables of a lake.
 ///
 /// # Errors
 /// `BadInput` where there is no lake, and the lake's errors.
-pub(crate) async fn list(args: &LakeArgs, format: Format) -> Result<()> {
+pub(crate) async fn list(args: &ReadArgs, format: Format) -> Result<()> {
     let rows = listed(args).await?;
     match format {
         Format::Table => line(shown(&rows)),
@@ -58,9 +43,9 @@ fn as_csv(rows: &[Listed]) -> std::io::Result<()> {
     writer.flush()
 }
 
-async fn listed(args: &LakeArgs) -> Result<Vec<Listed>> {
-    let lake = open(args)?;
-    let registry = catalog::in_lake(&lake, args.env.name());
+async fn listed(args: &ReadArgs) -> Result<Vec<Listed>> {
+    let (lake, registry) = crate::lake::open(args).await?;
+    let env = args.lake.env.name();
     let published = registry.published().await?;
     let newest = registry.newest_published().await?;
     let mut rows = Vec::new();
@@ -71,7 +56,7 @@ async fn listed(args: &LakeArgs) -> Result<Vec<Listed>> {
         let is_shown =
             |day: Day| if **table == FEATURES_PUBLISHED { newest == Some(day) } else { published.contains(&day) };
         let mut listed = Listed {
-            table: format!("{}.{}", table.database(args.env.name()), table.name),
+            table: format!("{}.{}", table.database(env), table.name),
             objects: 0,
             rows: 0,
             columns: (table.columns)().len(),
@@ -89,7 +74,7 @@ async fn listed(args: &LakeArgs) -> Result<Vec<Listed>> {
         rows.push(listed);
     }
     if rows.is_empty() {
-        let database = tables::database(tables::Layer::Analytics, args.env.name());
+        let database = tables::database(tables::Layer::Analytics, env);
         return Err(Error::bad_input(format!("the lake has no tables in {database}")).next("name another --env"));
     }
     Ok(rows)

@@ -1,5 +1,6 @@
 """`defi start`, `status` and `backfill`: what an engineer does from a terminal."""
 
+import json
 import re
 import subprocess
 from datetime import date, timedelta
@@ -49,6 +50,26 @@ def test_status_lists_runs_and_tells_of_one(deployment, defi):
     assert code == 0 and "nothing is missing" in out, err
     code, _, err = defi("status", "no-such-execution")
     assert code == 2 and err.startswith("error: BadInput:") and err.count("\n") == 1
+
+
+def test_the_deployed_lake_is_asked_as_a_folder_is(deployment, defi, tmp_path):
+    code, out, err = defi("doctor", "--aws", "--json")
+    findings = json.loads(out)
+    assert {finding["state"] for finding in findings} <= {"ok", "warn"} and code == 0, out + err
+    assert {"state machine", "secret defi-dev/graph-api-key", "analytics.wallet_health_daily"} <= {finding["what"] for finding in findings}
+
+    code, out, err = defi("features", "--aws", "--as-of", LATER[1])
+    assert code == 0, err
+    wallet = out.splitlines()[1].split(",")[0]
+    code, out, err = defi("wallet", wallet, "--aws", "--explain", "all", "--json")
+    assert code == 0 and all(explanation["agrees"] for explanation in json.loads(out)), err
+    code, out, err = defi("tables", "--aws")
+    assert code == 0 and "db_analytics_dev.defi_features" in out, err
+
+    code, out, err = defi("report", "--aws", "--output", str(tmp_path / "report.html"))
+    assert code == 0, err
+    kept = [key for key in deployment.objects() if key.startswith("runs/") and key.endswith("/report.html")]
+    assert kept, "defi start leaves the report beside the run's other objects"
 
 
 def test_a_run_that_is_left_alone_is_followed_later(deployment, defi):

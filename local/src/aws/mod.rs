@@ -4,9 +4,11 @@ mod follow;
 mod report;
 
 use defi_shared::aws::{SdkConfig, configuration};
+use defi_shared::catalog::{GlueCatalog, Registry};
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
 use defi_shared::executions::{Execution, StateMachine};
+use defi_shared::lake::{Lake, S3Store};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -38,8 +40,25 @@ impl Start {
     }
 }
 
+/// The lake of an environment, with its catalog.
+///
+/// # Errors
+/// `BadInput` for an environment that is not deployed, and the errors of AWS.
+pub(crate) async fn lake(aws: &SdkConfig, env: Env) -> Result<(Lake, Registry)> {
+    let machine = StateMachine::named(aws, &format!("defi-{}", env.name())).await?;
+    Ok(lake_of(aws, &machine, env))
+}
+
+/// The lake that a state machine runs over: its bucket is named by the environment and the account.
+pub(crate) fn lake_of(aws: &SdkConfig, machine: &StateMachine, env: Env) -> (Lake, Registry) {
+    let bucket = format!("data-lakehouse-{}-{}", env.name(), machine.account());
+    let registry = Registry::new(GlueCatalog::new(aws, &bucket), env.name());
+    (Lake::new(S3Store::new(aws, bucket)), registry)
+}
+
 /// The state machine of an environment.
 struct Machine {
+    env: Env,
     aws: SdkConfig,
     machine: StateMachine,
 }
@@ -48,7 +67,7 @@ impl Machine {
     async fn of(env: Env) -> Result<Self> {
         let aws = configuration().await;
         let machine = StateMachine::named(&aws, &format!("defi-{}", env.name())).await?;
-        Ok(Machine { aws, machine })
+        Ok(Machine { env, aws, machine })
     }
 
     async fn start(&self, start: &Start) -> Result<String> {
@@ -63,7 +82,7 @@ impl Machine {
         if description.execution.status != "SUCCEEDED" {
             return Err(failure(&description));
         }
-        report::print(&self.aws, description.output.as_deref().unwrap_or_default()).await
+        report::print(self, description.output.as_deref().unwrap_or_default()).await
     }
 }
 
@@ -122,7 +141,7 @@ pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usiz
     follow::print_states(&machine.machine.progress(&arn).await?)?;
     match (&description.error, &description.output) {
         (Some(_), _) => line(format_args!("\n{}", failure(&description))),
-        (None, Some(output)) => report::print(&machine.aws, output).await,
+        (None, Some(output)) => report::print(&machine, output).await,
         (None, None) => Ok(()),
     }
 }

@@ -1,14 +1,15 @@
 //! What a run in AWS did, as its lake tells.
 
 use check_features::Output as Checked;
-use defi_shared::aws::SdkConfig;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
-use defi_shared::lake::{Lake, S3Store};
 use defi_shared::step::{RunId, RunReport};
 use serde::Deserialize;
 
+use super::{Machine, lake_of};
 use crate::output::line;
+use crate::report::keep;
+use crate::run::configuration;
 use crate::run::summary::{print_checks, print_gaps, print_steps};
 
 /// What an execution says at its end: plan-run's output, and whatever else.
@@ -22,7 +23,7 @@ struct Ended {
 }
 
 /// Prints the report of the run that an execution's output names.
-pub(super) async fn print(aws: &SdkConfig, output: &str) -> Result<()> {
+pub(super) async fn print(machine: &Machine, output: &str) -> Result<()> {
     let ended: Ended = serde_json::from_str(output).map_err(|cause| {
         Error::corrupt("the execution's output does not name its run")
             .because(cause)
@@ -32,8 +33,7 @@ pub(super) async fn print(aws: &SdkConfig, output: &str) -> Result<()> {
     if nothing_to_do && published {
         return line(format_args!("nothing is missing; the features as of {as_of} are published"));
     }
-    let bucket = lake.trim_start_matches("s3://").trim_end_matches('/');
-    let objects = Lake::new(S3Store::new(aws, bucket));
+    let (objects, registry) = lake_of(&machine.aws, &machine.machine, machine.env);
     if let Some(report) = objects.read_json::<RunReport>(&run_id.key("report.json")).await? {
         print_steps(&report.steps)?;
         print_gaps(&report.gaps)?;
@@ -43,5 +43,7 @@ pub(super) async fn print(aws: &SdkConfig, output: &str) -> Result<()> {
         line(format_args!("\n{} wallets as of {as_of}", checked.wallets))?;
     }
     line(format_args!("lake       {}", lake))?;
-    line(format_args!("reports    {}", objects.store().location(&run_id.key(""))))
+    line(format_args!("reports    {}", objects.store().location(&run_id.key(""))))?;
+    let page = keep(&objects, &registry, &configuration()?, machine.env.name(), &run_id).await?;
+    line(format_args!("report     {page}"))
 }

@@ -86,6 +86,17 @@ pub struct LakeArgs {
     pub env: Env,
 }
 
+/// Which lake is asked.
+#[derive(Debug, Args)]
+pub struct ReadArgs {
+    /// The folder, and the environment
+    #[command(flatten)]
+    pub lake: LakeArgs,
+    /// Ask the lake of the deployed environment instead of a folder; credentials as for the AWS CLI
+    #[arg(long)]
+    pub aws: bool,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct SampleArgs {
     /// People on the sample chain
@@ -196,10 +207,7 @@ pub(super) struct PlanArgs {
     GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi doctor --live\n  defi doctor --aws --env prod --json")]
 pub(super) struct DoctorArgs {
     #[command(flatten)]
-    pub(super) lake: LakeArgs,
-    /// Look at the deployed environment instead of a local lake
-    #[arg(long)]
-    pub(super) aws: bool,
+    pub(super) lake: ReadArgs,
     /// Ask the real APIs; the keys are GRAPH_API_KEY and TRANSPOSE_API_KEY in the environment
     #[arg(long, conflicts_with_all = ["recording", "graph_url"])]
     pub(super) live: bool,
@@ -264,7 +272,7 @@ pub(super) struct QueryArgs {
 #[command(after_help = "Examples:\n  defi tables\n  defi tables --lake target/larger --format json")]
 pub(super) struct TablesArgs {
     #[command(flatten)]
-    pub(super) lake: LakeArgs,
+    pub(super) lake: ReadArgs,
     /// How the list is written
     #[arg(long, value_enum, default_value = "table")]
     pub(super) format: Format,
@@ -290,7 +298,7 @@ pub(super) struct WalletArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(super) html: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) lake: LakeArgs,
+    pub(super) lake: ReadArgs,
 }
 
 #[derive(Debug, Args)]
@@ -325,7 +333,7 @@ pub(super) struct FeaturesArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) lake: LakeArgs,
+    pub(super) lake: ReadArgs,
 }
 
 /// How a run in AWS is started.

@@ -11,8 +11,8 @@ use clap_complete::Shell;
 use defi_shared::domain::Address;
 use defi_shared::error::{Error, Kind, Result};
 
-use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StartOptions, WalletArgs};
-pub use self::args::{Env, Format, LakeArgs};
+use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, WalletArgs};
+pub use self::args::{Env, Format, LakeArgs, ReadArgs};
 use crate::features::Rows;
 use crate::source::Source;
 
@@ -117,7 +117,7 @@ async fn dispatch(command: Command) -> Result<()> {
 async fn in_aws(command: Command) -> Result<()> {
     use crate::aws::{self, Start};
 
-    let start = |options: StartOptions, as_of| Start {
+    let start = |options: args::StartOptions, as_of| Start {
         as_of,
         from: options.from,
         force: options.force,
@@ -146,7 +146,7 @@ async fn doctor(args: DoctorArgs) -> Result<()> {
         (_, Some(recording), _) => Some(Source::Recording(recording)),
         (.., urls) => urls.map(|(graph, transpose)| Source::Urls { graph, transpose }),
     };
-    crate::doctor::examine(&crate::doctor::Options { source, in_aws: args.aws, json: args.json }, &args.lake).await
+    crate::doctor::examine(&crate::doctor::Options { source, json: args.json }, &args.lake).await
 }
 
 fn completions(shell: Shell) -> Result<()> {

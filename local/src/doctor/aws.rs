@@ -1,9 +1,8 @@
 //! The deployed environment: its state machine, secrets, bucket and catalog, with the rights of whoever asks.
 
 use defi_shared::aws::{configuration, secret};
-use defi_shared::catalog::{GlueCatalog, Registry};
 use defi_shared::executions::StateMachine;
-use defi_shared::lake::{Lake, S3Store};
+use defi_shared::lake::Lake;
 
 use super::Finding;
 use crate::cli::Env;
@@ -40,10 +39,7 @@ pub(super) async fn examine(env: Env) -> (Vec<Finding>, Option<Lake>) {
             ),
         },
     });
-    let Some(account) = machine.account() else { return (findings, None) };
-    let bucket = format!("data-lakehouse-{name}-{account}");
-    let lake = Lake::new(S3Store::new(&aws, &bucket));
-    let registry = Registry::new(GlueCatalog::new(&aws, &bucket), name);
+    let (lake, registry) = crate::aws::lake_of(&aws, &machine, env);
     findings.extend(super::lake::examine(&lake, &registry).await);
     (findings, Some(lake))
 }

@@ -13,7 +13,7 @@ use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::{catalog, config::Config};
 use serde::Serialize;
 
-use crate::cli::LakeArgs;
+use crate::cli::ReadArgs;
 use crate::output::{line, table};
 use crate::source::Source;
 
@@ -67,8 +67,6 @@ impl Finding {
 pub struct Options {
     /// The sources, if any.
     pub source: Option<Source>,
-    /// The deployed environment, and not the local lake.
-    pub in_aws: bool,
     /// JSON instead of a table.
     pub json: bool,
 }
@@ -77,12 +75,12 @@ pub struct Options {
 ///
 /// # Errors
 /// `QualityFailed` where anything is found that will fail, once all of it is printed.
-pub async fn examine(options: &Options, args: &LakeArgs) -> Result<()> {
+pub async fn examine(options: &Options, args: &ReadArgs) -> Result<()> {
     let mut findings = Vec::new();
     match crate::run::configuration() {
         Ok(config) => {
             findings.push(Finding::ok("configuration", protocols(&config)));
-            let lake = lake_of(options, args, &mut findings).await;
+            let lake = lake_of(args, &mut findings).await;
             if let Some(source) = &options.source {
                 findings.extend(sources::examine(source, config, lake.as_ref()).await);
             }
@@ -103,31 +101,31 @@ fn protocols(config: &Config) -> String {
 }
 
 /// Examines the lake, here or in AWS; the lake, if there is one.
-async fn lake_of(options: &Options, args: &LakeArgs, findings: &mut Vec<Finding>) -> Option<Lake> {
-    if options.in_aws {
+async fn lake_of(args: &ReadArgs, findings: &mut Vec<Finding>) -> Option<Lake> {
+    if args.aws {
         return in_aws(args, findings).await;
     }
-    if !args.lake.is_dir() {
-        let found = format!("there is no folder {}", args.lake.display());
+    if !args.lake.lake.is_dir() {
+        let found = format!("there is no folder {}", args.lake.lake.display());
         findings.push(Finding::warn("lake", found, "make a lake with defi run, or name another folder with --lake"));
         return None;
     }
-    let lake = Lake::new(FolderStore::new(&args.lake));
-    let registry = catalog::in_lake(&lake, args.env.name());
+    let lake = Lake::new(FolderStore::new(&args.lake.lake));
+    let registry = catalog::in_lake(&lake, args.lake.env.name());
     findings.extend(lake::examine(&lake, &registry).await);
     Some(lake)
 }
 
 #[cfg(feature = "aws")]
-async fn in_aws(args: &LakeArgs, findings: &mut Vec<Finding>) -> Option<Lake> {
-    let (found, lake) = aws::examine(args.env).await;
+async fn in_aws(args: &ReadArgs, findings: &mut Vec<Finding>) -> Option<Lake> {
+    let (found, lake) = aws::examine(args.lake.env).await;
     findings.extend(found);
     lake
 }
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "it is async where AWS is built in")]
-async fn in_aws(_: &LakeArgs, findings: &mut Vec<Finding>) -> Option<Lake> {
+async fn in_aws(_: &ReadArgs, findings: &mut Vec<Finding>) -> Option<Lake> {
     findings.push(Finding::fail("AWS", "this build of the command has no AWS", "build it with AWS: make build"));
     None
 }

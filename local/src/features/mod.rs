@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{ArrayRef, Date32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use defi_shared::catalog;
 use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
 use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, Row};
 use rustc_hash::FxHashSet;
 
-use crate::cli::LakeArgs;
+use crate::cli::ReadArgs;
 use crate::number::grouped;
 pub use sink::FileFormat;
 use sink::Sink;
@@ -48,13 +47,12 @@ pub enum Rows {
 ///
 /// # Errors
 /// `BadInput` for a lake, a day or a file that is not there or says what it may not, and the lake's errors.
-pub async fn export(options: &Options, args: &LakeArgs) -> Result<()> {
-    let lake = crate::tables::open(args)?;
+pub async fn export(options: &Options, args: &ReadArgs) -> Result<()> {
+    let (lake, registry) = crate::lake::open(args).await?;
     let wallets = options.wallets.as_deref().map(wallets_of).transpose()?;
     let output = options.output.as_deref();
     let written = match &options.rows {
         Rows::Published(days) => {
-            let registry = catalog::in_lake(&lake, args.env.name());
             let days = days::published(&registry, days.as_deref()).await?;
             let mut sink = Sink::open(options.format, output, published_schema())?;
             let missing = write_days(&lake, &days, wallets.as_ref(), &mut sink).await?;

@@ -6,14 +6,14 @@ mod sections;
 
 use std::path::{Path, PathBuf};
 
-use defi_shared::catalog::{self, Registry};
+use defi_shared::catalog::Registry;
 use defi_shared::config::Config;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
 use defi_shared::step::RunId;
 
 use self::gather::gather;
-use crate::cli::LakeArgs;
+use crate::cli::ReadArgs;
 use crate::html::write_page;
 use crate::output::line;
 
@@ -33,7 +33,7 @@ pub struct ReportArgs {
     #[arg(long)]
     open: bool,
     #[command(flatten)]
-    lake: LakeArgs,
+    lake: ReadArgs,
 }
 
 /// Makes the report, and prints where it is.
@@ -41,13 +41,16 @@ pub struct ReportArgs {
 /// # Errors
 /// `BadInput` for a lake or a run that is not there or a file that can't be written, and the lake's errors.
 pub(crate) async fn report(args: &ReportArgs) -> Result<()> {
-    let lake = crate::tables::open(&args.lake)?;
-    let env = args.lake.env.name();
+    let (lake, registry) = crate::lake::open(&args.lake).await?;
+    let env = args.lake.lake.env.name();
+    if args.open && args.lake.aws && args.output.is_none() {
+        return Err(Error::bad_input("a browser does not open what lies in a bucket").next("name a file with --output"));
+    }
     let run = match &args.run {
         Some(run) => run.parse()?,
         None => gather::newest_run(&lake).await?,
     };
-    let (registry, config) = (catalog::in_lake(&lake, env), crate::run::configuration()?);
+    let config = crate::run::configuration()?;
     let path = match &args.output {
         None => keep(&lake, &registry, &config, env, &run).await?,
         Some(file) => {

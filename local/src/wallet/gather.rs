@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use defi_shared::catalog;
+use defi_shared::catalog::Registry;
 use defi_shared::domain::price::LOOK_BACK_DAYS;
 use defi_shared::domain::{Address, Category, Day, Link, Links};
 use defi_shared::error::{Error, Result};
@@ -53,8 +53,8 @@ impl Wallet {
     ///
     /// # Errors
     /// `BadInput` for a day that is not published or an address without a row, and the lake's errors.
-    pub(super) async fn gather(lake: &Lake, env: &str, address: Address, as_of: Option<Day>) -> Result<Self> {
-        let published = catalog::in_lake(lake, env).published().await?;
+    pub(super) async fn gather(lake: &Lake, registry: &Registry, address: Address, as_of: Option<Day>) -> Result<Self> {
+        let published = registry.published().await?;
         let Some(as_of) = as_of.or(published.last().copied()).filter(|day| published.contains(day)) else {
             return Err(Error::bad_input(match as_of {
                 Some(day) => format!("no features are published as of {day}"),

@@ -156,8 +156,8 @@ impl StateMachine {
 
     /// The account that it belongs to, as its ARN has it.
     #[must_use]
-    pub fn account(&self) -> Option<&str> {
-        self.arn.split(':').nth(4).filter(|account| !account.is_empty())
+    pub fn account(&self) -> &str {
+        self.arn.split(':').nth(4).unwrap_or_default()
     }
 
     /// The ARN of an execution, by its name or itself.

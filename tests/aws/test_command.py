@@ -68,8 +68,9 @@ def test_the_deployed_lake_is_asked_as_a_folder_is(deployment, defi, tmp_path):
 
     code, out, err = defi("report", "--aws", "--output", str(tmp_path / "report.html"))
     assert code == 0, err
-    kept = [key for key in deployment.objects() if key.startswith("runs/") and key.endswith("/report.html")]
-    assert kept, "defi start leaves the report beside the run's other objects"
+    page = (tmp_path / "report.html").read_bytes()
+    kept = [key for key in deployment.versions() if key.startswith("runs/") and key.endswith("/report.html")]
+    assert page in [deployment.body(key) for key in kept], "defi start leaves the report beside the run's other objects"
 
 
 def test_a_run_that_is_left_alone_is_followed_later(deployment, defi):

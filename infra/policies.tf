@@ -10,7 +10,7 @@ locals {
         {
           Sid      = "ReadObjects"
           Action   = ["s3:GetObject"]
-          Resource = [for prefix in distinct(concat(step.reads, step.writes)) : "${local.bucket_arn}/${prefix}*"]
+          Resource = [for prefix in distinct(concat(step.reads, step.writes)) : "${local.bucket_arn}/${prefix}${endswith(prefix, "/") ? "*" : ""}"]
         },
         {
           Sid      = "WriteObjects"

@@ -160,6 +160,16 @@ locals {
       timeout   = 300
       databases = ["analytics"]
     }
+    # chain.json is one object, and only there in a lake that began on a laptop.
+    report-run = {
+      memory    = 3008
+      reads     = ["stage/", "analytics/", "quarantine/", "chain.json"]
+      lists     = ["quarantine/", "runs/"]
+      databases = ["analytics"]
+      catalog   = "read"
+      of_a_run  = true
+      examples  = { run_id = "2023-03-01-0a1b2c3d4e5f" }
+    }
   }
 
   steps = {
@@ -178,7 +188,11 @@ locals {
       secret            = try(step.secret, null)
       shares_with       = try(step.shares_with, [])
       # By the name that the console shows them under.
-      test_events = merge({ missing = {}, up_to_a_day = { as_of = "2023-11-01" } }, try({ chosen = step.examples }, {}))
+      test_events = merge(
+        { missing = {} },
+        try(step.of_a_run, false) ? {} : { up_to_a_day = { as_of = "2023-11-01" } },
+        try({ chosen = step.examples }, {}),
+      )
     }
   }
 }

@@ -185,7 +185,8 @@ fn inputs_of_steps() {
             reads::<extract_current_positions::Input>(&input)?;
             reads::<build_features::Input>(&input)?;
             reads::<check_features::Input>(&input)?;
-            reads::<publish_features::Input>(&input)
+            reads::<publish_features::Input>(&input)?;
+            reads::<report_run::Input>(&input)
         },
     );
 }

@@ -12,7 +12,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use defi_local::report::gather::{Gathered, gather, newest_run};
 use defi_shared::catalog;
 use defi_shared::config::Config;
 use defi_shared::domain::Day;
@@ -22,6 +21,7 @@ use defi_shared::step::{Gaps, RunId, RunReport};
 use defi_shared::tables::{
     FEATURES_HISTORY, FeatureRow, QuarantinedRow, STAGE_DEPOSITS, STAGE_POSITIONS, WALLET_HEALTH, WalletHealth,
 };
+use report_run::gather::{Gathered, gather, newest_run};
 use support::command::{command, output, succeed, text};
 use tempfile::{TempDir, tempdir};
 
@@ -52,7 +52,7 @@ async fn gathered(folder: &Path) -> Gathered {
     let lake = Lake::new(FolderStore::new(folder));
     let run = newest_run(&lake).await.expect("a run");
     let config = Config::built_in().expect("a configuration");
-    gather(&lake, &catalog::in_lake(&lake, "dev"), &config, "dev", &run).await.expect("what it tells")
+    gather(&lake, &catalog::in_lake(&lake, "dev"), &config, &run).await.expect("what it tells")
 }
 
 fn report(folder: &Path, args: &[&str]) -> String {

@@ -5,9 +5,7 @@ pub mod aws;
 pub mod cli;
 pub mod doctor;
 pub mod features;
-pub mod html;
 mod lake;
-pub mod number;
 pub mod output;
 #[cfg(feature = "sql")]
 pub mod query;

@@ -1,7 +1,8 @@
-//! Writing answers to standard output.
+//! Writing answers: to standard output, and pages to files.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use defi_shared::error::{Error, Result};
@@ -60,6 +61,19 @@ pub fn written(outcome: io::Result<()>) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a page into a file.
+///
+/// # Errors
+/// `BadInput` for a file that can't be written.
+pub fn write_page(file: &Path, page: &str) -> Result<()> {
+    std::fs::write(file, page).map_err(|cause| {
+        Error::bad_input("the page can't be written")
+            .with("path", file.display())
+            .because(cause)
+            .next("name another file")
+    })
 }
 
 /// A table for people: its first `left` columns and those after `right` aligned left, the numbers between them right.

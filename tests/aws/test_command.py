@@ -33,7 +33,7 @@ def test_start_follows_a_run_and_prints_its_report(deployment, defi):
     steps = {line.split()[0] for line in out.splitlines() if re.match(r" *[a-z]+-[a-z-]+ +\d", line)}
     assert {"extract-daily-blocks", "stage-events", "link-wallets", "build-features"} <= steps, out
     assert re.search(rf"^\d+ wallets as of {LATER[1]}$", out, re.M) and "quarantined_share" in out
-    assert f"s3://{deployment.bucket}/runs/{LATER[1]}-" in out
+    assert re.search(rf"^report +s3://{deployment.bucket}/runs/{LATER[1]}-\w+/report.html$", out, re.M), out
     assert deployment.published() == LATER[1]
 
     code, out, err = defi("start", "--from", FIRST, "--as-of", LATER[1])
@@ -70,7 +70,7 @@ def test_the_deployed_lake_is_asked_as_a_folder_is(deployment, defi, tmp_path):
     assert code == 0, err
     page = (tmp_path / "report.html").read_bytes()
     kept = [key for key in deployment.versions() if key.startswith("runs/") and key.endswith("/report.html")]
-    assert page in [deployment.body(key) for key in kept], "defi start leaves the report beside the run's other objects"
+    assert page in [deployment.body(key) for key in kept], "the state machine leaves the report beside the run's other objects"
 
 
 def test_a_run_that_is_left_alone_is_followed_later(deployment, defi):

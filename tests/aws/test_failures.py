@@ -52,6 +52,8 @@ def test_a_failing_check_leaves_what_was_published(deployment, published, tmp_pa
     assert (told["attribute"], told["step"], told["error"]) == ("failed", "check-features", "QualityFailed")
     assert "unpriced" in told["cause"]
     assert deployment.published() == published
+    pages = [deployment.body(key).decode() for key in deployment.versions() if key.endswith("/report.html")]
+    assert any(day(3) in page and 'class="badge fail"' in page for page in pages), "failed checks have their page, too"
 
     # What is made is not made again: it is checked once more, and published.
     again = deployment.run({"from": FIRST, "as_of": day(3)})

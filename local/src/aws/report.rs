@@ -8,8 +8,6 @@ use serde::Deserialize;
 
 use super::{Machine, lake_of};
 use crate::output::line;
-use crate::report::keep;
-use crate::run::configuration;
 use crate::run::summary::{print_checks, print_gaps, print_steps};
 
 /// What an execution says at its end: plan-run's output, and whatever else.
@@ -20,6 +18,14 @@ struct Ended {
     as_of: Day,
     nothing_to_do: bool,
     published: bool,
+    /// None where there was nothing to do.
+    reported: Option<Reported>,
+}
+
+/// What report-run said.
+#[derive(Debug, Deserialize)]
+struct Reported {
+    report: String,
 }
 
 /// Prints the report of the run that an execution's output names.
@@ -29,11 +35,11 @@ pub(super) async fn print(machine: &Machine, output: &str) -> Result<()> {
             .because(cause)
             .next("deploy the state machine and the functions of one release")
     })?;
-    let Ended { run_id, lake, as_of, nothing_to_do, published } = ended;
+    let Ended { run_id, lake, as_of, nothing_to_do, published, reported } = ended;
     if nothing_to_do && published {
         return line(format_args!("nothing is missing; the features as of {as_of} are published"));
     }
-    let (objects, registry) = lake_of(&machine.aws, &machine.machine, machine.env);
+    let (objects, _) = lake_of(&machine.aws, &machine.machine, machine.env);
     if let Some(report) = objects.read_json::<RunReport>(&run_id.key("report.json")).await? {
         print_steps(&report.steps)?;
         print_gaps(&report.gaps)?;
@@ -44,6 +50,5 @@ pub(super) async fn print(machine: &Machine, output: &str) -> Result<()> {
     }
     line(format_args!("lake       {}", lake))?;
     line(format_args!("reports    {}", objects.store().location(&run_id.key(""))))?;
-    let page = keep(&objects, &registry, &configuration()?, machine.env.name(), &run_id).await?;
-    line(format_args!("report     {page}"))
+    reported.map_or(Ok(()), |reported| line(format_args!("report     {}", reported.report)))
 }

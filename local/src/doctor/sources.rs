@@ -10,8 +10,8 @@ use defi_shared::tables::RAW_POSITIONS;
 use jiff::Timestamp;
 
 use super::Finding;
-use crate::number::{duration, grouped};
 use crate::source::Source;
+use defi_pages::number::{duration, grouped};
 
 /// A head block older than this means that a source has fallen behind.
 const FRESH_SECONDS: i64 = 3_600;

@@ -15,7 +15,7 @@ use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, Row};
 use rustc_hash::FxHashSet;
 
 use crate::cli::ReadArgs;
-use crate::number::grouped;
+use defi_pages::number::grouped;
 pub use sink::FileFormat;
 use sink::Sink;
 

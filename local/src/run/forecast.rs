@@ -11,9 +11,9 @@ use defi_shared::step::{Context, RunReport};
 use serde::Serialize;
 
 use super::{Options, Run};
-use crate::number::{duration, grouped};
 use crate::output::{line, table};
 use crate::source::RequestRates;
+use defi_pages::number::{duration, grouped};
 
 /// A step of the run to come.
 #[derive(Debug, Serialize)]

@@ -18,7 +18,6 @@ use defi_shared::step::{Context, Report, today};
 
 use crate::cli::Env;
 use crate::output::line;
-use crate::report;
 use crate::source::{Opened, Source};
 pub use forecast::forecast;
 pub use steps::{Done, StepDone};
@@ -66,7 +65,9 @@ pub async fn run(options: Options) -> Result<()> {
     }
     let done = run.steps(&context).await?;
     let report = match &done.checked {
-        Some(_) => report::keep(&context.lake, &context.registry, &context.config, env, &done.run_id).await.map(Some),
+        Some(_) => {
+            report_run::handle(context.clone(), report_run::Input { run_id: Some(done.run_id.clone()) }).await.map(Some)
+        }
         None => Ok(None),
     };
     if options.json {
@@ -77,7 +78,7 @@ pub async fn run(options: Options) -> Result<()> {
     let done = done.require_pass();
     let report = report.inspect_err(|error| tracing::warn!(%error, "the run has no report"))?;
     if let Some(report) = report.filter(|_| !options.json) {
-        line(format_args!("report     {report}"))?;
+        line(format_args!("report     {}", report.report))?;
     }
     done.map(drop)
 }

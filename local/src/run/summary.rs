@@ -11,8 +11,8 @@ use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow};
 
 use super::Options;
 use super::steps::Done;
-use crate::number::grouped;
 use crate::output::{line, table};
+use defi_pages::number::grouped;
 
 /// Wallets that the look at the features shows.
 const WALLETS_SHOWN: usize = 5;

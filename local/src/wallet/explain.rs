@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::figures::Figure;
 use super::gather::{Event, Wallet};
 use super::positions;
-use crate::number::{duration, moment};
+use defi_pages::number::{duration, moment};
 
 /// How a feature came about.
 #[derive(Debug, Serialize)]

@@ -13,8 +13,7 @@ use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
 
 use crate::cli::ReadArgs;
-use crate::html::write_page;
-use crate::output::line;
+use crate::output::{line, write_page};
 use gather::Wallet;
 
 /// What is asked.

@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::explain::{DailyHealth, Explanation, Listing, by_day};
 use super::figures::Figure;
 use super::gather::{Event, Wallet};
-use crate::html::chart::{Frame, Line, lines};
-use crate::html::table::Table;
-use crate::html::{data, page};
-use crate::number::{duration, moment, significant};
+use defi_pages::chart::{Frame, Line, lines};
+use defi_pages::number::{duration, moment, significant};
+use defi_pages::table::Table;
+use defi_pages::{data, page};
 
 /// The page about a wallet, with the explanation of each of its features.
 ///

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::explain::{DailyHealth, Explanation, Listing, by_day};
 use super::figures::Figure;
 use super::gather::{Event, Wallet};
-use crate::number::{duration, moment, significant};
 use crate::output::{line, table};
+use defi_pages::number::{duration, moment, significant};
 
 /// Characters that a line of the chart takes at most.
 const CHART_WIDTH: usize = 60;

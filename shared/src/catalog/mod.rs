@@ -102,6 +102,12 @@ impl Registry {
         Registry { catalog: std::sync::Arc::new(catalog), env: env.into() }
     }
 
+    /// The environment: `dev` or `prod`.
+    #[must_use]
+    pub fn env(&self) -> &str {
+        &self.env
+    }
+
     /// Registers a table and the partitions that these units lie in.
     ///
     /// # Errors

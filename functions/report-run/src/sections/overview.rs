@@ -3,8 +3,8 @@
 use check_features::Outcome;
 use maud::{Markup, html};
 
-use crate::html::count;
-use crate::report::gather::Gathered;
+use crate::gather::Gathered;
+use defi_pages::count;
 
 /// The parts of the page: their names and where they stand.
 const PARTS: [(&str, &str); 8] = [

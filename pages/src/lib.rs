@@ -2,11 +2,9 @@
 //! everything that comes from data is escaped.
 
 pub mod chart;
+pub mod number;
 pub mod table;
 
-use std::path::Path;
-
-use defi_shared::error::{Error, Result};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// The styles of every page: light and dark, from a phone's width up.
@@ -19,7 +17,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 ///
 /// ```
 /// use maud::html;
-/// let page = defi_local::html::page("a < b", html! { h1 { "a < b" } });
+/// let page = defi_pages::page("a < b", html! { h1 { "a < b" } });
 /// assert!(page.starts_with("<!DOCTYPE html>") && page.contains("<h1>a &lt; b</h1>"));
 /// ```
 #[must_use]
@@ -44,19 +42,6 @@ pub fn page(title: &str, body: Markup) -> String {
     text
 }
 
-/// Writes a page into a file.
-///
-/// # Errors
-/// `BadInput` for a file that can't be written.
-pub fn write_page(file: &Path, page: &str) -> Result<()> {
-    std::fs::write(file, page).map_err(|cause| {
-        Error::bad_input("the page can't be written")
-            .with("path", file.display())
-            .because(cause)
-            .next("name another file")
-    })
-}
-
 /// A number as people read it, which keeps its exact value for programs.
 #[must_use]
 pub fn data(value: f64, shown: &str) -> Markup {
@@ -66,5 +51,5 @@ pub fn data(value: f64, shown: &str) -> Markup {
 /// A count with its exact value.
 #[must_use]
 pub fn count(value: u64) -> Markup {
-    html! { data value=(value) { (crate::number::grouped(value)) } }
+    html! { data value=(value) { (number::grouped(value)) } }
 }

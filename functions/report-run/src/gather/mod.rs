@@ -70,24 +70,27 @@ pub struct Gathered {
 ///
 /// # Errors
 /// `BadInput` for a run that the lake does not know, and the errors of the lake and of the catalog.
-pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, env: &str, run: &RunId) -> Result<Gathered> {
+pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<Gathered> {
     let runs = runs(lake).await?;
     let as_of = day_of(run).filter(|_| runs.contains(run)).ok_or_else(|| {
         Error::bad_input(format!("the lake has no run {run}"))
             .with("lake", lake.store().location(""))
-            .next("name one of the folders in runs/, or leave --run out for the newest")
+            .next("name one of the folders in runs/, or none for the newest")
     })?;
     let published = registry.published().await?;
     let before = published.iter().rev().find(|day| **day < as_of).copied();
     let span = as_of.plus(1 - DAYS_SHOWN)..=as_of;
-    let now = features::rows(lake, as_of).await?;
-    let earlier = match before {
-        Some(day) => features::rows(lake, day).await?,
-        None => Vec::new(),
-    };
+    // They read apart from each other, and for most of their time wait for the lake.
+    let (now, earlier, days, unpriced, quarantined) = tokio::try_join!(
+        features::rows(lake, Some(as_of)),
+        features::rows(lake, before),
+        days::of(lake, &span),
+        unusable::unpriced(lake, config, &span),
+        unusable::quarantined(lake, &span),
+    )?;
     Ok(Gathered {
         as_of,
-        env: env.to_owned(),
+        env: registry.env().to_owned(),
         chain: lake.read_json("chain.json").await?,
         others: runs.iter().filter(|other| *other != run && day_of(other) == Some(as_of)).cloned().collect(),
         plan: lake.read_json(&run.key("plan.json")).await?,
@@ -99,9 +102,9 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, env: &str
         before,
         features: features::of(&now, &earlier),
         movers: before.map(|_| movers::of(&now, &earlier)),
-        days: days::of(lake, &span).await?,
-        unpriced: unusable::unpriced(lake, config, &span).await?,
-        quarantined: unusable::quarantined(lake, &span).await?,
+        days,
+        unpriced,
+        quarantined,
         run: run.clone(),
     })
 }
@@ -123,7 +126,7 @@ pub async fn newest_run(lake: &Lake) -> Result<RunId> {
     newest.map(|(_, _, run)| run).ok_or_else(|| {
         Error::bad_input("the lake has no runs to report on")
             .with("lake", lake.store().location(""))
-            .next("make one with defi run, or name another folder with --lake")
+            .next("run the pipeline over it first, or name another lake")
     })
 }
 

@@ -1,11 +1,13 @@
 //! The 26 features of a set, one by one, beside those of the set published before it.
 
+use std::collections::BTreeSet;
+
 use defi_shared::domain::{Day, SECONDS_PER_DAY};
 use defi_shared::error::Result;
 use defi_shared::lake::Lake;
 use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, Row};
 
-use crate::html::chart::Bins;
+use defi_pages::chart::Bins;
 
 /// What a feature's numbers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,10 +144,11 @@ impl Sample {
     }
 }
 
-/// The rows of a set, by shard and wallet.
-pub(super) async fn rows(lake: &Lake, as_of: Day) -> Result<Vec<FeatureRow>> {
+/// The rows of a set, by shard and wallet; none where there is no set.
+pub(super) async fn rows(lake: &Lake, as_of: Option<Day>) -> Result<Vec<FeatureRow>> {
     let mut rows = Vec::new();
-    for unit in lake.units(&FEATURES_HISTORY).await?.iter().filter(|unit| unit.day() == Some(as_of)) {
+    let units = if as_of.is_some() { lake.units(&FEATURES_HISTORY).await? } else { BTreeSet::new() };
+    for unit in units.iter().filter(|unit| unit.day() == as_of) {
         rows.extend(lake.require::<FeatureRow>(&FEATURES_HISTORY, unit).await?);
     }
     Ok(rows)

@@ -5,11 +5,11 @@ use defi_shared::error::Result;
 use maud::{Markup, html};
 
 use super::badge;
-use crate::html::chart::{Frame, Limits, sparkline};
-use crate::html::data;
-use crate::html::table::Table;
-use crate::number::significant;
-use crate::report::gather::{Gathered, RUNS_SHOWN};
+use crate::gather::{Gathered, RUNS_SHOWN};
+use defi_pages::chart::{Frame, Limits, sparkline};
+use defi_pages::data;
+use defi_pages::number::significant;
+use defi_pages::table::Table;
 
 pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     let body = match &report.checked {

@@ -4,9 +4,9 @@ use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use maud::{Markup, html};
 
-use crate::html::chart::{Frame, Line, lines};
-use crate::html::count;
-use crate::report::gather::{DAYS_SHOWN, Gathered};
+use crate::gather::{DAYS_SHOWN, Gathered};
+use defi_pages::chart::{Frame, Line, lines};
+use defi_pages::count;
 
 pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     let days = &report.days;

@@ -2,10 +2,10 @@
 
 use maud::{Markup, html};
 
-use crate::html::count;
-use crate::html::table::Table;
-use crate::number::{percent, significant};
-use crate::report::gather::{DAYS_SHOWN, Quarantined, Unpriced, UnpricedToken};
+use crate::gather::{DAYS_SHOWN, Quarantined, Unpriced, UnpricedToken};
+use defi_pages::count;
+use defi_pages::number::{percent, significant};
+use defi_pages::table::Table;
 
 /// Characters of a bad row that are shown.
 const ROW_SHOWN: usize = 600;

@@ -4,11 +4,11 @@ use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use maud::{Markup, html};
 
-use crate::html::chart::{Frame, Scale, histogram};
-use crate::html::table::Table;
-use crate::html::{count, data};
-use crate::number::{percent, significant};
-use crate::report::gather::{Feature, Gathered, Measure, Sample};
+use crate::gather::{Feature, Gathered, Measure, Sample};
+use defi_pages::chart::{Frame, Scale, histogram};
+use defi_pages::number::{percent, significant};
+use defi_pages::table::Table;
+use defi_pages::{count, data};
 
 pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     let cards = report.features.iter().map(|feature| card(feature, report.as_of, report.before));

@@ -6,11 +6,11 @@ use defi_shared::error::Result;
 use defi_shared::step::{Report, StepReport};
 use maud::{Markup, html};
 
-use crate::html::chart::{Frame, Span, timeline};
-use crate::html::count;
-use crate::html::table::Table;
-use crate::number::{bytes, grouped};
-use crate::report::gather::Gathered;
+use crate::gather::Gathered;
+use defi_pages::chart::{Frame, Span, timeline};
+use defi_pages::count;
+use defi_pages::number::{bytes, grouped};
+use defi_pages::table::Table;
 
 /// The phases of a run; the steps of one go on side by side.
 const PHASES: [&str; 6] = ["blocks", "extract", "stage", "link", "value", "build"];

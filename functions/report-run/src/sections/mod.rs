@@ -11,8 +11,7 @@ use check_features::Outcome;
 use defi_shared::error::Result;
 use maud::{Markup, html};
 
-use super::gather::Gathered;
-use crate::html;
+use crate::gather::Gathered;
 
 /// The whole report.
 pub(super) fn page(report: &Gathered) -> Result<String> {
@@ -30,7 +29,7 @@ pub(super) fn page(report: &Gathered) -> Result<String> {
             (days::gaps(report))
         }
     };
-    Ok(html::page(&title, body))
+    Ok(defi_pages::page(&title, body))
 }
 
 /// How a constraint came out, in a word and a colour.

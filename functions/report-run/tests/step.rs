@@ -1,0 +1,74 @@
+//! The step over a set that was checked and published, and over runs that never came so far.
+
+use defi_shared::domain::fold::WalletState;
+use defi_shared::lake::Unit;
+use defi_shared::plan::Plan;
+use defi_shared::step::RunId;
+use defi_shared::tables::{FEATURES_HISTORY, FeatureRow};
+use defi_shared::testing::{AAVE, Lab, address, january, kind};
+use defi_shared::{Kind, Result};
+use report_run::{Input, handle};
+
+/// A lab on 3 January with a set of two wallets, checked by a run of this name.
+async fn lab(run: &RunId) -> Result<Lab> {
+    let lab = Lab::new(&[AAVE], january(3))?;
+    let state = WalletState { is_wallet: true, ..WalletState::default() };
+    let rows = [1, 2].map(|number| FeatureRow::new(address(number), &state, january(3)));
+    lab.put(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(3), 0), rows.to_vec()).await?;
+    let input = check_features::Input { run_id: Some(run.clone()), ..Default::default() };
+    check_features::evaluate(&lab.context, &input).await?;
+    Ok(lab)
+}
+
+async fn page(lab: &Lab, run: &RunId) -> Result<String> {
+    let page = lab.context.lake.store().get(&run.key("report.html")).await?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+#[tokio::test]
+async fn the_newest_run_is_told_and_its_page_lies_beside_it() -> Result<()> {
+    let (older, newer) = (RunId::new(january(2), "ff"), RunId::new(january(3), "aa"));
+    let lab = lab(&newer).await?;
+    lab.context.lake.write_json(&older.key("plan.json"), &Plan::default()).await?;
+    let output = handle(lab.context(), Input::default()).await?;
+    assert_eq!(output.run_id, newer);
+    assert!(output.report.ends_with(&newer.key("report.html")), "{}", output.report);
+    let page = page(&lab, &newer).await?;
+    assert!(
+        page.starts_with("<!DOCTYPE html>") && page.contains(&newer.to_string()) && page.contains("missing_snapshots")
+    );
+    assert!(lab.context.lake.store().get(&older.key("report.html")).await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_that_never_came_to_its_checks_is_told_by_its_name() -> Result<()> {
+    let (checked, planned) = (RunId::new(january(3), "aa"), RunId::new(january(2), "ff"));
+    let lab = lab(&checked).await?;
+    lab.context.lake.write_json(&planned.key("plan.json"), &Plan::default()).await?;
+    handle(lab.context(), Input { run_id: Some(planned.clone()) }).await?;
+    assert!(page(&lab, &planned).await?.contains(&planned.to_string()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn telling_twice_changes_no_byte() -> Result<()> {
+    let run = RunId::new(january(3), "aa");
+    let lab = lab(&run).await?;
+    handle(lab.context(), Input::default()).await?;
+    let before = lab.objects("").await?;
+    handle(lab.context(), Input { run_id: Some(run) }).await?;
+    assert!(lab.objects("").await? == before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_that_the_lake_does_not_know_is_refused() -> Result<()> {
+    let lab = lab(&RunId::new(january(3), "aa")).await?;
+    let unknown = Input { run_id: Some(RunId::new(january(3), "bb")) };
+    assert_eq!(kind(handle(lab.context(), unknown).await), Some(Kind::BadInput));
+    let empty = Lab::new(&[AAVE], january(3))?;
+    assert_eq!(kind(handle(empty.context(), Input::default()).await), Some(Kind::BadInput));
+    assert!(empty.objects("").await?.is_empty());
+    Ok(())
+}

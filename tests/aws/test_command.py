@@ -52,6 +52,26 @@ def test_status_lists_runs_and_tells_of_one(deployment, defi):
     assert code == 2 and err.startswith("error: BadInput:") and err.count("\n") == 1
 
 
+def test_a_program_reads_a_line_of_json_for_each_run(deployment, defi):
+    code, out, err = defi("status", "--json")
+    listed = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and {run["status"] for run in listed} == {"SUCCEEDED"}, out + err
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", run["started"]) for run in listed)
+
+    code, out, err = defi("status", "--json", listed[-1]["execution"])
+    first = json.loads(out)
+    assert code == 0 and first["input"] == {"from": FIRST, "as_of": LATER[1]}, out + err
+    assert all(step["done"] == step["calls"] and step["seconds"] >= 0 for step in first["steps"])
+    assert {"plan-run", "stage-events", "report-run"} <= {step["step"] for step in first["steps"]}
+    run = first["run"]
+    assert (run["as_of"], run["nothing_to_do"], run["checks"]["passed"]) == (LATER[1], False, True)
+    assert run["page"].endswith(f"runs/{run['run_id']}/report.html") and run["report"]["steps"]
+
+    code, out, err = defi("start", "--json", "--from", FIRST, "--as-of", LATER[1])
+    again = json.loads(out)
+    assert code == 0 and again["run"]["nothing_to_do"] and again["stopped"] >= again["started"], out + err
+
+
 def test_the_deployed_lake_is_asked_as_a_folder_is(deployment, defi, tmp_path):
     code, out, err = defi("doctor", "--aws", "--json")
     findings = json.loads(out)
@@ -96,6 +116,10 @@ def test_a_failed_run_is_one_line_with_its_kind(deployment, defi):
     code, _, err = defi("start", "--as-of", future)
     last = err.splitlines()[-1]
     assert code == 2 and last.startswith("error: BadInput: plan-run: ") and "in the future" in last
+    code, out, err = defi("start", "--as-of", future, "--json")
+    failed = json.loads(out)
+    assert code == 2 and (failed["status"], failed["error"], failed["run"]) == ("FAILED", "BadInput", None)
+    assert "in the future" in failed["cause"] and failed["execution"] in err.splitlines()[-1]
 
 
 def test_an_environment_that_is_not_deployed_is_said_to_be_none(deployment, defi):

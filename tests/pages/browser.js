@@ -1,7 +1,12 @@
 // Pages in a browser without a window, watched for what they should not do.
 
-import { chromium } from 'playwright-core';
+import assert from 'node:assert/strict';
 import { pathToFileURL } from 'node:url';
+
+import { chromium } from 'playwright-core';
+
+/** What pages are read on. */
+export const SCREENS = ['light', 'dark'].flatMap((scheme) => [360, 820, 1400].map((width) => ({ width, scheme })));
 
 /** Starts the browser of this machine. */
 export function start() {
@@ -9,8 +14,8 @@ export function start() {
   return chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] });
 }
 
-/** Opens a file. `wrong` fills with what the page logs as an error, throws, or asks of the network. */
-export async function open(browser, file, { width = 1400, height = 900, scheme = 'light' } = {}) {
+/** Works with a file open, and fails for what the page logs as an error, throws, or asks of the network. */
+export async function open(browser, file, { width = 1400, height = 900, scheme = 'light' }, work) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme });
   const page = await context.newPage();
   const url = pathToFileURL(file).href;
@@ -22,12 +27,28 @@ export async function open(browser, file, { width = 1400, height = 900, scheme =
   page.on('request', (request) => {
     if (request.url() !== url && !request.url().startsWith('data:')) wrong.push(`request: ${request.url()}`);
   });
-  await page.goto(url);
-  return { page, wrong, close: () => context.close() };
+  try {
+    await page.goto(url);
+    await work(page);
+    assert.deepEqual(wrong, []);
+  } finally {
+    await context.close();
+  }
+}
+
+/** The exact values below an element. */
+export const values = (page, selector) =>
+  page.$$eval(`${selector} data`, (all) => all.map((element) => Number(element.value)));
+
+/** What keeps a page from being read, folded and unfolded. */
+export async function faults(page) {
+  const found = [...await overflow(page), ...await unreadable(page), ...await faint(page)];
+  await page.evaluate(() => document.querySelectorAll('details').forEach((details) => { details.open = true; }));
+  return [...found, ...(await overflow(page)).map((fault) => `unfolded: ${fault}`), ...await faint(page)];
 }
 
 /** What reaches out of the page to the right, and what scrolls sideways though it is no frame for that. */
-export function overflow(page) {
+function overflow(page) {
   return page.evaluate(() => {
     const width = document.documentElement.clientWidth;
     const whole = document.documentElement.scrollWidth;
@@ -43,7 +64,7 @@ export function overflow(page) {
 }
 
 /** Pictures that say nothing to a screen reader, words in them that are too small or cut off, and ids that are there twice. */
-export function unreadable(page) {
+function unreadable(page) {
   return page.evaluate(() => {
     const found = [];
     for (const svg of document.querySelectorAll('svg')) {
@@ -71,7 +92,7 @@ export function unreadable(page) {
 }
 
 /** Words whose colour is too near to that behind them: WCAG's 4.5 to 1. */
-export function faint(page) {
+function faint(page) {
   return page.evaluate(() => {
     const numbers = (color) => color.match(/[\d.]+/g).map(Number);
     const light = (color) => {

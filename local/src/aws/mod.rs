@@ -7,13 +7,14 @@ use defi_shared::aws::{SdkConfig, configuration};
 use defi_shared::catalog::{GlueCatalog, Registry};
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
-use defi_shared::executions::{Execution, StateMachine};
+use defi_shared::executions::{Description, Execution, StateMachine};
 use defi_shared::lake::{Lake, S3Store};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::cli::Env;
 use crate::output::{line, table};
+use report::Told;
 
 /// What an execution is started with.
 #[derive(Debug, Clone, Default)]
@@ -61,38 +62,78 @@ struct Machine {
     env: Env,
     aws: SdkConfig,
     machine: StateMachine,
+    /// Tell as JSON what is told.
+    json: bool,
 }
 
 impl Machine {
-    async fn of(env: Env) -> Result<Self> {
+    async fn of(env: Env, json: bool) -> Result<Self> {
         let aws = configuration().await;
         let machine = StateMachine::named(&aws, &format!("defi-{}", env.name())).await?;
-        Ok(Machine { env, aws, machine })
+        Ok(Machine { env, aws, machine, json })
     }
 
     async fn start(&self, start: &Start) -> Result<String> {
         let arn = self.machine.start(&start.input().to_string()).await?;
-        line(format_args!("execution  {arn}"))?;
+        if !self.json {
+            line(format_args!("execution  {arn}"))?;
+        }
         Ok(arn)
     }
 
     /// Follows an execution to its end, and tells what it did.
     async fn finish(&self, arn: &str) -> Result<()> {
         let description = follow::follow(&self.machine, arn).await?;
+        if self.json {
+            self.print_json(&description).await?;
+        }
         if description.execution.status != "SUCCEEDED" {
             return Err(failure(&description));
         }
-        report::print(self, description.output.as_deref().unwrap_or_default()).await
+        if self.json {
+            return Ok(());
+        }
+        Told::of(self, description.output.as_deref().unwrap_or_default()).await?.print()
     }
+
+    /// Prints an execution and what its run did as a line of JSON.
+    async fn print_json(&self, description: &Description) -> Result<()> {
+        let run = match &description.output {
+            Some(output) => Some(Told::of(self, output).await?),
+            None => None,
+        };
+        let mut told = summary(&description.execution);
+        told["stopped"] = json!(description.stopped.map(moment));
+        told["input"] = serde_json::from_str(&description.input).unwrap_or(Value::Null);
+        told["steps"] = json!(follow::steps_of(&self.machine.progress(&description.execution.arn).await?));
+        told["error"] = json!(description.error);
+        told["cause"] = json!(description.cause);
+        told["run"] = json!(run);
+        line(told)
+    }
+}
+
+/// An execution as JSON.
+fn summary(execution: &Execution) -> Value {
+    let Execution { arn, name, status, started } = execution;
+    json!({"execution": name, "arn": arn, "status": status, "started": moment(*started)})
+}
+
+/// A time (milliseconds since 1970) as programs read it.
+fn moment(milliseconds: i64) -> String {
+    Timestamp::from_millisecond(milliseconds).unwrap_or_default().to_string()
 }
 
 /// Starts an execution, and follows it unless it is to be left alone.
 ///
 /// # Errors
 /// The errors of AWS, and that of the execution, with its kind.
-pub async fn start(env: Env, start: &Start, detach: bool) -> Result<()> {
-    let machine = Machine::of(env).await?;
+pub async fn start(env: Env, start: &Start, detach: bool, json: bool) -> Result<()> {
+    let machine = Machine::of(env, json).await?;
     let arn = machine.start(start).await?;
+    if detach && json {
+        return line(summary(&machine.machine.describe(&arn).await?.execution));
+    }
     if detach {
         return line(format_args!("follow     defi status --env {} --follow {}", env.name(), name(&arn)));
     }
@@ -104,15 +145,17 @@ pub async fn start(env: Env, start: &Start, detach: bool) -> Result<()> {
 ///
 /// # Errors
 /// The errors of AWS, and that of the first execution that fails.
-pub async fn backfill(env: Env, (first, last): (Day, Day), every: u32, start: &Start) -> Result<()> {
+pub async fn backfill(env: Env, (first, last): (Day, Day), every: u32, start: &Start, json: bool) -> Result<()> {
     if first > last {
         return Err(Error::bad_input(format!("the first day {first} lies after the last day {last}"))
             .next("name the earlier day first"));
     }
-    let machine = Machine::of(env).await?;
+    let machine = Machine::of(env, json).await?;
     let days: Vec<_> = first.through(last).step_by(every.max(1) as usize).collect();
     for (number, day) in (1..).zip(&days) {
-        line(format_args!("\nfeatures as of {day} ({number} of {})", days.len()))?;
+        if !json {
+            line(format_args!("\nfeatures as of {day} ({number} of {})", days.len()))?;
+        }
         let arn = machine.start(&Start { as_of: Some(*day), ..start.clone() }).await?;
         machine.finish(&arn).await?;
     }
@@ -123,25 +166,30 @@ pub async fn backfill(env: Env, (first, last): (Day, Day), every: u32, start: &S
 ///
 /// # Errors
 /// The errors of AWS, and that of an execution that is followed.
-pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usize) -> Result<()> {
-    let machine = Machine::of(env).await?;
+pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usize, json: bool) -> Result<()> {
+    let machine = Machine::of(env, json).await?;
     let newest = machine.machine.newest(count).await?;
     let arn = match execution {
         Some(name) => Some(machine.machine.execution_arn(name)),
         None if follow => newest.first().map(|execution| execution.arn.clone()),
         None => None,
     };
-    let Some(arn) = arn else { return list(&newest) };
+    let Some(arn) = arn else {
+        return if json { newest.iter().try_for_each(|execution| line(summary(execution))) } else { list(&newest) };
+    };
     if follow {
         return machine.finish(&arn).await;
     }
     let description = machine.machine.describe(&arn).await?;
+    if json {
+        return machine.print_json(&description).await;
+    }
     list(std::slice::from_ref(&description.execution))?;
     line(format_args!("\ninput      {}", description.input))?;
-    follow::print_states(&machine.machine.progress(&arn).await?)?;
+    follow::print_steps(&follow::steps_of(&machine.machine.progress(&arn).await?))?;
     match (&description.error, &description.output) {
         (Some(_), _) => line(format_args!("\n{}", failure(&description))),
-        (None, Some(output)) => report::print(&machine, output).await,
+        (None, Some(output)) => Told::of(&machine, output).await?.print(),
         (None, None) => Ok(()),
     }
 }
@@ -159,7 +207,7 @@ fn list(executions: &[Execution]) -> Result<()> {
 }
 
 /// The error that an execution ended with: its kind is that of the step that failed.
-fn failure(description: &defi_shared::executions::Description) -> Error {
+fn failure(description: &Description) -> Error {
     let kind = description.error.as_deref().and_then(|error| Kind::ALL.into_iter().find(|kind| kind.name() == error));
     let status = &description.execution.status;
     let what = description.cause.clone().unwrap_or_else(|| format!("the execution ended as {status}"));

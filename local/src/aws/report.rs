@@ -4,7 +4,7 @@ use check_features::Output as Checked;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::step::{RunId, RunReport};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Machine, lake_of};
 use crate::output::line;
@@ -28,27 +28,59 @@ struct Reported {
     report: String,
 }
 
-/// Prints the report of the run that an execution's output names.
-pub(super) async fn print(machine: &Machine, output: &str) -> Result<()> {
-    let ended: Ended = serde_json::from_str(output).map_err(|cause| {
-        Error::corrupt("the execution's output does not name its run")
-            .because(cause)
-            .next("deploy the state machine and the functions of one release")
-    })?;
-    let Ended { run_id, lake, as_of, nothing_to_do, published, reported } = ended;
-    if nothing_to_do && published {
-        return line(format_args!("nothing is missing; the features as of {as_of} are published"));
+/// What the run of an execution did.
+#[derive(Debug, Serialize)]
+pub(super) struct Told {
+    run_id: RunId,
+    as_of: Day,
+    /// Nothing was missing, and the day was published.
+    nothing_to_do: bool,
+    /// Where the lake is, what the run kept there, and its page.
+    lake: String,
+    reports: String,
+    page: Option<String>,
+    report: Option<RunReport>,
+    checks: Option<Checked>,
+}
+
+impl Told {
+    /// Of the run that an execution's output names.
+    pub(super) async fn of(machine: &Machine, output: &str) -> Result<Self> {
+        let ended: Ended = serde_json::from_str(output).map_err(|cause| {
+            Error::corrupt("the execution's output does not name its run")
+                .because(cause)
+                .next("deploy the state machine and the functions of one release")
+        })?;
+        let (objects, _) = lake_of(&machine.aws, &machine.machine, machine.env);
+        let Ended { run_id, lake, as_of, nothing_to_do, published, reported } = ended;
+        Ok(Told {
+            as_of,
+            nothing_to_do: nothing_to_do && published,
+            lake,
+            reports: objects.store().location(&run_id.key("")),
+            page: reported.map(|reported| reported.report),
+            report: objects.read_json(&run_id.key("report.json")).await?,
+            checks: objects.read_json(&run_id.key("check-features.json")).await?,
+            run_id,
+        })
     }
-    let (objects, _) = lake_of(&machine.aws, &machine.machine, machine.env);
-    if let Some(report) = objects.read_json::<RunReport>(&run_id.key("report.json")).await? {
-        print_steps(&report.steps)?;
-        print_gaps(&report.gaps)?;
+
+    /// Prints it for people.
+    pub(super) fn print(&self) -> Result<()> {
+        let as_of = self.as_of;
+        if self.nothing_to_do {
+            return line(format_args!("nothing is missing; the features as of {as_of} are published"));
+        }
+        if let Some(report) = &self.report {
+            print_steps(&report.steps)?;
+            print_gaps(&report.gaps)?;
+        }
+        if let Some(checks) = &self.checks {
+            print_checks(checks)?;
+            line(format_args!("\n{} wallets as of {as_of}", checks.wallets))?;
+        }
+        line(format_args!("lake       {}", self.lake))?;
+        line(format_args!("reports    {}", self.reports))?;
+        self.page.as_ref().map_or(Ok(()), |page| line(format_args!("report     {page}")))
     }
-    if let Some(checked) = objects.read_json::<Checked>(&run_id.key("check-features.json")).await? {
-        print_checks(&checked)?;
-        line(format_args!("\n{} wallets as of {as_of}", checked.wallets))?;
-    }
-    line(format_args!("lake       {}", lake))?;
-    line(format_args!("reports    {}", objects.store().location(&run_id.key(""))))?;
-    reported.map_or(Ok(()), |reported| line(format_args!("report     {}", reported.report)))
 }

@@ -351,6 +351,9 @@ pub(super) struct StartOptions {
     /// Start although another run of the environment is under way
     #[arg(long)]
     pub(super) allow_concurrent: bool,
+    /// Tell of each run in a line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -370,7 +373,9 @@ pub(super) struct StartArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  defi status\n  defi status --follow\n  defi status --env prod 0f1e2d3c-…")]
+#[command(
+    after_help = "Examples:\n  defi status\n  defi status --follow\n  defi status --env prod 0f1e2d3c-…\n  defi status --json | jq -r 'select(.status == \"FAILED\").execution'"
+)]
 pub(super) struct StatusArgs {
     /// The name or ARN of an execution [default: the newest ones are listed]
     pub(super) execution: Option<String>,
@@ -380,6 +385,9 @@ pub(super) struct StatusArgs {
     /// How many are listed
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(super) count: usize,
+    /// Tell of each run in a line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
     /// The environment, whose state machine is defi-dev or defi-prod
     #[arg(long, value_enum, default_value = "dev")]
     pub(super) env: Env,

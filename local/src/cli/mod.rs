@@ -124,11 +124,16 @@ async fn in_aws(command: Command) -> Result<()> {
         allow_concurrent: options.allow_concurrent,
     };
     match command {
-        Command::Start(args) => aws::start(args.options.env, &start(args.options, args.as_of), args.detach).await,
-        Command::Status(args) => aws::status(args.env, args.execution.as_deref(), args.follow, args.count).await,
+        Command::Start(args) => {
+            let (env, json) = (args.options.env, args.options.json);
+            aws::start(env, &start(args.options, args.as_of), args.detach, json).await
+        }
+        Command::Status(args) => {
+            aws::status(args.env, args.execution.as_deref(), args.follow, args.count, args.json).await
+        }
         Command::Backfill(args) => {
-            let days = (args.first, args.last);
-            aws::backfill(args.options.env, days, args.every, &start(args.options, None)).await
+            let (env, days, json) = (args.options.env, (args.first, args.last), args.options.json);
+            aws::backfill(env, days, args.every, &start(args.options, None), json).await
         }
         _ => Err(Error::internal("the command is not one of AWS")),
     }

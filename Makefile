@@ -110,6 +110,9 @@ $(VENV)/bench/ready: bench/requirements.txt
 bench: $(VENV)/bench/ready ## Time the rebuild against DuckDB, Polars and pandas, the daily run, extraction, the kernels, ways to write Parquet
 	$(CARGO) build --release --locked -p defi-bench
 	bench/run $(VENV)/bench/bin/python $(BENCH) $(BENCH_LIMIT) $(BENCH_TIMES)
+	@printf '\n# Cold starts\n\n'
+	@if [ -d target/package/$(ARCHITECTURE) ]; then $(MAKE) --no-print-directory bench-cold-start; \
+	else echo "not measured: there are no packages, which make package builds in half an hour"; fi
 
 # Counts of instructions do not depend on how busy a machine is, and so are held to.
 bench-guard: ## Hold the kernels' instruction counts to the committed ones

@@ -85,6 +85,8 @@ struct Extracted {
     transpose: Asked,
     /// The most memory that it held, in bytes.
     memory: u64,
+    /// The processor time that it took, in seconds.
+    cpu: f64,
 }
 
 /// What one source was asked.
@@ -173,6 +175,7 @@ async fn extract(context: &Context) -> defi_shared::Result<Extracted> {
         graph: Asked { traffic: graph, seconds: graph_took },
         transpose: Asked { traffic: events.traffic, seconds: events_took },
         memory: peak_memory(),
+        cpu: cpu_seconds(),
     })
 }
 
@@ -212,6 +215,14 @@ fn peak_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("the state of this process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+}
+
+/// User and system time of this process: the 14th and 15th field of its state, in hundredths of a second.
+fn cpu_seconds() -> f64 {
+    let state = fs::read_to_string("/proc/self/stat").expect("the state of this process");
+    let (_, fields) = state.rsplit_once(')').expect("the end of its name");
+    let times = fields.split_whitespace().skip(11).take(2);
+    times.map(|ticks| ticks.parse::<f64>().expect("a time")).sum::<f64>() / 100.0
 }
 
 /// Rows without exact repeats: what the raw layer is to hold of a recording.
@@ -307,7 +318,9 @@ fn extract_at_limit(name: &str, load: Load) {
         let (ideal, share) = (requests as f64 / per_second, 100.0 * asked.share(per_second));
         println!("| {source} | {requests} | {retries} | {seconds:.1} | {ideal:.1} | {share:.1} % |");
     }
-    println!("\n{} MB of memory at most\n", extracted.memory >> 20);
+    let rows = (extracted.positions + extracted.events) as f64;
+    let (memory, per_million) = (extracted.memory >> 20, extracted.cpu / rows * 1e6);
+    println!("\n{memory} MB of memory at most, {per_million:.1} s of a processor for a million rows\n");
     assert_eq!((extracted.positions, extracted.events), (wanted.positions, wanted.events), "rows");
     assert!(extracted.memory < MEMORY, "{} MB", extracted.memory >> 20);
     for asked in [&extracted.graph, &extracted.transpose] {

@@ -1,4 +1,4 @@
-"""Cold starts: the time from a function's process start to its first question for work, and the size of its package.
+"""Cold starts: the time from a function's process start to its first question for work, its memory by then, and the size of its package.
 
 usage: cold_start.py PACKAGES. The function meets the Lambda Runtime API and, for its API key, Secrets Manager on loopback; what
 Lambda itself adds (fetching the package, starting the sandbox) is not in the figures.
@@ -63,17 +63,17 @@ def environment(address: str, step: str) -> dict[str, str]:
     return names
 
 
-def start(folder: str, names: dict[str, str]) -> float:
-    """Starts a function once; the milliseconds until it asks for work."""
+def start(folder: str, names: dict[str, str]) -> tuple[float, float]:
+    """Starts a function once; the milliseconds until it asks for work, and the MB that it held at most by then."""
     Loopback.asked.clear()
     began = time.perf_counter()
     process = subprocess.Popen([f"{folder}/bootstrap"], cwd=folder, env=names, stdout=subprocess.DEVNULL)
-    try:
-        assert Loopback.asked.wait(10), f"{folder} never asked for work"
-        return (time.perf_counter() - began) * 1000
-    finally:
-        process.kill()
-        process.wait()
+    asked = Loopback.asked.wait(10)
+    took = (time.perf_counter() - began) * 1000
+    process.kill()
+    _, process.returncode, used = os.wait4(process.pid, 0)
+    assert asked, f"{folder} never asked for work"
+    return took, used.ru_maxrss / 1000
 
 
 def main(packages: Path) -> None:
@@ -83,15 +83,16 @@ def main(packages: Path) -> None:
     address = f"127.0.0.1:{server.server_port}"
     found = sorted(packages.glob("*.zip"))
     assert found, f"there is no package in {packages}: make package builds them"
-    print(f"{'function':28} {'zip MB':>7} {'median ms':>10} {'slowest ms':>11}")
+    print(f"{'function':28} {'zip MB':>7} {'median ms':>10} {'slowest ms':>11} {'MB held':>8}")
     over = []
     for package in found:
         with tempfile.TemporaryDirectory() as folder:
             zipfile.ZipFile(package).extractall(folder)
             os.chmod(f"{folder}/bootstrap", 0o755)
-            times = [start(folder, environment(address, package.stem)) for _ in range(STARTS)]
+            starts = [start(folder, environment(address, package.stem)) for _ in range(STARTS)]
+        times, held = zip(*starts, strict=True)
         size = package.stat().st_size / 1e6
-        print(f"{package.stem:28} {size:7.1f} {statistics.median(times):10.0f} {max(times):11.0f}")
+        print(f"{package.stem:28} {size:7.1f} {statistics.median(times):10.0f} {max(times):11.0f} {max(held):8.0f}")
         if size >= LARGEST_MB or statistics.median(times) >= SLOWEST_MS:
             over.append(package.stem)
     print(f"over {LARGEST_MB} MB or {SLOWEST_MS} ms: {', '.join(over) or 'none'}")

@@ -100,8 +100,8 @@ struct Pace {
 const GRAIN: Duration = Duration::from_millis(5);
 
 impl Pace {
-    fn new(between: Duration) -> Self {
-        Pace { between, next: Mutex::new(Instant::now()) }
+    fn new(between: Duration, begin: Instant) -> Self {
+        Pace { between, next: Mutex::new(begin) }
     }
 
     async fn turn(&self) {
@@ -120,7 +120,10 @@ impl KeyRing {
     pub(crate) fn new(keys: Vec<Secret>, rate: Rate) -> Result<Self> {
         let between = rate.between()?;
         let keys = if keys.is_empty() { vec![None] } else { keys.into_iter().map(Some).collect() };
-        let turns = keys.into_iter().map(|key| Turn { key, pace: Pace::new(between) }).collect();
+        // Keys set off one after another: requests that leave in the same instant hold each other up, and arrive unevenly.
+        let (begin, apart) = (Instant::now(), between / u32::try_from(keys.len()).unwrap_or(u32::MAX));
+        let turns = (0..).zip(keys).map(|(number, key)| Turn { key, pace: Pace::new(between, begin + apart * number) });
+        let turns = turns.collect();
         Ok(KeyRing { turns, next: AtomicUsize::new(0) })
     }
 
@@ -144,8 +147,6 @@ impl KeyRing {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-
     use super::*;
 
     #[tokio::test]
@@ -179,10 +180,12 @@ mod tests {
     #[tokio::test]
     async fn each_key_has_its_own_limit() {
         let ring = KeyRing::new(Secret::list("a,b"), Rate::per_second(1)).unwrap();
-        // Under one common limit the second turn would have to wait for a second.
-        let both = (ring.turn().now_or_never(), ring.turn().now_or_never());
-        let (a, b) = (Secret::new("a"), Secret::new("b"));
-        assert_eq!(both, (Some(Some(&a)), Some(Some(&b))));
+        let next = |key: usize| *ring.turns[key].pace.next.try_lock().unwrap();
+        let (a, b) = (next(0), next(1));
+        assert_eq!(b - a, Duration::from_millis(515), "they set off one after the other");
+        ring.turn().await;
+        assert!(next(0) >= a + Duration::from_millis(1030));
+        assert_eq!(next(1), b);
     }
 
     #[test]

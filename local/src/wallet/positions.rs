@@ -2,6 +2,7 @@
 
 use defi_shared::domain::Side;
 use defi_shared::domain::health::Health;
+use defi_shared::domain::price::Quote;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::{Lake, Unit};
 use defi_shared::step::history::Markets;
@@ -56,55 +57,68 @@ pub(super) async fn listing(lake: &Lake, wallet: &Wallet, rows: &[WalletHealth])
         let quotes = prices.markets_of(&row.protocol);
         let mut health = Health::default();
         for position in positions.iter().filter(|position| position.account_address == account) {
-            let quote = quotes.get(&position.market_id);
-            let is_collateral = position.is_collateral == Some(true);
+            let quote = quotes.get(&position.market_id).copied();
             if let Some(quote) = quote {
-                health.add(position.side, is_collateral, position.balance, quote);
+                health.add(position.side, is_collateral(position), position.balance, quote);
             }
-            let tokens = quote.map(|quote| position.balance.to_tokens(quote.decimals));
-            listed.push(vec![
-                json!(account.to_string()),
-                json!(row.protocol),
-                json!(position.market_name),
-                json!(match position.side {
-                    Side::Borrower => "debt",
-                    Side::Lender if is_collateral => "collateral",
-                    Side::Lender => "supply, not enabled as collateral",
-                }),
-                tokens.map_or_else(|| json!(format!("{} base units", position.balance.0)), Value::from),
-                json!(quote.map(|quote| quote.price_eth)),
-                json!(quote.and_then(|quote| quote.origin.as_ref()).map(|origin| origin.day)),
-                json!(quote.zip(tokens).map(|(quote, tokens)| tokens * quote.price_eth)),
-                json!(quote.and_then(|quote| quote.liquidation_threshold)),
-                json!(quote.map(|quote| quote.maximum_ltv)),
-                json!(position.id),
-            ]);
+            listed.push(cells(&row.protocol, position, quote));
         }
-        let reckoned = [health.collateral_eth, health.threshold_weighted_eth, health.borrow_power_eth, health.debt_eth];
-        let held = [row.collateral_eth, row.threshold_weighted_collateral_eth, row.borrow_power_eth, row.debt_eth];
-        if reckoned.map(f64::to_bits) != held.map(f64::to_bits) {
-            return Err(Error::corrupt("the positions do not come to the health that the lake holds")
-                .with("account", account)
-                .with("protocol", &row.protocol)
-                .with("day", row.day)
-                .next("make the day anew with defi run --force, with the configuration that it was made with"));
-        }
+        require_same(&health, row)?;
     }
-    Ok(Listing {
-        title: format!("the_graph_historical_account_positions of {}, at the prices that held", wallet.as_of),
-        columns: vec![
-            "account",
-            "protocol",
-            "market",
-            "as",
-            "balance",
-            "price ETH",
-            "price day",
-            "ETH",
-            "threshold",
-            "max LTV",
-            "position",
-        ],
-        rows: listed,
-    })
+    let title = format!("the_graph_historical_account_positions of {}, at the prices that held", wallet.as_of);
+    Ok(Listing { title, columns: COLUMNS.to_vec(), rows: listed })
+}
+
+fn is_collateral(position: &StagedPosition) -> bool {
+    position.is_collateral == Some(true)
+}
+
+const COLUMNS: [&str; 11] = [
+    "account",
+    "protocol",
+    "market",
+    "as",
+    "balance",
+    "price ETH",
+    "price day",
+    "ETH",
+    "threshold",
+    "max LTV",
+    "position",
+];
+
+/// A position at its price, if it has one, under [`COLUMNS`].
+fn cells(protocol: &str, position: &StagedPosition, quote: Option<&Quote>) -> Vec<Value> {
+    let tokens = quote.map(|quote| position.balance.to_tokens(quote.decimals));
+    vec![
+        json!(position.account_address.to_string()),
+        json!(protocol),
+        json!(position.market_name),
+        json!(match position.side {
+            Side::Borrower => "debt",
+            Side::Lender if is_collateral(position) => "collateral",
+            Side::Lender => "supply, not enabled as collateral",
+        }),
+        tokens.map_or_else(|| json!(format!("{} base units", position.balance.0)), Value::from),
+        json!(quote.map(|quote| quote.price_eth)),
+        json!(quote.and_then(|quote| quote.origin.as_ref()).map(|origin| origin.day)),
+        json!(quote.zip(tokens).map(|(quote, tokens)| tokens * quote.price_eth)),
+        json!(quote.and_then(|quote| quote.liquidation_threshold)),
+        json!(quote.map(|quote| quote.maximum_ltv)),
+        json!(position.id),
+    ]
+}
+
+/// Holds what positions come to, to the last bit, against the row that was made of them.
+fn require_same(health: &Health, row: &WalletHealth) -> Result<()> {
+    let reckoned = [health.collateral_eth, health.threshold_weighted_eth, health.borrow_power_eth, health.debt_eth];
+    let held = [row.collateral_eth, row.threshold_weighted_collateral_eth, row.borrow_power_eth, row.debt_eth];
+    if reckoned.map(f64::to_bits) == held.map(f64::to_bits) {
+        return Ok(());
+    }
+    Err(Error::corrupt("the positions do not come to the health that the lake holds")
+        .with("account", row.account_address)
+        .with("protocol", &row.protocol)
+        .with("day", row.day)
+        .next("make the day anew with defi run --force, with the configuration that it was made with"))
 }

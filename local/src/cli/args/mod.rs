@@ -1,0 +1,116 @@
+//! What can be asked: the commands and their options.
+
+mod aws;
+mod questions;
+mod runs;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::report::ReportArgs;
+#[cfg(feature = "aws")]
+pub(super) use aws::StartOptions;
+pub(super) use aws::{BackfillArgs, StartArgs, StatusArgs};
+pub(super) use questions::{DoctorArgs, FeaturesArgs, QueryArgs, TablesArgs, WalletArgs};
+pub(super) use runs::{PlanArgs, RunArgs, ServeArgs};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the whole pipeline in this process, over the sample chain unless told otherwise
+    Run(RunArgs),
+    /// Tell what a run would do, unit by unit, with the requests and the time that it would take
+    Plan(PlanArgs),
+    /// Serve the two APIs on this machine, over the sample chain or a recording, until interrupted
+    Serve(ServeArgs),
+    /// Answer SQL over a local lake, tables by their database names
+    Query(QueryArgs),
+    /// List the tables of a local lake
+    Tables(TablesArgs),
+    /// Tell everything about one wallet, and how each of its features came about
+    Wallet(WalletArgs),
+    /// Export features for training: of published days, or as of just before each borrow
+    Features(FeaturesArgs),
+    /// Look after keys, sources, the lake against its catalog, and the deployed environment
+    Doctor(DoctorArgs),
+    /// Write the report of a run as an HTML file, into the lake unless told otherwise
+    Report(ReportArgs),
+    /// Start a run in AWS, follow it, and print its report
+    Start(StartArgs),
+    /// Tell how the runs in AWS stand, or one of them
+    Status(StatusArgs),
+    /// Publish the features of many days in AWS, one run after another
+    Backfill(BackfillArgs),
+    /// Write the completions of a shell to standard output
+    Completions(CompletionsArgs),
+    /// Write the manual's pages into a folder
+    Man(ManArgs),
+}
+
+/// The environment: it names the databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Env {
+    /// For trying things.
+    Dev,
+    /// For use.
+    Prod,
+}
+
+impl Env {
+    /// As the names of the databases have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Env::Dev => "dev",
+            Env::Prod => "prod",
+        }
+    }
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people.
+    Table,
+    /// Comma-separated values; NULL is an empty cell.
+    Csv,
+    /// A JSON array with an object a row.
+    Json,
+}
+
+/// Where a local lake is.
+#[derive(Debug, Args)]
+pub struct LakeArgs {
+    /// The lake's folder
+    #[arg(long, value_name = "DIR", default_value = "./lakehouse")]
+    pub lake: PathBuf,
+    /// The environment, which names the databases: db_raw_dev, db_raw_prod
+    #[arg(long, value_enum, default_value = "dev")]
+    pub env: Env,
+}
+
+/// Which lake is asked.
+#[derive(Debug, Args)]
+pub struct ReadArgs {
+    /// The folder, and the environment
+    #[command(flatten)]
+    pub lake: LakeArgs,
+    /// Ask the lake of the deployed environment instead of a folder; credentials as for the AWS CLI
+    #[arg(long)]
+    pub aws: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  defi completions bash > ~/.local/share/bash-completion/completions/defi")]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    pub(super) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  defi man ~/.local/share/man/man1")]
+pub(super) struct ManArgs {
+    /// The folder; it is made if it is not there
+    pub(super) folder: PathBuf,
+}

@@ -71,7 +71,7 @@ async fn change_everything_from(lake: &Lake, block: i64) {
                 event.quantity_eth = event.quantity_eth.map_or(Some(3.0), |quantity| Some(quantity * 7.0 + 1.0));
                 let mut other = event.clone();
                 other.log_index += 100_000;
-                other.protocol = "compound-v2-eth".to_owned();
+                other.protocol = "compound-v2-eth".into();
                 extra.push(other);
             }
             events.extend(extra);

@@ -10,8 +10,8 @@ use defi_shared::lake::Facts;
 use defi_shared::lake::parquet::POLICY;
 use defi_shared::step::Context;
 use defi_shared::tables::{
-    self, FEATURES_HISTORY, Layer, LinkingBorrow, Row, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent,
-    StagedMarket, Table, ValuedPosition, WALLET_HEALTH, WALLET_LINKS,
+    self, FEATURES_HISTORY, Layer, LinkingBorrow, Row, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket,
+    Table, UnpricedEvent, ValuedPosition, WALLET_HEALTH, WALLET_LINKS,
 };
 use defi_shared::{Error, Result};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -27,7 +27,7 @@ const BATCH: usize = 8 * 1024;
 /// The lake's.
 pub async fn floor(context: &Context) -> Result<()> {
     let mut inputs = Vec::new();
-    let of_events = Category::ALL.map(|category| (tables::events(Layer::Stage, category), columns::<StagedEvent>()));
+    let of_events = Category::ALL.map(|category| (tables::events(Layer::Stage, category), columns::<UnpricedEvent>()));
     let of_others = [
         (&STAGE_BORROWS, columns::<LinkingBorrow>()),
         (&STAGE_MARKETS, columns::<StagedMarket>()),

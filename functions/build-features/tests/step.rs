@@ -20,12 +20,12 @@ fn sent(category: Category, account: u8, day: i32, second: i64, quantity_eth: im
 fn liquidated(account: u8, day: i32, second: i64, quantity_eth: impl Into<Option<f64>>) -> PricedEvent {
     let event =
         priced_event(Category::Liquidation, address(5), address(account), january(day).start() + second, quantity_eth);
-    PricedEvent { liquidator_address: Some(address(6).to_string()), ..event }
+    PricedEvent { liquidator_address: Some(address(6).to_string().into()), ..event }
 }
 
 async fn put_events(lab: &Lab, day: i32, events: Vec<PricedEvent>) -> Result<()> {
     for category in Category::ALL {
-        let of_category = events.iter().filter(|event| event.category == category.name()).cloned().collect();
+        let of_category = events.iter().filter(|event| event.category == category).cloned().collect();
         lab.put(tables::events(Layer::Analytics, category), &Unit::Day(january(day)), of_category).await?;
     }
     Ok(())
@@ -60,7 +60,7 @@ async fn features_of(lab: &Lab, as_of: i32, wallet: u8) -> Result<FeatureRow> {
 /// Three days of wallet 1, which borrows through account 2, on two protocols; as of 4 January.
 async fn example() -> Result<Lab> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(4))?;
-    let on_compound = |event| PricedEvent { protocol: COMPOUND.to_owned(), ..event };
+    let on_compound = |event| PricedEvent { protocol: COMPOUND.into(), ..event };
     let first = vec![sent(Category::Deposit, 1, 1, 100, 10.0), sent(Category::Borrow, 2, 1, 200, 2.0)];
     let second = vec![
         on_compound(sent(Category::Borrow, 1, 2, 0, 3.0)),
@@ -162,7 +162,7 @@ async fn busy(shards: u32) -> Result<Lab> {
         let event = |(n, category): (u8, Category)| {
             let time = january(day).start() + i64::from(n);
             let event = priced_event(category, address(n), address(n.wrapping_add(6)), time, 0.1 * f64::from(n));
-            PricedEvent { protocol: if n % 4 == 0 { AAVE } else { COMPOUND }.to_owned(), ..event }
+            PricedEvent { protocol: if n % 4 == 0 { AAVE } else { COMPOUND }.into(), ..event }
         };
         let events = wallets().flat_map(|n| Category::ALL.map(|category| event((n, category)))).collect();
         put_events(&lab, day, events).await?;

@@ -9,7 +9,7 @@ use defi_shared::lake::{Facts, Unit};
 use defi_shared::sources::transpose::LiquidationLegs;
 use defi_shared::step::history::Markets;
 use defi_shared::step::{Context, EventInput, Report, UNITS_AT_ONCE};
-use defi_shared::tables::{self, Layer, PricedEvent, StagedEvent};
+use defi_shared::tables::{self, Layer, PricedEvent, UnpricedEvent};
 
 /// The step's name.
 pub const STEP: &str = "price-events";
@@ -31,7 +31,7 @@ pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
 
 async fn price_unit(context: Context, markets: Markets, category: Category, day: Day) -> Result<Report> {
     let unit = Unit::Day(day);
-    let events: Vec<StagedEvent> = context.lake.require(tables::events(Layer::Stage, category), &unit).await?;
+    let events: Vec<UnpricedEvent> = context.lake.require(tables::events(Layer::Stage, category), &unit).await?;
     let prices = markets.prices_on(day);
     let mut rows: Vec<_> = events.into_iter().map(|event| price(event, category, &prices)).collect();
     rows.sort_by_key(|event| (event.index_address, event.transaction_hash, event.log_index));
@@ -42,7 +42,7 @@ async fn price_unit(context: Context, markets: Markets, category: Category, day:
     Ok(Report { rows_in, unpriced, ..Report::default() }.wrote(written))
 }
 
-fn price(event: StagedEvent, category: Category, prices: &PriceBook) -> PricedEvent {
+fn price(event: UnpricedEvent, category: Category, prices: &PriceBook) -> PricedEvent {
     let (token, quantity) = match category {
         Category::Liquidation => {
             let legs = LiquidationLegs::of_row(
@@ -65,7 +65,7 @@ fn price(event: StagedEvent, category: Category, prices: &PriceBook) -> PricedEv
         price_eth: quote.as_ref().map(|quote| quote.price_eth),
         token_decimals: quote.as_ref().map(|quote| quote.decimals),
         price_day: origin.map(|origin| origin.day),
-        price_protocol: origin.map(|origin| Arc::clone(&origin.protocol).to_string()),
+        price_protocol: origin.map(|origin| Arc::clone(&origin.protocol)),
         price_market_id: origin.map(|origin| origin.market),
         liquidation_threshold: quote.as_ref().and_then(|quote| quote.liquidation_threshold),
         transaction_hash: event.transaction_hash,

@@ -34,7 +34,7 @@ async fn an_event_is_priced_by_its_own_protocol() -> Result<()> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(2))?;
     put_markets(&lab, AAVE, january(1), 250.0).await?;
     put_markets(&lab, COMPOUND, january(1), 500.0).await?;
-    let of_compound = StagedEvent { protocol: COMPOUND.to_owned(), ..borrow(january(1), 2, TOKEN) };
+    let of_compound = StagedEvent { protocol: COMPOUND.into(), ..borrow(january(1), 2, TOKEN) };
     let rows = priced(&lab, Category::Borrow, january(1), vec![borrow(january(1), 1, TOKEN), of_compound]).await?;
     let figures: Vec<_> =
         rows.iter().map(|row| (row.quantity_eth, row.price_eth, row.price_protocol.as_deref())).collect();

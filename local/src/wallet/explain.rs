@@ -112,7 +112,7 @@ fn of_history(wallet: &Wallet, feature: &str) -> Made {
 
 /// The wallet's own events of a category, in the order in which they are added up.
 fn of_category(wallet: &Wallet, category: Category) -> impl Iterator<Item = &Event> {
-    wallet.events.iter().filter(move |event| event.counts && event.category == category)
+    wallet.events.iter().filter(move |event| event.counts && event.row.category == category)
 }
 
 /// Amounts of priced events.
@@ -243,7 +243,7 @@ fn age<'a>(
 }
 
 fn protocols(wallet: &Wallet, category: Category) -> Made {
-    let mut protocols: Vec<_> = of_category(wallet, category).map(|event| event.row.protocol.as_str()).collect();
+    let mut protocols: Vec<_> = of_category(wallet, category).map(|event| &*event.row.protocol).collect();
     protocols.sort_unstable();
     protocols.dedup();
     Made {

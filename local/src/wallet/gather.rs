@@ -42,7 +42,6 @@ pub(super) struct Wallet {
 /// An event that a wallet has to do with.
 #[derive(Debug, Clone)]
 pub(super) struct Event {
-    pub category: Category,
     pub row: PricedEvent,
     /// Whether it is one of the wallet's events: it sent it, or it is a liquidation of one of its accounts.
     pub counts: bool,
@@ -165,7 +164,7 @@ async fn events(lake: &Lake, wallet: Address, as_of: Day, links: &Links) -> Resu
                 _ => row.sender_address == wallet,
             };
             let is_shown = counts || row.sender_address == wallet || row.account_address == wallet;
-            is_shown.then_some(Event { category, row, counts })
+            is_shown.then_some(Event { row, counts })
         }))
     };
     let days = futures::stream::iter(units).map(read).buffered(DAYS_AT_ONCE);

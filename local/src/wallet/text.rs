@@ -100,8 +100,8 @@ fn events(wallet: &Wallet) -> Table {
         };
         table.add_row([
             moment(row.epoch_timestamp),
-            row.category.clone(),
-            row.protocol.clone(),
+            row.category.to_string(),
+            row.protocol.to_string(),
             wallet.symbol(&row.token_address),
             quantity,
             row.quantity_eth.map_or_else(|| "no price".to_owned(), significant),

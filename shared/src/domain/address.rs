@@ -1,10 +1,25 @@
 //! Ethereum addresses and transaction hashes: bytes inside, lower-case hex outside.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 /// `N` bytes written as `0x` and lower-case hex digits. Orders as its text does.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HexBytes<const N: usize>(pub [u8; N]);
+
+impl<const N: usize> Ord for HexBytes<N> {
+    /// By bytes, as a derived order would be. The first eight nearly always decide, and are compared as one number.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let first = |bytes: &[u8; N]| bytes.first_chunk().map(|first| u64::from_be_bytes(*first));
+        first(&self.0).cmp(&first(&other.0)).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl<const N: usize> PartialOrd for HexBytes<N> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// An account, contract or token address.
 pub type Address = HexBytes<20>;
@@ -90,6 +105,21 @@ mod tests {
             assert_eq!(Address::parse(text), None, "{text:?}");
         }
         assert_eq!(Address::parse("0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"), Some(WETH));
+    }
+
+    #[test]
+    fn bytes_are_in_the_order_of_their_text() {
+        let addresses = [0_usize, 7, 8, 19].map(|place| {
+            let mut bytes = [0x80; 20];
+            bytes[place] = 0x81;
+            HexBytes(bytes)
+        });
+        for a in addresses {
+            for b in addresses {
+                assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()), "{a} {b}");
+            }
+        }
+        assert!(HexBytes([1, 2, 3]) < HexBytes([1, 3, 0]), "also where there are fewer than eight");
     }
 
     #[test]

@@ -36,6 +36,12 @@ impl Category {
             Category::Withdraw => "withdraw",
         }
     }
+
+    /// Reads such a name; `None` for any other text.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Category::ALL.into_iter().find(|category| category.name() == name)
+    }
 }
 
 impl fmt::Display for Category {

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::health::RISK_THRESHOLD;
+use super::wallets::Wallets;
 use super::{Address, Category, Day, Links};
 
 /// Count and amounts of one category of a wallet's events.
@@ -197,23 +196,16 @@ pub struct WalletState {
 }
 
 /// The state of many wallets, and how a day's rows change it.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Fold {
-    /// In the order in which they came.
-    wallets: Vec<(Address, WalletState)>,
-    /// Where each of them is.
-    places: FxHashMap<Address, usize>,
+    wallets: Wallets<WalletState>,
     protocols: Vec<Arc<str>>,
 }
 
 impl Fold {
     /// The state of `wallet`, made if it is new.
     pub fn wallet(&mut self, wallet: Address) -> &mut WalletState {
-        let place = *self.places.entry(wallet).or_insert_with(|| {
-            self.wallets.push((wallet, WalletState::default()));
-            self.wallets.len() - 1
-        });
-        &mut self.wallets[place].1
+        self.wallets.state(wallet)
     }
 
     /// Adds an event to the state of every wanted wallet that it is about: its sender, its account, and of a liquidation the wallets
@@ -234,8 +226,8 @@ impl Fold {
     #[must_use]
     pub fn only(&self, wallet: Address) -> Fold {
         let mut only = Fold { protocols: self.protocols.clone(), ..Fold::default() };
-        if let Some(place) = self.places.get(&wallet) {
-            *only.wallet(wallet) = self.wallets[*place].1;
+        if let Some(state) = self.wallets.get(wallet) {
+            *only.wallet(wallet) = *state;
         }
         only
     }
@@ -314,7 +306,7 @@ impl Fold {
     /// Every address with a state, in order.
     #[must_use]
     pub fn in_order(&self) -> Vec<(Address, &WalletState)> {
-        self.order().iter().map(|place| &self.wallets[*place]).map(|(wallet, state)| (*wallet, state)).collect()
+        self.order().iter().map(|place| self.wallets.at(*place)).map(|(wallet, state)| (*wallet, state)).collect()
     }
 
     /// The rows that the addresses give, in the order of [`Fold::order`], one after another: all together they would take as much
@@ -325,7 +317,7 @@ impl Fold {
         row: impl Fn(&Self, Address, &WalletState) -> Option<R>,
     ) -> impl Iterator<Item = R> {
         (0..order.len()).filter_map(move |next| {
-            let (wallet, state) = &fold.wallets[order[next]];
+            let (wallet, state) = fold.wallets.at(order[next]);
             row(&fold, *wallet, state)
         })
     }
@@ -333,9 +325,7 @@ impl Fold {
     /// Where the states are, in order of their addresses.
     #[must_use]
     pub fn order(&self) -> Arc<[usize]> {
-        let mut order: Vec<_> = self.wallets.iter().enumerate().map(|(place, (wallet, _))| (*wallet, place)).collect();
-        order.sort_unstable();
-        order.into_iter().map(|(_, place)| place).collect()
+        self.wallets.order().into()
     }
 }
 

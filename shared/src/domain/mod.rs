@@ -8,6 +8,7 @@ pub mod fold;
 pub mod health;
 mod links;
 pub mod price;
+mod wallets;
 
 pub use address::{Address, HexBytes, TxHash, WETH};
 pub use amount::BaseUnits;

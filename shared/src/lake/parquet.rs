@@ -190,7 +190,7 @@ pub fn decode_between<R: Row>(file: Bytes, column: &str, range: &RangeInclusive<
 fn rows<R: Row>(batches: ParquetRecordBatchReader) -> Result<Vec<R>> {
     let mut rows = Vec::new();
     for batch in batches {
-        rows.append(&mut R::decode(&batch.map_err(unreadable)?)?);
+        R::decode(&batch.map_err(unreadable)?, &mut rows)?;
     }
     Ok(rows)
 }

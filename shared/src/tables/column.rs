@@ -12,7 +12,7 @@ use arrow::datatypes::{
 
 use rustc_hash::FxHashSet;
 
-use crate::domain::{BaseUnits, Day, HexBytes, Side};
+use crate::domain::{BaseUnits, Category, Day, HexBytes, Side};
 use crate::error::{Error, Result};
 
 /// A moment: milliseconds since 1 January 1970 UTC. A column of it is `TIMESTAMP` (INT64 milliseconds, UTC).
@@ -262,24 +262,32 @@ impl Scalar for Arc<str> {
 }
 value!(Arc<str>);
 
-impl Scalar for Side {
-    fn arrow_type() -> DataType {
-        DataType::Utf8
-    }
+/// A type whose few values have names: a column of them is texts.
+macro_rules! named {
+    ($type:ty, $what:literal) => {
+        impl Scalar for $type {
+            fn arrow_type() -> DataType {
+                DataType::Utf8
+            }
 
-    fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
-        Ok(texts(values.map(|value| value.map(|side| side.name()))))
-    }
+            fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
+                Ok(texts(values.map(|value| value.map(|value| value.name()))))
+            }
 
-    fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
-        let array = array.as_string::<i32>();
-        |place| {
-            let text = array.value(place);
-            Side::parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is no side")))
+            fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
+                let array = array.as_string::<i32>();
+                |place| {
+                    let text = array.value(place);
+                    <$type>::parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is no {}", $what)))
+                }
+            }
         }
-    }
+        value!($type);
+    };
 }
-value!(Side);
+
+named!(Side, "side");
+named!(Category, "category of events");
 
 impl<const N: usize> Scalar for HexBytes<N> {
     fn arrow_type() -> DataType {

@@ -65,13 +65,13 @@ row! {
         /// Time of the block, in seconds since 1 January 1970 UTC.
         pub epoch_timestamp: i64,
         /// Protocol, such as `aave-v2-eth`.
-        pub protocol: String,
+        pub protocol: Arc<str>,
         /// borrow, deposit, liquidation, repay or withdraw.
-        pub category: String,
+        pub category: Category,
         /// Account that owns the position, lower case.
         pub account_address: Address,
         /// Market contract, lower case, kept as it is otherwise.
-        pub market_address: Option<String>,
+        pub market_address: Option<Arc<str>>,
         /// Token; of a liquidation the collateral that was seized.
         pub token_address: Address,
         /// Token id of an NFT.
@@ -79,13 +79,49 @@ row! {
         /// Amount in base units; of a liquidation of the collateral that was seized.
         pub quantity: BaseUnits,
         /// Who liquidated, lower case, kept as it is otherwise.
-        pub liquidator_address: Option<String>,
+        pub liquidator_address: Option<Arc<str>>,
         /// Of a liquidation the token of the debt that was repaid.
         pub liquidated_token_address: Option<Address>,
         /// Of a liquidation the amount of the debt that was repaid, in base units.
         pub quantity_liquidated: Option<BaseUnits>,
         /// Further data, as JSON text.
         pub metadata: Option<Arc<str>>,
+    }
+}
+
+row! {
+    /// What becomes of a valid event in the analytics table: all of it but the token id and the further data.
+    pub struct UnpricedEvent {
+        /// Account that sent the transaction.
+        pub sender_address: Address,
+        /// Transaction hash.
+        pub transaction_hash: TxHash,
+        /// Index of the log in its block.
+        pub log_index: i64,
+        /// Block number.
+        pub block_number: i64,
+        /// Time of the block.
+        pub timestamp: Timestamp,
+        /// Time of the block, in seconds since 1 January 1970 UTC.
+        pub epoch_timestamp: i64,
+        /// Protocol, such as `aave-v2-eth`.
+        pub protocol: Arc<str>,
+        /// borrow, deposit, liquidation, repay or withdraw.
+        pub category: Category,
+        /// Account that owns the position.
+        pub account_address: Address,
+        /// Market contract.
+        pub market_address: Option<Arc<str>>,
+        /// Token; of a liquidation the collateral that was seized.
+        pub token_address: Address,
+        /// Amount in base units; of a liquidation of the collateral that was seized.
+        pub quantity: BaseUnits,
+        /// Who liquidated.
+        pub liquidator_address: Option<Arc<str>>,
+        /// Of a liquidation the token of the debt that was repaid.
+        pub liquidated_token_address: Option<Address>,
+        /// Of a liquidation the amount of the debt that was repaid, in base units.
+        pub quantity_liquidated: Option<BaseUnits>,
     }
 }
 
@@ -105,15 +141,15 @@ row! {
         /// Time of the block, in seconds since 1 January 1970 UTC.
         pub epoch_timestamp: i64,
         /// Protocol, such as `aave-v2-eth`.
-        pub protocol: String,
+        pub protocol: Arc<str>,
         /// borrow, deposit, liquidation, repay or withdraw.
-        pub category: String,
+        pub category: Category,
         /// Account that sent the transaction, lower case.
         pub sender_address: Address,
         /// Account that owns the position, lower case.
         pub account_address: Address,
         /// Market contract, lower case.
-        pub market_address: Option<String>,
+        pub market_address: Option<Arc<str>>,
         /// Token; of a liquidation the collateral that was seized.
         pub token_address: Address,
         /// Amount in base units; of a liquidation of the collateral that was seized.
@@ -127,13 +163,13 @@ row! {
         /// Day of the snapshot that gave the price; NULL without a price, and for native ETH, which always costs 1.
         pub price_day: Option<Day>,
         /// Protocol whose snapshot gave the price.
-        pub price_protocol: Option<String>,
+        pub price_protocol: Option<Arc<str>>,
         /// Market that gave the price.
         pub price_market_id: Option<Address>,
         /// Liquidation threshold of that market, a fraction.
         pub liquidation_threshold: Option<f64>,
         /// Who liquidated.
-        pub liquidator_address: Option<String>,
+        pub liquidator_address: Option<Arc<str>>,
         /// Of a liquidation the token of the debt that was repaid.
         pub liquidated_token_address: Option<Address>,
         /// Of a liquidation the amount of the debt that was repaid, in base units.
@@ -249,11 +285,11 @@ impl StagedEvent {
             protocol: known_protocol(raw, rules.protocols)?,
             category: known_category(raw, rules.category)?,
             account_address: address("account_address", &raw.account_address)?,
-            market_address: raw.market_address.as_deref().map(str::to_ascii_lowercase),
+            market_address: raw.market_address.as_deref().map(lower_case),
             token_address: address("token_address", &raw.token_address)?,
             token_id: raw.token_id.clone(),
             quantity: base_units("quantity", &raw.quantity)?,
-            liquidator_address: raw.liquidator_address.as_deref().map(str::to_ascii_lowercase),
+            liquidator_address: raw.liquidator_address.as_deref().map(lower_case),
             liquidated_token_address: repaid.map(|(token, _)| token),
             quantity_liquidated: repaid.map(|(_, quantity)| quantity),
             metadata: raw.metadata.clone(),
@@ -261,16 +297,24 @@ impl StagedEvent {
     }
 }
 
-fn known_protocol(raw: &RawEvent, protocols: &[&str]) -> Result<String, Reason> {
+fn lower_case(text: &str) -> Arc<str> {
+    text.to_ascii_lowercase().into()
+}
+
+fn known_protocol(raw: &RawEvent, protocols: &[&str]) -> Result<Arc<str>, Reason> {
     let name = present("protocol_name", &raw.protocol_name)?;
     let version = present("contract_version", &raw.contract_version)?;
     let protocol = format!("{name}-{version}-eth");
-    if protocols.contains(&protocol.as_str()) { Ok(protocol) } else { Err(Reason::new("protocol", "is unknown")) }
+    if protocols.contains(&protocol.as_str()) {
+        Ok(protocol.into())
+    } else {
+        Err(Reason::new("protocol", "is unknown"))
+    }
 }
 
-fn known_category(raw: &RawEvent, category: Category) -> Result<String, Reason> {
+fn known_category(raw: &RawEvent, category: Category) -> Result<Category, Reason> {
     let name = present("category", &raw.category)?;
-    if name == category.name() { Ok(name.to_owned()) } else { Err(Reason::new("category", "is not that of the table")) }
+    if name == category.name() { Ok(category) } else { Err(Reason::new("category", "is not that of the table")) }
 }
 
 /// Epoch seconds of an ISO 8601 time, which must lie in the day.
@@ -321,7 +365,7 @@ mod tests {
         let event = stage(&raw("borrow"), Category::Borrow).unwrap();
         assert_eq!(event.sender_address.to_string(), ADDRESS.to_lowercase());
         assert_eq!(event.transaction_hash.to_string(), format!("0x{}", "ab".repeat(32)));
-        assert_eq!((event.market_address.as_deref(), event.protocol.as_str()), (Some("0xabc"), "aave-v2-eth"));
+        assert_eq!((event.market_address.as_deref(), &*event.protocol), (Some("0xabc"), "aave-v2-eth"));
         assert_eq!(event.epoch_timestamp, 1_676_937_599);
     }
 

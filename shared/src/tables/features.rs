@@ -348,7 +348,9 @@ mod tests {
         let rows: Vec<_> =
             fold.in_order().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &fold)).collect();
         let mut restored = Fold::default();
-        for row in StateRow::decode(&StateRow::encode(&rows).unwrap()).unwrap() {
+        let mut read = Vec::new();
+        StateRow::decode(&StateRow::encode(&rows).unwrap(), &mut read).unwrap();
+        for row in read {
             row.restore(&mut restored).unwrap();
         }
         let again: Vec<_> =

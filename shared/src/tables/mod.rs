@@ -15,13 +15,15 @@ use arrow::array::{Array, RecordBatch};
 
 pub use blocks::DailyBlock;
 pub use column::{Timestamp, Value};
-pub use events::{EventRules, FoldedEvent, LinkingBorrow, PlacedEvent, PricedEvent, RawEvent, StagedEvent};
+pub use events::{
+    EventRules, FoldedEvent, LinkingBorrow, PlacedEvent, PricedEvent, RawEvent, StagedEvent, UnpricedEvent,
+};
 pub use features::{FeatureRow, InstantKey, StateRow};
 pub use markets::{RawMarket, StagedMarket};
 pub use positions::{RawPosition, StagedPosition, ValuedPosition};
 pub use row::{Column, Row, schema_of};
 pub use validity::Reason;
-pub use wallets::{FoldedHealth, QuarantinedRow, WalletHealth, WalletLink};
+pub use wallets::{FoldedHealth, HealthyWallet, QuarantinedRow, WalletHealth, WalletLink};
 
 use crate::domain::Category;
 use crate::error::{Error, Result};

@@ -32,11 +32,11 @@ pub trait Row: Sized + Send + 'static {
     /// A value that its column can't hold.
     fn encode(rows: &[Self]) -> Result<RecordBatch>;
 
-    /// The rows of a record batch, whose columns are found by name; further columns are left aside.
+    /// Adds the rows of a record batch, whose columns are found by name; further columns are left aside.
     ///
     /// # Errors
     /// `CorruptData` for a missing column, or one of another type, or a value that is none.
-    fn decode(batch: &RecordBatch) -> Result<Vec<Self>>;
+    fn decode(batch: &RecordBatch, rows: &mut Vec<Self>) -> Result<()>;
 
     /// The Arrow schema.
     #[must_use]
@@ -84,9 +84,11 @@ macro_rules! row {
                     .map_err(|cause| $crate::error::Error::internal("a batch that is none").because(cause))
             }
 
-            fn decode(batch: &arrow::array::RecordBatch) -> $crate::error::Result<Vec<Self>> {
+            fn decode(batch: &arrow::array::RecordBatch, rows: &mut Vec<Self>) -> $crate::error::Result<()> {
                 $( let mut $field = $crate::tables::decode_column::<$type>(batch, stringify!($field))?.into_iter(); )+
-                Ok(std::iter::from_fn(|| Some($row { $( $field: $field.next()?, )+ })).collect())
+                rows.reserve(batch.num_rows());
+                rows.extend(std::iter::from_fn(|| Some($row { $( $field: $field.next()?, )+ })));
+                Ok(())
             }
         }
     };

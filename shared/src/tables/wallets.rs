@@ -81,6 +81,16 @@ row! {
     }
 }
 
+row! {
+    /// Which wallet had collateral or debt in which protocol.
+    pub struct HealthyWallet {
+        /// The wallet that it counts for.
+        pub wallet_address: Address,
+        /// Protocol, such as `aave-v2-eth`.
+        pub protocol: Arc<str>,
+    }
+}
+
 impl From<&FoldedHealth> for Exposure {
     fn from(row: &FoldedHealth) -> Self {
         Exposure {

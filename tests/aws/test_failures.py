@@ -17,12 +17,18 @@ def day(number: int) -> str:
     return (date.fromisoformat(FIRST) + timedelta(days=number)).isoformat()
 
 
+def page_of(deployment, run: str) -> str:
+    """The page that a run has left."""
+    return deployment.body(f"runs/{run}/report.html").decode()
+
+
 def test_an_unknown_field_is_bad_input(deployment):
     execution = deployment.run({"asof": day(1)})
     assert (execution.status, execution.error) == ("FAILED", "BadInput")
     assert "asof" in execution.cause
     (told,) = deployment.messages(execution)
     assert (told["attribute"], told["step"], told["error"]) == ("failed", "plan-run", "BadInput")
+    assert told["run_id"] == "none", "there is no run without a plan"
 
 
 def test_a_day_that_is_no_day_is_bad_input(deployment):
@@ -52,8 +58,7 @@ def test_a_failing_check_leaves_what_was_published(deployment, published, tmp_pa
     assert (told["attribute"], told["step"], told["error"]) == ("failed", "check-features", "QualityFailed")
     assert "unpriced" in told["cause"]
     assert deployment.published() == published
-    pages = [deployment.body(key).decode() for key in deployment.versions() if key.endswith("/report.html")]
-    assert any(day(3) in page and 'class="badge fail"' in page for page in pages), "failed checks have their page, too"
+    assert 'class="badge fail"' in page_of(deployment, told["run_id"]), "failed checks have their page, too"
 
     # What is made is not made again: it is checked once more, and published.
     again = deployment.run({"from": FIRST, "as_of": day(3)})
@@ -71,6 +76,7 @@ def test_a_failing_item_of_a_map_fails_the_execution_and_stops_no_other(deployme
     (told,) = deployment.messages(execution)
     assert told["attribute"] == "failed" and told["step"] in GRAPH_STEPS and told["error"] == "BadCredentials"
     assert execution.cause.startswith(f"{told['step']}: ") and told["failures"] > 1
+    assert "did not come to its checks" in page_of(deployment, told["run_id"]), "what was done before has its page"
     assert WRONG_KEY not in execution.cause and deployment.published() == before
     events = f"raw/transpose/transpose_borrow_events/year={day(3)[:4]}/month={day(3)[5:7]}/{day(3)}.parquet"
     assert events in deployment.versions(), "what could be done was not"

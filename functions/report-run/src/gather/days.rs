@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use defi_shared::domain::{Address, Category, Day};
+use defi_shared::domain::{Category, Day};
 use defi_shared::error::Result;
 use defi_shared::lake::{Lake, Unit};
-use defi_shared::tables::{self, FoldedEvent, Layer, STAGE_POSITIONS, WALLET_HEALTH, WalletHealth};
+use defi_shared::tables::{self, FoldedEvent, HealthyWallet, Layer, STAGE_POSITIONS, WALLET_HEALTH};
 
 use super::is_within;
 
@@ -72,11 +72,11 @@ async fn positions(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Counts> {
 async fn wallets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<(Counts, BTreeSet<Day>)> {
     let (mut counts, mut valued) = (Counts::new(), BTreeSet::new());
     for unit in lake.units(&WALLET_HEALTH).await?.iter().filter(|unit| is_within(unit.day(), span)) {
-        let rows: Vec<WalletHealth> = lake.require(&WALLET_HEALTH, unit).await?;
-        valued.extend(unit.day());
-        let wallets: BTreeSet<(Day, &Arc<str>, Address)> =
-            rows.iter().map(|row| (row.day, &row.protocol, row.wallet_address)).collect();
-        for (day, protocol, _) in wallets {
+        let Some(day) = unit.day() else { continue };
+        let rows: Vec<HealthyWallet> = lake.require(&WALLET_HEALTH, unit).await?;
+        valued.insert(day);
+        let wallets: BTreeSet<_> = rows.iter().map(|row| (&row.protocol, row.wallet_address)).collect();
+        for (protocol, _) in wallets {
             *counts.entry((day, Arc::clone(protocol))).or_default() += 1;
         }
     }

@@ -107,9 +107,11 @@ BENCH_TIMES ?= 3 3 1
 BENCH_LIMIT ?= 600
 BENCH := target/release/bench
 $(VENV)/bench/ready: bench/requirements.txt
+# All that it compiles in one go: with other packages or targets cargo would choose other features, and build everything again.
+BENCHES = $(CARGO) test --release --locked --quiet -p defi-bench -p defi-local
 bench: $(VENV)/bench/ready ## Time the rebuild against DuckDB, Polars and pandas, the daily run, extraction, the kernels, ways to write Parquet
-	$(CARGO) build --release --locked -p defi-bench
-	bench/run $(VENV)/bench/bin/python $(BENCH) $(BENCH_LIMIT) $(BENCH_TIMES)
+	$(BENCHES) --test load --bench kernels --no-run
+	CARGO="$(BENCHES)" bench/run $(VENV)/bench/bin/python $(BENCH) $(BENCH_LIMIT) $(BENCH_TIMES)
 	@printf '\n# Cold starts\n\n'
 	@if [ -d target/package/$(ARCHITECTURE) ]; then $(MAKE) --no-print-directory bench-cold-start; \
 	else echo "not measured: there are no packages, which make package builds in half an hour"; fi

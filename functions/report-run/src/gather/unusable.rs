@@ -96,7 +96,7 @@ pub(super) async fn unpriced(lake: &Lake, config: &Config, span: &RangeInclusive
             for event in events.into_iter().filter(|event| event.quantity_eth.is_none()) {
                 unpriced.events.0 += 1;
                 let token: &mut UnpricedToken = tokens.entry(event.token_address.to_string()).or_default();
-                token.protocols.insert(event.protocol.into());
+                token.protocols.insert(event.protocol);
                 *token.events.entry(category.name()).or_default() += 1;
                 token.amount = token.amount.saturating_add(event.quantity.0);
             }

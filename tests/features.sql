@@ -1,4 +1,4 @@
--- The 26 features of every wallet as of 00:00:00 UTC of the day $as_of, computed from the stage layer.
+-- The 26 features of every wallet as of 00:00:00 UTC of the day $as_of, computed only from the stage layer.
 --
 -- The pipeline computes the same values as a fold over days. Here, each value is a plain aggregate: it defines the
 -- feature, and a test compares the fold with it. $as_of is a date, such as '2023-01-21'. The query runs unchanged in

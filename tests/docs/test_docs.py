@@ -1,8 +1,8 @@
 """Runs the commands in the README and docs/ unchanged and in order, in an empty folder with the command on the PATH.
 
-Blocks marked `sh` or `python` are run. Blocks that need AWS, live API keys or much time (`sh aws`, `sh live`, `sh long`,
-`python aws`) are only checked: their subcommands, options and make targets must exist. The environment variable DEFI_BIN
-is the folder with the command.
+Blocks marked `sh` or `python` are run. Blocks that need AWS, live API keys or much time (`sh aws`, `sh live`, `sh
+long`, `python aws`) are only checked: their subcommands, options and make targets must exist. The environment variable
+DEFI_BIN is the folder with the command.
 """
 
 import ast

@@ -182,7 +182,7 @@ fn export_contains_the_published_rows() {
     assert_eq!(exported, names);
     assert!(String::from_utf8_lossy(&output.stderr).contains("1 of the wallets that were asked for have no row"));
     fs::write(&wallet_list, "wallet_address\nabc\n").expect("a file");
-    let wrong = crate::support::command::output(
+    let invalid = crate::support::command::output(
         command(&["features", "--wallets", path_str(&wallet_list)]).arg("--lake").arg(lake),
     );
     assert!(String::from_utf8_lossy(&invalid.stderr).contains("line 2 does not begin with an address"));

@@ -18,8 +18,8 @@ fn sample_lake() -> (TempDir, PathBuf) {
 }
 
 /// Returns the findings that are not `ok`, and the exit code.
-fn problems(lake: &Path, more: &[&str]) -> (Vec<Value>, Option<i32>) {
-    let output = output(command(&["doctor", "--json", "--lake", path_str(lake)]).args(more));
+fn problems(lake: &Path, args: &[&str]) -> (Vec<Value>, Option<i32>) {
+    let output = output(command(&["doctor", "--json", "--lake", path_str(lake)]).args(args));
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
     assert!(findings.len() > 25, "{findings:?}");
     (findings.into_iter().filter(|finding| finding["state"] != "ok").collect(), output.status.code())
@@ -82,8 +82,8 @@ fn unreachable_sources_are_problems() {
     let unreachable = ["--graph-url", "http://127.0.0.1:9", "--transpose-url", "http://127.0.0.1:9"];
     let (problems, code) = problems(&lake, &unreachable);
     assert_eq!(code, Some(1));
-    let what: Vec<_> = problems.iter().filter_map(|problem| problem["what"].as_str()).collect();
-    assert!(what.contains(&"Transpose") && what.contains(&"The Graph, aave-v2-eth"), "{what:?}");
+    let names: Vec<_> = problems.iter().filter_map(|problem| problem["what"].as_str()).collect();
+    assert!(names.contains(&"Transpose") && names.contains(&"The Graph, aave-v2-eth"), "{names:?}");
     let no_keys = output(&mut command(&["doctor", "--json", "--lake", path_str(&lake), "--live"]));
     assert!(String::from_utf8_lossy(&no_keys.stdout).contains("GRAPH_API_KEY"), "{no_keys:?}");
 }
@@ -95,11 +95,11 @@ fn reports_source_heads_and_deployments() {
     let urls = ["--graph-url", &server.graph_url, "--transpose-url", &server.transpose_url];
     let output = output(command(&["doctor", "--json", "--lake", path_str(&lake)]).args(urls));
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
-    let finding = |what: &str| findings.iter().find(|item| item["what"] == what).expect("a finding").clone();
-    for what in ["Transpose", "The Graph, aave-v2-eth", "The Graph, compound-v2-eth"] {
+    let finding = |name: &str| findings.iter().find(|item| item["what"] == name).expect("a finding").clone();
+    for name in ["Transpose", "The Graph, aave-v2-eth", "The Graph, compound-v2-eth"] {
         // The head of the sample chain is years old.
-        assert_eq!(finding(what)["state"], "warn", "{:?}", finding(what));
-        assert!(finding(what)["found"].as_str().is_some_and(|found| found.contains("head block")));
+        assert_eq!(finding(name)["state"], "warn", "{:?}", finding(name));
+        assert!(finding(name)["found"].as_str().is_some_and(|found| found.contains("head block")));
     }
     assert_eq!(finding("The Graph, aave-v2-eth, deployment")["state"], "ok");
 }

@@ -38,18 +38,18 @@ fn run_output_and_objects(arguments: &[&str], lake: &Path) -> String {
     let mut run = command(&["run", "--lake", path_str(lake), "--as-of", "2023-01-03", "--from", "2023-01-01"]);
     run.args(arguments).env("GRAPH_API_KEY", format!("{},{}", KEYS[0], KEYS[2])).env("TRANSPOSE_API_KEY", KEYS[1]);
     let output = output(run.env("RUST_LOG", "trace"));
-    let mut all = [output.stdout, output.stderr].concat();
-    let logged = String::from_utf8_lossy(&all).contains("TRACE");
-    assert!(logged, "nothing is logged: {}", String::from_utf8_lossy(&all));
+    let mut bytes = [output.stdout, output.stderr].concat();
+    let logged = String::from_utf8_lossy(&bytes).contains("TRACE");
+    assert!(logged, "the log is empty: {}", String::from_utf8_lossy(&bytes));
     let tree = Tree::read(lake);
-    all.extend(tree.paths().flat_map(str::bytes));
-    all.extend(tree.0.values().flatten());
-    String::from_utf8_lossy(&all).into_owned()
+    bytes.extend(tree.paths().flat_map(str::bytes));
+    bytes.extend(tree.0.values().flatten());
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn assert_contains_no_key(context: &str, all: &str) {
+fn assert_contains_no_key(context: &str, text: &str) {
     for key in KEYS {
-        let text_before = all.find(key).map(|at| all.get(at.saturating_sub(200)..at).unwrap_or_default().to_owned());
+        let text_before = text.find(key).map(|at| text.get(at.saturating_sub(200)..at).unwrap_or_default().to_owned());
         assert_eq!(text_before, None, "{context}: a key follows this text");
     }
 }
@@ -60,10 +60,10 @@ fn failing_run_does_not_reveal_keys() {
     for (name, response) in KEY_ECHOES {
         let lake = tempdir().expect("a temporary folder");
         let server = runtime.block_on(Server::start(move |request| response(&key_of(request)))).expect("a server");
-        let all = run_output_and_objects(&["--graph-url", server.url(), "--transpose-url", server.url()], lake.path());
-        assert!(all.contains("error: "), "{name}: the run did not fail");
+        let text = run_output_and_objects(&["--graph-url", server.url(), "--transpose-url", server.url()], lake.path());
+        assert!(text.contains("error: "), "{name}: the run did not fail");
         assert!(server.requests().iter().any(|request| key_of(request).contains(KEYS[1])), "{name}: no key was sent");
-        assert_contains_no_key(name, &all);
+        assert_contains_no_key(name, &text);
     }
 }
 
@@ -71,11 +71,11 @@ fn failing_run_does_not_reveal_keys() {
 fn successful_run_does_not_reveal_keys() {
     let server = ServeProcess::start(&mut command(&["serve", "--port", "0", "--wallets", "20", "--days", "2"]));
     let lake = tempdir().expect("a temporary folder");
-    let all = run_output_and_objects(
+    let text = run_output_and_objects(
         &["--graph-url", &server.graph_url, "--transpose-url", &server.transpose_url],
         lake.path(),
     );
     let tables = succeed(&mut command(&["tables", "--lake", path_str(lake.path())]));
     assert!(tables.contains("defi_features"), "the run failed: {tables}");
-    assert_contains_no_key("a run", &all);
+    assert_contains_no_key("a run", &text);
 }

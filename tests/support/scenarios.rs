@@ -105,7 +105,7 @@ impl Scenario {
         Scenario::new("a lake of an earlier day".to_owned(), chain, Tree::read(lake.path()))
     }
 
-    /// A lake from a time when the sources had no data for a day. They have the data now, and its raw units are
+    /// A lake from a time when the sources had no data for a day. They have it now, and its raw and stage units are
     /// missing.
     fn late_data(chain: Chain) -> Scenario {
         let lake = tempdir().expect("a temporary folder");

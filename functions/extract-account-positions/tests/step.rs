@@ -1,7 +1,7 @@
 //! The step against a server on loopback that has positions.
 
 use defi_shared::lake::Unit;
-use defi_shared::step::ProtocolInput;
+use defi_shared::step::UnitInput;
 use defi_shared::tables::{DAILY_BLOCKS, RAW_POSITIONS, RawPosition};
 use defi_shared::testing::{
     AAVE, Lab, Server, address, daily_block, first_block, graph_error, january, kind, raw_position, snapshot, unit,
@@ -27,8 +27,8 @@ async fn lab(server: &Server) -> Result<Lab> {
     Ok(lab)
 }
 
-fn days(days: &[i32]) -> ProtocolInput {
-    ProtocolInput { days: Some(days.iter().map(|day| january(*day)).collect()), ..ProtocolInput::default() }
+fn days(days: &[i32]) -> UnitInput {
+    UnitInput { days: Some(days.iter().map(|day| january(*day)).collect()), ..UnitInput::default() }
 }
 
 fn row(day: i32, account: u8) -> RawPosition {
@@ -75,7 +75,7 @@ async fn a_pruned_day_is_lost_and_the_others_are_done() -> Result<()> {
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.lost.count, report.lost.first), (1, 1, vec![format!("2023-01-01 {AAVE}")]));
     assert_eq!(report.traffic.requests, 2, "what was asked for the lost day counts too");
     let units: Vec<_> = lab.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
@@ -101,7 +101,7 @@ async fn days_that_come_together_are_held_to_each_other() -> Result<()> {
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    assert_eq!(kind(handle(lab.context(), ProtocolInput::default()).await), Some(Kind::SourceUnavailable));
+    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::SourceUnavailable));
     let units: Vec<_> = lab.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
     assert_eq!(units, [unit(AAVE, january(1))], "the day with positions is kept, the empty one is not written");
     Ok(())
@@ -111,7 +111,7 @@ async fn days_that_come_together_are_held_to_each_other() -> Result<()> {
 async fn a_protocol_may_begin_without_positions() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([]))).await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out), (2, 0));
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use defi_shared::domain::Day;
 use defi_shared::lake::Unit;
-use defi_shared::step::{DayInput, Deadline, Report, RunId};
+use defi_shared::step::{Deadline, Report, RunId, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, DailyBlock};
 use defi_shared::testing::{AAVE, KEY, Lab, Server, daily_block, first_block, january, kind, results};
 use defi_shared::{Kind, Result};
@@ -32,7 +32,7 @@ async fn chain(today: Day, depth: i64) -> Result<(Server, Arc<AtomicI64>)> {
 async fn the_first_block_of_each_missing_day_is_written() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out, report.traffic.requests), (3, 3, 4));
     for day in january(1).through(january(3)) {
         let wanted = DailyBlock { block_hash: Some(format!("0x{}", first_block(day)).into()), ..daily_block(day) };
@@ -46,11 +46,11 @@ async fn the_first_block_of_each_missing_day_is_written() -> Result<()> {
 async fn a_second_run_asks_for_nothing_and_changes_nothing() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
-    handle(lab.context(), DayInput::default()).await?;
+    handle(lab.context(), UnitInput::default()).await?;
     let (asked, lake) = (server.requests().len(), lab.objects("").await?);
-    assert_eq!(handle(lab.context(), DayInput::default()).await?, Report::default());
+    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default());
     assert_eq!(server.requests().len(), asked);
-    let forced = handle(lab.context(), DayInput { force: true, ..DayInput::default() }).await?;
+    let forced = handle(lab.context(), UnitInput { force: true, ..UnitInput::default() }).await?;
     assert_eq!((forced.objects_unchanged, forced.objects_written), (3, 0));
     assert_eq!(lab.objects("").await?, lake);
     Ok(())
@@ -61,10 +61,10 @@ async fn a_block_that_is_not_final_is_not_written_until_it_is() -> Result<()> {
     let (server, depth) = chain(january(3), 63).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
     let third = Unit::Day(january(3));
-    assert_eq!(kind(handle(lab.context(), DayInput::default()).await), Some(Kind::NotReady));
+    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
     assert!(!lab.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
     depth.store(64, Ordering::Relaxed);
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert!(report.units >= 1 && lab.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
     Ok(())
 }
@@ -79,7 +79,7 @@ async fn a_day_without_a_block_is_not_ready_and_has_no_object() -> Result<()> {
         });
         let server = server.await?;
         let lab = Lab::new(&[AAVE], january(1))?.with_sources(&server)?;
-        assert_eq!(kind(handle(lab.context(), DayInput::default()).await), Some(Kind::NotReady));
+        assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
         assert!(lab.objects("raw/").await?.is_empty());
     }
     Ok(())
@@ -90,7 +90,7 @@ async fn what_is_left_at_the_deadline_is_named() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let mut lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
     lab.context.deadline = Some(Deadline::of_call(Duration::from_secs(20)));
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.remaining.units.count), (0, 3));
     assert_eq!(report.remaining.units.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
     assert_eq!(report.remaining.next, Some(january(1)));
@@ -103,11 +103,11 @@ async fn a_call_goes_on_where_another_stopped_and_both_are_in_the_report_of_thei
     let (server, _) = chain(january(3), 64).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
     let run: RunId = "2023-01-03-a".parse()?;
-    let call = |days: &[i32], resume_at| DayInput {
+    let call = |days: &[i32], resume_at| UnitInput {
         days: Some(days.iter().copied().map(january).collect()),
         resume_at,
         run_id: Some(run.clone()),
-        ..DayInput::default()
+        ..UnitInput::default()
     };
     handle(lab.context(), call(&[1], None)).await?;
     let report = handle(lab.context(), call(&[1, 2, 3], Some(january(2)))).await?;
@@ -115,7 +115,7 @@ async fn a_call_goes_on_where_another_stopped_and_both_are_in_the_report_of_thei
     let scope = lab.context.scope(None, None, false)?;
     let whole = lab.context.run_report(&run, &scope).await?;
     assert_eq!(whole.gaps.positions[AAVE], [1, 2, 3].map(january), "no snapshot was taken");
-    let whole: Vec<_> = whole.steps.iter().map(|of| (of.step.as_str(), of.report.units)).collect();
+    let whole: Vec<_> = whole.steps.iter().map(|of| (of.step.name(), of.report.units)).collect();
     assert_eq!(whole, [("extract-daily-blocks", 3)]);
     lab.context.forget_reports(&run).await?;
     assert!(lab.context.run_report(&run, &scope).await?.steps.is_empty());

@@ -2,7 +2,7 @@
 
 use defi_shared::domain::WETH;
 use defi_shared::lake::Unit;
-use defi_shared::step::{ProtocolInput, Report};
+use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, RAW_MARKETS, RawMarket};
 use defi_shared::testing::{
     AAVE, COMPOUND, KEY, Lab, Request, Server, address, daily_block, first_block, graph_error, january, kind,
@@ -39,7 +39,7 @@ fn is_of(request: &Request, protocol: &str, day: i32) -> bool {
 async fn a_snapshot_is_pinned_to_the_days_first_block_and_flat() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9), market(9), market(10)]))).await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.repeats, report.rows_out), (4, 12, 4, 8));
     let of = unit(COMPOUND, january(2));
     let wanted = [9, 10].map(|id| raw_market(COMPOUND, january(2), address(id), WETH, "1200.5"));
@@ -62,8 +62,8 @@ async fn a_snapshot_is_pinned_to_the_days_first_block_and_flat() -> Result<()> {
 async fn a_second_run_asks_for_nothing() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
     let lab = lab(&server).await?;
-    handle(lab.context(), ProtocolInput::default()).await?;
-    assert_eq!(handle(lab.context(), ProtocolInput::default()).await?, Report::default());
+    handle(lab.context(), UnitInput::default()).await?;
+    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default());
     assert_eq!(server.requests().len(), 4);
     Ok(())
 }
@@ -75,7 +75,7 @@ async fn a_pruned_day_is_lost_and_the_others_are_done() -> Result<()> {
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.lost.count, report.lost.first), (3, 1, vec![format!("2023-01-01 {AAVE}")]));
     let units: Vec<_> = lab.context.lake.units(&RAW_MARKETS).await?.into_iter().collect();
     assert_eq!(units, [unit(COMPOUND, january(1)), unit(AAVE, january(2)), unit(COMPOUND, january(2))]);
@@ -93,11 +93,8 @@ async fn each_fault_of_the_source_has_its_kind_and_writes_nothing() -> Result<()
     ] {
         let server = Server::start(move |_| graph_error(message)).await?;
         let lab = lab(&server).await?;
-        let one = ProtocolInput {
-            days: Some(vec![january(1)]),
-            protocols: Some(vec![AAVE.to_owned()]),
-            ..Default::default()
-        };
+        let one =
+            UnitInput { days: Some(vec![january(1)]), protocols: Some(vec![AAVE.to_owned()]), ..Default::default() };
         assert_eq!(kind(handle(lab.context(), one).await), Some(wanted));
         assert!(lab.context.lake.units(&RAW_MARKETS).await?.is_empty(), "{wanted}");
         assert_eq!(server.requests().len() > 1, wanted.is_transient(), "{wanted}");
@@ -109,7 +106,7 @@ async fn each_fault_of_the_source_has_its_kind_and_writes_nothing() -> Result<()
 async fn a_day_whose_block_is_not_known_is_not_asked_for() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
     let lab = Lab::new(&[AAVE], january(1))?.with_sources(&server)?;
-    assert_eq!(kind(handle(lab.context(), ProtocolInput::default()).await), Some(Kind::NotReady));
+    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
     assert!(server.requests().is_empty());
     Ok(())
 }
@@ -122,7 +119,7 @@ async fn markets_may_be_missing_for_a_day() -> Result<()> {
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out), (4, 2));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The step over raw positions of one day in a lake.
 
 use defi_shared::lake::Unit;
-use defi_shared::step::ProtocolInput;
+use defi_shared::step::UnitInput;
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
 use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, raw_position, unit};
 use defi_shared::{Kind, Result};
@@ -29,7 +29,7 @@ async fn staged(lab: &Lab) -> Result<Vec<StagedPosition>> {
 async fn both_names_of_a_supply_are_one_and_flags_are_counted() -> Result<()> {
     let without_flag = RawPosition { is_collateral: None, ..position(2, "COLLATERAL", "5") };
     let lab = lab(vec![position(3, "BORROWER", "5"), without_flag, position(1, "LENDER", "5")]).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.rows_out, report.supply_positions, report.null_is_collateral), (3, 2, 1));
     let rows = staged(&lab).await?;
     let rows: Vec<_> = rows.iter().map(|row| (row.account_address, row.side.name(), row.is_collateral)).collect();
@@ -45,7 +45,7 @@ async fn bad_rows_go_to_quarantine_with_their_reason() -> Result<()> {
     let malformed = RawPosition { market_id: Some("nine".into()), ..position(3, "LENDER", "5") };
     let rows = vec![position(1, "LENDER", "-5"), position(1, "STAKER", "5"), position(2, "LENDER", "0"), malformed];
     let lab = lab(rows).await?;
-    assert_eq!(handle(lab.context(), ProtocolInput::default()).await?.rejected(), 4);
+    assert_eq!(handle(lab.context(), UnitInput::default()).await?.rejected(), 4);
     let reasons = ["balance is negative", "side is unknown", "balance is zero", "market_id is malformed"];
     let wanted: Vec<_> = (0..).zip(reasons.map(str::to_owned)).collect();
     assert_eq!(lab.quarantined(&STAGE_POSITIONS, &of_day()).await?, wanted);
@@ -56,10 +56,10 @@ async fn bad_rows_go_to_quarantine_with_their_reason() -> Result<()> {
 #[tokio::test]
 async fn the_first_valid_row_of_a_position_counts_and_a_later_run_follows_the_raw_rows() -> Result<()> {
     let lab = lab(vec![position(1, "LENDER", "x"), position(1, "LENDER", "5"), position(1, "LENDER", "7")]).await?;
-    handle(lab.context(), ProtocolInput::default()).await?;
+    handle(lab.context(), UnitInput::default()).await?;
     assert_eq!(staged(&lab).await?.iter().map(|row| row.balance.0).collect::<Vec<_>>(), [5]);
     lab.put(&RAW_POSITIONS, &of_day(), vec![position(1, "LENDER", "7")]).await?;
-    handle(lab.context(), ProtocolInput { days: Some(vec![january(1)]), ..ProtocolInput::default() }).await?;
+    handle(lab.context(), UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() }).await?;
     assert_eq!(staged(&lab).await?.iter().map(|row| row.balance.0).collect::<Vec<_>>(), [7]);
     assert!(lab.objects("quarantine/").await?.is_empty());
     Ok(())
@@ -68,10 +68,10 @@ async fn the_first_valid_row_of_a_position_counts_and_a_later_run_follows_the_ra
 #[tokio::test]
 async fn a_day_that_is_not_extracted_is_not_ready_and_an_unknown_protocol_is_refused() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(1))?;
-    let input = |protocol: &str| ProtocolInput {
+    let input = |protocol: &str| UnitInput {
         days: Some(vec![january(1)]),
         protocols: Some(vec![protocol.to_owned()]),
-        ..ProtocolInput::default()
+        ..UnitInput::default()
     };
     assert_eq!(kind(handle(lab.context(), input(AAVE)).await), Some(Kind::NotReady));
     assert_eq!(kind(handle(lab.context(), input(COMPOUND)).await), Some(Kind::BadInput));

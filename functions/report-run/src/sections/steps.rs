@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use defi_shared::error::Result;
+use defi_shared::pipeline::{Phase, Step};
 use defi_shared::step::{Report, StepReport};
 use maud::{Markup, html};
 
@@ -11,20 +12,6 @@ use defi_pages::chart::{Frame, Span, timeline};
 use defi_pages::count;
 use defi_pages::number::{bytes, grouped};
 use defi_pages::table::Table;
-
-/// The phases of a run; the steps of one go on side by side.
-const PHASES: [&str; 6] = ["blocks", "extract", "stage", "link", "value", "build"];
-
-fn phase(step: &str) -> usize {
-    match step {
-        "extract-daily-blocks" => 0,
-        "link-wallets" => 3,
-        "price-events" | "value-positions" => 4,
-        "build-features" => 5,
-        _ if step.starts_with("extract-") => 1,
-        _ => 2,
-    }
-}
 
 pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     let steps = report.report.as_ref().map(|report| report.steps.as_slice()).unwrap_or_default();
@@ -50,17 +37,22 @@ fn reason(report: &Gathered) -> &'static str {
     }
 }
 
+/// The index of a step's phase among the phases of the timeline.
+fn phase_index(step: Step) -> usize {
+    Phase::PRODUCING.iter().position(|phase| *phase == step.phase()).unwrap_or_default()
+}
+
 fn order(steps: &[StepReport]) -> Result<Markup> {
     let spans = steps.iter().map(|step| {
         let Report { units, rows_out, .. } = step.report;
         let units_word = if units == 1 { "unit" } else { "units" };
         let rows = if rows_out == 1 { "row" } else { "rows" };
         let note = format!("{} {units_word}, {} {rows} out", grouped(units), grouped(rows_out));
-        Span { name: step.step.clone(), phase: phase(&step.step), note }
+        Span { name: step.step.to_string(), phase: phase_index(step.step), note }
     });
     let about = "The steps from top to bottom, each with a bar in its phase; bars in one column are of steps that ran side by side.";
     let frame = Frame { id: "timeline", title: "The steps of the run in their order", about };
-    timeline(&frame, &PHASES, &spans.collect::<Vec<_>>())
+    timeline(&frame, &Phase::PRODUCING.map(Phase::name), &spans.collect::<Vec<_>>())
 }
 
 /// The columns of counts: a name, and what it counts.

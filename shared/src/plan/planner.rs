@@ -182,7 +182,7 @@ impl Planner<'_> {
         let last_events = self.scope.as_of.previous();
         let markets = ChangedDays::of(plan, Step::StageMarketData);
 
-        self.plan_links(plan, last_events);
+        let links = self.plan_links(plan, last_events);
         for category in Category::ALL {
             let events = ChangedDays::of_category(plan, Step::StageEvents, category);
             let changes = |day| events.contains(day) || markets.affect_prices_of(day);
@@ -193,7 +193,6 @@ impl Planner<'_> {
         }
 
         let positions = ChangedDays::of(plan, Step::StageAccountPositions);
-        let links = ChangedDays::of(plan, Step::LinkWallets);
         let has_positions = |day: Day| {
             let is_staged = |protocol: &String| {
                 self.inventory.has(&tables::STAGE_POSITIONS, &Unit::DayAndProtocol(day, protocol.as_str().into()))
@@ -205,11 +204,13 @@ impl Planner<'_> {
         plan.extend(Step::ValuePositions, days.map(Unit::Day));
     }
 
-    fn plan_links(&self, plan: &mut Plan, last_events: Day) {
+    /// Plans the links, and returns the days whose links change.
+    fn plan_links(&self, plan: &mut Plan, last_events: Day) -> ChangedDays {
         let borrows = ChangedDays::of_category(plan, Step::StageEvents, Category::Borrow);
         let is_staged = self.staged_events(plan, Category::Borrow);
         let days = self.days_to_compute(&tables::WALLET_LINKS, |day| borrows.contains(day), last_events, &is_staged);
         plan.extend(Step::LinkWallets, days.map(Unit::Day));
+        let changed = ChangedDays::of(plan, Step::LinkWallets);
         // The step also writes the state with the links of all days. A run may have died between the two.
         let last = Unit::Day(last_events);
         let is_linked = self.first_day <= last_events && self.inventory.has(&tables::WALLET_LINKS, &last);
@@ -217,6 +218,7 @@ impl Planner<'_> {
         {
             plan.extend(Step::LinkWallets, [last]);
         }
+        changed
     }
 }
 

@@ -17,7 +17,6 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use cap::Cap;
-use defi_local::recording::Recording;
 use defi_shared::config::Config;
 use defi_shared::domain::{Address, BaseUnits, Day, TxHash};
 use defi_shared::lake::Unit;
@@ -26,6 +25,7 @@ use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
 use defi_shared::step::{RunId, UnitInput, context_of, parse};
 use defi_shared::tables::TABLES;
 use defi_shared::{Error, Kind, Result};
+use defi_simulator::recording::Recording;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Fuzzing, RngAlgorithm, TestRng, TestRunner};
 use serde::Serialize;

@@ -14,18 +14,19 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defi_local::recording::Recording;
-use defi_local::sample::{SampleOptions, chain};
-use defi_local::server::{Server, ServerOptions};
-use defi_local::source::deployments;
+use defi_local::handlers;
 use defi_shared::catalog;
 use defi_shared::domain::{Category, Day};
 use defi_shared::lake::{FolderStore, Lake};
+use defi_shared::pipeline::{InputKind, Step};
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
 use defi_shared::sources::{Rate, Secret, TrafficReport};
 use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::testing::{AAVE, COMPOUND, Lab, config};
+use defi_simulator::recording::Recording;
+use defi_simulator::sample::{SampleOptions, chain};
+use defi_simulator::server::{Deployment, Server, ServerOptions};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -36,17 +37,17 @@ use tokio::runtime::{Builder, Runtime};
 const MEMORY: u64 = 300 << 20;
 
 /// What the functions have of it that meet a day's rows, in their order: `infra/steps.tf`, in MB.
-const OF_FUNCTIONS: [(&str, u64); 10] = [
-    (extract_daily_blocks::STEP, 1024),
-    (extract_events::STEP, 1024),
-    (extract_market_data::STEP, 1024),
-    (extract_account_positions::STEP, 1769),
-    (stage_events::STEP, 1769),
-    (stage_market_data::STEP, 1024),
-    (stage_account_positions::STEP, 3008),
-    (link_wallets::STEP, 1769),
-    (price_events::STEP, 1769),
-    (value_positions::STEP, 3008),
+const OF_FUNCTIONS: [(Step, u64); 10] = [
+    (Step::ExtractDailyBlocks, 1024),
+    (Step::ExtractEvents, 1024),
+    (Step::ExtractMarketData, 1024),
+    (Step::ExtractAccountPositions, 1769),
+    (Step::StageEvents, 1769),
+    (Step::StageMarketData, 1024),
+    (Step::StageAccountPositions, 3008),
+    (Step::LinkWallets, 1769),
+    (Step::PriceEvents, 1769),
+    (Step::ValuePositions, 3008),
 ];
 
 /// The share of the allowed rate that is to be used.
@@ -120,7 +121,7 @@ fn an_extraction() {
 #[test]
 #[ignore = "started by another test, with what it is to do"]
 fn one_function() {
-    work(async |task, context| call(&task.step, context).await);
+    work(async |task, context| call(task.step.parse()?, context).await);
 }
 
 fn work<T: Serialize>(work: impl AsyncFnOnce(&Task, Context) -> defi_shared::Result<T>) {
@@ -181,31 +182,15 @@ async fn extract(context: &Context) -> defi_shared::Result<Extracted> {
 
 /// Calls one function, or those of events once a category, as the state machine does; how many rows it read and how much memory
 /// the process held at most, in bytes.
-async fn call(step: &str, context: Context) -> defi_shared::Result<(u64, u64)> {
-    let by_category = Category::ALL.map(|category| UnitInput { events: Some(vec![category]), ..UnitInput::default() });
+async fn call(step: Step, context: Context) -> defi_shared::Result<(u64, u64)> {
+    let inputs = match step.input() {
+        InputKind::EventDays => Category::ALL.map(|category| json!({"events": [category]})).to_vec(),
+        _ => vec![json!({})],
+    };
     let mut report = Report::default();
-    match step {
-        extract_daily_blocks::STEP => report = extract_daily_blocks::handle(context, UnitInput::default()).await?,
-        extract_market_data::STEP => report = extract_market_data::handle(context, UnitInput::default()).await?,
-        extract_account_positions::STEP => {
-            report = extract_account_positions::handle(context, UnitInput::default()).await?;
-        }
-        stage_market_data::STEP => report = stage_market_data::handle(context, UnitInput::default()).await?,
-        stage_account_positions::STEP => {
-            report = stage_account_positions::handle(context, UnitInput::default()).await?;
-        }
-        link_wallets::STEP => report = link_wallets::handle(context, UnitInput::default()).await?,
-        value_positions::STEP => report = value_positions::handle(context, UnitInput::default()).await?,
-        of_events => {
-            for input in by_category {
-                report.merge(match of_events {
-                    extract_events::STEP => extract_events::handle(context.clone(), input).await?,
-                    stage_events::STEP => stage_events::handle(context.clone(), input).await?,
-                    price_events::STEP => price_events::handle(context.clone(), input).await?,
-                    _ => panic!("{of_events} is not called here"),
-                });
-            }
-        }
+    for input in inputs {
+        let output = handlers::call(step, context.clone(), input).await?;
+        report.merge(serde_json::from_value(output).expect("a report"));
     }
     Ok((report.rows_in, peak_memory()))
 }
@@ -233,7 +218,7 @@ struct Wanted {
 impl Wanted {
     fn of(recording: &Recording) -> Wanted {
         let snapshots = recording.positions.values().flat_map(|by_block| by_block.values());
-        let open = |row: &&defi_local::recording::Row| row["balance"] != "0";
+        let open = |row: &&defi_simulator::recording::Row| row["balance"] != "0";
         let positions = snapshots.map(|rows| rows.iter().filter(open).count()).sum::<usize>();
         // Of the last day there is only the beginning, which is not final.
         let is_final = |event: &&Map<String, Value>| event["timestamp"].as_str() < Some(recording.last_day.as_str());
@@ -258,7 +243,7 @@ impl Served {
         // More threads than processors: a request is not to wait for the rendering of another's answer before it is counted.
         let runtime = Builder::new_multi_thread().worker_threads(8).enable_all().build().expect("threads");
         let options = ServerOptions {
-            deployments: deployments(&config(&[AAVE, COMPOUND], 1).expect("a configuration")),
+            deployments: Deployment::all(&config(&[AAVE, COMPOUND], 1).expect("a configuration")),
             latency: load.latency,
             requests_per_second: Some(load.per_second),
             ..ServerOptions::default()
@@ -382,7 +367,7 @@ fn a_day_of_ten_times_the_usual_size_fits_into_the_functions() {
         "\na day of {TIMES} times the usual size:\n\n| step | rows | MB at most | of the function |\n|---|---|---|---|"
     );
     for (step, of_function) in OF_FUNCTIONS {
-        let (rows, memory): (u64, u64) = served.work_on("one_function", step);
+        let (rows, memory): (u64, u64) = served.work_on("one_function", step.name());
         println!("| {step} | {rows} | {} | {of_function} |", memory >> 20);
         assert!(rows > 0, "{step} had nothing to do");
         assert!(memory >> 20 < of_function, "{step}: {} MB", memory >> 20);

@@ -101,7 +101,7 @@ async fn figures_are_the_lakes() {
     assert_eq!(told.history.last().map(|(run, of)| (run, of)), Some((&told.run, checked)));
     assert_eq!(told.history.len(), 2);
     let steps = &told.report.as_ref().expect("a report").steps;
-    let unpriced = |step: &str| steps.iter().find(|of| of.step == step).map_or(0, |of| of.report.unpriced);
+    let unpriced = |step: &str| steps.iter().find(|of| of.step.name() == step).map_or(0, |of| of.report.unpriced);
     assert!(told.unpriced.events.0 >= unpriced("price-events"), "the days of earlier runs come to those of this one");
 
     let unit = Unit::DayAndProtocol(told.as_of, "aave-v2-eth".into());

@@ -13,9 +13,9 @@ use defi_shared::sources::{RetryPolicy, Secret};
 use defi_shared::step::Clients;
 
 use crate::output::line;
-use crate::recording::Recording;
-use crate::sample::{self, SampleOptions};
-use crate::server::{Deployment, SchemaVersion, Server, ServerOptions};
+use defi_simulator::recording::Recording;
+use defi_simulator::sample::{self, SampleOptions};
+use defi_simulator::server::{Deployment, Server, ServerOptions};
 
 /// Requests a second to a server on this machine, which costs nothing and throttles nobody.
 const LOCAL_REQUESTS_PER_SECOND: u32 = 2_000;
@@ -76,7 +76,7 @@ impl Source {
             Source::Sample(_) | Source::Recording(_) => {
                 let recording = self.recording()?;
                 let (first, last) = (recording.first_day.parse()?, recording.last_day.parse()?);
-                narrow(config, &recording)?;
+                recording.restrict(config)?;
                 let chain = match self {
                     Source::Sample(SampleOptions { wallets, days, seed }) => {
                         format!("the sample chain of {wallets} wallets, {days} days and seed {seed}")
@@ -164,35 +164,8 @@ fn is_local(url: &str) -> bool {
     ["http://127.", "http://localhost", "http://[::1]"].iter().any(|local| url.starts_with(local))
 }
 
-/// Leaves only the recording's protocols in the configuration, which begin with its first day.
-///
-/// # Errors
-/// `BadInput` for a recording of a protocol that the configuration lacks.
-pub fn narrow(config: &mut Config, recording: &Recording) -> Result<()> {
-    let first: Day = recording.first_day.parse()?;
-    for protocol in &recording.protocols {
-        config.protocol(protocol)?;
-    }
-    config.protocols.retain(|protocol| recording.protocols.contains(&protocol.name));
-    config.protocols.iter_mut().for_each(|protocol| protocol.first_day = first);
-    Ok(())
-}
-
-/// The subgraphs of the configuration's protocols.
-#[must_use]
-pub fn deployments(config: &Config) -> Vec<Deployment> {
-    let deployments = config.protocols.iter().map(|protocol| {
-        let schema = match protocol.schema_version.split('.').next() {
-            Some("2") => SchemaVersion::V2_0_1,
-            _ => SchemaVersion::V3_1_0,
-        };
-        Deployment { protocol: protocol.name.clone(), subgraph_id: protocol.subgraph_id.clone(), schema }
-    });
-    deployments.collect()
-}
-
 async fn start(recording: Recording, config: &Config, port: u16, api_key: Option<String>) -> Result<Server> {
-    let options = ServerOptions { port, api_key, deployments: deployments(config), ..ServerOptions::default() };
+    let options = ServerOptions { port, api_key, deployments: Deployment::all(config), ..ServerOptions::default() };
     Server::start(Arc::new(recording), options).await
 }
 

@@ -5,11 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defi_local::recording::Recording;
 use defi_local::run::complete;
-use defi_local::server::faults::{Counts, Fault, Faults};
-use defi_local::server::{Server, ServerOptions};
-use defi_local::source::{deployments, narrow};
 use defi_shared::catalog;
 use defi_shared::config::Config;
 use defi_shared::domain::Day;
@@ -19,7 +15,10 @@ use defi_shared::plan::Scope;
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
 use defi_shared::sources::{Rate, RetryPolicy, Traffic};
-use defi_shared::step::{Context, Report, Unwatched, today};
+use defi_shared::step::{Context, NoProgress, Report, today};
+use defi_simulator::faults::{Counts, Fault, Faults};
+use defi_simulator::recording::Recording;
+use defi_simulator::server::{Deployment, Server, ServerOptions};
 use tempfile::tempdir;
 use tokio::runtime::Runtime;
 
@@ -55,7 +54,7 @@ pub struct Bench {
 impl Bench {
     pub fn new(recording: Recording) -> Bench {
         let mut config = Config::built_in().expect("the configuration");
-        narrow(&mut config, &recording).expect("protocols that are known");
+        recording.restrict(&mut config).expect("protocols that are known");
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
         let recording = Arc::new(recording);
         let server = runtime.block_on(serve(&recording, &config, None));
@@ -175,7 +174,7 @@ impl Bench {
             traffic: Arc::default(),
             today: today()?,
             deadline: None,
-            progress: Arc::new(Unwatched),
+            progress: Arc::new(NoProgress),
             executions: None,
         })
     }
@@ -194,7 +193,7 @@ fn open(folder: &Path) -> Lake {
 }
 
 async fn serve(recording: &Arc<Recording>, config: &Config, faults: Option<Faults>) -> Server {
-    let options = ServerOptions { deployments: deployments(config), faults, ..ServerOptions::default() };
+    let options = ServerOptions { deployments: Deployment::all(config), faults, ..ServerOptions::default() };
     Server::start(Arc::clone(recording), options).await.expect("a server")
 }
 

@@ -18,7 +18,7 @@ use defi_shared::plan::Scope;
 use defi_shared::step::{Context, Report, today};
 use serde::Serialize;
 
-use crate::cli::Env;
+use crate::lake::Env;
 use crate::output::line;
 use crate::source::{Opened, Source};
 pub use forecast::forecast;

@@ -7,8 +7,8 @@ use defi_shared::domain::Day;
 use defi_shared::error::Result;
 
 use super::LakeArgs;
-use crate::sample::SampleOptions;
 use crate::source::Source;
+use defi_simulator::sample::SampleOptions;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SampleArgs {

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use super::sql;
 use crate::recording::Recording;
-use crate::server::timeline::{Timeline, block_hash};
+use crate::timeline::{Timeline, block_hash};
 
 const EVENT_COLUMNS: [&str; 17] = [
     "block_number",

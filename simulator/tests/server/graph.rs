@@ -1,20 +1,17 @@
 //! The Graph's API of the server, over HTTP.
-#![allow(clippy::unwrap_used, clippy::panic)] // in the functions that the tests share
-
-mod server_support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use defi_local::server::{Server, ServerOptions};
+use crate::support::{AAVE, COMPOUND, deployments, sample, start, tiny};
 use defi_shared::error::Kind;
+use defi_simulator::server::{Server, ServerOptions};
 use serde_json::{Value, json};
-use server_support::{AAVE, COMPOUND, deployments, sample, start, tiny};
 
 async fn post(server: &Server, subgraph: &str, query: &str, variables: Value) -> Value {
     let url = format!("{}/subgraphs/id/{subgraph}", server.graph_url());
     let body = json!({"query": query, "variables": variables});
-    let response = server_support::client().post(url).json(&body).send().await.unwrap();
+    let response = crate::support::client().post(url).json(&body).send().await.unwrap();
     assert_eq!(response.status(), 200);
     response.json().await.unwrap()
 }
@@ -257,7 +254,7 @@ async fn the_gateway_answers_wrong_keys_and_ids_with_status_200() {
     let server = Server::start(tiny("aave-v2-eth", vec![]), options).await.unwrap();
     let ask = async |subgraph: &str, key: Option<&str>, body: &str| {
         let url = format!("{}/subgraphs/id/{subgraph}", server.graph_url());
-        let mut request = server_support::client().post(url).body(body.to_owned());
+        let mut request = crate::support::client().post(url).body(body.to_owned());
         if let Some(key) = key {
             request = request.bearer_auth(key);
         }
@@ -292,7 +289,7 @@ async fn a_port_belongs_to_one_server_until_it_stops() {
     drop(second);
     let mut answers = BTreeSet::new();
     for _ in 0..50 {
-        answers.insert(server_support::client().get(&url).send().await.is_ok());
+        answers.insert(crate::support::client().get(&url).send().await.is_ok());
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         if answers.contains(&false) {
             return;

@@ -1,17 +1,14 @@
 //! Transpose's API of the server, over HTTP.
-#![allow(clippy::unwrap_used, clippy::panic)] // in the functions that the tests share
-
-mod server_support;
 
 use std::sync::Arc;
 
-use defi_local::server::{Server, ServerOptions};
+use crate::support::{deployments, sample, start, tiny};
+use defi_simulator::server::{Server, ServerOptions};
 use serde_json::{Map, Value, json};
-use server_support::{deployments, sample, start, tiny};
 
 async fn post(server: &Server, body: &Value) -> (u16, Value) {
     let url = format!("{}/sql", server.transpose_url());
-    let response = server_support::client().post(url).json(body).send().await.unwrap();
+    let response = crate::support::client().post(url).json(body).send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
@@ -139,7 +136,7 @@ async fn a_wrong_key_is_refused() {
     let options = ServerOptions { api_key: Some("right".to_owned()), ..ServerOptions::default() };
     let server = Server::start(tiny("aave-v2-eth", vec![]), options).await.unwrap();
     for (key, status) in [(Some("right"), 200), (Some("wrong"), 401), (None, 401)] {
-        let mut request = server_support::client().post(format!("{}/sql", server.transpose_url()));
+        let mut request = crate::support::client().post(format!("{}/sql", server.transpose_url()));
         if let Some(key) = key {
             request = request.header("X-API-KEY", key);
         }

@@ -4,10 +4,8 @@
 //! have their limits, large answers are cut short, and errors come with the status and the words that the real services
 //! use.
 
-pub mod faults;
 mod graph;
 mod limit;
-mod timeline;
 mod transpose;
 
 use std::io::ErrorKind;
@@ -21,13 +19,15 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::post;
+use defi_shared::config::Config;
 use defi_shared::error::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::faults::{Counts, Cuttable, Faults, Mischief, Scissors};
 use crate::recording::Recording;
-use faults::{Counts, Cuttable, Faults, Mischief, Scissors};
+use crate::timeline::Timeline;
 use limit::Limit;
 
 /// Transpose stops a response at this size.
@@ -55,6 +55,21 @@ pub struct Deployment {
     pub schema: SchemaVersion,
 }
 
+impl Deployment {
+    /// The subgraphs of all protocols of a configuration.
+    #[must_use]
+    pub fn all(config: &Config) -> Vec<Deployment> {
+        let deployments = config.protocols.iter().map(|protocol| {
+            let schema = match protocol.schema_version.split('.').next() {
+                Some("2") => SchemaVersion::V2_0_1,
+                _ => SchemaVersion::V3_1_0,
+            };
+            Deployment { protocol: protocol.name.clone(), subgraph_id: protocol.subgraph_id.clone(), schema }
+        });
+        deployments.collect()
+    }
+}
+
 /// How the server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerOptions {
@@ -70,7 +85,7 @@ pub struct ServerOptions {
     pub latency: Duration,
     /// How many requests of one key each API takes in a second. What is more is refused with 429.
     pub requests_per_second: Option<u32>,
-    /// What is to go wrong. Dirt is not the server's: [`faults::soil`] puts it on the recording.
+    /// What is to go wrong. Dirt is not the server's: [`crate::faults::soil`] puts it on the recording.
     pub faults: Option<Faults>,
 }
 
@@ -185,7 +200,7 @@ struct Way {
 /// Both APIs behind one layer, which sees every request first. What else is to happen to requests or answers on their
 /// way belongs into that layer, so that neither API has to know.
 fn router(recording: &Recording, options: &ServerOptions, way: Arc<Way>) -> Result<Router> {
-    let timeline = Arc::new(timeline::Timeline::new(recording)?);
+    let timeline = Arc::new(Timeline::new(recording)?);
     let graph = graph::Graph::new(recording, &timeline, options)?;
     let transpose = transpose::Transpose::new(recording, &timeline, options)?;
     Ok(Router::new()

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use defi_local::recording::{Block, Recording, Snapshots};
-use defi_local::sample::{SampleOptions, chain};
-use defi_local::server::{Deployment, SchemaVersion, Server, ServerOptions};
+use defi_simulator::recording::{Block, Recording, Snapshots};
+use defi_simulator::sample::{SampleOptions, chain};
+use defi_simulator::server::{Deployment, SchemaVersion, Server, ServerOptions};
 use serde_json::Value;
 
 pub const AAVE: &str = "SubgraphOfAave";

@@ -6,14 +6,14 @@ use sha2::{Digest, Sha256};
 use crate::recording::{BLOCKS_AFTER_LAST_DAY, Block, Recording, SECONDS_PER_BLOCK};
 
 /// All blocks that the server knows by number, ascending.
-pub(super) struct Timeline {
+pub(crate) struct Timeline {
     blocks: Vec<Block>,
     first: Block,
     head: Block,
 }
 
 impl Timeline {
-    pub(super) fn new(recording: &Recording) -> Result<Timeline> {
+    pub(crate) fn new(recording: &Recording) -> Result<Timeline> {
         let (Some(first), Some(last)) = (recording.blocks.first(), recording.blocks.last()) else {
             return Err(Error::bad_input("the recording has no blocks"));
         };
@@ -27,20 +27,20 @@ impl Timeline {
     }
 
     /// The blocks that are known one by one.
-    pub(super) fn blocks(&self) -> &[Block] {
+    pub(crate) fn blocks(&self) -> &[Block] {
         &self.blocks
     }
 
-    pub(super) fn first(&self) -> Block {
+    pub(crate) fn first(&self) -> Block {
         self.first
     }
 
-    pub(super) fn head(&self) -> Block {
+    pub(crate) fn head(&self) -> Block {
         self.head
     }
 
     /// The block of a number from the first to the head. The time of one that is not known lies between its neighbours'.
-    pub(super) fn block(&self, number: u64) -> Block {
+    pub(crate) fn block(&self, number: u64) -> Block {
         let after = self.blocks.partition_point(|block| block.number <= number);
         let before = after.checked_sub(1).and_then(|index| self.blocks.get(index)).copied().unwrap_or(self.first);
         let timestamp = match self.blocks.get(after) {
@@ -54,18 +54,18 @@ impl Timeline {
     }
 
     /// The known block of a hash.
-    pub(super) fn by_hash(&self, hash: &str) -> Option<Block> {
+    pub(crate) fn by_hash(&self, hash: &str) -> Option<Block> {
         self.blocks.iter().find(|block| block_hash(block.number) == hash).copied()
     }
 }
 
 /// A made-up hash, the same for a number for good.
-pub(super) fn block_hash(number: u64) -> String {
+pub(crate) fn block_hash(number: u64) -> String {
     fingerprint(&format!("block {number}"))
 }
 
 /// 32 bytes of hex that a text stands for.
-pub(super) fn fingerprint(text: &str) -> String {
+pub(crate) fn fingerprint(text: &str) -> String {
     let digest = Sha256::digest(text);
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("0x{digits}")

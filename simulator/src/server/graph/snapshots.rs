@@ -10,7 +10,7 @@ use super::filter::{Filter, field_value};
 use super::values::{compare, text_of};
 use crate::recording::{Block, Recording, Row, Snapshots};
 use crate::server::SchemaVersion;
-use crate::server::timeline::{Timeline, fingerprint};
+use crate::timeline::{Timeline, fingerprint};
 use std::sync::Arc;
 
 /// One deployment: its tables at each block, and the chain that it has indexed.

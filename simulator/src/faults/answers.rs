@@ -13,7 +13,7 @@ use serde_json::json;
 use super::question::Question;
 use super::rows::Answer;
 use super::wire::{Scissors, reset_after, stalled_after};
-use super::{Fault, Hit};
+use super::{Fault, Hit, below};
 
 const PAGE_OF_HTML: &str = "<html><body><h1>502 Bad Gateway</h1></body></html>";
 
@@ -72,11 +72,6 @@ pub(super) struct Spoilt {
     pub(super) response: Response,
     /// The GraphQL error in it, if it was chosen among many.
     pub(super) message: Option<&'static str>,
-}
-
-/// A number below another, 0 where that is 0.
-pub(super) fn below(draw: u64, end: usize) -> usize {
-    (draw % (end as u64).max(1)) as usize
 }
 
 /// Puts a fault into a true answer, if it can be put into this one.

@@ -24,7 +24,7 @@ use answers::{Place, Truth};
 pub use dirt::{Dirt, Soiled, soil};
 pub use kinds::Fault;
 use question::Question;
-pub(super) use wire::{Cuttable, Scissors};
+pub(crate) use wire::{Cuttable, Scissors};
 
 /// Longer than any client waits.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -77,7 +77,7 @@ pub struct Counts {
 
 /// A script in play.
 #[derive(Debug)]
-pub(super) struct Mischief {
+pub(crate) struct Mischief {
     faults: Faults,
     state: Mutex<State>,
 }
@@ -97,16 +97,16 @@ struct Hit {
 }
 
 impl Mischief {
-    pub(super) fn new(faults: Faults) -> Mischief {
+    pub(crate) fn new(faults: Faults) -> Mischief {
         Mischief { faults, state: Mutex::default() }
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
     }
 
     /// Answers a request, truly or not.
-    pub(super) async fn answer(&self, request: Request, next: Next) -> Response {
+    pub(crate) async fn answer(&self, request: Request, next: Next) -> Response {
         let question = Question::read(request).await;
         let hits = self.hits(&question);
         let answer = next.clone().run(question.request(None)).await;
@@ -186,6 +186,11 @@ fn draw(seed: u64, facts: &[&[u8]]) -> u64 {
         digest.update(fact);
     }
     digest.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// Returns a number below `end`, or 0 if `end` is 0.
+fn below(draw: u64, end: usize) -> usize {
+    (draw % (end as u64).max(1)) as usize
 }
 
 #[cfg(test)]

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::answers::below;
-use super::{Fault, Hit};
+use super::{Fault, Hit, below};
 
 type Object = BTreeMap<String, Box<RawValue>>;
 type Row = Box<RawValue>;

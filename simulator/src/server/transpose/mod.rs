@@ -15,8 +15,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::ServerOptions;
-use super::timeline::Timeline;
 use crate::recording::Recording;
+use crate::timeline::Timeline;
 use store::{Limits, Page, Refusal, Store};
 
 /// The timeout of the free tier, and the longest that a request can ask for.

@@ -19,9 +19,9 @@ use axum::response::{IntoResponse, Response};
 use defi_shared::error::Result;
 use serde_json::{Value, json};
 
-use super::timeline::Timeline;
 use super::{SchemaVersion, ServerOptions};
 use crate::recording::Recording;
+use crate::timeline::Timeline;
 use snapshots::Subgraph;
 
 /// The subgraphs by id, and what the gateway asks of a request.

@@ -14,7 +14,7 @@ use super::filter::Filter;
 use super::snapshots::{Page, Pin, Subgraph, Table};
 use crate::recording::{Block, Row};
 use crate::server::SchemaVersion;
-use crate::server::timeline::block_hash;
+use crate::timeline::block_hash;
 
 /// The most rows that one page can have, and how many it has if nothing is said.
 const MAX_FIRST: i64 = 1000;

@@ -10,6 +10,8 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use defi_shared::config::Config;
+use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -93,6 +95,20 @@ impl Recording {
             markets,
             positions,
         })
+    }
+
+    /// Restricts a configuration to the protocols of the recording, which start on its first day.
+    ///
+    /// # Errors
+    /// `BadInput` for a protocol that the configuration lacks.
+    pub fn restrict(&self, config: &mut Config) -> Result<()> {
+        let first: Day = self.first_day.parse()?;
+        for protocol in &self.protocols {
+            config.protocol(protocol)?;
+        }
+        config.protocols.retain(|protocol| self.protocols.contains(&protocol.name));
+        config.protocols.iter_mut().for_each(|protocol| protocol.first_day = first);
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ const RESET: u8 = 2;
 
 /// Cuts one connection.
 #[derive(Debug, Clone)]
-pub(in crate::server) struct Scissors(Arc<AtomicU8>);
+pub(crate) struct Scissors(Arc<AtomicU8>);
 
 impl Scissors {
     /// Ends the connection as a server does that stops.
@@ -49,7 +49,7 @@ impl Connected<IncomingStream<'_, Cuttable>> for Scissors {
 }
 
 /// Listens for connections that can be cut.
-pub(in crate::server) struct Cuttable(pub(in crate::server) TcpListener);
+pub(crate) struct Cuttable(pub(crate) TcpListener);
 
 impl Listener for Cuttable {
     type Io = Connection;
@@ -67,7 +67,7 @@ impl Listener for Cuttable {
 }
 
 /// A connection that can be cut.
-pub(in crate::server) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     scissors: Scissors,
 }

@@ -49,8 +49,8 @@ impl History {
 
     /// Folds the days after the state of `since`, or all days, up to `as_of`. Returns the number of rows read.
     ///
-    /// Days are folded one at a time, in order, so that every floating-point sum has the same order in daily runs and in
-    /// backfills. The next days are read meanwhile.
+    /// Days are folded one at a time, in order, so that every floating-point sum has the same order in daily runs and
+    /// in backfills. The next days are read meanwhile.
     pub(crate) async fn fold(&self, lake: &Lake, since: Option<Day>, as_of: Day, folds: &mut Folds) -> Result<u64> {
         let mut rows = 0;
         // The state of day D contains the events before D and the snapshot of D, so the events of D come next.
@@ -64,7 +64,8 @@ impl History {
         };
         let mut days = futures::stream::iter(days).map(|day| tokio::spawn(read(day))).buffered(READ_AHEAD_DAYS);
         while let Some(day) = days.next().await {
-            let day = day.map_err(|cause| Error::internal("the task that reads a day did not finish").because(cause))??;
+            let day =
+                day.map_err(|cause| Error::internal("the task that reads a day did not finish").because(cause))??;
             rows += day.rows();
             at_work(|| folds.for_each_parallel(|shard, shards, fold| self.add(&day, shard, shards, fold)));
         }
@@ -106,7 +107,8 @@ struct DayRows {
 }
 
 impl DayRows {
-    /// Reads the rows of a day. `wallets` is the address range to read from the snapshot, or `None` if the snapshot is missing.
+    /// Reads the rows of a day. `wallets` is the address range to read from the snapshot, or `None` if the snapshot is
+    /// missing.
     async fn read(
         lake: Lake,
         events: Vec<(Category, Day)>,

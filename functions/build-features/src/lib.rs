@@ -1,4 +1,5 @@
-//! The fold: computes the state of a day from the newest earlier state and the days since, and the features from the state.
+//! The fold: computes the state of a day from the newest earlier state and the days since, and the features from the
+//! state.
 
 mod days;
 
@@ -34,8 +35,8 @@ pub struct Input {
     pub run_id: Option<RunId>,
 }
 
-/// Builds the features of the shards, each from its own newest state. Shards whose states have the same day are folded in one
-/// pass over the days since.
+/// Builds the features of the shards, each from its own newest state. Shards whose states have the same day are folded
+/// in one pass over the days since.
 ///
 /// # Errors
 /// Returns `BadInput` for an unknown shard, `NotReady` if the lake has no day to fold, and the errors of the lake.
@@ -160,8 +161,8 @@ async fn write(context: &Context, as_of: Day, shard: u32, fold: Arc<Fold>) -> Re
     Ok(Report::default().wrote(written))
 }
 
-/// Deletes the shards of a set that was built with more shards before. Readers take every object in the folder of the day and
-/// would read the wallets of these shards twice.
+/// Deletes the shards of a set that was built with more shards before. Readers take every object in the folder of the
+/// day and would read the wallets of these shards twice.
 async fn delete_shards_beyond(context: &Context, as_of: Day) -> Result<()> {
     for unit in context.lake.units(&FEATURES_HISTORY).await? {
         if matches!(unit, Unit::AsOfAndShard(day, shard) if day == as_of && shard >= context.config.shards) {

@@ -12,7 +12,13 @@ use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, link, pr
 use defi_shared::{Kind, Result};
 
 /// Returns an event that wallet 1 sends for an account.
-fn event_of_wallet_1(category: Category, account: u8, day: i32, second: i64, quantity_eth: impl Into<Option<f64>>) -> PricedEvent {
+fn event_of_wallet_1(
+    category: Category,
+    account: u8,
+    day: i32,
+    second: i64,
+    quantity_eth: impl Into<Option<f64>>,
+) -> PricedEvent {
     priced_event(category, address(1), address(account), january(day).start() + second, quantity_eth)
 }
 
@@ -58,17 +64,25 @@ async fn wallet_features(lab: &Lab, as_of: i32, wallet: u8) -> Result<FeatureRow
     Ok(rows.filter(|row| row.wallet_address == address(wallet)).collect::<Vec<_>>().remove(0))
 }
 
-/// Creates a test lake as of 4 January with three days of wallet 1, which also borrows through account 2, on two protocols.
+/// Creates a test lake as of 4 January with three days of wallet 1, which also borrows through account 2, on two
+/// protocols.
 async fn example() -> Result<Lab> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(4))?;
     let on_compound = |event| PricedEvent { protocol: COMPOUND.into(), ..event };
-    let first = vec![event_of_wallet_1(Category::Deposit, 1, 1, 100, 10.0), event_of_wallet_1(Category::Borrow, 2, 1, 200, 2.0)];
+    let first = vec![
+        event_of_wallet_1(Category::Deposit, 1, 1, 100, 10.0),
+        event_of_wallet_1(Category::Borrow, 2, 1, 200, 2.0),
+    ];
     let second = vec![
         on_compound(event_of_wallet_1(Category::Borrow, 1, 2, 0, 3.0)),
         event_of_wallet_1(Category::Borrow, 1, 2, 1, None),
         event_of_wallet_1(Category::Repay, 1, 2, 2, 1.0),
     ];
-    let third = vec![event_of_wallet_1(Category::Withdraw, 1, 3, 0, 4.0), liquidation(2, 3, 50, 0.5), liquidation(1, 3, 60, None)];
+    let third = vec![
+        event_of_wallet_1(Category::Withdraw, 1, 3, 0, 4.0),
+        liquidation(2, 3, 50, 0.5),
+        liquidation(1, 3, 60, None),
+    ];
     for (day, events) in [(1, first), (2, second), (3, third)] {
         put_events(&lab, day, events).await?;
     }
@@ -155,8 +169,8 @@ async fn set_uses_no_events_of_its_own_day_or_later() -> Result<()> {
     Ok(())
 }
 
-/// Creates a test lake with 40 wallets over a week. No DOUBLE represents the amounts exactly, so that sums reveal any change of
-/// order.
+/// Creates a test lake with 40 wallets over a week. No DOUBLE represents the amounts exactly, so that sums reveal any
+/// change of order.
 async fn busy_lab(shards: u32) -> Result<Lab> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(8))?.with_shards(shards);
     let wallets = || (1u8..=40).map(|n| n * 6);
@@ -226,7 +240,8 @@ async fn link_applies_to_liquidations_from_its_own_second_on() -> Result<()> {
     for (second, expected) in [(99, 0), (100, 1), (101, 1)] {
         let lab = Lab::new(&[AAVE], january(2))?;
         put_links(&lab, 1, vec![link(address(1), address(2), january(1).start() + 100)]).await?;
-        put_events(&lab, 1, vec![event_of_wallet_1(Category::Borrow, 2, 1, 100, 1.0), liquidation(2, 1, second, 0.5)]).await?;
+        put_events(&lab, 1, vec![event_of_wallet_1(Category::Borrow, 2, 1, 100, 1.0), liquidation(2, 1, second, 0.5)])
+            .await?;
         build(&lab, 2).await?;
         assert_eq!(wallet_features(&lab, 2, 1).await?.liquidation_count, expected, "{second}");
         assert_eq!(wallet_features(&lab, 2, 2).await?.liquidation_count, 1, "the liquidated account itself");

@@ -116,7 +116,12 @@ fn negative_counts(evidence: &Evidence) -> Check {
 fn not_finite(evidence: &Evidence) -> Check {
     let rows = evidence.features.iter();
     let invalid = rows.filter(|row| doubles(row).iter().any(|(_, value)| !value.is_finite())).count();
-    check("not_finite", invalid as f64, ZERO_TOLERANCE, "wallets with an amount or a factor that is not finite".to_owned())
+    check(
+        "not_finite",
+        invalid as f64,
+        ZERO_TOLERANCE,
+        "wallets with an amount or a factor that is not finite".to_owned(),
+    )
 }
 
 /// Fails if the set has fewer wallets than the previous published set. Wallets never disappear, so history was lost.
@@ -140,14 +145,21 @@ fn odd_liquidations(evidence: &Evidence, limits: &Checks) -> Check {
     let (unexpected, priced) = (evidence.counts.odd_liquidations, evidence.counts.priced_liquidations);
     // Too few liquidations give no meaningful share.
     let limits = if priced < limits.odd_liquidation_minimum { Limits::default() } else { limits.odd_liquidation_share };
-    share("odd_liquidation_share", unexpected, priced, "priced liquidations seized a token that can't be collateral", limits)
+    share(
+        "odd_liquidation_share",
+        unexpected,
+        priced,
+        "priced liquidations seized a token that can't be collateral",
+        limits,
+    )
 }
 
 /// Returns the feature whose mean changed most since the previous published set.
 fn mean_band(evidence: &Evidence, limits: Limits) -> Option<Check> {
     let before = means(evidence.previous.as_deref()?)?;
     let now = means(&evidence.features)?;
-    let changes = before.iter().zip(&now).map(|((name, before), (_, now))| (*name, *before, *now, ratio(*before, *now)));
+    let changes =
+        before.iter().zip(&now).map(|((name, before), (_, now))| (*name, *before, *now, ratio(*before, *now)));
     let (name, before, now, ratio) = changes.max_by(|a, b| a.3.total_cmp(&b.3))?;
     Some(check("mean_band", ratio, limits, format!("the mean of {name} changed most, from {before:.6} to {now:.6}")))
 }
@@ -255,7 +267,11 @@ mod tests {
                 Outcome::Fail,
             ),
             (|e| e.counts.price_jumps = 1, "price_jumps", Outcome::Warn),
-            (|e| e.previous = Some(vec![FeatureRow { total_collateral_eth: 4.0, ..row(1) }]), "mean_band", Outcome::Warn),
+            (
+                |e| e.previous = Some(vec![FeatureRow { total_collateral_eth: 4.0, ..row(1) }]),
+                "mean_band",
+                Outcome::Warn,
+            ),
         ];
         for (introduce_defect, name, outcome) in defects {
             let mut evidence = valid_evidence();

@@ -103,8 +103,8 @@ async fn inspect_snapshots(context: &Context, scope: &Scope, evidence: &mut Evid
     Ok(())
 }
 
-/// Counts the events of the days from `previous` on, and the snapshots of the days after it. Without a previous set, counts all
-/// days up to `as_of`.
+/// Counts the events of the days from `previous` on, and the snapshots of the days after it. Without a previous set,
+/// counts all days up to `as_of`.
 async fn count_days(context: &Context, previous: Option<Day>, as_of: Day) -> Result<Counts> {
     let is_event_day = |day: Day| day < as_of && previous.is_none_or(|previous| day >= previous);
     let is_snapshot_day = |day: Day| day <= as_of && previous.is_none_or(|previous| day > previous);

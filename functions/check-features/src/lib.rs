@@ -1,4 +1,5 @@
-//! The audit of write, audit, publish: runs the quality checks on a feature set. Each check has a measured value and its limits.
+//! The audit of write, audit, publish: runs the quality checks on a feature set. Each check has a measured value and
+//! its limits.
 
 mod constraints;
 mod evidence;
@@ -17,7 +18,8 @@ pub const STEP: &str = "check-features";
 pub struct Input {
     /// The day that the features are for; default: today (UTC).
     pub as_of: Option<Day>,
-    /// The first day of the run; default: each protocol's first day. A protocol that starts after the as_of day needs no snapshot.
+    /// The first day of the run; default: each protocol's first day. A protocol that starts after the as_of day needs
+    /// no snapshot.
     pub from: Option<Day>,
     /// The run that built the set. The check results and the report of all its steps are written to `runs/{run_id}/`.
     pub run_id: Option<RunId>,
@@ -79,14 +81,16 @@ impl Measured for Output {
 /// Checks a feature set.
 ///
 /// # Errors
-/// Returns `QualityFailed`, which lists each failed check with its value, and the errors of the lake and of the catalog.
+/// Returns `QualityFailed`, which lists each failed check with its value, and the errors of the lake and of the
+/// catalog.
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
     let output = evaluate(&context, &input).await?;
     require_pass(&output)?;
     Ok(output)
 }
 
-/// Runs the checks of a feature set and, if the input has a run, writes the results to `runs/{run_id}/`, whatever the outcome.
+/// Runs the checks of a feature set and, if the input has a run, writes the results to `runs/{run_id}/`, whatever the
+/// outcome.
 ///
 /// # Errors
 /// Returns the errors of the lake and of the catalog.

@@ -100,7 +100,11 @@ async fn missing_snapshot_fails() -> Result<()> {
 async fn empty_snapshot_after_a_day_with_positions_fails() -> Result<()> {
     let lab = lab().await?;
     lab.put(&STAGE_POSITIONS, &unit(COMPOUND, january(3)), Vec::<defi_shared::tables::StagedPosition>::new()).await?;
-    assert_eq!(kind(handle(lab.context(), Input::default()).await), None, "without a day before, an empty snapshot is valid");
+    assert_eq!(
+        kind(handle(lab.context(), Input::default()).await),
+        None,
+        "without a day before, an empty snapshot is valid"
+    );
     put_snapshot(&lab, COMPOUND, 2).await?;
     assert_fails(&lab, "missing_snapshots").await
 }
@@ -135,7 +139,10 @@ async fn shares_cover_the_days_since_the_previous_published_set() -> Result<()> 
     assert_fails(&lab, "quarantined_share").await?;
     put_features(&lab, 2, vec![wallet(1)]).await?;
     lab.context.registry.publish(january(2)).await?;
-    assert!(handle(lab.context(), Input::default()).await?.passed, "the previous published set already covers the first day");
+    assert!(
+        handle(lab.context(), Input::default()).await?.passed,
+        "the previous published set already covers the first day"
+    );
     lab.put_with(&STAGE_BORROWS, &Unit::Day(january(2)), no_rows(), [("rows_in", 100), ("rejected", 2)]).await?;
     assert_eq!(failing_checks(&handle(lab.context(), Input::default()).await?), [("quarantined_share", Outcome::Warn)]);
     Ok(())

@@ -1,5 +1,6 @@
-//! The report of a run: one HTML file with the work of its steps, its check results, the features compared with the previous
-//! published set, and the rows that could not be used. It depends on the lake alone: equal lakes give equal bytes.
+//! The report of a run: one HTML file with the work of its steps, its check results, the features compared with the
+//! previous published set, and the rows that could not be used. It depends on the lake alone: equal lakes give equal
+//! bytes.
 
 pub mod gather;
 mod sections;

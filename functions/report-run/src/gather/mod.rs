@@ -21,7 +21,8 @@ pub use features::{Feature, FeatureStatistics, Measure};
 pub use movers::{Change, Mover, Movers};
 pub use unusable::{QuarantinedRows, Unpriced, UnpricedToken};
 
-/// The number of days that a report covers. It bounds the rows read and the width of the charts, whatever the size of the lake.
+/// The number of days that a report covers. It bounds the rows read and the width of the charts, whatever the size of
+/// the lake.
 pub const DAYS_SHOWN: i32 = 90;
 
 /// The number of runs in the check history.
@@ -75,7 +76,7 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
     let as_of = day_of(run).filter(|_| runs.contains(run)).ok_or_else(|| {
         Error::bad_input(format!("the lake has no run {run}"))
             .with("lake", lake.store().location(""))
-            .next("name one of the folders in runs/, or omit the run to get the newest")
+            .next("choose one of the folders in runs/, or omit the run for the newest")
     })?;
     let published = registry.published().await?;
     let before = published.iter().rev().find(|day| **day < as_of).copied();
@@ -112,8 +113,9 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
 /// The name of the object with the check results of a run.
 const CHECKS: &str = "check-features.json";
 
-/// Returns the newest run in the lake: the run with the newest as_of day. Among several runs of that day, runs with check results
-/// take precedence. The lake does not record the order of runs, so the last name decides between the rest.
+/// Returns the newest run in the lake: the run with the newest as_of day. Among several runs of that day, runs with
+/// check results take precedence. The lake does not record the order of runs, so the last name decides between the
+/// rest.
 ///
 /// # Errors
 /// Returns `BadInput` if the lake has no run, and the errors of the lake.
@@ -126,7 +128,7 @@ pub async fn newest_run(lake: &Lake) -> Result<RunId> {
     newest.map(|(_, _, run)| run).ok_or_else(|| {
         Error::bad_input("the lake has no runs to report on")
             .with("lake", lake.store().location(""))
-            .next("run the pipeline over it first, or name another lake")
+            .next("run the pipeline on this lake first, or choose another lake")
     })
 }
 

@@ -18,7 +18,8 @@ const CHANGES_SHOWN: usize = 4;
 pub struct Movers {
     /// The number of wallets that are not in the previous set.
     pub new: u64,
-    /// The number of wallets of both sets with at least one changed value. Ignores features that count the time since an event.
+    /// The number of wallets of both sets with at least one changed value. Ignores features that count the time since
+    /// an event.
     pub changed: u64,
     /// The number of wallets of both sets without a changed value.
     pub unchanged: u64,
@@ -31,7 +32,8 @@ pub struct Movers {
 pub struct Mover {
     /// The address of the wallet.
     pub wallet: Address,
-    /// The sum of the distances of all features. The distance of a feature is its change in standard deviations over all wallets.
+    /// The sum of the distances of all features. The distance of a feature is its change in standard deviations over
+    /// all wallets.
     pub distance: f64,
     /// The number of features that changed.
     pub count: usize,
@@ -55,7 +57,8 @@ pub struct Change {
 /// Compares two sets wallet by wallet.
 pub(super) fn compare(now: &[FeatureRow], before: &[FeatureRow]) -> Movers {
     let compared: Vec<_> = READERS.iter().filter(|(_, measure, _)| *measure != Measure::Seconds).collect();
-    let deviations: Vec<f64> = compared.iter().map(|(.., read)| standard_deviation(now.iter().filter_map(read))).collect();
+    let deviations: Vec<f64> =
+        compared.iter().map(|(.., read)| standard_deviation(now.iter().filter_map(read))).collect();
     let previous: BTreeMap<Address, &FeatureRow> = before.iter().map(|row| (row.wallet_address, row)).collect();
     let mut movers = Movers::default();
     for row in now {
@@ -92,7 +95,8 @@ fn changes(compared: &[&Reader], deviations: &[f64], before: &FeatureRow, now: &
     changes.collect()
 }
 
-/// Maps large values to their logarithm, so that a change from 1,000 to 2,000 ETH is about as far as one from 1 to 2 ETH.
+/// Maps large values to their logarithm, so that a change from 1,000 to 2,000 ETH is about as far as one from 1 to 2
+/// ETH.
 fn log_scale(value: f64) -> f64 {
     value.asinh()
 }

@@ -1,4 +1,5 @@
-//! Collects data that could not be used: amounts without a price, by token, and rows in quarantine, by table and reason.
+//! Collects data that could not be used: amounts without a price, by token, and rows in quarantine, by table and
+//! reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -125,7 +126,8 @@ async fn newest_markets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<BTree
     Ok(markets)
 }
 
-/// Adds the positions of a day whose market has no price to `tokens`. Returns their number, and the number of all positions.
+/// Adds the positions of a day whose market has no price to `tokens`. Returns their number, and the number of all
+/// positions.
 async fn positions(
     lake: &Lake,
     config: &Config,

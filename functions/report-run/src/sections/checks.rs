@@ -23,8 +23,10 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
                 table.row(row(report, check)?);
             }
             html! {
-                p.muted { "A check warns or fails if its value is above the limit. The history shows the values of up to " (RUNS_SHOWN)
-                    " runs, this run last, and the limits that are close to them." }
+                p.muted {
+                    "A check warns or fails if its value is above the limit. The history shows the values of up to "
+                    (RUNS_SHOWN) " runs, this run last, and the limits that are close to them."
+                }
                 (table.markup())
                 (history(report, &checked.checks))
             }
@@ -38,7 +40,8 @@ fn row(report: &Gathered, check: &Check) -> Result<Markup> {
         |limit: Option<f64>| html! { @match limit { Some(limit) => (data(limit, &significant(limit))), None => "–" } };
     let values = report.history.iter().map(|(_, checked)| value(&checked.checks, &check.name));
     let values: Vec<_> = values.collect();
-    let about = format!("Values of the last {} runs; the value of this run is {}.", values.len(), significant(check.figure));
+    let about =
+        format!("Values of the last {} runs; the value of this run is {}.", values.len(), significant(check.figure));
     let (id, title) = (format!("history-{}", check.name), format!("History of {}", check.name));
     let frame = Frame { id: &id, title: &title, about: &about };
     let line = sparkline(&frame, &values, Limits { warn: check.warn, fail: check.fail })?;

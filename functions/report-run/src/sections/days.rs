@@ -32,8 +32,8 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
         section #days {
             h2 { "By day" }
             p.muted {
-                "By protocol, for up to " (DAYS_SHOWN) " days. Wallets and positions are counted at the first block of each day, events over the "
-                "whole day. The last day therefore has no events yet. Missing days are marked."
+                "By protocol, for up to " (DAYS_SHOWN) " days. Wallets and positions are counted at the first block of "
+                "each day, events over the whole day. The last day therefore has no events yet. Missing days are marked."
             }
             @if labels.is_empty() { p { "The lake has no data for these days." } }
             @else { div.grid { @for chart in charts { (chart) } } }
@@ -54,11 +54,16 @@ pub(super) fn gaps(report: &Gathered) -> Markup {
             @if gaps.is_none() { p { "The run did not finish, so its gaps are unknown." } }
             @else if all.is_empty() { p { "No day is missing." } }
             @else {
-                p { "The source no longer has the snapshots of these days. Without markets, prices of up to seven days before apply. "
-                    "Without positions, the day has no wallet health." }
+                p {
+                    "The source no longer has the snapshots of these days. Without markets, prices of up to seven days "
+                    "before apply. Without positions, the day has no wallet health."
+                }
                 ul {
                     @for (name, protocol, days) in all {
-                        li { (name) " of " strong { (protocol) } ": " (count(days.len() as u64)) " days lost: " (ranges(days)) }
+                        li {
+                            (name) " of " strong { (protocol) } ": " (count(days.len() as u64)) " days lost: "
+                            (ranges(days))
+                        }
                     }
                 }
             }

@@ -1,10 +1,11 @@
-//! The features: the distribution of each, its change since the previous published set, and the wallets that changed the most.
+//! The features: the distribution of each, its change since the previous published set, and the wallets that changed
+//! the most.
 
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use maud::{Markup, html};
 
-use crate::gather::{Feature, Gathered, Measure, FeatureStatistics};
+use crate::gather::{Feature, FeatureStatistics, Gathered, Measure};
 use defi_pages::chart::{Frame, Scale, histogram};
 use defi_pages::number::{percent, significant};
 use defi_pages::table::Table;
@@ -19,8 +20,8 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
             @if cards.is_empty() { p { "The lake has no wallets as of this day." } }
             @else {
                 p.muted {
-                    "Bars show shares of all wallets. The charts omit zeros of amounts and factors; the tables show their share. "
-                    "The first and last bar include the values beyond the axis. "
+                    "Bars show shares of all wallets. The charts omit zeros of amounts and factors; "
+                    "the tables show their share. The first and last bar include the values beyond the axis. "
                     @match report.before {
                         Some(before) => { "The line shows the previous published set, as of " (before) "." }
                         None => { "There is no earlier published set." }
@@ -146,8 +147,9 @@ pub(super) fn movers(report: &Gathered) -> Markup {
                 (count(movers.unchanged)) " unchanged wallets."
             }
             p.muted {
-                "The distance is the sum over all features of the change in standard deviations over all wallets, on a logarithmic scale for large "
-                "values. Features that count the time since an event change every day and are excluded."
+                "The distance is the sum over all features of the change in standard deviations over all wallets, on a "
+                "logarithmic scale for large values. Features that count the time since an event change every day and "
+                "are excluded."
             }
             @if !movers.most.is_empty() { (table.markup()) }
         }

@@ -62,9 +62,13 @@ fn verdict(report: &Gathered) -> Markup {
                 }
                 " "
                 @match (report.published, report.newest) {
-                    (true, Some(newest)) if newest == report.as_of => { "The day is published, and " code { "defi_features" } " shows it." }
+                    (true, Some(newest)) if newest == report.as_of => {
+                        "The day is published, and " code { "defi_features" } " shows it."
+                    }
                     (true, Some(newest)) => { "The day is published; " code { "defi_features" } " shows " (newest) "." }
-                    (_, Some(newest)) => { "The day is not published; " code { "defi_features" } " shows " (newest) "." }
+                    (_, Some(newest)) => {
+                        "The day is not published; " code { "defi_features" } " shows " (newest) "."
+                    }
                     (_, None) => { "Nothing is published in this environment." }
                 }
             }

@@ -32,7 +32,9 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     let body = match steps {
         [] => html! { p { "This run has no step reports: " (reason(report)) } },
         steps => html! {
-            p.muted { "Steps in order. Steps of the same phase run concurrently, and a phase starts when the previous one has ended." }
+            p.muted {
+                "Steps in order. Steps of one phase run concurrently. A phase starts when the previous one has ended."
+            }
             (timeline_chart(steps)?)
             (table(steps))
             (causes("Rows quarantined, by reason", "rejected", steps, |step| &step.rejected))
@@ -61,7 +63,7 @@ fn timeline_chart(steps: &[StepReport]) -> Result<Markup> {
         let note = format!("{} {units_word}, {} {rows} out", grouped(units), grouped(rows_out));
         Span { name: step.step.clone(), phase: phase(&step.step), note }
     });
-    let about = "The steps from top to bottom, each with a bar in its phase. Bars in the same column are steps that ran concurrently.";
+    let about = "Steps from top to bottom, each with a bar in its phase. Bars in one column mark concurrent steps.";
     let frame = Frame { id: "timeline", title: "The steps of the run in order", about };
     timeline(&frame, &PHASES, &spans.collect::<Vec<_>>())
 }
@@ -95,7 +97,9 @@ fn table(steps: &[StepReport]) -> Markup {
             @for ((_, get), largest) in COLUMNS.iter().zip(&largest) {
                 td.number.bar style=(bar_width(get(report), *largest)) { (count(get(report))) }
             }
-            td.number.bar style=(bar_width(report.bytes, largest_bytes)) { data value=(report.bytes) { (bytes(report.bytes)) } }
+            td.number.bar style=(bar_width(report.bytes, largest_bytes)) {
+                data value=(report.bytes) { (bytes(report.bytes)) }
+            }
         });
     }
     table.foot(html! {
@@ -119,8 +123,9 @@ fn causes<'a>(
     get: impl Fn(&'a Report) -> &'a BTreeMap<String, u64>,
 ) -> Markup {
     let mut table = Table::new(title, &[("step", false), ("cause", false), ("count", true)]);
-    let all =
-        || steps.iter().flat_map(|step| get(&step.report).iter().map(move |(cause, count)| (&step.step, cause, *count)));
+    let all = || {
+        steps.iter().flat_map(|step| get(&step.report).iter().map(move |(cause, count)| (&step.step, cause, *count)))
+    };
     for (step, cause, number) in all() {
         table.row(html! { th scope="row" { (step) } td { (cause) } td.number { (count(number)) } });
     }

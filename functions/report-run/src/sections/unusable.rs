@@ -11,7 +11,8 @@ use defi_pages::table::Table;
 const MAX_ROW_CHARS: usize = 600;
 
 pub(super) fn unpriced(unpriced: &Unpriced) -> Markup {
-    let header = [("token", false), ("protocols", false), ("events", true), ("events by category", false), ("amount", true)];
+    let header =
+        [("token", false), ("protocols", false), ("events", true), ("events by category", false), ("amount", true)];
     let header = [&header[..], &[("positions", true), ("balance", true)]].concat();
     let mut table = Table::new("Tokens without a price", &header);
     for token in &unpriced.tokens {
@@ -22,10 +23,11 @@ pub(super) fn unpriced(unpriced: &Unpriced) -> Markup {
         section #unpriced {
             h2 { "Unpriced" }
             p {
-                span #unpriced-events { (count(unpriced.events.0)) } " of " (count(unpriced.events.1)) " events (" (share(unpriced.events))
-                ") of the last " (DAYS_SHOWN) " days and "
-                span #unpriced-positions { (count(unpriced.positions.0)) } " of " (count(unpriced.positions.1)) " positions ("
-                (share(unpriced.positions)) ") of the as-of day have no price. They are included in counts but not in amounts."
+                span #unpriced-events { (count(unpriced.events.0)) } " of " (count(unpriced.events.1)) " events ("
+                (share(unpriced.events)) ") of the last " (DAYS_SHOWN) " days and "
+                span #unpriced-positions { (count(unpriced.positions.0)) } " of " (count(unpriced.positions.1))
+                " positions (" (share(unpriced.positions)) ") of the as-of day have no price. "
+                "They are included in counts but not in amounts."
             }
             @if !unpriced.tokens.is_empty() { (table.markup()) }
         }

@@ -12,8 +12,8 @@ use defi_shared::{Kind, Result};
 use extract_market_data::handle;
 use serde_json::{Value, json};
 
-const PRUNED: &str = "Failed to decode `block.number` value: `subgraph QmX only has data starting at block number 99 and \
-                      data for block number 17 is therefore not available`";
+const PRUNED: &str = "Failed to decode `block.number` value: `subgraph QmX only has data starting at block number 99 \
+                      and data for block number 17 is therefore not available`";
 
 fn market(id: u8) -> Value {
     json!({

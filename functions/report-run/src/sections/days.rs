@@ -33,7 +33,8 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
             h2 { "By day" }
             p.muted {
                 "By protocol, for up to " (DAYS_SHOWN) " days. Wallets and positions are counted at the first block of "
-                "each day, events over the whole day. The last day therefore has no events yet. Missing days are marked."
+                "each day, events over the whole day. The last day therefore has no events yet. Missing days are "
+                "marked."
             }
             @if labels.is_empty() { p { "The lake has no data for these days." } }
             @else { div.grid { @for chart in charts { (chart) } } }
@@ -61,8 +62,8 @@ pub(super) fn gaps(report: &Gathered) -> Markup {
                 ul {
                     @for (name, protocol, days) in all {
                         li {
-                            (name) " of " strong { (protocol) } ": " (count(days.len() as u64)) " days lost: "
-                            (ranges(days))
+                            (name) " of " strong { (protocol) } ", lost days: " (count(days.len() as u64)) " ("
+                            (ranges(days)) ")"
                         }
                     }
                 }

@@ -23,7 +23,7 @@ use defi_shared::domain::{Address, BaseUnits, Day, TxHash};
 use defi_shared::lake::Unit;
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
-use defi_shared::step::{DayInput, EventInput, ProtocolInput, RunId, context_of, parse};
+use defi_shared::step::{RunId, UnitInput, context_of, parse};
 use defi_shared::tables::TABLES;
 use defi_shared::{Error, Kind, Result};
 use proptest::prelude::*;
@@ -178,9 +178,9 @@ fn inputs_of_steps() {
         120,
         &near_json(vec![of_a_step, current, run, features, json!({}), json!(null)]),
         |input| {
-            reads::<DayInput>(&input)?;
-            reads::<EventInput>(&input)?;
-            reads::<ProtocolInput>(&input)?;
+            reads::<UnitInput>(&input)?;
+            reads::<UnitInput>(&input)?;
+            reads::<UnitInput>(&input)?;
             reads::<plan_run::Input>(&input)?;
             reads::<extract_current_positions::Input>(&input)?;
             reads::<build_features::Input>(&input)?;

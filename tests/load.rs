@@ -24,7 +24,7 @@ use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
 use defi_shared::sources::{Rate, Secret, TrafficReport};
-use defi_shared::step::{Context, DayInput, EventInput, ProtocolInput, Report};
+use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::testing::{AAVE, COMPOUND, Lab, config};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -157,13 +157,13 @@ fn transpose(task: &Task) -> defi_shared::Result<Arc<TransposeClient>> {
 /// Extracts from both sources side by side, as a run does.
 async fn extract(context: &Context) -> defi_shared::Result<Extracted> {
     let context = || context.clone();
-    extract_daily_blocks::handle(context(), DayInput::default()).await?;
+    extract_daily_blocks::handle(context(), UnitInput::default()).await?;
     let begun = Instant::now();
     let seconds = || begun.elapsed().as_secs_f64();
-    let events = async { Ok((extract_events::handle(context(), EventInput::default()).await?, seconds())) };
+    let events = async { Ok((extract_events::handle(context(), UnitInput::default()).await?, seconds())) };
     let snapshots = async {
-        let markets = extract_market_data::handle(context(), ProtocolInput::default());
-        let positions = extract_account_positions::handle(context(), ProtocolInput::default());
+        let markets = extract_market_data::handle(context(), UnitInput::default());
+        let positions = extract_account_positions::handle(context(), UnitInput::default());
         let (mut markets, positions) = tokio::try_join!(markets, positions)?;
         markets.traffic += &positions.traffic;
         Ok((markets.traffic, positions.rows_out, seconds()))
@@ -182,21 +182,20 @@ async fn extract(context: &Context) -> defi_shared::Result<Extracted> {
 /// Calls one function, or those of events once a category, as the state machine does; how many rows it read and how much memory
 /// the process held at most, in bytes.
 async fn call(step: &str, context: Context) -> defi_shared::Result<(u64, u64)> {
-    let by_category =
-        Category::ALL.map(|category| EventInput { events: Some(vec![category]), ..EventInput::default() });
+    let by_category = Category::ALL.map(|category| UnitInput { events: Some(vec![category]), ..UnitInput::default() });
     let mut report = Report::default();
     match step {
-        extract_daily_blocks::STEP => report = extract_daily_blocks::handle(context, DayInput::default()).await?,
-        extract_market_data::STEP => report = extract_market_data::handle(context, ProtocolInput::default()).await?,
+        extract_daily_blocks::STEP => report = extract_daily_blocks::handle(context, UnitInput::default()).await?,
+        extract_market_data::STEP => report = extract_market_data::handle(context, UnitInput::default()).await?,
         extract_account_positions::STEP => {
-            report = extract_account_positions::handle(context, ProtocolInput::default()).await?;
+            report = extract_account_positions::handle(context, UnitInput::default()).await?;
         }
-        stage_market_data::STEP => report = stage_market_data::handle(context, ProtocolInput::default()).await?,
+        stage_market_data::STEP => report = stage_market_data::handle(context, UnitInput::default()).await?,
         stage_account_positions::STEP => {
-            report = stage_account_positions::handle(context, ProtocolInput::default()).await?;
+            report = stage_account_positions::handle(context, UnitInput::default()).await?;
         }
-        link_wallets::STEP => report = link_wallets::handle(context, DayInput::default()).await?,
-        value_positions::STEP => report = value_positions::handle(context, DayInput::default()).await?,
+        link_wallets::STEP => report = link_wallets::handle(context, UnitInput::default()).await?,
+        value_positions::STEP => report = value_positions::handle(context, UnitInput::default()).await?,
         of_events => {
             for input in by_category {
                 report.merge(match of_events {

@@ -5,6 +5,7 @@ pub mod aws;
 pub mod cli;
 pub mod doctor;
 pub mod features;
+pub mod handlers;
 mod lake;
 pub mod output;
 #[cfg(feature = "sql")]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use defi_shared::config::Config;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
-use defi_shared::sources::graph::{self, GraphClient, GraphSettings};
-use defi_shared::sources::transpose::{self, TransposeClient, TransposeSettings};
-use defi_shared::sources::{Rate, RetryPolicy, Secret};
+use defi_shared::sources::graph::{self, GraphSettings};
+use defi_shared::sources::transpose::{self, TransposeSettings};
+use defi_shared::sources::{RetryPolicy, Secret};
+use defi_shared::step::Clients;
 
 use crate::output::line;
 use crate::recording::Recording;
@@ -49,10 +50,8 @@ pub struct RequestRates {
 /// A source that answers.
 #[derive(Debug)]
 pub struct Opened {
-    /// Client of The Graph.
-    pub graph: Arc<GraphClient>,
-    /// Client of Transpose.
-    pub transpose: Arc<TransposeClient>,
+    /// The clients of both APIs.
+    pub clients: Clients,
     /// The first and the last day that it covers, where it is known.
     pub days: Option<(Day, Day)>,
     /// What it is, for people.
@@ -113,7 +112,7 @@ fn keys(variable: &str) -> Vec<Secret> {
     std::env::var(variable).map(|keys| Secret::list(&keys)).unwrap_or_default()
 }
 
-fn live(config: &Config) -> Result<Opened> {
+fn live(config: &mut Config) -> Result<Opened> {
     for variable in ["GRAPH_API_KEY", "TRANSPOSE_API_KEY"] {
         if keys(variable).is_empty() {
             return Err(Error::new(Kind::BadCredentials, format!("{variable} is not set"))
@@ -125,33 +124,28 @@ fn live(config: &Config) -> Result<Opened> {
     Ok(Opened { chain: Some("the live APIs".to_owned()), ..at_urls(config, &graph, &transpose)? })
 }
 
-fn at_urls(config: &Config, graph: &str, transpose: &str) -> Result<Opened> {
+fn at_urls(config: &mut Config, graph: &str, transpose: &str) -> Result<Opened> {
     let name = format!("{graph} and {transpose}");
     let graph = GraphSettings::new(graph, keys("GRAPH_API_KEY"));
     let transpose = TransposeSettings::new(transpose, keys("TRANSPOSE_API_KEY"));
     Ok(Opened { name, ..clients(config, graph, transpose)? })
 }
 
-fn clients(config: &Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<Opened> {
+fn clients(config: &mut Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<Opened> {
     let rates = RequestRates {
         the_graph: requests_per_second(&graph.url, config.requests_per_second.the_graph, graph.keys.len()),
         transpose: requests_per_second(&transpose.url, config.requests_per_second.transpose, transpose.keys.len()),
     };
-    graph.rate = Rate::per_second(config.requests_per_second.the_graph);
-    graph.concurrency = config.concurrency.the_graph as usize;
     if is_local(&graph.url) {
-        graph.rate = Rate::per_second(LOCAL_REQUESTS_PER_SECOND);
+        config.requests_per_second.the_graph = LOCAL_REQUESTS_PER_SECOND;
         graph.retry = RetryPolicy::LOOPBACK;
     }
-    transpose.rate = Rate::per_second(config.requests_per_second.transpose);
-    transpose.concurrency = config.concurrency.transpose as usize;
     if is_local(&transpose.url) {
-        transpose.rate = Rate::per_second(LOCAL_REQUESTS_PER_SECOND);
+        config.requests_per_second.transpose = LOCAL_REQUESTS_PER_SECOND;
         transpose.retry = RetryPolicy::LOOPBACK;
     }
     Ok(Opened {
-        graph: Arc::new(GraphClient::new(graph)?),
-        transpose: Arc::new(TransposeClient::new(transpose)?),
+        clients: Clients::new(config, graph, transpose, 1)?,
         days: None,
         name: String::new(),
         rates,

@@ -240,21 +240,6 @@ impl std::error::Error for Error {
     }
 }
 
-/// Under Lambda the kind is the `errorType` that `Retry` and `Catch` match; the runtime's default would be a Rust path.
-impl From<&Error> for lambda_runtime::Diagnostic {
-    fn from(error: &Error) -> Self {
-        let what: String = error.what().chars().take(LONGEST_DIAGNOSTIC).collect();
-        lambda_runtime::Diagnostic {
-            error_type: error.kind().name().to_owned(),
-            error_message: format!("{what}; next: {}", error.next_step()),
-        }
-    }
-}
-
-/// What happened, in a diagnostic: of hundreds of calls that fail together the state machine holds all in 256 KB. The log has
-/// the rest.
-const LONGEST_DIAGNOSTIC: usize = 800;
-
 /// Folds a text with line breaks into one line.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -275,12 +260,5 @@ mod tests {
     fn only_passing_faults_are_transient() {
         let transient: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.is_transient()).collect();
         assert_eq!(transient, [Kind::Throttled, Kind::SourceUnavailable, Kind::NotReady]);
-    }
-
-    #[test]
-    fn lambda_sees_the_kind_as_the_error_type() {
-        let diagnostic = lambda_runtime::Diagnostic::from(&Error::new(Kind::HistoryPruned, "gone ".repeat(1000)));
-        assert_eq!(diagnostic.error_type, "HistoryPruned");
-        assert!(diagnostic.error_message.len() < 1000 && diagnostic.error_message.contains("next: "));
     }
 }

@@ -8,6 +8,7 @@ pub mod domain;
 pub mod error;
 pub mod executions;
 pub mod lake;
+pub mod pipeline;
 pub mod plan;
 pub mod processor;
 pub mod sources;

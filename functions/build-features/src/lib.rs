@@ -11,6 +11,7 @@ use defi_shared::Result;
 use defi_shared::domain::fold::{Fold, WalletState};
 use defi_shared::domain::{Address, Day, HexBytes};
 use defi_shared::lake::{Facts, State, Unit};
+use defi_shared::pipeline::Step;
 use defi_shared::plan::state_part;
 use defi_shared::processor::processors;
 use defi_shared::step::{Context, Report, RunId};
@@ -20,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use days::History;
 
-/// The step's name.
-pub const STEP: &str = "build-features";
+/// The step of this crate.
+pub const STEP: Step = Step::BuildFeatures;
 
 /// Selects the features to build.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -57,8 +58,8 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
         }
     }
     delete_shards_beyond(&context, as_of).await?;
-    let parts: Vec<_> = shards.iter().map(|shard| state_part(*shard, context.config.shards)).collect();
-    context.keep_report(input.run_id.as_ref(), STEP, &parts, &report).await?;
+    let units: Vec<_> = shards.iter().map(|shard| Unit::AsOfAndShard(as_of, *shard)).collect();
+    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
@@ -156,7 +157,7 @@ async fn write(context: &Context, as_of: Day, shard: u32, fold: Arc<Fold>) -> Re
     let features = Fold::rows(Arc::clone(&fold), Arc::clone(&order), feature);
     let states = Fold::rows(fold, order, |fold, wallet, state| Some(StateRow::new(wallet, state, fold)));
     let unit = Unit::AsOfAndShard(as_of, shard);
-    let written = context.lake.write(&FEATURES_HISTORY, &unit, features, Facts::new()).await?;
+    let written = context.commit(&FEATURES_HISTORY, &unit, features, Facts::new()).await?;
     context.lake.keep_state::<StateRow>(State::Fold, as_of, &state_part(shard, context.config.shards), states).await?;
     Ok(Report::default().wrote(written))
 }

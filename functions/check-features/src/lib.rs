@@ -5,12 +5,13 @@ mod constraints;
 mod evidence;
 
 use defi_shared::domain::Day;
+use defi_shared::pipeline::Step;
 use defi_shared::step::{Context, Measured, RunId};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
-/// The step's name.
-pub const STEP: &str = "check-features";
+/// The step of this crate.
+pub const STEP: Step = Step::CheckFeatures;
 
 /// Selects the feature set to check.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

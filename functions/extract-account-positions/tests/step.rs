@@ -1,7 +1,7 @@
 //! Runs the step against a test server that returns positions.
 
 use defi_shared::lake::Unit;
-use defi_shared::step::ProtocolInput;
+use defi_shared::step::UnitInput;
 use defi_shared::tables::{DAILY_BLOCKS, RAW_POSITIONS, RawPosition};
 use defi_shared::testing::{
     AAVE, Lab, Server, address, daily_block, first_block, graph_error, january, kind, raw_position, snapshot, unit,
@@ -27,8 +27,8 @@ async fn lab(server: &Server) -> Result<Lab> {
     Ok(lab)
 }
 
-fn days(days: &[i32]) -> ProtocolInput {
-    ProtocolInput { days: Some(days.iter().map(|day| january(*day)).collect()), ..ProtocolInput::default() }
+fn days(days: &[i32]) -> UnitInput {
+    UnitInput { days: Some(days.iter().map(|day| january(*day)).collect()), ..UnitInput::default() }
 }
 
 fn row(day: i32, account: u8) -> RawPosition {
@@ -75,7 +75,7 @@ async fn pruned_day_is_lost_and_other_days_are_written() -> Result<()> {
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.lost.count, report.lost.first), (1, 1, vec![format!("2023-01-01 {AAVE}")]));
     assert_eq!(report.traffic.requests, 2, "requests for the lost day count too");
     let units: Vec<_> = lab.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
@@ -101,7 +101,7 @@ async fn days_of_one_call_are_checked_against_each_other() -> Result<()> {
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    assert_eq!(kind(handle(lab.context(), ProtocolInput::default()).await), Some(Kind::SourceUnavailable));
+    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::SourceUnavailable));
     let units: Vec<_> = lab.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
     assert_eq!(units, [unit(AAVE, january(1))], "writes the day with positions, but not the empty day");
     Ok(())
@@ -111,7 +111,7 @@ async fn days_of_one_call_are_checked_against_each_other() -> Result<()> {
 async fn first_days_of_a_protocol_may_have_no_positions() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([]))).await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out), (2, 0));
     Ok(())
 }

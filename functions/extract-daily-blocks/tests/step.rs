@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use defi_shared::domain::Day;
 use defi_shared::lake::Unit;
-use defi_shared::step::{DayInput, Deadline, Report, RunId};
+use defi_shared::step::{Deadline, Report, RunId, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, DailyBlock};
 use defi_shared::testing::{AAVE, KEY, Lab, Server, daily_block, first_block, january, kind, results};
 use defi_shared::{Kind, Result};
@@ -33,7 +33,7 @@ async fn chain(today: Day, depth: i64) -> Result<(Server, Arc<AtomicI64>)> {
 async fn writes_the_first_block_of_each_missing_day() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out, report.traffic.requests), (3, 3, 4));
     for day in january(1).through(january(3)) {
         let expected = DailyBlock { block_hash: Some(format!("0x{}", first_block(day)).into()), ..daily_block(day) };
@@ -47,11 +47,11 @@ async fn writes_the_first_block_of_each_missing_day() -> Result<()> {
 async fn second_run_sends_no_requests_and_changes_no_byte() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
-    handle(lab.context(), DayInput::default()).await?;
+    handle(lab.context(), UnitInput::default()).await?;
     let (request_count, lake) = (server.requests().len(), lab.objects("").await?);
-    assert_eq!(handle(lab.context(), DayInput::default()).await?, Report::default());
+    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default());
     assert_eq!(server.requests().len(), request_count);
-    let forced = handle(lab.context(), DayInput { force: true, ..DayInput::default() }).await?;
+    let forced = handle(lab.context(), UnitInput { force: true, ..UnitInput::default() }).await?;
     assert_eq!((forced.objects_unchanged, forced.objects_written), (3, 0));
     assert_eq!(lab.objects("").await?, lake);
     Ok(())
@@ -62,10 +62,10 @@ async fn block_is_written_only_once_it_is_final() -> Result<()> {
     let (server, depth) = chain(january(3), 63).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
     let third = Unit::Day(january(3));
-    assert_eq!(kind(handle(lab.context(), DayInput::default()).await), Some(Kind::NotReady));
+    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
     assert!(!lab.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
     depth.store(64, Ordering::Relaxed);
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert!(report.units >= 1 && lab.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
     Ok(())
 }
@@ -80,7 +80,7 @@ async fn day_without_a_block_is_not_ready() -> Result<()> {
         });
         let server = server.await?;
         let lab = Lab::new(&[AAVE], january(1))?.with_sources(&server)?;
-        assert_eq!(kind(handle(lab.context(), DayInput::default()).await), Some(Kind::NotReady));
+        assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
         assert!(lab.objects("raw/").await?.is_empty());
     }
     Ok(())
@@ -91,7 +91,7 @@ async fn report_lists_units_that_remain_at_the_deadline() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let mut lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
     lab.context.deadline = Some(Deadline::of_call(Duration::from_secs(20)));
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.remaining.units.count), (0, 3));
     assert_eq!(report.remaining.units.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
     assert_eq!(report.remaining.next, Some(january(1)));
@@ -104,11 +104,11 @@ async fn resumed_call_is_added_to_the_run_report() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
     let run: RunId = "2023-01-03-a".parse()?;
-    let call = |days: &[i32], resume_at| DayInput {
+    let call = |days: &[i32], resume_at| UnitInput {
         days: Some(days.iter().copied().map(january).collect()),
         resume_at,
         run_id: Some(run.clone()),
-        ..DayInput::default()
+        ..UnitInput::default()
     };
     handle(lab.context(), call(&[1], None)).await?;
     let report = handle(lab.context(), call(&[1, 2, 3], Some(january(2)))).await?;
@@ -116,7 +116,7 @@ async fn resumed_call_is_added_to_the_run_report() -> Result<()> {
     let scope = lab.context.scope(None, None, false)?;
     let run_report = lab.context.run_report(&run, &scope).await?;
     assert_eq!(run_report.gaps.positions[AAVE], [1, 2, 3].map(january), "the days have no snapshots");
-    let steps: Vec<_> = run_report.steps.iter().map(|step| (step.step.as_str(), step.report.units)).collect();
+    let steps: Vec<_> = run_report.steps.iter().map(|step| (step.step.name(), step.report.units)).collect();
     assert_eq!(steps, [("extract-daily-blocks", 3)]);
     lab.context.forget_reports(&run).await?;
     assert!(lab.context.run_report(&run, &scope).await?.steps.is_empty());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use defi_shared::domain::Category;
 use defi_shared::lake::Unit;
-use defi_shared::step::{EventInput, Report};
+use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, RAW_BORROWS, RawEvent};
 use defi_shared::testing::{AAVE, COMPOUND, Lab, Server, daily_block, january, kind, results};
 use defi_shared::{Kind, Result};
@@ -40,8 +40,8 @@ async fn borrows(lab: &Lab) -> Result<Vec<RawEvent>> {
     lab.rows(&RAW_BORROWS, &Unit::Day(january(1))).await
 }
 
-fn only_borrows() -> EventInput {
-    EventInput { events: Some(vec![Category::Borrow]), ..EventInput::default() }
+fn only_borrows() -> UnitInput {
+    UnitInput { events: Some(vec![Category::Borrow]), ..UnitInput::default() }
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn rows_of_all_protocols_are_in_one_object_sorted_by_key() -> Result<()> {
     let aave = json!([event("BB", 1, 10, "1"), event("bb", 2, 9, "2")]);
     let server = server_with_borrows(aave, json!([event("AA", 30, 1, "3")])).await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), EventInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out), (5, 3, 3));
     let quantities: Vec<_> = borrows(&lab).await?.into_iter().filter_map(|row| row.quantity).collect();
     assert_eq!(quantities, ["3", "2", "1"].map(Into::into));
@@ -114,11 +114,11 @@ async fn day_that_is_not_final_sends_no_requests() -> Result<()> {
 async fn day_without_events_is_a_complete_empty_object() -> Result<()> {
     let server = server_with_borrows(json!([]), json!([])).await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), EventInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out, report.objects_written), (5, 0, 5));
     assert!(borrows(&lab).await?.is_empty());
     let request_count = server.requests().len();
-    assert_eq!(handle(lab.context(), EventInput::default()).await?, Report::default());
+    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default());
     assert_eq!(server.requests().len(), request_count, "the empty day is complete");
     Ok(())
 }
@@ -150,7 +150,7 @@ async fn rejects_days_before_the_first_day_and_keeps_their_objects() -> Result<(
     let server = server_with_borrows(json!([event("aa", 1, 1, "1")]), json!([])).await?;
     let lab = lab(&server).await?;
     handle(lab.context(), only_borrows()).await?;
-    let input = EventInput { from: Some(january(2)), days: Some(vec![january(1)]), ..only_borrows() };
+    let input = UnitInput { from: Some(january(2)), days: Some(vec![january(1)]), ..only_borrows() };
     assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::BadInput));
     assert_eq!(borrows(&lab).await?.len(), 1, "the stored events are not replaced by an empty object");
     Ok(())

@@ -2,7 +2,7 @@
 
 use defi_shared::domain::WETH;
 use defi_shared::lake::Unit;
-use defi_shared::step::{ProtocolInput, Report};
+use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, RAW_MARKETS, RawMarket};
 use defi_shared::testing::{
     AAVE, COMPOUND, KEY, Lab, Request, Server, address, daily_block, first_block, graph_error, january, kind,
@@ -40,7 +40,7 @@ fn is_for_snapshot(request: &Request, protocol: &str, day: i32) -> bool {
 async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9), market(9), market(10)]))).await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.repeats, report.rows_out), (4, 12, 4, 8));
     let unit = unit(COMPOUND, january(2));
     let expected = [9, 10].map(|id| raw_market(COMPOUND, january(2), address(id), WETH, "1200.5"));
@@ -63,8 +63,8 @@ async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
 async fn second_run_sends_no_requests() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
     let lab = lab(&server).await?;
-    handle(lab.context(), ProtocolInput::default()).await?;
-    assert_eq!(handle(lab.context(), ProtocolInput::default()).await?, Report::default());
+    handle(lab.context(), UnitInput::default()).await?;
+    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default());
     assert_eq!(server.requests().len(), 4);
     Ok(())
 }
@@ -76,7 +76,7 @@ async fn pruned_day_is_lost_and_other_days_are_written() -> Result<()> {
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.lost.count, report.lost.first), (3, 1, vec![format!("2023-01-01 {AAVE}")]));
     let units: Vec<_> = lab.context.lake.units(&RAW_MARKETS).await?.into_iter().collect();
     assert_eq!(units, [unit(COMPOUND, january(1)), unit(AAVE, january(2)), unit(COMPOUND, january(2))]);
@@ -94,11 +94,8 @@ async fn source_errors_have_their_kind_and_write_nothing() -> Result<()> {
     ] {
         let server = Server::start(move |_| graph_error(message)).await?;
         let lab = lab(&server).await?;
-        let one_unit = ProtocolInput {
-            days: Some(vec![january(1)]),
-            protocols: Some(vec![AAVE.to_owned()]),
-            ..Default::default()
-        };
+        let one_unit =
+            UnitInput { days: Some(vec![january(1)]), protocols: Some(vec![AAVE.to_owned()]), ..Default::default() };
         assert_eq!(kind(handle(lab.context(), one_unit).await), Some(expected));
         assert!(lab.context.lake.units(&RAW_MARKETS).await?.is_empty(), "{expected}");
         assert_eq!(server.requests().len() > 1, expected.is_transient(), "{expected}");
@@ -110,7 +107,7 @@ async fn source_errors_have_their_kind_and_write_nothing() -> Result<()> {
 async fn day_without_a_known_block_sends_no_requests() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
     let lab = Lab::new(&[AAVE], january(1))?.with_sources(&server)?;
-    assert_eq!(kind(handle(lab.context(), ProtocolInput::default()).await), Some(Kind::NotReady));
+    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
     assert!(server.requests().is_empty());
     Ok(())
 }
@@ -123,7 +120,7 @@ async fn a_day_may_have_no_markets() -> Result<()> {
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out), (4, 2));
     Ok(())
 }

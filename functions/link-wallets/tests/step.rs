@@ -2,7 +2,7 @@
 
 use defi_shared::domain::{Category, Day};
 use defi_shared::lake::{State, Unit};
-use defi_shared::step::DayInput;
+use defi_shared::step::UnitInput;
 use defi_shared::tables::{STAGE_BORROWS, StagedEvent, WALLET_LINKS, WalletLink};
 use defi_shared::testing::{AAVE, Lab, address, january, kind, link, staged_event};
 use defi_shared::{Kind, Result};
@@ -31,8 +31,8 @@ async fn state(lab: &Lab, as_of: Day) -> Result<Option<(Day, Vec<WalletLink>)>> 
     lab.context.lake.newest_state(State::Links, as_of, "all").await
 }
 
-fn as_of(day: i32) -> DayInput {
-    DayInput { as_of: Some(january(day)), ..DayInput::default() }
+fn as_of(day: i32) -> UnitInput {
+    UnitInput { as_of: Some(january(day)), ..UnitInput::default() }
 }
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn link_starts_at_the_first_borrow_of_the_day() -> Result<()> {
         vec![borrow(2, start + 90), borrow(3, start + 5), borrow(2, start + 50), borrow(1, start)],
     )
     .await?;
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out), (1, 4, 3));
     let expected =
         [(1, 0), (2, 50), (3, 5)].map(|(account, second)| link(address(1), address(account), start + second));
@@ -84,9 +84,9 @@ async fn later_state_is_built_from_the_earlier_state() -> Result<()> {
 #[tokio::test]
 async fn processing_order_of_days_does_not_matter() -> Result<()> {
     let (at_once, backwards) = (lab().await?, lab().await?);
-    handle(at_once.context(), DayInput::default()).await?;
+    handle(at_once.context(), UnitInput::default()).await?;
     for day in [3, 2, 1] {
-        let input = DayInput { days: Some(vec![january(day)]), ..DayInput::default() };
+        let input = UnitInput { days: Some(vec![january(day)]), ..UnitInput::default() };
         handle(backwards.context(), input).await?;
     }
     assert_eq!(at_once.objects("").await?, backwards.objects("").await?);
@@ -98,9 +98,9 @@ async fn processing_order_of_days_does_not_matter() -> Result<()> {
 #[tokio::test]
 async fn second_run_changes_no_byte() -> Result<()> {
     let lab = lab().await?;
-    handle(lab.context(), DayInput::default()).await?;
+    handle(lab.context(), UnitInput::default()).await?;
     let before = lab.objects("").await?;
-    let forced = handle(lab.context(), DayInput { force: true, ..DayInput::default() }).await?;
+    let forced = handle(lab.context(), UnitInput { force: true, ..UnitInput::default() }).await?;
     assert_eq!((forced.objects_unchanged, forced.objects_written), (3, 0));
     assert_eq!(lab.objects("").await?, before);
     Ok(())
@@ -109,7 +109,7 @@ async fn second_run_changes_no_byte() -> Result<()> {
 #[tokio::test]
 async fn day_without_staged_borrows_is_not_ready() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
-    let input = DayInput { days: Some(vec![january(1)]), ..DayInput::default() };
+    let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };
     assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::NotReady));
     assert!(lab.objects("").await?.is_empty());
     Ok(())

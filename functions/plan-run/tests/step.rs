@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use defi_shared::domain::Day;
 use defi_shared::executions::{Execution, Executions};
 use defi_shared::lake::{State, Unit};
+use defi_shared::pipeline::Step;
 use defi_shared::plan::{Plan, state_part};
-use defi_shared::step::{DayInput, EventInput, ProtocolInput, parse};
+use defi_shared::step::{UnitInput, parse};
 use defi_shared::tables::{
     CURRENT_POSITIONS, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, RAW_MARKETS, RAW_POSITIONS, RawMarket,
     RawPosition, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, StateRow, WALLET_HEALTH, WalletHealth,
@@ -50,8 +50,9 @@ async fn empty_lake_needs_every_unit_and_receives_the_plan() -> Result<()> {
     let key = output.run_id.key("plan.json");
     assert_eq!(output.plan.as_deref(), Some(key.as_str()));
     let plan: Plan = lab.context.lake.read_json(&key).await?.unwrap_or_default();
-    assert_eq!(plan.blocks, january(1).through(january(3)).collect::<Vec<Day>>());
-    assert_eq!(plan.extract_markets.keys().collect::<Vec<_>>(), [AAVE, COMPOUND]);
+    let days: Vec<_> = january(1).through(january(3)).map(Unit::Day).collect();
+    assert_eq!(plan.units(Step::ExtractDailyBlocks), days);
+    assert_eq!(plan.days_by_protocol(Step::ExtractMarketData).keys().collect::<Vec<_>>(), [AAVE, COMPOUND]);
     Ok(())
 }
 
@@ -126,18 +127,18 @@ async fn calls_cover_extraction_first_and_the_other_steps_after() -> Result<()> 
     ];
     assert_eq!(counts(&before), owned(&extraction));
     let blocks = calls(&lab, &before, "extract-daily-blocks").await?;
-    let days = |call: &Value| parse::<DayInput>(call.clone()).map(|input| input.days.unwrap_or_default());
+    let days = |call: &Value| parse::<UnitInput>(call.clone()).map(|input| input.days.unwrap_or_default());
     assert_eq!([days(&blocks[0])?, days(&blocks[1])?].concat(), january(2).through(january(40)).collect::<Vec<_>>());
-    let first_call: DayInput = parse(blocks[0].clone())?;
+    let first_call: UnitInput = parse(blocks[0].clone())?;
     assert_eq!(
         (first_call.as_of, first_call.from, first_call.run_id.as_ref()),
         (Some(january(40)), Some(january(2)), Some(&before.run_id))
     );
     for call in calls(&lab, &before, "extract-events").await? {
-        assert_eq!(parse::<EventInput>(call)?.events.map(|events| events.len()), Some(1));
+        assert_eq!(parse::<UnitInput>(call)?.events.map(|events| events.len()), Some(1));
     }
     for (call, protocol) in calls(&lab, &before, "extract-account-positions").await?.into_iter().zip([AAVE, COMPOUND]) {
-        let input: ProtocolInput = parse(call)?;
+        let input: UnitInput = parse(call)?;
         assert_eq!((input.protocols, input.days.map(|days| days.len())), (Some(vec![protocol.to_owned()]), Some(39)));
     }
 

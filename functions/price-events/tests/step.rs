@@ -2,7 +2,7 @@
 
 use defi_shared::domain::{Address, BaseUnits, Category, Day, HexBytes, WETH};
 use defi_shared::lake::Unit;
-use defi_shared::step::EventInput;
+use defi_shared::step::UnitInput;
 use defi_shared::tables::{self, Layer, PricedEvent, STAGE_MARKETS, StagedEvent};
 use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, staged_event, staged_market, unit, whole};
 use defi_shared::{Kind, Result};
@@ -19,7 +19,7 @@ async fn put_markets(lab: &Lab, protocol: &str, day: Day, token_usd: f64) -> Res
 /// Prices the events of one category and day, and returns the rows.
 async fn price(lab: &Lab, category: Category, day: Day, events: Vec<StagedEvent>) -> Result<Vec<PricedEvent>> {
     lab.put(tables::events(Layer::Stage, category), &Unit::Day(day), events).await?;
-    let input = EventInput { events: Some(vec![category]), days: Some(vec![day]), ..EventInput::default() };
+    let input = UnitInput { events: Some(vec![category]), days: Some(vec![day]), ..UnitInput::default() };
     handle(lab.context(), input).await?;
     lab.rows(tables::events(Layer::Analytics, category), &Unit::Day(day)).await
 }
@@ -93,7 +93,7 @@ async fn unpriced_events_are_kept_with_null_and_counted() -> Result<()> {
     put_markets(&lab, AAVE, january(1), 250.0).await?;
     let events = vec![borrow(january(1), 1, address(0x99)), borrow(january(1), 2, TOKEN)];
     lab.put(&tables::STAGE_BORROWS, &Unit::Day(january(1)), events).await?;
-    let report = handle(lab.context(), EventInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out, report.unpriced), (1, 2, 2, 1));
     let rows: Vec<PricedEvent> = lab.rows(&tables::BORROWS, &Unit::Day(january(1))).await?;
     assert_eq!(rows.iter().map(|row| row.quantity_eth).collect::<Vec<_>>(), [None, Some(1.0)]);
@@ -121,7 +121,7 @@ async fn liquidation_counts_seized_token_for_the_account() -> Result<()> {
 #[tokio::test]
 async fn day_without_staged_events_is_not_ready() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
-    let input = EventInput { days: Some(vec![january(1)]), ..EventInput::default() };
+    let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };
     assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::NotReady));
     assert!(lab.objects("").await?.is_empty());
     Ok(())

@@ -9,11 +9,12 @@ use defi_shared::Result;
 use defi_shared::catalog::Registry;
 use defi_shared::config::Config;
 use defi_shared::lake::Lake;
+use defi_shared::pipeline::Step;
 use defi_shared::step::{Context, Measured, RunId};
 use serde::{Deserialize, Serialize};
 
-/// The step's name.
-pub const STEP: &str = "report-run";
+/// The step of this crate.
+pub const STEP: Step = Step::ReportRun;
 
 /// Selects the run to report on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! Runs the step over the raw positions of one day.
 
 use defi_shared::lake::Unit;
-use defi_shared::step::ProtocolInput;
+use defi_shared::step::UnitInput;
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
 use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, raw_position, unit};
 use defi_shared::{Kind, Result};
@@ -29,7 +29,7 @@ async fn staged(lab: &Lab) -> Result<Vec<StagedPosition>> {
 async fn maps_both_supply_sides_to_lender_and_counts_null_flags() -> Result<()> {
     let without_flag = RawPosition { is_collateral: None, ..position(2, "COLLATERAL", "5") };
     let lab = lab(vec![position(3, "BORROWER", "5"), without_flag, position(1, "LENDER", "5")]).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.rows_out, report.supply_positions, report.null_is_collateral), (3, 2, 1));
     let rows = staged(&lab).await?;
     let rows: Vec<_> = rows.iter().map(|row| (row.account_address, row.side.name(), row.is_collateral)).collect();
@@ -48,7 +48,7 @@ async fn invalid_rows_are_quarantined_with_their_reason() -> Result<()> {
     let malformed = RawPosition { market_id: Some("nine".into()), ..position(3, "LENDER", "5") };
     let rows = vec![position(1, "LENDER", "-5"), position(1, "STAKER", "5"), position(2, "LENDER", "0"), malformed];
     let lab = lab(rows).await?;
-    assert_eq!(handle(lab.context(), ProtocolInput::default()).await?.rejected(), 4);
+    assert_eq!(handle(lab.context(), UnitInput::default()).await?.rejected(), 4);
     let reasons = ["balance is negative", "side is unknown", "balance is zero", "market_id is malformed"];
     let expected: Vec<_> = (0..).zip(reasons.map(str::to_owned)).collect();
     assert_eq!(lab.quarantined(&STAGE_POSITIONS, &day_unit()).await?, expected);
@@ -59,10 +59,10 @@ async fn invalid_rows_are_quarantined_with_their_reason() -> Result<()> {
 #[tokio::test]
 async fn keeps_first_valid_row_per_key_and_follows_raw_changes() -> Result<()> {
     let lab = lab(vec![position(1, "LENDER", "x"), position(1, "LENDER", "5"), position(1, "LENDER", "7")]).await?;
-    handle(lab.context(), ProtocolInput::default()).await?;
+    handle(lab.context(), UnitInput::default()).await?;
     assert_eq!(staged(&lab).await?.iter().map(|row| row.balance.0).collect::<Vec<_>>(), [5]);
     lab.put(&RAW_POSITIONS, &day_unit(), vec![position(1, "LENDER", "7")]).await?;
-    handle(lab.context(), ProtocolInput { days: Some(vec![january(1)]), ..ProtocolInput::default() }).await?;
+    handle(lab.context(), UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() }).await?;
     assert_eq!(staged(&lab).await?.iter().map(|row| row.balance.0).collect::<Vec<_>>(), [7]);
     assert!(lab.objects("quarantine/").await?.is_empty());
     Ok(())
@@ -71,10 +71,10 @@ async fn keeps_first_valid_row_per_key_and_follows_raw_changes() -> Result<()> {
 #[tokio::test]
 async fn missing_raw_day_is_not_ready_and_bad_protocol_is_rejected() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(1))?;
-    let input = |protocol: &str| ProtocolInput {
+    let input = |protocol: &str| UnitInput {
         days: Some(vec![january(1)]),
         protocols: Some(vec![protocol.to_owned()]),
-        ..ProtocolInput::default()
+        ..UnitInput::default()
     };
     assert_eq!(kind(handle(lab.context(), input(AAVE)).await), Some(Kind::NotReady));
     assert_eq!(kind(handle(lab.context(), input(COMPOUND)).await), Some(Kind::BadInput));

@@ -2,7 +2,7 @@
 
 use defi_shared::domain::{Address, Day, HexBytes, Side, WETH};
 use defi_shared::lake::Unit;
-use defi_shared::step::{DayInput, Report};
+use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{
     STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, WALLET_HEALTH, WALLET_LINKS, WalletHealth,
 };
@@ -36,7 +36,7 @@ async fn lab(positions: Vec<StagedPosition>) -> Result<Lab> {
 
 /// Runs the step, and returns its report and the rows of 2 January.
 async fn value(lab: &Lab) -> Result<(Report, Vec<WalletHealth>)> {
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     Ok((report, lab.rows(&WALLET_HEALTH, &Unit::Day(january(2))).await?))
 }
 
@@ -119,7 +119,7 @@ async fn price_applies_for_at_most_7_days() -> Result<()> {
         let row = staged_position(AAVE, day, address(1), ETH_MARKET, Side::Lender, 5);
         lab.put(&STAGE_POSITIONS, &unit(AAVE, day), vec![row]).await?;
     }
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out, report.unpriced), (2, 1, 1));
     assert_eq!(lab.rows::<WalletHealth>(&WALLET_HEALTH, &Unit::Day(january(8))).await?.len(), 1);
     Ok(())
@@ -130,7 +130,7 @@ async fn missing_snapshots_are_skipped_and_an_empty_day_is_not_ready() -> Result
     let (report, rows) = value(&lab(vec![position(1, ETH_MARKET, Side::Lender, 5)]).await?).await?;
     assert_eq!((report.units, rows.len()), (1, 1), "the snapshot of Compound is missing");
     let empty = Lab::new(&[AAVE, COMPOUND], january(2))?;
-    let input = DayInput { days: Some(vec![january(2)]), ..DayInput::default() };
+    let input = UnitInput { days: Some(vec![january(2)]), ..UnitInput::default() };
     assert_eq!(kind(handle(empty.context(), input).await), Some(Kind::NotReady));
     assert!(empty.objects("").await?.is_empty());
     Ok(())

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use defi_shared::domain::Address;
 use defi_shared::error::{Error, Kind, Result};
 
-use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, WalletArgs};
+use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StepArgs, WalletArgs};
 pub use self::args::{Env, Format, LakeArgs, ReadArgs};
 use crate::features::Rows;
 use crate::source::Source;
@@ -100,6 +100,7 @@ async fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => crate::run::run(args.what.options(args.json)?).await,
         Command::Plan(args) => crate::run::forecast(&args.run.options(args.json)?, args.units).await,
+        Command::Step(args) => step(args).await,
         Command::Doctor(args) => doctor(args).await,
         Command::Completions(args) => completions(args.shell),
         Command::Man(args) => man(&args.folder),
@@ -143,6 +144,12 @@ async fn in_aws(command: Command) -> Result<()> {
 #[expect(clippy::unused_async, reason = "it is async where AWS is built in")]
 async fn in_aws(_: Command) -> Result<()> {
     Err(Error::bad_input("this build of the command has no AWS").next("build it with AWS: make build"))
+}
+
+async fn step(mut args: StepArgs) -> Result<()> {
+    let Some(name) = args.name.take() else { return crate::run::list_steps(args.json) };
+    let input = args.input.take();
+    crate::run::step(&args.options(), name.parse()?, input.as_deref()).await
 }
 
 async fn doctor(args: DoctorArgs) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use defi_shared::error::Result;
+use defi_shared::pipeline::{Phase, Step};
 use defi_shared::step::{Report, StepReport};
 use maud::{Markup, html};
 
@@ -11,21 +12,6 @@ use defi_pages::chart::{Frame, Span, timeline};
 use defi_pages::count;
 use defi_pages::number::{bytes, grouped};
 use defi_pages::table::Table;
-
-/// The phases of a run. The steps of a phase run concurrently.
-const PHASES: [&str; 6] = ["blocks", "extract", "stage", "link", "value", "build"];
-
-/// Returns the index of the phase of a step.
-fn phase(step: &str) -> usize {
-    match step {
-        "extract-daily-blocks" => 0,
-        "link-wallets" => 3,
-        "price-events" | "value-positions" => 4,
-        "build-features" => 5,
-        _ if step.starts_with("extract-") => 1,
-        _ => 2,
-    }
-}
 
 pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     let steps = report.report.as_ref().map(|report| report.steps.as_slice()).unwrap_or_default();
@@ -54,6 +40,11 @@ fn reason(report: &Gathered) -> &'static str {
     }
 }
 
+/// Returns the index of a step's phase among the phases of the timeline.
+fn phase_index(step: Step) -> usize {
+    Phase::PRODUCING.iter().position(|phase| *phase == step.phase()).unwrap_or_default()
+}
+
 /// Returns the chart of the steps by phase.
 fn timeline_chart(steps: &[StepReport]) -> Result<Markup> {
     let spans = steps.iter().map(|step| {
@@ -61,11 +52,11 @@ fn timeline_chart(steps: &[StepReport]) -> Result<Markup> {
         let units_word = if units == 1 { "unit" } else { "units" };
         let rows = if rows_out == 1 { "row" } else { "rows" };
         let note = format!("{} {units_word}, {} {rows} out", grouped(units), grouped(rows_out));
-        Span { name: step.step.clone(), phase: phase(&step.step), note }
+        Span { name: step.step.to_string(), phase: phase_index(step.step), note }
     });
     let about = "Steps from top to bottom, each with a bar in its phase. Bars in one column mark concurrent steps.";
     let frame = Frame { id: "timeline", title: "The steps of the run in order", about };
-    timeline(&frame, &PHASES, &spans.collect::<Vec<_>>())
+    timeline(&frame, &Phase::PRODUCING.map(Phase::name), &spans.collect::<Vec<_>>())
 }
 
 /// A column of counts: its name, and a function that reads the count from a report.

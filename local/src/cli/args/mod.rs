@@ -14,7 +14,7 @@ use crate::report::ReportArgs;
 pub(super) use aws::StartOptions;
 pub(super) use aws::{BackfillArgs, StartArgs, StatusArgs};
 pub(super) use questions::{DoctorArgs, FeaturesArgs, QueryArgs, TablesArgs, WalletArgs};
-pub(super) use runs::{PlanArgs, RunArgs, ServeArgs};
+pub(super) use runs::{PlanArgs, RunArgs, ServeArgs, StepArgs};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -22,6 +22,8 @@ pub(super) enum Command {
     Run(RunArgs),
     /// Tell what a run would do, unit by unit, with the requests and the time that it would take
     Plan(PlanArgs),
+    /// Run one step over a lake, with the input of its Lambda function, and print its output
+    Step(StepArgs),
     /// Serve the two APIs on this machine, over the sample chain or a recording, until interrupted
     Serve(ServeArgs),
     /// Answer SQL over a local lake, tables by their database names

@@ -70,7 +70,7 @@ async fn equal_runs_have_equal_ids_and_change_no_byte() -> Result<()> {
 }
 
 #[tokio::test]
-async fn complete_lake_writes_no_plan() -> Result<()> {
+async fn complete_lake_writes_no_object() -> Result<()> {
     let lab = complete_lake().await?;
     let before = lab.objects("").await?;
     let output = handle(lab.context(), Input::default()).await?;

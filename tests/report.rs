@@ -162,7 +162,7 @@ async fn a_run_that_died_and_a_set_without_wallets_have_a_report_too() {
     let lake = Lake::new(FolderStore::new(folder.path()));
     let died: RunId = "2023-02-01-0a1b2c".parse().expect("a name");
     lake.write_json(&died.key("plan.json"), &Plan::default()).await.expect("a plan");
-    assert!(report(folder.path(), &[]).contains("did not come to its checks"), "a run that died");
+    assert!(report(folder.path(), &[]).contains("did not reach its checks"), "a run that died");
     let empty: Vec<FeatureRow> = Vec::new();
     lake.write(&FEATURES_HISTORY, &Unit::AsOfAndShard("2023-02-01".parse().expect("a day"), 0), empty, Facts::new())
         .await
@@ -185,7 +185,7 @@ fn a_failed_check_leaves_a_report_and_still_fails() {
     let path =
         said.lines().find_map(|line| line.strip_prefix("report ")).unwrap_or_else(|| panic!("no report: {said}"));
     let page = fs::read_to_string(path.trim()).expect("a page");
-    assert!(page.contains("so that this set was not published"), "the page does not say that it failed");
+    assert!(page.contains("so this set was not published"), "the page does not say that it failed");
 }
 
 #[test]

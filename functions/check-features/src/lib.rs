@@ -1,4 +1,5 @@
-//! Write, audit, publish: the audit. Holds a set of features to its constraints, each with a figure and its limits.
+//! The audit of write, audit, publish: runs the quality checks on a feature set. Each check has a measured value and
+//! its limits.
 
 mod constraints;
 mod evidence;
@@ -12,85 +13,88 @@ use serde::{Deserialize, Serialize};
 /// The step of this crate.
 pub const STEP: Step = Step::CheckFeatures;
 
-/// Which set to check.
+/// Selects the feature set to check.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Input {
     /// The day that the features are for; default: today (UTC).
     pub as_of: Option<Day>,
-    /// The first day of the run; a protocol that begins after the as_of day owes no snapshot. Default: each protocol's own.
+    /// The first day of the run; default: each protocol's first day. A protocol that starts after the as_of day needs
+    /// no snapshot.
     pub from: Option<Day>,
-    /// The run that the set was made in: the outcome and the reports of all its steps are kept there.
+    /// The run that built the set. The check results and the report of all its steps are written to `runs/{run_id}/`.
     pub run_id: Option<RunId>,
 }
 
-/// How a constraint came out.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Within its limits.
+    /// The value is within the limits.
     Pass,
-    /// Beyond the limit to warn at.
+    /// The value is above the warning limit.
     Warn,
-    /// Beyond the limit to fail at.
+    /// The value is above the failure limit.
     Fail,
 }
 
-/// A constraint, its figure and its limits.
+/// A quality check: its measured value, its limits and its outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// Its name.
+    /// The name of the check.
     pub name: String,
-    /// What was measured.
+    /// The measured value.
     pub figure: f64,
-    /// The largest figure without a warning.
+    /// The largest value without a warning.
     pub warn: Option<f64>,
-    /// The largest figure that passes.
+    /// The largest value that does not fail.
     pub fail: Option<f64>,
-    /// How it came out.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What the figure counts, in words.
+    /// A description of what the value measures.
     pub about: String,
 }
 
-/// All constraints of a set.
+/// The check results of a feature set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Output {
     /// The day that the features are for.
     pub as_of: Day,
-    /// Rows of the set.
+    /// The number of rows in the set.
     pub wallets: u64,
-    /// Whether none failed.
+    /// Whether no check failed.
     pub passed: bool,
-    /// The constraints.
+    /// The checks.
     pub checks: Vec<Check>,
 }
 
 impl Measured for Output {
     fn figures(&self) -> Vec<(&'static str, f64)> {
-        let figure = |name: &str| self.checks.iter().find(|check| check.name == name).map_or(0.0, |check| check.figure);
+        let value = |name: &str| self.checks.iter().find(|check| check.name == name).map_or(0.0, |check| check.figure);
         vec![
             ("Wallets", self.wallets as f64),
-            ("UnpricedShare", figure("unpriced_events_share").max(figure("unpriced_positions_share"))),
-            ("QuarantinedShare", figure("quarantined_share")),
+            ("UnpricedShare", value("unpriced_events_share").max(value("unpriced_positions_share"))),
+            ("QuarantinedShare", value("quarantined_share")),
         ]
     }
 }
 
-/// Checks a set of features.
+/// Checks a feature set.
 ///
 /// # Errors
-/// `QualityFailed` that names each failed constraint with its figure, and the errors of the lake and of the catalog.
+/// Returns `QualityFailed`, which lists each failed check with its value, and the errors of the lake and of the
+/// catalog.
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
     let output = evaluate(&context, &input).await?;
     require_pass(&output)?;
     Ok(output)
 }
 
-/// Measures the constraints of a set, and keeps the outcome in its run, pass or fail.
+/// Runs the checks of a feature set and, if the input has a run, writes the results to `runs/{run_id}/`, whatever the
+/// outcome.
 ///
 /// # Errors
-/// Those of the lake and of the catalog.
+/// Returns the errors of the lake and of the catalog.
 pub async fn evaluate(context: &Context, input: &Input) -> Result<Output> {
     let scope = context.scope(input.as_of, input.from, false)?;
     let evidence = evidence::gather(context, &scope).await?;
@@ -104,10 +108,10 @@ pub async fn evaluate(context: &Context, input: &Input) -> Result<Output> {
     Ok(output)
 }
 
-/// Turns a failed check into an error.
+/// Returns an error if a check failed.
 ///
 /// # Errors
-/// `QualityFailed` that names each failed constraint with its figure.
+/// Returns `QualityFailed`, which lists each failed check with its value.
 pub fn require_pass(output: &Output) -> Result<()> {
     let failed = output.checks.iter().filter(|check| check.outcome == Outcome::Fail);
     let failed: Vec<_> = failed.map(|check| format!("{} is {} ({})", check.name, check.figure, check.about)).collect();

@@ -136,6 +136,7 @@ $(DENY_HOME)/ready:
 	touch $@
 
 check: $(DENY_HOME)/ready ## Formatting, lints and documentation, warnings denied; licences, sources and known defects of what it depends on
+	checks/imports
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	$(CARGO) clippy --locked -p defi-local -- -D warnings

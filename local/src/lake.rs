@@ -6,25 +6,7 @@ use defi_shared::catalog::{self, Registry};
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::{FolderStore, Lake};
 
-/// The environment, which names the databases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Env {
-    /// For development.
-    Dev,
-    /// For production.
-    Prod,
-}
-
-impl Env {
-    /// The name, as in the names of the databases.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Env::Dev => "dev",
-            Env::Prod => "prod",
-        }
-    }
-}
+use crate::env::Env;
 
 /// A local lake.
 #[derive(Debug, Clone)]

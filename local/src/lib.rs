@@ -3,7 +3,9 @@
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod cli;
+pub mod config;
 pub mod doctor;
+pub mod env;
 pub mod features;
 pub mod handlers;
 pub mod lake;

@@ -35,7 +35,7 @@ pub(crate) async fn report(args: &Options) -> Result<()> {
         Some(run) => run.parse()?,
         None => newest_run(&lake).await?,
     };
-    let config = crate::run::configuration()?;
+    let config = crate::config::configuration()?;
     let path = match &args.output {
         None => keep(&lake, &registry, &config, &run).await?,
         Some(file) => {

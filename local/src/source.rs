@@ -175,7 +175,7 @@ async fn start(recording: Recording, config: &Config, port: u16, api_key: Option
 /// `BadInput` for a port that is taken, else as [`Source::open`].
 pub async fn serve(source: &Source, port: u16) -> Result<()> {
     let api_key = std::env::var("DEFI_SERVE_API_KEY").ok().filter(|key| !key.is_empty());
-    let config = crate::run::configuration()?;
+    let config = crate::config::configuration()?;
     let recording = source.recording()?;
     let name = recording.name.clone();
     let (first, last) = (recording.first_day.clone(), recording.last_day.clone());

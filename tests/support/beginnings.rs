@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use defi_local::lake::Env;
+use defi_local::env::Env;
 use defi_local::run::Options;
 use defi_local::source::Source;
 use defi_shared::domain::Day;

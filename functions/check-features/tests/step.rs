@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use check_features::{Input, Outcome, Output, handle};
+use check_features::{Input, handle};
 use defi_shared::domain::fold::WalletState;
 use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
 use defi_shared::lake::Unit;
+use defi_shared::step::{CheckResults, Outcome};
 use defi_shared::step::{RunId, RunReport};
 use defi_shared::tables::{
     BORROWS, FEATURES_HISTORY, FeatureRow, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent,
@@ -49,7 +50,7 @@ async fn lab() -> Result<Lab> {
 }
 
 /// Returns the name and outcome of every check that does not pass.
-fn failing_checks(output: &Output) -> Vec<(&str, Outcome)> {
+fn failing_checks(output: &CheckResults) -> Vec<(&str, Outcome)> {
     let checks = output.checks.iter().filter(|check| check.outcome != Outcome::Pass);
     checks.map(|check| (check.name.as_str(), check.outcome)).collect()
 }
@@ -172,7 +173,7 @@ async fn results_are_written_to_the_run_whether_passed_or_failed() -> Result<()>
         put_features(&lab, 3, features).await?;
         let run: RunId = "2023-01-03-a".parse()?;
         let passed = handle(lab.context(), Input { run_id: Some(run.clone()), ..Input::default() }).await.is_ok();
-        let written: Option<Output> = lab.context.lake.read_json(&run.key("check-features.json")).await?;
+        let written: Option<CheckResults> = lab.context.lake.read_json(&run.key("check-features.json")).await?;
         assert_eq!(written.map(|written| written.passed), Some(passed));
         let report: Option<RunReport> = lab.context.lake.read_json(&run.key("report.json")).await?;
         assert_eq!(report.map(|report| report.steps), Some(vec![]));

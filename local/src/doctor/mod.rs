@@ -77,7 +77,7 @@ pub struct Options {
 /// `QualityFailed` where anything is found that will fail, once all of it is printed.
 pub async fn examine(options: &Options, args: &ReadOptions) -> Result<()> {
     let mut findings = Vec::new();
-    match crate::run::configuration() {
+    match crate::config::configuration() {
         Ok(config) => {
             findings.push(Finding::ok("configuration", protocols(&config)));
             let lake = lake_of(args, &mut findings).await;

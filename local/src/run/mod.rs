@@ -6,7 +6,7 @@ mod single_step;
 mod steps;
 pub(crate) mod summary;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use defi_shared::catalog;
@@ -18,7 +18,8 @@ use defi_shared::plan::Scope;
 use defi_shared::step::{Context, Report, today};
 use serde::Serialize;
 
-use crate::lake::Env;
+use crate::config::configuration;
+use crate::env::Env;
 use crate::output::line;
 use crate::source::{Opened, Source};
 pub use forecast::forecast;
@@ -43,17 +44,6 @@ pub struct Options {
     pub source: Source,
     /// Print the result as JSON instead of tables.
     pub json: bool,
-}
-
-/// Reads the configuration: the file that `DEFI_CONFIG` names, or the built-in one.
-///
-/// # Errors
-/// `BadInput` for a file that can't be read or is invalid.
-pub fn configuration() -> Result<Config> {
-    match std::env::var_os("DEFI_CONFIG") {
-        Some(path) => Config::read(Path::new(&path)),
-        None => Config::built_in(),
-    }
 }
 
 /// Runs the pipeline and prints the result.

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use check_features::Output as Checked;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::pipeline::{InputKind, Phase, Step};
 use defi_shared::plan::{Plan, Scope};
+use defi_shared::step::CheckResults;
 use defi_shared::step::{Context, Gaps, Report, RunCalls, RunId};
 use futures::future::try_join_all;
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub struct Done {
     /// The days that are missing after the run.
     pub gaps: Gaps,
     /// The outcome of the checks. None if no unit was missing and the features were published before.
-    pub checked: Option<Checked>,
+    pub checked: Option<CheckResults>,
     /// The as-of day that `defi_features` shows. None if nothing was ever published.
     pub newest: Option<Day>,
     /// The run.

@@ -1,12 +1,12 @@
 //! Prints the result of a run as short tables.
 
-use check_features::{Check, Outcome, Output as Checked};
 use comfy_table::Table;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use defi_shared::lake::Unit;
 use defi_shared::pipeline::Step;
 use defi_shared::plan::Scope;
+use defi_shared::step::{Check, CheckResults, Outcome};
 use defi_shared::step::{Context, Gaps, Report};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow};
 
@@ -104,7 +104,7 @@ pub(crate) fn print_gaps(gaps: &Gaps) -> Result<()> {
 }
 
 /// Prints the quality checks.
-pub(crate) fn print_checks(checked: &Checked) -> Result<()> {
+pub(crate) fn print_checks(checked: &CheckResults) -> Result<()> {
     let mut table = table(&["check", "outcome", "figure", "warn above", "fail above", "what it counts"], 2, 5);
     for check in &checked.checks {
         table.add_row(check_row(check));

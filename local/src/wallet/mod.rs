@@ -3,6 +3,7 @@
 mod explain;
 mod figures;
 mod gather;
+mod listing;
 mod page;
 mod positions;
 mod text;

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::{Clients, Context, today};
+use super::{Clients, Context};
 use crate::catalog::{self, Registry};
 use crate::config::Config;
+use crate::domain::Day;
 use crate::error::{Error, Result};
 use crate::executions::Executions;
 use crate::lake::{FolderStore, Lake};
@@ -44,6 +46,16 @@ pub async fn context_of(variables: Variables<'_>) -> Result<Context> {
     let location = location(&cloud, variable)?;
     let context = Context::new(location.lake, location.registry, Arc::new(config), clients, today()?);
     Ok(Context { executions: location.executions, ..context })
+}
+
+/// Returns today in UTC, by the clock of this machine.
+///
+/// # Errors
+/// `Internal` if the clock is before 1970.
+pub fn today() -> Result<Day> {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let since_epoch = since_epoch.map_err(|cause| Error::internal("the clock is before 1970").because(cause))?;
+    Ok(Day::of_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)))
 }
 
 /// The number of calls that share a source's rate limit, including this one.

@@ -2,6 +2,7 @@
 //! Lambda.
 
 mod calls;
+mod checks;
 mod commit;
 mod context;
 mod deadline;
@@ -20,13 +21,14 @@ mod unfinished;
 mod units;
 
 pub use calls::RunCalls;
+pub use checks::{Check, CheckResults, Outcome};
 pub use context::{Clients, Context};
 pub use deadline::Deadline;
-pub use environment::context_of;
+pub use environment::{context_of, today};
 pub use input::{UnitInput, parse};
 pub use metrics::Measured;
 pub use progress::{NoProgress, Progress};
 pub use report::{Remaining, Report, Units};
 pub use run::{Gaps, RunId, RunReport, StepReport};
-pub use serve::{serve, today};
+pub use serve::serve;
 pub use units::{CONCURRENT_LARGE_UNITS, CONCURRENT_UNITS};

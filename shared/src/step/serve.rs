@@ -9,9 +9,9 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use tracing::Instrument;
 
+use super::environment::{self, today};
 use super::metrics::{Measured, write_metrics};
-use super::{Context, Deadline, environment, parse};
-use crate::domain::Day;
+use super::{Context, Deadline, parse};
 use crate::error::{Error, Result};
 use crate::pipeline::Step;
 
@@ -64,16 +64,6 @@ where
     }))
     .await
     .map_err(|cause| Error::internal("the Lambda runtime stopped").because(cause))
-}
-
-/// Today, in UTC.
-///
-/// # Errors
-/// A clock before 1970.
-pub fn today() -> Result<Day> {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let since_epoch = since_epoch.map_err(|cause| Error::internal("the clock is wrong").because(cause))?;
-    Ok(Day::of_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)))
 }
 
 /// The maximum length of an error message in a diagnostic. If hundreds of calls fail together, the state machine holds all of

@@ -7,13 +7,13 @@ mod unusable;
 
 use std::ops::RangeInclusive;
 
-use check_features::Output as Checked;
 use defi_shared::catalog::Registry;
 use defi_shared::config::Config;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
 use defi_shared::plan::Plan;
+use defi_shared::step::CheckResults;
 use defi_shared::step::{RunId, RunReport};
 
 pub use days::DailyCounts;
@@ -46,9 +46,9 @@ pub struct Gathered {
     /// The report of the steps; `None` if the run did not finish.
     pub report: Option<RunReport>,
     /// The check results; `None` if the run did not reach its checks.
-    pub checked: Option<Checked>,
+    pub checked: Option<CheckResults>,
     /// The check results of the runs up to and including this one, oldest first.
-    pub history: Vec<(RunId, Checked)>,
+    pub history: Vec<(RunId, CheckResults)>,
     /// Whether the as_of day is published.
     pub published: bool,
     /// The day that `defi_features` shows; `None` if nothing is published.
@@ -150,7 +150,7 @@ fn day_of(run: &RunId) -> Option<Day> {
 }
 
 /// Reads the check results of the runs up to and including `run`, at most [`RUNS_SHOWN`], oldest first.
-async fn history(lake: &Lake, runs: &[RunId], run: &RunId) -> Result<Vec<(RunId, Checked)>> {
+async fn history(lake: &Lake, runs: &[RunId], run: &RunId) -> Result<Vec<(RunId, CheckResults)>> {
     let mut history = Vec::new();
     for earlier in runs.iter().rev().filter(|earlier| *earlier <= run) {
         if let Some(checked) = lake.read_json(&earlier.key(CHECKS)).await? {

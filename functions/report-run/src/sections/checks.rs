@@ -1,7 +1,7 @@
 //! The quality checks, each with its value, its limits and its history.
 
-use check_features::{Check, Outcome};
 use defi_shared::error::Result;
+use defi_shared::step::{Check, Outcome};
 use maud::{Markup, html};
 
 use super::badge;

@@ -7,8 +7,8 @@ mod overview;
 mod steps;
 mod unusable;
 
-use check_features::Outcome;
 use defi_shared::error::Result;
+use defi_shared::step::Outcome;
 use maud::{Markup, html};
 
 use crate::gather::Gathered;

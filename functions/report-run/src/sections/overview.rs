@@ -1,6 +1,6 @@
 //! The summary at the top of the page: the run, its outcome and its main numbers.
 
-use check_features::Outcome;
+use defi_shared::step::Outcome;
 use maud::{Markup, html};
 
 use crate::gather::Gathered;

@@ -10,7 +10,8 @@ use clap::builder::PossibleValue;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::lake::{Env, LakeOptions, ReadOptions};
+use crate::env::Env;
+use crate::lake::{LakeOptions, ReadOptions};
 use crate::output::Format;
 use crate::report;
 #[cfg(feature = "aws")]

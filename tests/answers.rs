@@ -145,7 +145,7 @@ fn what_can_not_be_told_is_said_with_a_next_step() {
         (vec!["wallet", &nobody], "no wallet as of 2023-01-20"),
         (vec!["wallet", &nobody, "--as-of", "2023-01-13"], "no features are published as of 2023-01-13"),
         (vec!["features", "--as-of", "2023-01-13"], "no features are published as of 2023-01-13"),
-        (vec!["features", "--as-of", "soon"], "no day"),
+        (vec!["features", "--as-of", "soon"], "invalid day"),
         (vec!["features", "--wallets", "/nowhere"], "can't be read"),
         (vec!["features", "--at-borrows", "--until", "2022-01-01"], "no instant"),
     ] {

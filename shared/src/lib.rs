@@ -1,4 +1,5 @@
-//! What every step of defi-features shares. Layers import downwards only: step → lake, catalog, sources → tables → domain.
+//! The code that the steps of defi-features share. Modules depend downwards only: step → lake, catalog, sources →
+//! tables → domain.
 
 #[cfg(feature = "aws")]
 pub mod aws;

@@ -4,6 +4,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 TERRAFORM ?= terraform
+DOCKER ?= docker
 VENV := .venv
 # Everything; SQL (DataFusion) and AWS take longer to build than all the rest, so `make run` does without.
 FEATURES := --features defi-local/sql,defi-local/aws
@@ -19,7 +20,7 @@ CONFIG ?= shared/config.toml
 # Further arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-docs test-pages test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions check infra-check fmt package bench-cold-start local-aws deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-docs test-pages test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions check infra-check fmt image package bench-cold-start local-aws deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -135,6 +136,7 @@ $(DENY_HOME)/ready:
 	touch $@
 
 check: $(DENY_HOME)/ready ## Formatting, lints and documentation, warnings denied; licences, sources and known defects of what it depends on
+	checks/imports
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	$(CARGO) clippy --locked -p defi-local -- -D warnings
@@ -143,12 +145,16 @@ check: $(DENY_HOME)/ready ## Formatting, lints and documentation, warnings denie
 	@if timeout 120 $(DENY) fetch db 2>/dev/null; then $(DENY) check advisories; \
 	else echo "advisories: not checked, since their database can't be reached from here"; fi
 
-infra-check: $(VENV)/checks/ready ## Terraform, the policies and the state machine's definition, held to their rules
+infra-check: $(VENV)/checks/ready ## Check Terraform, the policies, the state machine's definition and the Dockerfile
 	infra/checks/run $(VENV)/checks
+	$(VENV)/checks/bin/hadolint Dockerfile
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
 	$(TERRAFORM) fmt -recursive infra
+
+image: ## Build the container image defi-features, with the command, SQL and AWS
+	$(DOCKER) build --tag defi-features .
 
 package: $(VENV)/package/ready ## Build the functions' zips: target/package/$(ARCHITECTURE)
 	infra/package/build $(VENV)/package/bin $(CONFIG)

@@ -138,7 +138,7 @@ fn invalid_requests_fail_with_a_hint() {
         (vec!["wallet", &unknown_wallet], "no wallet as of 2023-01-20"),
         (vec!["wallet", &unknown_wallet, "--as-of", "2023-01-13"], "no features are published as of 2023-01-13"),
         (vec!["features", "--as-of", "2023-01-13"], "no features are published as of 2023-01-13"),
-        (vec!["features", "--as-of", "soon"], "no day"),
+        (vec!["features", "--as-of", "soon"], "invalid day"),
         (vec!["features", "--wallets", "/nowhere"], "can't be read"),
         (vec!["features", "--at-borrows", "--until", "2022-01-01"], "no instant"),
     ] {

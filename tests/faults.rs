@@ -11,10 +11,10 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::thread;
 
-use defi_local::recording::Recording;
-use defi_local::sample::{SampleOptions, chain};
-use defi_local::server::faults::{Asks, Dirt, Fault, Faults, Line, soil};
 use defi_shared::sources::graph::messages;
+use defi_simulator::faults::{Asks, Dirt, Fault, Faults, Line, soil};
+use defi_simulator::recording::Recording;
+use defi_simulator::sample::{SampleOptions, chain};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;

@@ -18,15 +18,15 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use cap::Cap;
-use defi_local::recording::Recording;
 use defi_shared::config::Config;
 use defi_shared::domain::{Address, BaseUnits, Day, TxHash};
 use defi_shared::lake::Unit;
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
-use defi_shared::step::{DayInput, EventInput, ProtocolInput, RunId, context_of, parse};
+use defi_shared::step::{RunId, UnitInput, context_of, parse};
 use defi_shared::tables::TABLES;
 use defi_shared::{Error, Kind, Result};
+use defi_simulator::recording::Recording;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Fuzzing, RngAlgorithm, TestRng, TestRunner};
 use serde::Serialize;
@@ -179,9 +179,7 @@ fn parses_step_inputs() {
         "allow_concurrent": true, "execution": "arn"});
     let features = json!({"as_of": day, "shards": [0, 3], "run_id": "2023-01-02-0a1b2c"});
     fuzz("inputs of steps", 120, &mutated_json(vec![step, current, run, features, json!({}), json!(null)]), |input| {
-        check_round_trip::<DayInput>(&input)?;
-        check_round_trip::<EventInput>(&input)?;
-        check_round_trip::<ProtocolInput>(&input)?;
+        check_round_trip::<UnitInput>(&input)?;
         check_round_trip::<plan_run::Input>(&input)?;
         check_round_trip::<extract_current_positions::Input>(&input)?;
         check_round_trip::<build_features::Input>(&input)?;

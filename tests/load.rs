@@ -14,18 +14,19 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defi_local::recording::Recording;
-use defi_local::sample::{SampleOptions, chain};
-use defi_local::server::{Server, ServerOptions};
-use defi_local::source::deployments;
+use defi_local::handlers;
 use defi_shared::catalog;
 use defi_shared::domain::{Category, Day};
 use defi_shared::lake::{FolderStore, Lake};
+use defi_shared::pipeline::{InputKind, Step};
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
 use defi_shared::sources::{Rate, Secret, TrafficReport};
-use defi_shared::step::{Context, DayInput, EventInput, ProtocolInput, Report};
+use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::testing::{AAVE, COMPOUND, Lab, config};
+use defi_simulator::recording::Recording;
+use defi_simulator::sample::{SampleOptions, chain};
+use defi_simulator::server::{Deployment, Server, ServerOptions};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -37,17 +38,17 @@ use tokio::runtime::{Builder, Runtime};
 const MEMORY_LIMIT: u64 = 300 << 20;
 
 /// The memory in MB (as in `infra/steps.tf`) of the functions that process a day's rows, in the order of a run.
-const FUNCTION_MEMORY: [(&str, u64); 10] = [
-    (extract_daily_blocks::STEP, 1024),
-    (extract_events::STEP, 1024),
-    (extract_market_data::STEP, 1024),
-    (extract_account_positions::STEP, 1769),
-    (stage_events::STEP, 1769),
-    (stage_market_data::STEP, 1024),
-    (stage_account_positions::STEP, 3008),
-    (link_wallets::STEP, 1769),
-    (price_events::STEP, 1769),
-    (value_positions::STEP, 3008),
+const FUNCTION_MEMORY: [(Step, u64); 10] = [
+    (Step::ExtractDailyBlocks, 1024),
+    (Step::ExtractEvents, 1024),
+    (Step::ExtractMarketData, 1024),
+    (Step::ExtractAccountPositions, 1769),
+    (Step::StageEvents, 1769),
+    (Step::StageMarketData, 1024),
+    (Step::StageAccountPositions, 3008),
+    (Step::LinkWallets, 1769),
+    (Step::PriceEvents, 1769),
+    (Step::ValuePositions, 3008),
 ];
 
 /// The minimum share of the rate limit of The Graph that an extraction must use.
@@ -122,7 +123,7 @@ fn child_process_extraction() {
 #[test]
 #[ignore = "run in a child process by another test"]
 fn child_process_function() {
-    run_task(async |task, context| call(&task.step, context).await);
+    run_task(async |task, context| call(task.step.parse()?, context).await);
 }
 
 /// Runs the task of this child process and prints its result as JSON. Does nothing in the parent process.
@@ -160,13 +161,13 @@ fn transpose(task: &Task) -> defi_shared::Result<Arc<TransposeClient>> {
 /// Extracts from both sources concurrently, as a run does.
 async fn extract(context: &Context) -> defi_shared::Result<Extracted> {
     let context = || context.clone();
-    extract_daily_blocks::handle(context(), DayInput::default()).await?;
+    extract_daily_blocks::handle(context(), UnitInput::default()).await?;
     let start = Instant::now();
     let seconds = || start.elapsed().as_secs_f64();
-    let events = async { Ok((extract_events::handle(context(), EventInput::default()).await?, seconds())) };
+    let events = async { Ok((extract_events::handle(context(), UnitInput::default()).await?, seconds())) };
     let snapshots = async {
-        let markets = extract_market_data::handle(context(), ProtocolInput::default());
-        let positions = extract_account_positions::handle(context(), ProtocolInput::default());
+        let markets = extract_market_data::handle(context(), UnitInput::default());
+        let positions = extract_account_positions::handle(context(), UnitInput::default());
         let (mut markets, positions) = tokio::try_join!(markets, positions)?;
         markets.traffic += &positions.traffic;
         Ok((markets.traffic, positions.rows_out, seconds()))
@@ -184,32 +185,15 @@ async fn extract(context: &Context) -> defi_shared::Result<Extracted> {
 
 /// Calls one function (those of events once per category, as the state machine does). Returns the number of rows read
 /// and the peak memory of the process, in bytes.
-async fn call(step: &str, context: Context) -> defi_shared::Result<(u64, u64)> {
-    let by_category =
-        Category::ALL.map(|category| EventInput { events: Some(vec![category]), ..EventInput::default() });
+async fn call(step: Step, context: Context) -> defi_shared::Result<(u64, u64)> {
+    let inputs = match step.input() {
+        InputKind::EventDays => Category::ALL.map(|category| json!({"events": [category]})).to_vec(),
+        _ => vec![json!({})],
+    };
     let mut report = Report::default();
-    match step {
-        extract_daily_blocks::STEP => report = extract_daily_blocks::handle(context, DayInput::default()).await?,
-        extract_market_data::STEP => report = extract_market_data::handle(context, ProtocolInput::default()).await?,
-        extract_account_positions::STEP => {
-            report = extract_account_positions::handle(context, ProtocolInput::default()).await?;
-        }
-        stage_market_data::STEP => report = stage_market_data::handle(context, ProtocolInput::default()).await?,
-        stage_account_positions::STEP => {
-            report = stage_account_positions::handle(context, ProtocolInput::default()).await?;
-        }
-        link_wallets::STEP => report = link_wallets::handle(context, DayInput::default()).await?,
-        value_positions::STEP => report = value_positions::handle(context, DayInput::default()).await?,
-        event_step => {
-            for input in by_category {
-                report.merge(match event_step {
-                    extract_events::STEP => extract_events::handle(context.clone(), input).await?,
-                    stage_events::STEP => stage_events::handle(context.clone(), input).await?,
-                    price_events::STEP => price_events::handle(context.clone(), input).await?,
-                    _ => panic!("unexpected step {event_step}"),
-                });
-            }
-        }
+    for input in inputs {
+        let output = handlers::call(step, context.clone(), input).await?;
+        report.merge(serde_json::from_value(output).expect("a report"));
     }
     Ok((report.rows_in, peak_memory()))
 }
@@ -239,7 +223,7 @@ struct ExpectedRows {
 impl ExpectedRows {
     fn of(recording: &Recording) -> ExpectedRows {
         let snapshots = recording.positions.values().flat_map(|by_block| by_block.values());
-        let open = |row: &&defi_local::recording::Row| row["balance"] != "0";
+        let open = |row: &&defi_simulator::recording::Row| row["balance"] != "0";
         let positions = snapshots.map(|rows| rows.iter().filter(open).count()).sum::<usize>();
         // The last day is incomplete and not final.
         let is_final = |event: &&Map<String, Value>| event["timestamp"].as_str() < Some(recording.last_day.as_str());
@@ -264,14 +248,14 @@ impl SimulatedServer {
         // More threads than CPUs, so that a request is counted without waiting until another response is rendered.
         let runtime = Builder::new_multi_thread().worker_threads(8).enable_all().build().expect("a runtime");
         let options = ServerOptions {
-            deployments: deployments(&config(&[AAVE, COMPOUND], 1).expect("a configuration")),
+            deployments: Deployment::all(&config(&[AAVE, COMPOUND], 1).expect("a configuration")),
             latency: load.latency,
             requests_per_second: Some(load.per_second),
             ..ServerOptions::default()
         };
-        let as_of = load.recording.last_day.parse().expect("a day");
+        let as_of = load.recording.last_day.parse().expect("a valid day");
         let server = runtime.block_on(Server::start(Arc::new(load.recording), options)).expect("a server");
-        let lake = tempdir().expect("a folder");
+        let lake = tempdir().expect("a temporary folder");
         let task = Task {
             url: server.graph_url(),
             lake: lake.path().to_owned(),
@@ -389,7 +373,7 @@ fn day_of_ten_times_the_usual_size_fits_function_memory() {
         "\na day of {TIMES} times the usual size:\n\n| step | rows | peak MB | MB of the function |\n|---|---|---|---|"
     );
     for (step, function_memory) in FUNCTION_MEMORY {
-        let (rows, memory): (u64, u64) = server.run_child("child_process_function", step);
+        let (rows, memory): (u64, u64) = server.run_child("child_process_function", step.name());
         println!("| {step} | {rows} | {} | {function_memory} |", memory >> 20);
         assert!(rows > 0, "{step} read no rows");
         assert!(memory >> 20 < function_memory, "{step}: {} MB", memory >> 20);

@@ -96,7 +96,8 @@ async fn values_match_the_lake() {
     assert_eq!(data.history.last().map(|(run, of)| (run, of)), Some((&data.run, checked)));
     assert_eq!(data.history.len(), 2);
     let steps = &data.report.as_ref().expect("a report").steps;
-    let unpriced = |step: &str| steps.iter().find(|item| item.step == step).map_or(0, |item| item.report.unpriced);
+    let unpriced =
+        |step: &str| steps.iter().find(|item| item.step.name() == step).map_or(0, |item| item.report.unpriced);
     assert!(
         data.unpriced.events.0 >= unpriced("price-events"),
         "unpriced events of all days are fewer than those of the last run"
@@ -160,7 +161,7 @@ async fn unfinished_run_and_set_without_wallets_have_a_report() {
     let lake = Lake::new(FolderStore::new(folder.path()));
     let unfinished: RunId = "2023-02-01-0a1b2c".parse().expect("a valid run id");
     lake.write_json(&unfinished.key("plan.json"), &Plan::default()).await.expect("a plan");
-    assert!(report(folder.path(), &[]).contains("did not come to its checks"), "an unfinished run");
+    assert!(report(folder.path(), &[]).contains("did not reach its checks"), "an unfinished run");
     let empty: Vec<FeatureRow> = Vec::new();
     lake.write(
         &FEATURES_HISTORY,
@@ -188,7 +189,7 @@ fn failed_check_fails_the_run_and_has_a_report() {
     let path =
         stdout.lines().find_map(|line| line.strip_prefix("report ")).unwrap_or_else(|| panic!("no report: {stdout}"));
     let page = fs::read_to_string(path.trim()).expect("a page");
-    assert!(page.contains("so that this set was not published"), "the page does not say that the check failed");
+    assert!(page.contains("so this set was not published"), "the page does not say that the check failed");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process;
 use build_features::Input as FoldInput;
 use defi_shared::domain::{Day, Side};
 use defi_shared::lake::{Facts, Unit};
-use defi_shared::step::{Context, DayInput, EventInput, ProtocolInput};
+use defi_shared::step::{Context, UnitInput};
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_BORROWS, STAGE_POSITIONS, StagedEvent, StagedPosition};
 use defi_shared::{Error, Result};
 use serde_json::{Value, json};
@@ -72,17 +72,17 @@ impl Kernels {
     /// The name is unknown, or the step fails.
     pub fn run(&self, name: &str) -> Result<()> {
         let (context, day) = (self.context.clone(), self.day);
-        let days = |days| DayInput { as_of: Some(day.next()), days: Some(days), ..DayInput::default() };
+        let days = |days| UnitInput { as_of: Some(day.next()), days: Some(days), ..UnitInput::default() };
         self.runtime.block_on(async {
             match name {
                 "parse-events-page" => context.transpose.read_events(&self.events_page).map(drop),
                 "parse-positions-page" => context.graph.read_positions(&self.positions_page).map(drop),
                 "stage-a-day" => {
-                    let input = ProtocolInput { as_of: Some(day), days: Some(vec![day]), ..ProtocolInput::default() };
+                    let input = UnitInput { as_of: Some(day), days: Some(vec![day]), ..UnitInput::default() };
                     stage_account_positions::handle(context, input).await.map(drop)
                 }
                 "price-a-day" => {
-                    let input = EventInput { as_of: Some(day.next()), days: Some(vec![day]), ..EventInput::default() };
+                    let input = UnitInput { as_of: Some(day.next()), days: Some(vec![day]), ..UnitInput::default() };
                     price_events::handle(context, input).await.map(drop)
                 }
                 "value-a-day" => value_positions::handle(context, days(vec![day])).await.map(drop),
@@ -119,9 +119,9 @@ async fn prepare(context: &Context, size: &Size) -> Result<(Vec<u8>, Vec<u8>)> {
     let mut borrows: Vec<StagedEvent> = context.lake.require(&STAGE_BORROWS, &Unit::Day(day)).await?;
     borrows.sort_by_key(|event| (event.block_number, event.log_index));
     let events: Vec<_> = borrows.iter().take(ROWS_PER_PAGE).map(event_json).collect();
-    let days = |days| DayInput { as_of: Some(day.next()), days: Some(days), ..DayInput::default() };
+    let days = |days| UnitInput { as_of: Some(day.next()), days: Some(days), ..UnitInput::default() };
     link_wallets::handle(context.clone(), days(vec![day])).await?;
-    let event_input = EventInput { as_of: Some(day.next()), days: Some(vec![day]), ..EventInput::default() };
+    let event_input = UnitInput { as_of: Some(day.next()), days: Some(vec![day]), ..UnitInput::default() };
     price_events::handle(context.clone(), event_input).await?;
     value_positions::handle(context.clone(), days(vec![day, day.next()])).await?;
     let events = json!({ "status": "success", "stats": { "truncated": false }, "results": events });

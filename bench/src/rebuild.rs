@@ -5,7 +5,8 @@ use std::time::Instant;
 use defi_shared::Result;
 use defi_shared::domain::Day;
 use defi_shared::lake::Unit;
-use defi_shared::step::{Context, DayInput, EventInput, Report};
+use defi_shared::pipeline::Step;
+use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{STAGE_BORROWS, STAGE_POSITIONS};
 use serde_json::json;
 
@@ -32,9 +33,9 @@ pub async fn daily(context: &Context, as_of: Day) -> Result<()> {
 }
 
 async fn run_steps(context: &Context, as_of: Day, events: Vec<Day>, snapshots: Vec<Day>) -> Result<()> {
-    let days = |days| DayInput { as_of: Some(as_of), days: Some(days), ..DayInput::default() };
+    let days = |days| UnitInput { as_of: Some(as_of), days: Some(days), ..UnitInput::default() };
     timed(link_wallets::STEP, link_wallets::handle(context.clone(), days(events.clone()))).await?;
-    let event_input = EventInput { as_of: Some(as_of), days: Some(events), ..EventInput::default() };
+    let event_input = UnitInput { as_of: Some(as_of), days: Some(events), ..UnitInput::default() };
     tokio::try_join!(
         timed(price_events::STEP, price_events::handle(context.clone(), event_input)),
         timed(value_positions::STEP, value_positions::handle(context.clone(), days(snapshots)))
@@ -44,7 +45,7 @@ async fn run_steps(context: &Context, as_of: Day, events: Vec<Day>, snapshots: V
 }
 
 /// Runs a step, and prints its time and numbers of rows as a line of JSON.
-async fn timed(step: &str, work: impl Future<Output = Result<Report>>) -> Result<()> {
+async fn timed(step: Step, work: impl Future<Output = Result<Report>>) -> Result<()> {
     let start = Instant::now();
     let report = work.await?;
     let line = json!({

@@ -1,16 +1,36 @@
 //! The lake that is asked: a folder of this machine, or that of the deployed environment.
 
+use std::path::PathBuf;
+
 use defi_shared::catalog::{self, Registry};
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::{FolderStore, Lake};
 
-use crate::cli::{Env, LakeArgs, ReadArgs};
+use crate::env::Env;
+
+/// A local lake.
+#[derive(Debug, Clone)]
+pub struct LakeOptions {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its environment.
+    pub env: Env,
+}
+
+/// A lake to read.
+#[derive(Debug, Clone)]
+pub struct ReadOptions {
+    /// The local lake, and the environment.
+    pub lake: LakeOptions,
+    /// Read the lake of the deployed environment instead of the local one.
+    pub aws: bool,
+}
 
 /// Opens a lake that is there, for reading, with its catalog.
 ///
 /// # Errors
 /// `BadInput` where there is no lake, and the errors of AWS.
-pub(crate) async fn open(args: &ReadArgs) -> Result<(Lake, Registry)> {
+pub(crate) async fn open(args: &ReadOptions) -> Result<(Lake, Registry)> {
     if args.aws {
         return in_aws(args.lake.env).await;
     }
@@ -23,13 +43,13 @@ pub(crate) async fn open(args: &ReadArgs) -> Result<(Lake, Registry)> {
 ///
 /// # Errors
 /// `BadInput` where there is none.
-pub(crate) fn in_folder(args: &LakeArgs) -> Result<Lake> {
-    if !args.lake.join("catalog").is_dir() {
+pub(crate) fn in_folder(args: &LakeOptions) -> Result<Lake> {
+    if !args.folder.join("catalog").is_dir() {
         return Err(Error::bad_input("there is no lake in this folder")
-            .with("path", args.lake.display())
+            .with("path", args.folder.display())
             .next("make one with defi run, or name another folder with --lake"));
     }
-    Ok(Lake::new(FolderStore::new(&args.lake)))
+    Ok(Lake::new(FolderStore::new(&args.folder)))
 }
 
 #[cfg(feature = "aws")]

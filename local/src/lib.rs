@@ -1,19 +1,19 @@
-//! The pipeline on one machine: the `defi` command, the sample chain and its API server, questions to a local lake, and reports of it.
+//! The `defi` command: the whole pipeline on one machine, and tools to query, explain, export and check a lake.
 
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod cli;
+pub mod config;
 pub mod doctor;
+pub mod env;
 pub mod features;
-mod lake;
+pub mod handlers;
+pub mod lake;
 pub mod output;
 #[cfg(feature = "sql")]
 pub mod query;
-pub mod recording;
 pub mod report;
 pub mod run;
-pub mod sample;
-pub mod server;
 pub mod source;
 mod tables;
 pub mod wallet;

@@ -7,6 +7,17 @@ use std::path::Path;
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use defi_shared::error::{Error, Result};
 
+/// The format of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A table for people.
+    Table,
+    /// Comma-separated values; NULL is an empty cell.
+    Csv,
+    /// A JSON array with one object per row.
+    Json,
+}
+
 /// Writes a line to standard output. A reader that has gone away (`defi tables | head -1`) is no fault: the rest is left unsaid.
 ///
 /// # Errors

@@ -21,7 +21,8 @@ use defi_shared::lake::Lake;
 use defi_shared::tables::{self, FEATURES_HISTORY, FEATURES_PUBLISHED, Layer, Layout, TABLES, Table};
 use futures::StreamExt;
 
-use crate::cli::{Format, LakeArgs};
+use crate::lake::LakeOptions;
+use crate::output::Format;
 use crate::output::written;
 
 /// Answers one question, and writes the answer to standard output.
@@ -29,7 +30,7 @@ use crate::output::written;
 /// # Errors
 /// `BadInput` for a lake that is not there or a question that DataFusion refuses, `CorruptData` for an object that is no
 /// Parquet file.
-pub async fn query(sql: &str, args: &LakeArgs, format: Format) -> Result<()> {
+pub async fn query(sql: &str, args: &LakeOptions, format: Format) -> Result<()> {
     let lake = crate::lake::in_folder(args)?;
     let session = session(&lake, args.env.name()).await?;
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);

@@ -6,33 +6,27 @@ use defi_shared::error::{Error, Result};
 use report_run::gather::newest_run;
 use report_run::{keep, page};
 
-use crate::cli::ReadArgs;
+use crate::lake::ReadOptions;
 use crate::output::{line, write_page};
 
-/// What `defi report` is asked for.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  defi report --open\n  defi report --run 2023-02-14-0a1b2c3d4e5f --output report.html"
-)]
-pub struct ReportArgs {
-    /// The run: a folder's name in runs/ of the lake [default: the newest by its day]
-    #[arg(long, value_name = "RUN_ID")]
-    run: Option<String>,
-    /// Where the report is written [default: runs/{run_id}/report.html in the lake]
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Open it in the browser
-    #[arg(long)]
-    open: bool,
-    #[command(flatten)]
-    lake: ReadArgs,
+/// The options of a report.
+#[derive(Debug)]
+pub struct Options {
+    /// The run. Default: the newest.
+    pub run: Option<String>,
+    /// The file to write. Default: `runs/{run_id}/report.html` in the lake.
+    pub output: Option<PathBuf>,
+    /// Open the report in the browser.
+    pub open: bool,
+    /// The lake.
+    pub lake: ReadOptions,
 }
 
 /// Makes the report, and prints where it is.
 ///
 /// # Errors
 /// `BadInput` for a lake or a run that is not there or a file that can't be written, and the lake's errors.
-pub(crate) async fn report(args: &ReportArgs) -> Result<()> {
+pub(crate) async fn report(args: &Options) -> Result<()> {
     let (lake, registry) = crate::lake::open(&args.lake).await?;
     if args.open && args.lake.aws && args.output.is_none() {
         return Err(Error::bad_input("a browser does not open what lies in a bucket").next("name a file with --output"));
@@ -41,7 +35,7 @@ pub(crate) async fn report(args: &ReportArgs) -> Result<()> {
         Some(run) => run.parse()?,
         None => newest_run(&lake).await?,
     };
-    let config = crate::run::configuration()?;
+    let config = crate::config::configuration()?;
     let path = match &args.output {
         None => keep(&lake, &registry, &config, &run).await?,
         Some(file) => {

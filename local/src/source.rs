@@ -7,14 +7,15 @@ use std::sync::Arc;
 use defi_shared::config::Config;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
-use defi_shared::sources::graph::{self, GraphClient, GraphSettings};
-use defi_shared::sources::transpose::{self, TransposeClient, TransposeSettings};
-use defi_shared::sources::{Rate, RetryPolicy, Secret};
+use defi_shared::sources::graph::{self, GraphSettings};
+use defi_shared::sources::transpose::{self, TransposeSettings};
+use defi_shared::sources::{RetryPolicy, Secret};
+use defi_shared::step::Clients;
 
 use crate::output::line;
-use crate::recording::Recording;
-use crate::sample::{self, SampleOptions};
-use crate::server::{Deployment, SchemaVersion, Server, ServerOptions};
+use defi_simulator::recording::Recording;
+use defi_simulator::sample::{self, SampleOptions};
+use defi_simulator::server::{Deployment, Server, ServerOptions};
 
 /// Requests a second to a server on this machine, which costs nothing and throttles nobody.
 const LOCAL_REQUESTS_PER_SECOND: u32 = 2_000;
@@ -49,10 +50,8 @@ pub struct RequestRates {
 /// A source that answers.
 #[derive(Debug)]
 pub struct Opened {
-    /// Client of The Graph.
-    pub graph: Arc<GraphClient>,
-    /// Client of Transpose.
-    pub transpose: Arc<TransposeClient>,
+    /// The clients of both APIs.
+    pub clients: Clients,
     /// The first and the last day that it covers, where it is known.
     pub days: Option<(Day, Day)>,
     /// What it is, for people.
@@ -77,7 +76,7 @@ impl Source {
             Source::Sample(_) | Source::Recording(_) => {
                 let recording = self.recording()?;
                 let (first, last) = (recording.first_day.parse()?, recording.last_day.parse()?);
-                narrow(config, &recording)?;
+                recording.restrict(config)?;
                 let chain = match self {
                     Source::Sample(SampleOptions { wallets, days, seed }) => {
                         format!("the sample chain of {wallets} wallets, {days} days and seed {seed}")
@@ -113,7 +112,7 @@ fn keys(variable: &str) -> Vec<Secret> {
     std::env::var(variable).map(|keys| Secret::list(&keys)).unwrap_or_default()
 }
 
-fn live(config: &Config) -> Result<Opened> {
+fn live(config: &mut Config) -> Result<Opened> {
     for variable in ["GRAPH_API_KEY", "TRANSPOSE_API_KEY"] {
         if keys(variable).is_empty() {
             return Err(Error::new(Kind::BadCredentials, format!("{variable} is not set"))
@@ -125,33 +124,28 @@ fn live(config: &Config) -> Result<Opened> {
     Ok(Opened { chain: Some("the live APIs".to_owned()), ..at_urls(config, &graph, &transpose)? })
 }
 
-fn at_urls(config: &Config, graph: &str, transpose: &str) -> Result<Opened> {
+fn at_urls(config: &mut Config, graph: &str, transpose: &str) -> Result<Opened> {
     let name = format!("{graph} and {transpose}");
     let graph = GraphSettings::new(graph, keys("GRAPH_API_KEY"));
     let transpose = TransposeSettings::new(transpose, keys("TRANSPOSE_API_KEY"));
     Ok(Opened { name, ..clients(config, graph, transpose)? })
 }
 
-fn clients(config: &Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<Opened> {
+fn clients(config: &mut Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<Opened> {
     let rates = RequestRates {
         the_graph: requests_per_second(&graph.url, config.requests_per_second.the_graph, graph.keys.len()),
         transpose: requests_per_second(&transpose.url, config.requests_per_second.transpose, transpose.keys.len()),
     };
-    graph.rate = Rate::per_second(config.requests_per_second.the_graph);
-    graph.concurrency = config.concurrency.the_graph as usize;
     if is_local(&graph.url) {
-        graph.rate = Rate::per_second(LOCAL_REQUESTS_PER_SECOND);
+        config.requests_per_second.the_graph = LOCAL_REQUESTS_PER_SECOND;
         graph.retry = RetryPolicy::LOOPBACK;
     }
-    transpose.rate = Rate::per_second(config.requests_per_second.transpose);
-    transpose.concurrency = config.concurrency.transpose as usize;
     if is_local(&transpose.url) {
-        transpose.rate = Rate::per_second(LOCAL_REQUESTS_PER_SECOND);
+        config.requests_per_second.transpose = LOCAL_REQUESTS_PER_SECOND;
         transpose.retry = RetryPolicy::LOOPBACK;
     }
     Ok(Opened {
-        graph: Arc::new(GraphClient::new(graph)?),
-        transpose: Arc::new(TransposeClient::new(transpose)?),
+        clients: Clients::new(config, graph, transpose, 1)?,
         days: None,
         name: String::new(),
         rates,
@@ -170,35 +164,8 @@ fn is_local(url: &str) -> bool {
     ["http://127.", "http://localhost", "http://[::1]"].iter().any(|local| url.starts_with(local))
 }
 
-/// Leaves only the recording's protocols in the configuration, which begin with its first day.
-///
-/// # Errors
-/// `BadInput` for a recording of a protocol that the configuration lacks.
-pub fn narrow(config: &mut Config, recording: &Recording) -> Result<()> {
-    let first: Day = recording.first_day.parse()?;
-    for protocol in &recording.protocols {
-        config.protocol(protocol)?;
-    }
-    config.protocols.retain(|protocol| recording.protocols.contains(&protocol.name));
-    config.protocols.iter_mut().for_each(|protocol| protocol.first_day = first);
-    Ok(())
-}
-
-/// The subgraphs of the configuration's protocols.
-#[must_use]
-pub fn deployments(config: &Config) -> Vec<Deployment> {
-    let deployments = config.protocols.iter().map(|protocol| {
-        let schema = match protocol.schema_version.split('.').next() {
-            Some("2") => SchemaVersion::V2_0_1,
-            _ => SchemaVersion::V3_1_0,
-        };
-        Deployment { protocol: protocol.name.clone(), subgraph_id: protocol.subgraph_id.clone(), schema }
-    });
-    deployments.collect()
-}
-
 async fn start(recording: Recording, config: &Config, port: u16, api_key: Option<String>) -> Result<Server> {
-    let options = ServerOptions { port, api_key, deployments: deployments(config), ..ServerOptions::default() };
+    let options = ServerOptions { port, api_key, deployments: Deployment::all(config), ..ServerOptions::default() };
     Server::start(Arc::new(recording), options).await
 }
 
@@ -208,7 +175,7 @@ async fn start(recording: Recording, config: &Config, port: u16, api_key: Option
 /// `BadInput` for a port that is taken, else as [`Source::open`].
 pub async fn serve(source: &Source, port: u16) -> Result<()> {
     let api_key = std::env::var("DEFI_SERVE_API_KEY").ok().filter(|key| !key.is_empty());
-    let config = crate::run::configuration()?;
+    let config = crate::config::configuration()?;
     let recording = source.recording()?;
     let name = recording.name.clone();
     let (first, last) = (recording.first_day.clone(), recording.last_day.clone());

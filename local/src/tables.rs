@@ -6,7 +6,8 @@ use defi_shared::error::{Error, Result};
 use defi_shared::tables::{self, FEATURES_PUBLISHED, Layout, TABLES};
 use serde::Serialize;
 
-use crate::cli::{Format, ReadArgs};
+use crate::lake::ReadOptions;
+use crate::output::Format;
 use crate::output::{line, table, written};
 
 /// A table of the lake.
@@ -24,7 +25,7 @@ struct Listed {
 ///
 /// # Errors
 /// `BadInput` where there is no lake, and the lake's errors.
-pub(crate) async fn list(args: &ReadArgs, format: Format) -> Result<()> {
+pub(crate) async fn list(args: &ReadOptions, format: Format) -> Result<()> {
     let rows = listed(args).await?;
     match format {
         Format::Table => line(shown(&rows)),
@@ -43,7 +44,7 @@ fn as_csv(rows: &[Listed]) -> std::io::Result<()> {
     writer.flush()
 }
 
-async fn listed(args: &ReadArgs) -> Result<Vec<Listed>> {
+async fn listed(args: &ReadOptions) -> Result<Vec<Listed>> {
     let (lake, registry) = crate::lake::open(args).await?;
     let env = args.lake.env.name();
     let published = registry.published().await?;

@@ -1,4 +1,5 @@
-//! The configuration: protocols, rates and the limits of the checks. A deployment is configuration, never code.
+//! The configuration: protocols, request rates and limits of the checks. Adding a deployment of a protocol requires
+//! only configuration, no code.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,62 +9,62 @@ use serde::{Deserialize, Serialize};
 use crate::domain::Day;
 use crate::error::{Error, Result};
 
-/// What is built in; see `shared/config.toml` for what each entry means.
+/// The built-in configuration. Its comments describe each entry.
 const BUILT_IN: &str = include_str!("../config.toml");
 
-/// A wallet's protocols are kept as bits of one word.
+/// The maximum number of protocols: a wallet's protocols are stored as the bits of a `u64`.
 const MAX_PROTOCOLS: usize = 64;
 
-/// A wallet's shard is found from the first two bytes of its address.
+/// The maximum number of shards: a wallet's shard is computed from the first two bytes of its address.
 const MAX_SHARDS: u32 = 65_536;
 
 /// A lending protocol on one chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
-    /// `{protocol_name}-{contract_version}-eth` in Transpose's terms, such as `aave-v2-eth`.
+    /// Name, such as `aave-v2-eth`: `{protocol_name}-{contract_version}-eth`, with these two columns of Transpose.
     pub name: String,
-    /// Id of its subgraph.
+    /// Id of the subgraph.
     pub subgraph_id: String,
-    /// Version of the schema that the subgraph has.
+    /// Schema version of the subgraph.
     pub schema_version: String,
-    /// The first block that the subgraph has indexed.
+    /// The first block that the subgraph indexes.
     pub first_block: u64,
-    /// The first day that a run extracts, unless it is told otherwise.
+    /// The first day that a run extracts by default.
     pub first_day: Day,
 }
 
 impl Protocol {
-    /// Transpose's `protocol_name` and `contract_version`.
+    /// Returns the protocol's `protocol_name` and `contract_version` in Transpose.
     ///
     /// # Errors
-    /// `BadInput` for a name of another form.
+    /// `BadInput` if the name has another form.
     pub fn transpose_names(&self) -> Result<(&str, &str)> {
         let names = self.name.strip_suffix("-eth").and_then(|name| name.rsplit_once('-'));
         names.filter(|(name, version)| !name.is_empty() && !version.is_empty()).ok_or_else(|| {
-            Error::bad_input(format!("the protocol {:?} is not named {{name}}-{{version}}-eth", self.name))
+            Error::bad_input(format!("the protocol name {:?} is not of the form {{name}}-{{version}}-eth", self.name))
                 .next("correct the name in the configuration")
         })
     }
 }
 
-/// Two numbers, one a source.
+/// A value for each source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PerSource {
-    /// For The Graph.
+    /// The value for The Graph.
     pub the_graph: u32,
-    /// For Transpose.
+    /// The value for Transpose.
     pub transpose: u32,
 }
 
-/// A figure beyond `warn` is reported, one beyond `fail` keeps a set from being published.
+/// The limits of a check: a value above `warn` gives a warning, and a value above `fail` prevents publication.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Largest figure without a warning.
+    /// Largest value without a warning.
     pub warn: Option<f64>,
-    /// Largest figure that passes.
+    /// Largest value that passes.
     pub fail: Option<f64>,
 }
 
@@ -71,45 +72,45 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checks {
-    /// Events without a price, of all events.
+    /// Share of events that have no price.
     pub unpriced_share: Limits,
-    /// Bad rows, of all rows.
+    /// Share of rows that are quarantined.
     pub quarantined_share: Limits,
-    /// Supply positions whose flag is null, of all supply positions.
+    /// Share of supply positions whose `isCollateral` flag is null.
     pub null_is_collateral_share: Limits,
-    /// Prices that jumped.
+    /// Number of price jumps.
     pub price_jumps: Limits,
-    /// Priced liquidations whose seized token can't be collateral, of all priced ones.
+    /// Share of priced liquidations whose seized token can't be collateral.
     pub odd_liquidation_share: Limits,
-    /// Fewer priced liquidations than this are not judged.
+    /// Minimum number of priced liquidations for the check of `odd_liquidation_share`.
     pub odd_liquidation_minimum: u64,
-    /// How many times a feature's mean may lie above or below that of the set published before.
+    /// Factor by which a feature's mean is above or below its mean in the previously published set.
     pub mean_band: Limits,
-    /// A price this many times above or below that of the day before is a jump.
+    /// A price jumps if it is above or below the previous day's price by more than this factor.
     pub price_jump_factor: f64,
 }
 
-/// The configuration.
+/// The configuration of the pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Number of shards that the wallets are split into.
+    /// Number of shards into which the wallets are split.
     pub shards: u32,
-    /// Requests a second that each API key may make.
+    /// Rate limit of each API key, in requests per second.
     pub requests_per_second: PerSource,
-    /// Requests under way at once.
+    /// Maximum number of concurrent requests.
     pub concurrency: PerSource,
-    /// The known protocols.
+    /// The protocols.
     pub protocols: Vec<Protocol>,
     /// The limits of check-features.
     pub checks: Checks,
 }
 
 impl Config {
-    /// The configuration that is built in.
+    /// Returns the built-in configuration.
     ///
     /// # Errors
-    /// None but a defect of the build.
+    /// The built-in configuration is invalid, which is a defect.
     pub fn built_in() -> Result<Self> {
         Config::parse(BUILT_IN)
     }
@@ -117,62 +118,62 @@ impl Config {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// `BadInput` for a file that can't be read or says what it may not.
+    /// `BadInput` if the file can't be read or is invalid.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|cause| {
-            Error::bad_input("the configuration can't be read").with("path", path.display()).because(cause)
+        let text = std::fs::read_to_string(path).map_err(|source| {
+            Error::bad_input("can't read the configuration").with("path", path.display()).because(source)
         })?;
         Config::parse(&text).map_err(|error| error.with("path", path.display()))
     }
 
-    /// Reads a configuration from its text.
+    /// Parses a configuration from TOML.
     ///
     /// # Errors
-    /// `BadInput` for a text that is none, or says what it may not.
+    /// `BadInput` if the TOML or a value is invalid.
     pub fn parse(text: &str) -> Result<Self> {
         let config: Config =
-            toml::from_str(text).map_err(|cause| Error::bad_input("the configuration is wrong").because(cause))?;
+            toml::from_str(text).map_err(|source| Error::bad_input("invalid configuration").because(source))?;
         config.validate()?;
         Ok(config)
     }
 
     fn validate(&self) -> Result<()> {
-        let wrong = |what: String| Err(Error::bad_input(what).next("correct the configuration"));
+        let invalid = |message: String| Err(Error::bad_input(message).next("correct the configuration"));
         if !(1..=MAX_SHARDS).contains(&self.shards) {
-            return wrong(format!("shards is {}, and must be from 1 to {MAX_SHARDS}", self.shards));
+            return invalid(format!("shards is {}, but must be from 1 to {MAX_SHARDS}", self.shards));
         }
         if self.protocols.is_empty() || self.protocols.len() > MAX_PROTOCOLS {
-            return wrong(format!(
-                "there are {} protocols, and must be from 1 to {MAX_PROTOCOLS}",
+            return invalid(format!(
+                "the number of protocols is {}, but must be from 1 to {MAX_PROTOCOLS}",
                 self.protocols.len()
             ));
         }
-        for rate in [self.requests_per_second, self.concurrency] {
-            if rate.the_graph == 0 || rate.transpose == 0 {
-                return wrong("a rate or a concurrency of 0 would never make a request".to_owned());
+        for limits in [self.requests_per_second, self.concurrency] {
+            if limits.the_graph == 0 || limits.transpose == 0 {
+                return invalid("requests_per_second and concurrency must not be 0".to_owned());
             }
         }
         let mut names: Vec<_> = self.protocols.iter().map(|protocol| &protocol.name).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair.first() == pair.last()) {
-            return wrong(format!("the protocol {pair:?} is listed twice"));
+            return invalid(format!("the protocol {:?} is listed twice", pair[0]));
         }
         self.protocols.iter().try_for_each(|protocol| protocol.transpose_names().map(drop))
     }
 
-    /// A protocol by its name.
+    /// Returns the protocol with the given name.
     ///
     /// # Errors
-    /// `BadInput` for one that is not known.
+    /// `BadInput` if the protocol is not configured.
     pub fn protocol(&self, name: &str) -> Result<&Protocol> {
         self.protocols.iter().find(|protocol| protocol.name == name).ok_or_else(|| {
-            let known: Vec<_> = self.protocols.iter().map(|protocol| protocol.name.as_str()).collect();
-            Error::bad_input(format!("the protocol {name:?} is not known"))
-                .next(format!("name one of {}, or add it to the configuration", known.join(", ")))
+            let names: Vec<_> = self.protocols.iter().map(|protocol| protocol.name.as_str()).collect();
+            Error::bad_input(format!("unknown protocol {name:?}"))
+                .next(format!("use one of {}, or add the protocol to the configuration", names.join(", ")))
         })
     }
 
-    /// The names of the known protocols, in order.
+    /// Returns the names of the protocols, sorted.
     #[must_use]
     pub fn protocol_names(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.protocols.iter().map(|protocol| protocol.name.as_str()).collect();
@@ -180,7 +181,7 @@ impl Config {
         names
     }
 
-    /// The first day of each known protocol.
+    /// Returns the first day of each protocol, by name.
     #[must_use]
     pub fn first_days(&self) -> BTreeMap<String, Day> {
         self.protocols.iter().map(|protocol| (protocol.name.clone(), protocol.first_day)).collect()
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_configuration_is_valid() {
+    fn built_in_configuration_is_valid() {
         let config = Config::built_in().unwrap();
         assert_eq!(config.protocol_names(), ["aave-v2-eth", "compound-v2-eth"]);
         assert_eq!(config.protocol("aave-v2-eth").unwrap().transpose_names().unwrap(), ("aave", "v2"));
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused() {
+    fn parse_rejects_invalid_values() {
         for (old, new) in [
             ("shards = 4", "shards = 0"),
             ("shards = 4", "shard = 4"),

@@ -1,40 +1,41 @@
-//! The one error type of the pipeline: a kind that the state machine goes by, a message, context, a cause and a next step.
+//! The error type of the pipeline: a kind that the state machine matches on, a message, context, a source error and a
+//! hint.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What went wrong, as far as a caller needs to tell apart. The names are stable: the state machine's `Retry` and
-/// `Catch` match on them, and so do people's runbooks.
+/// The kind of an error. The names are stable: the `Retry` and `Catch` of the state machine match on them, and runbooks
+/// refer to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A source asked to slow down (HTTP 429).
+    /// A source's rate limit is exceeded (HTTP 429).
     Throttled,
-    /// A source did not answer, or answered with a passing fault.
+    /// A source did not respond, or responded with a transient error.
     SourceUnavailable,
-    /// The day or the block is not final or not indexed yet.
+    /// The day or block is not final or not indexed yet.
     NotReady,
-    /// The block can't be had any more: the unit is lost, and the run goes on.
+    /// The block is no longer available: the unit is lost, and the run continues.
     HistoryPruned,
-    /// The plan or the credits of an API key are used up.
+    /// The quota or the credits of an API key are used up.
     QuotaExceeded,
-    /// A source does not accept the key.
+    /// A source rejected the API key.
     BadCredentials,
-    /// An option, a field, a path or a file that the user gave is wrong.
+    /// An option, a field, a path or a file from the user is invalid.
     BadInput,
-    /// A source refused the request for good (a malformed query, an unknown deployment).
+    /// A source permanently rejected the request (a malformed query, an unknown deployment).
     SourceRejected,
-    /// An answer or an object does not have the shape it must have.
+    /// A response or an object is malformed.
     CorruptData,
     /// A set of features failed a constraint and was not published.
     QualityFailed,
-    /// Another run of the same environment is under way.
+    /// Another run of the same environment is in progress.
     AlreadyRunning,
-    /// A defect of this software or of the machine it runs on.
+    /// A defect of the software or of the machine it runs on.
     Internal,
 }
 
 impl Kind {
-    /// Every kind, for tests and for the documentation.
+    /// All kinds, for tests and documentation.
     pub const ALL: [Kind; 12] = [
         Kind::Throttled,
         Kind::SourceUnavailable,
@@ -50,7 +51,7 @@ impl Kind {
         Kind::Internal,
     ];
 
-    /// The stable name.
+    /// Returns the stable name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -69,27 +70,29 @@ impl Kind {
         }
     }
 
-    /// Whether the same request may succeed a little later.
+    /// Returns whether the same request may succeed later.
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self, Kind::Throttled | Kind::SourceUnavailable | Kind::NotReady)
     }
 
-    /// What a person does about it, where the error itself knows nothing better.
+    /// Returns the default hint: what the user can do about an error of this kind.
     #[must_use]
     pub fn next_step(self) -> &'static str {
         match self {
-            Kind::Throttled => "wait a little, or lower the request rate in the configuration, and run again",
-            Kind::SourceUnavailable => "check that the source is up and its URL is right, and run again",
+            Kind::Throttled => "wait, or lower the request rate in the configuration, and run again",
+            Kind::SourceUnavailable => "check that the source is available and that its URL is correct, and run again",
             Kind::NotReady => "run again later: the day or block is not final yet",
-            Kind::HistoryPruned => "the day is lost at this source; point it at one that keeps history to get it",
-            Kind::QuotaExceeded => "raise the plan or the credits of the API key, and run again",
+            Kind::HistoryPruned => {
+                "this source no longer has the day; configure a source that keeps history to extract it"
+            }
+            Kind::QuotaExceeded => "raise the quota or the credits of the API key, and run again",
             Kind::BadCredentials => "check the API key",
             Kind::BadInput => "correct the input and run again",
             Kind::SourceRejected => "check the deployment id and the schema that the source serves",
-            Kind::CorruptData => "remove or repair what is named above, and run again",
+            Kind::CorruptData => "remove or repair the corrupt data, and run again",
             Kind::QualityFailed => {
-                "look at the figures of the failed checks; the features published before stay in place"
+                "inspect the values of the failed checks; the previously published features stay in place"
             }
             Kind::AlreadyRunning => "wait for the other run to end",
             Kind::Internal => "please report this as a defect",
@@ -103,21 +106,18 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The cause of an error, of any type.
+/// A boxed source error of any type.
 pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// What every fallible function of the pipeline returns.
+/// The result type of the pipeline's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error with a kind, a message, context, a cause and a next step. `Display` gives all of it in one line.
+/// An error with a kind, a message, context, a source error and a hint. `Display` writes all of it on one line.
 ///
 /// ```
-/// use defi_shared::error::{Error, Kind};
-/// let error = Error::new(Kind::NotReady, "block 17 is not indexed yet").with("protocol", "aave-v2-eth");
-/// assert_eq!(
-///     error.to_string(),
-///     "NotReady: block 17 is not indexed yet (protocol=aave-v2-eth); next: run again later: the day or block is not final yet",
-/// );
+/// use defi_shared::error::{Error, Kind}; let error = Error::new(Kind::NotReady, "block 17 is not indexed
+/// yet").with("protocol", "aave-v2-eth"); assert_eq!(     error.to_string(),     "NotReady: block 17 is not indexed yet
+/// (protocol=aave-v2-eth); next: run again later: the day or block is not final yet", );
 /// ```
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -127,90 +127,91 @@ struct Inner {
     kind: Kind,
     message: String,
     context: Vec<(&'static str, String)>,
-    cause: Option<Cause>,
-    next_step: Option<String>,
+    source: Option<Cause>,
+    hint: Option<String>,
     retry_after: Option<Duration>,
 }
 
 impl Error {
-    /// An error of a kind, with what happened in a few words.
+    /// Creates an error of a kind with a short message.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Error(Box::new(Inner {
             kind,
             message: message.into(),
             context: Vec::new(),
-            cause: None,
-            next_step: None,
+            source: None,
+            hint: None,
             retry_after: None,
         }))
     }
 
-    /// Shorthand for [`Kind::BadInput`].
+    /// Creates an error of kind [`Kind::BadInput`].
     #[must_use]
     pub fn bad_input(message: impl Into<String>) -> Self {
         Error::new(Kind::BadInput, message)
     }
 
-    /// Shorthand for [`Kind::CorruptData`].
+    /// Creates an error of kind [`Kind::CorruptData`].
     #[must_use]
     pub fn corrupt(message: impl Into<String>) -> Self {
         Error::new(Kind::CorruptData, message)
     }
 
-    /// Shorthand for [`Kind::Internal`].
+    /// Creates an error of kind [`Kind::Internal`].
     #[must_use]
     pub fn internal(message: impl Into<String>) -> Self {
         Error::new(Kind::Internal, message)
     }
 
-    /// Adds what it was about: a table, a unit, a path. Never a key or another secret.
+    /// Adds context, such as the table, unit or path. Must not contain an API key or another secret.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
         self.0.context.push((key, value.to_string()));
         self
     }
 
-    /// Adds the error below this one.
+    /// Sets the source error.
     #[must_use]
-    pub fn because(mut self, cause: impl Into<Cause>) -> Self {
-        self.0.cause = Some(cause.into());
+    pub fn because(mut self, source: impl Into<Cause>) -> Self {
+        self.0.source = Some(source.into());
         self
     }
 
-    /// Replaces the kind's usual next step.
+    /// Sets the hint, which replaces the default hint of the kind.
     #[must_use]
-    pub fn next(mut self, next_step: impl Into<String>) -> Self {
-        self.0.next_step = Some(next_step.into());
+    pub fn next(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
         self
     }
 
-    /// Adds how long the source asked to wait (`Retry-After`).
+    /// Sets the time that the source asks clients to wait (`Retry-After`).
     #[must_use]
-    pub fn after(mut self, wait: Option<Duration>) -> Self {
-        self.0.retry_after = wait;
+    pub fn after(mut self, retry_after: Option<Duration>) -> Self {
+        self.0.retry_after = retry_after;
         self
     }
 
-    /// What went wrong, as a kind.
+    /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
 
-    /// How long the source asked to wait before the next try.
+    /// Returns the time that the source asks clients to wait before the next attempt.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// What a person does about it.
+    /// Returns the hint: what the user can do about the error.
     #[must_use]
     pub fn next_step(&self) -> &str {
-        self.0.next_step.as_deref().unwrap_or_else(|| self.0.kind.next_step())
+        self.0.hint.as_deref().unwrap_or_else(|| self.0.kind.next_step())
     }
 
-    /// What happened, with context and causes, on one line; without kind and next step.
+    /// Returns the message with the context and the chain of source errors, on one line. Excludes the kind and the
+    /// hint.
     #[must_use]
     pub fn what(&self) -> String {
         let mut text = self.0.message.clone();
@@ -218,13 +219,13 @@ impl Error {
             let pairs: Vec<String> = self.0.context.iter().map(|(key, value)| format!("{key}={value}")).collect();
             text.push_str(&format!(" ({})", pairs.join(", ")));
         }
-        let mut cause = self.0.cause.as_deref().map(|cause| cause as &dyn std::error::Error);
-        while let Some(error) = cause {
+        let mut source = self.0.source.as_deref().map(|source| source as &dyn std::error::Error);
+        while let Some(error) = source {
             text.push_str(": ");
             text.push_str(&error.to_string());
-            cause = error.source();
+            source = error.source();
         }
-        one_line(&text)
+        collapse_whitespace(&text)
     }
 }
 
@@ -236,27 +237,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.cause.as_deref().map(|cause| cause as _)
+        self.0.source.as_deref().map(|source| source as _)
     }
 }
 
-/// Under Lambda the kind is the `errorType` that `Retry` and `Catch` match; the runtime's default would be a Rust path.
-impl From<&Error> for lambda_runtime::Diagnostic {
-    fn from(error: &Error) -> Self {
-        let what: String = error.what().chars().take(LONGEST_DIAGNOSTIC).collect();
-        lambda_runtime::Diagnostic {
-            error_type: error.kind().name().to_owned(),
-            error_message: format!("{what}; next: {}", error.next_step()),
-        }
-    }
-}
-
-/// What happened, in a diagnostic: of hundreds of calls that fail together the state machine holds all in 256 KB. The log has
-/// the rest.
-const LONGEST_DIAGNOSTIC: usize = 800;
-
-/// Folds a text with line breaks into one line.
-fn one_line(text: &str) -> String {
+/// Replaces each run of whitespace, including line breaks, with one space.
+fn collapse_whitespace(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -265,22 +251,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_one_line_with_its_cause_and_a_next_step() {
-        let cause = std::io::Error::other("first\nsecond");
-        let error = Error::corrupt("unreadable object").with("key", "a/b").because(cause).next("delete it");
+    fn error_displays_source_and_hint_on_one_line() {
+        let source = std::io::Error::other("first\nsecond");
+        let error = Error::corrupt("unreadable object").with("key", "a/b").because(source).next("delete it");
         assert_eq!(error.to_string(), "CorruptData: unreadable object (key=a/b): first second; next: delete it");
     }
 
     #[test]
-    fn only_passing_faults_are_transient() {
+    fn three_kinds_are_transient() {
         let transient: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.is_transient()).collect();
         assert_eq!(transient, [Kind::Throttled, Kind::SourceUnavailable, Kind::NotReady]);
-    }
-
-    #[test]
-    fn lambda_sees_the_kind_as_the_error_type() {
-        let diagnostic = lambda_runtime::Diagnostic::from(&Error::new(Kind::HistoryPruned, "gone ".repeat(1000)));
-        assert_eq!(diagnostic.error_type, "HistoryPruned");
-        assert!(diagnostic.error_message.len() < 1000 && diagnostic.error_message.contains("next: "));
     }
 }

@@ -1,4 +1,5 @@
-//! What every step of defi-features shares. Layers import downwards only: step → lake, catalog, sources → tables → domain.
+//! The code that the steps of defi-features share. Modules depend downwards only: step → lake, catalog, sources →
+//! tables → domain.
 
 #[cfg(feature = "aws")]
 pub mod aws;
@@ -8,6 +9,7 @@ pub mod domain;
 pub mod error;
 pub mod executions;
 pub mod lake;
+pub mod pipeline;
 pub mod plan;
 pub mod processor;
 pub mod sources;

@@ -1,4 +1,4 @@
-//! Work for a processor among tasks that wait.
+//! Runs CPU-bound work without blocking async tasks.
 
 use std::num::NonZero;
 use std::sync::LazyLock;
@@ -9,29 +9,31 @@ use tokio::task::{block_in_place, spawn_blocking};
 
 use crate::error::{Error, Result};
 
-/// How many there are.
+/// Returns the number of CPUs.
 #[must_use]
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-static FREE: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(processors()));
+/// One permit per CPU.
+static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(processors()));
 
-/// Does work that takes a processor for long, such as decoding a file, away from the tasks that wait. No more is done at once than
-/// there are processors: it would end no sooner, and take the memory of all of it together.
+/// Runs long CPU-bound work, such as decoding a file, on a blocking thread. At most one call per CPU runs at a time:
+/// more would not finish sooner, and would use more memory.
 ///
 /// # Errors
-/// Those of the work.
+/// The error of `work`, or `Internal` if `work` panics or is cancelled.
 pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let cut_short = |cause: &str| Error::internal("work was cut short").because(cause.to_owned());
-    let free = FREE.acquire().await.map_err(|cause| cut_short(&cause.to_string()))?;
-    let done = spawn_blocking(work).await;
-    drop(free);
-    done.map_err(|cause| cut_short(&cause.to_string()))?
+    let interrupted = |source: &str| Error::internal("CPU-bound work was interrupted").because(source.to_owned());
+    let permit = PERMITS.acquire().await.map_err(|source| interrupted(&source.to_string()))?;
+    let result = spawn_blocking(work).await;
+    drop(permit);
+    result.map_err(|source| interrupted(&source.to_string()))?
 }
 
-/// Does work that takes a processor for more than a moment, such as parsing a page or sorting a day's rows. The tasks that wait on
-/// this thread go on on another one meanwhile: requests leave when it is their turn, and not when a sort is done.
+/// Runs CPU-bound work of more than a moment, such as parsing a page or sorting a day's rows, on the current thread. On
+/// a multi-threaded runtime, the other tasks of this thread move to another one, so that requests are not delayed by
+/// the work.
 pub fn at_work<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => block_in_place(work),

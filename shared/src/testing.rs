@@ -35,10 +35,10 @@ use crate::config::{Config, PerSource, Protocol};
 use crate::domain::Day;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{Facts, FolderStore, Lake, Unit, parquet};
-use crate::sources::graph::{GraphClient, GraphSettings};
-use crate::sources::transpose::{TransposeClient, TransposeSettings};
-use crate::sources::{Rate, RetryPolicy, Secret};
-use crate::step::{Context, Unwatched};
+use crate::sources::graph::GraphSettings;
+use crate::sources::transpose::TransposeSettings;
+use crate::sources::{RetryPolicy, Secret};
+use crate::step::{Clients, Context};
 use crate::tables::{QuarantinedRow, Row, Table};
 
 /// A protocol.
@@ -113,19 +113,9 @@ impl Lab {
     pub fn new(protocols: &[&str], today: Day) -> Result<Self> {
         let folder = TempDir::new().map_err(|cause| Error::internal("no temporary folder").because(cause))?;
         let lake = Lake::new(FolderStore::new(folder.path()));
-        let (graph, transpose) = clients(CLOSED)?;
-        let context = Context {
-            registry: catalog::in_lake(&lake, "dev"),
-            lake,
-            config: Arc::new(config(protocols, 1)?),
-            graph,
-            transpose,
-            traffic: Arc::default(),
-            today,
-            deadline: None,
-            progress: Arc::new(Unwatched),
-            executions: None,
-        };
+        let (registry, config) = (catalog::in_lake(&lake, "dev"), config(protocols, 1)?);
+        let clients = clients(&config, CLOSED)?;
+        let context = Context::new(lake, registry, Arc::new(config), clients, today);
         Ok(Lab { folder, context })
     }
 
@@ -141,7 +131,8 @@ impl Lab {
     /// # Errors
     /// An address that no client takes.
     pub fn with_sources(mut self, server: &Server) -> Result<Self> {
-        (self.context.graph, self.context.transpose) = clients(server.url())?;
+        let Clients { graph, transpose } = clients(&self.context.config, server.url())?;
+        (self.context.graph, self.context.transpose) = (graph, transpose);
         Ok(self)
     }
 
@@ -222,11 +213,9 @@ impl Lab {
     }
 }
 
-fn clients(url: &str) -> Result<(Arc<GraphClient>, Arc<TransposeClient>)> {
+fn clients(config: &Config, url: &str) -> Result<Clients> {
     let keys = || vec![Secret::new(KEY)];
-    let mut graph = GraphSettings::new(url, keys());
-    (graph.rate, graph.retry) = (Rate::per_second(RATE), RetryPolicy::LOOPBACK);
-    let mut transpose = TransposeSettings::new(url, keys());
-    (transpose.rate, transpose.retry) = (Rate::per_second(RATE), RetryPolicy::LOOPBACK);
-    Ok((Arc::new(GraphClient::new(graph)?), Arc::new(TransposeClient::new(transpose)?)))
+    let graph = GraphSettings { retry: RetryPolicy::LOOPBACK, ..GraphSettings::new(url, keys()) };
+    let transpose = TransposeSettings { retry: RetryPolicy::LOOPBACK, ..TransposeSettings::new(url, keys()) };
+    Clients::new(config, graph, transpose, 1)
 }

@@ -1,5 +1,5 @@
-//! Both stores and both catalogs keep the same promises. Those in AWS are held to them on the local AWS of `tests/aws`.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // in what the tests share
+//! Checks both stores and both catalogs against the same contract. S3 and Glue run on the local AWS of `tests/aws`.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // in the test helpers
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -14,47 +14,50 @@ use defi_shared::testing::contract;
 use tempfile::TempDir;
 
 #[tokio::test]
-async fn a_folder_keeps_what_a_store_promises() {
+async fn folder_store_fulfills_the_store_contract() {
     let folder = TempDir::new().unwrap();
     contract::store(Arc::new(FolderStore::open_for_run(folder.path()).unwrap())).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_catalog_in_a_lake_keeps_what_a_catalog_promises() {
+async fn folder_catalog_fulfills_the_catalog_contract() {
     let folder = TempDir::new().unwrap();
     let lake = Lake::new(FolderStore::open_for_run(folder.path()).unwrap());
     contract::catalog(&FolderCatalog::new(lake)).await.unwrap();
 }
 
-/// The local AWS; it ends with the test.
+/// A local AWS process, which is killed on drop.
 struct LocalAws {
     process: Child,
     url: String,
 }
 
 impl LocalAws {
-    /// None where the virtual environment is missing that `make test` makes; on a build server that is a failure.
+    /// Starts the local AWS. Returns `None` if the virtual environment that `make test` creates is missing.
+    ///
+    /// # Panics
+    /// The virtual environment is missing in CI.
     fn start() -> Option<LocalAws> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let python = root.join(".venv/aws/bin/python");
         if !python.exists() {
             let in_ci = std::env::var("CI").is_ok_and(|ci| !ci.is_empty());
-            assert!(!in_ci, "there is no {}", python.display());
-            // Past the capture of the test harness, which would keep it to itself.
-            writeln!(std::io::stderr(), "NOT RUN: the local AWS needs {}; make test makes it", python.display())
+            assert!(!in_ci, "{} is missing", python.display());
+            // Written directly to standard error, because the test harness captures `eprintln!`.
+            writeln!(std::io::stderr(), "NOT RUN: the local AWS needs {}; make test creates it", python.display())
                 .expect("standard error");
             return None;
         }
         let mut command = Command::new(python);
         command.args(["-m", "local_aws", "--port", "0"]).current_dir(root.join("tests/aws"));
-        // It ends when its standard input does.
+        // The process exits when its standard input is closed.
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let url = lines.map_while(Result::ok).find_map(|line| Some(line[line.find("http://")?..].trim().to_owned()));
-        Some(LocalAws { process, url: url.expect("the local AWS says where it is") })
+        Some(LocalAws { process, url: url.expect("the local AWS prints its URL") })
     }
 
-    fn configuration(&self) -> SdkConfig {
+    fn sdk_config(&self) -> SdkConfig {
         let credentials = Credentials::new("administrator", "administrator", None, None, "test");
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -74,17 +77,17 @@ impl Drop for LocalAws {
 }
 
 #[tokio::test]
-async fn a_bucket_and_glue_keep_what_a_store_and_a_catalog_promise() {
+async fn s3_and_glue_fulfill_the_contracts() {
     let Some(aws) = LocalAws::start() else { return };
-    let configuration = aws.configuration();
-    let s3 = aws_sdk_s3::config::Builder::from(&configuration).force_path_style(true).build();
+    let config = aws.sdk_config();
+    let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build();
     aws_sdk_s3::Client::from_conf(s3).create_bucket().bucket("contract").send().await.unwrap();
-    let store = Arc::new(S3Store::new(&configuration, "contract"));
+    let store = Arc::new(S3Store::new(&config, "contract"));
     contract::store(Arc::clone(&store) as Arc<dyn Store>).await.unwrap();
-    contract::catalog(&GlueCatalog::new(&configuration, "contract")).await.unwrap();
+    contract::catalog(&GlueCatalog::new(&config, "contract")).await.unwrap();
 
-    let missing = S3Store::new(&configuration, "no-such-bucket");
-    assert!(missing.get("a").await.is_err(), "a bucket that is not there is no absence of an object");
+    let missing = S3Store::new(&config, "no-such-bucket");
+    assert!(missing.get("a").await.is_err(), "a missing bucket is an error, not a missing object");
     assert!(missing.list("").await.is_err());
     assert!(missing.put("a", bytes::Bytes::new()).await.is_err());
 }

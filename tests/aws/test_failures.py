@@ -76,7 +76,7 @@ def test_a_failing_item_of_a_map_fails_the_execution_and_stops_no_other(deployme
     (told,) = deployment.messages(execution)
     assert told["attribute"] == "failed" and told["step"] in GRAPH_STEPS and told["error"] == "BadCredentials"
     assert execution.cause.startswith(f"{told['step']}: ") and told["failures"] > 1
-    assert "did not come to its checks" in page_of(deployment, told["run_id"]), "what was done before has its page"
+    assert "did not reach its checks" in page_of(deployment, told["run_id"]), "what was done before has its page"
     assert WRONG_KEY not in execution.cause and deployment.published() == before
     events = f"raw/transpose/transpose_borrow_events/year={day(3)[:4]}/month={day(3)[5:7]}/{day(3)}.parquet"
     assert events in deployment.versions(), "what could be done was not"

@@ -5,11 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defi_local::recording::Recording;
 use defi_local::run::complete;
-use defi_local::server::faults::{Counts, Fault, Faults};
-use defi_local::server::{Server, ServerOptions};
-use defi_local::source::{deployments, narrow};
 use defi_shared::catalog;
 use defi_shared::config::Config;
 use defi_shared::domain::Day;
@@ -19,7 +15,10 @@ use defi_shared::plan::Scope;
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
 use defi_shared::sources::{Rate, RetryPolicy, Traffic};
-use defi_shared::step::{Context, Report, Unwatched, today};
+use defi_shared::step::{Context, NoProgress, Report, today};
+use defi_simulator::faults::{Counts, Fault, Faults};
+use defi_simulator::recording::Recording;
+use defi_simulator::server::{Deployment, Server, ServerOptions};
 use tempfile::tempdir;
 use tokio::runtime::Runtime;
 
@@ -57,7 +56,7 @@ pub struct FaultBench {
 impl FaultBench {
     pub fn new(recording: Recording) -> FaultBench {
         let mut config = Config::built_in().expect("the configuration");
-        narrow(&mut config, &recording).expect("known protocols");
+        recording.restrict(&mut config).expect("known protocols");
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let recording = Arc::new(recording);
         let server = runtime.block_on(serve(&recording, &config, None));
@@ -181,7 +180,7 @@ impl FaultBench {
             traffic: Arc::default(),
             today: today()?,
             deadline: None,
-            progress: Arc::new(Unwatched),
+            progress: Arc::new(NoProgress),
             executions: None,
         })
     }
@@ -200,7 +199,7 @@ fn open(folder: &Path) -> Lake {
 }
 
 async fn serve(recording: &Arc<Recording>, config: &Config, faults: Option<Faults>) -> Server {
-    let options = ServerOptions { deployments: deployments(config), faults, ..ServerOptions::default() };
+    let options = ServerOptions { deployments: Deployment::all(config), faults, ..ServerOptions::default() };
     Server::start(Arc::clone(recording), options).await.expect("a server")
 }
 

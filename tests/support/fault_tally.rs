@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use defi_local::server::faults::{Counts, Fault};
+use defi_simulator::faults::{Counts, Fault};
 
 /// Counts over runs.
 #[derive(Debug, Default)]

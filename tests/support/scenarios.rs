@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use defi_local::cli::Env;
+use defi_local::env::Env;
 use defi_local::run::Options;
-use defi_local::sample::SampleOptions;
 use defi_local::source::Source;
 use defi_shared::domain::Day;
 use defi_shared::lake::{Facts, FolderStore, Lake, Unit};
 use defi_shared::tables::{RAW_BORROWS, RAW_MARKETS, RAW_POSITIONS, RawEvent, RawMarket, RawPosition};
+use defi_simulator::sample::SampleOptions;
 use tempfile::tempdir;
 
 use super::command::{command, path_str, succeed};

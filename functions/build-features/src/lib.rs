@@ -1,4 +1,5 @@
-//! The fold: the newest earlier state and the days since give the state of a day, and the state gives the features.
+//! The fold: computes the state of a day from the newest earlier state and the days since, and the features from the
+//! state.
 
 mod days;
 
@@ -10,6 +11,7 @@ use defi_shared::Result;
 use defi_shared::domain::fold::{Fold, WalletState};
 use defi_shared::domain::{Address, Day, HexBytes};
 use defi_shared::lake::{Facts, State, Unit};
+use defi_shared::pipeline::Step;
 use defi_shared::plan::state_part;
 use defi_shared::processor::processors;
 use defi_shared::step::{Context, Report, RunId};
@@ -19,29 +21,29 @@ use serde::{Deserialize, Serialize};
 
 use days::History;
 
-/// The step's name.
-pub const STEP: &str = "build-features";
+/// The step of this crate.
+pub const STEP: Step = Step::BuildFeatures;
 
-/// Which features to build.
+/// Selects the features to build.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Input {
     /// The day that the features are for; default: today (UTC).
     pub as_of: Option<Day>,
-    /// These shards of the wallets; default: all.
+    /// The wallet shards to build; default: all.
     pub shards: Option<Vec<u32>>,
-    /// The run that the call belongs to: its report is kept there.
+    /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/`.
     pub run_id: Option<RunId>,
 }
 
-/// Builds the features of the shards, each from its own newest state. Shards whose states are of the same day are folded in
-/// one pass over the days since.
+/// Builds the features of the shards, each from its own newest state. Shards whose states have the same day are folded
+/// in one pass over the days since.
 ///
 /// # Errors
-/// `BadInput` for a shard that is not, `NotReady` where no day is there to fold, and the lake's errors.
+/// Returns `BadInput` for an unknown shard, `NotReady` if the lake has no day to fold, and the errors of the lake.
 pub async fn handle(context: Context, input: Input) -> Result<Report> {
     let as_of = context.as_of(input.as_of)?;
-    let shards = wanted_shards(&context, input.shards.as_deref())?;
+    let shards = requested_shards(&context, input.shards.as_deref())?;
     let history = History::of(&context.lake, as_of).await?;
     context.progress.begin(STEP, shards.len());
     let mut report = Report::default();
@@ -56,95 +58,98 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
         }
     }
     delete_shards_beyond(&context, as_of).await?;
-    let parts: Vec<_> = shards.iter().map(|shard| state_part(*shard, context.config.shards)).collect();
-    context.keep_report(input.run_id.as_ref(), STEP, &parts, &report).await?;
+    let units: Vec<_> = shards.iter().map(|shard| Unit::AsOfAndShard(as_of, *shard)).collect();
+    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-fn wanted_shards(context: &Context, shards: Option<&[u32]>) -> Result<Vec<u32>> {
+/// Returns the requested shards, or all shards if the input names none.
+fn requested_shards(context: &Context, shards: Option<&[u32]>) -> Result<Vec<u32>> {
     let all = context.config.shards;
-    let wanted = shards.map_or_else(|| (0..all).collect(), <[u32]>::to_vec);
-    match wanted.iter().find(|shard| **shard >= all) {
+    let requested = shards.map_or_else(|| (0..all).collect(), <[u32]>::to_vec);
+    match requested.iter().find(|shard| **shard >= all) {
         Some(shard) => {
-            Err(defi_shared::Error::bad_input(format!("there is no shard {shard}: there are {all}, from 0")))
+            Err(defi_shared::Error::bad_input(format!("shard {shard} does not exist: there are {all} shards, from 0")))
         }
-        None => Ok(wanted),
+        None => Ok(requested),
     }
 }
 
-/// The shards by the day of their newest state up to the as_of.
+/// Groups the shards by the day of their newest state up to `as_of`; `None` for shards without a state.
 async fn by_newest_state(context: &Context, as_of: Day, shards: &[u32]) -> Result<BTreeMap<Option<Day>, Vec<u32>>> {
-    let kept = context.lake.kept_states(State::Fold).await?;
+    let states = context.lake.kept_states(State::Fold).await?;
     let mut by_state: BTreeMap<Option<Day>, Vec<u32>> = BTreeMap::new();
     for shard in shards {
         let part = state_part(*shard, context.config.shards);
-        let newest = kept.iter().rev().find(|(day, kept)| *day <= as_of && *kept == part);
+        let newest = states.iter().rev().find(|(day, stored)| *day <= as_of && *stored == part);
         by_state.entry(newest.map(|(day, _)| *day)).or_default().push(*shard);
     }
     Ok(by_state)
 }
 
-/// The folds of some shards.
+/// The folds of several shards.
 #[derive(Debug)]
 struct Folds {
     shards: Vec<(u32, Fold)>,
+    /// The number of all shards.
     count: u32,
 }
 
 impl Folds {
-    /// The range of addresses that all of them lie in.
+    /// Returns the smallest address range that contains all of the shards.
     fn addresses(&self) -> RangeInclusive<Address> {
         let shards = self.shards.iter().map(|(shard, _)| *shard);
         let (first, last) = (shards.clone().min().unwrap_or(0), shards.max().unwrap_or(self.count - 1));
         addresses_of(first, last, self.count)
     }
 
-    /// Works on every shard, as many side by side as there are processors.
-    fn side_by_side(&mut self, work: impl Fn(u32, u32, &mut Fold) + Sync) {
+    /// Runs `work` on every shard, on one thread per CPU.
+    fn for_each_parallel(&mut self, work: impl Fn(u32, u32, &mut Fold) + Sync) {
         let (work, count) = (&work, self.count);
-        let of_each = self.shards.len().div_ceil(processors()).max(1);
+        let shards_per_thread = self.shards.len().div_ceil(processors()).max(1);
         std::thread::scope(|scope| {
-            for shards in self.shards.chunks_mut(of_each) {
+            for shards in self.shards.chunks_mut(shards_per_thread) {
                 scope.spawn(move || shards.iter_mut().for_each(|(shard, fold)| work(*shard, count, fold)));
             }
         });
     }
 }
 
-/// The addresses from the first of one shard to the last of another.
+/// Returns the addresses from the first address of shard `first` to the last address of shard `last`.
 fn addresses_of(first: u32, last: u32, shards: u32) -> RangeInclusive<Address> {
-    // The first 16 bits of the first address whose shard this is.
-    let begin = |shard: u32| (u64::from(shard) << 16).div_ceil(u64::from(shards));
+    // Returns the first 16 bits of the first address of a shard.
+    let start = |shard: u32| (u64::from(shard) << 16).div_ceil(u64::from(shards));
     let address = |bits: u64, fill: u8| {
         let [.., high, low] = bits.to_be_bytes();
         let mut bytes = [fill; 20];
         bytes[..2].copy_from_slice(&[high, low]);
         HexBytes(bytes)
     };
-    address(begin(first), 0x00)..=address(begin(last + 1) - 1, 0xff)
+    address(start(first), 0x00)..=address(start(last + 1) - 1, 0xff)
 }
 
-/// The shard of a wallet: shards are ranges of addresses of equal width.
+/// Returns the shard of a wallet. Shards are address ranges of equal width.
 fn shard_of(wallet: Address, shards: u32) -> u32 {
     let [high, low, ..] = wallet.0;
     u32::from(u16::from_be_bytes([high, low])) * shards / (1 << 16)
 }
 
+/// Restores the folds of the shards from their states as of `since`; empty folds without a state.
 async fn restore(context: &Context, since: Option<Day>, shards: &[u32]) -> Result<Folds> {
     let count = context.config.shards;
     let mut folds = Folds { shards: shards.iter().map(|shard| (*shard, Fold::default())).collect(), count };
     let Some(since) = since else { return Ok(folds) };
     for (shard, fold) in &mut folds.shards {
         let part = state_part(*shard, count);
-        let kept = context.lake.newest_state::<StateRow>(State::Fold, since, &part).await?;
-        for row in kept.iter().flat_map(|(_, rows)| rows) {
+        let state = context.lake.newest_state::<StateRow>(State::Fold, since, &part).await?;
+        for row in state.iter().flat_map(|(_, rows)| rows) {
             row.restore(fold).map_err(|error| error.with("object", State::Fold.key(since, &part)))?;
         }
     }
     Ok(folds)
 }
 
-/// Writes the features, then the state: a state stands for features that are there.
+/// Writes the features of a shard, then its state: a state must not exist without its features.
 async fn write(context: &Context, as_of: Day, shard: u32, fold: Arc<Fold>) -> Result<Report> {
     let feature =
         move |_: &Fold, wallet, state: &WalletState| state.is_wallet.then(|| FeatureRow::new(wallet, state, as_of));
@@ -152,13 +157,13 @@ async fn write(context: &Context, as_of: Day, shard: u32, fold: Arc<Fold>) -> Re
     let features = Fold::rows(Arc::clone(&fold), Arc::clone(&order), feature);
     let states = Fold::rows(fold, order, |fold, wallet, state| Some(StateRow::new(wallet, state, fold)));
     let unit = Unit::AsOfAndShard(as_of, shard);
-    let written = context.lake.write(&FEATURES_HISTORY, &unit, features, Facts::new()).await?;
+    let written = context.commit(&FEATURES_HISTORY, &unit, features, Facts::new()).await?;
     context.lake.keep_state::<StateRow>(State::Fold, as_of, &state_part(shard, context.config.shards), states).await?;
     Ok(Report::default().wrote(written))
 }
 
-/// Deletes the parts of a set that was built with more shards before: readers take every object of the day's folder, and would
-/// meet their wallets twice.
+/// Deletes the shards of a set that was built with more shards before. Readers take every object in the folder of the
+/// day and would read the wallets of these shards twice.
 async fn delete_shards_beyond(context: &Context, as_of: Day) -> Result<()> {
     for unit in context.lake.units(&FEATURES_HISTORY).await? {
         if matches!(unit, Unit::AsOfAndShard(day, shard) if day == as_of && shard >= context.config.shards) {
@@ -173,17 +178,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_are_ranges_of_addresses_and_leave_none_out() {
+    fn shards_are_ordered_and_cover_all_addresses() {
         for shards in [1, 3, 4, 7, 256, 65_536] {
             assert_eq!(shard_of(Address::FIRST, shards), 0);
             assert_eq!(shard_of(Address::LAST, shards), shards - 1);
-            let of = |first: u8| shard_of(HexBytes([first; 20]), shards);
-            assert!((1..=255).all(|first| of(first - 1) <= of(first)), "{shards}");
+            let shard = |first: u8| shard_of(HexBytes([first; 20]), shards);
+            assert!((1..=255).all(|first| shard(first - 1) <= shard(first)), "{shards}");
         }
     }
 
     #[test]
-    fn the_addresses_of_a_shard_are_those_and_no_others() {
+    fn shard_address_ranges_do_not_overlap() {
         for shards in [1, 3, 4, 7, 256, 65_536] {
             assert_eq!(addresses_of(0, shards - 1, shards), Address::FIRST..=Address::LAST);
             for shard in [0, shards / 2, shards - 1] {

@@ -1,6 +1,6 @@
 //! Serves the step `build-features` as a Lambda function.
 
 #[tokio::main]
-async fn main() -> Result<(), lambda_runtime::Error> {
+async fn main() -> defi_shared::Result<()> {
     defi_shared::step::serve(build_features::STEP, build_features::handle).await
 }

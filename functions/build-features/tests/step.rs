@@ -1,4 +1,4 @@
-//! The step over priced events, links and daily health in a lake.
+//! Runs the step over priced events, wallet links and daily wallet health.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,19 @@ use defi_shared::tables::{
 use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, link, priced_event, wallet_health};
 use defi_shared::{Kind, Result};
 
-/// An event that wallet 1 sent for an account.
-fn sent(category: Category, account: u8, day: i32, second: i64, quantity_eth: impl Into<Option<f64>>) -> PricedEvent {
+/// Returns an event that wallet 1 sends for an account.
+fn event_of_wallet_1(
+    category: Category,
+    account: u8,
+    day: i32,
+    second: i64,
+    quantity_eth: impl Into<Option<f64>>,
+) -> PricedEvent {
     priced_event(category, address(1), address(account), january(day).start() + second, quantity_eth)
 }
 
-/// A liquidation of an account.
-fn liquidated(account: u8, day: i32, second: i64, quantity_eth: impl Into<Option<f64>>) -> PricedEvent {
+/// Returns a liquidation of an account.
+fn liquidation(account: u8, day: i32, second: i64, quantity_eth: impl Into<Option<f64>>) -> PricedEvent {
     let event =
         priced_event(Category::Liquidation, address(5), address(account), january(day).start() + second, quantity_eth);
     PricedEvent { liquidator_address: Some(address(6).to_string().into()), ..event }
@@ -25,8 +31,8 @@ fn liquidated(account: u8, day: i32, second: i64, quantity_eth: impl Into<Option
 
 async fn put_events(lab: &Lab, day: i32, events: Vec<PricedEvent>) -> Result<()> {
     for category in Category::ALL {
-        let of_category = events.iter().filter(|event| event.category == category).cloned().collect();
-        lab.put(tables::events(Layer::Analytics, category), &Unit::Day(january(day)), of_category).await?;
+        let category_events = events.iter().filter(|event| event.category == category).cloned().collect();
+        lab.put(tables::events(Layer::Analytics, category), &Unit::Day(january(day)), category_events).await?;
     }
     Ok(())
 }
@@ -43,7 +49,7 @@ async fn build(lab: &Lab, as_of: i32) -> Result<()> {
     handle(lab.context(), Input { as_of: Some(january(as_of)), ..Default::default() }).await.map(drop)
 }
 
-/// The rows of a set, all shards, in order.
+/// Returns the rows of all shards of a set, in order.
 async fn features(lab: &Lab, as_of: i32) -> Result<Vec<FeatureRow>> {
     let mut rows = Vec::new();
     for shard in 0..lab.context.config.shards {
@@ -52,45 +58,54 @@ async fn features(lab: &Lab, as_of: i32) -> Result<Vec<FeatureRow>> {
     Ok(rows)
 }
 
-async fn features_of(lab: &Lab, as_of: i32, wallet: u8) -> Result<FeatureRow> {
+/// Returns the row of a wallet.
+async fn wallet_features(lab: &Lab, as_of: i32, wallet: u8) -> Result<FeatureRow> {
     let rows = features(lab, as_of).await?.into_iter();
     Ok(rows.filter(|row| row.wallet_address == address(wallet)).collect::<Vec<_>>().remove(0))
 }
 
-/// Three days of wallet 1, which borrows through account 2, on two protocols; as of 4 January.
+/// Creates a test lake as of 4 January with three days of wallet 1, which also borrows through account 2, on two
+/// protocols.
 async fn example() -> Result<Lab> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(4))?;
     let on_compound = |event| PricedEvent { protocol: COMPOUND.into(), ..event };
-    let first = vec![sent(Category::Deposit, 1, 1, 100, 10.0), sent(Category::Borrow, 2, 1, 200, 2.0)];
-    let second = vec![
-        on_compound(sent(Category::Borrow, 1, 2, 0, 3.0)),
-        sent(Category::Borrow, 1, 2, 1, None),
-        sent(Category::Repay, 1, 2, 2, 1.0),
+    let first = vec![
+        event_of_wallet_1(Category::Deposit, 1, 1, 100, 10.0),
+        event_of_wallet_1(Category::Borrow, 2, 1, 200, 2.0),
     ];
-    let third = vec![sent(Category::Withdraw, 1, 3, 0, 4.0), liquidated(2, 3, 50, 0.5), liquidated(1, 3, 60, None)];
+    let second = vec![
+        on_compound(event_of_wallet_1(Category::Borrow, 1, 2, 0, 3.0)),
+        event_of_wallet_1(Category::Borrow, 1, 2, 1, None),
+        event_of_wallet_1(Category::Repay, 1, 2, 2, 1.0),
+    ];
+    let third = vec![
+        event_of_wallet_1(Category::Withdraw, 1, 3, 0, 4.0),
+        liquidation(2, 3, 50, 0.5),
+        liquidation(1, 3, 60, None),
+    ];
     for (day, events) in [(1, first), (2, second), (3, third)] {
         put_events(&lab, day, events).await?;
     }
     put_links(&lab, 1, vec![link(address(1), address(2), january(1).start() + 200)]).await?;
     put_links(&lab, 2, vec![link(address(1), address(1), january(2).start())]).await?;
     put_links(&lab, 3, vec![]).await?;
-    // Risk is debt over 80 % of the collateral; what can be borrowed is 75 % of it, less the debt.
+    // Risk is debt / (80 % of the collateral). Available borrows are 75 % of the collateral minus the debt.
     let health = |wallet, account, day, collateral, debt| {
         wallet_health(address(wallet), address(account), january(day), collateral, debt)
     };
     put_health(&lab, 1, vec![]).await?;
-    let of_second = vec![health(1, 1, 2, 8.0, 2.0), health(1, 2, 2, 4.0, 3.0), health(2, 2, 2, 4.0, 3.0)];
-    put_health(&lab, 2, of_second).await?;
+    let second_day = vec![health(1, 1, 2, 8.0, 2.0), health(1, 2, 2, 4.0, 3.0), health(2, 2, 2, 4.0, 3.0)];
+    put_health(&lab, 2, second_day).await?;
     put_health(&lab, 3, vec![]).await?;
     put_health(&lab, 4, vec![health(1, 1, 4, 16.0, 4.0)]).await?;
     Ok(lab)
 }
 
 #[tokio::test]
-async fn all_26_features_are_those_computed_by_hand() -> Result<()> {
+async fn all_26_features_match_values_computed_by_hand() -> Result<()> {
     let lab = example().await?;
     build(&lab, 4).await?;
-    let wanted = FeatureRow {
+    let expected = FeatureRow {
         wallet_address: address(1),
         risk_factor: 0.3125,
         total_collateral_eth: 16.0,
@@ -119,43 +134,44 @@ async fn all_26_features_are_those_computed_by_hand() -> Result<()> {
         unique_borrow_protocol_count: 2,
         unique_lending_protocol_count: 1,
     };
-    assert_eq!(features_of(&lab, 4, 1).await?, wanted);
+    assert_eq!(wallet_features(&lab, 4, 1).await?, expected);
     Ok(())
 }
 
 #[tokio::test]
-async fn senders_and_accounts_are_wallets_and_a_liquidator_is_none() -> Result<()> {
+async fn senders_and_accounts_are_wallets_but_liquidators_are_not() -> Result<()> {
     let lab = example().await?;
     put_health(&lab, 4, vec![wallet_health(address(8), address(8), january(4), 1.0, 0.0)]).await?;
     build(&lab, 4).await?;
     let wallets: Vec<_> = features(&lab, 4).await?.iter().map(|row| row.wallet_address).collect();
-    assert_eq!(wallets, [1, 2, 5].map(address), "6 liquidated, and 8 is known by its positions alone");
-    let of_account = features_of(&lab, 4, 2).await?;
-    assert_eq!((of_account.liquidation_count, of_account.borrow_count), (1, 0));
+    assert_eq!(wallets, [1, 2, 5].map(address), "6 is only a liquidator, and 8 has only positions");
+    let account = wallet_features(&lab, 4, 2).await?;
+    assert_eq!((account.liquidation_count, account.borrow_count), (1, 0));
     assert_eq!(
-        (of_account.total_collateral_eth, of_account.total_collateral_avg_eth),
+        (account.total_collateral_eth, account.total_collateral_avg_eth),
         (0.0, 4.0),
-        "now is no older snapshot"
+        "current values don't come from an older snapshot"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn a_set_knows_nothing_of_its_own_day_or_later() -> Result<()> {
-    let (alone, after) = (example().await?, example().await?);
-    build(&alone, 3).await?;
+async fn set_uses_no_events_of_its_own_day_or_later() -> Result<()> {
+    let (earlier_only, both) = (example().await?, example().await?);
+    build(&earlier_only, 3).await?;
     for as_of in [4, 3] {
-        build(&after, as_of).await?;
+        build(&both, as_of).await?;
     }
-    let of_third = "analytics/features/defi_features/as_of=2023-01-03/";
-    assert_eq!(alone.objects(of_third).await?, after.objects(of_third).await?);
-    let row = features_of(&alone, 3, 1).await?;
+    let prefix = "analytics/features/defi_features/as_of=2023-01-03/";
+    assert_eq!(earlier_only.objects(prefix).await?, both.objects(prefix).await?);
+    let row = wallet_features(&earlier_only, 3, 1).await?;
     assert_eq!((row.liquidation_count, row.withdraw_amount_sum_eth, row.total_collateral_eth), (0, 0.0, 0.0));
     Ok(())
 }
 
-/// Amounts that no DOUBLE holds exactly, for 40 wallets over a week: sums of them show every change of order.
-async fn busy(shards: u32) -> Result<Lab> {
+/// Creates a test lake with 40 wallets over a week. No DOUBLE represents the amounts exactly, so that sums reveal any
+/// change of order.
+async fn busy_lab(shards: u32) -> Result<Lab> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(8))?.with_shards(shards);
     let wallets = || (1u8..=40).map(|n| n * 6);
     for day in 1..8 {
@@ -178,7 +194,7 @@ async fn busy(shards: u32) -> Result<Lab> {
     Ok(lab)
 }
 
-/// The objects of a set and of its state.
+/// Returns the objects of a set and of its state.
 async fn objects(lab: &Lab, as_of: i32) -> Result<BTreeMap<String, Vec<u8>>> {
     let day = january(as_of);
     let mut objects = lab.objects(&format!("analytics/features/defi_features/as_of={day}/")).await?;
@@ -187,8 +203,8 @@ async fn objects(lab: &Lab, as_of: i32) -> Result<BTreeMap<String, Vec<u8>>> {
 }
 
 #[tokio::test]
-async fn day_by_day_and_at_once_give_the_same_bytes() -> Result<()> {
-    let (at_once, daily, with_gaps) = (busy(2).await?, busy(2).await?, busy(2).await?);
+async fn daily_builds_and_one_build_give_equal_bytes() -> Result<()> {
+    let (at_once, daily, with_gaps) = (busy_lab(2).await?, busy_lab(2).await?, busy_lab(2).await?);
     build(&at_once, 8).await?;
     for as_of in 1..=8 {
         build(&daily, as_of).await?;
@@ -196,69 +212,70 @@ async fn day_by_day_and_at_once_give_the_same_bytes() -> Result<()> {
     for as_of in [3, 4, 8] {
         build(&with_gaps, as_of).await?;
     }
-    let wanted = objects(&at_once, 8).await?;
-    assert_eq!(wanted.len(), 4);
-    assert!(wanted == objects(&daily, 8).await?, "a day after the other");
-    assert!(wanted == objects(&with_gaps, 8).await?, "some days at once");
+    let expected = objects(&at_once, 8).await?;
+    assert_eq!(expected.len(), 4);
+    assert!(expected == objects(&daily, 8).await?, "one day at a time");
+    assert!(expected == objects(&with_gaps, 8).await?, "several days at a time");
     build(&at_once, 8).await?;
-    assert!(wanted == objects(&at_once, 8).await?, "once more");
+    assert!(expected == objects(&at_once, 8).await?, "built again");
     Ok(())
 }
 
 #[tokio::test]
-async fn one_shard_and_four_have_the_same_rows() -> Result<()> {
-    let (one, four) = (busy(1).await?, busy(4).await?);
+async fn rows_do_not_depend_on_the_number_of_shards() -> Result<()> {
+    let (one, four) = (busy_lab(1).await?, busy_lab(4).await?);
     build(&one, 8).await?;
     for shard in [2, 0, 3, 1] {
         handle(four.context(), Input { shards: Some(vec![shard]), ..Default::default() }).await?;
     }
     let rows = features(&one, 8).await?;
     assert!(rows.len() > 40 && rows == features(&four, 8).await?);
-    let beyond = Input { shards: Some(vec![4]), ..Default::default() };
-    assert_eq!(kind(handle(four.context(), beyond).await), Some(Kind::BadInput));
+    let unknown_shard = Input { shards: Some(vec![4]), ..Default::default() };
+    assert_eq!(kind(handle(four.context(), unknown_shard).await), Some(Kind::BadInput));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_liquidation_in_the_second_of_the_link_counts_and_one_before_does_not() -> Result<()> {
-    for (second, counted) in [(99, 0), (100, 1), (101, 1)] {
+async fn link_applies_to_liquidations_from_its_own_second_on() -> Result<()> {
+    for (second, expected) in [(99, 0), (100, 1), (101, 1)] {
         let lab = Lab::new(&[AAVE], january(2))?;
         put_links(&lab, 1, vec![link(address(1), address(2), january(1).start() + 100)]).await?;
-        put_events(&lab, 1, vec![sent(Category::Borrow, 2, 1, 100, 1.0), liquidated(2, 1, second, 0.5)]).await?;
+        put_events(&lab, 1, vec![event_of_wallet_1(Category::Borrow, 2, 1, 100, 1.0), liquidation(2, 1, second, 0.5)])
+            .await?;
         build(&lab, 2).await?;
-        assert_eq!(features_of(&lab, 2, 1).await?.liquidation_count, counted, "{second}");
-        assert_eq!(features_of(&lab, 2, 2).await?.liquidation_count, 1, "the account itself");
+        assert_eq!(wallet_features(&lab, 2, 1).await?.liquidation_count, expected, "{second}");
+        assert_eq!(wallet_features(&lab, 2, 2).await?.liquidation_count, 1, "the liquidated account itself");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_day_that_is_made_again_is_felt_by_the_next_build() -> Result<()> {
+async fn next_build_uses_rewritten_days() -> Result<()> {
     type Change = (&'static str, fn(&FeatureRow) -> f64, f64);
     let changes: [Change; 3] = [
         ("events", |row| row.repay_amount_sum_eth, 9.0),
         ("health", |row| row.total_collateral_avg_eth, (40.0 + 16.0) / 2.0),
         ("links", |row| row.liquidation_count as f64, 1.0),
     ];
-    for (what, figure, wanted) in changes {
+    for (input, value, expected) in changes {
         let lab = example().await?;
         for as_of in [2, 3, 4] {
             build(&lab, as_of).await?;
         }
-        match what {
-            "events" => put_events(&lab, 2, vec![sent(Category::Repay, 1, 2, 2, 9.0)]).await?,
+        match input {
+            "events" => put_events(&lab, 2, vec![event_of_wallet_1(Category::Repay, 1, 2, 2, 9.0)]).await?,
             "health" => put_health(&lab, 2, vec![wallet_health(address(1), address(1), january(2), 40.0, 2.0)]).await?,
             _ => put_links(&lab, 1, vec![]).await?,
         }
         build(&lab, 4).await?;
-        assert_eq!(figure(&features_of(&lab, 4, 1).await?), wanted, "{what}");
+        assert_eq!(value(&wallet_features(&lab, 4, 1).await?), expected, "{input}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_set_made_with_other_shards_before_leaves_no_wallet_twice() -> Result<()> {
-    let lab = busy(4).await?;
+async fn fewer_shards_than_before_leave_no_duplicate_wallets() -> Result<()> {
+    let lab = busy_lab(4).await?;
     build(&lab, 8).await?;
     let wallets = features(&lab, 8).await?.len();
     let lab = lab.with_shards(2);
@@ -272,7 +289,7 @@ async fn a_set_made_with_other_shards_before_leaves_no_wallet_twice() -> Result<
 }
 
 #[tokio::test]
-async fn nothing_to_fold_is_not_ready_and_a_future_day_is_refused() -> Result<()> {
+async fn empty_lake_is_not_ready_and_future_days_are_rejected() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(4))?;
     let as_of = |day: Day| Input { as_of: Some(day), ..Default::default() };
     assert_eq!(kind(handle(lab.context(), as_of(january(4))).await), Some(Kind::NotReady));

@@ -1,4 +1,4 @@
-//! The constraints themselves: plain arithmetic over the evidence.
+//! The quality checks: plain arithmetic over the evidence, without I/O.
 
 use defi_shared::config::{Checks, Limits};
 use defi_shared::tables::FeatureRow;
@@ -6,10 +6,10 @@ use defi_shared::tables::FeatureRow;
 use crate::evidence::Evidence;
 use crate::{Check, Outcome};
 
-/// A figure above 0 fails, whatever the configuration says: such a set is wrong.
-const NEVER: Limits = Limits { warn: None, fail: Some(0.0) };
+/// Any value above 0 fails, independent of the configuration: such a set is wrong.
+const ZERO_TOLERANCE: Limits = Limits { warn: None, fail: Some(0.0) };
 
-/// All constraints, in the order of a report.
+/// Returns all checks in the order in which a report lists them.
 pub(crate) fn all(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
     let counts = &evidence.counts;
     let mut checks = vec![
@@ -52,24 +52,24 @@ pub(crate) fn all(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
             "price_jumps",
             counts.price_jumps as f64,
             limits.price_jumps,
-            "prices jumped from one day to the next".to_owned(),
+            "price jumps from one day to the next".to_owned(),
         ),
     ];
     checks.extend(mean_band(evidence, limits.mean_band));
     checks
 }
 
-fn check(name: &str, figure: f64, limits: Limits, about: String) -> Check {
-    let beyond = |limit: Option<f64>| limit.is_some_and(|limit| figure > limit);
-    let outcome = match (beyond(limits.fail), beyond(limits.warn)) {
+fn check(name: &str, value: f64, limits: Limits, about: String) -> Check {
+    let exceeds = |limit: Option<f64>| limit.is_some_and(|limit| value > limit);
+    let outcome = match (exceeds(limits.fail), exceeds(limits.warn)) {
         (true, _) => Outcome::Fail,
         (false, true) => Outcome::Warn,
         (false, false) => Outcome::Pass,
     };
-    Check { name: name.to_owned(), figure, warn: limits.warn, fail: limits.fail, outcome, about }
+    Check { name: name.to_owned(), figure: value, warn: limits.warn, fail: limits.fail, outcome, about }
 }
 
-/// A set without wallets is not wrong in itself: a new chain begins so.
+/// Warns about a set without wallets. Such a set is valid: a new chain has no wallets yet.
 fn wallets(evidence: &Evidence) -> Check {
     let empty = if evidence.features.is_empty() { 1.0 } else { 0.0 };
     check("no_wallets", empty, Limits { warn: Some(0.0), fail: None }, format!("{} wallets", evidence.features.len()))
@@ -78,14 +78,21 @@ fn wallets(evidence: &Evidence) -> Check {
 fn missing_snapshots(evidence: &Evidence) -> Check {
     let missing = &evidence.missing_snapshots;
     let about = if missing.is_empty() { "none missing".to_owned() } else { format!("missing: {}", missing.join(", ")) };
-    check("missing_snapshots", missing.len() as f64, NEVER, about)
+    check("missing_snapshots", missing.len() as f64, ZERO_TOLERANCE, about)
 }
 
-/// Every value of a feature is zero although the inputs hold what it counts.
-fn all_zero(name: &str, evidence: &Evidence, inputs: u64, of: &str, value: impl Fn(&FeatureRow) -> f64) -> Check {
+/// Fails if a feature is zero for every wallet although there are input rows that the feature counts.
+fn all_zero(
+    name: &str,
+    evidence: &Evidence,
+    inputs: u64,
+    input_name: &str,
+    value: impl Fn(&FeatureRow) -> f64,
+) -> Check {
     let non_zero = evidence.features.iter().filter(|row| value(row) != 0.0).count();
-    let wrong = inputs > 0 && non_zero == 0 && !evidence.features.is_empty();
-    check(name, f64::from(u8::from(wrong)), NEVER, format!("{non_zero} wallets not zero, from {inputs} {of}"))
+    let is_wrong = inputs > 0 && non_zero == 0 && !evidence.features.is_empty();
+    let about = format!("{non_zero} wallets with a nonzero value, {inputs} {input_name}");
+    check(name, f64::from(u8::from(is_wrong)), ZERO_TOLERANCE, about)
 }
 
 fn negative_counts(evidence: &Evidence) -> Check {
@@ -103,52 +110,66 @@ fn negative_counts(evidence: &Evidence) -> Check {
         ]
     };
     let negative = evidence.features.iter().filter(|row| counts(row).iter().any(|count| *count < 0)).count();
-    check("negative_counts", negative as f64, NEVER, "wallets with a count or a time below 0".to_owned())
+    check("negative_counts", negative as f64, ZERO_TOLERANCE, "wallets with a negative count or time".to_owned())
 }
 
 fn not_finite(evidence: &Evidence) -> Check {
     let rows = evidence.features.iter();
-    let odd = rows.filter(|row| doubles(row).iter().any(|(_, value)| !value.is_finite())).count();
-    check("not_finite", odd as f64, NEVER, "wallets with an amount or a factor that is no finite number".to_owned())
+    let invalid = rows.filter(|row| doubles(row).iter().any(|(_, value)| !value.is_finite())).count();
+    check(
+        "not_finite",
+        invalid as f64,
+        ZERO_TOLERANCE,
+        "wallets with an amount or a factor that is not finite".to_owned(),
+    )
 }
 
-/// Wallets never go away: fewer than before means that history was lost.
+/// Fails if the set has fewer wallets than the previous published set. Wallets never disappear, so history was lost.
 fn lost_wallets(evidence: &Evidence) -> Check {
-    let before = evidence.before.as_ref().map_or(0, Vec::len);
+    let before = evidence.previous.as_ref().map_or(0, Vec::len);
     let lost = before.saturating_sub(evidence.features.len());
     check(
         "lost_wallets",
         lost as f64,
-        NEVER,
-        format!("{} wallets now, {before} published before", evidence.features.len()),
+        ZERO_TOLERANCE,
+        format!("{} wallets, {before} in the previous published set", evidence.features.len()),
     )
 }
 
 fn share(name: &str, part: u64, whole: u64, about: &str, limits: Limits) -> Check {
-    let figure = if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
-    check(name, figure, limits, format!("{part} of {whole} {about}"))
+    let value = if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+    check(name, value, limits, format!("{part} of {whole} {about}"))
 }
 
 fn odd_liquidations(evidence: &Evidence, limits: &Checks) -> Check {
-    let (odd, priced) = (evidence.counts.odd_liquidations, evidence.counts.priced_liquidations);
-    let judged = if priced < limits.odd_liquidation_minimum { Limits::default() } else { limits.odd_liquidation_share };
-    share("odd_liquidation_share", odd, priced, "priced liquidations seized a token that can't be collateral", judged)
+    let (unexpected, priced) = (evidence.counts.odd_liquidations, evidence.counts.priced_liquidations);
+    // Too few liquidations give no meaningful share.
+    let limits = if priced < limits.odd_liquidation_minimum { Limits::default() } else { limits.odd_liquidation_share };
+    share(
+        "odd_liquidation_share",
+        unexpected,
+        priced,
+        "priced liquidations seized a token that can't be collateral",
+        limits,
+    )
 }
 
-/// The feature whose mean moved most against the set published before.
+/// Returns the feature whose mean changed most since the previous published set.
 fn mean_band(evidence: &Evidence, limits: Limits) -> Option<Check> {
-    let before = means(evidence.before.as_deref()?)?;
+    let before = means(evidence.previous.as_deref()?)?;
     let now = means(&evidence.features)?;
-    let moved = before.iter().zip(&now).map(|((name, before), (_, now))| (*name, *before, *now, ratio(*before, *now)));
-    let (name, before, now, ratio) = moved.max_by(|a, b| a.3.total_cmp(&b.3))?;
-    Some(check("mean_band", ratio, limits, format!("{name} moved most, from {before:.6} to {now:.6}")))
+    let changes =
+        before.iter().zip(&now).map(|((name, before), (_, now))| (*name, *before, *now, ratio(*before, *now)));
+    let (name, before, now, ratio) = changes.max_by(|a, b| a.3.total_cmp(&b.3))?;
+    Some(check("mean_band", ratio, limits, format!("the mean of {name} changed most, from {before:.6} to {now:.6}")))
 }
 
-/// How many times one lies above the other. Where a mean was zero or has changed its sign there is no such number.
+/// Returns the ratio of the larger mean to the smaller one, or 1 if a mean is zero or the sign changed.
 fn ratio(before: f64, now: f64) -> f64 {
     if before == 0.0 || now == 0.0 || before.signum() != now.signum() { 1.0 } else { (now / before).max(before / now) }
 }
 
+/// Returns the mean of every amount and factor, or `None` for a set without rows.
 fn means(rows: &[FeatureRow]) -> Option<Vec<(&'static str, f64)>> {
     let mut sums = doubles(rows.first()?).map(|(name, _)| (name, 0.0));
     for row in rows {
@@ -159,7 +180,7 @@ fn means(rows: &[FeatureRow]) -> Option<Vec<(&'static str, f64)>> {
     Some(sums.into_iter().map(|(name, sum)| (name, sum / rows.len() as f64)).collect())
 }
 
-/// The amounts and factors of a row.
+/// Returns the name and value of each amount and factor of a row.
 fn doubles(row: &FeatureRow) -> [(&'static str, f64); 17] {
     [
         ("risk_factor", row.risk_factor),
@@ -196,28 +217,29 @@ mod tests {
         FeatureRow { total_collateral_eth: 1.0, risk_factor: 0.5, borrow_count: 1, ..row }
     }
 
-    fn good() -> Evidence {
+    fn valid_evidence() -> Evidence {
         let mut evidence = Evidence { features: vec![row(1), row(2)], ..Evidence::default() };
         (evidence.collateral_positions, evidence.debts, evidence.counts.borrow_events) = (5, 5, 5);
         (evidence.counts.events, evidence.counts.positions, evidence.counts.rows_in) = (100, 100, 100);
         evidence
     }
 
-    fn outcomes(evidence: &Evidence) -> Vec<(String, Outcome)> {
+    /// Returns the name and outcome of every check that does not pass.
+    fn failing_checks(evidence: &Evidence) -> Vec<(String, Outcome)> {
         let limits = Config::built_in().unwrap().checks;
         let checks = all(evidence, &limits).into_iter().filter(|check| check.outcome != Outcome::Pass);
         checks.map(|check| (check.name, check.outcome)).collect()
     }
 
     #[test]
-    fn a_good_set_passes() {
-        assert_eq!(outcomes(&good()), []);
+    fn a_valid_set_passes() {
+        assert_eq!(failing_checks(&valid_evidence()), []);
     }
 
     #[test]
-    fn each_wrong_set_is_found_by_its_own_constraint() {
-        type Break = fn(&mut Evidence);
-        let wrong: [(Break, &str, Outcome); 16] = [
+    fn each_defect_is_detected_by_its_own_check() {
+        type Defect = fn(&mut Evidence);
+        let defects: [(Defect, &str, Outcome); 16] = [
             (|e| e.features.clear(), "no_wallets", Outcome::Warn),
             (|e| e.missing_snapshots.push("aave-v2-eth markets".to_owned()), "missing_snapshots", Outcome::Fail),
             (
@@ -229,7 +251,7 @@ mod tests {
             (|e| e.features.iter_mut().for_each(|r| r.borrow_count = 0), "borrow_count_all_zero", Outcome::Fail),
             (|e| e.features[0].repay_count = -1, "negative_counts", Outcome::Fail),
             (|e| e.features[0].max_risk_factor = f64::NAN, "not_finite", Outcome::Fail),
-            (|e| e.before = Some(vec![row(1), row(2), row(3)]), "lost_wallets", Outcome::Fail),
+            (|e| e.previous = Some(vec![row(1), row(2), row(3)]), "lost_wallets", Outcome::Fail),
             (|e| e.counts.unpriced_events = 6, "unpriced_events_share", Outcome::Warn),
             (|e| e.counts.unpriced_positions = 51, "unpriced_positions_share", Outcome::Fail),
             (|e| e.counts.rejected = 2, "quarantined_share", Outcome::Warn),
@@ -245,19 +267,23 @@ mod tests {
                 Outcome::Fail,
             ),
             (|e| e.counts.price_jumps = 1, "price_jumps", Outcome::Warn),
-            (|e| e.before = Some(vec![FeatureRow { total_collateral_eth: 4.0, ..row(1) }]), "mean_band", Outcome::Warn),
+            (
+                |e| e.previous = Some(vec![FeatureRow { total_collateral_eth: 4.0, ..row(1) }]),
+                "mean_band",
+                Outcome::Warn,
+            ),
         ];
-        for (fault, name, outcome) in wrong {
-            let mut evidence = good();
-            fault(&mut evidence);
-            assert_eq!(outcomes(&evidence), [(name.to_owned(), outcome)]);
+        for (introduce_defect, name, outcome) in defects {
+            let mut evidence = valid_evidence();
+            introduce_defect(&mut evidence);
+            assert_eq!(failing_checks(&evidence), [(name.to_owned(), outcome)]);
         }
     }
 
     #[test]
-    fn few_liquidations_are_not_judged() {
-        let mut evidence = good();
+    fn odd_liquidation_share_needs_enough_liquidations() {
+        let mut evidence = valid_evidence();
         (evidence.counts.priced_liquidations, evidence.counts.odd_liquidations) = (19, 19);
-        assert_eq!(outcomes(&evidence), []);
+        assert_eq!(failing_checks(&evidence), []);
     }
 }

@@ -1,4 +1,4 @@
-//! What the constraints go by: the set itself, the set published before it, and the days that lie between them.
+//! The input of the checks: the feature set, the previous published set, and counts over the days between them.
 
 use defi_shared::domain::price::DayMarkets;
 use defi_shared::domain::{Category, Day, Side};
@@ -12,10 +12,10 @@ use defi_shared::tables::{
 };
 use defi_shared::{Error, Kind, Result};
 
-/// Counts over the days that a set adds to the one published before it.
+/// Counts over the days that a set adds to the previous published set.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Priced or not.
+    /// All events, with or without a price.
     pub events: u64,
     pub unpriced_events: u64,
     pub borrow_events: u64,
@@ -25,51 +25,54 @@ pub(crate) struct Counts {
     pub null_is_collateral: u64,
     pub rows_in: u64,
     pub rejected: u64,
-    /// Liquidations whose seized token a market priced, and those of them where it can't be collateral.
+    /// Liquidations whose seized token has a price from a market.
     pub priced_liquidations: u64,
+    /// Priced liquidations whose seized token can't be collateral.
     pub odd_liquidations: u64,
     pub price_jumps: u64,
 }
 
-/// What the constraints go by.
+/// The input of the checks.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
-    /// The set.
+    /// The rows of the set.
     pub features: Vec<FeatureRow>,
-    /// The set published before it.
-    pub before: Option<Vec<FeatureRow>>,
-    /// Snapshots of the as_of day that are missing, or empty after a day with rows.
+    /// The rows of the previous published set, if there is one.
+    pub previous: Option<Vec<FeatureRow>>,
+    /// Snapshots of the as_of day that are missing, or that are empty although the day before has rows.
     pub missing_snapshots: Vec<String>,
-    /// Of the as_of day's snapshot.
+    /// Positions enabled as collateral in the snapshot of the as_of day.
     pub collateral_positions: u64,
+    /// Debt positions in the snapshot of the as_of day.
     pub debts: u64,
     pub counts: Counts,
 }
 
+/// Reads the input of the checks from the lake and the catalog.
 pub(crate) async fn gather(context: &Context, scope: &Scope) -> Result<Evidence> {
     let as_of = scope.as_of;
     let published = context.registry.published().await?;
-    let before = published.into_iter().rev().find(|day| *day < as_of);
-    let mut evidence = Evidence { features: features(context, as_of).await?, ..Evidence::default() };
+    let previous = published.into_iter().rev().find(|day| *day < as_of);
+    let mut evidence = Evidence { features: read_features(context, as_of).await?, ..Evidence::default() };
     if !is_built(context, as_of).await? {
         return Err(Error::new(Kind::NotReady, "the features are not built yet").with("as_of", as_of));
     }
-    if let Some(before) = before {
-        evidence.before = Some(features(context, before).await?);
+    if let Some(previous) = previous {
+        evidence.previous = Some(read_features(context, previous).await?);
     }
-    snapshot_of_the_day(context, scope, &mut evidence).await?;
-    evidence.counts = count_days(context, before, as_of).await?;
+    inspect_snapshots(context, scope, &mut evidence).await?;
+    evidence.counts = count_days(context, previous, as_of).await?;
     Ok(evidence)
 }
 
-/// Whether all shards of a set are there: without one of them, its wallets would seem to be lost.
+/// Returns whether all shards of a set exist. The wallets of a missing shard would count as lost.
 async fn is_built(context: &Context, as_of: Day) -> Result<bool> {
-    let there = context.lake.units(&FEATURES_HISTORY).await?;
-    Ok((0..context.config.shards).all(|shard| there.contains(&Unit::AsOfAndShard(as_of, shard))))
+    let units = context.lake.units(&FEATURES_HISTORY).await?;
+    Ok((0..context.config.shards).all(|shard| units.contains(&Unit::AsOfAndShard(as_of, shard))))
 }
 
-/// All shards of a set.
-async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
+/// Reads the rows of all shards of a set.
+async fn read_features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
     let mut rows = Vec::new();
     for unit in context.lake.units(&FEATURES_HISTORY).await?.iter().filter(|unit| unit.day() == Some(as_of)) {
         rows.extend(context.lake.require::<FeatureRow>(&FEATURES_HISTORY, unit).await?);
@@ -77,7 +80,8 @@ async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
     Ok(rows)
 }
 
-async fn snapshot_of_the_day(context: &Context, scope: &Scope, evidence: &mut Evidence) -> Result<()> {
+/// Checks which snapshots of the as_of day exist, and counts their positions.
+async fn inspect_snapshots(context: &Context, scope: &Scope, evidence: &mut Evidence) -> Result<()> {
     for protocol in scope.protocols_on(scope.as_of) {
         let unit = |day: Day| Unit::DayAndProtocol(day, protocol.into());
         if context.lake.facts(&STAGE_MARKETS, &unit(scope.as_of)).await?.is_none() {
@@ -99,63 +103,67 @@ async fn snapshot_of_the_day(context: &Context, scope: &Scope, evidence: &mut Ev
     Ok(())
 }
 
-/// Counts over the events of the days from `before` on, and the snapshots of the days after it.
-async fn count_days(context: &Context, before: Option<Day>, as_of: Day) -> Result<Counts> {
-    let is_event_day = |day: Day| day < as_of && before.is_none_or(|before| day >= before);
-    let is_snapshot_day = |day: Day| day <= as_of && before.is_none_or(|before| day > before);
+/// Counts the events of the days from `previous` on, and the snapshots of the days after it. Without a previous set,
+/// counts all days up to `as_of`.
+async fn count_days(context: &Context, previous: Option<Day>, as_of: Day) -> Result<Counts> {
+    let is_event_day = |day: Day| day < as_of && previous.is_none_or(|previous| day >= previous);
+    let is_snapshot_day = |day: Day| day <= as_of && previous.is_none_or(|previous| day > previous);
     let mut counts = Counts::default();
     for category in Category::ALL {
-        let staged = sum(context, tables::events(Layer::Stage, category), is_event_day).await?;
-        counts.rows_in += staged.fact("rows_in");
-        counts.rejected += staged.fact("rejected");
-        let priced = sum(context, tables::events(Layer::Analytics, category), is_event_day).await?;
+        let staged = sum_units(context, tables::events(Layer::Stage, category), is_event_day).await?;
+        counts.rows_in += staged.metadata("rows_in");
+        counts.rejected += staged.metadata("rejected");
+        let priced = sum_units(context, tables::events(Layer::Analytics, category), is_event_day).await?;
         counts.events += priced.rows;
-        counts.unpriced_events += priced.fact("unpriced");
+        counts.unpriced_events += priced.metadata("unpriced");
         if category == Category::Borrow {
             counts.borrow_events = priced.rows;
         }
     }
     for table in [&STAGE_POSITIONS, &STAGE_MARKETS] {
-        let staged = sum(context, table, is_snapshot_day).await?;
-        counts.rows_in += staged.fact("rows_in");
-        counts.rejected += staged.fact("rejected");
-        counts.supply_positions += staged.fact("supply_positions");
-        counts.null_is_collateral += staged.fact("null_is_collateral");
+        let staged = sum_units(context, table, is_snapshot_day).await?;
+        counts.rows_in += staged.metadata("rows_in");
+        counts.rejected += staged.metadata("rejected");
+        counts.supply_positions += staged.metadata("supply_positions");
+        counts.null_is_collateral += staged.metadata("null_is_collateral");
         counts.positions += if *table == STAGE_POSITIONS { staged.rows } else { 0 };
     }
-    counts.unpriced_positions = sum(context, &WALLET_HEALTH, is_snapshot_day).await?.fact("unpriced");
+    counts.unpriced_positions = sum_units(context, &WALLET_HEALTH, is_snapshot_day).await?.metadata("unpriced");
     count_liquidations(context, is_event_day, &mut counts).await?;
     counts.price_jumps = price_jumps(context, is_snapshot_day).await?;
     Ok(counts)
 }
 
-/// Rows and facts of several units.
+/// The row count and the summed metadata counts of several units.
 #[derive(Debug, Default)]
-struct Sum {
+struct Totals {
     rows: u64,
-    facts: std::collections::BTreeMap<String, u64>,
+    metadata: std::collections::BTreeMap<String, u64>,
 }
 
-impl Sum {
-    fn fact(&self, name: &str) -> u64 {
-        self.facts.get(name).copied().unwrap_or(0)
+impl Totals {
+    /// Returns the sum of a metadata count; 0 if no unit has it.
+    fn metadata(&self, key: &str) -> u64 {
+        self.metadata.get(key).copied().unwrap_or(0)
     }
 }
 
-async fn sum(context: &Context, table: &Table, wanted: impl Fn(Day) -> bool) -> Result<Sum> {
-    let mut sum = Sum::default();
-    for unit in context.lake.units(table).await?.iter().filter(|unit| unit.day().is_some_and(&wanted)) {
-        let Some((facts, rows)) = context.lake.facts(table, unit).await? else { continue };
-        sum.rows += rows;
-        for (name, value) in facts {
-            *sum.facts.entry(name).or_default() += value.parse::<u64>().unwrap_or(0);
+/// Sums the rows and the metadata counts of the units of a table whose day is included.
+async fn sum_units(context: &Context, table: &Table, is_included: impl Fn(Day) -> bool) -> Result<Totals> {
+    let mut totals = Totals::default();
+    for unit in context.lake.units(table).await?.iter().filter(|unit| unit.day().is_some_and(&is_included)) {
+        let Some((metadata, rows)) = context.lake.facts(table, unit).await? else { continue };
+        totals.rows += rows;
+        for (key, value) in metadata {
+            *totals.metadata.entry(key).or_default() += value.parse::<u64>().unwrap_or(0);
         }
     }
-    Ok(sum)
+    Ok(totals)
 }
 
-async fn count_liquidations(context: &Context, wanted: impl Fn(Day) -> bool, counts: &mut Counts) -> Result<()> {
-    for unit in context.lake.units(&LIQUIDATIONS).await?.iter().filter(|unit| unit.day().is_some_and(&wanted)) {
+/// Counts the liquidations that have a price from a market.
+async fn count_liquidations(context: &Context, is_included: impl Fn(Day) -> bool, counts: &mut Counts) -> Result<()> {
+    for unit in context.lake.units(&LIQUIDATIONS).await?.iter().filter(|unit| unit.day().is_some_and(&is_included)) {
         let rows: Vec<PricedEvent> = context.lake.require(&LIQUIDATIONS, unit).await?;
         let thresholds =
             rows.iter().filter(|row| row.quantity_eth.is_some()).filter_map(|row| row.liquidation_threshold);
@@ -167,19 +175,20 @@ async fn count_liquidations(context: &Context, wanted: impl Fn(Day) -> bool, cou
     Ok(())
 }
 
-/// How often a market's price jumped from one day to the next.
-async fn price_jumps(context: &Context, wanted: impl Fn(Day) -> bool) -> Result<u64> {
+/// Returns how often the price of a market jumps from one day to the next.
+async fn price_jumps(context: &Context, is_included: impl Fn(Day) -> bool) -> Result<u64> {
     let units = context.lake.units(&STAGE_MARKETS).await?;
-    let days: Vec<Day> = units.iter().filter_map(Unit::day).filter(|day| wanted(*day)).collect();
+    let days: Vec<Day> = units.iter().filter_map(Unit::day).filter(|day| is_included(*day)).collect();
     let markets = Markets::around(&context.lake, &context.config, &days).await?;
     let factor = context.config.checks.price_jump_factor;
     let mut days = days;
     days.dedup();
     let pairs = days.into_iter().filter_map(|day| markets.of(day.previous()).zip(markets.of(day)));
-    Ok(pairs.map(|(before, now)| jumps(before, now, factor)).sum())
+    Ok(pairs.map(|(before, now)| count_jumps(before, now, factor)).sum())
 }
 
-fn jumps(before: &DayMarkets, now: &DayMarkets, factor: f64) -> u64 {
+/// Counts the markets whose price rises or falls by more than `factor`. A missing or zero price is not a jump.
+fn count_jumps(before: &DayMarkets, now: &DayMarkets, factor: f64) -> u64 {
     let mut jumps = 0;
     for (protocol, markets) in now {
         let earlier = before.get(protocol).map(Vec::as_slice).unwrap_or_default();
@@ -200,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jump_goes_either_way_and_no_price_is_no_jump() {
+    fn price_jumps_go_both_ways_and_need_two_prices() {
         let markets = |prices: [Option<f64>; 4]| -> DayMarkets {
             let market = |(i, price_usd)| Market {
                 id: HexBytes([i; 20]),
@@ -214,7 +223,7 @@ mod tests {
         };
         let before = markets([Some(1.0), Some(100.0), Some(0.0), Some(5.0)]);
         let now = markets([Some(10.5), Some(9.0), Some(7.0), None]);
-        assert_eq!(jumps(&before, &now, 10.0), 2);
-        assert_eq!(jumps(&before, &before, 10.0), 0);
+        assert_eq!(count_jumps(&before, &now, 10.0), 2);
+        assert_eq!(count_jumps(&before, &before, 10.0), 0);
     }
 }

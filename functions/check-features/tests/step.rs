@@ -1,11 +1,12 @@
-//! The step over a small set of features and the days that it was made from.
+//! Runs the step over a small feature set and the days that it was built from.
 
 use std::sync::Arc;
 
-use check_features::{Input, Outcome, Output, handle};
+use check_features::{Input, handle};
 use defi_shared::domain::fold::WalletState;
 use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
 use defi_shared::lake::Unit;
+use defi_shared::step::{CheckResults, Outcome};
 use defi_shared::step::{RunId, RunReport};
 use defi_shared::tables::{
     BORROWS, FEATURES_HISTORY, FeatureRow, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent,
@@ -28,55 +29,56 @@ async fn put_features(lab: &Lab, day: i32, rows: Vec<FeatureRow>) -> Result<()> 
 }
 
 async fn put_snapshot(lab: &Lab, protocol: &str, day: i32) -> Result<()> {
-    let of = unit(protocol, january(day));
-    lab.put(&STAGE_MARKETS, &of, vec![staged_market(protocol, january(day), MARKET, WETH, 1000.0)]).await?;
+    let unit = unit(protocol, january(day));
+    lab.put(&STAGE_MARKETS, &unit, vec![staged_market(protocol, january(day), MARKET, WETH, 1000.0)]).await?;
     let position = |side| staged_position(protocol, january(day), address(1), MARKET, side, 1);
-    lab.put(&STAGE_POSITIONS, &of, vec![position(Side::Borrower), position(Side::Lender)]).await
+    lab.put(&STAGE_POSITIONS, &unit, vec![position(Side::Borrower), position(Side::Lender)]).await
 }
 
-/// A lab on 3 January with a set of two wallets that nothing is wrong with.
+/// Creates a test lake on 3 January with a valid set of two wallets.
 async fn lab() -> Result<Lab> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(3))?;
     for protocol in [AAVE, COMPOUND] {
         put_snapshot(&lab, protocol, 3).await?;
     }
-    let of_day = Unit::Day(january(2));
+    let event_day = Unit::Day(january(2));
     let borrow = priced_event(Category::Borrow, address(1), address(1), january(2).start(), 1.0);
-    lab.put_with(&STAGE_BORROWS, &of_day, Vec::<StagedEvent>::new(), [("rows_in", 100), ("rejected", 1)]).await?;
-    lab.put_with(&BORROWS, &of_day, vec![borrow], [("unpriced", 0)]).await?;
+    lab.put_with(&STAGE_BORROWS, &event_day, Vec::<StagedEvent>::new(), [("rows_in", 100), ("rejected", 1)]).await?;
+    lab.put_with(&BORROWS, &event_day, vec![borrow], [("unpriced", 0)]).await?;
     put_features(&lab, 3, vec![wallet(1), wallet(2)]).await?;
     Ok(lab)
 }
 
-fn not_passed(output: &Output) -> Vec<(&str, Outcome)> {
+/// Returns the name and outcome of every check that does not pass.
+fn failing_checks(output: &CheckResults) -> Vec<(&str, Outcome)> {
     let checks = output.checks.iter().filter(|check| check.outcome != Outcome::Pass);
     checks.map(|check| (check.name.as_str(), check.outcome)).collect()
 }
 
-/// The error of a set that must not pass.
-async fn failure(lab: &Lab) -> Result<Option<Error>> {
+/// Runs the step over a set that must fail, and returns its error.
+async fn run_failing(lab: &Lab) -> Result<Option<Error>> {
     let before = lab.objects("").await?;
     let error = handle(lab.context(), Input::default()).await.err();
-    assert!(lab.objects("").await? == before, "neither the catalog nor anything else is touched");
+    assert!(lab.objects("").await? == before, "a failed check changes neither the catalog nor any other object");
     assert_eq!(error.as_ref().map(Error::kind), Some(Kind::QualityFailed));
     Ok(error)
 }
 
-async fn assert_fails(lab: &Lab, constraint: &str) -> Result<()> {
-    let said = failure(lab).await?.map(|error| error.to_string()).unwrap_or_default();
-    assert!(said.starts_with(&format!("QualityFailed: {constraint} is ")), "{said}");
+async fn assert_fails(lab: &Lab, check: &str) -> Result<()> {
+    let message = run_failing(lab).await?.map(|error| error.to_string()).unwrap_or_default();
+    assert!(message.starts_with(&format!("QualityFailed: {check} is ")), "{message}");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_good_set_passes() -> Result<()> {
+async fn valid_set_passes() -> Result<()> {
     let output = handle(lab().await?.context(), Input::default()).await?;
-    assert_eq!((output.as_of, output.wallets, output.passed, not_passed(&output)), (january(3), 2, true, vec![]));
+    assert_eq!((output.as_of, output.wallets, output.passed, failing_checks(&output)), (january(3), 2, true, vec![]));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_set_that_fails_is_named_with_its_constraint_and_stays_unpublished() -> Result<()> {
+async fn failed_set_names_its_check_and_is_not_published() -> Result<()> {
     let lab = lab().await?;
     put_features(&lab, 2, vec![wallet(1)]).await?;
     lab.context.registry.publish(january(2)).await?;
@@ -87,25 +89,29 @@ async fn a_set_that_fails_is_named_with_its_constraint_and_stays_unpublished() -
 }
 
 #[tokio::test]
-async fn a_missing_snapshot_of_a_protocol_fails() -> Result<()> {
+async fn missing_snapshot_fails() -> Result<()> {
     let lab = lab().await?;
     lab.context.lake.store().delete(&unit(COMPOUND, january(3)).key(&STAGE_POSITIONS)).await?;
     assert_fails(&lab, "missing_snapshots").await?;
-    assert!(failure(&lab).await?.is_some_and(|error| error.to_string().contains("compound-v2-eth positions")));
+    assert!(run_failing(&lab).await?.is_some_and(|error| error.to_string().contains("compound-v2-eth positions")));
     Ok(())
 }
 
 #[tokio::test]
-async fn an_empty_snapshot_after_a_day_with_positions_is_as_good_as_missing() -> Result<()> {
+async fn empty_snapshot_after_a_day_with_positions_fails() -> Result<()> {
     let lab = lab().await?;
     lab.put(&STAGE_POSITIONS, &unit(COMPOUND, january(3)), Vec::<defi_shared::tables::StagedPosition>::new()).await?;
-    assert_eq!(kind(handle(lab.context(), Input::default()).await), None, "it may always have been empty");
+    assert_eq!(
+        kind(handle(lab.context(), Input::default()).await),
+        None,
+        "without a day before, an empty snapshot is valid"
+    );
     put_snapshot(&lab, COMPOUND, 2).await?;
     assert_fails(&lab, "missing_snapshots").await
 }
 
 #[tokio::test]
-async fn a_protocol_that_begins_after_the_day_owes_no_snapshot() -> Result<()> {
+async fn protocol_that_starts_later_needs_no_snapshot() -> Result<()> {
     let mut lab = lab().await?;
     for table in [&STAGE_POSITIONS, &STAGE_MARKETS] {
         lab.context.lake.store().delete(&unit(COMPOUND, january(3)).key(table)).await?;
@@ -118,54 +124,57 @@ async fn a_protocol_that_begins_after_the_day_owes_no_snapshot() -> Result<()> {
 }
 
 #[tokio::test]
-async fn fewer_wallets_than_published_before_fail() -> Result<()> {
+async fn fewer_wallets_than_the_previous_published_set_fail() -> Result<()> {
     let lab = lab().await?;
     put_features(&lab, 2, vec![wallet(1), wallet(2), wallet(3)]).await?;
-    assert!(handle(lab.context(), Input::default()).await?.passed, "a set that was never published is no measure");
+    assert!(handle(lab.context(), Input::default()).await?.passed, "an unpublished set is not compared with");
     lab.context.registry.publish(january(2)).await?;
     assert_fails(&lab, "lost_wallets").await
 }
 
 #[tokio::test]
-async fn shares_are_of_the_days_since_the_set_published_before() -> Result<()> {
+async fn shares_cover_the_days_since_the_previous_published_set() -> Result<()> {
     let lab = lab().await?;
-    let nothing = Vec::<StagedEvent>::new;
-    lab.put_with(&STAGE_BORROWS, &Unit::Day(january(1)), nothing(), [("rows_in", 100), ("rejected", 100)]).await?;
+    let no_rows = Vec::<StagedEvent>::new;
+    lab.put_with(&STAGE_BORROWS, &Unit::Day(january(1)), no_rows(), [("rows_in", 100), ("rejected", 100)]).await?;
     assert_fails(&lab, "quarantined_share").await?;
     put_features(&lab, 2, vec![wallet(1)]).await?;
     lab.context.registry.publish(january(2)).await?;
-    assert!(handle(lab.context(), Input::default()).await?.passed, "the first day was judged before");
-    lab.put_with(&STAGE_BORROWS, &Unit::Day(january(2)), nothing(), [("rows_in", 100), ("rejected", 2)]).await?;
-    assert_eq!(not_passed(&handle(lab.context(), Input::default()).await?), [("quarantined_share", Outcome::Warn)]);
+    assert!(
+        handle(lab.context(), Input::default()).await?.passed,
+        "the previous published set already covers the first day"
+    );
+    lab.put_with(&STAGE_BORROWS, &Unit::Day(january(2)), no_rows(), [("rows_in", 100), ("rejected", 2)]).await?;
+    assert_eq!(failing_checks(&handle(lab.context(), Input::default()).await?), [("quarantined_share", Outcome::Warn)]);
     Ok(())
 }
 
 #[tokio::test]
-async fn borrows_without_a_borrow_count_fail() -> Result<()> {
+async fn borrow_events_without_borrow_counts_fail() -> Result<()> {
     let lab = lab().await?;
     put_features(&lab, 3, vec![FeatureRow { borrow_count: 0, ..wallet(1) }]).await?;
     assert_fails(&lab, "borrow_count_all_zero").await
 }
 
 #[tokio::test]
-async fn a_set_without_wallets_passes_with_a_warning_and_one_not_built_is_not_ready() -> Result<()> {
+async fn empty_set_warns_and_unbuilt_set_is_not_ready() -> Result<()> {
     let lab = lab().await?;
     put_features(&lab, 3, vec![]).await?;
-    assert_eq!(not_passed(&handle(lab.context(), Input::default()).await?), [("no_wallets", Outcome::Warn)]);
+    assert_eq!(failing_checks(&handle(lab.context(), Input::default()).await?), [("no_wallets", Outcome::Warn)]);
     let earlier = Input { as_of: Some(january(2)), ..Default::default() };
     assert_eq!(kind(handle(lab.context(), earlier).await), Some(Kind::NotReady));
     Ok(())
 }
 
 #[tokio::test]
-async fn the_outcome_is_kept_in_the_run_pass_or_fail() -> Result<()> {
+async fn results_are_written_to_the_run_whether_passed_or_failed() -> Result<()> {
     let lab = lab().await?;
     for features in [vec![wallet(1)], vec![FeatureRow { borrow_count: -1, ..wallet(1) }]] {
         put_features(&lab, 3, features).await?;
         let run: RunId = "2023-01-03-a".parse()?;
         let passed = handle(lab.context(), Input { run_id: Some(run.clone()), ..Input::default() }).await.is_ok();
-        let kept: Option<Output> = lab.context.lake.read_json(&run.key("check-features.json")).await?;
-        assert_eq!(kept.map(|kept| kept.passed), Some(passed));
+        let written: Option<CheckResults> = lab.context.lake.read_json(&run.key("check-features.json")).await?;
+        assert_eq!(written.map(|written| written.passed), Some(passed));
         let report: Option<RunReport> = lab.context.lake.read_json(&run.key("report.json")).await?;
         assert_eq!(report.map(|report| report.steps), Some(vec![]));
     }
@@ -173,12 +182,12 @@ async fn the_outcome_is_kept_in_the_run_pass_or_fail() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_set_with_a_shard_missing_is_not_ready() -> Result<()> {
+async fn set_with_a_missing_shard_is_not_ready() -> Result<()> {
     let lab = lab().await?.with_shards(2);
     assert_eq!(
         kind(handle(lab.context(), Input::default()).await),
         Some(Kind::NotReady),
-        "half of the wallets would be lost"
+        "half of the wallets would count as lost"
     );
     Ok(())
 }

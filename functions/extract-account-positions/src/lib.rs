@@ -1,28 +1,29 @@
 //! Open positions from The Graph: one object a protocol and day, pinned to the day's first block, as the source said them.
 
+use std::sync::Arc;
+
 use defi_shared::Result;
+use defi_shared::pipeline::Step;
 use defi_shared::step::raw::raw_position;
 use defi_shared::step::snapshots::{self, RawRows, Taken};
 use defi_shared::step::staging::tidy;
-use defi_shared::step::{Context, ProtocolInput, Report};
+use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{DailyBlock, RAW_POSITIONS, RawPosition};
 
-/// The step's name.
-pub const STEP: &str = "extract-account-positions";
+/// The step of this crate.
+pub const STEP: Step = Step::ExtractAccountPositions;
 
 /// Extracts the snapshot of each protocol and day that is missing, or that the input names.
 ///
 /// # Errors
 /// `NotReady` for a day whose first block is not known or not indexed yet, `SourceUnavailable` for a snapshot that is empty
 /// all of a sudden, and the errors of The Graph and of the lake.
-pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
-    snapshots::extract::<RawPosition, _, _>(&context, STEP, &RAW_POSITIONS, &input, |plan| plan.extract_positions, take)
-        .await
+pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
+    snapshots::extract::<RawPosition, _, _>(&context, STEP, &RAW_POSITIONS, &input, take).await
 }
 
-async fn take(context: Context, name: String, block: DailyBlock) -> Result<Taken> {
-    let subgraph = &context.config.protocol(&name)?.subgraph_id;
-    let protocol = name.as_str().into();
+async fn take(context: Context, protocol: Arc<str>, block: DailyBlock) -> Result<Taken> {
+    let subgraph = &context.config.protocol(&protocol)?.subgraph_id;
     let keep = |page| {
         let raw = |position| raw_position(position, &protocol, block.block_number, block.timestamp);
         RawRows::of(page, raw, |rows| tidy(rows, |row: &RawPosition| (row.id.is_none(), row.id.clone())))

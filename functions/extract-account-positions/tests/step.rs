@@ -1,7 +1,7 @@
-//! The step against a server on loopback that has positions.
+//! Runs the step against a test server that returns positions.
 
 use defi_shared::lake::Unit;
-use defi_shared::step::ProtocolInput;
+use defi_shared::step::UnitInput;
 use defi_shared::tables::{DAILY_BLOCKS, RAW_POSITIONS, RawPosition};
 use defi_shared::testing::{
     AAVE, Lab, Server, address, daily_block, first_block, graph_error, january, kind, raw_position, snapshot, unit,
@@ -18,7 +18,7 @@ fn position(account: u8) -> Value {
     })
 }
 
-/// A lab on 2 January whose days have their blocks.
+/// Creates a test lake on 2 January in which each day has its first block.
 async fn lab(server: &Server) -> Result<Lab> {
     let lab = Lab::new(&[AAVE], january(2))?.with_sources(server)?;
     for day in [january(1), january(2)] {
@@ -27,8 +27,8 @@ async fn lab(server: &Server) -> Result<Lab> {
     Ok(lab)
 }
 
-fn days(days: &[i32]) -> ProtocolInput {
-    ProtocolInput { days: Some(days.iter().map(|day| january(*day)).collect()), ..ProtocolInput::default() }
+fn days(days: &[i32]) -> UnitInput {
+    UnitInput { days: Some(days.iter().map(|day| january(*day)).collect()), ..UnitInput::default() }
 }
 
 fn row(day: i32, account: u8) -> RawPosition {
@@ -36,22 +36,22 @@ fn row(day: i32, account: u8) -> RawPosition {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_pinned_to_the_days_first_block_and_flat() -> Result<()> {
+async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([position(1), position(1), position(2)]))).await?;
     let lab = lab(&server).await?;
     let report = handle(lab.context(), days(&[2])).await?;
     assert_eq!((report.units, report.rows_in, report.repeats, report.rows_out), (1, 3, 1, 2));
-    let of = unit(AAVE, january(2));
-    assert_eq!(lab.rows::<RawPosition>(&RAW_POSITIONS, &of).await?, [row(2, 1), row(2, 2)]);
-    let facts = lab.facts(&RAW_POSITIONS, &of).await?;
-    assert_eq!([&facts["block"], &facts["deployment"]], [&*first_block(january(2)).to_string(), "QmDeployment"]);
+    let unit = unit(AAVE, january(2));
+    assert_eq!(lab.rows::<RawPosition>(&RAW_POSITIONS, &unit).await?, [row(2, 1), row(2, 2)]);
+    let metadata = lab.facts(&RAW_POSITIONS, &unit).await?;
+    assert_eq!([&metadata["block"], &metadata["deployment"]], [&*first_block(january(2)).to_string(), "QmDeployment"]);
     assert!(server.requests().iter().all(|request| request.variable("block") == first_block(january(2))));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_full_page_is_followed_by_the_ranges_after_it() -> Result<()> {
-    // 1,000 positions, and one more of an account in the last range.
+async fn full_page_is_followed_by_id_range_queries() -> Result<()> {
+    // A full page of 1,000 positions, and one more position in the last id range.
     let first: Vec<Value> = (0..1000).map(|n| json!({"id": format!("0x{n:040x}-x")})).collect();
     let server = Server::start(move |request| match request.variable("where").get("id_gte").and_then(Value::as_str) {
         Some("0xf0") => snapshot(request, json!([position(0xff)])),
@@ -68,23 +68,23 @@ async fn a_full_page_is_followed_by_the_ranges_after_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_pruned_day_is_lost_and_the_others_are_done() -> Result<()> {
+async fn pruned_day_is_lost_and_other_days_are_written() -> Result<()> {
     let server = Server::start(|request| {
         let is_first = request.variable("block") == first_block(january(1));
         if is_first { graph_error("the state at block 17 was pruned") } else { snapshot(request, json!([position(1)])) }
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.lost.count, report.lost.first), (1, 1, vec![format!("2023-01-01 {AAVE}")]));
-    assert_eq!(report.traffic.requests, 2, "what was asked for the lost day counts too");
+    assert_eq!(report.traffic.requests, 2, "requests for the lost day count too");
     let units: Vec<_> = lab.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
     assert_eq!(units, [unit(AAVE, january(2))]);
     Ok(())
 }
 
 #[tokio::test]
-async fn no_positions_after_a_day_with_positions_are_refused() -> Result<()> {
+async fn rejects_an_empty_snapshot_after_a_day_with_positions() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([]))).await?;
     let lab = lab(&server).await?;
     lab.put(&RAW_POSITIONS, &unit(AAVE, january(1)), vec![row(1, 1)]).await?;
@@ -94,30 +94,30 @@ async fn no_positions_after_a_day_with_positions_are_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn days_that_come_together_are_held_to_each_other() -> Result<()> {
+async fn days_of_one_call_are_checked_against_each_other() -> Result<()> {
     let server = Server::start(|request| {
         let is_first = request.variable("block") == first_block(january(1));
         snapshot(request, if is_first { json!([position(1)]) } else { json!([]) })
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    assert_eq!(kind(handle(lab.context(), ProtocolInput::default()).await), Some(Kind::SourceUnavailable));
+    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::SourceUnavailable));
     let units: Vec<_> = lab.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
-    assert_eq!(units, [unit(AAVE, january(1))], "the day with positions is kept, the empty one is not written");
+    assert_eq!(units, [unit(AAVE, january(1))], "writes the day with positions, but not the empty day");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_protocol_may_begin_without_positions() -> Result<()> {
+async fn first_days_of_a_protocol_may_have_no_positions() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([]))).await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out), (2, 0));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_bad_key_ends_the_step_at_once() -> Result<()> {
+async fn invalid_key_ends_the_step_after_one_request() -> Result<()> {
     let server = Server::start(|_| (401, json!({"errors": [{"message": "auth error: API key not found"}]}))).await?;
     let lab = lab(&server).await?;
     assert_eq!(kind(handle(lab.context(), days(&[1])).await), Some(Kind::BadCredentials));

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use defi_shared::domain::{Address, Day};
 use defi_shared::lake::{Facts, Unit};
+use defi_shared::pipeline::Step;
 use defi_shared::sources::graph::{Position, Snapshot};
 use defi_shared::step::raw::raw_position;
 use defi_shared::step::staging::{stage, write};
-use defi_shared::step::{Context, LARGE_UNITS_AT_ONCE, Report, RunId};
+use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, RunId};
 use defi_shared::tables::{CURRENT_POSITIONS, StagedPosition, Timestamp};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
-/// The step's name.
-pub const STEP: &str = "extract-current-positions";
+/// The step of this crate.
+pub const STEP: Step = Step::ExtractCurrentPositions;
 
 /// Blocks this deep are final.
 const FINAL_DEPTH: u64 = 64;
@@ -61,20 +62,20 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
         Address::parse(address).ok_or_else(|| Error::bad_input(format!("{address:?} is no address")))?;
     }
     let input = Arc::new(input);
-    let work = |context, protocol| extract(context, Arc::clone(&input), protocol);
-    let report = context.run_units(STEP, &protocols, LARGE_UNITS_AT_ONCE, work).await?;
     let units: Vec<_> = protocols.iter().map(|protocol| Unit::Protocol(protocol.as_str().into())).collect();
+    let work = |context, unit| extract(context, Arc::clone(&input), unit);
+    let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, work).await?;
     context.registry.register(&CURRENT_POSITIONS, &units).await?;
-    context.keep_report(input.run_id.as_ref(), STEP, &protocols, &report).await?;
+    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn extract(context: Context, input: Arc<Input>, name: String) -> Result<Report> {
-    let (snapshot, time) = snapshot(&context, &input, &name).await?;
+async fn extract(context: Context, input: Arc<Input>, unit: Unit) -> Result<Report> {
+    let protocol = unit.as_protocol()?;
+    let (snapshot, time) = snapshot(&context, &input, &protocol).await?;
     let block =
         i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
     let facts = Facts::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
-    let protocol: Arc<str> = name.as_str().into();
     let raw: Vec<_> = snapshot
         .rows
         .into_iter()
@@ -82,7 +83,7 @@ async fn extract(context: Context, input: Arc<Input>, name: String) -> Result<Re
         .collect();
     let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
     staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
-    write(&context, &CURRENT_POSITIONS, &Unit::Protocol(protocol), staged, facts).await
+    write(&context, &CURRENT_POSITIONS, &unit, staged, facts).await
 }
 
 /// The positions at the block that is asked for, and the block's time.

@@ -1,4 +1,4 @@
-//! The step against a server on loopback whose newest block is 5,000.
+//! Runs the step against a test server whose newest block is 5,000.
 
 use defi_shared::lake::Unit;
 use defi_shared::tables::{CURRENT_POSITIONS, DAILY_BLOCKS, StagedPosition};
@@ -17,7 +17,8 @@ fn position(account: u8, balance: &str) -> Value {
     })
 }
 
-async fn source() -> Result<Server> {
+/// Starts a server that returns two positions for every request.
+async fn server_with_two_positions() -> Result<Server> {
     Server::start(|request| snapshot(request, json!([position(2, "17"), position(1, "5")]))).await
 }
 
@@ -29,17 +30,18 @@ async fn rows(lab: &Lab) -> Result<Vec<StagedPosition>> {
     lab.rows(&CURRENT_POSITIONS, &unit()).await
 }
 
-fn pages(server: &Server) -> Vec<Request> {
+/// Returns the requests for pages of positions.
+fn page_requests(server: &Server) -> Vec<Request> {
     server.requests().into_iter().filter(|request| !request.variable("block").is_null()).collect()
 }
 
 #[tokio::test]
-async fn the_head_is_64_blocks_deep() -> Result<()> {
-    let server = source().await?;
+async fn default_block_is_64_blocks_below_the_newest() -> Result<()> {
+    let server = server_with_two_positions().await?;
     let lab = Lab::new(&[AAVE, COMPOUND], january(2))?.with_sources(&server)?;
     let report = handle(lab.context(), Input::default()).await?;
     assert_eq!((report.units, report.rows_out), (2, 4));
-    assert!(pages(&server).iter().all(|request| request.variable("block") == 4_936));
+    assert!(page_requests(&server).iter().all(|request| request.variable("block") == 4_936));
     let rows = rows(&lab).await?;
     assert_eq!(rows.iter().map(|row| row.account_address).collect::<Vec<_>>(), [address(1), address(2)]);
     assert!(rows.iter().all(|row| (row.block_number, row.epoch_timestamp) == (4_936, 4_936)));
@@ -49,8 +51,8 @@ async fn the_head_is_64_blocks_deep() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_day_means_its_first_block_and_a_number_itself() -> Result<()> {
-    let server = source().await?;
+async fn block_can_be_a_day_or_a_number() -> Result<()> {
+    let server = server_with_two_positions().await?;
     let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
     let input = |block| Input { block, as_of: Some(january(1)), ..Input::default() };
     assert_eq!(kind(handle(lab.context(), input(Pin::Day)).await), Some(Kind::NotReady));
@@ -59,31 +61,31 @@ async fn a_day_means_its_first_block_and_a_number_itself() -> Result<()> {
     handle(lab.context(), input(Pin::Number(17))).await?;
     let blocks: Vec<_> = server.requests().iter().map(|request| request.variable("block").as_i64()).collect();
     assert_eq!(blocks, [Some(first_block(january(1))), Some(17)]);
-    assert!(rows(&lab).await?.iter().all(|row| row.block_number == 17), "the table shows the newest look");
+    assert!(rows(&lab).await?.iter().all(|row| row.block_number == 17), "the table holds the newest snapshot");
     Ok(())
 }
 
 #[tokio::test]
-async fn only_the_positions_of_the_addresses_are_asked_for() -> Result<()> {
-    let server = source().await?;
+async fn requests_only_the_positions_of_the_given_addresses() -> Result<()> {
+    let server = server_with_two_positions().await?;
     let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
     let addresses = vec!["0xABABABABABABABABABABABABABABABABABABABAB".to_owned(), address(1).to_string()];
     handle(lab.context(), Input { addresses: Some(addresses), ..Input::default() }).await?;
     let filters: Vec<_> =
-        pages(&server).iter().map(|request| request.variable("where")["account_in"].clone()).collect();
+        page_requests(&server).iter().map(|request| request.variable("where")["account_in"].clone()).collect();
     assert_eq!(filters, [json!([address(1).to_string(), address(0xab).to_string()])]);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_bad_address_or_protocol_is_refused_before_anything_is_asked() -> Result<()> {
-    let server = source().await?;
+async fn rejects_bad_addresses_and_protocols_without_requests() -> Result<()> {
+    let server = server_with_two_positions().await?;
     let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
-    let bad = [
+    let invalid_inputs = [
         Input { addresses: Some(vec![address(1).to_string(), "0x1234".to_owned()]), ..Input::default() },
         Input { protocols: Some(vec![COMPOUND.to_owned()]), ..Input::default() },
     ];
-    for input in bad {
+    for input in invalid_inputs {
         assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::BadInput));
     }
     assert!(server.requests().is_empty() && lab.objects("").await?.is_empty());
@@ -91,15 +93,15 @@ async fn a_bad_address_or_protocol_is_refused_before_anything_is_asked() -> Resu
 }
 
 #[tokio::test]
-async fn bad_rows_go_to_quarantine() -> Result<()> {
-    let rows_of_both = json!([position(1, "-5"), position(2, "17"), position(2, "18")]);
-    let server = Server::start(move |request| snapshot(request, rows_of_both.clone())).await?;
+async fn invalid_rows_are_quarantined() -> Result<()> {
+    let response_rows = json!([position(1, "-5"), position(2, "17"), position(2, "18")]);
+    let server = Server::start(move |request| snapshot(request, response_rows.clone())).await?;
     let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
     let report = handle(lab.context(), Input::default()).await?;
     assert_eq!((report.rows_in, report.rows_out, report.rejected()), (3, 1, 2));
     assert_eq!(rows(&lab).await?[0].balance.0, 17);
     let reasons = ["balance is negative", "another valid row with the same key came first"];
-    let wanted: Vec<_> = [0, 2].into_iter().zip(reasons.map(str::to_owned)).collect();
-    assert_eq!(lab.quarantined(&CURRENT_POSITIONS, &unit()).await?, wanted);
+    let expected: Vec<_> = [0, 2].into_iter().zip(reasons.map(str::to_owned)).collect();
+    assert_eq!(lab.quarantined(&CURRENT_POSITIONS, &unit()).await?, expected);
     Ok(())
 }

@@ -2,13 +2,14 @@
 
 use defi_shared::domain::Day;
 use defi_shared::lake::{Facts, Unit};
+use defi_shared::pipeline::Step;
 use defi_shared::sources::{Block, Traffic};
-use defi_shared::step::{Context, DayInput, Report, UNITS_AT_ONCE};
+use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, DailyBlock, Timestamp};
 use defi_shared::{Error, Kind, Result};
 
-/// The step's name.
-pub const STEP: &str = "extract-daily-blocks";
+/// The step of this crate.
+pub const STEP: Step = Step::ExtractDailyBlocks;
 
 /// A block this deep is final: no reorganisation on Ethereum has reached so far.
 const FINAL_DEPTH: u64 = 64;
@@ -21,26 +22,26 @@ const FINAL_AGE_SECONDS: i64 = 86_400;
 ///
 /// # Errors
 /// `NotReady` for a day whose first block is not final yet, and the errors of Transpose and of the lake.
-pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
-    let days = context.days(&input, |plan| plan.blocks).await?;
-    if days.is_empty() {
+pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
+    let units = context.units(STEP, &input).await?;
+    if units.is_empty() {
         return Ok(Report::default());
     }
     let traffic = Traffic::new();
     let head = context.transpose.head_block(&traffic).await?;
-    let work = |context: Context, day| extract(context, day, head.clone());
-    let mut report = context.run_units(STEP, &days, UNITS_AT_ONCE, work).await?;
+    let work = |context: Context, unit| extract(context, unit, head.clone());
+    let mut report = context.run_units(STEP, &units, CONCURRENT_UNITS, work).await?;
     report.traffic += &traffic.report();
-    let units: Vec<_> = days.iter().copied().map(Unit::Day).collect();
     context.registry.register(&DAILY_BLOCKS, &units).await?;
-    context.keep_report(input.run_id.as_ref(), STEP, &days, &report).await?;
+    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn extract(context: Context, day: Day, head: Block) -> Result<Report> {
+async fn extract(context: Context, unit: Unit, head: Block) -> Result<Report> {
+    let day = unit.as_day()?;
     let block = context.transpose.first_block(day.start(), &context.traffic).await?;
     let row = final_block(day, block, &head, context.today)?;
-    let written = context.lake.write(&DAILY_BLOCKS, &Unit::Day(day), vec![row], Facts::new()).await?;
+    let written = context.commit(&DAILY_BLOCKS, &unit, vec![row], Facts::new()).await?;
     Ok(Report { rows_in: 1, ..Report::default() }.wrote(written))
 }
 

@@ -1,4 +1,4 @@
-//! The step against a server on loopback that has a chain of blocks.
+//! Runs the step against a test server that serves a chain of blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use defi_shared::domain::Day;
 use defi_shared::lake::Unit;
-use defi_shared::step::{DayInput, Deadline, Report, RunId};
+use defi_shared::step::{Deadline, Report, RunId, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, DailyBlock};
 use defi_shared::testing::{AAVE, KEY, Lab, Server, daily_block, first_block, january, kind, results};
 use defi_shared::{Kind, Result};
@@ -17,7 +17,8 @@ fn block(day: Day, number: i64) -> Value {
     json!([{"block_number": number, "timestamp": format!("{day}T00:00:11Z"), "block_hash": format!("0x{number}")}])
 }
 
-/// A chain with a first block on every day, and a head at so many blocks after the first one of `today`.
+/// Starts a server with a chain that has a first block for every day. The newest block is `depth` blocks after the
+/// first block of `today`; the returned value changes the depth.
 async fn chain(today: Day, depth: i64) -> Result<(Server, Arc<AtomicI64>)> {
     let depth = Arc::new(AtomicI64::new(depth));
     let head = Arc::clone(&depth);
@@ -29,68 +30,68 @@ async fn chain(today: Day, depth: i64) -> Result<(Server, Arc<AtomicI64>)> {
 }
 
 #[tokio::test]
-async fn the_first_block_of_each_missing_day_is_written() -> Result<()> {
+async fn writes_the_first_block_of_each_missing_day() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out, report.traffic.requests), (3, 3, 4));
     for day in january(1).through(january(3)) {
-        let wanted = DailyBlock { block_hash: Some(format!("0x{}", first_block(day)).into()), ..daily_block(day) };
-        assert_eq!(lab.rows::<DailyBlock>(&DAILY_BLOCKS, &Unit::Day(day)).await?, [wanted]);
+        let expected = DailyBlock { block_hash: Some(format!("0x{}", first_block(day)).into()), ..daily_block(day) };
+        assert_eq!(lab.rows::<DailyBlock>(&DAILY_BLOCKS, &Unit::Day(day)).await?, [expected]);
     }
     assert!(server.requests().iter().all(|request| request.path == "/sql" && request.header("x-api-key") == KEY));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_second_run_asks_for_nothing_and_changes_nothing() -> Result<()> {
+async fn second_run_sends_no_requests_and_changes_no_byte() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
-    handle(lab.context(), DayInput::default()).await?;
-    let (asked, lake) = (server.requests().len(), lab.objects("").await?);
-    assert_eq!(handle(lab.context(), DayInput::default()).await?, Report::default());
-    assert_eq!(server.requests().len(), asked);
-    let forced = handle(lab.context(), DayInput { force: true, ..DayInput::default() }).await?;
+    handle(lab.context(), UnitInput::default()).await?;
+    let (request_count, lake) = (server.requests().len(), lab.objects("").await?);
+    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default());
+    assert_eq!(server.requests().len(), request_count);
+    let forced = handle(lab.context(), UnitInput { force: true, ..UnitInput::default() }).await?;
     assert_eq!((forced.objects_unchanged, forced.objects_written), (3, 0));
     assert_eq!(lab.objects("").await?, lake);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_block_that_is_not_final_is_not_written_until_it_is() -> Result<()> {
+async fn block_is_written_only_once_it_is_final() -> Result<()> {
     let (server, depth) = chain(january(3), 63).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
     let third = Unit::Day(january(3));
-    assert_eq!(kind(handle(lab.context(), DayInput::default()).await), Some(Kind::NotReady));
+    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
     assert!(!lab.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
     depth.store(64, Ordering::Relaxed);
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert!(report.units >= 1 && lab.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_day_without_a_block_is_not_ready_and_has_no_object() -> Result<()> {
-    // The chain is not there yet, or the source begins later.
-    for without in [json!([]), block(january(2), first_block(january(2)))] {
+async fn day_without_a_block_is_not_ready() -> Result<()> {
+    // The source has no block of the day, or only blocks of later days.
+    for response in [json!([]), block(january(2), first_block(january(2)))] {
         let server = Server::start(move |request| match request.literal("timestamp >= ") {
             "" => results(block(january(2), first_block(january(2)) + 64)),
-            _ => results(without.clone()),
+            _ => results(response.clone()),
         });
         let server = server.await?;
         let lab = Lab::new(&[AAVE], january(1))?.with_sources(&server)?;
-        assert_eq!(kind(handle(lab.context(), DayInput::default()).await), Some(Kind::NotReady));
+        assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
         assert!(lab.objects("raw/").await?.is_empty());
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn what_is_left_at_the_deadline_is_named() -> Result<()> {
+async fn report_lists_units_that_remain_at_the_deadline() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let mut lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
     lab.context.deadline = Some(Deadline::of_call(Duration::from_secs(20)));
-    let report = handle(lab.context(), DayInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.remaining.units.count), (0, 3));
     assert_eq!(report.remaining.units.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
     assert_eq!(report.remaining.next, Some(january(1)));
@@ -99,24 +100,24 @@ async fn what_is_left_at_the_deadline_is_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_call_goes_on_where_another_stopped_and_both_are_in_the_report_of_their_run() -> Result<()> {
+async fn resumed_call_is_added_to_the_run_report() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
     let run: RunId = "2023-01-03-a".parse()?;
-    let call = |days: &[i32], resume_at| DayInput {
+    let call = |days: &[i32], resume_at| UnitInput {
         days: Some(days.iter().copied().map(january).collect()),
         resume_at,
         run_id: Some(run.clone()),
-        ..DayInput::default()
+        ..UnitInput::default()
     };
     handle(lab.context(), call(&[1], None)).await?;
     let report = handle(lab.context(), call(&[1, 2, 3], Some(january(2)))).await?;
     assert_eq!(report.units, 2);
     let scope = lab.context.scope(None, None, false)?;
-    let whole = lab.context.run_report(&run, &scope).await?;
-    assert_eq!(whole.gaps.positions[AAVE], [1, 2, 3].map(january), "no snapshot was taken");
-    let whole: Vec<_> = whole.steps.iter().map(|of| (of.step.as_str(), of.report.units)).collect();
-    assert_eq!(whole, [("extract-daily-blocks", 3)]);
+    let run_report = lab.context.run_report(&run, &scope).await?;
+    assert_eq!(run_report.gaps.positions[AAVE], [1, 2, 3].map(january), "the days have no snapshots");
+    let steps: Vec<_> = run_report.steps.iter().map(|step| (step.step.name(), step.report.units)).collect();
+    assert_eq!(steps, [("extract-daily-blocks", 3)]);
     lab.context.forget_reports(&run).await?;
     assert!(lab.context.run_report(&run, &scope).await?.steps.is_empty());
     Ok(())

@@ -1,16 +1,17 @@
 //! Lending events from Transpose: one object a category and day, as the source said them.
 
-use defi_shared::domain::{Category, Day};
+use defi_shared::Result;
 use defi_shared::lake::{Facts, Unit};
+use defi_shared::pipeline::Step;
+use defi_shared::plan::Scope;
 use defi_shared::processor::at_work;
 use defi_shared::sources::transpose::{Event, EventsQuery};
 use defi_shared::step::staging::{sort_number, sort_text, tidy};
-use defi_shared::step::{Context, EventInput, Report};
+use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{self, DAILY_BLOCKS, DailyBlock, Layer, RawEvent};
-use defi_shared::{Result, plan};
 
-/// The step's name.
-pub const STEP: &str = "extract-events";
+/// The step of this crate.
+pub const STEP: Step = Step::ExtractEvents;
 
 /// Days at once: a page follows from the one before it, so that of each only one is asked for at a time.
 const AT_ONCE: usize = 4;
@@ -19,17 +20,18 @@ const AT_ONCE: usize = 4;
 ///
 /// # Errors
 /// `NotReady` for a day that is not final, and the errors of Transpose and of the lake.
-pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
+pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let scope = context.scope(input.as_of, input.from, input.force)?;
-    let units = context.event_days(&input, |plan| plan.extract_events).await?;
-    let work = |context, (category, day)| extract(context, scope.clone(), category, day);
+    let units = context.units(STEP, &input).await?;
+    let work = |context, unit| extract(context, scope.clone(), unit);
     let report = context.run_units(STEP, &units, AT_ONCE, work).await?;
     context.register_events(Layer::Raw, &units).await?;
     context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn extract(context: Context, scope: plan::Scope, category: Category, day: Day) -> Result<Report> {
+async fn extract(context: Context, scope: Scope, unit: Unit) -> Result<Report> {
+    let (day, category) = unit.as_event_day()?;
     // The next day's first block is only there once it is final, and with it every block of this day.
     context.lake.require::<DailyBlock>(&DAILY_BLOCKS, &Unit::Day(day.next())).await?;
     let mut rows = Vec::new();
@@ -51,7 +53,7 @@ async fn extract(context: Context, scope: plan::Scope, category: Category, day: 
     let key = |row: &RawEvent| (sort_text(&row.transaction_hash), sort_number(&row.log_index));
     let repeats = at_work(|| tidy(&mut rows, key));
     let facts = Facts::from([("repeats".to_owned(), repeats.to_string())]);
-    let written = context.lake.write(tables::events(Layer::Raw, category), &Unit::Day(day), rows, facts).await?;
+    let written = context.commit(tables::events(Layer::Raw, category), &unit, rows, facts).await?;
     Ok(Report { rows_in, repeats, ..Report::default() }.wrote(written))
 }
 

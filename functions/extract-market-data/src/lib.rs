@@ -1,24 +1,27 @@
 //! Markets from The Graph: one object a protocol and day, pinned to the day's first block, as the source said them.
 
+use std::sync::Arc;
+
 use defi_shared::Result;
+use defi_shared::pipeline::Step;
 use defi_shared::sources::graph::{Market, Snapshot};
 use defi_shared::step::snapshots::{self, RawRows, Taken};
 use defi_shared::step::staging::{sort_text, tidy};
-use defi_shared::step::{Context, ProtocolInput, Report};
+use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawMarket};
 
-/// The step's name.
-pub const STEP: &str = "extract-market-data";
+/// The step of this crate.
+pub const STEP: Step = Step::ExtractMarketData;
 
 /// Extracts the snapshot of each protocol and day that is missing, or that the input names.
 ///
 /// # Errors
 /// `NotReady` for a day whose first block is not known or not indexed yet, and the errors of The Graph and of the lake.
-pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
-    snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, |plan| plan.extract_markets, take).await
+pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
+    snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, take).await
 }
 
-async fn take(context: Context, name: String, block: DailyBlock) -> Result<Taken> {
+async fn take(context: Context, name: Arc<str>, block: DailyBlock) -> Result<Taken> {
     let subgraph = &context.config.protocol(&name)?.subgraph_id;
     let Snapshot { block: of, deployment, rows } =
         context.graph.markets(subgraph, block.number()?, &context.traffic).await?;

@@ -1,8 +1,8 @@
-//! The step against a server on loopback that has markets.
+//! Runs the step against a test server that returns markets.
 
 use defi_shared::domain::WETH;
 use defi_shared::lake::Unit;
-use defi_shared::step::{ProtocolInput, Report};
+use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, RAW_MARKETS, RawMarket};
 use defi_shared::testing::{
     AAVE, COMPOUND, KEY, Lab, Request, Server, address, daily_block, first_block, graph_error, january, kind,
@@ -12,8 +12,8 @@ use defi_shared::{Kind, Result};
 use extract_market_data::handle;
 use serde_json::{Value, json};
 
-const PRUNED: &str = "Failed to decode `block.number` value: `subgraph QmX only has data starting at block number 99 and data \
-                      for block number 17 is therefore not available`";
+const PRUNED: &str = "Failed to decode `block.number` value: `subgraph QmX only has data starting at block number 99 \
+                      and data for block number 17 is therefore not available`";
 
 fn market(id: u8) -> Value {
     json!({
@@ -22,7 +22,7 @@ fn market(id: u8) -> Value {
     })
 }
 
-/// A lab on 2 January whose days have their blocks.
+/// Creates a test lake on 2 January in which each day has its first block.
 async fn lab(server: &Server) -> Result<Lab> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(2))?.with_sources(server)?;
     for day in [january(1), january(2)] {
@@ -31,25 +31,26 @@ async fn lab(server: &Server) -> Result<Lab> {
     Ok(lab)
 }
 
-fn is_of(request: &Request, protocol: &str, day: i32) -> bool {
+/// Returns whether the request is for the snapshot of a protocol and day.
+fn is_for_snapshot(request: &Request, protocol: &str, day: i32) -> bool {
     request.is_for(protocol) && request.variable("block") == first_block(january(day))
 }
 
 #[tokio::test]
-async fn a_snapshot_is_pinned_to_the_days_first_block_and_flat() -> Result<()> {
+async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9), market(9), market(10)]))).await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.repeats, report.rows_out), (4, 12, 4, 8));
-    let of = unit(COMPOUND, january(2));
-    let wanted = [9, 10].map(|id| raw_market(COMPOUND, january(2), address(id), WETH, "1200.5"));
-    assert_eq!(lab.rows::<RawMarket>(&RAW_MARKETS, &of).await?, wanted);
-    let facts = lab.facts(&RAW_MARKETS, &of).await?;
+    let unit = unit(COMPOUND, january(2));
+    let expected = [9, 10].map(|id| raw_market(COMPOUND, january(2), address(id), WETH, "1200.5"));
+    assert_eq!(lab.rows::<RawMarket>(&RAW_MARKETS, &unit).await?, expected);
+    let metadata = lab.facts(&RAW_MARKETS, &unit).await?;
     let block = first_block(january(2)).to_string();
-    assert_eq!([&facts["block"], &facts["deployment"], &facts["repeats"]], [&*block, "QmDeployment", "1"]);
+    assert_eq!([&metadata["block"], &metadata["deployment"], &metadata["repeats"]], [&*block, "QmDeployment", "1"]);
     for (protocol, day) in [(AAVE, 1), (AAVE, 2), (COMPOUND, 1), (COMPOUND, 2)] {
         assert_eq!(
-            server.requests().iter().filter(|request| is_of(request, protocol, day)).count(),
+            server.requests().iter().filter(|request| is_for_snapshot(request, protocol, day)).count(),
             1,
             "{protocol} {day}"
         );
@@ -59,23 +60,23 @@ async fn a_snapshot_is_pinned_to_the_days_first_block_and_flat() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_second_run_asks_for_nothing() -> Result<()> {
+async fn second_run_sends_no_requests() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
     let lab = lab(&server).await?;
-    handle(lab.context(), ProtocolInput::default()).await?;
-    assert_eq!(handle(lab.context(), ProtocolInput::default()).await?, Report::default());
+    handle(lab.context(), UnitInput::default()).await?;
+    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default());
     assert_eq!(server.requests().len(), 4);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_pruned_day_is_lost_and_the_others_are_done() -> Result<()> {
+async fn pruned_day_is_lost_and_other_days_are_written() -> Result<()> {
     let server = Server::start(|request| {
-        if is_of(request, AAVE, 1) { graph_error(PRUNED) } else { snapshot(request, json!([market(9)])) }
+        if is_for_snapshot(request, AAVE, 1) { graph_error(PRUNED) } else { snapshot(request, json!([market(9)])) }
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.lost.count, report.lost.first), (3, 1, vec![format!("2023-01-01 {AAVE}")]));
     let units: Vec<_> = lab.context.lake.units(&RAW_MARKETS).await?.into_iter().collect();
     assert_eq!(units, [unit(COMPOUND, january(1)), unit(AAVE, january(2)), unit(COMPOUND, january(2))]);
@@ -83,46 +84,43 @@ async fn a_pruned_day_is_lost_and_the_others_are_done() -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_fault_of_the_source_has_its_kind_and_writes_nothing() -> Result<()> {
-    let indexed = "Failed to decode `block.number` value: `subgraph QmX has only indexed up to block number 16 and data for \
-                   block number 17 is therefore not yet available`";
-    for (message, wanted) in [
+async fn source_errors_have_their_kind_and_write_nothing() -> Result<()> {
+    let not_indexed = "Failed to decode `block.number` value: `subgraph QmX has only indexed up to block number 16 and \
+                       data for block number 17 is therefore not yet available`";
+    for (message, expected) in [
         ("auth error: API key not found", Kind::BadCredentials),
         ("auth error: payment required for subsequent requests", Kind::QuotaExceeded),
-        (indexed, Kind::NotReady),
+        (not_indexed, Kind::NotReady),
     ] {
         let server = Server::start(move |_| graph_error(message)).await?;
         let lab = lab(&server).await?;
-        let one = ProtocolInput {
-            days: Some(vec![january(1)]),
-            protocols: Some(vec![AAVE.to_owned()]),
-            ..Default::default()
-        };
-        assert_eq!(kind(handle(lab.context(), one).await), Some(wanted));
-        assert!(lab.context.lake.units(&RAW_MARKETS).await?.is_empty(), "{wanted}");
-        assert_eq!(server.requests().len() > 1, wanted.is_transient(), "{wanted}");
+        let one_unit =
+            UnitInput { days: Some(vec![january(1)]), protocols: Some(vec![AAVE.to_owned()]), ..Default::default() };
+        assert_eq!(kind(handle(lab.context(), one_unit).await), Some(expected));
+        assert!(lab.context.lake.units(&RAW_MARKETS).await?.is_empty(), "{expected}");
+        assert_eq!(server.requests().len() > 1, expected.is_transient(), "{expected}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_day_whose_block_is_not_known_is_not_asked_for() -> Result<()> {
+async fn day_without_a_known_block_sends_no_requests() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
     let lab = Lab::new(&[AAVE], january(1))?.with_sources(&server)?;
-    assert_eq!(kind(handle(lab.context(), ProtocolInput::default()).await), Some(Kind::NotReady));
+    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
     assert!(server.requests().is_empty());
     Ok(())
 }
 
 #[tokio::test]
-async fn markets_may_be_missing_for_a_day() -> Result<()> {
+async fn a_day_may_have_no_markets() -> Result<()> {
     let server = Server::start(|request| {
         let is_first = request.variable("block") == first_block(january(1));
         snapshot(request, if is_first { json!([market(9)]) } else { json!([]) })
     });
     let server = server.await?;
     let lab = lab(&server).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out), (4, 2));
     Ok(())
 }

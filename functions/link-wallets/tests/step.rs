@@ -1,56 +1,62 @@
-//! The step over staged borrows of some days in a lake.
+//! Runs the step over the staged borrows of several days.
 
 use defi_shared::domain::{Category, Day};
 use defi_shared::lake::{State, Unit};
-use defi_shared::step::DayInput;
+use defi_shared::step::UnitInput;
 use defi_shared::tables::{STAGE_BORROWS, StagedEvent, WALLET_LINKS, WalletLink};
 use defi_shared::testing::{AAVE, Lab, address, january, kind, link, staged_event};
 use defi_shared::{Kind, Result};
 use link_wallets::handle;
 
-/// A borrow of wallet 1 for an account.
+/// Returns a borrow that wallet 1 sends for an account.
 fn borrow(account: u8, time: i64) -> StagedEvent {
     staged_event(Category::Borrow, address(1), address(account), time)
 }
 
-async fn put(lab: &Lab, day: Day, rows: Vec<StagedEvent>) -> Result<()> {
+async fn put_borrows(lab: &Lab, day: Day, rows: Vec<StagedEvent>) -> Result<()> {
     lab.put(&STAGE_BORROWS, &Unit::Day(day), rows).await
 }
 
-/// A lab on 4 January with borrows for account 2 on the first two days, and none on the third.
+/// Creates a test lake on 4 January with borrows for account 2 on the first two days, and none on the third.
 async fn lab() -> Result<Lab> {
     let lab = Lab::new(&[AAVE], january(4))?;
-    put(&lab, january(1), vec![borrow(2, january(1).start() + 50)]).await?;
-    put(&lab, january(2), vec![borrow(2, january(2).start()), borrow(3, january(2).start() + 7)]).await?;
-    put(&lab, january(3), vec![]).await?;
+    put_borrows(&lab, january(1), vec![borrow(2, january(1).start() + 50)]).await?;
+    put_borrows(&lab, january(2), vec![borrow(2, january(2).start()), borrow(3, january(2).start() + 7)]).await?;
+    put_borrows(&lab, january(3), vec![]).await?;
     Ok(lab)
 }
 
+/// Returns the newest state of the links up to a day.
 async fn state(lab: &Lab, as_of: Day) -> Result<Option<(Day, Vec<WalletLink>)>> {
     lab.context.lake.newest_state(State::Links, as_of, "all").await
 }
 
-fn as_of(day: i32) -> DayInput {
-    DayInput { as_of: Some(january(day)), ..DayInput::default() }
+fn as_of(day: i32) -> UnitInput {
+    UnitInput { as_of: Some(january(day)), ..UnitInput::default() }
 }
 
 #[tokio::test]
-async fn a_link_holds_since_the_first_borrow_of_the_day() -> Result<()> {
+async fn link_starts_at_the_first_borrow_of_the_day() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
     let start = january(1).start();
-    put(&lab, january(1), vec![borrow(2, start + 90), borrow(3, start + 5), borrow(2, start + 50), borrow(1, start)])
-        .await?;
-    let report = handle(lab.context(), DayInput::default()).await?;
+    put_borrows(
+        &lab,
+        january(1),
+        vec![borrow(2, start + 90), borrow(3, start + 5), borrow(2, start + 50), borrow(1, start)],
+    )
+    .await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out), (1, 4, 3));
-    let wanted = [(1, 0), (2, 50), (3, 5)].map(|(account, second)| link(address(1), address(account), start + second));
-    assert_eq!(lab.rows::<WalletLink>(&WALLET_LINKS, &Unit::Day(january(1))).await?, wanted);
-    let (day, kept) = state(&lab, january(2)).await?.unwrap_or((january(0), vec![]));
-    assert_eq!((day, kept), (january(2), wanted[1..].to_vec()), "a wallet's link to itself says nothing");
+    let expected =
+        [(1, 0), (2, 50), (3, 5)].map(|(account, second)| link(address(1), address(account), start + second));
+    assert_eq!(lab.rows::<WalletLink>(&WALLET_LINKS, &Unit::Day(january(1))).await?, expected);
+    let (day, links) = state(&lab, january(2)).await?.unwrap_or((january(0), vec![]));
+    assert_eq!((day, links), (january(2), expected[1..].to_vec()), "the state omits the link of a wallet to itself");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_state_holds_the_links_before_the_as_of_day() -> Result<()> {
+async fn state_contains_the_links_before_the_as_of_day() -> Result<()> {
     let lab = lab().await?;
     let first = link(address(1), address(2), january(1).start() + 50);
     let second = link(address(1), address(3), january(2).start() + 7);
@@ -62,10 +68,10 @@ async fn the_state_holds_the_links_before_the_as_of_day() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_later_state_builds_on_the_earlier_one() -> Result<()> {
+async fn later_state_is_built_from_the_earlier_state() -> Result<()> {
     let lab = lab().await?;
     handle(lab.context(), as_of(2)).await?;
-    // Out of reach of the table: only the state of 2 January knows of it any more.
+    // Deletes the first day from the tables, so that only the state of 2 January has its link.
     let first = Unit::Day(january(1)).key(&WALLET_LINKS);
     lab.context.lake.store().delete(&first).await?;
     lab.context.lake.store().delete(&Unit::Day(january(1)).key(&STAGE_BORROWS)).await?;
@@ -76,11 +82,11 @@ async fn a_later_state_builds_on_the_earlier_one() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_order_of_the_days_does_not_matter() -> Result<()> {
+async fn processing_order_of_days_does_not_matter() -> Result<()> {
     let (at_once, backwards) = (lab().await?, lab().await?);
-    handle(at_once.context(), DayInput::default()).await?;
+    handle(at_once.context(), UnitInput::default()).await?;
     for day in [3, 2, 1] {
-        let input = DayInput { days: Some(vec![january(day)]), ..DayInput::default() };
+        let input = UnitInput { days: Some(vec![january(day)]), ..UnitInput::default() };
         handle(backwards.context(), input).await?;
     }
     assert_eq!(at_once.objects("").await?, backwards.objects("").await?);
@@ -90,20 +96,20 @@ async fn the_order_of_the_days_does_not_matter() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_second_run_changes_no_byte() -> Result<()> {
+async fn second_run_changes_no_byte() -> Result<()> {
     let lab = lab().await?;
-    handle(lab.context(), DayInput::default()).await?;
+    handle(lab.context(), UnitInput::default()).await?;
     let before = lab.objects("").await?;
-    let forced = handle(lab.context(), DayInput { force: true, ..DayInput::default() }).await?;
+    let forced = handle(lab.context(), UnitInput { force: true, ..UnitInput::default() }).await?;
     assert_eq!((forced.objects_unchanged, forced.objects_written), (3, 0));
     assert_eq!(lab.objects("").await?, before);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_day_without_staged_borrows_is_not_ready() -> Result<()> {
+async fn day_without_staged_borrows_is_not_ready() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
-    let input = DayInput { days: Some(vec![january(1)]), ..DayInput::default() };
+    let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };
     assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::NotReady));
     assert!(lab.objects("").await?.is_empty());
     Ok(())

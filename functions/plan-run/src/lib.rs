@@ -1,4 +1,4 @@
-//! What a run has to do: what is missing from the lake, listed and named.
+//! Plans a run: lists the lake and names the units that are missing.
 
 mod batches;
 
@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use defi_shared::domain::Day;
 use defi_shared::executions::Execution;
-use defi_shared::plan::{Inventory, Plan, Stage};
-use defi_shared::step::{Context, Measured, RunId};
+use defi_shared::pipeline::Step;
+use defi_shared::plan::{Inventory, Plan, PlanPhase};
+use defi_shared::step::{Context, Measured, RunCalls, RunId};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
@@ -15,51 +16,51 @@ use sha2::{Digest, Sha256};
 
 pub use batches::Batches;
 
-/// The step's name.
-pub const STEP: &str = "plan-run";
+/// The step of this crate.
+pub const STEP: Step = Step::PlanRun;
 
-/// What a run is to cover.
+/// The scope of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Input {
-    /// The day that the features are for; default: today (UTC).
+    /// The as-of day. Default: today (UTC).
     pub as_of: Option<Day>,
-    /// The first day; default: each protocol's first day.
+    /// The first day. Default: each protocol's first day.
     pub from: Option<Day>,
-    /// Make again what is there already.
+    /// Produce all units, including those that are in the lake.
     pub force: bool,
-    /// Once extraction is over: the plan that it went by, as that call's output names it. Then nothing is planned from what could
-    /// not be extracted, and what was extracted is made anew from there on.
+    /// After extraction: the key of the plan that extraction executed, from the `plan` field of that call's output. Nothing is then
+    /// planned from units that could not be extracted, and units that were extracted are computed again from there on.
     pub after: Option<String>,
-    /// Plan although another execution of the state machine is under way. Both make the same objects, and waste each other's
-    /// work.
+    /// Plan even though another execution of the state machine is running. Both produce the same objects, so the work of one is
+    /// wasted.
     pub allow_concurrent: bool,
-    /// The execution of the state machine that calls: it does not stand in its own way.
+    /// The ARN of the calling execution of the state machine, which does not count as another one.
     pub execution: Option<String>,
 }
 
-/// What a run has to do, in few words; the plan itself lies in the lake.
+/// A summary of the plan. The plan itself is an object of the lake.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Output {
-    /// Names the run: equal plans of equal runs have equal names.
+    /// The run. Equal plans have equal run ids.
     pub run_id: RunId,
-    /// The lake that it is planned over.
+    /// The location of the lake.
     pub lake: String,
-    /// The day that the features are for.
+    /// The as-of day.
     pub as_of: Day,
-    /// The first day, where one was asked for.
+    /// The first day, if the input named one.
     pub from: Option<Day>,
-    /// Whether what is there already is made again.
+    /// Whether units that are in the lake are produced again.
     pub force: bool,
-    /// Whether another execution may be under way.
+    /// Whether another execution may be running.
     pub allow_concurrent: bool,
-    /// Units to make, by step, in the order of the steps.
+    /// The number of units of each step, in the order of a run.
     pub units: Vec<(String, usize)>,
     /// Whether there is nothing to do.
     pub nothing_to_do: bool,
     /// Whether the features of the day are published.
     pub published: bool,
-    /// The plan's object in the lake; none where there is nothing to do.
+    /// The key of the plan. None if there is nothing to do.
     pub plan: Option<String>,
     /// The calls that the state machine makes, by step: before extraction those of extraction, after it those of the other steps.
     pub batches: BTreeMap<String, Batches>,
@@ -67,28 +68,29 @@ pub struct Output {
 
 impl Measured for Output {}
 
-/// Plans a run, and keeps the plan in the lake.
+/// Plans a run and writes the plan to the lake.
 ///
 /// # Errors
-/// `BadInput` for a day in the future or a first day after the as_of, `AlreadyRunning` beside another execution of the state
-/// machine that began earlier, and the lake's errors.
+/// `BadInput` for a day in the future or a first day after the as-of day, `AlreadyRunning` if an execution of the state machine
+/// that started earlier is running, and the errors of the lake.
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
-    refuse_company(&context, &input).await?;
+    reject_concurrent_run(&context, &input).await?;
     let (mut output, plan) = plan(&context, &input).await?;
-    let scope = context.scope(input.as_of, input.from, input.force)?;
-    let caller = batches::Caller {
-        scope: &scope,
+    let calls = RunCalls {
+        as_of: output.as_of,
         from: input.from,
-        run: &output.run_id,
-        after_extraction: input.after.is_some(),
+        run_id: &output.run_id,
         protocols: context.config.protocol_names(),
+        shards: context.config.shards,
+        split: true,
     };
-    output.batches = batches::keep(&context, &output.run_id, &plan, &caller).await?;
+    let batches = batches::write(&context, &plan, &calls, input.after.is_some()).await?;
+    output.batches = batches;
     Ok(output)
 }
 
-/// Of two executions that began together the earlier one goes on, so that they never refuse each other both.
-async fn refuse_company(context: &Context, input: &Input) -> Result<()> {
+/// Rejects the run if an earlier execution is running. Of two executions that start together, only the later one is rejected.
+async fn reject_concurrent_run(context: &Context, input: &Input) -> Result<()> {
     let Some(executions) = context.executions.as_ref().filter(|_| !input.allow_concurrent) else { return Ok(()) };
     let running = executions.running().await?;
     let own = running.iter().find(|execution| Some(&execution.arn) == input.execution.as_ref());
@@ -97,33 +99,37 @@ async fn refuse_company(context: &Context, input: &Input) -> Result<()> {
     let earlier = others.filter(|other| own.is_none_or(|own| began(other) < began(&own))).min_by_key(began);
     match earlier {
         None => Ok(()),
-        Some(other) => Err(Error::new(Kind::AlreadyRunning, "another execution of this environment is under way")
+        Some(other) => Err(Error::new(Kind::AlreadyRunning, "another execution of this environment is running")
             .with("execution", &other.name)
             .next("wait for it to end, or start with {\"allow_concurrent\": true}")),
     }
 }
 
-/// Plans a run, keeps the plan in the lake, and hands it over.
+/// Plans a run, writes the plan to the lake and returns it.
 ///
 /// # Errors
 /// As [`handle`].
 pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let scope = context.scope(input.as_of, input.from, input.force)?;
     let before = plan_before(context, input.after.as_deref()).await?;
-    let stage = match &before {
-        Some((_, before)) => Stage::AfterExtraction(Some(before)),
-        None => Stage::BeforeExtraction,
+    let phase = match &before {
+        Some((_, before)) => PlanPhase::AfterExtraction(Some(before)),
+        None => PlanPhase::BeforeExtraction,
     };
-    let there = Inventory::of(&context.lake, scope.as_of).await?;
-    // Once extraction is over this run knows what it has to make again: less than it feared, where a source had nothing new.
+    let inventory = Inventory::of(&context.lake, scope.as_of).await?;
+    // After extraction this run knows which units it has to compute again: fewer than planned if a source had nothing new.
     let own = before.as_ref().map(|(run_id, _)| run_id);
-    let plan = defi_shared::plan::plan(&scope, &there.clone().without(&context.unfinished(own).await?), stage)?;
-    let run_id = own.cloned().map_or_else(|| name(scope.as_of, &plan), Ok)?;
+    let plan = defi_shared::plan::plan(&scope, &inventory.clone().without(&context.unfinished(own).await?), phase)?;
+    let run_id = own.cloned().map_or_else(|| run_id_of(scope.as_of, &plan), Ok)?;
     let published = context.registry.is_published(scope.as_of).await?;
     if !plan.is_empty() || !published {
         register_tables(context).await?;
     }
-    let key = if plan.is_empty() { None } else { Some(keep(context, &run_id, &plan, &there, own.is_none()).await?) };
+    let key = if plan.is_empty() {
+        None
+    } else {
+        Some(write_plan(context, &run_id, &plan, &inventory, own.is_none()).await?)
+    };
     let output = Output {
         run_id,
         lake: context.lake.store().location(""),
@@ -131,7 +137,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         from: input.from,
         force: input.force,
         allow_concurrent: input.allow_concurrent,
-        units: plan.counts().into_iter().map(|(step, count)| (step.to_owned(), count)).collect(),
+        units: plan.counts().into_iter().map(|(step, count)| (step.name().to_owned(), count)).collect(),
         nothing_to_do: plan.is_empty(),
         published,
         plan: key,
@@ -140,32 +146,42 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     Ok((output, plan))
 }
 
-/// Keeps the plan in its run; a run that begins also notes what it is to make again, and forgets an earlier run of its name.
-async fn keep(context: &Context, run: &RunId, plan: &Plan, there: &Inventory, begins: bool) -> Result<String> {
-    if begins {
-        context.note_unfinished(run, there.made_again(plan)).await?;
+/// Writes the plan to its run. At the start of a run, it also notes which objects the run will compute again, and deletes the
+/// reports of an earlier run with the same id.
+async fn write_plan(
+    context: &Context,
+    run: &RunId,
+    plan: &Plan,
+    inventory: &Inventory,
+    starts: bool,
+) -> Result<String> {
+    if starts {
+        context.note_unfinished(run, inventory.made_again(plan)).await?;
         context.forget_reports(run).await?;
     }
-    let key = run.key(if begins { PLAN } else { "plan-after-extraction.json" });
+    let key = run.key(if starts { PLAN } else { "plan-after-extraction.json" });
     context.lake.write_json(&key, plan).await?;
     Ok(key)
 }
 
-/// The plan that is made before extraction.
+/// The name of the plan that is made before extraction.
 const PLAN: &str = "plan.json";
 
-/// The plan that extraction went by, and the run that it began.
+/// Reads the plan that extraction executed, and its run.
 async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(RunId, Plan)>> {
     let Some(key) = key else { return Ok(None) };
-    let wrong = || Error::bad_input(format!("{key:?} names no plan")).next("name the plan as plan-run's output has it");
+    let invalid = || {
+        Error::bad_input(format!("{key:?} is not the key of a plan"))
+            .next("use the `plan` field of the output of plan-run")
+    };
     let run = key.strip_prefix("runs/").and_then(|key| key.strip_suffix(PLAN)?.strip_suffix('/'));
-    let run: RunId = run.and_then(|run| run.parse().ok()).ok_or_else(wrong)?;
-    let plan = context.lake.read_json(key).await?.ok_or_else(wrong)?;
+    let run: RunId = run.and_then(|run| run.parse().ok()).ok_or_else(invalid)?;
+    let plan = context.lake.read_json(key).await?.ok_or_else(invalid)?;
     Ok(Some((run, plan)))
 }
 
-/// Registers every table with what the lake holds of it, so that each answers by its name even where no unit of it is made.
-/// What is published is not this step's to say.
+/// Registers every table with its units in the catalog, so that each can be queried even if the run produces no unit of it.
+/// Published features are left to publish-features.
 async fn register_tables(context: &Context) -> Result<()> {
     for table in TABLES.iter().filter(|table| ***table != FEATURES_PUBLISHED) {
         let units = if **table == FEATURES_HISTORY { Default::default() } else { context.lake.units(table).await? };
@@ -174,9 +190,9 @@ async fn register_tables(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The as_of day and a digest of the plan: no clock, so that equal runs write equal objects.
-fn name(as_of: Day, plan: &Plan) -> Result<RunId> {
-    let text = serde_json::to_vec(plan).map_err(|cause| Error::internal("a plan is no JSON").because(cause))?;
+/// The id of a run: the as-of day and a digest of the plan. It contains no time, so that equal runs write equal objects.
+fn run_id_of(as_of: Day, plan: &Plan) -> Result<RunId> {
+    let text = serde_json::to_vec(plan).map_err(|cause| Error::internal("can't serialize a plan").because(cause))?;
     let digest = const_hex::encode(Sha256::digest(&text));
     Ok(RunId::new(as_of, digest.get(..12).unwrap_or(&digest)))
 }

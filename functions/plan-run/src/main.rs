@@ -1,6 +1,6 @@
 //! Serves the step `plan-run` as a Lambda function.
 
 #[tokio::main]
-async fn main() -> Result<(), lambda_runtime::Error> {
+async fn main() -> defi_shared::Result<()> {
     defi_shared::step::serve(plan_run::STEP, plan_run::handle).await
 }

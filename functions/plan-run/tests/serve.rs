@@ -1,5 +1,5 @@
-//! The function itself, against a server on loopback that speaks the Lambda Runtime API.
-#![allow(clippy::unwrap_used)] // in the functions that the tests share
+//! Runs the binary of the function against a test server for the Lambda Runtime API.
+#![allow(clippy::unwrap_used)] // for the helper functions, which clippy does not treat as tests
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -18,21 +18,22 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// How long the function may take for an answer; a machine has to be very busy for this.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit for a response of the function. Only a very busy machine reaches it.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the function posted: `response` or `error`, and the body.
-type Posted = (String, Value);
+/// The result that the function posts for an invocation: `response` or `error`, and the body.
+type InvocationResult = (String, Value);
 
+/// The state of the test server.
 #[derive(Clone)]
-struct Lambda {
+struct RuntimeApi {
     events: Arc<Mutex<VecDeque<Value>>>,
-    posted: UnboundedSender<Posted>,
+    results: UnboundedSender<InvocationResult>,
 }
 
-/// The next invocation; after the last one it waits, as Lambda does.
-async fn next(State(lambda): State<Lambda>) -> Response {
-    let Some(event) = lambda.events.lock().unwrap().pop_front() else { return std::future::pending().await };
+/// Returns the next invocation. After the last one it waits forever, as Lambda does.
+async fn next_invocation(State(api): State<RuntimeApi>) -> Response {
+    let Some(event) = api.events.lock().unwrap().pop_front() else { return std::future::pending().await };
     let deadline = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + Duration::from_secs(120);
     let headers = [
         ("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned()),
@@ -42,26 +43,31 @@ async fn next(State(lambda): State<Lambda>) -> Response {
     (headers, Json(event)).into_response()
 }
 
-async fn outcome(State(lambda): State<Lambda>, Path((_, what)): Path<(String, String)>, body: Bytes) -> StatusCode {
-    lambda.posted.send((what, serde_json::from_slice(&body).unwrap())).unwrap();
+/// Receives the result of an invocation.
+async fn receive_result(
+    State(api): State<RuntimeApi>,
+    Path((_, outcome)): Path<(String, String)>,
+    body: Bytes,
+) -> StatusCode {
+    api.results.send((outcome, serde_json::from_slice(&body).unwrap())).unwrap();
     StatusCode::ACCEPTED
 }
 
-/// A server with these invocations, and what is posted to it.
-async fn lambda(events: impl Into<VecDeque<Value>>) -> (String, UnboundedReceiver<Posted>) {
-    let (posted, outcomes) = unbounded_channel();
-    let lambda = Lambda { events: Arc::new(Mutex::new(events.into())), posted };
+/// Starts a server with these invocations. Returns its address and a channel with the results that it receives.
+async fn start_runtime_api(events: impl Into<VecDeque<Value>>) -> (String, UnboundedReceiver<InvocationResult>) {
+    let (sender, results) = unbounded_channel();
+    let api = RuntimeApi { events: Arc::new(Mutex::new(events.into())), results: sender };
     let router = Router::new()
-        .route("/2018-06-01/runtime/invocation/next", get(next))
-        .route("/2018-06-01/runtime/invocation/{id}/{outcome}", post(outcome))
-        .with_state(lambda);
+        .route("/2018-06-01/runtime/invocation/next", get(next_invocation))
+        .route("/2018-06-01/runtime/invocation/{id}/{outcome}", post(receive_result))
+        .with_state(api);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move { axum::serve(listener, router).await });
-    (address, outcomes)
+    (address, results)
 }
 
-/// The function's process; it ends with the test.
+/// The process of the function. It is killed when dropped.
 struct Function(Child);
 
 impl Function {
@@ -82,24 +88,24 @@ impl Drop for Function {
 }
 
 #[tokio::test]
-async fn the_function_answers_lambda_and_its_errors_carry_their_kind() {
+async fn responds_to_lambda_with_results_and_error_kinds() {
     let lab = Lab::new(&[AAVE], january(3)).unwrap();
     let one_day = json!({"as_of": "2020-12-01", "from": "2020-12-01"});
     let events = [json!({}), one_day, json!({"asof": "2023-01-01"}), json!({"as_of": "2199-01-01"}), json!(null)];
-    let (address, mut outcomes) = lambda(events).await;
+    let (address, mut incoming) = start_runtime_api(events).await;
     let _function = Function::start(&address, &lab);
-    let mut posted = Vec::new();
-    while posted.len() < 5 {
-        posted.push(tokio::time::timeout(PATIENCE, outcomes.recv()).await.unwrap().unwrap());
+    let mut results = Vec::new();
+    while results.len() < 5 {
+        results.push(tokio::time::timeout(RESPONSE_TIMEOUT, incoming.recv()).await.unwrap().unwrap());
     }
-    let kinds: Vec<_> = posted.iter().map(|(what, body)| (what.as_str(), body["errorType"].as_str())).collect();
+    let kinds: Vec<_> = results.iter().map(|(outcome, body)| (outcome.as_str(), body["errorType"].as_str())).collect();
     let response = ("response", None);
-    let refused = ("error", Some("BadInput"));
-    assert_eq!(kinds, [response, response, refused, refused, response], "one refused call does not end the function");
-    let (everything, one_day) = (&posted[0].1, &posted[1].1);
+    let rejected = ("error", Some("BadInput"));
+    assert_eq!(kinds, [response, response, rejected, rejected, response], "a rejected call does not end the function");
+    let (everything, one_day) = (&results[0].1, &results[1].1);
     assert_eq!(everything["nothing_to_do"], false);
     assert_eq!((&one_day["as_of"], &one_day["units"][0]), (&json!("2020-12-01"), &json!(["extract-daily-blocks", 1])));
-    assert!(posted[2].1["errorMessage"].as_str().unwrap().contains("asof"));
-    assert!(lab.folder().join(one_day["plan"].as_str().unwrap()).is_file(), "the plan lies in the lake");
-    assert_eq!(posted[4].1["nothing_to_do"], false, "null is the console's nothing");
+    assert!(results[2].1["errorMessage"].as_str().unwrap().contains("asof"));
+    assert!(lab.folder().join(one_day["plan"].as_str().unwrap()).is_file(), "the plan is in the lake");
+    assert_eq!(results[4].1["nothing_to_do"], false, "null input, as the console sends it, is the default input");
 }

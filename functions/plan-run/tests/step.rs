@@ -1,13 +1,13 @@
-//! The step over an empty lake, and over one in which a day is done.
+//! Runs the step over an empty lake, and over a lake in which a day is complete.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use defi_shared::domain::Day;
 use defi_shared::executions::{Execution, Executions};
 use defi_shared::lake::{State, Unit};
+use defi_shared::pipeline::Step;
 use defi_shared::plan::{Plan, state_part};
-use defi_shared::step::{DayInput, EventInput, ProtocolInput, parse};
+use defi_shared::step::{UnitInput, parse};
 use defi_shared::tables::{
     CURRENT_POSITIONS, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, RAW_MARKETS, RAW_POSITIONS, RawMarket,
     RawPosition, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, StateRow, WALLET_HEALTH, WalletHealth,
@@ -17,15 +17,15 @@ use defi_shared::{Kind, Result};
 use plan_run::{Input, Output, handle};
 use serde_json::{Value, json};
 
-/// A lab on 1 January, the first day of Aave, with everything done.
-async fn done() -> Result<Lab> {
+/// Creates a test lake on 1 January, the first day of Aave, in which all units exist.
+async fn complete_lake() -> Result<Lab> {
     let lab = Lab::new(&[AAVE], january(1))?;
-    let (day, of) = (Unit::Day(january(1)), unit(AAVE, january(1)));
+    let (day, protocol_day) = (Unit::Day(january(1)), unit(AAVE, january(1)));
     lab.put(&DAILY_BLOCKS, &day, Vec::<DailyBlock>::new()).await?;
-    lab.put(&RAW_MARKETS, &of, Vec::<RawMarket>::new()).await?;
-    lab.put(&RAW_POSITIONS, &of, Vec::<RawPosition>::new()).await?;
-    lab.put(&STAGE_MARKETS, &of, Vec::<StagedMarket>::new()).await?;
-    lab.put(&STAGE_POSITIONS, &of, Vec::<StagedPosition>::new()).await?;
+    lab.put(&RAW_MARKETS, &protocol_day, Vec::<RawMarket>::new()).await?;
+    lab.put(&RAW_POSITIONS, &protocol_day, Vec::<RawPosition>::new()).await?;
+    lab.put(&STAGE_MARKETS, &protocol_day, Vec::<StagedMarket>::new()).await?;
+    lab.put(&STAGE_POSITIONS, &protocol_day, Vec::<StagedPosition>::new()).await?;
     lab.put(&CURRENT_POSITIONS, &Unit::Protocol(AAVE.into()), Vec::<StagedPosition>::new()).await?;
     lab.put(&WALLET_HEALTH, &day, Vec::<WalletHealth>::new()).await?;
     lab.put(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(1), 0), Vec::<FeatureRow>::new()).await?;
@@ -34,28 +34,30 @@ async fn done() -> Result<Lab> {
     Ok(lab)
 }
 
+/// Returns the number of planned units of each step.
 fn counts(output: &Output) -> Vec<usize> {
     output.units.iter().map(|(_, count)| *count).collect()
 }
 
 #[tokio::test]
-async fn an_empty_lake_misses_every_unit_and_the_plan_lies_in_it() -> Result<()> {
+async fn empty_lake_needs_every_unit_and_receives_the_plan() -> Result<()> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(3))?;
     let output = handle(lab.context(), Input::default()).await?;
     let [blocks, events, snapshots, current, event_days] = [3, 2 * 5, 3 * 2, 2, 2];
-    let wanted =
+    let expected =
         [blocks, events, snapshots, snapshots, current, events, snapshots, snapshots, event_days, events, 3, 1];
-    assert_eq!((output.as_of, output.nothing_to_do, counts(&output)), (january(3), false, wanted.to_vec()));
+    assert_eq!((output.as_of, output.nothing_to_do, counts(&output)), (january(3), false, expected.to_vec()));
     let key = output.run_id.key("plan.json");
     assert_eq!(output.plan.as_deref(), Some(key.as_str()));
     let plan: Plan = lab.context.lake.read_json(&key).await?.unwrap_or_default();
-    assert_eq!(plan.blocks, january(1).through(january(3)).collect::<Vec<Day>>());
-    assert_eq!(plan.extract_markets.keys().collect::<Vec<_>>(), [AAVE, COMPOUND]);
+    let days: Vec<_> = january(1).through(january(3)).map(Unit::Day).collect();
+    assert_eq!(plan.units(Step::ExtractDailyBlocks), days);
+    assert_eq!(plan.days_by_protocol(Step::ExtractMarketData).keys().collect::<Vec<_>>(), [AAVE, COMPOUND]);
     Ok(())
 }
 
 #[tokio::test]
-async fn an_equal_run_has_an_equal_name_and_changes_no_byte() -> Result<()> {
+async fn equal_runs_have_equal_ids_and_change_no_byte() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(3))?;
     let first = handle(lab.context(), Input::default()).await?;
     let before = lab.objects("").await?;
@@ -68,8 +70,8 @@ async fn an_equal_run_has_an_equal_name_and_changes_no_byte() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nothing_to_do_writes_no_object() -> Result<()> {
-    let lab = done().await?;
+async fn complete_lake_writes_no_object() -> Result<()> {
+    let lab = complete_lake().await?;
     let before = lab.objects("").await?;
     let output = handle(lab.context(), Input::default()).await?;
     assert_eq!((output.nothing_to_do, &output.plan, counts(&output).iter().sum()), (true, &None, 0usize));
@@ -78,14 +80,14 @@ async fn nothing_to_do_writes_no_object() -> Result<()> {
 }
 
 #[tokio::test]
-async fn force_plans_again_what_is_there() -> Result<()> {
-    let output = handle(done().await?.context(), Input { force: true, ..Input::default() }).await?;
+async fn force_plans_existing_units() -> Result<()> {
+    let output = handle(complete_lake().await?.context(), Input { force: true, ..Input::default() }).await?;
     assert_eq!(counts(&output), [1, 0, 1, 1, 1, 0, 1, 1, 0, 0, 1, 1]);
     Ok(())
 }
 
 #[tokio::test]
-async fn after_extraction_nothing_is_planned_from_what_is_not_there() -> Result<()> {
+async fn plan_after_extraction_skips_units_with_missing_inputs() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
     lab.put(&RAW_MARKETS, &unit(AAVE, january(2)), Vec::<RawMarket>::new()).await?;
     let before = handle(lab.context(), Input::default()).await?;
@@ -95,7 +97,7 @@ async fn after_extraction_nothing_is_planned_from_what_is_not_there() -> Result<
     Ok(())
 }
 
-/// The calls of a step that an output names.
+/// Reads the calls of a step from the object that the output names.
 async fn calls(lab: &Lab, output: &Output, step: &str) -> Result<Vec<Value>> {
     let batches = &output.batches[step];
     let calls: Vec<Value> = lab.context.lake.read_json(&batches.key).await?.unwrap_or_default();
@@ -104,7 +106,7 @@ async fn calls(lab: &Lab, output: &Output, step: &str) -> Result<Vec<Value>> {
 }
 
 #[tokio::test]
-async fn before_extraction_there_are_the_calls_of_extraction_and_after_it_those_of_the_rest() -> Result<()> {
+async fn calls_cover_extraction_first_and_the_other_steps_after() -> Result<()> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(40))?.with_shards(2);
     let before = handle(lab.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
     let counts = |output: &Output| {
@@ -115,7 +117,7 @@ async fn before_extraction_there_are_the_calls_of_extraction_and_after_it_those_
             .filter(|(_, count)| *count > 0)
             .collect::<Vec<_>>()
     };
-    let some =
+    let owned =
         |calls: &[(&str, usize)]| calls.iter().map(|(step, count)| ((*step).to_owned(), *count)).collect::<Vec<_>>();
     let extraction = [
         ("extract-account-positions", 2),
@@ -123,20 +125,20 @@ async fn before_extraction_there_are_the_calls_of_extraction_and_after_it_those_
         ("extract-events", 10),
         ("extract-market-data", 4),
     ];
-    assert_eq!(counts(&before), some(&extraction));
+    assert_eq!(counts(&before), owned(&extraction));
     let blocks = calls(&lab, &before, "extract-daily-blocks").await?;
-    let days = |call: &Value| parse::<DayInput>(call.clone()).map(|input| input.days.unwrap_or_default());
+    let days = |call: &Value| parse::<UnitInput>(call.clone()).map(|input| input.days.unwrap_or_default());
     assert_eq!([days(&blocks[0])?, days(&blocks[1])?].concat(), january(2).through(january(40)).collect::<Vec<_>>());
-    let of_run: DayInput = parse(blocks[0].clone())?;
+    let first_call: UnitInput = parse(blocks[0].clone())?;
     assert_eq!(
-        (of_run.as_of, of_run.from, of_run.run_id.as_ref()),
+        (first_call.as_of, first_call.from, first_call.run_id.as_ref()),
         (Some(january(40)), Some(january(2)), Some(&before.run_id))
     );
     for call in calls(&lab, &before, "extract-events").await? {
-        assert_eq!(parse::<EventInput>(call)?.events.map(|events| events.len()), Some(1));
+        assert_eq!(parse::<UnitInput>(call)?.events.map(|events| events.len()), Some(1));
     }
     for (call, protocol) in calls(&lab, &before, "extract-account-positions").await?.into_iter().zip([AAVE, COMPOUND]) {
-        let input: ProtocolInput = parse(call)?;
+        let input: UnitInput = parse(call)?;
         assert_eq!((input.protocols, input.days.map(|days| days.len())), (Some(vec![protocol.to_owned()]), Some(39)));
     }
 
@@ -144,11 +146,11 @@ async fn before_extraction_there_are_the_calls_of_extraction_and_after_it_those_
     let after = Input { after: before.plan, from: Some(january(2)), ..Input::default() };
     let after = handle(lab.context(), after).await?;
     let rest = [("build-features", 2), ("extract-current-positions", 2), ("stage-market-data", 1)];
-    assert_eq!((counts(&after), after.run_id), (some(&rest), before.run_id));
+    assert_eq!((counts(&after), after.run_id), (owned(&rest), before.run_id));
     Ok(())
 }
 
-/// Executions that began in the order in which they are named.
+/// Running executions, in the order in which they started.
 #[derive(Debug)]
 struct Running(&'static [&'static str]);
 
@@ -166,10 +168,10 @@ impl Executions for Running {
 }
 
 #[tokio::test]
-async fn of_the_executions_under_way_only_the_first_goes_on() -> Result<()> {
+async fn only_the_first_of_concurrent_executions_continues() -> Result<()> {
     let mut lab = Lab::new(&[AAVE], january(2))?;
     let by = |execution: &str| Input { execution: Some(format!("arn:{execution}")), ..Input::default() };
-    for (running, input, refused) in [
+    for (running, input, is_rejected) in [
         (&[][..], Input::default(), false),
         (&["a"], Input::default(), true),
         (&["a"], by("a"), false),
@@ -179,14 +181,14 @@ async fn of_the_executions_under_way_only_the_first_goes_on() -> Result<()> {
         (&["a", "b"], Input { allow_concurrent: true, ..by("b") }, false),
     ] {
         lab.context.executions = Some(Arc::new(Running(running)));
-        let wanted = refused.then_some(Kind::AlreadyRunning);
-        assert_eq!(kind(handle(lab.context(), input.clone()).await), wanted, "{running:?} {input:?}");
+        let expected = is_rejected.then_some(Kind::AlreadyRunning);
+        assert_eq!(kind(handle(lab.context(), input.clone()).await), expected, "{running:?} {input:?}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_plan_before_that_is_none_is_refused() -> Result<()> {
+async fn rejects_keys_of_other_objects_as_the_earlier_plan() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
     for key in ["", "runs/none/plan.json", "chain.json", "runs/../chain.json"] {
         let input = Input { after: Some(key.to_owned()), ..Input::default() };
@@ -196,7 +198,7 @@ async fn a_plan_before_that_is_none_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_day_in_the_future_or_before_the_first_is_refused() -> Result<()> {
+async fn rejects_days_in_the_future_or_before_the_first_day() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(3))?;
     let inputs = [
         Input { as_of: Some(january(4)), ..Input::default() },
@@ -211,7 +213,7 @@ async fn a_day_in_the_future_or_before_the_first_is_refused() -> Result<()> {
 }
 
 #[test]
-fn an_unknown_field_is_refused() -> Result<()> {
+fn rejects_unknown_fields_and_invalid_values() -> Result<()> {
     assert_eq!(parse::<Input>(json!({}))?, Input::default());
     assert_eq!(parse::<Input>(json!({"as_of": "2023-01-03"}))?.as_of, Some(january(3)));
     for input in [json!({"asof": "2023-01-03"}), json!({"force": "yes"}), json!({"from": "2023-1-3"})] {

@@ -3,34 +3,35 @@
 use std::sync::Arc;
 
 use defi_shared::Result;
+use defi_shared::domain::Category;
 use defi_shared::domain::price::{PriceBook, Quote};
-use defi_shared::domain::{Category, Day};
 use defi_shared::lake::{Facts, Unit};
+use defi_shared::pipeline::Step;
 use defi_shared::sources::transpose::LiquidationLegs;
 use defi_shared::step::history::Markets;
-use defi_shared::step::{Context, EventInput, Report, UNITS_AT_ONCE};
+use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{self, Layer, PricedEvent, UnpricedEvent};
 
-/// The step's name.
-pub const STEP: &str = "price-events";
+/// The step of this crate.
+pub const STEP: Step = Step::PriceEvents;
 
 /// Prices each category and day that is missing, or that the input names.
 ///
 /// # Errors
 /// `NotReady` for a unit that is not staged yet, and the lake's errors.
-pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
-    let units = context.event_days(&input, |plan| plan.price).await?;
-    let days: Vec<_> = units.iter().map(|(_, day)| *day).collect();
+pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
+    let units = context.units(STEP, &input).await?;
+    let days: Vec<_> = units.iter().filter_map(Unit::day).collect();
     let markets = Markets::around(&context.lake, &context.config, &days).await?;
-    let work = |context, (category, day)| price_unit(context, markets.clone(), category, day);
-    let report = context.run_units(STEP, &units, UNITS_AT_ONCE, work).await?;
+    let work = |context, unit| price_unit(context, markets.clone(), unit);
+    let report = context.run_units(STEP, &units, CONCURRENT_UNITS, work).await?;
     context.register_events(Layer::Analytics, &units).await?;
     context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn price_unit(context: Context, markets: Markets, category: Category, day: Day) -> Result<Report> {
-    let unit = Unit::Day(day);
+async fn price_unit(context: Context, markets: Markets, unit: Unit) -> Result<Report> {
+    let (day, category) = unit.as_event_day()?;
     let events: Vec<UnpricedEvent> = context.lake.require(tables::events(Layer::Stage, category), &unit).await?;
     let prices = markets.prices_on(day);
     let mut rows: Vec<_> = events.into_iter().map(|event| price(event, category, &prices)).collect();
@@ -38,7 +39,7 @@ async fn price_unit(context: Context, markets: Markets, category: Category, day:
     let rows_in = rows.len() as u64;
     let unpriced = rows.iter().filter(|event| event.quantity_eth.is_none()).count() as u64;
     let facts = Facts::from([("unpriced".to_owned(), unpriced.to_string())]);
-    let written = context.lake.write(tables::events(Layer::Analytics, category), &unit, rows, facts).await?;
+    let written = context.commit(tables::events(Layer::Analytics, category), &unit, rows, facts).await?;
     Ok(Report { rows_in, unpriced, ..Report::default() }.wrote(written))
 }
 

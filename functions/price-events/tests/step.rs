@@ -1,8 +1,8 @@
-//! The step over staged events and markets in a lake.
+//! Runs the step over staged events and markets.
 
 use defi_shared::domain::{Address, BaseUnits, Category, Day, HexBytes, WETH};
 use defi_shared::lake::Unit;
-use defi_shared::step::EventInput;
+use defi_shared::step::UnitInput;
 use defi_shared::tables::{self, Layer, PricedEvent, STAGE_MARKETS, StagedEvent};
 use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, staged_event, staged_market, unit, whole};
 use defi_shared::{Kind, Result};
@@ -10,16 +10,16 @@ use price_events::handle;
 
 const TOKEN: Address = HexBytes([0x77; 20]);
 
-/// Markets of a protocol on a day: ETH at 1,000 USD, and the token at so many.
+/// Writes the markets of a protocol on a day: ETH at 1,000 USD, and the token at `token_usd`.
 async fn put_markets(lab: &Lab, protocol: &str, day: Day, token_usd: f64) -> Result<()> {
     let market = |market, token, usd| staged_market(protocol, day, address(market), token, usd);
     lab.put(&STAGE_MARKETS, &unit(protocol, day), vec![market(1, WETH, 1000.0), market(2, TOKEN, token_usd)]).await
 }
 
-/// Prices events of one category and day, and hands over the rows.
-async fn priced(lab: &Lab, category: Category, day: Day, events: Vec<StagedEvent>) -> Result<Vec<PricedEvent>> {
+/// Prices the events of one category and day, and returns the rows.
+async fn price(lab: &Lab, category: Category, day: Day, events: Vec<StagedEvent>) -> Result<Vec<PricedEvent>> {
     lab.put(tables::events(Layer::Stage, category), &Unit::Day(day), events).await?;
-    let input = EventInput { events: Some(vec![category]), days: Some(vec![day]), ..EventInput::default() };
+    let input = UnitInput { events: Some(vec![category]), days: Some(vec![day]), ..UnitInput::default() };
     handle(lab.context(), input).await?;
     lab.rows(tables::events(Layer::Analytics, category), &Unit::Day(day)).await
 }
@@ -30,15 +30,15 @@ fn borrow(day: Day, second: i64, token: Address) -> StagedEvent {
 }
 
 #[tokio::test]
-async fn an_event_is_priced_by_its_own_protocol() -> Result<()> {
+async fn events_use_the_price_of_their_own_protocol() -> Result<()> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(2))?;
     put_markets(&lab, AAVE, january(1), 250.0).await?;
     put_markets(&lab, COMPOUND, january(1), 500.0).await?;
-    let of_compound = StagedEvent { protocol: COMPOUND.into(), ..borrow(january(1), 2, TOKEN) };
-    let rows = priced(&lab, Category::Borrow, january(1), vec![borrow(january(1), 1, TOKEN), of_compound]).await?;
-    let figures: Vec<_> =
+    let compound_event = StagedEvent { protocol: COMPOUND.into(), ..borrow(january(1), 2, TOKEN) };
+    let rows = price(&lab, Category::Borrow, january(1), vec![borrow(january(1), 1, TOKEN), compound_event]).await?;
+    let prices: Vec<_> =
         rows.iter().map(|row| (row.quantity_eth, row.price_eth, row.price_protocol.as_deref())).collect();
-    assert_eq!(figures, [(Some(1.0), Some(0.25), Some(AAVE)), (Some(2.0), Some(0.5), Some(COMPOUND))]);
+    assert_eq!(prices, [(Some(1.0), Some(0.25), Some(AAVE)), (Some(2.0), Some(0.5), Some(COMPOUND))]);
     let row = &rows[0];
     assert_eq!(
         (row.token_decimals, row.price_day, row.price_market_id),
@@ -49,32 +49,37 @@ async fn an_event_is_priced_by_its_own_protocol() -> Result<()> {
 }
 
 #[tokio::test]
-async fn another_protocol_gives_a_price_that_the_own_one_lacks() -> Result<()> {
+async fn price_falls_back_to_another_protocol() -> Result<()> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(2))?;
     put_markets(&lab, AAVE, january(1), 0.0).await?;
     put_markets(&lab, COMPOUND, january(1), 500.0).await?;
-    let rows = priced(&lab, Category::Borrow, january(1), vec![borrow(january(1), 1, TOKEN)]).await?;
+    let rows = price(&lab, Category::Borrow, january(1), vec![borrow(january(1), 1, TOKEN)]).await?;
     assert_eq!((rows[0].price_eth, rows[0].price_protocol.as_deref()), (Some(0.5), Some(COMPOUND)));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_price_of_7_days_before_holds_and_one_of_8_does_not() -> Result<()> {
+async fn price_applies_for_at_most_7_days() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(31))?;
     put_markets(&lab, AAVE, january(1), 250.0).await?;
     put_markets(&lab, AAVE, january(10), 500.0).await?;
-    let on = async |day: i32| priced(&lab, Category::Borrow, january(day), vec![borrow(january(day), 1, TOKEN)]).await;
-    let [old, none] = [on(8).await?.remove(0), on(9).await?.remove(0)];
+    let price_on =
+        async |day: i32| price(&lab, Category::Borrow, january(day), vec![borrow(january(day), 1, TOKEN)]).await;
+    let [old, unpriced] = [price_on(8).await?.remove(0), price_on(9).await?.remove(0)];
     assert_eq!((old.quantity_eth, old.price_day), (Some(1.0), Some(january(1))));
-    assert_eq!((none.quantity_eth, none.price_eth, none.price_day), (None, None, None), "a later day's price is none");
+    assert_eq!(
+        (unpriced.quantity_eth, unpriced.price_eth, unpriced.price_day),
+        (None, None, None),
+        "prices of later days don't apply"
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn native_eth_costs_1_whatever_the_markets_say() -> Result<()> {
+async fn price_of_native_eth_is_always_1() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
-    let natives = vec![borrow(january(1), 1, address(0xee)), borrow(january(1), 2, address(0))];
-    let rows = priced(&lab, Category::Borrow, january(1), natives).await?;
+    let events = vec![borrow(january(1), 1, address(0xee)), borrow(january(1), 2, address(0))];
+    let rows = price(&lab, Category::Borrow, january(1), events).await?;
     for row in rows {
         assert_eq!((row.quantity_eth, row.price_eth, row.token_decimals), (Some(4.0), Some(1.0), Some(18)));
         assert_eq!((row.price_day, row.price_protocol, row.liquidation_threshold), (None, None, None));
@@ -83,12 +88,12 @@ async fn native_eth_costs_1_whatever_the_markets_say() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_event_without_a_price_is_kept_with_null_and_counted() -> Result<()> {
+async fn unpriced_events_are_kept_with_null_and_counted() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
     put_markets(&lab, AAVE, january(1), 250.0).await?;
     let events = vec![borrow(january(1), 1, address(0x99)), borrow(january(1), 2, TOKEN)];
     lab.put(&tables::STAGE_BORROWS, &Unit::Day(january(1)), events).await?;
-    let report = handle(lab.context(), EventInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out, report.unpriced), (1, 2, 2, 1));
     let rows: Vec<PricedEvent> = lab.rows(&tables::BORROWS, &Unit::Day(january(1))).await?;
     assert_eq!(rows.iter().map(|row| row.quantity_eth).collect::<Vec<_>>(), [None, Some(1.0)]);
@@ -97,7 +102,7 @@ async fn an_event_without_a_price_is_kept_with_null_and_counted() -> Result<()> 
 }
 
 #[tokio::test]
-async fn a_liquidation_counts_for_the_account_with_the_token_that_was_seized() -> Result<()> {
+async fn liquidation_counts_seized_token_for_the_account() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
     put_markets(&lab, AAVE, january(1), 250.0).await?;
     let event = StagedEvent {
@@ -107,16 +112,16 @@ async fn a_liquidation_counts_for_the_account_with_the_token_that_was_seized() -
         quantity_liquidated: Some(BaseUnits(1)),
         ..staged_event(Category::Liquidation, address(5), address(6), january(1).start())
     };
-    let row = priced(&lab, Category::Liquidation, january(1), vec![event]).await?.remove(0);
+    let row = price(&lab, Category::Liquidation, january(1), vec![event]).await?.remove(0);
     assert_eq!((row.index_address, row.quantity_eth, row.price_market_id), (address(6), Some(2.0), Some(address(2))));
     assert_eq!((row.sender_address, row.liquidated_token_address), (address(5), Some(WETH)));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_day_without_staged_events_is_not_ready() -> Result<()> {
+async fn day_without_staged_events_is_not_ready() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(2))?;
-    let input = EventInput { days: Some(vec![january(1)]), ..EventInput::default() };
+    let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };
     assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::NotReady));
     assert!(lab.objects("").await?.is_empty());
     Ok(())

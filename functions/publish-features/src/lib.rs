@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use defi_shared::domain::Day;
 use defi_shared::lake::Unit;
+use defi_shared::pipeline::Step;
 use defi_shared::step::{Context, Measured};
 use defi_shared::tables::FEATURES_HISTORY;
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
-/// The step's name.
-pub const STEP: &str = "publish-features";
+/// The step of this crate.
+pub const STEP: Step = Step::PublishFeatures;
 
 /// Which set to publish.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

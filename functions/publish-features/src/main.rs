@@ -1,6 +1,6 @@
 //! Serves the step `publish-features` as a Lambda function.
 
 #[tokio::main]
-async fn main() -> Result<(), lambda_runtime::Error> {
+async fn main() -> defi_shared::Result<()> {
     defi_shared::step::serve(publish_features::STEP, publish_features::handle).await
 }

@@ -1,4 +1,4 @@
-//! The step over sets of features in a lake.
+//! Runs the step over feature sets in a lake.
 
 use defi_shared::lake::Unit;
 use defi_shared::tables::{FEATURES_HISTORY, FeatureRow};
@@ -6,7 +6,7 @@ use defi_shared::testing::{AAVE, Lab, january, kind};
 use defi_shared::{Kind, Result};
 use publish_features::{Input, Output, handle};
 
-/// A lab on 3 January with a set of two shards for each of these days.
+/// Creates a test lake on 3 January with a set of two shards for each of the days.
 async fn lab(days: &[i32]) -> Result<Lab> {
     let lab = Lab::new(&[AAVE], january(3))?.with_shards(2);
     for (day, shard) in days.iter().flat_map(|day| [(*day, 0), (*day, 1)]) {
@@ -20,7 +20,7 @@ fn as_of(day: i32) -> Input {
 }
 
 #[tokio::test]
-async fn a_set_is_published_in_the_history_and_by_the_pointer() -> Result<()> {
+async fn published_set_is_in_the_history_and_is_the_newest() -> Result<()> {
     let lab = lab(&[3]).await?;
     let output = handle(lab.context(), Input::default()).await?;
     assert_eq!(output, Output { as_of: january(3), newest: january(3) });
@@ -30,7 +30,7 @@ async fn a_set_is_published_in_the_history_and_by_the_pointer() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_set_with_a_shard_missing_is_not_ready() -> Result<()> {
+async fn set_with_a_missing_shard_is_not_ready() -> Result<()> {
     let lab = lab(&[2, 3]).await?;
     handle(lab.context(), as_of(2)).await?;
     lab.context.lake.store().delete(&Unit::AsOfAndShard(january(3), 1).key(&FEATURES_HISTORY)).await?;
@@ -41,7 +41,7 @@ async fn a_set_with_a_shard_missing_is_not_ready() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_older_day_joins_the_history_and_leaves_the_pointer() -> Result<()> {
+async fn older_set_joins_the_history_but_is_not_the_newest() -> Result<()> {
     let lab = lab(&[2, 3]).await?;
     handle(lab.context(), as_of(3)).await?;
     assert_eq!(handle(lab.context(), as_of(2)).await?, Output { as_of: january(2), newest: january(3) });
@@ -65,7 +65,7 @@ async fn publishing_twice_changes_no_byte() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_day_in_the_future_is_refused() -> Result<()> {
+async fn rejects_days_in_the_future() -> Result<()> {
     let lab = lab(&[4]).await?;
     assert_eq!(kind(handle(lab.context(), as_of(4)).await), Some(Kind::BadInput));
     assert!(lab.objects("catalog/").await?.is_empty());

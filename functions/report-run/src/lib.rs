@@ -1,5 +1,6 @@
-//! The report of a run: one HTML file that tells what its steps did, how its checks came out, what the features look like beside
-//! those published before, and what could not be used. It is made from the lake alone: equal lakes give equal bytes.
+//! The report of a run: one HTML file with the work of its steps, its check results, the features compared with the
+//! previous published set, and the rows that could not be used. It depends on the lake alone: equal lakes give equal
+//! bytes.
 
 pub mod gather;
 mod sections;
@@ -8,35 +9,36 @@ use defi_shared::Result;
 use defi_shared::catalog::Registry;
 use defi_shared::config::Config;
 use defi_shared::lake::Lake;
+use defi_shared::pipeline::Step;
 use defi_shared::step::{Context, Measured, RunId};
 use serde::{Deserialize, Serialize};
 
-/// The step's name.
-pub const STEP: &str = "report-run";
+/// The step of this crate.
+pub const STEP: Step = Step::ReportRun;
 
-/// Which run to report on.
+/// Selects the run to report on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Input {
-    /// The run; default: the newest that the lake knows.
+    /// The run; default: the newest run in the lake.
     pub run_id: Option<RunId>,
 }
 
-/// The report that was written.
+/// The written report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Output {
     /// The run.
     pub run_id: RunId,
-    /// Where its report is: `runs/{run_id}/report.html` of the lake.
+    /// The location of the report: `runs/{run_id}/report.html` in the lake.
     pub report: String,
 }
 
 impl Measured for Output {}
 
-/// Writes the report of a run beside its other objects.
+/// Writes the report of a run to `runs/{run_id}/report.html`.
 ///
 /// # Errors
-/// As [`page`], and `BadInput` where the newest run is asked for and the lake knows none.
+/// Returns the errors of [`page`], and `BadInput` if the input names no run and the lake has none.
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
     let run_id = match input.run_id {
         Some(run_id) => run_id,
@@ -46,10 +48,10 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
     Ok(Output { run_id, report })
 }
 
-/// Keeps the report of a run beside its other objects. Where it is.
+/// Writes the report of a run to `runs/{run_id}/report.html`, and returns its location.
 ///
 /// # Errors
-/// As [`page`].
+/// Returns the errors of [`page`], and of writing the object.
 pub async fn keep(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<String> {
     let page = page(lake, registry, config, run).await?;
     let key = run.key("report.html");
@@ -57,10 +59,10 @@ pub async fn keep(lake: &Lake, registry: &Registry, config: &Config, run: &RunId
     Ok(lake.store().location(&key))
 }
 
-/// The report of a run.
+/// Returns the report of a run as HTML.
 ///
 /// # Errors
-/// `BadInput` for a run that the lake does not know, and the errors of the lake and of the catalog.
+/// Returns `BadInput` for a run that is not in the lake, and the errors of the lake and of the catalog.
 pub async fn page(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<String> {
     sections::page(&gather::gather(lake, registry, config, run).await?)
 }

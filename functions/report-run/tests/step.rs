@@ -1,4 +1,4 @@
-//! The step over a set that was checked and published, and over runs that never came so far.
+//! Runs the step for a run with check results, and for runs that did not reach their checks.
 
 use defi_shared::domain::fold::WalletState;
 use defi_shared::lake::Unit;
@@ -9,7 +9,7 @@ use defi_shared::testing::{AAVE, Lab, address, january, kind};
 use defi_shared::{Kind, Result};
 use report_run::{Input, handle};
 
-/// A lab on 3 January with a set of two wallets, checked by a run of this name.
+/// Creates a test lake on 3 January with a set of two wallets and the check results of `run`.
 async fn lab(run: &RunId) -> Result<Lab> {
     let lab = Lab::new(&[AAVE], january(3))?;
     let state = WalletState { is_wallet: true, ..WalletState::default() };
@@ -20,13 +20,14 @@ async fn lab(run: &RunId) -> Result<Lab> {
     Ok(lab)
 }
 
+/// Returns the report of a run; empty if it does not exist.
 async fn page(lab: &Lab, run: &RunId) -> Result<String> {
     let page = lab.context.lake.store().get(&run.key("report.html")).await?.unwrap_or_default();
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
 #[tokio::test]
-async fn the_newest_run_is_told_and_its_page_lies_beside_it() -> Result<()> {
+async fn default_input_writes_the_report_of_the_newest_run() -> Result<()> {
     let (older, newer) = (RunId::new(january(2), "ff"), RunId::new(january(3), "aa"));
     let lab = lab(&newer).await?;
     lab.context.lake.write_json(&older.key("plan.json"), &Plan::default()).await?;
@@ -42,7 +43,7 @@ async fn the_newest_run_is_told_and_its_page_lies_beside_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_run_that_never_came_to_its_checks_is_told_by_its_name() -> Result<()> {
+async fn run_without_check_results_has_a_report() -> Result<()> {
     let (checked, planned) = (RunId::new(january(3), "aa"), RunId::new(january(2), "ff"));
     let lab = lab(&checked).await?;
     lab.context.lake.write_json(&planned.key("plan.json"), &Plan::default()).await?;
@@ -52,7 +53,7 @@ async fn a_run_that_never_came_to_its_checks_is_told_by_its_name() -> Result<()>
 }
 
 #[tokio::test]
-async fn telling_twice_changes_no_byte() -> Result<()> {
+async fn second_report_of_a_run_changes_no_byte() -> Result<()> {
     let run = RunId::new(january(3), "aa");
     let lab = lab(&run).await?;
     handle(lab.context(), Input::default()).await?;
@@ -63,7 +64,7 @@ async fn telling_twice_changes_no_byte() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_run_that_the_lake_does_not_know_is_refused() -> Result<()> {
+async fn rejects_runs_that_are_not_in_the_lake() -> Result<()> {
     let lab = lab(&RunId::new(january(3), "aa")).await?;
     let unknown = Input { run_id: Some(RunId::new(january(3), "bb")) };
     assert_eq!(kind(handle(lab.context(), unknown).await), Some(Kind::BadInput));

@@ -1,29 +1,29 @@
 //! Valid open positions with the pipeline's names and types; bad rows go to quarantine.
 
 use defi_shared::Result;
-use defi_shared::domain::{Day, Side};
+use defi_shared::domain::Side;
 use defi_shared::lake::Unit;
+use defi_shared::pipeline::Step;
 use defi_shared::step::staging::{provenance, stage, write};
-use defi_shared::step::{Context, LARGE_UNITS_AT_ONCE, ProtocolInput, Report};
+use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
 
-/// The step's name.
-pub const STEP: &str = "stage-account-positions";
+/// The step of this crate.
+pub const STEP: Step = Step::StageAccountPositions;
 
 /// Stages each protocol and day that is missing, or that the input names.
 ///
 /// # Errors
 /// `NotReady` for a unit that is not extracted yet, and the lake's errors.
-pub async fn handle(context: Context, input: ProtocolInput) -> Result<Report> {
-    let units = context.protocol_days(&input, |plan| plan.stage_positions).await?;
-    let report = context.run_units(STEP, &units, LARGE_UNITS_AT_ONCE, stage_unit).await?;
-    context.register_protocol_days(&STAGE_POSITIONS, &units).await?;
+pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
+    let units = context.units(STEP, &input).await?;
+    let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, stage_unit).await?;
+    context.registry.register(&STAGE_POSITIONS, &units).await?;
     context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn stage_unit(context: Context, (protocol, day): (String, Day)) -> Result<Report> {
-    let unit = Unit::DayAndProtocol(day, protocol.into());
+async fn stage_unit(context: Context, unit: Unit) -> Result<Report> {
     let (raw, facts) = context.lake.require_with_facts::<RawPosition>(&RAW_POSITIONS, &unit).await?;
     let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
     staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));

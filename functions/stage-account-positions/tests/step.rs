@@ -1,7 +1,7 @@
-//! The step over raw positions of one day in a lake.
+//! Runs the step over the raw positions of one day.
 
 use defi_shared::lake::Unit;
-use defi_shared::step::ProtocolInput;
+use defi_shared::step::UnitInput;
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
 use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, raw_position, unit};
 use defi_shared::{Kind, Result};
@@ -11,67 +11,70 @@ fn position(account: u8, side: &str, balance: &str) -> RawPosition {
     raw_position(AAVE, january(1), address(account), address(9), side, balance)
 }
 
-fn of_day() -> Unit {
+fn day_unit() -> Unit {
     unit(AAVE, january(1))
 }
 
 async fn lab(rows: Vec<RawPosition>) -> Result<Lab> {
     let lab = Lab::new(&[AAVE], january(1))?;
-    lab.put(&RAW_POSITIONS, &of_day(), rows).await?;
+    lab.put(&RAW_POSITIONS, &day_unit(), rows).await?;
     Ok(lab)
 }
 
 async fn staged(lab: &Lab) -> Result<Vec<StagedPosition>> {
-    lab.rows(&STAGE_POSITIONS, &of_day()).await
+    lab.rows(&STAGE_POSITIONS, &day_unit()).await
 }
 
 #[tokio::test]
-async fn both_names_of_a_supply_are_one_and_flags_are_counted() -> Result<()> {
+async fn maps_both_supply_sides_to_lender_and_counts_null_flags() -> Result<()> {
     let without_flag = RawPosition { is_collateral: None, ..position(2, "COLLATERAL", "5") };
     let lab = lab(vec![position(3, "BORROWER", "5"), without_flag, position(1, "LENDER", "5")]).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
+    let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.rows_out, report.supply_positions, report.null_is_collateral), (3, 2, 1));
     let rows = staged(&lab).await?;
     let rows: Vec<_> = rows.iter().map(|row| (row.account_address, row.side.name(), row.is_collateral)).collect();
-    let wanted = [(1, "LENDER", Some(true)), (2, "LENDER", None), (3, "BORROWER", Some(false))];
-    assert_eq!(rows, wanted.map(|(account, side, flag)| (address(account), side, flag)));
-    let facts = lab.facts(&STAGE_POSITIONS, &of_day()).await?;
-    assert_eq!([&facts["supply_positions"], &facts["null_is_collateral"], &facts["rejected"]], ["2", "1", "0"]);
+    let expected = [(1, "LENDER", Some(true)), (2, "LENDER", None), (3, "BORROWER", Some(false))];
+    assert_eq!(rows, expected.map(|(account, side, flag)| (address(account), side, flag)));
+    let metadata = lab.facts(&STAGE_POSITIONS, &day_unit()).await?;
+    assert_eq!(
+        [&metadata["supply_positions"], &metadata["null_is_collateral"], &metadata["rejected"]],
+        ["2", "1", "0"]
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn bad_rows_go_to_quarantine_with_their_reason() -> Result<()> {
+async fn invalid_rows_are_quarantined_with_their_reason() -> Result<()> {
     let malformed = RawPosition { market_id: Some("nine".into()), ..position(3, "LENDER", "5") };
     let rows = vec![position(1, "LENDER", "-5"), position(1, "STAKER", "5"), position(2, "LENDER", "0"), malformed];
     let lab = lab(rows).await?;
-    assert_eq!(handle(lab.context(), ProtocolInput::default()).await?.rejected(), 4);
+    assert_eq!(handle(lab.context(), UnitInput::default()).await?.rejected(), 4);
     let reasons = ["balance is negative", "side is unknown", "balance is zero", "market_id is malformed"];
-    let wanted: Vec<_> = (0..).zip(reasons.map(str::to_owned)).collect();
-    assert_eq!(lab.quarantined(&STAGE_POSITIONS, &of_day()).await?, wanted);
+    let expected: Vec<_> = (0..).zip(reasons.map(str::to_owned)).collect();
+    assert_eq!(lab.quarantined(&STAGE_POSITIONS, &day_unit()).await?, expected);
     assert!(staged(&lab).await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
-async fn the_first_valid_row_of_a_position_counts_and_a_later_run_follows_the_raw_rows() -> Result<()> {
+async fn keeps_first_valid_row_per_key_and_follows_raw_changes() -> Result<()> {
     let lab = lab(vec![position(1, "LENDER", "x"), position(1, "LENDER", "5"), position(1, "LENDER", "7")]).await?;
-    handle(lab.context(), ProtocolInput::default()).await?;
+    handle(lab.context(), UnitInput::default()).await?;
     assert_eq!(staged(&lab).await?.iter().map(|row| row.balance.0).collect::<Vec<_>>(), [5]);
-    lab.put(&RAW_POSITIONS, &of_day(), vec![position(1, "LENDER", "7")]).await?;
-    handle(lab.context(), ProtocolInput { days: Some(vec![january(1)]), ..ProtocolInput::default() }).await?;
+    lab.put(&RAW_POSITIONS, &day_unit(), vec![position(1, "LENDER", "7")]).await?;
+    handle(lab.context(), UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() }).await?;
     assert_eq!(staged(&lab).await?.iter().map(|row| row.balance.0).collect::<Vec<_>>(), [7]);
     assert!(lab.objects("quarantine/").await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_day_that_is_not_extracted_is_not_ready_and_an_unknown_protocol_is_refused() -> Result<()> {
+async fn missing_raw_day_is_not_ready_and_bad_protocol_is_rejected() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(1))?;
-    let input = |protocol: &str| ProtocolInput {
+    let input = |protocol: &str| UnitInput {
         days: Some(vec![january(1)]),
         protocols: Some(vec![protocol.to_owned()]),
-        ..ProtocolInput::default()
+        ..UnitInput::default()
     };
     assert_eq!(kind(handle(lab.context(), input(AAVE)).await), Some(Kind::NotReady));
     assert_eq!(kind(handle(lab.context(), input(COMPOUND)).await), Some(Kind::BadInput));

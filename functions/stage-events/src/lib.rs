@@ -1,29 +1,29 @@
 //! Valid lending events with the pipeline's names and types; bad rows go to quarantine.
 
 use defi_shared::Result;
-use defi_shared::domain::{Category, Day};
 use defi_shared::lake::{Facts, Unit};
+use defi_shared::pipeline::Step;
 use defi_shared::step::staging::{stage, write};
-use defi_shared::step::{Context, EventInput, Report, UNITS_AT_ONCE};
+use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{self, EventRules, Layer, RawEvent, StagedEvent};
 
-/// The step's name.
-pub const STEP: &str = "stage-events";
+/// The step of this crate.
+pub const STEP: Step = Step::StageEvents;
 
 /// Stages each category and day that is missing, or that the input names.
 ///
 /// # Errors
 /// `NotReady` for a unit that is not extracted yet, and the lake's errors.
-pub async fn handle(context: Context, input: EventInput) -> Result<Report> {
-    let units = context.event_days(&input, |plan| plan.stage_events).await?;
-    let report = context.run_units(STEP, &units, UNITS_AT_ONCE, stage_unit).await?;
+pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
+    let units = context.units(STEP, &input).await?;
+    let report = context.run_units(STEP, &units, CONCURRENT_UNITS, stage_unit).await?;
     context.register_events(Layer::Stage, &units).await?;
     context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn stage_unit(context: Context, (category, day): (Category, Day)) -> Result<Report> {
-    let unit = Unit::Day(day);
+async fn stage_unit(context: Context, unit: Unit) -> Result<Report> {
+    let (day, category) = unit.as_event_day()?;
     let raw: Vec<RawEvent> = context.lake.require(tables::events(Layer::Raw, category), &unit).await?;
     let protocols = context.config.protocol_names();
     let rules = EventRules { category, day, protocols: &protocols };

@@ -1,8 +1,8 @@
-//! The step over raw markets of one day in a lake.
+//! Runs the step over the raw markets of one day.
 
 use defi_shared::domain::WETH;
 use defi_shared::lake::Unit;
-use defi_shared::step::ProtocolInput;
+use defi_shared::step::UnitInput;
 use defi_shared::tables::{RAW_MARKETS, RawMarket, STAGE_MARKETS, StagedMarket};
 use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, raw_market, staged_market, unit};
 use defi_shared::{Kind, Result};
@@ -12,64 +12,64 @@ fn market(id: u8, price_usd: &str) -> RawMarket {
     raw_market(AAVE, january(1), address(id), WETH, price_usd)
 }
 
-fn of_day() -> Unit {
+fn day_unit() -> Unit {
     unit(AAVE, january(1))
 }
 
 async fn lab(rows: Vec<RawMarket>) -> Result<Lab> {
     let lab = Lab::new(&[AAVE, COMPOUND], january(1))?;
-    lab.put(&RAW_MARKETS, &of_day(), rows).await?;
+    lab.put(&RAW_MARKETS, &day_unit(), rows).await?;
     Ok(lab)
 }
 
 #[tokio::test]
-async fn markets_get_their_types_and_are_sorted() -> Result<()> {
+async fn markets_are_typed_and_sorted() -> Result<()> {
     let upper = RawMarket { id: Some(format!("0x{}", "AB".repeat(20)).into()), ..market(0, "0.5") };
     let lab = lab(vec![upper, market(2, "1200.25")]).await?;
-    let report = handle(lab.context(), ProtocolInput::default()).await?;
-    assert_eq!((report.units, report.rows_in, report.rows_out), (1, 2, 2), "Compound's day is not extracted");
-    let wanted = [(2, 1200.25), (0xab, 0.5)].map(|(id, usd)| staged_market(AAVE, january(1), address(id), WETH, usd));
-    assert_eq!(lab.rows::<StagedMarket>(&STAGE_MARKETS, &of_day()).await?, wanted);
+    let report = handle(lab.context(), UnitInput::default()).await?;
+    assert_eq!((report.units, report.rows_in, report.rows_out), (1, 2, 2), "the raw day of Compound is missing");
+    let expected = [(2, 1200.25), (0xab, 0.5)].map(|(id, usd)| staged_market(AAVE, january(1), address(id), WETH, usd));
+    assert_eq!(lab.rows::<StagedMarket>(&STAGE_MARKETS, &day_unit()).await?, expected);
     Ok(())
 }
 
 #[tokio::test]
-async fn missing_figures_are_no_fault_and_a_missing_token_is() -> Result<()> {
-    let bare =
+async fn missing_values_are_valid_but_a_missing_token_is_not() -> Result<()> {
+    let without_values =
         RawMarket { maximum_ltv: None, liquidation_threshold: None, input_token_price_usd: None, ..market(1, "") };
     let without_token = RawMarket { input_token_id: None, ..market(2, "1") };
     let without_decimals = RawMarket { input_token_decimals: Some("78".into()), ..market(3, "1") };
-    let lab = lab(vec![bare, without_token, without_decimals]).await?;
-    assert_eq!(handle(lab.context(), ProtocolInput::default()).await?.rejected(), 2);
-    let row = lab.rows::<StagedMarket>(&STAGE_MARKETS, &of_day()).await?.remove(0);
+    let lab = lab(vec![without_values, without_token, without_decimals]).await?;
+    assert_eq!(handle(lab.context(), UnitInput::default()).await?.rejected(), 2);
+    let row = lab.rows::<StagedMarket>(&STAGE_MARKETS, &day_unit()).await?.remove(0);
     assert_eq!((row.maximum_ltv, row.liquidation_threshold, row.input_token_price_usd), (0.0, 0.0, None));
     let reasons = [(1, "input_token_id is missing"), (2, "input_token_decimals is not from 0 to 77")];
-    let wanted = reasons.map(|(row, reason)| (row, reason.to_owned()));
-    assert_eq!(lab.quarantined(&STAGE_MARKETS, &of_day()).await?, wanted);
+    let expected = reasons.map(|(row, reason)| (row, reason.to_owned()));
+    assert_eq!(lab.quarantined(&STAGE_MARKETS, &day_unit()).await?, expected);
     Ok(())
 }
 
 #[tokio::test]
-async fn the_first_valid_row_of_a_market_counts_and_a_later_run_follows_the_raw_rows() -> Result<()> {
-    let bad = RawMarket { input_token_decimals: None, ..market(1, "1") };
-    let lab = lab(vec![bad, market(1, "2"), market(1, "3")]).await?;
-    handle(lab.context(), ProtocolInput::default()).await?;
+async fn keeps_first_valid_row_per_key_and_follows_raw_changes() -> Result<()> {
+    let invalid = RawMarket { input_token_decimals: None, ..market(1, "1") };
+    let lab = lab(vec![invalid, market(1, "2"), market(1, "3")]).await?;
+    handle(lab.context(), UnitInput::default()).await?;
     let prices = async || -> Result<Vec<_>> {
-        let rows: Vec<StagedMarket> = lab.rows(&STAGE_MARKETS, &of_day()).await?;
+        let rows: Vec<StagedMarket> = lab.rows(&STAGE_MARKETS, &day_unit()).await?;
         Ok(rows.iter().map(|row| row.input_token_price_usd).collect())
     };
-    assert_eq!((prices().await?, lab.quarantined(&STAGE_MARKETS, &of_day()).await?.len()), (vec![Some(2.0)], 2));
-    lab.put(&RAW_MARKETS, &of_day(), vec![market(1, "4")]).await?;
-    handle(lab.context(), ProtocolInput { force: true, ..ProtocolInput::default() }).await?;
+    assert_eq!((prices().await?, lab.quarantined(&STAGE_MARKETS, &day_unit()).await?.len()), (vec![Some(2.0)], 2));
+    lab.put(&RAW_MARKETS, &day_unit(), vec![market(1, "4")]).await?;
+    handle(lab.context(), UnitInput { force: true, ..UnitInput::default() }).await?;
     assert_eq!(prices().await?, [Some(4.0)]);
     assert!(lab.objects("quarantine/").await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_day_that_is_not_extracted_is_not_ready() -> Result<()> {
+async fn missing_raw_day_is_not_ready() -> Result<()> {
     let lab = Lab::new(&[AAVE], january(1))?;
-    let input = ProtocolInput { days: Some(vec![january(1)]), ..ProtocolInput::default() };
+    let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };
     assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::NotReady));
     assert!(lab.objects("stage/").await?.is_empty());
     Ok(())

@@ -6,34 +6,36 @@ use defi_shared::domain::health::Health;
 use defi_shared::domain::price::Quote;
 use defi_shared::domain::{Address, Day, Links};
 use defi_shared::lake::{Facts, Unit};
+use defi_shared::pipeline::Step;
 use defi_shared::processor::at_work;
 use defi_shared::step::history::{Markets, links_before};
-use defi_shared::step::{Context, DayInput, LARGE_UNITS_AT_ONCE, Report};
+use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{STAGE_POSITIONS, ValuedPosition, WALLET_HEALTH, WalletHealth};
 use defi_shared::{Error, Kind, Result};
 use rustc_hash::FxHashMap;
 
-/// The step's name.
-pub const STEP: &str = "value-positions";
+/// The step of this crate.
+pub const STEP: Step = Step::ValuePositions;
 
 /// Values the snapshot of each day that is missing, or that the input names.
 ///
 /// # Errors
 /// `NotReady` for a day of which no protocol's positions are staged yet, and the lake's errors.
-pub async fn handle(context: Context, input: DayInput) -> Result<Report> {
-    let days = context.days(&input, |plan| plan.value).await?;
+pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
+    let units = context.units(STEP, &input).await?;
+    let days: Vec<_> = units.iter().filter_map(Unit::day).collect();
     let Some(last) = days.iter().max() else { return Ok(Report::default()) };
     let markets = Markets::around(&context.lake, &context.config, &days).await?;
     let links = Arc::new(links_before(&context.lake, *last).await?);
-    let work = |context, day| value(context, markets.clone(), Arc::clone(&links), day);
-    let report = context.run_units(STEP, &days, LARGE_UNITS_AT_ONCE, work).await?;
-    let units: Vec<_> = days.iter().copied().map(Unit::Day).collect();
+    let work = |context, unit| value(context, markets.clone(), Arc::clone(&links), unit);
+    let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, work).await?;
     context.registry.register(&WALLET_HEALTH, &units).await?;
-    context.keep_report(input.run_id.as_ref(), STEP, &days, &report).await?;
+    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn value(context: Context, markets: Markets, links: Arc<Links>, day: Day) -> Result<Report> {
+async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Unit) -> Result<Report> {
+    let day = unit.as_day()?;
     let prices = markets.prices_on(day);
     let mut report = Report::default();
     let (mut own, mut linked) = (Vec::new(), Vec::new());
@@ -75,7 +77,7 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, day: Day) 
         });
     });
     let facts = Facts::from([("unpriced".to_owned(), report.unpriced.to_string())]);
-    Ok(report.wrote(context.lake.write(&WALLET_HEALTH, &Unit::Day(day), own, facts).await?))
+    Ok(report.wrote(context.commit(&WALLET_HEALTH, &unit, own, facts).await?))
 }
 
 /// The health of an account in one protocol, and how many of its positions have no price.

@@ -5,35 +5,31 @@ use std::time::Duration;
 
 use defi_shared::error::Result;
 use defi_shared::executions::{Description, StateMachine, StateProgress};
-use defi_shared::plan::STEPS;
+use defi_shared::pipeline::Step;
 use serde::Serialize;
 
 use crate::output::{line, table};
-use crate::run::progress::Watched;
+use crate::run::progress::RunProgress;
 
 /// Step Functions allows few calls a second, and a step takes seconds at least.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
-/// The states that are steps; the others only lead from one to the next.
-fn steps() -> impl Iterator<Item = &'static str> {
-    [plan_run::STEP].into_iter().chain(STEPS).chain([check_features::STEP, publish_features::STEP, report_run::STEP])
-}
-
-/// The name of the step that a state is, whose calls within a map have names of their own.
-fn step_of(state: &StateProgress) -> Option<&'static str> {
-    steps().find(|step| *step == state.name)
+/// The step that a state calls. None for the other states, which only lead from one step to the next, and for the calls within
+/// a map, which have names of their own.
+fn step_of(state: &StateProgress) -> Option<Step> {
+    state.name.parse().ok()
 }
 
 /// Looks at an execution until it ends.
 pub(super) async fn follow(machine: &StateMachine, arn: &str) -> Result<Description> {
-    let watched = Watched::new();
+    let progress = RunProgress::new();
     let mut shown = Shown::default();
     loop {
         // First how it stands: what is done by then is in the progress that is asked for next.
         let description = machine.describe(arn).await?;
-        shown.show(&watched, &machine.progress(arn).await?);
+        shown.show(&progress, &machine.progress(arn).await?);
         if description.execution.status != "RUNNING" {
-            watched.finish();
+            progress.finish();
             return Ok(description);
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
@@ -42,17 +38,17 @@ pub(super) async fn follow(machine: &StateMachine, arn: &str) -> Result<Descript
 
 /// The steps that were shown to be over.
 #[derive(Default)]
-struct Shown(BTreeSet<&'static str>);
+struct Shown(BTreeSet<Step>);
 
 impl Shown {
-    fn show(&mut self, watched: &Watched, states: &[StateProgress]) {
+    fn show(&mut self, progress: &RunProgress, states: &[StateProgress]) {
         for (step, state) in states.iter().filter_map(|state| Some((step_of(state)?, state))) {
             let (done, all) = calls(state);
-            watched.show(step, done, all);
+            progress.show(step, done, all);
             if let Some(left) = state.left
                 && self.0.insert(step)
             {
-                watched.done(step, all, seconds(state.entered, left));
+                progress.done(step, all, seconds(state.entered, left));
             }
         }
     }
@@ -65,7 +61,7 @@ fn seconds(from: i64, to: i64) -> f64 {
 /// How far a step of an execution is.
 #[derive(Debug, Serialize)]
 pub(super) struct StepProgress {
-    step: &'static str,
+    step: Step,
     /// Calls that are done, and all of them.
     done: u64,
     calls: u64,
@@ -93,7 +89,7 @@ pub(super) fn print_steps(steps: &[StepProgress]) -> Result<()> {
     let mut rows = table(&["step", "calls", "s"], 1, 3);
     for step in steps {
         let took = step.seconds.map_or_else(|| "under way".to_owned(), |seconds| format!("{seconds:.1}"));
-        rows.add_row([step.step.to_owned(), format!("{}/{}", step.done, step.calls), took]);
+        rows.add_row([step.step.to_string(), format!("{}/{}", step.done, step.calls), took]);
     }
     line(format_args!("\n{rows}"))
 }

@@ -12,7 +12,7 @@ use defi_shared::lake::{Lake, S3Store};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::cli::Env;
+use crate::env::Env;
 use crate::output::{line, table};
 use report::Told;
 

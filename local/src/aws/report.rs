@@ -1,8 +1,8 @@
 //! What a run in AWS did, as its lake tells.
 
-use check_features::Output as Checked;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
+use defi_shared::step::CheckResults;
 use defi_shared::step::{RunId, RunReport};
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +40,7 @@ pub(super) struct Told {
     reports: String,
     page: Option<String>,
     report: Option<RunReport>,
-    checks: Option<Checked>,
+    checks: Option<CheckResults>,
 }
 
 impl Told {

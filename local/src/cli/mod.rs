@@ -11,8 +11,7 @@ use clap_complete::Shell;
 use defi_shared::domain::Address;
 use defi_shared::error::{Error, Kind, Result};
 
-use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, WalletArgs};
-pub use self::args::{Env, Format, LakeArgs, ReadArgs};
+use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StepArgs, WalletArgs};
 use crate::features::Rows;
 use crate::source::Source;
 
@@ -100,15 +99,16 @@ async fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => crate::run::run(args.what.options(args.json)?).await,
         Command::Plan(args) => crate::run::forecast(&args.run.options(args.json)?, args.units).await,
+        Command::Step(args) => step(args).await,
         Command::Doctor(args) => doctor(args).await,
         Command::Completions(args) => completions(args.shell),
         Command::Man(args) => man(&args.folder),
         Command::Serve(args) => crate::source::serve(&args.sample.source(), args.port).await,
-        Command::Tables(args) => crate::tables::list(&args.lake, args.format).await,
-        Command::Query(args) => query(&args).await,
-        Command::Wallet(args) => wallet(&args).await,
+        Command::Tables(args) => crate::tables::list(&args.lake.into(), args.format).await,
+        Command::Query(args) => query(args).await,
+        Command::Wallet(args) => wallet(args).await,
         Command::Features(args) => features(args).await,
-        Command::Report(args) => crate::report::report(&args).await,
+        Command::Report(args) => crate::report::report(&args.into()).await,
         Command::Start(_) | Command::Status(_) | Command::Backfill(_) => in_aws(command).await,
     }
 }
@@ -145,13 +145,19 @@ async fn in_aws(_: Command) -> Result<()> {
     Err(Error::bad_input("this build of the command has no AWS").next("build it with AWS: make build"))
 }
 
+async fn step(mut args: StepArgs) -> Result<()> {
+    let Some(name) = args.name.take() else { return crate::run::list_steps(args.json) };
+    let input = args.input.take();
+    crate::run::step(&args.options(), name.parse()?, input.as_deref()).await
+}
+
 async fn doctor(args: DoctorArgs) -> Result<()> {
     let source = match (args.live, args.recording, args.graph_url.zip(args.transpose_url)) {
         (true, ..) => Some(Source::Live),
         (_, Some(recording), _) => Some(Source::Recording(recording)),
         (.., urls) => urls.map(|(graph, transpose)| Source::Urls { graph, transpose }),
     };
-    crate::doctor::examine(&crate::doctor::Options { source, json: args.json }, &args.lake).await
+    crate::doctor::examine(&crate::doctor::Options { source, json: args.json }, &args.lake.into()).await
 }
 
 fn completions(shell: Shell) -> Result<()> {
@@ -165,13 +171,13 @@ fn man(folder: &Path) -> Result<()> {
     made.map_err(|cause| Error::bad_input("the pages can't be written").with("path", folder.display()).because(cause))
 }
 
-async fn wallet(args: &WalletArgs) -> Result<()> {
+async fn wallet(args: WalletArgs) -> Result<()> {
     let address = Address::parse(&args.address).ok_or_else(|| {
         Error::bad_input(format!("{:?} is no address", args.address)).next("write it as 0x and 40 hex digits")
     })?;
     let (explain, html) = (args.explain.as_deref(), args.html.as_deref());
     let asked = crate::wallet::Asked { address, as_of: args.as_of, explain, json: args.json, html };
-    crate::wallet::tell(&asked, &args.lake).await
+    crate::wallet::tell(&asked, &args.lake.into()).await
 }
 
 async fn features(args: FeaturesArgs) -> Result<()> {
@@ -181,17 +187,17 @@ async fn features(args: FeaturesArgs) -> Result<()> {
         _ => Rows::Published(args.as_of),
     };
     let options = crate::features::Options { rows, wallets: args.wallets, format: args.format, output: args.output };
-    crate::features::export(&options, &args.lake).await
+    crate::features::export(&options, &args.lake.into()).await
 }
 
 #[cfg(feature = "sql")]
-async fn query(args: &QueryArgs) -> Result<()> {
-    crate::query::query(&args.sql, &args.lake, args.format).await
+async fn query(args: QueryArgs) -> Result<()> {
+    crate::query::query(&args.sql, &args.lake.into(), args.format).await
 }
 
 #[cfg(not(feature = "sql"))]
 #[expect(clippy::unused_async, reason = "it is async where SQL is built in")]
-async fn query(_: &QueryArgs) -> Result<()> {
+async fn query(_: QueryArgs) -> Result<()> {
     Err(Error::bad_input("this build of the command has no SQL").next("build it with SQL: make build"))
 }
 

@@ -5,7 +5,7 @@ use defi_shared::executions::StateMachine;
 use defi_shared::lake::Lake;
 
 use super::Finding;
-use crate::cli::Env;
+use crate::env::Env;
 
 /// Everything about an environment, and its lake.
 pub(super) async fn examine(env: Env) -> (Vec<Finding>, Option<Lake>) {

@@ -13,7 +13,7 @@ use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::{catalog, config::Config};
 use serde::Serialize;
 
-use crate::cli::ReadArgs;
+use crate::lake::ReadOptions;
 use crate::output::{line, table};
 use crate::source::Source;
 
@@ -75,9 +75,9 @@ pub struct Options {
 ///
 /// # Errors
 /// `QualityFailed` where anything is found that will fail, once all of it is printed.
-pub async fn examine(options: &Options, args: &ReadArgs) -> Result<()> {
+pub async fn examine(options: &Options, args: &ReadOptions) -> Result<()> {
     let mut findings = Vec::new();
-    match crate::run::configuration() {
+    match crate::config::configuration() {
         Ok(config) => {
             findings.push(Finding::ok("configuration", protocols(&config)));
             let lake = lake_of(args, &mut findings).await;
@@ -101,23 +101,23 @@ fn protocols(config: &Config) -> String {
 }
 
 /// Examines the lake, here or in AWS; the lake, if there is one.
-async fn lake_of(args: &ReadArgs, findings: &mut Vec<Finding>) -> Option<Lake> {
+async fn lake_of(args: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake> {
     if args.aws {
         return in_aws(args, findings).await;
     }
-    if !args.lake.lake.is_dir() {
-        let found = format!("there is no folder {}", args.lake.lake.display());
+    if !args.lake.folder.is_dir() {
+        let found = format!("there is no folder {}", args.lake.folder.display());
         findings.push(Finding::warn("lake", found, "make a lake with defi run, or name another folder with --lake"));
         return None;
     }
-    let lake = Lake::new(FolderStore::new(&args.lake.lake));
+    let lake = Lake::new(FolderStore::new(&args.lake.folder));
     let registry = catalog::in_lake(&lake, args.lake.env.name());
     findings.extend(lake::examine(&lake, &registry).await);
     Some(lake)
 }
 
 #[cfg(feature = "aws")]
-async fn in_aws(args: &ReadArgs, findings: &mut Vec<Finding>) -> Option<Lake> {
+async fn in_aws(args: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake> {
     let (found, lake) = aws::examine(args.lake.env).await;
     findings.extend(found);
     lake
@@ -125,7 +125,7 @@ async fn in_aws(args: &ReadArgs, findings: &mut Vec<Finding>) -> Option<Lake> {
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "it is async where AWS is built in")]
-async fn in_aws(_: &ReadArgs, findings: &mut Vec<Finding>) -> Option<Lake> {
+async fn in_aws(_: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake> {
     findings.push(Finding::fail("AWS", "this build of the command has no AWS", "build it with AWS: make build"));
     None
 }

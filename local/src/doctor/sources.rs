@@ -23,13 +23,13 @@ pub(super) async fn examine(source: &Source, mut config: Config, lake: Option<&L
         Err(error) => return vec![Finding::error("sources", &error)],
     };
     let traffic = Traffic::new();
-    let mut findings = vec![match opened.transpose.head_block(&traffic).await {
+    let mut findings = vec![match opened.clients.transpose.head_block(&traffic).await {
         Err(error) => Finding::error("Transpose", &error),
         Ok(block) => head("Transpose", block.number, block.timestamp, opened.days.is_some()),
     }];
     for protocol in &config.protocols {
         let what = format!("The Graph, {}", protocol.name);
-        match opened.graph.head(&protocol.subgraph_id, &traffic).await {
+        match opened.clients.graph.head(&protocol.subgraph_id, &traffic).await {
             Err(error) => findings.push(Finding::error(what, &error)),
             Ok(found) => {
                 findings.push(head(&what, found.block.number, found.block.timestamp, opened.days.is_some()));

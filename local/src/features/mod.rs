@@ -14,7 +14,7 @@ use defi_shared::lake::Lake;
 use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, Row};
 use rustc_hash::FxHashSet;
 
-use crate::cli::ReadArgs;
+use crate::lake::ReadOptions;
 use defi_pages::number::grouped;
 pub use sink::FileFormat;
 use sink::Sink;
@@ -47,7 +47,7 @@ pub enum Rows {
 ///
 /// # Errors
 /// `BadInput` for a lake, a day or a file that is not there or says what it may not, and the lake's errors.
-pub async fn export(options: &Options, args: &ReadArgs) -> Result<()> {
+pub async fn export(options: &Options, args: &ReadOptions) -> Result<()> {
     let (lake, registry) = crate::lake::open(args).await?;
     let wallets = options.wallets.as_deref().map(wallets_of).transpose()?;
     let output = options.output.as_deref();

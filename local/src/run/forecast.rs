@@ -1,38 +1,42 @@
-//! What a run would do, without doing it: the units that are missing, and what it would cost to ask for them.
+//! Forecasts a run without executing it: the missing units, and the requests and the time to extract them.
 
 use std::collections::BTreeMap;
 
 use comfy_table::Table;
 use defi_shared::domain::Day;
-use defi_shared::error::{Error, Result};
-use defi_shared::lake::{FolderStore, Lake};
-use defi_shared::plan::{DaysBy, Plan, STEPS, Stage};
+use defi_shared::error::Result;
+use defi_shared::lake::{FolderStore, Lake, Unit};
+use defi_shared::pipeline::{Phase, Source, Step};
+use defi_shared::plan::{Plan, PlanPhase};
 use defi_shared::step::{Context, RunReport};
 use serde::Serialize;
 
-use super::{Options, Run};
+use super::{Options, Run, to_json};
 use crate::output::{line, table};
 use crate::source::RequestRates;
 use defi_pages::number::{duration, grouped};
 
-/// A step of the run to come.
+/// The forecast of one step.
 #[derive(Debug, Serialize)]
 struct StepForecast {
-    step: &'static str,
+    step: Step,
+    /// The number of missing units.
     units: usize,
+    /// The day of the first unit.
     first: Option<String>,
+    /// The day of the last unit.
     last: Option<String>,
-    /// Requests to the source; none of a step that asks nobody.
+    /// The number of requests to the source. None for a step that sends no requests.
     requests: Option<u64>,
-    /// Whether the number comes from what earlier runs over this lake needed; else it is the least that it can be.
+    /// Whether `requests` is based on earlier runs over this lake. Else it is a lower bound.
     measured: bool,
-    /// At the source's rate.
+    /// The duration of the requests at the source's rate limit.
     seconds: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<String>,
 }
 
-/// The run to come.
+/// The forecast of a run.
 #[derive(Debug, Serialize)]
 struct Forecast {
     as_of: Day,
@@ -40,32 +44,31 @@ struct Forecast {
     force: bool,
     steps: Vec<StepForecast>,
     requests: u64,
-    /// Of the extraction: the two sources are asked side by side once the blocks are known.
+    /// The duration of extraction. Both sources are queried concurrently once the blocks are known.
     extraction_seconds: f64,
 }
 
-/// Prints what a run would do. Nothing is written, and nothing is asked for but what tells which days a source covers.
+/// Prints the forecast of a run. Writes nothing, and sends only the requests that find out which days the source covers.
 ///
 /// # Errors
-/// As a run's before its first step.
+/// The errors of a run before its first step.
 pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     let run = Run::prepare(options).await?;
-    let context = run.look_at(Lake::new(FolderStore::new(&options.lake))).await?;
-    let plan = context.plan(&run.scope, Stage::BeforeExtraction).await?;
-    let needed = requests_a_unit(&context).await?;
-    let forecast = Forecast::new(&run, &plan, &needed, with_units)?;
+    let context = run.open_read_only(Lake::new(FolderStore::new(&options.lake))).await?;
+    let plan = context.plan(&run.scope, PlanPhase::BeforeExtraction).await?;
+    let requests_per_unit = requests_per_unit(&context).await?;
+    let forecast = Forecast::new(&run, &plan, &requests_per_unit, with_units)?;
     if options.json {
-        let text = serde_json::to_string_pretty(&forecast);
-        return line(text.map_err(|cause| Error::internal("no JSON").because(cause))?);
+        return line(to_json(&forecast)?);
     }
     let (lake, name) = (options.lake.display(), &run.source.name);
     line(format_args!("{name} → {lake}, features as of {}, from {}", forecast.as_of, forecast.first_day))?;
     if plan.is_empty() {
-        return line("nothing is missing: a run would publish what is there, if it is not published, and end");
+        return line("no unit is missing: a run would only publish the features if they are not published yet");
     }
     line(format_args!("\n{}", forecast.table()))?;
     line(format_args!(
-        "\n{} requests, {} of extraction at the rates of the configuration; the rest is bound by this machine",
+        "\n{} requests; extraction takes {} at the configured rate limits, the other steps depend on this machine",
         grouped(forecast.requests),
         duration(forecast.extraction_seconds.ceil() as i64)
     ))?;
@@ -75,47 +78,35 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     Ok(())
 }
 
-/// Requests a unit, by step, as the newest run over the lake needed them that has such a step.
-async fn requests_a_unit(context: &Context) -> Result<BTreeMap<String, f64>> {
-    let mut needed = BTreeMap::new();
-    // In the order of their names: of the as_of day, so that newer ones come later.
+/// The number of requests per unit of each step, from the newest run over the lake that has the step.
+async fn requests_per_unit(context: &Context) -> Result<BTreeMap<Step, f64>> {
+    let mut requests = BTreeMap::new();
+    // Run ids start with the as-of day, so newer runs come later and replace older ones.
     for entry in context.lake.store().list("runs/").await?.iter().filter(|entry| entry.key.ends_with("/report.json")) {
         let Some(report) = context.lake.read_json::<RunReport>(&entry.key).await? else { continue };
         for step in report.steps.iter().filter(|step| step.report.units > 0 && step.report.traffic.requests > 0) {
-            needed.insert(step.step.clone(), step.report.traffic.requests as f64 / step.report.units as f64);
+            requests.insert(step.step, step.report.traffic.requests as f64 / step.report.units as f64);
         }
     }
-    Ok(needed)
+    Ok(requests)
 }
 
 impl Forecast {
-    fn new(run: &Run, plan: &Plan, needed: &BTreeMap<String, f64>, with_units: bool) -> Result<Self> {
-        let steps: Vec<_> = plan
-            .counts()
-            .into_iter()
-            .zip(units(plan, run.scope.as_of))
-            .filter(|((_, count), _)| *count > 0)
-            .map(|((step, count), (first, last, names))| {
-                let rate = rate(step, &run.source.rates);
-                let each = needed.get(step).copied();
-                let requests = rate.map(|_| (each.unwrap_or(1.0).max(1.0) * count as f64).round() as u64);
-                StepForecast {
-                    step,
-                    units: count,
-                    first,
-                    last,
-                    requests,
-                    measured: each.is_some(),
-                    seconds: rate.zip(requests).map(|(rate, requests)| requests as f64 / rate),
-                    names: if with_units { names } else { Vec::new() },
-                }
+    fn new(run: &Run, plan: &Plan, requests_per_unit: &BTreeMap<Step, f64>, with_units: bool) -> Result<Self> {
+        let planned = Step::planned().filter(|step| !plan.units(*step).is_empty());
+        let steps: Vec<_> = planned
+            .map(|step| {
+                let rate = step.source().map(|source| rate(source, &run.source.rates));
+                StepForecast::new(step, plan.units(step), rate, requests_per_unit.get(&step).copied(), with_units)
             })
             .collect();
-        let seconds = |wanted: &[&str]| -> f64 {
-            steps.iter().filter(|step| wanted.contains(&step.step)).filter_map(|step| step.seconds).sum()
+        let seconds = |phase: Phase, source: Source| -> f64 {
+            let of_source =
+                steps.iter().filter(|step| step.step.phase() == phase && step.step.source() == Some(source));
+            of_source.filter_map(|step| step.seconds).sum()
         };
-        let the_graph = seconds(&["extract-market-data", "extract-account-positions", "extract-current-positions"]);
-        let extraction_seconds = seconds(&["extract-daily-blocks"]) + seconds(&["extract-events"]).max(the_graph);
+        let extraction_seconds = seconds(Phase::Blocks, Source::Transpose)
+            + seconds(Phase::Extract, Source::Transpose).max(seconds(Phase::Extract, Source::TheGraph));
         Ok(Forecast {
             as_of: run.scope.as_of,
             first_day: run.scope.first_day()?,
@@ -130,11 +121,11 @@ impl Forecast {
         let mut table = table(&["step", "units", "first", "last", "requests", "time"], 4, 6);
         for step in &self.steps {
             let requests = step.requests.map_or_else(String::new, |requests| {
-                let least = if step.measured { "" } else { "at least " };
-                format!("{least}{}", grouped(requests))
+                let bound = if step.measured { "" } else { "at least " };
+                format!("{bound}{}", grouped(requests))
             });
             table.add_row([
-                step.step.to_owned(),
+                step.step.to_string(),
                 grouped(step.units as u64),
                 step.first.clone().unwrap_or_default(),
                 step.last.clone().unwrap_or_default(),
@@ -146,43 +137,27 @@ impl Forecast {
     }
 }
 
-/// Requests a second that a step may make; none of a step that asks nobody.
-fn rate(step: &str, rates: &RequestRates) -> Option<f64> {
-    match step {
-        "extract-daily-blocks" | "extract-events" => Some(rates.transpose),
-        "extract-market-data" | "extract-account-positions" | "extract-current-positions" => Some(rates.the_graph),
-        _ => None,
+impl StepForecast {
+    fn new(step: Step, units: &[Unit], rate: Option<f64>, requests_per_unit: Option<f64>, with_units: bool) -> Self {
+        let day = |unit: Option<&Unit>| unit.and_then(Unit::day).map(|day| day.to_string());
+        let requests = rate.map(|_| (requests_per_unit.unwrap_or(1.0).max(1.0) * units.len() as f64).round() as u64);
+        StepForecast {
+            step,
+            units: units.len(),
+            first: day(units.first()),
+            last: day(units.last()),
+            requests,
+            measured: requests_per_unit.is_some(),
+            seconds: rate.zip(requests).map(|(rate, requests)| requests as f64 / rate),
+            names: if with_units { units.iter().map(Unit::to_string).collect() } else { Vec::new() },
+        }
     }
 }
 
-/// The first and the last day of a step's units, and all their names.
-type Named = (Option<String>, Option<String>, Vec<String>);
-
-/// What each step would make, in the order of the steps.
-fn units(plan: &Plan, as_of: Day) -> [Named; STEPS.len()] {
-    fn days(days: &[Day]) -> Named {
-        let names: Vec<_> = days.iter().map(Day::to_string).collect();
-        (names.first().cloned(), names.last().cloned(), names)
+/// The number of requests per second to a source, all keys together.
+fn rate(source: Source, rates: &RequestRates) -> f64 {
+    match source {
+        Source::TheGraph => rates.the_graph,
+        Source::Transpose => rates.transpose,
     }
-    fn days_by<K: std::fmt::Display>(days_by: &DaysBy<K>) -> Named {
-        let mut pairs: Vec<_> =
-            days_by.iter().flat_map(|(key, days)| days.iter().map(move |day| (*day, key))).collect();
-        pairs.sort_by_key(|(day, _)| *day);
-        let day = |pair: Option<&(Day, &K)>| pair.map(|(day, _)| day.to_string());
-        (day(pairs.first()), day(pairs.last()), pairs.iter().map(|(day, key)| format!("{day} {key}")).collect())
-    }
-    [
-        days(&plan.blocks),
-        days_by(&plan.extract_events),
-        days_by(&plan.extract_markets),
-        days_by(&plan.extract_positions),
-        (None, None, plan.current_positions.clone()),
-        days_by(&plan.stage_events),
-        days_by(&plan.stage_markets),
-        days_by(&plan.stage_positions),
-        days(&plan.links),
-        days_by(&plan.price),
-        days(&plan.value),
-        days(&[as_of]),
-    ]
 }

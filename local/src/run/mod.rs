@@ -1,11 +1,12 @@
-//! The whole pipeline in one process: the same handlers that the state machine calls, in the same order.
+//! Runs the whole pipeline in one process: the same handlers that the state machine calls, in the same order.
 
 mod forecast;
 pub(crate) mod progress;
+mod single_step;
 mod steps;
 pub(crate) mod summary;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use defi_shared::catalog;
@@ -15,47 +16,40 @@ use defi_shared::error::{Error, Result};
 use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::plan::Scope;
 use defi_shared::step::{Context, Report, today};
+use serde::Serialize;
 
-use crate::cli::Env;
+use crate::config::configuration;
+use crate::env::Env;
 use crate::output::line;
 use crate::source::{Opened, Source};
 pub use forecast::forecast;
+use progress::RunProgress;
+pub use single_step::{list_steps, step};
 pub use steps::{Done, StepDone};
 
-/// What a run is asked to do.
+/// The options of a run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The day that the features are for.
+    /// The as-of day.
     pub as_of: Option<Day>,
     /// The first day.
     pub from: Option<Day>,
-    /// Make again what is there already.
+    /// Produce all units, including those that are in the lake.
     pub force: bool,
-    /// The lake's folder.
+    /// The folder of the lake.
     pub lake: PathBuf,
     /// The environment.
     pub env: Env,
     /// Where the rows come from.
     pub source: Source,
-    /// Tell what was done as JSON instead of tables.
+    /// Print the result as JSON instead of tables.
     pub json: bool,
 }
 
-/// The configuration: the file that `DEFI_CONFIG` names, or the built-in one.
+/// Runs the pipeline and prints the result.
 ///
 /// # Errors
-/// `BadInput` for a file that can't be read or says what it may not.
-pub fn configuration() -> Result<Config> {
-    match std::env::var_os("DEFI_CONFIG") {
-        Some(path) => Config::read(Path::new(&path)),
-        None => Config::built_in(),
-    }
-}
-
-/// Runs the pipeline, and prints what it did.
-///
-/// # Errors
-/// The first error of a step; what was done before it stays done.
+/// The first error of a step. Units that were completed before it stay in the lake.
 pub async fn run(options: Options) -> Result<()> {
     let run = Run::prepare(&options).await?;
     let context = run.open(Lake::new(FolderStore::open_for_run(&options.lake)?)).await?;
@@ -71,19 +65,23 @@ pub async fn run(options: Options) -> Result<()> {
         None => Ok(None),
     };
     if options.json {
-        line(serde_json::to_string_pretty(&done).map_err(|cause| Error::internal("no JSON").because(cause))?)?;
+        line(to_json(&done)?)?;
     } else {
         summary::print(&context, &run.scope, &done, &options).await?;
     }
     let done = done.require_pass();
-    let report = report.inspect_err(|error| tracing::warn!(%error, "the run has no report"))?;
+    let report = report.inspect_err(|error| tracing::warn!(%error, "the report of the run was not written"))?;
     if let Some(report) = report.filter(|_| !options.json) {
         line(format_args!("report     {}", report.report))?;
     }
     done.map(drop)
 }
 
-/// A run that can begin: everything that the user may have got wrong but the lake is known by now, and nothing is written yet.
+fn to_json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(value).map_err(|cause| Error::internal("can't serialize the output").because(cause))
+}
+
+/// A run that can start: the options are validated and the source is open. Nothing has been written yet.
 #[derive(Debug)]
 pub struct Run {
     config: Arc<Config>,
@@ -92,14 +90,14 @@ pub struct Run {
     from: Option<Day>,
     today: Day,
     env: Env,
-    watched: Arc<progress::Watched>,
+    progress: Arc<RunProgress>,
 }
 
 impl Run {
-    /// Opens the source, and settles what the run covers.
+    /// Opens the source and computes the scope of the run.
     ///
     /// # Errors
-    /// `BadInput` for an option that makes no sense, and as [`Source::open`].
+    /// `BadInput` for an invalid option, and as [`Source::open`].
     pub async fn prepare(options: &Options) -> Result<Self> {
         let mut config = configuration()?;
         let source = options.source.open(&mut config).await?;
@@ -107,40 +105,31 @@ impl Run {
         let as_of = options.as_of.unwrap_or(source.days.map_or(today, |(_, last)| last));
         check_days(&source, as_of, options.from)?;
         let scope = Scope::new(&config, today, Some(as_of), options.from, options.force)?;
-        let (config, watched) = (Arc::new(config), progress::Watched::new());
-        Ok(Run { config, source, scope, from: options.from, today, env: options.env, watched })
+        let (config, progress) = (Arc::new(config), RunProgress::new());
+        Ok(Run { config, source, scope, from: options.from, today, env: options.env, progress })
     }
 
-    /// The context of its steps over a lake.
+    /// Creates the context of the run over a lake.
     ///
     /// # Errors
-    /// `BadInput` for a lake that was begun with another chain, and the lake's errors.
+    /// `BadInput` for a lake that holds another chain, and the errors of the lake.
     pub async fn open(&self, lake: Lake) -> Result<Context> {
-        let context = self.look_at(lake).await?;
+        let context = self.open_read_only(lake).await?;
         if let Some(chain) = &self.source.chain {
             context.lake.write_json(CHAIN, chain).await?;
         }
         Ok(context)
     }
 
-    /// The same without writing anything.
-    async fn look_at(&self, lake: Lake) -> Result<Context> {
-        keep_to_one_chain(&lake, self.source.chain.as_deref()).await?;
-        Ok(Context {
-            registry: catalog::in_lake(&lake, self.env.name()),
-            lake,
-            config: Arc::clone(&self.config),
-            graph: Arc::clone(&self.source.graph),
-            transpose: Arc::clone(&self.source.transpose),
-            traffic: Arc::default(),
-            today: self.today,
-            deadline: None,
-            progress: self.watched.clone(),
-            executions: None,
-        })
+    /// Like [`Run::open`], but writes nothing.
+    async fn open_read_only(&self, lake: Lake) -> Result<Context> {
+        check_chain(&lake, self.source.chain.as_deref()).await?;
+        let registry = catalog::in_lake(&lake, self.env.name());
+        let context = Context::new(lake, registry, Arc::clone(&self.config), self.source.clients.clone(), self.today);
+        Ok(Context { progress: self.progress.clone(), ..context })
     }
 
-    /// Does what is missing.
+    /// Runs the steps whose units are missing.
     ///
     /// # Errors
     /// As [`run`].
@@ -148,27 +137,26 @@ impl Run {
         self.steps(context).await?.require_pass()
     }
 
-    /// The same, up to a failed check and what it found.
+    /// Like [`Run::carry_out`], but a failed check is not an error.
     async fn steps(&self, context: &Context) -> Result<Done> {
-        let done = steps::run(context, &self.scope, self.from, &self.watched).await;
-        self.watched.finish();
+        let done = steps::run(context, &self.scope, self.from, &self.progress).await;
+        self.progress.finish();
         done
     }
 }
 
-/// Runs what is missing over a lake without a word, for callers that look at the lake themselves. Returns what all steps
-/// did together.
+/// Runs the steps whose units are missing without any output, for callers that inspect the lake. Returns the sum of all reports.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn complete(context: &Context, scope: &Scope, from: Option<Day>) -> Result<Report> {
-    let done = steps::run(context, scope, from, &progress::Watched::silent()).await?.require_pass()?;
+    let done = steps::run(context, scope, from, &RunProgress::silent()).await?.require_pass()?;
     let mut sum = Report::default();
     done.steps.into_iter().for_each(|step| sum.merge(step.report));
     Ok(sum)
 }
 
-/// Holds the days to what the source covers.
+/// Checks that the source covers the days.
 fn check_days(source: &Opened, as_of: Day, from: Option<Day>) -> Result<()> {
     let Some((first, last)) = source.days else { return Ok(()) };
     let from = from.unwrap_or(first);
@@ -176,22 +164,22 @@ fn check_days(source: &Opened, as_of: Day, from: Option<Day>) -> Result<()> {
         if (first..=last).contains(&day) {
             return Ok(());
         }
-        Err(Error::bad_input(format!("{option} {day} lies outside {}", source.name))
+        Err(Error::bad_input(format!("{option} {day} is outside {}", source.name))
             .next(format!("choose a day from {first} to {last}")))
     };
     covered("--as-of", as_of)?;
     covered("--from", from)
 }
 
-/// The object that says which chain a local lake holds.
+/// The object that names the chain that a local lake holds.
 const CHAIN: &str = "chain.json";
 
-/// Holds a lake to the chain that it was begun with.
-async fn keep_to_one_chain(lake: &Lake, chain: Option<&str>) -> Result<()> {
-    let begun_with = lake.read_json::<String>(CHAIN).await?;
-    match chain.zip(begun_with) {
+/// Checks that a lake holds no other chain: rows of two chains in one lake would be mixed up.
+async fn check_chain(lake: &Lake, chain: Option<&str>) -> Result<()> {
+    let existing = lake.read_json::<String>(CHAIN).await?;
+    match chain.zip(existing) {
         Some((chain, other)) if other != chain => {
-            Err(Error::bad_input(format!("this lake holds {other}, and is asked to take in {chain}"))
+            Err(Error::bad_input(format!("this lake contains {other} and can't store {chain}"))
                 .with("lake", lake.store().location(""))
                 .next("choose another folder with --lake, or delete this one"))
         }

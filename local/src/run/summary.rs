@@ -1,11 +1,12 @@
-//! What a run did, as short tables.
+//! Prints the result of a run as short tables.
 
-use check_features::{Check, Outcome, Output as Checked};
 use comfy_table::Table;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use defi_shared::lake::Unit;
+use defi_shared::pipeline::Step;
 use defi_shared::plan::Scope;
+use defi_shared::step::{Check, CheckResults, Outcome};
 use defi_shared::step::{Context, Gaps, Report};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow};
 
@@ -14,13 +15,13 @@ use super::steps::Done;
 use crate::output::{line, table};
 use defi_pages::number::grouped;
 
-/// Wallets that the look at the features shows.
+/// The number of wallets in the table of features.
 const WALLETS_SHOWN: usize = 5;
 
-/// Prints the run's tables to standard output.
+/// Prints the tables of a run to standard output.
 pub(super) async fn print(context: &Context, scope: &Scope, done: &Done, options: &Options) -> Result<()> {
     if done.checked.is_none() {
-        line("nothing is missing")?;
+        line("no unit is missing")?;
     } else if !done.steps.is_empty() {
         let steps = done.steps.iter().map(|step| (step.step, &step.report, Some(step.seconds)));
         line(format_args!("\n{}", steps_table(steps, Some(done.seconds))))?;
@@ -36,11 +37,11 @@ pub(super) async fn print(context: &Context, scope: &Scope, done: &Done, options
     line(format_args!("\n{}", features_table(&features)))?;
     let newest = done.newest.unwrap_or(scope.as_of);
     line(format_args!("\n{} wallets as of {}; defi_features shows {newest}", features.len(), scope.as_of))?;
-    print_places(context, scope, done, options)
+    print_locations(context, scope, done, options)
 }
 
-/// Where things lie, and how to look at them.
-fn print_places(context: &Context, scope: &Scope, done: &Done, options: &Options) -> Result<()> {
+/// Prints where the lake, the features and the reports are stored, and how to query them.
+fn print_locations(context: &Context, scope: &Scope, done: &Done, options: &Options) -> Result<()> {
     let lake = options.lake.display();
     let location = |key: &str| context.lake.store().location(key);
     line(format_args!("lake       {lake}"))?;
@@ -52,23 +53,23 @@ fn print_places(context: &Context, scope: &Scope, done: &Done, options: &Options
     line(format_args!("query      defi query --lake {lake} \"select * from {table} limit 10\""))
 }
 
-/// Prints what each step of a run did, as its lake tells.
+/// Prints the reports of a run's steps.
 #[cfg(feature = "aws")]
 pub(crate) fn print_steps(steps: &[defi_shared::step::StepReport]) -> Result<()> {
-    line(format_args!("\n{}", steps_table(steps.iter().map(|step| (step.step.as_str(), &step.report, None)), None)))
+    line(format_args!("\n{}", steps_table(steps.iter().map(|step| (step.step, &step.report, None)), None)))
 }
 
-/// A row a step: its name, what it did, and the seconds that it took where they are known.
-fn steps_table<'a>(steps: impl Iterator<Item = (&'a str, &'a Report, Option<f64>)>, seconds: Option<f64>) -> Table {
+/// One row per step: its name, its report, and its duration in seconds if known.
+fn steps_table<'a>(steps: impl Iterator<Item = (Step, &'a Report, Option<f64>)>, seconds: Option<f64>) -> Table {
     let header =
         ["step", "units", "rows in", "rows out", "rejected", "repeats", "unpriced", "requests", "retries", "MB", "s"];
     let mut table = table(&header, 1, header.len());
     let mut total = Report::default();
-    for (name, report, seconds) in steps {
-        table.add_row(step_row(name, report, seconds));
+    for (step, report, seconds) in steps {
+        table.add_row(step_row(step.name(), report, seconds));
         total.merge(report.clone());
     }
-    table.add_row(step_row("the whole run", &total, seconds));
+    table.add_row(step_row("total", &total, seconds));
     table
 }
 
@@ -91,19 +92,19 @@ fn step_row(name: &str, report: &Report, seconds: Option<f64>) -> Vec<String> {
     row
 }
 
-/// Prints the days that are missing although the run is over.
+/// Prints the days that are missing after the run.
 pub(crate) fn print_gaps(gaps: &Gaps) -> Result<()> {
     for (what, days_by) in [("markets", &gaps.markets), ("positions", &gaps.positions)] {
         for (protocol, days) in days_by {
             let (count, days) = (days.len(), days.iter().map(Day::to_string).collect::<Vec<_>>().join(", "));
-            line(format_args!("lost: {count} days of {what} of {protocol}, whose history is pruned: {days}"))?;
+            line(format_args!("lost: {count} days of {what} of {protocol} whose history is pruned: {days}"))?;
         }
     }
     Ok(())
 }
 
 /// Prints the quality checks.
-pub(crate) fn print_checks(checked: &Checked) -> Result<()> {
+pub(crate) fn print_checks(checked: &CheckResults) -> Result<()> {
     let mut table = table(&["check", "outcome", "figure", "warn above", "fail above", "what it counts"], 2, 5);
     for check in &checked.checks {
         table.add_row(check_row(check));
@@ -131,19 +132,19 @@ async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
     Ok(rows)
 }
 
-/// A look at the features: the wallets that borrowed most.
+/// The features of the wallets that borrowed most.
 fn features_table(rows: &[FeatureRow]) -> Table {
     let header = [
         "wallet",
         "risk",
         "collateral",
-        "could borrow",
+        "available",
         "borrowed",
         "borrows",
         "repaid",
         "deposited",
         "liquidations",
-        "taken",
+        "liquidated",
     ];
     let mut table = table(&header, 1, header.len());
     let mut rows: Vec<_> = rows.iter().collect();

@@ -10,10 +10,11 @@ use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
 use defi_shared::tables::{Column, FeatureRow, Row, WalletHealth};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::figures::Figure;
 use super::gather::{Event, Wallet};
+use super::listing::Listing;
 use super::positions;
 use defi_pages::number::{duration, moment};
 
@@ -30,15 +31,6 @@ pub(super) struct Explanation {
     pub agrees: bool,
     pub arithmetic: String,
     pub rows: Vec<Listing>,
-}
-
-/// Rows of a table.
-#[derive(Debug, Serialize)]
-pub(super) struct Listing {
-    /// The table that they are from, and which of its rows they are.
-    pub title: String,
-    pub columns: Vec<&'static str>,
-    pub rows: Vec<Vec<Value>>,
 }
 
 /// What rows come to.

@@ -3,6 +3,7 @@
 mod explain;
 mod figures;
 mod gather;
+mod listing;
 mod page;
 mod positions;
 mod text;
@@ -12,7 +13,7 @@ use std::path::Path;
 use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
 
-use crate::cli::ReadArgs;
+use crate::lake::ReadOptions;
 use crate::output::{line, write_page};
 use gather::Wallet;
 
@@ -36,7 +37,7 @@ pub struct Asked<'a> {
 /// # Errors
 /// `BadInput` for an address that is no wallet as of the day, or a feature that is none; `CorruptData` where the rows of the lake do
 /// not come to the feature that it holds; and the lake's errors.
-pub async fn tell(asked: &Asked<'_>, args: &ReadArgs) -> Result<()> {
+pub async fn tell(asked: &Asked<'_>, args: &ReadOptions) -> Result<()> {
     let (lake, registry) = crate::lake::open(args).await?;
     let wallet = Wallet::gather(&lake, &registry, asked.address, asked.as_of).await?;
     let features: Vec<_> = match asked.explain {

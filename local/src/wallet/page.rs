@@ -5,9 +5,10 @@ use defi_shared::error::Result;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::explain::{DailyHealth, Explanation, Listing, by_day};
+use super::explain::{DailyHealth, Explanation, by_day};
 use super::figures::Figure;
 use super::gather::{Event, Wallet};
+use super::listing::Listing;
 use defi_pages::chart::{Frame, Line, lines};
 use defi_pages::number::{duration, moment, significant};
 use defi_pages::table::Table;

@@ -9,8 +9,8 @@ use defi_shared::step::history::Markets;
 use defi_shared::tables::{STAGE_POSITIONS, StagedPosition, WalletHealth};
 use serde_json::{Value, json};
 
-use super::explain::Listing;
 use super::gather::Wallet;
+use super::listing::Listing;
 
 /// Rows of the daily health.
 pub(super) fn health_listing(rows: &[WalletHealth], which: &str) -> Listing {
@@ -46,7 +46,7 @@ pub(super) fn health_listing(rows: &[WalletHealth], which: &str) -> Listing {
 /// # Errors
 /// `CorruptData` where they do not come to the health that the lake holds, and the lake's errors.
 pub(super) async fn listing(lake: &Lake, wallet: &Wallet, rows: &[WalletHealth]) -> Result<Listing> {
-    let config = crate::run::configuration()?;
+    let config = crate::config::configuration()?;
     let markets = Markets::around(lake, &config, &[wallet.as_of]).await?;
     let prices = markets.prices_on(wallet.as_of);
     let mut listed = Vec::new();

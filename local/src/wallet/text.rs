@@ -5,9 +5,10 @@ use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use serde_json::Value;
 
-use super::explain::{DailyHealth, Explanation, Listing, by_day};
+use super::explain::{DailyHealth, Explanation, by_day};
 use super::figures::Figure;
 use super::gather::{Event, Wallet};
+use super::listing::Listing;
 use crate::output::{line, table};
 use defi_pages::number::{duration, moment, significant};
 

@@ -1,17 +1,18 @@
-//! Ethereum addresses and transaction hashes: bytes inside, lower-case hex outside.
+//! Ethereum addresses and transaction hashes: stored as bytes, displayed as lower-case hex.
 
 use std::cmp::Ordering;
 use std::fmt;
 
-/// `N` bytes written as `0x` and lower-case hex digits. Orders as its text does.
+/// `N` bytes, displayed as `0x` and lower-case hex digits. The order is that of the hex strings.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HexBytes<const N: usize>(pub [u8; N]);
 
 impl<const N: usize> Ord for HexBytes<N> {
-    /// By bytes, as a derived order would be. The first eight nearly always decide, and are compared as one number.
+    /// Compares bytes, like a derived `Ord`. The first eight bytes are compared as one integer, because they nearly
+    /// always decide.
     fn cmp(&self, other: &Self) -> Ordering {
-        let first = |bytes: &[u8; N]| bytes.first_chunk().map(|first| u64::from_be_bytes(*first));
-        first(&self.0).cmp(&first(&other.0)).then_with(|| self.0.cmp(&other.0))
+        let prefix = |bytes: &[u8; N]| bytes.first_chunk().map(|chunk| u64::from_be_bytes(*chunk));
+        prefix(&self.0).cmp(&prefix(&other.0)).then_with(|| self.0.cmp(&other.0))
     }
 }
 
@@ -28,13 +29,13 @@ pub type Address = HexBytes<20>;
 pub type TxHash = HexBytes<32>;
 
 impl<const N: usize> HexBytes<N> {
-    /// The smallest of all.
+    /// The smallest value.
     pub const FIRST: Self = HexBytes([0x00; N]);
 
-    /// The largest of all.
+    /// The largest value.
     pub const LAST: Self = HexBytes([0xff; N]);
 
-    /// Reads `0x` and exactly `2·N` hex digits of any case; `None` for anything else.
+    /// Parses `0x` followed by exactly `2·N` hex digits of any case. Returns `None` for any other string.
     ///
     /// ```
     /// use defi_shared::domain::Address;
@@ -63,23 +64,23 @@ impl<const N: usize> fmt::Debug for HexBytes<N> {
     }
 }
 
-/// Wrapped ether, whose price is the price of ETH.
+/// The address of wrapped ether (WETH). Its price is the price of ETH.
 pub const WETH: Address = HexBytes([
     0xc0, 0x2a, 0xaa, 0x39, 0xb2, 0x23, 0xfe, 0x8d, 0x0a, 0x0e, 0x5c, 0x4f, 0x27, 0xea, 0xd9, 0x08, 0x3c, 0x75, 0x6c,
     0xc2,
 ]);
 
-/// Native ETH, as some sources write it.
-const NATIVE: [Address; 2] = [HexBytes([0x00; 20]), HexBytes([0xee; 20])];
+/// The addresses that sources use for native ETH.
+const NATIVE_ETH: [Address; 2] = [HexBytes([0x00; 20]), HexBytes([0xee; 20])];
 
 impl Address {
-    /// Whether this stands for native ETH: the zero address or `0xeeee…eeee`.
+    /// Returns whether this address stands for native ETH: the zero address or `0xeeee…eeee`.
     #[must_use]
     pub fn is_native_eth(&self) -> bool {
-        NATIVE.contains(self)
+        NATIVE_ETH.contains(self)
     }
 
-    /// Whether a market of this token tells the price of ETH.
+    /// Returns whether a market of this token gives the price of ETH: WETH or native ETH.
     #[must_use]
     pub fn is_eth(&self) -> bool {
         *self == WETH || self.is_native_eth()
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_well_formed_addresses_are_read() {
+    fn parse_accepts_only_well_formed_addresses() {
         for text in [
             "",
             "0x",
@@ -108,10 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_in_the_order_of_their_text() {
-        let addresses = [0_usize, 7, 8, 19].map(|place| {
+    fn order_equals_that_of_the_hex_strings() {
+        let addresses = [0_usize, 7, 8, 19].map(|index| {
             let mut bytes = [0x80; 20];
-            bytes[place] = 0x81;
+            bytes[index] = 0x81;
             HexBytes(bytes)
         });
         for a in addresses {
@@ -119,17 +120,17 @@ mod tests {
                 assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()), "{a} {b}");
             }
         }
-        assert!(HexBytes([1, 2, 3]) < HexBytes([1, 3, 0]), "also where there are fewer than eight");
+        assert!(HexBytes([1, 2, 3]) < HexBytes([1, 3, 0]), "with fewer than eight bytes");
     }
 
     #[test]
-    fn a_hash_keeps_all_its_digits() {
+    fn transaction_hash_round_trips() {
         let text = format!("0x{}", "0123456789abcdef".repeat(4));
         assert_eq!(TxHash::parse(&text).unwrap().to_string(), text);
     }
 
     #[test]
-    fn native_eth_has_two_spellings() {
+    fn native_eth_has_two_addresses() {
         assert!(Address::parse("0xEeeeeEeeeEeEeeEeEeEeeEEEeeeeEeeeeeeeEEeE").unwrap().is_native_eth());
         assert!(Address::parse("0x0000000000000000000000000000000000000000").unwrap().is_eth());
         assert!(!WETH.is_native_eth() && WETH.is_eth());

@@ -1,17 +1,17 @@
-//! Amounts in base units (wei and the like), and whole tokens.
+//! Token amounts in base units (for ETH: wei), and their conversion to whole tokens.
 
-/// An amount in base units: 0 ≤ amount < 10^38, what `DECIMAL(38,0)` holds.
+/// An amount in base units, in the range of `DECIMAL(38,0)`: 0 ≤ amount < 10^38.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BaseUnits(pub i128);
 
-/// The first amount that does not fit `DECIMAL(38,0)`.
+/// The smallest integer that does not fit in `DECIMAL(38,0)`.
 const LIMIT: i128 = 10i128.pow(38);
 
 impl BaseUnits {
-    /// Reads an integer, `-?[0-9]+`. Errors say in a few words why a row with it is bad.
+    /// Parses an integer, `-?[0-9]+`. The error is the reason for which a row with this value is rejected.
     ///
     /// # Errors
-    /// A text that is no integer, a negative one, one of 10^38 or more.
+    /// The string is not an integer, is negative, or is 10^38 or more.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -29,15 +29,15 @@ impl BaseUnits {
         Ok(BaseUnits(value))
     }
 
-    /// An amount that may be anything: `None` below 0 and from 10^38 on.
+    /// Returns the amount, or `None` if it is out of range: negative, or 10^38 or more.
     #[must_use]
-    pub fn accepted(amount: i128) -> Option<Self> {
+    pub fn new(amount: i128) -> Option<Self> {
         (0..LIMIT).contains(&amount).then_some(BaseUnits(amount))
     }
 
-    /// The amount in whole tokens of `decimals` decimals.
+    /// Converts the amount to whole tokens of a token with `decimals` decimals.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "amounts are DOUBLE from here on, as the features are")]
+    #[expect(clippy::cast_precision_loss, reason = "converted amounts are DOUBLE, like the features")]
     pub fn to_tokens(self, decimals: i32) -> f64 {
         self.0 as f64 / 10f64.powi(decimals)
     }
@@ -48,14 +48,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_amount_has_38_digits() {
+    fn largest_amount_has_38_digits() {
         assert_eq!(BaseUnits::parse(&"9".repeat(38)), Ok(BaseUnits(LIMIT - 1)));
         assert_eq!(BaseUnits::parse(&format!("1{}", "0".repeat(38))), Err("is 10^38 or more"));
         assert_eq!(BaseUnits::parse(&"9".repeat(78)), Err("is 10^38 or more"));
     }
 
     #[test]
-    fn an_integer_is_digits_with_an_optional_minus() {
+    fn parse_accepts_digits_with_an_optional_minus() {
         assert_eq!(BaseUnits::parse("0042"), Ok(BaseUnits(42)));
         assert_eq!(BaseUnits::parse("-0"), Ok(BaseUnits(0)));
         assert_eq!(BaseUnits::parse("-7"), Err("is negative"));
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn base_units_become_tokens() {
+    fn base_units_convert_to_whole_tokens() {
         assert_eq!(BaseUnits(1_500_000).to_tokens(6), 1.5);
         assert_eq!(BaseUnits(7).to_tokens(0), 7.0);
     }

@@ -1,4 +1,4 @@
-//! UTC days: the unit of the whole pipeline.
+//! UTC days: the unit in which the pipeline processes data.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,81 +14,82 @@ pub const SECONDS_PER_DAY: i64 = 86_400;
 
 const EPOCH: Date = jiff::civil::date(1970, 1, 1);
 
-/// The days that the pipeline accepts: all of Ethereum's life, and far enough ahead.
-const YEARS: std::ops::RangeInclusive<i16> = 2015..=2199;
+/// The years that the pipeline accepts: from the launch of Ethereum to far in the future.
+const ACCEPTED_YEARS: std::ops::RangeInclusive<i16> = 2015..=2199;
 
-/// A UTC day. Written as `2023-11-01`.
+/// A UTC day, formatted as `2023-11-01`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(i32);
 
 impl Day {
-    /// The day that lies `days` after 1 January 1970.
+    /// Returns the day `days` days after 1 January 1970, without a check of the year.
     #[must_use]
     pub fn from_epoch_days(days: i32) -> Self {
         Day(days)
     }
 
-    /// The same, for a number that may be anything: `None` outside the years that the pipeline accepts.
+    /// Returns the day `days` days after 1 January 1970, or `None` if its year is outside those that the pipeline
+    /// accepts.
     #[must_use]
-    pub fn accepted(days: i32) -> Option<Self> {
+    pub fn try_from_epoch_days(days: i32) -> Option<Self> {
         let span = jiff::Span::new().try_days(days).ok()?;
         let date = EPOCH.checked_add(span).ok()?;
-        YEARS.contains(&date.year()).then_some(Day(days))
+        ACCEPTED_YEARS.contains(&date.year()).then_some(Day(days))
     }
 
-    /// Days since 1 January 1970.
+    /// Returns the number of days since 1 January 1970.
     #[must_use]
     pub fn epoch_days(self) -> i32 {
         self.0
     }
 
-    /// The day of a time in epoch seconds.
+    /// Returns the day that contains a time in epoch seconds.
     #[must_use]
     pub fn of_seconds(seconds: i64) -> Self {
         Day(i32::try_from(seconds.div_euclid(SECONDS_PER_DAY)).unwrap_or(i32::MAX))
     }
 
-    /// 00:00:00 UTC of this day, in epoch seconds.
+    /// Returns 00:00:00 UTC of this day, in epoch seconds.
     #[must_use]
     pub fn start(self) -> i64 {
         i64::from(self.0) * SECONDS_PER_DAY
     }
 
-    /// This day's seconds: from its midnight up to, not including, the next.
+    /// Returns this day's range of epoch seconds: from 00:00:00 UTC up to, but excluding, 00:00:00 UTC of the next day.
     #[must_use]
     pub fn seconds(self) -> Range<i64> {
         self.start()..self.next().start()
     }
 
-    /// The day `days` later (or earlier, if negative).
+    /// Returns the day `days` days later, or earlier if `days` is negative.
     #[must_use]
     pub fn plus(self, days: i32) -> Self {
         Day(self.0.saturating_add(days))
     }
 
-    /// The day after.
+    /// Returns the next day.
     #[must_use]
     pub fn next(self) -> Self {
         self.plus(1)
     }
 
-    /// The day before.
+    /// Returns the previous day.
     #[must_use]
     pub fn previous(self) -> Self {
         self.plus(-1)
     }
 
-    /// The days from this one up to, not including, `end`.
+    /// Returns the days from this one up to, but excluding, `end`.
     pub fn until(self, end: Day) -> impl DoubleEndedIterator<Item = Day> + Clone {
         (self.0..end.0).map(Day)
     }
 
-    /// The days from this one up to and including `last`.
+    /// Returns the days from this one up to and including `last`.
     pub fn through(self, last: Day) -> impl DoubleEndedIterator<Item = Day> + Clone {
         self.until(last.next())
     }
 
-    /// The date; of a day beyond all calendars the calendar's first or last one.
+    /// Returns the calendar date, clamped to the first or last date that the calendar supports.
     fn date(self) -> Date {
         match jiff::Span::new().try_days(self.0) {
             Ok(span) => EPOCH.saturating_add(span),
@@ -97,13 +98,13 @@ impl Day {
         }
     }
 
-    /// The partition value of `year`, such as `2023`.
+    /// Returns the value of the `year` partition column, such as `2023`.
     #[must_use]
     pub fn year(self) -> String {
         format!("{:04}", self.date().year())
     }
 
-    /// The partition value of `month`, such as `01`.
+    /// Returns the value of the `month` partition column, such as `01`.
     #[must_use]
     pub fn month(self) -> String {
         format!("{:02}", self.date().month())
@@ -126,23 +127,23 @@ impl FromStr for Day {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let wrong =
-            || Error::bad_input(format!("{text:?} is no day")).next("write a day as YYYY-MM-DD, such as 2023-11-01");
+        let invalid =
+            || Error::bad_input(format!("invalid day {text:?}")).next("write a day as YYYY-MM-DD, such as 2023-11-01");
         let bytes = text.as_bytes();
-        let shape = bytes.len() == 10
+        let is_well_formed = bytes.len() == 10
             && bytes.iter().enumerate().all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
-        if !shape {
-            return Err(wrong());
+        if !is_well_formed {
+            return Err(invalid());
         }
-        let date: Date = text.parse().map_err(|cause: jiff::Error| wrong().because(cause))?;
-        if !YEARS.contains(&date.year()) {
+        let date: Date = text.parse().map_err(|source: jiff::Error| invalid().because(source))?;
+        if !ACCEPTED_YEARS.contains(&date.year()) {
             return Err(Error::bad_input(format!(
                 "the day {text} is outside the years {} to {}",
-                YEARS.start(),
-                YEARS.end()
+                ACCEPTED_YEARS.start(),
+                ACCEPTED_YEARS.end()
             )));
         }
-        let span = date.since(EPOCH).map_err(|cause| wrong().because(cause))?;
+        let span = date.since(EPOCH).map_err(|source| invalid().because(source))?;
         Ok(Day(span.get_days()))
     }
 }
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_reads_and_writes_itself() {
+    fn day_round_trips_through_its_string() {
         for text in ["2019-05-07", "2020-02-29", "2023-12-31"] {
             assert_eq!(text.parse::<Day>().unwrap().to_string(), text);
         }
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_day_is_refused() {
+    fn parse_rejects_invalid_days() {
         for text in [
             "",
             "today",
@@ -192,16 +193,16 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_days_can_be_shown_and_few_are_accepted() {
-        for (days, shown) in [(i32::MIN, "-009999-01-01"), (0, "1970-01-01"), (i32::MAX, "9999-12-31")] {
-            assert_eq!((Day(days).to_string().as_str(), Day::accepted(days)), (shown, None));
+    fn any_day_displays_but_only_accepted_years_convert() {
+        for (days, displayed) in [(i32::MIN, "-009999-01-01"), (0, "1970-01-01"), (i32::MAX, "9999-12-31")] {
+            assert_eq!((Day(days).to_string().as_str(), Day::try_from_epoch_days(days)), (displayed, None));
         }
         assert_eq!(Day::of_seconds(i64::MAX).to_string(), "9999-12-31");
-        assert_eq!(Day::accepted(19_358).map(|day| day.to_string()).as_deref(), Some("2023-01-01"));
+        assert_eq!(Day::try_from_epoch_days(19_358).map(|day| day.to_string()).as_deref(), Some("2023-01-01"));
     }
 
     #[test]
-    fn a_second_belongs_to_its_day() {
+    fn of_seconds_returns_the_day_that_contains_the_second() {
         let day: Day = "2023-02-20".parse().unwrap();
         assert_eq!(Day::of_seconds(day.start()), day);
         assert_eq!(Day::of_seconds(day.start() - 1), day.previous());

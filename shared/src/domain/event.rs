@@ -1,31 +1,31 @@
-//! What happens on chain: the five kinds of lending event, and the two sides of a position.
+//! On-chain lending: the five categories of events, and the two sides of a position.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A kind of lending event. Orders as its name does.
+/// A category of lending events. The order is alphabetical by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Category {
-    /// A loan is taken.
+    /// Tokens are borrowed.
     Borrow,
     /// Tokens are supplied.
     Deposit,
-    /// Someone repays a debt and seizes collateral for it.
+    /// A liquidator repays an account's debt and seizes collateral in return.
     Liquidation,
-    /// A loan is paid back.
+    /// Borrowed tokens are repaid.
     Repay,
-    /// Supplied tokens are taken out.
+    /// Supplied tokens are withdrawn.
     Withdraw,
 }
 
 impl Category {
-    /// All categories, in the order of their names.
+    /// All categories, ordered by name.
     pub const ALL: [Category; 5] =
         [Category::Borrow, Category::Deposit, Category::Liquidation, Category::Repay, Category::Withdraw];
 
-    /// The name, as Transpose and the tables have it.
+    /// Returns the name that Transpose and the tables use.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl Category {
         }
     }
 
-    /// Reads such a name; `None` for any other text.
+    /// Parses the name of a category. Returns `None` for an unknown name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Category::ALL.into_iter().find(|category| category.name() == name)
@@ -53,14 +53,14 @@ impl fmt::Display for Category {
 /// The side of a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
-    /// Supplied: `LENDER` in one version of the subgraphs' schema, `COLLATERAL` in the other.
+    /// Supplied: `LENDER` in one version of the subgraph schema, `COLLATERAL` in the other.
     Lender,
     /// Borrowed.
     Borrower,
 }
 
 impl Side {
-    /// Reads a subgraph's name of a side; `None` for any other text.
+    /// Parses a subgraph's name of a side. Returns `None` for an unknown name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -70,7 +70,7 @@ impl Side {
         }
     }
 
-    /// The pipeline's name of it.
+    /// Returns the name that the tables use.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

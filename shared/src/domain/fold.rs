@@ -1,24 +1,25 @@
-//! The fold: a wallet's state of day D is its state of day D−1 and what happened since. Everything in a feature row is a sum,
-//! count, minimum, maximum or set over days, so nothing else has to be kept.
+//! The fold: a wallet's state as of day D is its state as of day D−1 with the events and the snapshot since applied to
+//! it. Every feature is computed from sums, counts, minima, maxima and sets over days, so the state needs to hold
+//! nothing else.
 
 use std::sync::Arc;
 
 use super::health::RISK_THRESHOLD;
-use super::wallets::Wallets;
+use super::wallets::WalletMap;
 use super::{Address, Category, Day, Links};
 
-/// Count and amounts of one category of a wallet's events.
+/// Count and total amount of a wallet's events of one category.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Flow {
-    /// Events.
+pub struct EventTotals {
+    /// Number of events.
     pub count: i64,
-    /// Those of them with a price.
+    /// Number of events with a price.
     pub priced: i64,
-    /// Sum of the priced ones, in ETH.
+    /// Sum of the amounts of the priced events, in ETH.
     pub sum_eth: f64,
 }
 
-impl Flow {
+impl EventTotals {
     fn add(&mut self, quantity_eth: Option<f64>) {
         self.count += 1;
         if let Some(quantity) = quantity_eth {
@@ -27,90 +28,90 @@ impl Flow {
         }
     }
 
-    /// Mean of the priced events, in ETH; 0 without any.
+    /// Returns the mean amount of the priced events, in ETH; 0 if there are none.
     #[must_use]
     pub fn mean_eth(&self) -> f64 {
         mean(self.sum_eth, self.priced)
     }
 }
 
-/// Sum over count; 0 over nothing.
+/// Returns `sum / count`, or 0 if `count` is 0.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 pub fn mean(sum: f64, count: i64) -> f64 {
     if count == 0 { 0.0 } else { sum / count as f64 }
 }
 
-/// A wallet's snapshot of one day: over its accounts and protocols.
+/// A wallet's snapshot of one day, over all its accounts and protocols.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Snapshot {
-    /// Collateral, in ETH.
+    /// Total collateral, in ETH.
     pub collateral_eth: f64,
-    /// What could still be borrowed, in ETH.
+    /// Total amount that can still be borrowed, in ETH.
     pub available_eth: f64,
-    /// The largest risk.
+    /// Largest risk of any account in any protocol.
     pub risk: f64,
 }
 
-/// One account-and-protocol that counts for a wallet on a day.
+/// The health on one day of one account in one protocol that is attributed to a wallet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Exposure {
     /// Collateral, in ETH.
     pub collateral_eth: f64,
-    /// What could still be borrowed, in ETH.
+    /// Amount that can still be borrowed, in ETH.
     pub available_eth: f64,
     /// Debt, in ETH.
     pub debt_eth: f64,
-    /// Risk of this account in this protocol.
+    /// Risk of the account in the protocol.
     pub risk: f64,
 }
 
-/// An event, as far as the fold goes by it.
+/// The fields of an event that the fold uses.
 #[derive(Debug, Clone, Copy)]
-pub struct Occurrence<'a> {
-    /// What happened.
+pub struct FoldEvent<'a> {
+    /// Category of the event.
     pub category: Category,
-    /// Who sent the transaction.
+    /// Account that sent the transaction.
     pub sender: Address,
-    /// Whose position it was.
+    /// Account that owns the position.
     pub account: Address,
     /// Protocol, such as `aave-v2-eth`.
     pub protocol: &'a str,
-    /// Epoch seconds of its block.
+    /// Time of the block, in epoch seconds.
     pub time: i64,
-    /// Amount in ETH, where there is a price; of a liquidation of the collateral that was seized.
+    /// Amount in ETH, if there is a price. For a liquidation, the amount of the seized collateral.
     pub quantity_eth: Option<f64>,
 }
 
-impl Occurrence<'_> {
-    /// The wallets that a liquidation counts for: the account that was liquidated, and those that are linked to it. A link that was
-    /// made in the same second is in force.
+impl FoldEvent<'_> {
+    /// Returns the wallets to which a liquidation is attributed: the liquidated account and the wallets linked to it,
+    /// including those linked in the same second. Returns nothing for other events.
     pub fn wallets_behind<'a>(&self, links: &'a Links) -> impl Iterator<Item = Address> + use<'a> {
         let is_liquidation = self.category == Category::Liquidation;
         is_liquidation.then(|| links.wallets_of(self.account, self.time + 1)).into_iter().flatten()
     }
 }
 
-/// What the snapshots of a wallet come to.
+/// The totals of a wallet's daily snapshots.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct HealthHistory {
-    /// Days that count.
+    /// Number of days with a snapshot.
     pub days: i64,
-    /// Sum of daily collateral.
+    /// Sum of the daily collateral.
     pub collateral_sum_eth: f64,
-    /// Sum of what could be borrowed daily.
+    /// Sum of the daily amount that could still be borrowed.
     pub available_sum_eth: f64,
-    /// Sum of daily risk.
+    /// Sum of the daily risk.
     pub risk_sum: f64,
     /// Largest daily risk.
     pub risk_max: f64,
-    /// Days with a risk above [`RISK_THRESHOLD`].
+    /// Number of days with a risk above [`RISK_THRESHOLD`].
     pub days_at_risk: i64,
-    /// Σ debt × risk over every account-and-protocol of every day.
+    /// Σ debt × risk over the exposures of every day.
     pub weighted_risk_sum: f64,
-    /// Σ debt over the same.
+    /// Σ debt over the exposures of every day.
     pub debt_sum_eth: f64,
-    /// The newest day that counts, and its snapshot.
+    /// The latest day with a snapshot, and that snapshot.
     pub latest: Option<(Day, Snapshot)>,
 }
 
@@ -133,9 +134,9 @@ impl HealthHistory {
         self.latest = Some((day, snapshot));
     }
 
-    /// The snapshot of `day` itself; zeros where it does not count, never an older one.
+    /// Returns the snapshot of exactly `day`. Returns zeros if the latest snapshot is of another day.
     #[must_use]
-    pub fn now(&self, day: Day) -> Snapshot {
+    pub fn snapshot_on(&self, day: Day) -> Snapshot {
         self.latest.filter(|(latest, _)| *latest == day).map(|(_, snapshot)| snapshot).unwrap_or_default()
     }
 }
@@ -143,99 +144,99 @@ impl HealthHistory {
 /// Liquidations of a wallet's accounts.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Liquidations {
-    /// How many, and the collateral that they took.
-    pub flow: Flow,
-    /// Epoch seconds of the newest one.
+    /// Their number and the amount of seized collateral.
+    pub totals: EventTotals,
+    /// Time of the latest one, in epoch seconds.
     pub last: Option<i64>,
 }
 
-/// A set of protocols: bit i stands for the i-th name that [`Fold`] knows.
+/// A set of protocols. Bit i stands for the i-th protocol name of the [`Fold`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProtocolSet(u64);
 
-/// As many as a [`ProtocolSet`] has bits; a configuration has no more.
-const MOST_PROTOCOLS: usize = 64;
+/// The number of bits of a [`ProtocolSet`]. A valid configuration has at most this many protocols.
+const MAX_PROTOCOLS: usize = 64;
 
 impl ProtocolSet {
-    /// How many protocols are in it.
+    /// Returns the number of protocols in the set.
     #[must_use]
     pub fn len(self) -> i64 {
         i64::from(self.0.count_ones())
     }
 
-    /// Whether none is in it.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 }
 
-/// Everything that the features of one wallet need to know of its past.
+/// The state of one wallet: everything that its features are computed from.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct WalletState {
-    /// Whether the address was sender or account of a valid event: else it has a history, but no feature row yet.
+    /// Whether the address is the sender or account of a valid event. Otherwise it has a state, but no feature row yet.
     pub is_wallet: bool,
     /// Its borrows.
-    pub borrows: Flow,
+    pub borrows: EventTotals,
     /// Its repayments.
-    pub repays: Flow,
+    pub repays: EventTotals,
     /// Its deposits.
-    pub deposits: Flow,
+    pub deposits: EventTotals,
     /// Its withdrawals.
-    pub withdraws: Flow,
-    /// Epoch seconds of its first deposit.
+    pub withdraws: EventTotals,
+    /// Time of its first deposit, in epoch seconds.
     pub first_deposit: Option<i64>,
     /// Liquidations of its accounts.
     pub liquidations: Liquidations,
-    /// Protocols that it borrowed on.
+    /// Protocols on which it has borrowed.
     pub borrow_protocols: ProtocolSet,
-    /// Protocols that it deposited on.
+    /// Protocols on which it has deposited.
     pub deposit_protocols: ProtocolSet,
-    /// Its daily snapshots.
+    /// Totals of its daily snapshots.
     pub health: HealthHistory,
 }
 
-/// The state of many wallets, and how a day's rows change it.
+/// The state of many wallets, to which events and snapshots are applied.
 #[derive(Debug, Clone, Default)]
 pub struct Fold {
-    wallets: Wallets<WalletState>,
+    wallets: WalletMap<WalletState>,
     protocols: Vec<Arc<str>>,
 }
 
 impl Fold {
-    /// The state of `wallet`, made if it is new.
+    /// Returns the state of `wallet`, which is created if it does not exist.
     pub fn wallet(&mut self, wallet: Address) -> &mut WalletState {
-        self.wallets.state(wallet)
+        self.wallets.get_or_default(wallet)
     }
 
-    /// Adds an event to the state of every wanted wallet that it is about: its sender, its account, and of a liquidation the wallets
-    /// behind the account.
-    pub fn happened(&mut self, event: &Occurrence<'_>, links: &Links, is_wanted: impl Fn(Address) -> bool) {
-        if is_wanted(event.sender) {
+    /// Applies an event to the wallets that it concerns: its sender, its account and, for a liquidation, the wallets
+    /// linked to the account. Only wallets for which `is_included` returns true are updated.
+    pub fn happened(&mut self, event: &FoldEvent<'_>, links: &Links, is_included: impl Fn(Address) -> bool) {
+        if is_included(event.sender) {
             self.sent(event.sender, event.category, event.protocol, event.time, event.quantity_eth);
         }
-        if is_wanted(event.account) {
-            self.acted_on(event.account);
+        if is_included(event.account) {
+            self.mark_as_wallet(event.account);
         }
-        for wallet in event.wallets_behind(links).filter(|wallet| is_wanted(*wallet)) {
+        for wallet in event.wallets_behind(links).filter(|wallet| is_included(*wallet)) {
             self.liquidated(wallet, event.time, event.quantity_eth);
         }
     }
 
-    /// The same fold with one wallet alone.
+    /// Returns a copy of the fold that holds only one wallet.
     #[must_use]
     pub fn only(&self, wallet: Address) -> Fold {
-        let mut only = Fold { protocols: self.protocols.clone(), ..Fold::default() };
+        let mut fold = Fold { protocols: self.protocols.clone(), ..Fold::default() };
         if let Some(state) = self.wallets.get(wallet) {
-            *only.wallet(wallet) = *state;
+            *fold.wallet(wallet) = *state;
         }
-        only
+        fold
     }
 
-    /// Adds an event to what its sender did.
+    /// Adds an event to the totals of its sender.
     pub fn sent(&mut self, sender: Address, category: Category, protocol: &str, time: i64, quantity_eth: Option<f64>) {
         let protocol = match category {
-            Category::Borrow | Category::Deposit => self.set_of(std::iter::once(protocol)),
+            Category::Borrow | Category::Deposit => self.protocol_set(std::iter::once(protocol)),
             _ => ProtocolSet::default(),
         };
         let state = self.wallet(sender);
@@ -252,77 +253,77 @@ impl Fold {
             }
             Category::Repay => state.repays.add(quantity_eth),
             Category::Withdraw => state.withdraws.add(quantity_eth),
-            // It counts for the wallets behind the account, through `liquidated`.
+            // A liquidation is attributed to the wallets of the account, by `liquidated`.
             Category::Liquidation => {}
         }
     }
 
-    /// Notes that an event named `account` as the owner of a position.
-    pub fn acted_on(&mut self, account: Address) {
+    /// Marks `account` as a wallet, because it is the account of a valid event.
+    pub fn mark_as_wallet(&mut self, account: Address) {
         self.wallet(account).is_wallet = true;
     }
 
     /// Adds a liquidation of one of the wallet's accounts.
     pub fn liquidated(&mut self, wallet: Address, time: i64, seized_eth: Option<f64>) {
         let liquidations = &mut self.wallet(wallet).liquidations;
-        liquidations.flow.add(seized_eth);
+        liquidations.totals.add(seized_eth);
         liquidations.last = Some(liquidations.last.map_or(time, |last| last.max(time)));
     }
 
-    /// Adds the snapshot of one day: every account-and-protocol that counts for the wallet on it, at least one.
+    /// Adds the snapshot of one day. `exposures` holds every exposure of the wallet on that day; it must not be empty.
     pub fn snapshot(&mut self, wallet: Address, day: Day, exposures: &[Exposure]) {
         self.wallet(wallet).health.add(day, exposures);
     }
 
-    /// The set of these protocols.
-    pub fn set_of<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) -> ProtocolSet {
+    /// Returns the set of the named protocols. New names are added to the fold.
+    pub fn protocol_set<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) -> ProtocolSet {
         let mut set = 0;
         for name in names {
-            let known = self.protocols.iter().position(|known| &**known == name);
-            let index = known.unwrap_or_else(|| {
+            let existing = self.protocols.iter().position(|protocol| &**protocol == name);
+            let index = existing.unwrap_or_else(|| {
                 self.protocols.push(Arc::from(name));
                 self.protocols.len() - 1
             });
-            set |= 1 << (index % MOST_PROTOCOLS);
+            set |= 1 << (index % MAX_PROTOCOLS);
         }
         ProtocolSet(set)
     }
 
-    /// Whether it knows more protocols than a set can hold.
+    /// Returns whether the fold has more protocols than a set can hold.
     #[must_use]
     pub fn has_too_many_protocols(&self) -> bool {
-        self.protocols.len() > MOST_PROTOCOLS
+        self.protocols.len() > MAX_PROTOCOLS
     }
 
-    /// The names of the protocols in a set, sorted.
+    /// Returns the names of the protocols in a set, sorted.
     #[must_use]
-    pub fn names_of(&self, set: ProtocolSet) -> Vec<&str> {
-        let all = self.protocols.iter().take(MOST_PROTOCOLS).enumerate();
+    pub fn protocol_names(&self, set: ProtocolSet) -> Vec<&str> {
+        let all = self.protocols.iter().take(MAX_PROTOCOLS).enumerate();
         let mut names: Vec<&str> = all.filter(|(index, _)| set.0 >> index & 1 == 1).map(|(_, name)| &**name).collect();
         names.sort_unstable();
         names
     }
 
-    /// Every address with a state, in order.
+    /// Returns every address and its state, sorted by address.
     #[must_use]
     pub fn in_order(&self) -> Vec<(Address, &WalletState)> {
-        self.order().iter().map(|place| self.wallets.at(*place)).map(|(wallet, state)| (*wallet, state)).collect()
+        self.order().iter().map(|index| self.wallets.at(*index)).map(|(wallet, state)| (*wallet, state)).collect()
     }
 
-    /// The rows that the addresses give, in the order of [`Fold::order`], one after another: all together they would take as much
-    /// memory as the states themselves.
+    /// Returns an iterator over the rows that `row` computes from the states, in the order of [`Fold::order`]. Rows are
+    /// computed one at a time, because all of them would take as much memory as the states.
     pub fn rows<R>(
         fold: Arc<Self>,
         order: Arc<[usize]>,
         row: impl Fn(&Self, Address, &WalletState) -> Option<R>,
     ) -> impl Iterator<Item = R> {
-        (0..order.len()).filter_map(move |next| {
-            let (wallet, state) = fold.wallets.at(order[next]);
+        (0..order.len()).filter_map(move |position| {
+            let (wallet, state) = fold.wallets.at(order[position]);
             row(&fold, *wallet, state)
         })
     }
 
-    /// Where the states are, in order of their addresses.
+    /// Returns the indices of the states, sorted by address.
     #[must_use]
     pub fn order(&self) -> Arc<[usize]> {
         self.wallets.order().into()
@@ -345,19 +346,19 @@ mod tests {
     }
 
     #[test]
-    fn unpriced_events_count_and_are_left_out_of_sums_and_means() {
+    fn unpriced_events_are_counted_but_not_summed() {
         let mut fold = Fold::default();
         fold.sent(WALLET, Category::Borrow, "a", 10, Some(2.0));
         fold.sent(WALLET, Category::Borrow, "b", 20, None);
         fold.sent(WALLET, Category::Borrow, "a", 30, Some(4.0));
         let state = state(&fold);
         assert_eq!((state.borrows.count, state.borrows.sum_eth, state.borrows.mean_eth()), (3, 6.0, 3.0));
-        assert_eq!(fold.names_of(state.borrow_protocols), ["a", "b"]);
+        assert_eq!(fold.protocol_names(state.borrow_protocols), ["a", "b"]);
         assert_eq!(state.deposit_protocols.len(), 0);
     }
 
     #[test]
-    fn the_first_deposit_and_the_last_liquidation_do_not_depend_on_the_order() {
+    fn first_deposit_and_last_liquidation_ignore_event_order() {
         let mut fold = Fold::default();
         for time in [30, 10, 20] {
             fold.sent(WALLET, Category::Deposit, "a", time, Some(1.0));
@@ -365,13 +366,13 @@ mod tests {
         }
         let state = state(&fold);
         assert_eq!(
-            (state.first_deposit, state.liquidations.last, state.liquidations.flow.count),
+            (state.first_deposit, state.liquidations.last, state.liquidations.totals.count),
             (Some(10), Some(30), 3)
         );
     }
 
     #[test]
-    fn a_snapshot_takes_the_largest_risk_and_adds_the_rest() {
+    fn snapshot_sums_amounts_and_takes_the_maximum_risk() {
         let mut fold = Fold::default();
         let day = Day::from_epoch_days(100);
         fold.snapshot(WALLET, day, &[exposure(10.0, 2.0, 0.5), exposure(4.0, 6.0, 0.9)]);
@@ -379,16 +380,16 @@ mod tests {
         let health = state(&fold).health;
         assert_eq!((health.days, health.collateral_sum_eth, health.risk_max, health.days_at_risk), (2, 20.0, 0.9, 1));
         assert_eq!(health.weighted_risk_sum / health.debt_sum_eth, (2.0 * 0.5 + 6.0 * 0.9) / 8.0);
-        assert_eq!(health.now(day.next()).collateral_eth, 6.0);
-        assert_eq!(health.now(day.plus(2)), Snapshot::default(), "now is never an older snapshot");
+        assert_eq!(health.snapshot_on(day.next()).collateral_eth, 6.0);
+        assert_eq!(health.snapshot_on(day.plus(2)), Snapshot::default(), "an older snapshot is not returned");
     }
 
     #[test]
-    fn an_address_known_by_its_positions_alone_is_no_wallet_yet() {
+    fn address_with_only_positions_is_not_a_wallet() {
         let mut fold = Fold::default();
         fold.snapshot(WALLET, Day::from_epoch_days(1), &[exposure(1.0, 0.0, 0.0)]);
         assert!(!state(&fold).is_wallet);
-        fold.acted_on(WALLET);
+        fold.mark_as_wallet(WALLET);
         assert!(state(&fold).is_wallet);
     }
 }

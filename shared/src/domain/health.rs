@@ -1,32 +1,32 @@
-//! The health of one account in one protocol on one snapshot.
+//! The health of one account in one protocol at one snapshot.
 
 use super::price::Quote;
 use super::{BaseUnits, Side};
 
-/// Debt below this (in ETH) counts as none.
+/// Debt below this value, in ETH, counts as no debt.
 pub const NEGLIGIBLE_DEBT_ETH: f64 = 1e-9;
 
-/// The largest risk: debt with nothing that stands behind it.
+/// The largest risk: debt without collateral.
 pub const MAX_RISK: f64 = 1e6;
 
-/// Risk above this counts as a day at risk: a health factor below 1.2.
+/// A day with a risk above this value is a day at risk: the health factor is below 1.2.
 pub const RISK_THRESHOLD: f64 = 1.0 / 1.2;
 
-/// Sums over an account's positions in one protocol, in ETH.
+/// Sums over the positions of one account in one protocol, in ETH.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Health {
-    /// Supply positions that are enabled as collateral.
+    /// Value of the supply positions that are enabled as collateral.
     pub collateral_eth: f64,
-    /// The same, each times its liquidation threshold.
+    /// The same, each position weighted by its liquidation threshold.
     pub threshold_weighted_eth: f64,
-    /// The same, each times its maximum loan to value.
+    /// The same, each position weighted by its maximum loan to value.
     pub borrow_power_eth: f64,
-    /// Borrowed.
+    /// Value of the borrow positions.
     pub debt_eth: f64,
 }
 
 impl Health {
-    /// Adds one priced position. A supply position that is not enabled as collateral adds nothing.
+    /// Adds one position at its price. A supply position that is not enabled as collateral is ignored.
     pub fn add(&mut self, side: Side, is_collateral: bool, balance: BaseUnits, quote: &Quote) {
         let value = balance.to_tokens(quote.decimals) * quote.price_eth;
         match side {
@@ -40,13 +40,13 @@ impl Health {
         }
     }
 
-    /// What could still be borrowed, in ETH, never negative.
+    /// Returns the amount that can still be borrowed, in ETH; never negative.
     #[must_use]
     pub fn available_eth(&self) -> f64 {
         (self.borrow_power_eth - self.debt_eth).max(0.0)
     }
 
-    /// The reciprocal of the health factor, from 0 to [`MAX_RISK`].
+    /// Returns the reciprocal of the health factor, from 0 to [`MAX_RISK`].
     #[must_use]
     pub fn risk(&self) -> f64 {
         if self.debt_eth < NEGLIGIBLE_DEBT_ETH {
@@ -58,7 +58,7 @@ impl Health {
         }
     }
 
-    /// Whether the account counts in this protocol on this day at all.
+    /// Returns whether the account has collateral or non-negligible debt. Other accounts are not part of the features.
     #[must_use]
     pub fn counts(&self) -> bool {
         self.collateral_eth > 0.0 || self.debt_eth >= NEGLIGIBLE_DEBT_ETH
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn collateral_debt_and_risk_add_up() {
+    fn positions_add_up_to_collateral_debt_and_risk() {
         let mut health = Health::default();
         health.add(Side::Lender, true, BaseUnits(1000), &quote(2.0, 0.8, 0.75));
         health.add(Side::Lender, false, BaseUnits(5000), &quote(2.0, 0.8, 0.75));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn debt_without_collateral_is_the_largest_risk_and_dust_is_none() {
+    fn uncollateralized_debt_is_max_risk_and_dust_is_ignored() {
         let mut health = Health { debt_eth: 1e-9, ..Health::default() };
         assert_eq!((health.risk(), health.available_eth(), health.counts()), (MAX_RISK, 0.0, true));
         health.debt_eth = 0.9e-9;

@@ -1,4 +1,4 @@
-//! Which accounts a wallet acts through: itself, and every account that it borrowed through by then.
+//! Links between wallets and accounts: a wallet is linked to every account for which it has borrowed.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,24 @@ use rustc_hash::FxHashMap;
 
 use super::Address;
 
-/// A wallet's link to an account, in force from `since` on.
+/// A link of a wallet to an account, valid from `since` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Link {
-    /// The account that was borrowed for.
+    /// The account that owns the borrow position.
     pub account: Address,
-    /// The sender of the borrow.
+    /// The sender of the borrow transaction.
     pub wallet: Address,
-    /// Epoch seconds of the first such borrow.
+    /// Time of the first such borrow, in epoch seconds.
     pub since: i64,
 }
 
-/// All links known: by account the wallets that are linked to it, in order.
+/// A set of links: for each account, the linked wallets in address order, with the `since` of each link.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Links(FxHashMap<Address, BTreeMap<Address, i64>>);
 
 impl Links {
-    /// Adds a link; of several between one wallet and one account the earliest holds. A wallet's link to itself says
-    /// nothing that isn't so without it, and is left out.
+    /// Adds a link. Of several links between the same wallet and account, the earliest is kept. A link of a wallet to
+    /// itself is redundant and is ignored.
     pub fn add(&mut self, link: Link) {
         if link.account != link.wallet {
             let since = self.0.entry(link.account).or_default().entry(link.wallet).or_insert(link.since);
@@ -31,27 +31,27 @@ impl Links {
         }
     }
 
-    /// The links, by account, then wallet.
+    /// Returns the links, sorted by account, then wallet.
     #[must_use]
     pub fn in_order(&self) -> Vec<Link> {
-        let of_account = |(account, wallets): (&Address, &BTreeMap<Address, i64>)| {
+        let links_of = |(account, wallets): (&Address, &BTreeMap<Address, i64>)| {
             let account = *account;
             wallets
                 .iter()
                 .map(move |(wallet, since)| Link { account, wallet: *wallet, since: *since })
                 .collect::<Vec<_>>()
         };
-        let mut links: Vec<_> = self.0.iter().flat_map(of_account).collect();
+        let mut links: Vec<_> = self.0.iter().flat_map(links_of).collect();
         links.sort_unstable();
         links
     }
 
-    /// The wallets for which `account` counts when only links with a `since` below `before` (epoch seconds) hold: the
-    /// account itself, then the linked wallets in order.
+    /// Returns the wallets to which `account` is attributed: the account itself, then the wallets in address order
+    /// whose link has a `since` before `before` (epoch seconds).
     pub fn wallets_of(&self, account: Address, before: i64) -> impl Iterator<Item = Address> + '_ {
         let linked = self.0.get(&account).into_iter().flatten();
-        let in_force = linked.filter(move |(_, since)| **since < before).map(|(wallet, _)| *wallet);
-        std::iter::once(account).chain(in_force)
+        let linked = linked.filter(move |(_, since)| **since < before).map(|(wallet, _)| *wallet);
+        std::iter::once(account).chain(linked)
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_holds_from_its_smallest_since_and_never_backwards() {
+    fn link_is_valid_only_after_its_earliest_since() {
         let mut links = Links::default();
         links.extend([link(1, 50), link(1, 20), link(1, 70), link(2, 60)]);
         let wallets = |before| links.wallets_of(PROXY, before).collect::<Vec<_>>();
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wallet_counts_once_for_itself() {
+    fn link_of_a_wallet_to_itself_is_ignored() {
         let mut links = Links::default();
         links.add(link(9, 1));
         assert_eq!(links.wallets_of(PROXY, 100).collect::<Vec<_>>(), [PROXY]);

@@ -1,4 +1,4 @@
-//! What the numbers mean: plain code that knows no I/O.
+//! Domain types and calculations: addresses, amounts, days, events, links, prices, health and the fold. No I/O.
 
 mod address;
 mod amount;

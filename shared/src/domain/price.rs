@@ -1,4 +1,4 @@
-//! Prices in ETH: that of the day, or the newest of the seven days before that has one.
+//! Prices in ETH: the price of the day itself or, if it has none, the latest one of the seven days before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,26 +7,26 @@ use rustc_hash::FxHashMap;
 
 use super::{Address, Day};
 
-/// A price is looked for on the day itself and on this many days before it.
+/// The number of days before a day whose prices are used when the day itself has none.
 pub const LOOK_BACK_DAYS: i32 = 7;
 
-/// Native ETH has this many decimals on every protocol.
+/// The number of decimals of native ETH, on every protocol.
 pub const NATIVE_ETH_DECIMALS: i32 = 18;
 
-/// A market as a protocol's snapshot of one day shows it.
+/// A market in a protocol's snapshot of one day.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Market {
     /// The market's id (a contract address).
     pub id: Address,
-    /// The token that is lent in it.
+    /// The token that is lent in the market.
     pub token: Address,
-    /// Decimals of that token, 0 to 77.
+    /// Decimals of the token, 0 to 77.
     pub decimals: i32,
-    /// Price of one whole token in USD, where the source gives a number; zero and negative ones are no prices.
+    /// Price of one whole token in USD, if the source has a number. A value of zero or below is not used as a price.
     pub price_usd: Option<f64>,
-    /// Maximum loan to value, a fraction.
+    /// Maximum loan to value, as a fraction.
     pub maximum_ltv: f64,
-    /// Liquidation threshold, a fraction.
+    /// Liquidation threshold, as a fraction.
     pub liquidation_threshold: f64,
 }
 
@@ -36,33 +36,33 @@ impl Market {
     }
 }
 
-/// A price in ETH, with what else the row that gave it says.
+/// A price in ETH, with the parameters of the market that it comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quote {
     /// ETH per whole token.
     pub price_eth: f64,
     /// Decimals of the token.
     pub decimals: i32,
-    /// Liquidation threshold of the market, a fraction; `None` for native ETH, which is priced without a market.
+    /// Liquidation threshold of the market, as a fraction. `None` for native ETH, which is priced without a market.
     pub liquidation_threshold: Option<f64>,
-    /// Maximum loan to value of the market, a fraction; 0 for native ETH.
+    /// Maximum loan to value of the market, as a fraction. 0 for native ETH.
     pub maximum_ltv: f64,
-    /// Where the price is from; `None` for native ETH.
+    /// The market row that the price comes from. `None` for native ETH.
     pub origin: Option<Origin>,
 }
 
-/// The row that gave a price.
+/// The market row that a price comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Origin {
-    /// Its protocol.
+    /// Protocol of the row.
     pub protocol: Arc<str>,
-    /// Its day.
+    /// Day of the snapshot.
     pub day: Day,
-    /// Its market.
+    /// Id of the market.
     pub market: Address,
 }
 
-/// The snapshots of one day, by protocol: valid market rows, one a market.
+/// The market snapshots of one day, by protocol. Each holds valid rows only, one per market.
 pub type DayMarkets = BTreeMap<Arc<str>, Vec<Market>>;
 
 #[derive(Debug, Default)]
@@ -71,17 +71,17 @@ struct Quotes {
     by_market: FxHashMap<Address, Quote>,
 }
 
-/// The prices that hold on one day.
+/// The prices that apply on one day.
 #[derive(Debug, Default)]
 pub struct PriceBook {
-    /// Newest first: the day itself, then the days before it.
+    /// Prices by day, latest first: the day itself, then the days before it.
     days: Vec<BTreeMap<Arc<str>, Quotes>>,
     protocols: BTreeSet<Arc<str>>,
 }
 
 impl PriceBook {
-    /// Builds the prices that hold on `day` from the snapshots of the day and of the [`LOOK_BACK_DAYS`] before it. Days and
-    /// protocols without a snapshot may be missing; days outside the window are left aside.
+    /// Builds the prices that apply on `day` from the snapshots of the day and of the [`LOOK_BACK_DAYS`] before it.
+    /// `snapshots` may return `None` for a day without a snapshot, and is not called for other days.
     #[must_use]
     pub fn new<'a>(day: Day, snapshots: impl Fn(Day) -> Option<&'a DayMarkets>) -> Self {
         let window = day.plus(-LOOK_BACK_DAYS).through(day).rev();
@@ -91,8 +91,8 @@ impl PriceBook {
         PriceBook { days, protocols }
     }
 
-    /// The price of an event's token: the event's own protocol is asked for all days first, then the others in
-    /// alphabetical order. Native ETH costs 1.
+    /// Returns the price of an event's token. All days of the event's own protocol are searched first, then the other
+    /// protocols in alphabetical order. The price of native ETH is always 1.
     #[must_use]
     pub fn token(&self, protocol: &str, token: &Address) -> Option<Quote> {
         if token.is_native_eth() {
@@ -104,44 +104,47 @@ impl PriceBook {
                 origin: None,
             });
         }
-        let others = self.protocols.iter().map(AsRef::as_ref).filter(|other| *other != protocol);
+        let other_protocols = self.protocols.iter().map(AsRef::as_ref).filter(|other| *other != protocol);
         std::iter::once(protocol)
-            .chain(others)
-            .find_map(|protocol| self.newest(protocol, |quotes| quotes.by_token.get(token)))
+            .chain(other_protocols)
+            .find_map(|protocol| self.latest(protocol, |quotes| quotes.by_token.get(token)))
             .cloned()
     }
 
-    /// The price of a position: its own market alone.
+    /// Returns the price of a position in a market. Only that market is used.
     #[must_use]
     pub fn market(&self, protocol: &str, market: &Address) -> Option<&Quote> {
-        self.newest(protocol, |quotes| quotes.by_market.get(market))
+        self.latest(protocol, |quotes| quotes.by_market.get(market))
     }
 
-    /// The same for all markets of a protocol, for whoever asks for a whole snapshot's positions.
+    /// Returns the price that [`PriceBook::market`] returns, for every market of a protocol. Faster for the positions
+    /// of a whole snapshot.
     #[must_use]
     pub fn markets_of(&self, protocol: &str) -> FxHashMap<Address, &Quote> {
-        let newest_last = self.days.iter().rev().filter_map(|day| day.get(protocol));
-        newest_last.flat_map(|quotes| &quotes.by_market).map(|(market, quote)| (*market, quote)).collect()
+        let oldest_first = self.days.iter().rev().filter_map(|day| day.get(protocol));
+        oldest_first.flat_map(|quotes| &quotes.by_market).map(|(market, quote)| (*market, quote)).collect()
     }
 
-    fn newest<'a>(&'a self, protocol: &str, get: impl Fn(&'a Quotes) -> Option<&'a Quote>) -> Option<&'a Quote> {
+    fn latest<'a>(&'a self, protocol: &str, get: impl Fn(&'a Quotes) -> Option<&'a Quote>) -> Option<&'a Quote> {
         self.days.iter().find_map(|day| day.get(protocol).and_then(&get))
     }
 }
 
-/// The USD price of ETH in one protocol's snapshot: of its ETH and WETH markets with a price the one with the smallest id.
+/// Returns the USD price of ETH in one protocol's snapshot: that of the ETH or WETH market with a price and the
+/// smallest id.
 fn eth_price_usd(markets: &[Market]) -> Option<f64> {
     let eth = markets.iter().filter(|market| market.token.is_eth() && market.usable_price().is_some());
     eth.min_by_key(|market| market.id).and_then(Market::usable_price)
 }
 
-/// All prices of one day. A protocol without an ETH price borrows that of the first other one, by name, that has it.
+/// Returns all prices of one day. A protocol without an ETH price uses that of the first protocol, by name, that has
+/// one.
 fn quotes(day: Day, snapshots: &DayMarkets) -> BTreeMap<Arc<str>, Quotes> {
-    let any_eth = snapshots.values().find_map(|markets| eth_price_usd(markets));
+    let fallback_eth = snapshots.values().find_map(|markets| eth_price_usd(markets));
     let mut day_quotes = BTreeMap::new();
     for (protocol, markets) in snapshots {
         let mut quotes = Quotes::default();
-        if let Some(eth_usd) = eth_price_usd(markets).or(any_eth) {
+        if let Some(eth_usd) = eth_price_usd(markets).or(fallback_eth) {
             let mut priced: Vec<_> =
                 markets.iter().filter_map(|market| Some((market, market.usable_price()?))).collect();
             priced.sort_by_key(|(market, _)| market.id);
@@ -153,7 +156,7 @@ fn quotes(day: Day, snapshots: &DayMarkets) -> BTreeMap<Arc<str>, Quotes> {
                     maximum_ltv: market.maximum_ltv,
                     origin: Some(Origin { protocol: protocol.clone(), day, market: market.id }),
                 };
-                // Sorted by id: of several markets with one token the smallest id stays.
+                // Markets are sorted by id: if several have the same token, the smallest id wins.
                 quotes.by_token.entry(market.token).or_insert_with(|| quote.clone());
                 quotes.by_market.insert(market.id, quote);
             }
@@ -175,7 +178,7 @@ mod tests {
         Market { id, token, decimals: 6, price_usd: Some(price_usd), maximum_ltv: 0.5, liquidation_threshold: 0.6 }
     }
 
-    /// The markets of some protocols.
+    /// Protocol names and their markets.
     type Protocols<'a> = &'a [(&'a str, Vec<Market>)];
 
     fn book(day: i32, days: &[(i32, Protocols<'_>)]) -> PriceBook {
@@ -194,20 +197,20 @@ mod tests {
     }
 
     #[test]
-    fn a_price_is_usd_over_the_price_of_eth_in_the_same_snapshot() {
+    fn price_is_usd_divided_by_eth_price_of_the_same_snapshot() {
         let book = book(100, &[(100, &[("a", vec![market(1, WETH, 2000.0), market(2, TOKEN, 10.0)])])]);
         assert_eq!(price(&book, "a"), Some(0.005));
         assert_eq!(book.token("a", &WETH).unwrap().price_eth, 1.0);
     }
 
     #[test]
-    fn native_eth_costs_one_whatever_the_snapshots_say() {
+    fn native_eth_price_is_always_1() {
         let quote = book(100, &[]).token("a", &HexBytes([0xee; 20])).unwrap();
         assert_eq!((quote.price_eth, quote.decimals), (1.0, 18));
     }
 
     #[test]
-    fn a_protocol_without_an_eth_price_takes_the_first_other_one_of_that_day() {
+    fn eth_price_falls_back_to_the_first_other_protocol() {
         let book = book(
             100,
             &[(
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_without_any_eth_price_has_no_prices() {
+    fn day_without_an_eth_price_has_no_prices() {
         let book = book(
             100,
             &[
@@ -236,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn seven_days_old_is_a_price_and_eight_is_none() {
+    fn price_of_7_days_ago_is_used_and_of_8_days_is_not() {
         let old = [("a", vec![market(1, WETH, 1.0), market(2, TOKEN, 3.0)])];
         assert_eq!(price(&book(107, &[(100, &old)]), "a"), Some(3.0));
         assert_eq!(price(&book(108, &[(100, &old)]), "a"), None);
     }
 
     #[test]
-    fn the_own_protocol_is_asked_for_all_days_before_the_others() {
+    fn own_protocol_on_any_day_precedes_other_protocols() {
         let own_old = [("b", vec![market(1, WETH, 1.0), market(2, TOKEN, 3.0)])];
         let other_new = [("a", vec![market(1, WETH, 1.0), market(2, TOKEN, 4.0)])];
         let book = book(107, &[(100, &own_old), (107, &other_new)]);
@@ -252,12 +255,12 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_market_id_with_a_price_gives_it() {
+    fn smallest_market_id_with_a_price_wins() {
         let markets = vec![market(9, TOKEN, 9.0), market(3, TOKEN, 0.0), market(5, TOKEN, 5.0), market(1, WETH, 1.0)];
         let book = book(100, &[(100, &[("a", markets)])]);
         assert_eq!(price(&book, "a"), Some(5.0));
         assert_eq!(book.market("a", &HexBytes([9; 20])).unwrap().price_eth, 9.0);
         assert_eq!(book.market("a", &HexBytes([3; 20])), None);
-        assert_eq!(book.market("b", &HexBytes([9; 20])), None, "a position is priced by its own market alone");
+        assert_eq!(book.market("b", &HexBytes([9; 20])), None, "a position is priced only by its own market");
     }
 }

@@ -1,88 +1,88 @@
-//! States by wallet, for rows that come in the order of their wallets, as those of every table do: the next wallet is found a few
-//! places on, without a hash table and without a jump through memory.
+//! A map from wallets to states, optimized for rows that are sorted by wallet, as in most tables: the next wallet is
+//! found a few entries ahead of the previous one, without a hash lookup and close to it in memory.
 
 use rustc_hash::FxHashMap;
 
 use super::Address;
 
-/// Fewer newcomers than this are not worth a merge.
-const FEW: usize = 1024;
+/// The smallest number of unsorted entries that are merged into the sorted ones.
+const MIN_MERGE: usize = 1024;
 
-/// A state for each wallet.
+/// A map from wallets to states.
 #[derive(Debug, Clone, Default)]
-pub struct Wallets<S> {
-    /// In the order of their addresses.
-    settled: Vec<(Address, S)>,
-    /// Those that have come since, in the order in which they came.
-    newcomers: Vec<(Address, S)>,
-    /// Where each newcomer is.
-    places: FxHashMap<Address, usize>,
-    /// The settled wallet that was asked for last.
+pub struct WalletMap<S> {
+    /// Entries sorted by address.
+    sorted: Vec<(Address, S)>,
+    /// Entries added since the last merge, in insertion order.
+    unsorted: Vec<(Address, S)>,
+    /// Index of each wallet in `unsorted`.
+    unsorted_index: FxHashMap<Address, usize>,
+    /// Index in `sorted` of the wallet that was last looked up.
     last: usize,
 }
 
-impl<S: Default> Wallets<S> {
-    /// The state of a wallet, made if it is new.
-    pub fn state(&mut self, wallet: Address) -> &mut S {
-        if let Some(place) = self.settled_place(wallet, self.last) {
-            self.last = place;
-            return &mut self.settled[place].1;
+impl<S: Default> WalletMap<S> {
+    /// Returns the state of a wallet, which is created if it does not exist.
+    pub fn get_or_default(&mut self, wallet: Address) -> &mut S {
+        if let Some(index) = self.find_sorted(wallet, self.last) {
+            self.last = index;
+            return &mut self.sorted[index].1;
         }
-        if !self.places.contains_key(&wallet) && self.newcomers.len() >= FEW.max(self.settled.len() / 4) {
-            self.settle();
+        if !self.unsorted_index.contains_key(&wallet) && self.unsorted.len() >= MIN_MERGE.max(self.sorted.len() / 4) {
+            self.merge();
         }
-        let place = *self.places.entry(wallet).or_insert_with(|| {
-            self.newcomers.push((wallet, S::default()));
-            self.newcomers.len() - 1
+        let index = *self.unsorted_index.entry(wallet).or_insert_with(|| {
+            self.unsorted.push((wallet, S::default()));
+            self.unsorted.len() - 1
         });
-        &mut self.newcomers[place].1
+        &mut self.unsorted[index].1
     }
 
-    /// Takes the newcomers in among the others.
-    fn settle(&mut self) {
-        self.newcomers.sort_unstable_by_key(|(wallet, _)| *wallet);
-        self.settled.append(&mut self.newcomers);
-        // Two runs in order, which a stable sort merges.
-        self.settled.sort_by_key(|(wallet, _)| *wallet);
-        self.places.clear();
+    /// Merges the unsorted entries into the sorted ones.
+    fn merge(&mut self) {
+        self.unsorted.sort_unstable_by_key(|(wallet, _)| *wallet);
+        self.sorted.append(&mut self.unsorted);
+        // The stable sort merges the two sorted runs in linear time.
+        self.sorted.sort_by_key(|(wallet, _)| *wallet);
+        self.unsorted_index.clear();
         self.last = 0;
     }
 }
 
-impl<S> Wallets<S> {
-    /// The state of a wallet, if it has one.
+impl<S> WalletMap<S> {
+    /// Returns the state of a wallet, if it exists.
     #[must_use]
     pub fn get(&self, wallet: Address) -> Option<&S> {
-        let settled = self.settled_place(wallet, self.last).map(|place| &self.settled[place]);
-        settled.or_else(|| self.places.get(&wallet).map(|place| &self.newcomers[*place])).map(|(_, state)| state)
+        let sorted = self.find_sorted(wallet, self.last).map(|index| &self.sorted[index]);
+        sorted.or_else(|| self.unsorted_index.get(&wallet).map(|index| &self.unsorted[*index])).map(|(_, state)| state)
     }
 
-    /// Where a wallet is among the settled ones: looked for in steps that double, from another one's place.
-    fn settled_place(&self, wallet: Address, near: usize) -> Option<usize> {
-        let is_up_to = |place: usize| self.settled.get(place).is_some_and(|(other, _)| *other <= wallet);
-        let (mut low, mut step) = (if is_up_to(near) { near } else { 0 }, 1);
-        while is_up_to(low + step) {
+    /// Returns the index of a wallet in `sorted`, by an exponential search from index `start`.
+    fn find_sorted(&self, wallet: Address, start: usize) -> Option<usize> {
+        let is_at_most = |index: usize| self.sorted.get(index).is_some_and(|(other, _)| *other <= wallet);
+        let (mut low, mut step) = (if is_at_most(start) { start } else { 0 }, 1);
+        while is_at_most(low + step) {
             low += step;
             step *= 2;
         }
-        let high = self.settled.len().min(low + step);
-        let found = self.settled[low..high].binary_search_by_key(&wallet, |(other, _)| *other);
-        found.ok().map(|place| low + place)
+        let high = self.sorted.len().min(low + step);
+        let found = self.sorted[low..high].binary_search_by_key(&wallet, |(other, _)| *other);
+        found.ok().map(|offset| low + offset)
     }
 
-    /// The places of all wallets, in the order of their addresses.
+    /// Returns the indices of all entries, sorted by address.
     #[must_use]
     pub fn order(&self) -> Vec<usize> {
-        let all = self.settled.iter().chain(&self.newcomers).enumerate();
-        let mut order: Vec<_> = all.map(|(place, (wallet, _))| (*wallet, place)).collect();
+        let all = self.sorted.iter().chain(&self.unsorted).enumerate();
+        let mut order: Vec<_> = all.map(|(index, (wallet, _))| (*wallet, index)).collect();
         order.sort_unstable();
-        order.into_iter().map(|(_, place)| place).collect()
+        order.into_iter().map(|(_, index)| index).collect()
     }
 
-    /// The wallet at a place of [`Wallets::order`].
+    /// Returns the entry at an index of [`WalletMap::order`].
     #[must_use]
-    pub fn at(&self, place: usize) -> &(Address, S) {
-        self.settled.get(place).unwrap_or_else(|| &self.newcomers[place - self.settled.len()])
+    pub fn at(&self, index: usize) -> &(Address, S) {
+        self.sorted.get(index).unwrap_or_else(|| &self.unsorted[index - self.sorted.len()])
     }
 }
 
@@ -105,21 +105,21 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn every_wallet_keeps_its_own_state(
+        fn wallet_map_equals_a_btree_map(
             days in prop::collection::vec((prop::collection::vec(0..6_000_u32, 0..3_000), any::<bool>()), 1..6),
         ) {
-            let (mut wallets, mut expected) = (Wallets::<u32>::default(), BTreeMap::new());
+            let (mut wallets, mut expected) = (WalletMap::<u32>::default(), BTreeMap::new());
             for (day, (numbers, is_sorted)) in days.into_iter().enumerate() {
                 let mut rows: Vec<_> = numbers.into_iter().map(|number| address(number / (day as u32 % 3 + 1))).collect();
                 if is_sorted {
                     rows.sort_unstable();
                 }
                 for wallet in rows {
-                    *wallets.state(wallet) += 1;
+                    *wallets.get_or_default(wallet) += 1;
                     *expected.entry(wallet).or_insert(0) += 1;
                 }
             }
-            let found: Vec<_> = wallets.order().into_iter().map(|place| *wallets.at(place)).collect();
+            let found: Vec<_> = wallets.order().into_iter().map(|index| *wallets.at(index)).collect();
             prop_assert_eq!(found, expected.iter().map(|(wallet, count)| (*wallet, *count)).collect::<Vec<_>>());
             for number in 0..6_100 {
                 prop_assert_eq!(wallets.get(address(number)), expected.get(&address(number)));

@@ -24,10 +24,10 @@ pub use s3::S3Store;
 pub use store::{Entry, Put, Store};
 pub use unit::Unit;
 
-use crate::domain::{Address, Category, Day};
+use crate::domain::{Address, Day};
 use crate::error::{Error, Result};
 use crate::processor::off_thread;
-use crate::tables::{self, Layer, QuarantinedRow, Row, Table};
+use crate::tables::{QuarantinedRow, Row, Table};
 
 /// Where the states lie that spare a run the whole history.
 const STATE: &str = "state";
@@ -68,6 +68,14 @@ pub struct Written {
     pub rows: u64,
 }
 
+/// The object of a unit, encoded but not written yet.
+#[derive(Debug, Clone)]
+pub struct EncodedUnit {
+    key: String,
+    bytes: Bytes,
+    rows: u64,
+}
+
 /// The lake.
 #[derive(Debug, Clone)]
 pub struct Lake {
@@ -100,11 +108,48 @@ impl Lake {
         self.store.settle().await;
     }
 
-    /// Writes one unit of a table: the commit of a step's work. Equal rows give equal bytes, which are not written again.
-    /// States that were folded from another version of the unit are deleted first, so that none outlives its inputs.
+    /// Encodes the rows of a unit as its object.
     ///
     /// # Errors
-    /// The object can't be encoded or written; the old one is whole then.
+    /// The rows can't be encoded.
+    pub async fn encode<R: Row>(
+        &self,
+        table: &Table,
+        unit: &Unit,
+        rows: impl IntoIterator<Item = R> + Send + 'static,
+        facts: Facts,
+    ) -> Result<EncodedUnit> {
+        let (sorted_by, facts) = (table.sorted_by, facts_of(table, unit, facts));
+        let encoded = off_thread(move || parquet::encode(rows, sorted_by, &facts)).await;
+        let key = unit.key(table);
+        let (bytes, rows) = encoded.map_err(|error| error.with("object", &key))?;
+        Ok(EncodedUnit { key, bytes, rows })
+    }
+
+    /// Returns what [`Lake::put`] would do with an object.
+    ///
+    /// # Errors
+    /// The errors of the store.
+    pub async fn compare(&self, object: &EncodedUnit) -> Result<Put> {
+        self.store.compare(&object.key, &object.bytes).await
+    }
+
+    /// Writes the object of a unit. An object with the same bytes is not written again.
+    ///
+    /// # Errors
+    /// The object can't be written; the old one is intact then.
+    pub async fn put(&self, object: EncodedUnit) -> Result<Written> {
+        let EncodedUnit { key, bytes, rows } = object;
+        let size = bytes.len() as u64;
+        let put = self.store.put(&key, bytes).await.map_err(|error| error.with("object", &key))?;
+        Ok(Written { put, bytes: size, rows })
+    }
+
+    /// Encodes and writes one unit of a table. Steps use [`Context::commit`](crate::step::Context::commit), which also deletes the
+    /// states that contain an older version of the unit.
+    ///
+    /// # Errors
+    /// As [`Lake::encode`] and [`Lake::put`].
     pub async fn write<R: Row>(
         &self,
         table: &Table,
@@ -112,12 +157,11 @@ impl Lake {
         rows: impl IntoIterator<Item = R> + Send + 'static,
         facts: Facts,
     ) -> Result<Written> {
-        let (sorted_by, facts) = (table.sorted_by, facts_of(table, unit, facts));
-        let encoded = off_thread(move || parquet::encode(rows, sorted_by, &facts)).await;
-        self.write_object(table, unit, encoded).await
+        self.put(self.encode(table, unit, rows, facts).await?).await
     }
 
-    /// The same of batches of rows, which take less memory than the rows themselves.
+    /// Like [`Lake::write`] for batches of rows, which take less memory than the rows themselves. For tables that no state is
+    /// computed from.
     ///
     /// # Errors
     /// As [`Lake::write`].
@@ -128,24 +172,12 @@ impl Lake {
         batches: Vec<RecordBatch>,
         facts: Facts,
     ) -> Result<Written> {
-        let count = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
+        let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
         let (sorted_by, facts) = (table.sorted_by, facts_of(table, unit, facts));
         let encoded = off_thread(move || parquet::encode_batches::<R>(batches, sorted_by, &facts)).await;
-        self.write_object(table, unit, encoded.map(|bytes| (bytes, count))).await
-    }
-
-    async fn write_object(&self, table: &Table, unit: &Unit, encoded: Result<(Bytes, u64)>) -> Result<Written> {
         let key = unit.key(table);
-        let context = |error: Error| error.with("object", &key);
-        let (bytes, rows) = encoded.map_err(context)?;
-        if let Some(newest) = newest_state_without(table, unit)
-            && self.store.compare(&key, &bytes).await? != Put::Unchanged
-        {
-            self.delete_states_after(newest, table).await?;
-        }
-        let size = bytes.len() as u64;
-        let put = self.store.put(&key, bytes).await.map_err(context)?;
-        Ok(Written { put, bytes: size, rows })
+        let bytes = encoded.map_err(|error| error.with("object", &key))?;
+        self.put(EncodedUnit { key, bytes, rows }).await
     }
 
     /// The rows of one unit of a table; `None` where it is missing.
@@ -224,7 +256,7 @@ impl Lake {
         if rows.is_empty() {
             return self.store.delete(&key).await;
         }
-        let facts = Facts::from([("unit".to_owned(), unit.to_string())]);
+        let facts = Facts::from([("unit".to_owned(), unit.in_table().to_string())]);
         let encode = move || parquet::encode(rows, &["row_number"], &facts);
         let (bytes, _) = off_thread(encode).await?;
         self.store.put(&key, bytes).await.map(drop)
@@ -272,17 +304,6 @@ impl Lake {
         self.store.put(&state.key(as_of, part), bytes).await.map(drop)
     }
 
-    /// Deletes every state of an as_of after `newest` that a table's rows go into.
-    async fn delete_states_after(&self, newest: Day, table: &Table) -> Result<()> {
-        let is_links = *table == tables::WALLET_LINKS;
-        for state in [State::Fold].into_iter().chain(is_links.then_some(State::Links)) {
-            for (as_of, part) in self.kept_states(state).await?.into_iter().filter(|(as_of, _)| *as_of > newest) {
-                self.store.delete(&state.key(as_of, &part)).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Writes a value as JSON.
     ///
     /// # Errors
@@ -322,24 +343,10 @@ fn missing(table: &Table, unit: &Unit) -> Error {
 fn facts_of(table: &Table, unit: &Unit, facts: Facts) -> Facts {
     let of_all = [
         ("table", format!("{}.{}", table.layer.name(), table.name)),
-        ("unit", unit.to_string()),
+        ("unit", unit.in_table().to_string()),
         ("schema_version", "1".to_owned()),
     ];
     facts.into_iter().chain(of_all.map(|(name, value)| (name.to_owned(), value))).collect()
-}
-
-/// The newest as_of whose state does not hold this unit's rows; `None` for tables that no state is folded from. A state of
-/// day D holds the events and links of the days before D, and the snapshots up to and including D.
-fn newest_state_without(table: &Table, unit: &Unit) -> Option<Day> {
-    let day = unit.day()?;
-    let is_events = Category::ALL.into_iter().any(|category| tables::events(Layer::Analytics, category) == table);
-    if *table == tables::WALLET_HEALTH {
-        Some(day.previous())
-    } else if is_events || *table == tables::WALLET_LINKS {
-        Some(day)
-    } else {
-        None
-    }
 }
 
 #[cfg(test)]
@@ -367,23 +374,6 @@ mod tests {
         assert_eq!((written.put, written.rows), (Put::Created, 1));
         assert_eq!(lake.read(&WALLET_LINKS, &unit).await.unwrap(), Some(vec![link(5)]));
         assert_eq!(lake.units(&WALLET_LINKS).await.unwrap().into_iter().collect::<Vec<_>>(), [unit]);
-    }
-
-    #[tokio::test]
-    async fn a_state_does_not_outlive_the_days_it_was_folded_from() {
-        let (_folder, lake) = lake();
-        let day: Day = "2023-01-31".parse().unwrap();
-        let unit = Unit::Day(day);
-        let write = |since| lake.write(&WALLET_LINKS, &unit, vec![link(since)], Facts::new());
-        write(5).await.unwrap();
-        for as_of in [day, day.next()] {
-            lake.keep_state(State::Links, as_of, "all", vec![link(1)]).await.unwrap();
-        }
-        write(5).await.unwrap();
-        assert_eq!(lake.kept_states(State::Links).await.unwrap().len(), 2, "equal bytes change nothing");
-        write(6).await.unwrap();
-        let kept = lake.newest_state::<WalletLink>(State::Links, day.plus(9), "all").await.unwrap();
-        assert_eq!(kept.map(|(as_of, _)| as_of), Some(day));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,57 +1,120 @@
-//! The unit of a table's objects, and the name that depends on it alone.
+//! The unit of work: the smallest piece of work of a step, and the key of the object that it produces.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::domain::Day;
+use crate::domain::{Category, Day};
+use crate::error::{Error, Result};
 use crate::tables::{Layout, Table};
 
-/// What one object of a table holds.
+/// A unit of work. A step produces one object of its table for each of its units, under a key that depends on the table and the
+/// unit alone. Ordered by day.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unit {
-    /// A UTC day.
+    /// A UTC day. In a table of events, which holds one category, the day identifies the object.
     Day(Day),
+    /// A UTC day of one event category, for steps that work on several categories.
+    EventDay(Day, Category),
     /// A UTC day of one protocol.
     DayAndProtocol(Day, Arc<str>),
     /// A protocol.
     Protocol(Arc<str>),
-    /// A shard of the wallets, as of a day.
+    /// A shard of the wallets as of a day.
     AsOfAndShard(Day, u32),
 }
 
 impl Unit {
-    /// The key of this unit's object.
+    /// The key of the unit's object in a table.
     #[must_use]
     pub fn key(&self, table: &Table) -> String {
         format!("{}/{}", table.prefix(), self.path(table.layout))
     }
 
-    /// The day, where the unit has one.
+    /// The day, if the unit has one.
     #[must_use]
     pub fn day(&self) -> Option<Day> {
         match self {
-            Unit::Day(day) | Unit::DayAndProtocol(day, _) | Unit::AsOfAndShard(day, _) => Some(*day),
+            Unit::Day(day) | Unit::EventDay(day, _) | Unit::DayAndProtocol(day, _) | Unit::AsOfAndShard(day, _) => {
+                Some(*day)
+            }
             Unit::Protocol(_) => None,
         }
     }
 
-    /// The values of the table's partition columns.
+    /// The day of a [`Unit::Day`].
+    ///
+    /// # Errors
+    /// `Internal` for another kind of unit.
+    pub fn as_day(&self) -> Result<Day> {
+        match self {
+            Unit::Day(day) => Ok(*day),
+            _ => Err(self.unexpected("a day")),
+        }
+    }
+
+    /// The day and category of a [`Unit::EventDay`].
+    ///
+    /// # Errors
+    /// `Internal` for another kind of unit.
+    pub fn as_event_day(&self) -> Result<(Day, Category)> {
+        match self {
+            Unit::EventDay(day, category) => Ok((*day, *category)),
+            _ => Err(self.unexpected("a day of an event category")),
+        }
+    }
+
+    /// The day and protocol of a [`Unit::DayAndProtocol`].
+    ///
+    /// # Errors
+    /// `Internal` for another kind of unit.
+    pub fn as_protocol_day(&self) -> Result<(Day, Arc<str>)> {
+        match self {
+            Unit::DayAndProtocol(day, protocol) => Ok((*day, Arc::clone(protocol))),
+            _ => Err(self.unexpected("a day of a protocol")),
+        }
+    }
+
+    /// The protocol of a [`Unit::Protocol`].
+    ///
+    /// # Errors
+    /// `Internal` for another kind of unit.
+    pub fn as_protocol(&self) -> Result<Arc<str>> {
+        match self {
+            Unit::Protocol(protocol) => Ok(Arc::clone(protocol)),
+            _ => Err(self.unexpected("a protocol")),
+        }
+    }
+
+    fn unexpected(&self, expected: &str) -> Error {
+        Error::internal(format!("the unit of work is not {expected}")).with("unit", self)
+    }
+
+    /// The unit as a table identifies it: a table of events holds one category, so the day is enough.
+    #[must_use]
+    pub(super) fn in_table(&self) -> Unit {
+        match self {
+            Unit::EventDay(day, _) => Unit::Day(*day),
+            unit => unit.clone(),
+        }
+    }
+
+    /// The values of the partition columns.
     #[must_use]
     pub fn partition(&self) -> Vec<String> {
         match self {
-            Unit::Day(day) | Unit::DayAndProtocol(day, _) => vec![day.year(), day.month()],
+            Unit::Day(day) | Unit::EventDay(day, _) | Unit::DayAndProtocol(day, _) => vec![day.year(), day.month()],
             Unit::AsOfAndShard(as_of, _) => vec![as_of.to_string()],
             Unit::Protocol(_) => Vec::new(),
         }
     }
 
-    /// The object's path within its table's folder.
+    /// The path of the unit's object within the folder of its table.
     #[must_use]
     pub(super) fn path(&self, layout: Layout) -> String {
         let partition = layout.partition_columns().iter().zip(self.partition());
         let folders: String = partition.map(|(column, value)| format!("{column}={value}/")).collect();
         let name = match self {
-            Unit::Day(day) => day.to_string(),
+            Unit::Day(day) | Unit::EventDay(day, _) => day.to_string(),
             Unit::DayAndProtocol(day, protocol) => format!("{day}.{protocol}"),
             Unit::Protocol(protocol) => protocol.to_string(),
             Unit::AsOfAndShard(_, shard) => shard.to_string(),
@@ -59,7 +122,7 @@ impl Unit {
         format!("{folders}{name}.parquet")
     }
 
-    /// The unit of an object from its path within the table's folder; `None` for a name that no unit has.
+    /// Parses the path of an object within the folder of its table. Returns `None` for a path that belongs to no unit.
     #[must_use]
     pub fn of_key(table: &Table, path: &str) -> Option<Unit> {
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name).strip_suffix(".parquet")?;
@@ -83,6 +146,7 @@ impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unit::Day(day) => write!(f, "{day}"),
+            Unit::EventDay(day, category) => write!(f, "{day} {category}"),
             Unit::DayAndProtocol(day, protocol) => write!(f, "{day} {protocol}"),
             Unit::Protocol(protocol) => write!(f, "{protocol}"),
             Unit::AsOfAndShard(as_of, shard) => write!(f, "{as_of} shard {shard}"),
@@ -96,7 +160,7 @@ mod tests {
     use crate::tables::{CURRENT_POSITIONS, DAILY_BLOCKS, FEATURES_PUBLISHED, RAW_MARKETS, TABLES};
 
     #[test]
-    fn a_key_depends_on_the_unit_alone_and_leads_back_to_it() {
+    fn keys_and_units_convert_both_ways() {
         let day: Day = "2023-01-02".parse().unwrap();
         let units = [
             (
@@ -127,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_object_is_no_unit() {
+    fn paths_of_other_objects_are_no_units() {
         for table in TABLES {
             for path in [
                 "",

@@ -1,5 +1,5 @@
-//! What a run has to do: the lake is the state, and what is missing from it is the work. A unit whose inputs are about to change
-//! is made again, so that a late day reaches everything that was computed without it.
+//! What a run has to do. The lake is the state: the units that are missing from it are the work. A unit whose inputs are about to
+//! change is planned again, so that data that arrives late reaches everything that was computed without it.
 
 mod inventory;
 mod planner;
@@ -7,121 +7,165 @@ mod scope;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use self::inventory::{Inventory, state_part};
 pub use self::planner::plan;
 pub use self::scope::{Scope, not_in_the_future};
 use crate::domain::{Category, Day};
 use crate::lake::Unit;
+use crate::pipeline::{InputKind, Step};
 use crate::tables::{self, Layer, Table};
 
-/// The steps between plan-run and check-features, in their order.
-pub const STEPS: [&str; 12] = [
-    "extract-daily-blocks",
-    "extract-events",
-    "extract-market-data",
-    "extract-account-positions",
-    "extract-current-positions",
-    "stage-events",
-    "stage-market-data",
-    "stage-account-positions",
-    "link-wallets",
-    "price-events",
-    "value-positions",
-    "build-features",
-];
-
-/// Days by something: a category, a protocol.
+/// Days by a key, such as a protocol.
 pub type DaysBy<K> = BTreeMap<K, Vec<Day>>;
 
-/// The units that each step has to make.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The units of work of a run, by step. Serialized as a map from the step's name to its units as strings.
+///
+/// Of `extract-current-positions` a plan lists only the protocols that were never extracted; the step refreshes all protocols
+/// whenever a run has anything to do. The one unit of `build-features` is the as-of day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// extract-daily-blocks.
-    pub blocks: Vec<Day>,
-    /// extract-events.
-    pub extract_events: DaysBy<Category>,
-    /// extract-market-data.
-    pub extract_markets: DaysBy<String>,
-    /// extract-account-positions.
-    pub extract_positions: DaysBy<String>,
-    /// extract-current-positions: the protocols whose positions were never taken. Others are taken anew with any other work.
-    pub current_positions: Vec<String>,
-    /// stage-events.
-    pub stage_events: DaysBy<Category>,
-    /// stage-market-data.
-    pub stage_markets: DaysBy<String>,
-    /// stage-account-positions.
-    pub stage_positions: DaysBy<String>,
-    /// link-wallets.
-    pub links: Vec<Day>,
-    /// price-events.
-    pub price: DaysBy<Category>,
-    /// value-positions.
-    pub value: Vec<Day>,
-    /// Whether build-features has anything to do.
-    pub features: bool,
+    /// Sorted; steps without units are left out.
+    units: BTreeMap<Step, Vec<Unit>>,
 }
 
 impl Plan {
+    /// Adds units of a step.
+    pub(super) fn extend(&mut self, step: Step, units: impl IntoIterator<Item = Unit>) {
+        let mut units = units.into_iter().peekable();
+        if units.peek().is_some() {
+            let planned = self.units.entry(step).or_default();
+            planned.extend(units);
+            planned.sort_unstable();
+        }
+    }
+
+    /// The units of a step, ordered by day.
+    #[must_use]
+    pub fn units(&self, step: Step) -> &[Unit] {
+        self.units.get(&step).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Plan::default()
+        self.units.is_empty()
     }
 
-    /// The number of units, by step, in the order of the steps.
+    /// The number of units of each step that produces units, in the order of a run.
     #[must_use]
-    pub fn counts(&self) -> Vec<(&'static str, usize)> {
-        fn sum<K>(days: &DaysBy<K>) -> usize {
-            days.values().map(Vec::len).sum()
-        }
-        let counts = [
-            self.blocks.len(),
-            sum(&self.extract_events),
-            sum(&self.extract_markets),
-            sum(&self.extract_positions),
-            self.current_positions.len(),
-            sum(&self.stage_events),
-            sum(&self.stage_markets),
-            sum(&self.stage_positions),
-            self.links.len(),
-            sum(&self.price),
-            self.value.len(),
-            usize::from(self.features),
-        ];
-        STEPS.into_iter().zip(counts).collect()
+    pub fn counts(&self) -> Vec<(Step, usize)> {
+        Step::planned().map(|step| (step, self.units(step).len())).collect()
     }
 
-    /// The units that are made from others; features apart, whose states tell how they stand.
+    /// The days of a step's units by protocol.
+    #[must_use]
+    pub fn days_by_protocol(&self, step: Step) -> DaysBy<String> {
+        let mut days_by = DaysBy::new();
+        for unit in self.units(step) {
+            if let Unit::DayAndProtocol(day, protocol) = unit {
+                days_by.entry(protocol.to_string()).or_insert_with(Vec::new).push(*day);
+            }
+        }
+        days_by
+    }
+
+    /// The objects that are computed from other objects of the lake, without those of `build-features`.
     pub(super) fn derived(&self) -> Vec<(&'static Table, Unit)> {
         let mut derived = Vec::new();
-        for (layer, days_by) in [(Layer::Stage, &self.stage_events), (Layer::Analytics, &self.price)] {
-            for (category, days) in days_by {
-                derived.extend(days.iter().map(|day| (tables::events(layer, *category), Unit::Day(*day))));
+        for (step, layer) in [(Step::StageEvents, Layer::Stage), (Step::PriceEvents, Layer::Analytics)] {
+            for unit in self.units(step) {
+                if let Unit::EventDay(day, category) = unit {
+                    derived.push((tables::events(layer, *category), Unit::Day(*day)));
+                }
             }
         }
-        for (table, days_by) in
-            [(&tables::STAGE_MARKETS, &self.stage_markets), (&tables::STAGE_POSITIONS, &self.stage_positions)]
-        {
-            for (protocol, days) in days_by {
-                let unit = |day: &Day| Unit::DayAndProtocol(*day, protocol.as_str().into());
-                derived.extend(days.iter().map(|day| (table, unit(day))));
-            }
-        }
-        for (table, days) in [(&tables::WALLET_LINKS, &self.links), (&tables::WALLET_HEALTH, &self.value)] {
-            derived.extend(days.iter().map(|day| (table, Unit::Day(*day))));
+        for (step, table) in [
+            (Step::StageMarketData, &tables::STAGE_MARKETS),
+            (Step::StageAccountPositions, &tables::STAGE_POSITIONS),
+            (Step::LinkWallets, &tables::WALLET_LINKS),
+            (Step::ValuePositions, &tables::WALLET_HEALTH),
+        ] {
+            derived.extend(self.units(step).iter().map(|unit| (table, unit.clone())));
         }
         derived
     }
 }
+
+impl Serialize for Plan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(
+            self.units.iter().map(|(step, units)| (step.name(), units.iter().map(Unit::to_string).collect::<Vec<_>>())),
+        )
+    }
+}
+
+impl<'de> Deserialize<'de> for Plan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut plan = Plan::default();
+        for (step, units) in BTreeMap::<Step, Vec<String>>::deserialize(deserializer)? {
+            let units = units.iter().map(|text| {
+                parse_unit(step.input(), text)
+                    .ok_or_else(|| de::Error::custom(format!("{text:?} is not a unit of {step}")))
+            });
+            plan.extend(step, units.collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(plan)
+    }
+}
+
+/// Parses a unit as its `Display` writes it. Returns `None` where it is not a unit of a step with such an input.
+fn parse_unit(input: InputKind, text: &str) -> Option<Unit> {
+    let day = |text: &str| text.parse::<Day>().ok();
+    Some(match input {
+        InputKind::Days | InputKind::Shards => Unit::Day(day(text)?),
+        InputKind::EventDays => {
+            let (date, category) = text.split_once(' ')?;
+            Unit::EventDay(day(date)?, Category::parse(category)?)
+        }
+        InputKind::ProtocolDays => {
+            let (date, protocol) = text.split_once(' ')?;
+            Unit::DayAndProtocol(day(date)?, protocol.into())
+        }
+        InputKind::Protocols => Unit::Protocol(text.into()),
+        InputKind::Run => return None,
+    })
+}
+
 /// When a plan is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage<'a> {
-    /// Before extraction: what is to be extracted counts as if it were there already.
+pub enum PlanPhase<'a> {
+    /// Before extraction. Units that will be extracted count as present.
     BeforeExtraction,
-    /// After it: what could not be extracted (pruned history) is not there, and nothing is made from it. What the plan before
-    /// it had extracted, if that is known, is made anew from there on.
+    /// After extraction. Units that could not be extracted, because their history is pruned, are missing, and nothing is computed
+    /// from them. Units that the given plan extracted are computed again from there on.
     AfterExtraction(Option<&'a Plan>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plan_survives_a_round_trip_through_json() {
+        let day = Day::from_epoch_days(19_000);
+        let mut plan = Plan::default();
+        plan.extend(Step::ExtractDailyBlocks, [Unit::Day(day.next()), Unit::Day(day)]);
+        plan.extend(Step::StageEvents, Category::ALL.map(|category| Unit::EventDay(day, category)));
+        plan.extend(Step::StageMarketData, [Unit::DayAndProtocol(day, "aave-v2-eth".into())]);
+        plan.extend(Step::ExtractCurrentPositions, [Unit::Protocol("aave-v2-eth".into())]);
+        plan.extend(Step::BuildFeatures, [Unit::Day(day)]);
+        plan.extend(Step::LinkWallets, []);
+        let json = serde_json::to_string(&plan).unwrap();
+        assert!(json.contains(r#""stage-market-data":["2022-01-08 aave-v2-eth"]"#), "{json}");
+        assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
+    }
+
+    #[test]
+    fn unit_of_another_step_is_rejected() {
+        for json in [r#"{"stage-events":["2022-01-08"]}"#, r#"{"plan-run":["2022-01-08"]}"#, r#"{"x":[]}"#] {
+            assert!(serde_json::from_str::<Plan>(json).is_err(), "{json}");
+        }
+    }
 }

@@ -1,30 +1,47 @@
-//! From what a run covers and what the lake holds to what has to be made, step by step: each feels what changes in those before it.
+//! Computes the plan of a run from its scope and the contents of the lake. The steps are planned in order: the units of each depend
+//! on what changes in the steps before it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{DaysBy, Inventory, Plan, Scope, Stage, state_part};
+use super::{Inventory, Plan, PlanPhase, Scope, state_part};
 use crate::domain::price::LOOK_BACK_DAYS;
 use crate::domain::{Category, Day};
 use crate::error::Result;
 use crate::lake::Unit;
+use crate::pipeline::Step;
 use crate::tables::{self, Layer, Table};
 
 /// Plans a run.
 ///
 /// # Errors
 /// `BadInput` for a scope without days.
-pub fn plan(scope: &Scope, inventory: &Inventory, stage: Stage<'_>) -> Result<Plan> {
-    Planner { scope, inventory, stage, first: scope.first_day()? }.plan()
+pub fn plan(scope: &Scope, inventory: &Inventory, phase: PlanPhase<'_>) -> Result<Plan> {
+    Planner { scope, inventory, phase, first_day: scope.first_day()? }.plan()
 }
 
-/// Days of units that will have changed when a step is done, and whether a later unit feels it.
+/// The days whose units will have changed when a step is done.
 #[derive(Debug, Default)]
-struct Changes(BTreeSet<Day>);
+struct ChangedDays(BTreeSet<Day>);
 
-impl Changes {
-    /// Whether a price that holds on `day` may come from one of them.
-    fn reach_prices_of(&self, day: Day) -> bool {
+impl ChangedDays {
+    /// The days of all units of a step.
+    fn of(plan: &Plan, step: Step) -> Self {
+        ChangedDays(plan.units(step).iter().filter_map(Unit::day).collect())
+    }
+
+    /// The days of a step's units of one event category.
+    fn of_category(plan: &Plan, step: Step, category: Category) -> Self {
+        let units = plan.units(step).iter().filter_map(|unit| unit.as_event_day().ok());
+        ChangedDays(units.filter(|(_, of)| *of == category).map(|(day, _)| day).collect())
+    }
+
+    fn contains(&self, day: Day) -> bool {
+        self.0.contains(&day)
+    }
+
+    /// Whether a price that is valid on `day` may come from a changed day.
+    fn affect_prices_of(&self, day: Day) -> bool {
         self.0.range(day.plus(-LOOK_BACK_DAYS)..=day).next().is_some()
     }
 
@@ -32,11 +49,12 @@ impl Changes {
         self.0.first().is_some_and(|first| *first < day)
     }
 }
+
 struct Planner<'a> {
     scope: &'a Scope,
     inventory: &'a Inventory,
-    stage: Stage<'a>,
-    first: Day,
+    phase: PlanPhase<'a>,
+    first_day: Day,
 }
 
 impl Planner<'_> {
@@ -50,147 +68,157 @@ impl Planner<'_> {
             self.inventory.has(&tables::FEATURES_HISTORY, &unit)
                 && self.inventory.states.contains(&state_part(shard, self.scope.shards))
         });
-        plan.features = self.scope.force || !has_features || !plan.is_empty();
+        if self.scope.force || !has_features || !plan.is_empty() {
+            plan.extend(Step::BuildFeatures, [Unit::Day(self.scope.as_of)]);
+        }
         Ok(plan)
     }
 
-    /// The days of events: those before the as_of.
+    /// The days of events: those before the as-of day.
     fn event_days(&self) -> impl Iterator<Item = Day> {
-        self.first.until(self.scope.as_of)
+        self.first_day.until(self.scope.as_of)
     }
 
-    fn missing(&self, table: &Table, unit: &Unit) -> bool {
+    fn is_missing(&self, table: &Table, unit: &Unit) -> bool {
         self.scope.force || !self.inventory.has(table, unit)
     }
 
     fn plan_extraction(&self, plan: &mut Plan) {
-        let days = self.first.through(self.scope.as_of);
-        plan.blocks = days.clone().filter(|day| self.missing(&tables::DAILY_BLOCKS, &Unit::Day(*day))).collect();
+        let days = self.first_day.through(self.scope.as_of).map(Unit::Day);
+        plan.extend(Step::ExtractDailyBlocks, days.filter(|unit| self.is_missing(&tables::DAILY_BLOCKS, unit)));
         for category in Category::ALL {
             let table = tables::events(Layer::Raw, category);
-            let days = self.event_days().filter(|day| self.missing(table, &Unit::Day(*day)));
-            insert(&mut plan.extract_events, category, days);
+            let days = self.event_days().filter(|day| self.is_missing(table, &Unit::Day(*day)));
+            plan.extend(Step::ExtractEvents, days.map(|day| Unit::EventDay(day, category)));
         }
-        for (protocol, from) in &self.scope.from {
-            let unit = |day| Unit::DayAndProtocol(day, protocol.as_str().into());
-            let days = || from.through(self.scope.as_of);
-            let markets = days().filter(|day| self.missing(&tables::RAW_MARKETS, &unit(*day)));
-            insert(&mut plan.extract_markets, protocol.clone(), markets);
-            let positions = days().filter(|day| self.missing(&tables::RAW_POSITIONS, &unit(*day)));
-            insert(&mut plan.extract_positions, protocol.clone(), positions);
-            if self.missing(&tables::CURRENT_POSITIONS, &Unit::Protocol(protocol.as_str().into())) {
-                plan.current_positions.push(protocol.clone());
+        for (name, from) in &self.scope.from {
+            let protocol: Arc<str> = name.as_str().into();
+            let units = || from.through(self.scope.as_of).map(|day| Unit::DayAndProtocol(day, Arc::clone(&protocol)));
+            plan.extend(Step::ExtractMarketData, units().filter(|unit| self.is_missing(&tables::RAW_MARKETS, unit)));
+            plan.extend(
+                Step::ExtractAccountPositions,
+                units().filter(|unit| self.is_missing(&tables::RAW_POSITIONS, unit)),
+            );
+            let current = Unit::Protocol(Arc::clone(&protocol));
+            if self.is_missing(&tables::CURRENT_POSITIONS, &current) {
+                plan.extend(Step::ExtractCurrentPositions, [current]);
             }
         }
     }
 
-    /// The days to stage: the raw unit is there (or will be) and the staged one is missing, or made from another raw unit.
+    /// The days to stage: the raw unit is present, or will be, and the staged unit is missing or was produced from another raw
+    /// unit.
     fn days_to_stage(
         &self,
         days: impl Iterator<Item = Day>,
         [raw, staged]: [&Table; 2],
-        extracted: Option<&Vec<Day>>,
+        extracted: &BTreeSet<Day>,
         unit: impl Fn(Day) -> Unit,
-    ) -> Vec<Day> {
-        let extracted: BTreeSet<_> = extracted.into_iter().flatten().copied().collect();
-        let due = |day: &Day| {
-            let there = self.stage == Stage::BeforeExtraction && extracted.contains(day)
-                || self.inventory.has(raw, &unit(*day));
-            there && (extracted.contains(day) || self.missing(staged, &unit(*day)))
-        };
-        days.filter(due).collect()
+    ) -> impl Iterator<Item = Day> {
+        days.filter(move |day| {
+            let is_extracted = extracted.contains(day);
+            let has_raw =
+                self.phase == PlanPhase::BeforeExtraction && is_extracted || self.inventory.has(raw, &unit(*day));
+            has_raw && (is_extracted || self.is_missing(staged, &unit(*day)))
+        })
     }
 
     fn plan_staging(&self, plan: &mut Plan) {
-        // What is extracted in this run: by the plan that is being made, or by the one that was made before extraction.
-        let extraction = match self.stage {
-            Stage::BeforeExtraction => plan.clone(),
-            Stage::AfterExtraction(before) => before.cloned().unwrap_or_default(),
+        // The units that this run extracts: those of this plan, or of the plan that was made before extraction.
+        let extraction = match self.phase {
+            PlanPhase::BeforeExtraction => plan.clone(),
+            PlanPhase::AfterExtraction(before) => before.cloned().unwrap_or_default(),
         };
         for category in Category::ALL {
             let tables = [Layer::Raw, Layer::Stage].map(|layer| tables::events(layer, category));
-            let days =
-                self.days_to_stage(self.event_days(), tables, extraction.extract_events.get(&category), Unit::Day);
-            insert(&mut plan.stage_events, category, days);
+            let extracted = ChangedDays::of_category(&extraction, Step::ExtractEvents, category).0;
+            let days = self.days_to_stage(self.event_days(), tables, &extracted, Unit::Day);
+            plan.extend(Step::StageEvents, days.map(|day| Unit::EventDay(day, category)));
         }
-        for (protocol, from) in &self.scope.from {
-            let name: Arc<str> = protocol.as_str().into();
-            let unit = |day| Unit::DayAndProtocol(day, name.clone());
-            let days = || from.through(self.scope.as_of);
-            let markets = [&tables::RAW_MARKETS, &tables::STAGE_MARKETS];
-            let markets = self.days_to_stage(days(), markets, extraction.extract_markets.get(protocol), unit);
-            insert(&mut plan.stage_markets, protocol.clone(), markets);
-            let positions = [&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS];
-            let positions = self.days_to_stage(days(), positions, extraction.extract_positions.get(protocol), unit);
-            insert(&mut plan.stage_positions, protocol.clone(), positions);
+        for (extract, stage, tables) in [
+            (Step::ExtractMarketData, Step::StageMarketData, [&tables::RAW_MARKETS, &tables::STAGE_MARKETS]),
+            (
+                Step::ExtractAccountPositions,
+                Step::StageAccountPositions,
+                [&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS],
+            ),
+        ] {
+            let mut extracted_days = extraction.days_by_protocol(extract);
+            for (name, from) in &self.scope.from {
+                let protocol: Arc<str> = name.as_str().into();
+                let unit = |day| Unit::DayAndProtocol(day, Arc::clone(&protocol));
+                let extracted = extracted_days.remove(name).unwrap_or_default().into_iter().collect();
+                let days = self.days_to_stage(from.through(self.scope.as_of), tables, &extracted, unit);
+                plan.extend(stage, days.map(unit));
+            }
         }
     }
 
-    /// The days to make of an analytics table: up to the as_of what is missing or changes, and past it, where a later run left
-    /// something, what changes.
-    fn days_to_make(
+    /// The days to compute of an analytics table. Up to the `last` day: those that are missing or whose inputs change. After it,
+    /// where a later run left units: those whose inputs change.
+    fn days_to_compute(
         &self,
         table: &Table,
         changes: impl Fn(Day) -> bool,
         last: Day,
         has_inputs: impl Fn(Day) -> bool,
-    ) -> Vec<Day> {
+    ) -> impl Iterator<Item = Day> {
         let newest = self.inventory.newest_day().unwrap_or(last).max(last);
-        let due = |day: &Day| {
-            let there = self.inventory.has(table, &Unit::Day(*day));
-            let wanted = *day <= last && (self.scope.force || !there);
-            (wanted || there && changes(*day)) && has_inputs(*day)
-        };
-        self.first.through(newest).filter(due).collect()
+        self.first_day.through(newest).filter(move |day| {
+            let exists = self.inventory.has(table, &Unit::Day(*day));
+            let is_due = *day <= last && (self.scope.force || !exists);
+            (is_due || exists && changes(*day)) && has_inputs(*day)
+        })
+    }
+
+    /// Returns whether a category's staged events of a day are present, or will be.
+    fn staged_events(&self, plan: &Plan, category: Category) -> impl Fn(Day) -> bool + use<'_> {
+        let table = tables::events(Layer::Stage, category);
+        let planned = ChangedDays::of_category(plan, Step::StageEvents, category);
+        move |day| planned.contains(day) || self.inventory.has(table, &Unit::Day(day))
     }
 
     fn plan_analytics(&self, plan: &mut Plan) {
         let last_events = self.scope.as_of.previous();
-        let changed = |days: Option<&Vec<Day>>| Changes(days.into_iter().flatten().copied().collect());
-        let markets = Changes(plan.stage_markets.values().flatten().copied().collect());
-        let positions = Changes(plan.stage_positions.values().flatten().copied().collect());
+        let markets = ChangedDays::of(plan, Step::StageMarketData);
 
-        let borrows = changed(plan.stage_events.get(&Category::Borrow));
-        let staged = |category: Category| {
-            let table = tables::events(Layer::Stage, category);
-            let planned = changed(plan.stage_events.get(&category)).0;
-            move |day: Day| planned.contains(&day) || self.inventory.has(table, &Unit::Day(day))
-        };
-        plan.links = self.days_to_make(
-            &tables::WALLET_LINKS,
-            |day| borrows.0.contains(&day),
-            last_events,
-            staged(Category::Borrow),
-        );
-        let links = Changes(plan.links.iter().copied().collect());
-        // Who makes links keeps those so far: a run may have died between the two.
-        let is_made = self.inventory.has(&tables::WALLET_LINKS, &Unit::Day(last_events)) && self.first <= last_events;
-        if plan.links.is_empty() && is_made && !self.inventory.has_links && staged(Category::Borrow)(last_events) {
-            plan.links.push(last_events);
-        }
-
+        let links = self.plan_links(plan, last_events);
         for category in Category::ALL {
-            let events = changed(plan.stage_events.get(&category));
-            let changes = |day| events.0.contains(&day) || markets.reach_prices_of(day);
+            let events = ChangedDays::of_category(plan, Step::StageEvents, category);
+            let changes = |day| events.contains(day) || markets.affect_prices_of(day);
             let table = tables::events(Layer::Analytics, category);
-            insert(&mut plan.price, category, self.days_to_make(table, changes, last_events, staged(category)));
+            let staged = self.staged_events(plan, category);
+            let days = self.days_to_compute(table, changes, last_events, staged);
+            plan.extend(Step::PriceEvents, days.map(|day| Unit::EventDay(day, category)));
         }
 
+        let positions = ChangedDays::of(plan, Step::StageAccountPositions);
         let has_positions = |day: Day| {
-            let staged = |protocol: &String| {
+            let is_staged = |protocol: &String| {
                 self.inventory.has(&tables::STAGE_POSITIONS, &Unit::DayAndProtocol(day, protocol.as_str().into()))
             };
-            positions.0.contains(&day) || self.scope.from.keys().any(staged)
+            positions.contains(day) || self.scope.from.keys().any(is_staged)
         };
-        let changes = |day| positions.0.contains(&day) || markets.reach_prices_of(day) || links.any_before(day);
-        plan.value = self.days_to_make(&tables::WALLET_HEALTH, changes, self.scope.as_of, has_positions);
+        let changes = |day| positions.contains(day) || markets.affect_prices_of(day) || links.any_before(day);
+        let days = self.days_to_compute(&tables::WALLET_HEALTH, changes, self.scope.as_of, has_positions);
+        plan.extend(Step::ValuePositions, days.map(Unit::Day));
     }
-}
 
-fn insert<K: Ord>(days_by: &mut DaysBy<K>, key: K, days: impl IntoIterator<Item = Day>) {
-    let days: Vec<_> = days.into_iter().collect();
-    if !days.is_empty() {
-        days_by.insert(key, days);
+    /// Plans the links, and returns the days whose links change.
+    fn plan_links(&self, plan: &mut Plan, last_events: Day) -> ChangedDays {
+        let borrows = ChangedDays::of_category(plan, Step::StageEvents, Category::Borrow);
+        let is_staged = self.staged_events(plan, Category::Borrow);
+        let days = self.days_to_compute(&tables::WALLET_LINKS, |day| borrows.contains(day), last_events, &is_staged);
+        plan.extend(Step::LinkWallets, days.map(Unit::Day));
+        let changed = ChangedDays::of(plan, Step::LinkWallets);
+        // The step also writes the state with the links of all days. A run may have died between the two.
+        let last = Unit::Day(last_events);
+        let is_linked = self.first_day <= last_events && self.inventory.has(&tables::WALLET_LINKS, &last);
+        if plan.units(Step::LinkWallets).is_empty() && is_linked && !self.inventory.has_links && is_staged(last_events)
+        {
+            plan.extend(Step::LinkWallets, [last]);
+        }
+        changed
     }
 }
 
@@ -240,92 +268,106 @@ mod tests {
         inventory
     }
 
+    /// The days of a step's units.
+    fn days(plan: &Plan, step: Step) -> Vec<Day> {
+        plan.units(step).iter().filter_map(Unit::day).collect()
+    }
+
+    /// The days of a step's units of one event category.
+    fn category_days(plan: &Plan, step: Step, category: Category) -> Vec<Day> {
+        ChangedDays::of_category(plan, step, category).0.into_iter().collect()
+    }
+
     fn remove(inventory: &mut Inventory, table: &'static Table, unit: &Unit) {
         assert!(inventory.units.get_mut(&(table.layer, table.name)).unwrap().remove(unit));
     }
 
     #[test]
-    fn an_empty_lake_misses_everything_and_a_full_one_nothing() {
-        let all = plan(&scope(3), &Inventory::default(), Stage::BeforeExtraction).unwrap();
+    fn empty_lake_misses_all_units_and_complete_lake_none() {
+        let all = plan(&scope(3), &Inventory::default(), PlanPhase::BeforeExtraction).unwrap();
         let counts: Vec<_> = all.counts().into_iter().map(|(_, count)| count).collect();
         assert_eq!(counts, [4, 15, 4, 4, 1, 15, 4, 4, 3, 15, 4, 1]);
-        assert!(plan(&scope(3), &done(3), Stage::BeforeExtraction).unwrap().is_empty());
+        assert!(plan(&scope(3), &done(3), PlanPhase::BeforeExtraction).unwrap().is_empty());
     }
 
     #[test]
-    fn one_more_day_is_one_day_of_work() {
-        let next = plan(&scope(4), &done(3), Stage::BeforeExtraction).unwrap();
+    fn one_more_day_plans_one_day_of_units() {
+        let next = plan(&scope(4), &done(3), PlanPhase::BeforeExtraction).unwrap();
         let counts: Vec<_> = next.counts().into_iter().map(|(_, count)| count).collect();
         assert_eq!(counts, [1, 5, 1, 1, 0, 5, 1, 1, 1, 5, 1, 1]);
-        assert_eq!((next.value, next.links), (vec![day(4)], vec![day(3)]));
+        assert_eq!(days(&next, Step::ValuePositions), [day(4)]);
+        assert_eq!(days(&next, Step::LinkWallets), [day(3)]);
     }
 
     #[test]
-    fn a_late_market_day_reaches_the_prices_of_the_seven_days_after_it() {
+    fn late_markets_change_the_prices_of_seven_more_days() {
         let mut inventory = done(12);
         remove(&mut inventory, &tables::STAGE_MARKETS, &Unit::DayAndProtocol(day(2), PROTOCOL.into()));
-        let plan = plan(&scope(12), &inventory, Stage::AfterExtraction(None)).unwrap();
-        assert_eq!(plan.price[&Category::Repay], (2..=9).map(day).collect::<Vec<_>>());
-        assert_eq!(plan.value, (2..=9).map(day).collect::<Vec<_>>());
-        assert!(plan.links.is_empty() && plan.features);
+        let plan = plan(&scope(12), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
+        let changed: Vec<_> = (2..=9).map(day).collect();
+        assert_eq!(category_days(&plan, Step::PriceEvents, Category::Repay), changed);
+        assert_eq!(days(&plan, Step::ValuePositions), changed);
+        assert_eq!((days(&plan, Step::LinkWallets), days(&plan, Step::BuildFeatures)), (vec![], vec![day(12)]));
     }
 
     #[test]
-    fn late_borrows_reach_every_later_snapshot_past_the_as_of_too() {
+    fn late_borrows_change_all_later_snapshots() {
         let mut inventory = done(9);
         remove(&mut inventory, &tables::STAGE_BORROWS, &Unit::Day(day(2)));
-        let plan = plan(&scope(5), &inventory, Stage::AfterExtraction(None)).unwrap();
-        assert_eq!((plan.links, plan.value), (vec![day(2)], (3..=9).map(day).collect()));
-        assert_eq!(plan.price, BTreeMap::from([(Category::Borrow, vec![day(2)])]));
+        let plan = plan(&scope(5), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
+        assert_eq!(days(&plan, Step::LinkWallets), [day(2)]);
+        assert_eq!(days(&plan, Step::ValuePositions), (3..=9).map(day).collect::<Vec<_>>());
+        assert_eq!(plan.units(Step::PriceEvents), [Unit::EventDay(day(2), Category::Borrow)]);
     }
 
     #[test]
-    fn nothing_is_made_from_a_day_that_is_lost() {
+    fn nothing_is_planned_from_a_lost_day() {
         let mut inventory = done(3);
         let lost = Unit::DayAndProtocol(day(2), PROTOCOL.into());
         for table in [&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS] {
             remove(&mut inventory, table, &lost);
         }
         remove(&mut inventory, &tables::WALLET_HEALTH, &Unit::Day(day(2)));
-        let after = plan(&scope(3), &inventory, Stage::AfterExtraction(None)).unwrap();
-        assert_eq!(after.extract_positions[PROTOCOL], [day(2)], "it is asked for again");
-        assert!(after.stage_positions.is_empty() && after.value.is_empty());
-        let before = plan(&scope(3), &inventory, Stage::BeforeExtraction).unwrap();
-        assert_eq!(before.value, [day(2)]);
+        let after = plan(&scope(3), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
+        assert_eq!(days(&after, Step::ExtractAccountPositions), [day(2)], "it is requested again");
+        assert!(after.units(Step::StageAccountPositions).is_empty() && after.units(Step::ValuePositions).is_empty());
+        let before = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!(days(&before, Step::ValuePositions), [day(2)]);
     }
 
     #[test]
-    fn what_was_extracted_again_is_made_again() {
+    fn units_extracted_again_are_computed_again() {
         let mut inventory = done(9);
         let markets = Unit::DayAndProtocol(day(4), PROTOCOL.into());
         remove(&mut inventory, &tables::RAW_MARKETS, &markets);
-        let before = plan(&scope(9), &inventory, Stage::BeforeExtraction).unwrap();
-        assert_eq!(
-            (&before.extract_markets[PROTOCOL], &before.stage_markets[PROTOCOL]),
-            (&vec![day(4)], &vec![day(4)])
-        );
+        let before = plan(&scope(9), &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!(days(&before, Step::ExtractMarketData), [day(4)]);
+        assert_eq!(days(&before, Step::StageMarketData), [day(4)]);
         put(&mut inventory, &tables::RAW_MARKETS, markets);
-        let after = plan(&scope(9), &inventory, Stage::AfterExtraction(Some(&before))).unwrap();
-        assert_eq!((&after.stage_markets, &after.value), (&before.stage_markets, &before.value));
-        assert_eq!(after.value, (4..=9).map(day).collect::<Vec<_>>());
+        let after = plan(&scope(9), &inventory, PlanPhase::AfterExtraction(Some(&before))).unwrap();
+        for step in [Step::StageMarketData, Step::ValuePositions] {
+            assert_eq!(after.units(step), before.units(step));
+        }
+        assert_eq!(days(&after, Step::ValuePositions), (4..=9).map(day).collect::<Vec<_>>());
     }
 
     #[test]
-    fn links_that_are_not_kept_are_the_work_of_their_last_day() {
+    fn missing_links_state_plans_its_last_day() {
         let inventory = Inventory { has_links: false, ..done(3) };
-        let plan = plan(&scope(3), &inventory, Stage::BeforeExtraction).unwrap();
-        assert_eq!((plan.links, plan.value, plan.features), (vec![day(2)], vec![], true));
+        let plan = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!((days(&plan, Step::LinkWallets), days(&plan, Step::ValuePositions)), (vec![day(2)], vec![]));
+        assert_eq!(days(&plan, Step::BuildFeatures), [day(3)]);
     }
 
     #[test]
-    fn force_makes_everything_again() {
+    fn force_plans_every_unit() {
         let forced = Scope { force: true, ..scope(3) };
-        let after = plan(&forced, &done(3), Stage::AfterExtraction(None)).unwrap();
-        assert_eq!(after, plan(&scope(3), &Inventory::default(), Stage::BeforeExtraction).unwrap());
+        let after = plan(&forced, &done(3), PlanPhase::AfterExtraction(None)).unwrap();
+        assert_eq!(after, plan(&scope(3), &Inventory::default(), PlanPhase::BeforeExtraction).unwrap());
     }
 
     #[test]
-    fn a_first_day_after_the_as_of_is_bad_input() {
-        assert!(plan(&scope(-1), &Inventory::default(), Stage::BeforeExtraction).is_err());
+    fn first_day_after_the_as_of_day_is_bad_input() {
+        assert!(plan(&scope(-1), &Inventory::default(), PlanPhase::BeforeExtraction).is_err());
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Remaining;
 use crate::error::Error;
+use crate::pipeline::Step;
 
 /// Left for what comes after the units: registering what is there, and the report.
 const AFTER_UNITS: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ impl Deadline {
 }
 
 /// The error of a call in which units were begun, and none ended: another call would fare no better.
-pub(super) fn too_short(step: &str, remaining: &Remaining) -> Error {
+pub(super) fn too_short(step: Step, remaining: &Remaining) -> Error {
     Error::internal("the time of a call is too short for a single unit")
         .with("step", step)
         .with("unit", remaining.units.first.first().map_or("", String::as_str))
@@ -72,6 +73,7 @@ mod tests {
         use super::*;
         use crate::domain::Day;
         use crate::error::{Kind, Result};
+        use crate::lake::Unit;
         use crate::step::{Context, Report};
         use crate::testing::{AAVE, Lab, january, kind};
 
@@ -81,13 +83,14 @@ mod tests {
             let now = Instant::now();
             let (last_begin, last_end) = (now + Duration::from_secs(3600), now + Duration::from_millis(50));
             lab.context.deadline = Some(Deadline { last_begin, last_end });
-            let work = |_: Context, day: Day| async move {
-                if day >= january(2) {
+            let units: Vec<_> = days.iter().copied().map(Unit::Day).collect();
+            let work = |_: Context, unit: Unit| async move {
+                if unit.day() >= Some(january(2)) {
                     std::future::pending::<()>().await;
                 }
                 Ok(Report { units: 1, ..Report::default() })
             };
-            lab.context.run_units("a-step", days, 8, work).await
+            lab.context.run_units(Step::LinkWallets, &units, 8, work).await
         }
 
         #[tokio::test]

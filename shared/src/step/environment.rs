@@ -1,22 +1,24 @@
-//! The context of a step from the environment of its process.
+//! Builds the context of a step from the environment variables of its process.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::{Context, Unwatched, today};
+use super::{Clients, Context};
 use crate::catalog::{self, Registry};
 use crate::config::Config;
+use crate::domain::Day;
 use crate::error::{Error, Result};
 use crate::executions::Executions;
 use crate::lake::{FolderStore, Lake};
-use crate::sources::graph::{self, GraphClient, GraphSettings};
-use crate::sources::transpose::{self, TransposeClient, TransposeSettings};
-use crate::sources::{Rate, Secret};
+use crate::sources::Secret;
+use crate::sources::graph::{self, GraphSettings};
+use crate::sources::transpose::{self, TransposeSettings};
 
-/// The variables of a process, by their names.
+/// Looks up an environment variable by its name.
 type Variables<'a> = &'a (dyn Fn(&str) -> Option<String> + Send + Sync);
 
-/// The context of this process; [`super::serve`] lists the variables.
+/// Builds the context from the variables of this process. [`super::serve`] lists them.
 ///
 /// # Errors
 /// As [`context_of`].
@@ -24,10 +26,10 @@ pub(super) async fn context() -> Result<Context> {
     context_of(&|name| std::env::var(name).ok()).await
 }
 
-/// The context that variables describe. One that is empty is not set.
+/// Builds the context from the given variables. An empty variable counts as not set.
 ///
 /// # Errors
-/// `BadInput` for a variable that is missing or wrong, `BadCredentials` for a key that can't be had, and the errors of AWS.
+/// `BadInput` for a missing or invalid variable, `BadCredentials` for a key that can't be read, and the errors of AWS.
 pub async fn context_of(variables: Variables<'_>) -> Result<Context> {
     let variable = |name: &str| variables(name).filter(|value| !value.is_empty());
     let variable: Variables<'_> = &variable;
@@ -36,39 +38,35 @@ pub async fn context_of(variables: Variables<'_>) -> Result<Context> {
     let shared_by = share_of_source(variable("SHARE_OF_SOURCE"))?;
 
     let url = variable("GRAPH_URL").unwrap_or_else(|| graph::LIVE_URL.to_owned());
-    let mut graph = GraphSettings::new(url, keys(&cloud, variable, "GRAPH_SECRET", "GRAPH_API_KEY").await?);
-    graph.rate = Rate { per_second: config.requests_per_second.the_graph, shared_by };
-    graph.concurrency = config.concurrency.the_graph as usize;
+    let graph = GraphSettings::new(url, keys(&cloud, variable, "GRAPH_SECRET", "GRAPH_API_KEY").await?);
     let url = variable("TRANSPOSE_URL").unwrap_or_else(|| transpose::LIVE_URL.to_owned());
-    let mut transpose =
-        TransposeSettings::new(url, keys(&cloud, variable, "TRANSPOSE_SECRET", "TRANSPOSE_API_KEY").await?);
-    transpose.rate = Rate { per_second: config.requests_per_second.transpose, shared_by };
-    transpose.concurrency = config.concurrency.transpose as usize;
+    let transpose = TransposeSettings::new(url, keys(&cloud, variable, "TRANSPOSE_SECRET", "TRANSPOSE_API_KEY").await?);
+    let clients = Clients::new(&config, graph, transpose, shared_by)?;
 
-    let place = place(&cloud, variable)?;
-    Ok(Context {
-        lake: place.lake,
-        registry: place.registry,
-        config: Arc::new(config),
-        graph: Arc::new(GraphClient::new(graph)?),
-        transpose: Arc::new(TransposeClient::new(transpose)?),
-        traffic: Arc::default(),
-        today: today()?,
-        deadline: None,
-        progress: Arc::new(Unwatched),
-        executions: place.executions,
-    })
+    let location = location(&cloud, variable)?;
+    let context = Context::new(location.lake, location.registry, Arc::new(config), clients, today()?);
+    Ok(Context { executions: location.executions, ..context })
 }
 
-/// How many calls share a source's rate, this one among them.
+/// Returns today in UTC, by the clock of this machine.
+///
+/// # Errors
+/// `Internal` if the clock is before 1970.
+pub fn today() -> Result<Day> {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let since_epoch = since_epoch.map_err(|cause| Error::internal("the clock is before 1970").because(cause))?;
+    Ok(Day::of_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)))
+}
+
+/// The number of calls that share a source's rate limit, including this one.
 fn share_of_source(text: Option<String>) -> Result<u32> {
     let Some(text) = text else { return Ok(1) };
     text.parse().map_err(|cause| {
-        Error::bad_input(format!("SHARE_OF_SOURCE is {text:?}, and must be a number of calls")).because(cause)
+        Error::bad_input(format!("SHARE_OF_SOURCE is {text:?}, which is not a number of calls")).because(cause)
     })
 }
 
-/// The keys of a source: in the secret that one variable names, else in the other variable.
+/// The API keys of a source: from the secret that the variable `secret` names, else from the variable `keys`.
 async fn keys(cloud: &Cloud, variable: Variables<'_>, secret: &str, keys: &str) -> Result<Vec<Secret>> {
     match variable(secret) {
         Some(id) => cloud.keys(&id).await,
@@ -76,26 +74,26 @@ async fn keys(cloud: &Cloud, variable: Variables<'_>, secret: &str, keys: &str) 
     }
 }
 
-/// Where a lake is, with what belongs to it.
-struct Place {
+/// A lake with its catalog and the executions that write to it.
+struct Location {
     lake: Lake,
     registry: Registry,
     executions: Option<Arc<dyn Executions>>,
 }
 
-/// `LAKE` is `s3://{bucket}`, with its catalog in Glue, or a folder with the catalog beside the tables.
-fn place(cloud: &Cloud, variable: Variables<'_>) -> Result<Place> {
+/// Opens the lake that `LAKE` names: `s3://{bucket}` with its catalog in Glue, or a folder that contains its catalog.
+fn location(cloud: &Cloud, variable: Variables<'_>) -> Result<Location> {
     let lake = variable("LAKE")
-        .ok_or_else(|| Error::bad_input("LAKE is not set").next("set it to the lake: s3://{bucket}, or a folder"))?;
+        .ok_or_else(|| Error::bad_input("LAKE is not set").next("set it to s3://{bucket} or a folder"))?;
     let env = variable("DEFI_ENV").unwrap_or_else(|| "dev".to_owned());
     if let Some(bucket) = lake.strip_prefix("s3://") {
-        return cloud.place(bucket.trim_end_matches('/'), &env, variable);
+        return cloud.location(bucket.trim_end_matches('/'), &env, variable);
     }
     let lake = Lake::new(FolderStore::new(lake));
-    Ok(Place { registry: catalog::in_lake(&lake, &env), lake, executions: None })
+    Ok(Location { registry: catalog::in_lake(&lake, &env), lake, executions: None })
 }
 
-/// AWS, as far as the build has it.
+/// Access to AWS, in builds with the feature `aws`.
 #[cfg(feature = "aws")]
 struct Cloud(aws_config::SdkConfig);
 
@@ -109,12 +107,14 @@ impl Cloud {
         crate::aws::secret(&self.0, id).await
     }
 
-    fn place(&self, bucket: &str, env: &str, variable: Variables<'_>) -> Result<Place> {
+    fn location(&self, bucket: &str, env: &str, variable: Variables<'_>) -> Result<Location> {
         if bucket.is_empty() || bucket.contains('/') {
-            return Err(Error::bad_input(format!("{bucket:?} is no bucket")).next("set LAKE to s3://{bucket}"));
+            return Err(
+                Error::bad_input(format!("{bucket:?} is not the name of a bucket")).next("set LAKE to s3://{bucket}")
+            );
         }
         let machine = variable("STATE_MACHINE_ARN").map(|arn| crate::executions::StateMachine::new(&self.0, arn));
-        Ok(Place {
+        Ok(Location {
             lake: Lake::new(crate::lake::S3Store::new(&self.0, bucket)),
             registry: Registry::new(catalog::GlueCatalog::new(&self.0, bucket), env),
             executions: machine.map(|machine| Arc::new(machine) as _),
@@ -126,7 +126,7 @@ impl Cloud {
 struct Cloud;
 
 #[cfg(not(feature = "aws"))]
-#[expect(clippy::unused_async, clippy::unused_self, reason = "they have something to do where AWS is built in")]
+#[expect(clippy::unused_async, clippy::unused_self, reason = "the variant with AWS awaits")]
 impl Cloud {
     async fn new() -> Self {
         Cloud
@@ -136,12 +136,12 @@ impl Cloud {
         Err(without_aws())
     }
 
-    fn place(&self, _: &str, _: &str, _: Variables<'_>) -> Result<Place> {
+    fn location(&self, _: &str, _: &str, _: Variables<'_>) -> Result<Location> {
         Err(without_aws())
     }
 }
 
 #[cfg(not(feature = "aws"))]
 fn without_aws() -> Error {
-    Error::bad_input("this build has no AWS").next("build it with the feature aws: make package")
+    Error::bad_input("this build does not support AWS").next("build it with the feature aws: make package")
 }

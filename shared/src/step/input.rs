@@ -1,4 +1,6 @@
-//! What a step is asked to do: JSON in which every field has a default, so that `{}` works, and unknown fields are refused.
+//! The input of a step: JSON in which every field has a default, so that `{}` works, and unknown fields are rejected.
+
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -7,73 +9,41 @@ use serde_json::{Map, Value};
 use super::{Context, RunId};
 use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
-use crate::plan::{DaysBy, Inventory, Plan, Scope, Stage, not_in_the_future, plan};
+use crate::lake::Unit;
+use crate::pipeline::{InputKind, Step};
+use crate::plan::{Inventory, Plan, PlanPhase, Scope, not_in_the_future, plan};
 
-/// Input of a step whose unit is a day.
+/// The input of a step that works on days, on days of event categories, or on days of protocols.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct DayInput {
-    /// The day that the features are for; default: today (UTC).
+pub struct UnitInput {
+    /// The as-of day. Default: today (UTC).
     pub as_of: Option<Day>,
-    /// The first day; default: each protocol's first day.
+    /// The first day. Default: each protocol's first day.
     pub from: Option<Day>,
-    /// These days and no others; default: what is missing from the lake.
-    pub days: Option<Vec<Day>>,
-    /// None of the days before this one: where a call goes on that stopped before its deadline (its report's `remaining.next`).
-    pub resume_at: Option<Day>,
-    /// Make again what is there already.
-    pub force: bool,
-    /// The run that the call belongs to: its report is kept there.
-    pub run_id: Option<RunId>,
-}
-
-/// Input of a step whose unit is a category of events and a day.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EventInput {
-    /// The day that the features are for; default: today (UTC).
-    pub as_of: Option<Day>,
-    /// The first day; default: each protocol's first day.
-    pub from: Option<Day>,
-    /// These categories; default: all five.
+    /// These event categories, for steps that work on events. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<Category>>,
-    /// These days and no others; default: what is missing from the lake.
-    pub days: Option<Vec<Day>>,
-    /// None of the days before this one: where a call goes on that stopped before its deadline (its report's `remaining.next`).
-    pub resume_at: Option<Day>,
-    /// Make again what is there already.
-    pub force: bool,
-    /// The run that the call belongs to: its report is kept there.
-    pub run_id: Option<RunId>,
-}
-
-/// Input of a step whose unit is a protocol and a day.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ProtocolInput {
-    /// The day that the features are for; default: today (UTC).
-    pub as_of: Option<Day>,
-    /// The first day; default: each protocol's first day.
-    pub from: Option<Day>,
-    /// These protocols; default: all that the configuration lists.
+    /// These protocols, for steps that work on protocols. Default: all of the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub protocols: Option<Vec<String>>,
-    /// These days and no others; default: what is missing from the lake.
+    /// These days. Default: the days that are missing from the lake.
     pub days: Option<Vec<Day>>,
-    /// None of the days before this one: where a call goes on that stopped before its deadline (its report's `remaining.next`).
+    /// Skips the days before this one. A call that continues another passes the `remaining.next` of its report.
     pub resume_at: Option<Day>,
-    /// Make again what is there already.
+    /// Produce all units, including those that are in the lake.
     pub force: bool,
-    /// The run that the call belongs to: its report is kept there.
+    /// The run that the call belongs to, where its report is kept.
     pub run_id: Option<RunId>,
 }
 
-/// Reads a step's input.
+/// Parses the input of a step.
 ///
 /// # Errors
-/// `BadInput` for an unknown field or a value of the wrong form.
+/// `BadInput` for an unknown field or an invalid value.
 pub fn parse<I: DeserializeOwned>(input: Value) -> Result<I> {
     let input = match input {
-        // The console's and the scheduler's "nothing" may be null.
+        // The console and the scheduler may send null for an empty input.
         Value::Null => Value::Object(Map::new()),
         Value::Object(_) => input,
         _ => {
@@ -82,14 +52,14 @@ pub fn parse<I: DeserializeOwned>(input: Value) -> Result<I> {
         }
     };
     serde_json::from_value(input).map_err(|cause| {
-        Error::bad_input("the step's input is wrong")
+        Error::bad_input("the step's input is invalid")
             .because(cause)
-            .next("correct the field, or leave it out for its default")
+            .next("correct the field, or omit it to use its default")
     })
 }
 
 impl Context {
-    /// The day that a run is for.
+    /// Returns the as-of day of a run: the given day, or today.
     ///
     /// # Errors
     /// `BadInput` for a day in the future.
@@ -97,82 +67,50 @@ impl Context {
         not_in_the_future(as_of.unwrap_or(self.today), self.today)
     }
 
-    /// What a run covers.
+    /// Returns the scope of a run.
     ///
     /// # Errors
-    /// `BadInput` for a day in the future, or a first day after the as_of.
+    /// `BadInput` for a day in the future, or a first day after the as-of day.
     pub fn scope(&self, as_of: Option<Day>, from: Option<Day>, force: bool) -> Result<Scope> {
         Scope::new(&self.config, self.today, as_of, from, force)
     }
 
-    /// Plans over the lake as it is now. What a run that did not get to its end left as it was counts as missing.
+    /// Plans a run over the lake as it is now. Objects that an unfinished run was to compute again count as missing.
     ///
     /// # Errors
-    /// The lake's, or `BadInput` as for [`Context::scope`].
-    pub async fn plan(&self, scope: &Scope, stage: Stage<'_>) -> Result<Plan> {
+    /// The errors of the lake, and `BadInput` as for [`Context::scope`].
+    pub async fn plan(&self, scope: &Scope, phase: PlanPhase<'_>) -> Result<Plan> {
         let unfinished = self.unfinished(None).await?;
-        plan(scope, &Inventory::of(&self.lake, scope.as_of).await?.without(&unfinished), stage)
+        plan(scope, &Inventory::of(&self.lake, scope.as_of).await?.without(&unfinished), phase)
     }
 
-    /// The days of a step: those that the input names, else what the plan says is missing.
+    /// Returns the units of a step that an input selects: those of the days that it names, else those that are missing from the
+    /// lake. Ordered by day.
     ///
     /// # Errors
-    /// As [`Context::plan`].
-    pub async fn days(&self, input: &DayInput, part: impl FnOnce(Plan) -> Vec<Day>) -> Result<Vec<Day>> {
-        let scope = self.scope(input.as_of, input.from, input.force)?;
-        let days = match &input.days {
-            Some(days) => named(days, &scope)?,
-            None => part(self.plan(&scope, Stage::AfterExtraction(None)).await?),
-        };
-        Ok(days.into_iter().filter(|day| Some(*day) >= input.resume_at).collect())
-    }
-
-    /// The categories and days of a step, likewise.
-    ///
-    /// # Errors
-    /// As [`Context::plan`].
-    pub async fn event_days(
-        &self,
-        input: &EventInput,
-        part: impl FnOnce(Plan) -> DaysBy<Category>,
-    ) -> Result<Vec<(Category, Day)>> {
-        let scope = self.scope(input.as_of, input.from, input.force)?;
-        let categories = sorted(input.events.as_deref().unwrap_or(&Category::ALL));
-        let days_by = match &input.days {
-            Some(days) => {
-                let days = named(days, &scope)?;
-                categories.iter().map(|category| (*category, days.clone())).collect()
-            }
-            None => part(self.plan(&scope, Stage::AfterExtraction(None)).await?),
-        };
-        Ok(pairs(days_by, input.resume_at, |category| categories.contains(category)))
-    }
-
-    /// The protocols and days of a step, likewise.
-    ///
-    /// # Errors
-    /// As [`Context::plan`], and `BadInput` for a protocol that is not known.
-    pub async fn protocol_days(
-        &self,
-        input: &ProtocolInput,
-        part: impl FnOnce(Plan) -> DaysBy<String>,
-    ) -> Result<Vec<(String, Day)>> {
+    /// `BadInput` for a field that the step does not have, an unknown protocol, or a day outside the scope, and the errors of
+    /// [`Context::plan`].
+    pub async fn units(&self, step: Step, input: &UnitInput) -> Result<Vec<Unit>> {
+        reject_fields_of_other_steps(step, input)?;
         let scope = self.scope(input.as_of, input.from, input.force)?;
         let protocols = self.protocols(input.protocols.as_deref())?;
-        let days_by = match &input.days {
-            Some(days) => {
-                let days = named(days, &scope)?;
-                protocols.iter().map(|protocol| (protocol.clone(), days.clone())).collect()
-            }
-            None => part(self.plan(&scope, Stage::AfterExtraction(None)).await?),
+        let categories = sorted(input.events.as_deref().unwrap_or(&Category::ALL));
+        let is_selected = |unit: &Unit| match unit {
+            Unit::EventDay(_, category) => categories.contains(category),
+            Unit::DayAndProtocol(_, protocol) => protocols.iter().any(|name| **name == **protocol),
+            _ => true,
         };
-        Ok(pairs(days_by, input.resume_at, |protocol| protocols.contains(protocol)))
+        let units = match &input.days {
+            Some(days) => units_of_days(step, &days_within(days, &scope)?, &categories, &protocols),
+            None => self.plan(&scope, PlanPhase::AfterExtraction(None)).await?.units(step).to_vec(),
+        };
+        Ok(units.into_iter().filter(|unit| is_selected(unit) && unit.day() >= input.resume_at).collect())
     }
 
-    /// The protocols that an input names, or all.
+    /// Returns the protocols that an input names, or all protocols of the configuration.
     ///
     /// # Errors
-    /// `BadInput` for a protocol that is not known.
+    /// `BadInput` for an unknown protocol.
     pub fn protocols(&self, named: Option<&[String]>) -> Result<Vec<String>> {
         let Some(named) = named else {
             return Ok(self.config.protocol_names().into_iter().map(str::to_owned).collect());
@@ -182,12 +120,38 @@ impl Context {
     }
 }
 
-/// The days that an input names. Before the first day of a run no protocol has begun: what a step would make of such a day is
-/// empty, and would take the place of what is there.
-fn named(days: &[Day], scope: &Scope) -> Result<Vec<Day>> {
+fn reject_fields_of_other_steps(step: Step, input: &UnitInput) -> Result<()> {
+    let kind = step.input();
+    let unknown = match input {
+        UnitInput { events: Some(_), .. } if kind != InputKind::EventDays => "events",
+        UnitInput { protocols: Some(_), .. } if kind != InputKind::ProtocolDays => "protocols",
+        _ => return Ok(()),
+    };
+    Err(Error::bad_input(format!("the input of {step} has no field `{unknown}`")).next("remove the field"))
+}
+
+/// The units of a step on given days.
+fn units_of_days(step: Step, days: &[Day], categories: &[Category], protocols: &[String]) -> Vec<Unit> {
+    let protocols: Vec<Arc<str>> = protocols.iter().map(|name| name.as_str().into()).collect();
+    let mut units = Vec::new();
+    for day in days {
+        match step.input() {
+            InputKind::EventDays => units.extend(categories.iter().map(|category| Unit::EventDay(*day, *category))),
+            InputKind::ProtocolDays => {
+                units.extend(protocols.iter().map(|protocol| Unit::DayAndProtocol(*day, Arc::clone(protocol))));
+            }
+            _ => units.push(Unit::Day(*day)),
+        }
+    }
+    units
+}
+
+/// The days that an input names, sorted. Before the first day of a run no protocol exists: the unit of such a day would be empty,
+/// and would replace the one in the lake.
+fn days_within(days: &[Day], scope: &Scope) -> Result<Vec<Day>> {
     let (days, first) = (sorted(days), scope.first_day()?);
     match days.first().filter(|day| **day < first) {
-        Some(day) => Err(Error::bad_input(format!("the day {day} lies before the first day {first}"))
+        Some(day) => Err(Error::bad_input(format!("the day {day} is before the first day {first}"))
             .next("choose later days, or an earlier first day")),
         None => Ok(days),
     }
@@ -200,13 +164,6 @@ fn sorted<T: Ord + Clone>(items: &[T]) -> Vec<T> {
     items
 }
 
-/// The pairs of the wanted keys and their days from `resume_at` on.
-fn pairs<K: Clone>(days_by: DaysBy<K>, resume_at: Option<Day>, wanted: impl Fn(&K) -> bool) -> Vec<(K, Day)> {
-    let wanted = days_by.into_iter().filter(|(key, _)| wanted(key));
-    let pairs = wanted.flat_map(|(key, days)| days.into_iter().map(move |day| (key.clone(), day)));
-    pairs.filter(|(_, day)| Some(*day) >= resume_at).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -214,15 +171,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_input_works_and_an_unknown_field_is_refused() {
-        assert_eq!(parse::<DayInput>(json!({})).unwrap(), DayInput::default());
-        assert_eq!(parse::<DayInput>(json!(null)).unwrap(), DayInput::default());
+    fn accepts_an_empty_input_and_rejects_unknown_fields() {
+        assert_eq!(parse::<UnitInput>(json!({})).unwrap(), UnitInput::default());
+        assert_eq!(parse::<UnitInput>(json!(null)).unwrap(), UnitInput::default());
         for input in
             [json!({"asof": "2023-01-01"}), json!({"as_of": "yesterday"}), json!({"days": "2023-01-01"}), json!([])]
         {
-            let error = parse::<DayInput>(input).unwrap_err();
+            let error = parse::<UnitInput>(input).unwrap_err();
             assert_eq!(error.kind(), crate::Kind::BadInput);
         }
-        assert!(parse::<EventInput>(json!({"events": ["flashloan"]})).unwrap_err().to_string().contains("flashloan"));
+        assert!(parse::<UnitInput>(json!({"events": ["flashloan"]})).unwrap_err().to_string().contains("flashloan"));
+    }
+
+    #[test]
+    fn rejects_fields_of_other_steps() {
+        let events = UnitInput { events: Some(vec![Category::Borrow]), ..UnitInput::default() };
+        let protocols = UnitInput { protocols: Some(Vec::new()), ..UnitInput::default() };
+        for (step, input, is_accepted) in [
+            (Step::StageEvents, &events, true),
+            (Step::StageMarketData, &events, false),
+            (Step::LinkWallets, &events, false),
+            (Step::StageMarketData, &protocols, true),
+            (Step::StageEvents, &protocols, false),
+            (Step::LinkWallets, &protocols, false),
+        ] {
+            assert_eq!(reject_fields_of_other_steps(step, input).is_ok(), is_accepted, "{step} {input:?}");
+        }
     }
 }

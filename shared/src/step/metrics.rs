@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Report;
+use crate::pipeline::Step;
 
 /// Where CloudWatch keeps the figures.
 const NAMESPACE: &str = "DefiFeatures";
@@ -38,7 +39,7 @@ impl Measured for Report {
 }
 
 /// Writes the figures of a call and how long it took. A log that can't be written is no reason to fail it.
-pub(super) fn write_metrics(step: &str, output: &impl Measured, took: Duration) {
+pub(super) fn write_metrics(step: Step, output: &impl Measured, took: Duration) {
     let mut figures = output.figures();
     figures.push(("Seconds", took.as_secs_f64()));
     let env = std::env::var("DEFI_ENV").unwrap_or_else(|_| "dev".to_owned());
@@ -47,14 +48,14 @@ pub(super) fn write_metrics(step: &str, output: &impl Measured, took: Duration) 
     let _lost = writeln!(std::io::stdout(), "{line}");
 }
 
-fn embedded(step: &str, env: &str, milliseconds: u128, figures: &[(&'static str, f64)]) -> Value {
+fn embedded(step: Step, env: &str, milliseconds: u128, figures: &[(&'static str, f64)]) -> Value {
     let metrics: Vec<_> = figures.iter().map(|(name, _)| json!({"Name": name})).collect();
     let mut line = Map::new();
     let directive =
         json!({"Namespace": NAMESPACE, "Dimensions": [["Environment"], ["Environment", "Step"]], "Metrics": metrics});
     line.insert("_aws".to_owned(), json!({"Timestamp": milliseconds as u64, "CloudWatchMetrics": [directive]}));
     line.insert("Environment".to_owned(), env.into());
-    line.insert("Step".to_owned(), step.into());
+    line.insert("Step".to_owned(), step.name().into());
     line.extend(figures.iter().map(|(name, figure)| ((*name).to_owned(), (*figure).into())));
     Value::Object(line)
 }
@@ -66,7 +67,7 @@ mod tests {
     #[test]
     fn a_line_names_each_figure_it_holds() {
         let report = Report { rows_in: 7, ..Report::default() };
-        let line = embedded("stage-events", "dev", 17, &report.figures());
+        let line = embedded(Step::StageEvents, "dev", 17, &report.figures());
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
         assert_eq!(
             (line["RowsIn"].as_f64(), &line["Step"], &directive["Namespace"]),

@@ -1,20 +1,22 @@
-//! How far a step is, for whoever watches.
+//! The progress of a step, for user interfaces.
 
 use std::fmt::Debug;
 
-/// Told how far a step is.
+use crate::pipeline::Step;
+
+/// Receives the progress of steps.
 pub trait Progress: Debug + Send + Sync {
-    /// A step has this many units to do.
-    fn begin(&self, step: &'static str, units: usize);
-    /// A step did one.
-    fn advance(&self, step: &'static str);
+    /// A step starts to process this many units.
+    fn begin(&self, step: Step, units: usize);
+    /// A step has completed one unit.
+    fn advance(&self, step: Step);
 }
 
-/// Nobody watches.
+/// Discards all progress.
 #[derive(Debug)]
-pub struct Unwatched;
+pub struct NoProgress;
 
-impl Progress for Unwatched {
-    fn begin(&self, _: &'static str, _: usize) {}
-    fn advance(&self, _: &'static str) {}
+impl Progress for NoProgress {
+    fn begin(&self, _: Step, _: usize) {}
+    fn advance(&self, _: Step) {}
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Day;
-use crate::lake::{Put, Written};
+use crate::lake::{Put, Unit, Written};
 use crate::sources::TrafficReport;
 
 /// More lost or remaining units than this are counted, and only the first are named.
@@ -99,18 +99,18 @@ impl Report {
 
     /// Counts one unit that can't be had.
     #[must_use]
-    pub fn lost(unit: impl Into<String>) -> Self {
+    pub fn lost(unit: &Unit) -> Self {
         let mut report = Report::default();
-        report.lost.add(unit);
+        report.lost.add(unit.to_string());
         report
     }
 
     /// Counts one unit that is left for another call.
     #[must_use]
-    pub fn remaining(unit: impl Into<String>, day: Option<Day>) -> Self {
+    pub fn remaining(unit: &Unit) -> Self {
         let mut report = Report::default();
-        report.remaining.units.add(unit);
-        report.remaining.next = day;
+        report.remaining.units.add(unit.to_string());
+        report.remaining.next = unit.day();
         report
     }
 
@@ -150,7 +150,7 @@ mod tests {
     fn parts_add_up_in_any_order() {
         let mut parts = Vec::new();
         for i in 0..50u64 {
-            let mut part = Report::lost(format!("unit {:02}", i * 7 % 50));
+            let mut part = Report::lost(&Unit::Protocol(format!("unit {:02}", i * 7 % 50).into()));
             part.rows_in = i;
             part.rejected.insert(format!("reason {}", i % 3), 1);
             parts.push(part);

@@ -6,10 +6,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Report, StepUnit};
+use super::{Context, Report};
 use crate::domain::Day;
 use crate::error::{Error, Result};
-use crate::plan::{self, DaysBy, Scope, Stage};
+use crate::lake::Unit;
+use crate::pipeline::Step;
+use crate::plan::{DaysBy, PlanPhase, Scope};
 
 /// What all steps of a run did, kept once all of them are done.
 const REPORT: &str = "report.json";
@@ -33,7 +35,7 @@ impl RunId {
     }
 
     /// Where the reports of a step's calls lie.
-    fn reports(&self, step: &str) -> String {
+    fn reports(&self, step: Step) -> String {
         self.key(&format!("reports/{step}/"))
     }
 }
@@ -95,7 +97,7 @@ pub struct Gaps {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// The step.
-    pub step: String,
+    pub step: Step,
     /// What it did.
     #[serde(flatten)]
     pub report: Report,
@@ -107,15 +109,9 @@ impl Context {
     ///
     /// # Errors
     /// The lake's.
-    pub async fn keep_report<U: StepUnit>(
-        &self,
-        run: Option<&RunId>,
-        step: &str,
-        units: &[U],
-        report: &Report,
-    ) -> Result<()> {
+    pub async fn keep_report(&self, run: Option<&RunId>, step: Step, units: &[Unit], report: &Report) -> Result<()> {
         let (Some(run), Some(first)) = (run, units.first()) else { return Ok(()) };
-        let key = format!("{}{}.json", run.reports(step), first.name().replace(' ', "."));
+        let key = format!("{}{}.json", run.reports(step), first.to_string().replace(' ', "."));
         self.lake.write_json(&key, report).await.map(drop)
     }
 
@@ -126,21 +122,24 @@ impl Context {
     pub async fn run_report(&self, run: &RunId, scope: &Scope) -> Result<RunReport> {
         // Forced, a run makes again what is there; that does not make it missing.
         let scope = Scope { force: false, ..scope.clone() };
-        let missing = self.plan(&scope, Stage::AfterExtraction(None)).await?;
-        let gaps = Gaps { markets: missing.extract_markets, positions: missing.extract_positions };
+        let missing = self.plan(&scope, PlanPhase::AfterExtraction(None)).await?;
+        let gaps = Gaps {
+            markets: missing.days_by_protocol(Step::ExtractMarketData),
+            positions: missing.days_by_protocol(Step::ExtractAccountPositions),
+        };
         Ok(RunReport { steps: self.step_reports(run).await?, gaps })
     }
 
     async fn step_reports(&self, run: &RunId) -> Result<Vec<StepReport>> {
         let mut reports = Vec::new();
-        for step in plan::STEPS {
+        for step in Step::planned() {
             let mut sum = None;
             for entry in self.lake.store().list(&run.reports(step)).await? {
                 if let Some(report) = self.lake.read_json(&entry.key).await? {
                     sum.get_or_insert_with(Report::default).merge(report);
                 }
             }
-            reports.extend(sum.map(|report| StepReport { step: step.to_owned(), report }));
+            reports.extend(sum.map(|report| StepReport { step, report }));
         }
         Ok(reports)
     }

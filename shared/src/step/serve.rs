@@ -9,10 +9,11 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use tracing::Instrument;
 
+use super::environment::{self, today};
 use super::metrics::{Measured, write_metrics};
-use super::{Context, Deadline, environment, parse};
-use crate::domain::Day;
+use super::{Context, Deadline, parse};
 use crate::error::{Error, Result};
+use crate::pipeline::Step;
 
 /// Serves a step under Lambda until the runtime ends. The context comes from the environment, once a cold start:
 ///
@@ -30,7 +31,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// A runtime that can't be reached. What is wrong with the environment is the error of each call, with its kind.
-pub async fn serve<I, O, F, Fut>(step: &'static str, handler: F) -> Result<(), lambda_runtime::Error>
+pub async fn serve<I, O, F, Fut>(step: Step, handler: F) -> Result<()>
 where
     I: DeserializeOwned + Send,
     O: Measured,
@@ -49,7 +50,7 @@ where
         let begun = Instant::now();
         // Every line of the call's log names them.
         let run_id = event.payload.get("run_id").and_then(Value::as_str).map(str::to_owned);
-        let span = tracing::info_span!("call", step, run_id, request_id = event.context.request_id);
+        let span = tracing::info_span!("call", step = step.name(), run_id, request_id = event.context.request_id);
         let output = async { handler(context, parse(event.payload)?).await }.instrument(span).await?;
         write_metrics(step, &output, begun.elapsed());
         Ok(output)
@@ -58,22 +59,40 @@ where
         call(event).await.map_err(|error: Error| {
             let error = error.with("step", step);
             tracing::error!(kind = error.kind().name(), error = %error, "the call failed");
-            Diagnostic::from(&error)
+            diagnostic(&error)
         })
     }))
     .await
+    .map_err(|cause| Error::internal("the Lambda runtime stopped").because(cause))
 }
 
-/// Today, in UTC.
-///
-/// # Errors
-/// A clock before 1970.
-pub fn today() -> Result<Day> {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let since_epoch = since_epoch.map_err(|cause| Error::internal("the clock is wrong").because(cause))?;
-    Ok(Day::of_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)))
+/// The maximum length of an error message in a diagnostic. If hundreds of calls fail together, the state machine holds all of
+/// their messages in 256 KB; the log has them in full.
+const MAX_DIAGNOSTIC: usize = 800;
+
+/// What Lambda reports of a failed call. The error type is the error's kind, which `Retry` and `Catch` of the state machine match;
+/// the runtime's default would be the path of a Rust type.
+fn diagnostic(error: &Error) -> Diagnostic {
+    let what: String = error.what().chars().take(MAX_DIAGNOSTIC).collect();
+    Diagnostic {
+        error_type: error.kind().name().to_owned(),
+        error_message: format!("{what}; next: {}", error.next_step()),
+    }
 }
 
 fn deadline(at: SystemTime) -> Deadline {
     Deadline::of_call(at.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn error_type_of_a_diagnostic_is_the_kind() {
+        let diagnostic = diagnostic(&Error::new(Kind::HistoryPruned, "gone ".repeat(1000)));
+        assert_eq!(diagnostic.error_type, "HistoryPruned");
+        assert!(diagnostic.error_message.len() < 1000 && diagnostic.error_message.contains("next: "));
+    }
 }

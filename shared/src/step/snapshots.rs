@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, RecordBatch};
 
-use super::{Context, LARGE_UNITS_AT_ONCE, ProtocolInput, Report, UNITS_AT_ONCE};
-use crate::domain::Day;
+use super::{CONCURRENT_LARGE_UNITS, CONCURRENT_UNITS, Context, Report, UnitInput};
 use crate::error::{Error, Kind, Result};
 use crate::lake::{Facts, Unit};
-use crate::plan::{DaysBy, Plan};
+use crate::pipeline::Step;
 use crate::sources::graph::Snapshot;
 use crate::tables::{DailyBlock, RAW_POSITIONS, Row, Table};
 
@@ -56,25 +55,24 @@ type Empty = Arc<Mutex<Vec<(Unit, DailyBlock, Taken)>>>;
 /// all of a sudden, and the errors of The Graph and of the lake.
 pub async fn extract<R, F, Fut>(
     context: &Context,
-    step: &'static str,
+    step: Step,
     table: &'static Table,
-    input: &ProtocolInput,
-    part: impl FnOnce(Plan) -> DaysBy<String>,
+    input: &UnitInput,
     take: F,
 ) -> Result<Report>
 where
     R: Row,
-    F: Fn(Context, String, DailyBlock) -> Fut + Clone + Send + Sync + 'static,
+    F: Fn(Context, Arc<str>, DailyBlock) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Taken>> + Send + 'static,
 {
-    let units = context.protocol_days(input, part).await?;
+    let units = context.units(step, input).await?;
     let empty: Empty = Arc::default();
-    let work = |context: Context, (protocol, day): (String, Day)| {
+    let work = |context: Context, unit: Unit| {
         let (take, empty) = (take.clone(), Arc::clone(&empty));
         async move {
+            let (day, protocol) = unit.as_protocol_day()?;
             let block = context.first_block(day).await?;
-            let taken = take(context.clone(), protocol.clone(), block.clone()).await?;
-            let unit = Unit::DayAndProtocol(day, protocol.as_str().into());
+            let taken = take(context.clone(), protocol, block.clone()).await?;
             if taken.rows.iter().all(|page| page.rows_in == 0) {
                 empty.lock().unwrap_or_else(PoisonError::into_inner).push((unit, block, taken));
                 return Ok(Report::default());
@@ -82,8 +80,8 @@ where
             write::<R>(&context, table, unit, &block, taken).await
         }
     };
-    let at_once = if *table == RAW_POSITIONS { LARGE_UNITS_AT_ONCE } else { UNITS_AT_ONCE };
-    let mut report = context.run_units(step, &units, at_once, work).await?;
+    let concurrency = if *table == RAW_POSITIONS { CONCURRENT_LARGE_UNITS } else { CONCURRENT_UNITS };
+    let mut report = context.run_units(step, &units, concurrency, work).await?;
     let mut kept_back = std::mem::take(&mut *empty.lock().unwrap_or_else(PoisonError::into_inner));
     kept_back.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     for (unit, block, taken) in kept_back {
@@ -92,7 +90,7 @@ where
         }
         report.merge(write::<R>(context, table, unit, &block, taken).await?);
     }
-    context.register_protocol_days(table, &units).await?;
+    context.registry.register(table, &units).await?;
     context.keep_report(input.run_id.as_ref(), step, &units, &report).await?;
     Ok(report)
 }
@@ -117,8 +115,8 @@ async fn write<R: Row>(
 }
 
 async fn refuse_sudden_emptiness(context: &Context, unit: &Unit) -> Result<()> {
-    let Unit::DayAndProtocol(day, protocol) = unit else { return Ok(()) };
-    let before = Unit::DayAndProtocol(day.previous(), Arc::clone(protocol));
+    let (day, protocol) = unit.as_protocol_day()?;
+    let before = Unit::DayAndProtocol(day.previous(), protocol);
     let before = context.lake.facts(&RAW_POSITIONS, &before).await?.map_or(0, |(_, rows)| rows);
     if before == 0 {
         return Ok(());

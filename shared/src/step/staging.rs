@@ -118,7 +118,7 @@ pub async fn write<S: Row>(
     facts.insert("rejected".to_owned(), staged.quarantined.len().to_string());
     // Quarantine first: once the unit is there it is done, and nobody would come back for its bad rows.
     context.lake.quarantine(table, unit, staged.quarantined).await?;
-    let written = context.lake.write(table, unit, staged.rows, facts).await?;
+    let written = context.commit(table, unit, staged.rows, facts).await?;
     Ok(Report { rows_in: staged.rows_in, rejected, ..Report::default() }.wrote(written))
 }
 

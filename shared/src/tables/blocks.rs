@@ -1,4 +1,4 @@
-//! Which block opens each day.
+//! The first block of each day.
 
 use super::Timestamp;
 use super::row::row;
@@ -6,7 +6,7 @@ use crate::domain::Day;
 use crate::error::{Error, Result};
 
 row! {
-    /// The first block of a UTC day: the one that snapshots of the day are pinned to.
+    /// The first block of a UTC day, to which the snapshots of the day are pinned.
     pub struct DailyBlock {
         /// The UTC day.
         pub day: Day,
@@ -22,11 +22,11 @@ row! {
 }
 
 impl DailyBlock {
-    /// The block's number, as the sources take it.
+    /// Returns the block number as the unsigned integer that the sources expect.
     ///
     /// # Errors
-    /// `CorruptData` for a negative one.
+    /// `CorruptData` if the number is negative.
     pub fn number(&self) -> Result<u64> {
-        u64::try_from(self.block_number).map_err(|cause| Error::corrupt("a block number below 0").because(cause))
+        u64::try_from(self.block_number).map_err(|source| Error::corrupt("negative block number").because(source))
     }
 }

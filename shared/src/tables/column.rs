@@ -1,4 +1,4 @@
-//! How one column of a row type becomes an Arrow array and comes back.
+//! Encodes and decodes one column of a row type to and from an Arrow array.
 
 use std::sync::Arc;
 
@@ -15,42 +15,43 @@ use rustc_hash::FxHashSet;
 use crate::domain::{BaseUnits, Category, Day, HexBytes, Side};
 use crate::error::{Error, Result};
 
-/// A moment: milliseconds since 1 January 1970 UTC. A column of it is `TIMESTAMP` (INT64 milliseconds, UTC).
+/// A time in milliseconds since 1 January 1970 UTC. Its column type is `TIMESTAMP` (INT64 milliseconds, UTC).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The moment of a time in epoch seconds.
+    /// Converts a time in epoch seconds.
     #[must_use]
     pub fn from_seconds(seconds: i64) -> Self {
         Timestamp(seconds.saturating_mul(1000))
     }
 }
 
-/// A type that a column can have.
+/// The Rust type of a column's values.
 pub trait Value: Sized {
     /// Whether the column may hold NULL.
     const NULLABLE: bool = false;
 
-    /// The Arrow type of the column.
+    /// Returns the Arrow type of the column.
     fn data_type() -> DataType;
 
-    /// The values as an array.
+    /// Encodes values as an array.
     ///
     /// # Errors
-    /// A value that the Arrow type can't hold.
+    /// A value does not fit the Arrow type.
     fn encode<'a>(values: impl ExactSizeIterator<Item = &'a Self>) -> Result<ArrayRef>
     where
         Self: 'a;
 
-    /// The values of an array.
+    /// Decodes the values of an array.
     ///
     /// # Errors
-    /// `CorruptData` for an array of another type, a NULL where none may be, or a text that is no value.
+    /// `CorruptData` if the array has another type, holds a NULL and the column is not nullable, or holds an invalid
+    /// value.
     fn decode(array: &dyn Array) -> Result<Vec<Self>>;
 }
 
-/// What a column can hold apart from NULL: the part of [`Value`] that differs from type to type.
+/// The type of a column's non-NULL values: the part of [`Value`] that is specific to each type.
 trait Scalar: Clone {
     fn arrow_type() -> DataType;
 
@@ -58,7 +59,7 @@ trait Scalar: Clone {
     where
         Self: 'a;
 
-    /// The same without NULLs.
+    /// Encodes values without NULLs.
     fn to_dense_array<'a>(values: impl ExactSizeIterator<Item = &'a Self>) -> Result<ArrayRef>
     where
         Self: 'a,
@@ -66,34 +67,34 @@ trait Scalar: Clone {
         Self::to_array(values.map(Some))
     }
 
-    /// What reads the value at a place of an array of [`Scalar::arrow_type`].
+    /// Returns a function that reads the value at an index of `array`, which has the type [`Scalar::arrow_type`].
     fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self>;
 }
 
-/// The values of an array without NULLs.
-fn values<T: Scalar>(array: &dyn Array) -> Result<Vec<T>> {
+/// Decodes an array without NULLs.
+fn decode_dense<T: Scalar>(array: &dyn Array) -> Result<Vec<T>> {
     let mut values = Vec::with_capacity(array.len());
-    let mut read = T::reader(checked(array, &T::arrow_type())?);
-    for place in 0..array.len() {
-        values.push(read(place)?);
+    let mut read = T::reader(expect_type(array, &T::arrow_type())?);
+    for index in 0..array.len() {
+        values.push(read(index)?);
     }
     Ok(values)
 }
 
-/// The values of an array, NULLs as `null` has them. Those of a dictionary are read once each, however many rows refer to them.
+/// Decodes an array. `null` returns the value for a NULL. Each value of a dictionary is decoded only once.
 fn decode<T: Scalar, V>(array: &dyn Array, some: fn(T) -> V, null: fn() -> Result<V>) -> Result<Vec<V>> {
     let Some(dictionary) = array.as_dictionary_opt::<Int32Type>() else {
-        return all(array, T::reader(checked(array, &T::arrow_type())?), some, null);
+        return decode_with(array, T::reader(expect_type(array, &T::arrow_type())?), some, null);
     };
-    let (keys, known) = (dictionary.keys().values(), values::<T>(dictionary.values())?);
-    let read = |place: usize| {
-        let value = usize::try_from(keys[place]).ok().and_then(|key| known.get(key));
-        value.cloned().ok_or_else(|| Error::corrupt("a value that is not in its dictionary"))
+    let (keys, values) = (dictionary.keys().values(), decode_dense::<T>(dictionary.values())?);
+    let read = |index: usize| {
+        let value = usize::try_from(keys[index]).ok().and_then(|key| values.get(key));
+        value.cloned().ok_or_else(|| Error::corrupt("dictionary key out of range"))
     };
-    all(array, read, some, null)
+    decode_with(array, read, some, null)
 }
 
-fn all<T, V>(
+fn decode_with<T, V>(
     array: &dyn Array,
     mut read: impl FnMut(usize) -> Result<T>,
     some: fn(T) -> V,
@@ -102,49 +103,49 @@ fn all<T, V>(
     let mut decoded = Vec::with_capacity(array.len());
     match array.nulls() {
         None => {
-            for place in 0..array.len() {
-                decoded.push(some(read(place)?));
+            for index in 0..array.len() {
+                decoded.push(some(read(index)?));
             }
         }
         Some(nulls) => {
-            for place in 0..array.len() {
-                decoded.push(if nulls.is_null(place) { null()? } else { some(read(place)?) });
+            for index in 0..array.len() {
+                decoded.push(if nulls.is_null(index) { null()? } else { some(read(index)?) });
             }
         }
     }
     Ok(decoded)
 }
 
-fn no_null<T>() -> Result<T> {
-    Err(Error::corrupt("a NULL where none may be"))
+fn reject_null<T>() -> Result<T> {
+    Err(Error::corrupt("NULL in a column that is not nullable"))
 }
 
 macro_rules! primitive {
-    ($type:ty, $arrow:ty, $array:ty, $data_type:expr, $pack:expr, $unpack:expr) => {
+    ($type:ty, $arrow:ty, $array:ty, $data_type:expr, $to_native:expr, $from_native:expr) => {
         impl Scalar for $type {
             fn arrow_type() -> DataType {
                 $data_type
             }
 
             fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
-                let array: $array = values.map(|value| value.map($pack)).collect();
+                let array: $array = values.map(|value| value.map($to_native)).collect();
                 Ok(Arc::new(array.with_data_type($data_type)))
             }
 
             fn to_dense_array<'a>(values: impl ExactSizeIterator<Item = &'a Self>) -> Result<ArrayRef> {
-                Ok(Arc::new(<$array>::from_iter_values(values.map($pack)).with_data_type($data_type)))
+                Ok(Arc::new(<$array>::from_iter_values(values.map($to_native)).with_data_type($data_type)))
             }
 
             fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
                 let values = array.as_primitive::<$arrow>().values();
-                |place| $unpack(values[place]).ok_or_else(|| Error::corrupt("a value that its column can't have"))
+                |index| $from_native(values[index]).ok_or_else(|| Error::corrupt("value out of range"))
             }
         }
         value!($type);
     };
 }
 
-/// A scalar type, and the same with NULLs, are values.
+/// Implements [`Value`] for a scalar type and for an [`Option`] of it.
 macro_rules! value {
     ($type:ty $(, $n:ident)?) => {
         impl $(<const $n: usize>)? Value for $type {
@@ -157,7 +158,7 @@ macro_rules! value {
             }
 
             fn decode(array: &dyn Array) -> Result<Vec<Self>> {
-                decode::<$type, $type>(array, |value| value, no_null)
+                decode::<$type, $type>(array, |value| value, reject_null)
             }
         }
 
@@ -182,8 +183,8 @@ macro_rules! value {
 primitive!(i64, Int64Type, Int64Array, DataType::Int64, |v| *v, Some);
 primitive!(i32, Int32Type, Int32Array, DataType::Int32, |v| *v, Some);
 primitive!(f64, Float64Type, Float64Array, DataType::Float64, |v| *v, Some);
-primitive!(Day, Date32Type, Date32Array, DataType::Date32, |v| v.epoch_days(), Day::accepted);
-primitive!(BaseUnits, Decimal128Type, Decimal128Array, DataType::Decimal128(38, 0), |v| v.0, BaseUnits::accepted);
+primitive!(Day, Date32Type, Date32Array, DataType::Date32, |v| v.epoch_days(), Day::try_from_epoch_days);
+primitive!(BaseUnits, Decimal128Type, Decimal128Array, DataType::Decimal128(38, 0), |v| v.0, BaseUnits::new);
 primitive!(
     Timestamp,
     TimestampMillisecondType,
@@ -204,13 +205,12 @@ impl Scalar for bool {
 
     fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
         let array = array.as_boolean();
-        |place| Ok(array.value(place))
+        |index| Ok(array.value(index))
     }
 }
 value!(bool);
 
-/// Texts as an array.
-fn texts<T: AsRef<str>>(values: impl ExactSizeIterator<Item = Option<T>>) -> ArrayRef {
+fn string_array<T: AsRef<str>>(values: impl ExactSizeIterator<Item = Option<T>>) -> ArrayRef {
     let mut builder = StringBuilder::with_capacity(values.len(), values.len() * 16);
     values.for_each(|value| builder.append_option(value));
     Arc::new(builder.finish())
@@ -222,18 +222,19 @@ impl Scalar for String {
     }
 
     fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
-        Ok(texts(values))
+        Ok(string_array(values))
     }
 
     fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
         let array = array.as_string::<i32>();
-        |place| Ok(array.value(place).to_owned())
+        |index| Ok(array.value(index).to_owned())
     }
 }
 value!(String);
 
-/// Texts that many rows have, such as a market's id, are kept once; where nearly every row has its own, they are not looked for.
-const SHARED_TEXTS: usize = 1024;
+/// The maximum number of distinct strings of a column that rows share. A column with more has few repeated strings, so
+/// further ones are not shared.
+const MAX_SHARED_STRINGS: usize = 1024;
 
 impl Scalar for Arc<str> {
     fn arrow_type() -> DataType {
@@ -241,19 +242,19 @@ impl Scalar for Arc<str> {
     }
 
     fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
-        Ok(texts(values))
+        Ok(string_array(values))
     }
 
     fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
         let array = array.as_string::<i32>();
         let mut shared: FxHashSet<Self> = FxHashSet::default();
-        move |place| {
-            let text = array.value(place);
-            if let Some(known) = shared.get(text) {
-                return Ok(Arc::clone(known));
+        move |index| {
+            let text = array.value(index);
+            if let Some(existing) = shared.get(text) {
+                return Ok(Arc::clone(existing));
             }
             let text: Self = Arc::from(text);
-            if shared.len() < SHARED_TEXTS {
+            if shared.len() < MAX_SHARED_STRINGS {
                 shared.insert(Arc::clone(&text));
             }
             Ok(text)
@@ -262,23 +263,23 @@ impl Scalar for Arc<str> {
 }
 value!(Arc<str>);
 
-/// A type whose few values have names: a column of them is texts.
-macro_rules! named {
-    ($type:ty, $what:literal) => {
+/// Implements [`Scalar`] and [`Value`] for an enum. Its column holds the names of the variants as strings.
+macro_rules! named_enum {
+    ($type:ty, $description:literal) => {
         impl Scalar for $type {
             fn arrow_type() -> DataType {
                 DataType::Utf8
             }
 
             fn to_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self>>) -> Result<ArrayRef> {
-                Ok(texts(values.map(|value| value.map(|value| value.name()))))
+                Ok(string_array(values.map(|value| value.map(|value| value.name()))))
             }
 
             fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
                 let array = array.as_string::<i32>();
-                |place| {
-                    let text = array.value(place);
-                    <$type>::parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is no {}", $what)))
+                |index| {
+                    let text = array.value(index);
+                    <$type>::parse(text).ok_or_else(|| Error::corrupt(format!("unknown {} {text:?}", $description)))
                 }
             }
         }
@@ -286,8 +287,8 @@ macro_rules! named {
     };
 }
 
-named!(Side, "side");
-named!(Category, "category of events");
+named_enum!(Side, "side");
+named_enum!(Category, "event category");
 
 impl<const N: usize> Scalar for HexBytes<N> {
     fn arrow_type() -> DataType {
@@ -303,10 +304,10 @@ impl<const N: usize> Scalar for HexBytes<N> {
 
     fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
         let array = array.as_string::<i32>();
-        // Rows that are sorted by an address have the same one again and again.
+        // In rows sorted by an address, equal addresses are adjacent.
         let mut last = ("", HexBytes::FIRST);
-        move |place| {
-            let text = array.value(place);
+        move |index| {
+            let text = array.value(index);
             if text != last.0 {
                 let value = HexBytes::parse(text);
                 let value =
@@ -319,10 +320,10 @@ impl<const N: usize> Scalar for HexBytes<N> {
 }
 value!(HexBytes<N>, N);
 
-fn checked<'a>(array: &'a dyn Array, expected: &DataType) -> Result<&'a dyn Array> {
+fn expect_type<'a>(array: &'a dyn Array, expected: &DataType) -> Result<&'a dyn Array> {
     if array.data_type() == expected {
         Ok(array)
     } else {
-        Err(Error::corrupt(format!("a column of type {} where {expected} is expected", array.data_type())))
+        Err(Error::corrupt(format!("the column has type {}, expected {expected}", array.data_type())))
     }
 }

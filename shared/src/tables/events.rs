@@ -1,15 +1,15 @@
-//! Lending events: as they came, valid, and priced.
+//! Lending events: raw, staged and priced.
 
 use std::sync::Arc;
 
 use super::Timestamp;
 use super::row::row;
-use super::validity::{Reason, address, base_units, integer, present};
-use crate::domain::fold::Occurrence;
+use super::validity::{Reason, base_units, hex_bytes, integer, required};
+use crate::domain::fold::FoldEvent;
 use crate::domain::{Address, BaseUnits, Category, Day, TxHash};
 
 row! {
-    /// An event as Transpose gave it: every value as the text that came.
+    /// An event from Transpose. Every value is the original string of the response.
     #[derive(serde::Serialize)]
     pub struct RawEvent {
         /// Block number.
@@ -90,7 +90,7 @@ row! {
 }
 
 row! {
-    /// What becomes of a valid event in the analytics table: all of it but the token id and the further data.
+    /// The columns of a valid event that the analytics table keeps: all but the token id and the metadata.
     pub struct UnpricedEvent {
         /// Account that sent the transaction.
         pub sender_address: Address,
@@ -112,21 +112,21 @@ row! {
         pub account_address: Address,
         /// Market contract.
         pub market_address: Option<Arc<str>>,
-        /// Token; of a liquidation the collateral that was seized.
+        /// Token. For a liquidation, the token of the seized collateral.
         pub token_address: Address,
-        /// Amount in base units; of a liquidation of the collateral that was seized.
+        /// Amount in base units. For a liquidation, the amount of the seized collateral.
         pub quantity: BaseUnits,
-        /// Who liquidated.
+        /// For a liquidation, the liquidator.
         pub liquidator_address: Option<Arc<str>>,
-        /// Of a liquidation the token of the debt that was repaid.
+        /// For a liquidation, the token of the repaid debt.
         pub liquidated_token_address: Option<Address>,
-        /// Of a liquidation the amount of the debt that was repaid, in base units.
+        /// For a liquidation, the amount of the repaid debt in base units.
         pub quantity_liquidated: Option<BaseUnits>,
     }
 }
 
 row! {
-    /// A valid event with its amount in ETH and the wallet that it counts for.
+    /// A valid event with its amount in ETH and the wallet to which it is attributed.
     pub struct PricedEvent {
         /// The wallet that the row counts for: the sender; of a liquidation the account that was liquidated.
         pub index_address: Address,
@@ -178,7 +178,7 @@ row! {
 }
 
 row! {
-    /// What a link needs of a borrow.
+    /// The columns of a borrow from which links are derived.
     pub struct LinkingBorrow {
         /// Account that sent the transaction.
         pub sender_address: Address,
@@ -190,7 +190,7 @@ row! {
 }
 
 row! {
-    /// What the fold needs of a priced event.
+    /// The columns of [`PricedEvent`] that the fold uses.
     pub struct FoldedEvent {
         /// Account that sent the transaction.
         pub sender_address: Address,
@@ -205,14 +205,14 @@ row! {
     }
 }
 
-/// What the fold goes by, of a row that has it in these columns.
-macro_rules! occurrence {
+/// Implements the conversion to a [`FoldEvent`] for a row type with these columns.
+macro_rules! fold_event {
     ($row:ident) => {
         impl $row {
-            /// What the fold goes by.
+            /// Returns the event as an input of the fold.
             #[must_use]
-            pub fn occurrence(&self, category: Category) -> Occurrence<'_> {
-                Occurrence {
+            pub fn occurrence(&self, category: Category) -> FoldEvent<'_> {
+                FoldEvent {
                     category,
                     sender: self.sender_address,
                     account: self.account_address,
@@ -225,11 +225,11 @@ macro_rules! occurrence {
     };
 }
 
-occurrence!(FoldedEvent);
-occurrence!(PlacedEvent);
+fold_event!(FoldedEvent);
+fold_event!(PlacedEvent);
 
 row! {
-    /// A priced event and its place in the chain, for whoever asks what was known just before a block.
+    /// A priced event and its position in the chain, used to compute features as of just before a block.
     pub struct PlacedEvent {
         /// Block number.
         pub block_number: i64,
@@ -250,43 +250,43 @@ row! {
     }
 }
 
-/// What a valid event is checked against.
+/// The values against which events are validated.
 #[derive(Debug, Clone, Copy)]
 pub struct EventRules<'a> {
-    /// The table's category.
+    /// The category of the table.
     pub category: Category,
-    /// The table's day.
+    /// The day of the unit.
     pub day: Day,
-    /// The protocols that the configuration lists, such as `aave-v2-eth`.
+    /// The configured protocols, such as `aave-v2-eth`.
     pub protocols: &'a [&'a str],
 }
 
 impl StagedEvent {
-    /// The valid event that a raw row holds.
+    /// Validates and converts a raw row.
     ///
     /// # Errors
-    /// Why the row is bad.
+    /// The reason for which the row is rejected.
     pub fn from_raw(raw: &RawEvent, rules: EventRules<'_>) -> Result<Self, Reason> {
-        let seconds = seconds_of_day(&raw.timestamp, rules.day)?;
+        let seconds = parse_timestamp(&raw.timestamp, rules.day)?;
         let repaid = match rules.category {
             Category::Liquidation => Some((
-                address("liquidated_token_address", &raw.liquidated_token_address)?,
+                hex_bytes("liquidated_token_address", &raw.liquidated_token_address)?,
                 base_units("quantity_liquidated", &raw.quantity_liquidated)?,
             )),
             _ => None,
         };
         Ok(StagedEvent {
-            sender_address: address("sender_address", &raw.sender_address)?,
-            transaction_hash: address("transaction_hash", &raw.transaction_hash)?,
+            sender_address: hex_bytes("sender_address", &raw.sender_address)?,
+            transaction_hash: hex_bytes("transaction_hash", &raw.transaction_hash)?,
             log_index: integer("log_index", &raw.log_index)?,
             block_number: integer("block_number", &raw.block_number)?,
             timestamp: Timestamp::from_seconds(seconds),
             epoch_timestamp: seconds,
-            protocol: known_protocol(raw, rules.protocols)?,
-            category: known_category(raw, rules.category)?,
-            account_address: address("account_address", &raw.account_address)?,
+            protocol: parse_protocol(raw, rules.protocols)?,
+            category: parse_category(raw, rules.category)?,
+            account_address: hex_bytes("account_address", &raw.account_address)?,
             market_address: raw.market_address.as_deref().map(lower_case),
-            token_address: address("token_address", &raw.token_address)?,
+            token_address: hex_bytes("token_address", &raw.token_address)?,
             token_id: raw.token_id.clone(),
             quantity: base_units("quantity", &raw.quantity)?,
             liquidator_address: raw.liquidator_address.as_deref().map(lower_case),
@@ -301,9 +301,9 @@ fn lower_case(text: &str) -> Arc<str> {
     text.to_ascii_lowercase().into()
 }
 
-fn known_protocol(raw: &RawEvent, protocols: &[&str]) -> Result<Arc<str>, Reason> {
-    let name = present("protocol_name", &raw.protocol_name)?;
-    let version = present("contract_version", &raw.contract_version)?;
+fn parse_protocol(raw: &RawEvent, protocols: &[&str]) -> Result<Arc<str>, Reason> {
+    let name = required("protocol_name", &raw.protocol_name)?;
+    let version = required("contract_version", &raw.contract_version)?;
     let protocol = format!("{name}-{version}-eth");
     if protocols.contains(&protocol.as_str()) {
         Ok(protocol.into())
@@ -312,15 +312,15 @@ fn known_protocol(raw: &RawEvent, protocols: &[&str]) -> Result<Arc<str>, Reason
     }
 }
 
-fn known_category(raw: &RawEvent, category: Category) -> Result<Category, Reason> {
-    let name = present("category", &raw.category)?;
+fn parse_category(raw: &RawEvent, category: Category) -> Result<Category, Reason> {
+    let name = required("category", &raw.category)?;
     if name == category.name() { Ok(category) } else { Err(Reason::new("category", "is not that of the table")) }
 }
 
-/// Epoch seconds of an ISO 8601 time, which must lie in the day.
-fn seconds_of_day(text: &Option<Arc<str>>, day: Day) -> Result<i64, Reason> {
+/// Parses an ISO 8601 time, which must be within the day. Returns epoch seconds.
+fn parse_timestamp(text: &Option<Arc<str>>, day: Day) -> Result<i64, Reason> {
     let time: jiff::Timestamp =
-        present("timestamp", text)?.parse().map_err(|_| Reason::new("timestamp", "is malformed"))?;
+        required("timestamp", text)?.parse().map_err(|_| Reason::new("timestamp", "is malformed"))?;
     let seconds = time.as_second();
     if day.seconds().contains(&seconds) { Ok(seconds) } else { Err(Reason::new("timestamp", "is outside the day")) }
 }
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_event_is_stored_in_lower_case() {
+    fn addresses_and_hashes_become_lower_case() {
         let event = stage(&raw("borrow"), Category::Borrow).unwrap();
         assert_eq!(event.sender_address.to_string(), ADDRESS.to_lowercase());
         assert_eq!(event.transaction_hash.to_string(), format!("0x{}", "ab".repeat(32)));
@@ -370,9 +370,9 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_has_its_reason() {
-        type Break = fn(&mut RawEvent);
-        let faults: [(Break, &str); 11] = [
+    fn each_invalid_field_has_its_reason() {
+        type Mutation = fn(&mut RawEvent);
+        let mutations: [(Mutation, &str); 11] = [
             (|e| e.sender_address = None, "sender_address is missing"),
             (|e| e.account_address = Some("0x1234".into()), "account_address is malformed"),
             (|e| e.token_address = Some("USDC".into()), "token_address is malformed"),
@@ -385,15 +385,15 @@ mod tests {
             (|e| e.contract_version = Some("v9".into()), "protocol is unknown"),
             (|e| e.category = Some("flashloan".into()), "category is not that of the table"),
         ];
-        for (fault, reason) in faults {
+        for (mutate, reason) in mutations {
             let mut event = raw("borrow");
-            fault(&mut event);
+            mutate(&mut event);
             assert_eq!(stage(&event, Category::Borrow).unwrap_err(), reason);
         }
     }
 
     #[test]
-    fn a_liquidation_needs_both_of_its_tokens() {
+    fn liquidation_requires_repaid_token_and_quantity() {
         let mut event = raw("liquidation");
         assert_eq!(stage(&event, Category::Liquidation).unwrap_err(), "liquidated_token_address is missing");
         event.liquidated_token_address = Some(ADDRESS.into());

@@ -1,13 +1,14 @@
-//! The 26 features of a wallet, and the state of the fold that they come from.
+//! The 26 features of a wallet, and the fold state from which they are computed.
 
 use super::Timestamp;
 use super::row::row;
-use crate::domain::fold::{Flow, Fold, HealthHistory, Liquidations, Snapshot, WalletState, mean};
+use crate::domain::fold::{EventTotals, Fold, HealthHistory, Liquidations, Snapshot, WalletState, mean};
 use crate::domain::{Address, Day, TxHash};
 use crate::error::{Error, Result};
 
 row! {
-    /// The features of one wallet as of 00:00:00 UTC of a day. Amounts are in ETH; an average, sum or maximum over nothing is 0.
+    /// The features of one wallet as of 00:00:00 UTC of a day. Amounts are in ETH. The average, sum or maximum of no
+    /// values is 0.
     pub struct FeatureRow {
         /// The wallet: an address that was sender or account of a valid event before the day.
         pub wallet_address: Address,
@@ -67,24 +68,25 @@ row! {
 }
 
 impl FeatureRow {
-    /// The features that a wallet's state gives as of a day.
+    /// Computes the features of a wallet as of a day from its state.
     #[must_use]
     pub fn new(wallet: Address, state: &WalletState, as_of: Day) -> Self {
         FeatureRow::at(wallet, state, as_of, as_of.start())
     }
 
-    /// The features at an instant (epoch seconds), *now* being the snapshot of the day that is named.
+    /// Computes the features as of an instant in epoch seconds. The snapshot of `snapshot_day` is used as the current
+    /// one.
     #[must_use]
-    pub fn at(wallet: Address, state: &WalletState, now: Day, instant: i64) -> Self {
+    pub fn at(wallet: Address, state: &WalletState, snapshot_day: Day, instant: i64) -> Self {
         let health = &state.health;
-        let now = health.now(now);
-        let age = |time: Option<i64>| time.map(|time| instant - time);
+        let current = health.snapshot_on(snapshot_day);
+        let seconds_since = |time: Option<i64>| time.map(|time| instant - time);
         FeatureRow {
             wallet_address: wallet,
-            risk_factor: now.risk,
-            total_collateral_eth: now.collateral_eth,
+            risk_factor: current.risk,
+            total_collateral_eth: current.collateral_eth,
             total_collateral_avg_eth: mean(health.collateral_sum_eth, health.days),
-            total_available_borrows_eth: now.available_eth,
+            total_available_borrows_eth: current.available_eth,
             total_available_borrows_avg_eth: mean(health.available_sum_eth, health.days),
             avg_weighted_risk_factor: weighted_risk(health),
             risk_factor_above_threshold_daily_count: health.days_at_risk,
@@ -99,12 +101,12 @@ impl FeatureRow {
             borrow_repay_diff_eth: state.borrows.sum_eth - state.repays.sum_eth,
             deposit_count: state.deposits.count,
             deposit_amount_sum_eth: state.deposits.sum_eth,
-            time_since_first_deposit: age(state.first_deposit),
+            time_since_first_deposit: seconds_since(state.first_deposit),
             withdraw_amount_sum_eth: state.withdraws.sum_eth,
             withdraw_deposit_diff_eth: (state.withdraws.sum_eth - state.deposits.sum_eth).max(0.0),
-            liquidation_count: state.liquidations.flow.count,
-            time_since_last_liquidated: age(state.liquidations.last),
-            liquidation_amount_sum_eth: state.liquidations.flow.sum_eth,
+            liquidation_count: state.liquidations.totals.count,
+            time_since_last_liquidated: seconds_since(state.liquidations.last),
+            liquidation_amount_sum_eth: state.liquidations.totals.sum_eth,
             unique_borrow_protocol_count: state.borrow_protocols.len(),
             unique_lending_protocol_count: state.deposit_protocols.len(),
         }
@@ -116,97 +118,98 @@ fn weighted_risk(health: &HealthHistory) -> f64 {
 }
 
 row! {
-    /// What tells features as of an instant from others: what was known from the blocks strictly before it.
+    /// The key columns of features as of an instant. Such features use only blocks strictly before the instant.
     pub struct InstantKey {
         /// The wallet.
         pub wallet_address: Address,
-        /// The instant: the time of the borrow's block, or what was asked for.
+        /// The instant: the time of the borrow's block, or the requested time.
         pub time: Timestamp,
-        /// Block of the borrow; NULL where a time was asked for.
+        /// Block of the borrow; NULL for a requested time.
         pub block_number: Option<i64>,
-        /// Transaction hash of the borrow.
+        /// Transaction hash of the borrow; NULL for a requested time.
         pub transaction_hash: Option<TxHash>,
-        /// Index of the borrow's log in its block.
+        /// Log index of the borrow in its block; NULL for a requested time.
         pub log_index: Option<i64>,
-        /// Day of the snapshot that counts as *now*: the last one before the instant; NULL before the first.
+        /// Day of the snapshot that is used as *now*: the last one before the instant; NULL if there is none.
         pub snapshot_day: Option<Day>,
     }
 }
 
 row! {
-    /// The fold's state of one address as of a day: events before the day, snapshots up to and including it.
+    /// The fold state of one address as of a day: it covers events before the day and snapshots up to and including the
+    /// day.
     pub struct StateRow {
         /// The address.
         pub wallet_address: Address,
-        /// Whether it was sender or account of a valid event.
+        /// Whether the address is the sender or account of a valid event.
         pub is_wallet: bool,
-        /// Borrows.
+        /// Number of borrows.
         pub borrow_count: i64,
-        /// Borrows with a price.
+        /// Number of borrows with a price.
         pub borrow_priced_count: i64,
-        /// Sum of those.
+        /// Sum of the amounts of those, in ETH.
         pub borrow_sum_eth: f64,
-        /// Repayments.
+        /// Number of repayments.
         pub repay_count: i64,
-        /// Repayments with a price.
+        /// Number of repayments with a price.
         pub repay_priced_count: i64,
-        /// Sum of those.
+        /// Sum of the amounts of those, in ETH.
         pub repay_sum_eth: f64,
-        /// Deposits.
+        /// Number of deposits.
         pub deposit_count: i64,
-        /// Deposits with a price.
+        /// Number of deposits with a price.
         pub deposit_priced_count: i64,
-        /// Sum of those.
+        /// Sum of the amounts of those, in ETH.
         pub deposit_sum_eth: f64,
-        /// Withdrawals.
+        /// Number of withdrawals.
         pub withdraw_count: i64,
-        /// Withdrawals with a price.
+        /// Number of withdrawals with a price.
         pub withdraw_priced_count: i64,
-        /// Sum of those.
+        /// Sum of the amounts of those, in ETH.
         pub withdraw_sum_eth: f64,
-        /// Epoch seconds of the first deposit.
+        /// Time of the first deposit, in epoch seconds.
         pub first_deposit: Option<i64>,
-        /// Liquidations of its accounts.
+        /// Number of liquidations of its accounts.
         pub liquidation_count: i64,
-        /// Liquidations with a price.
+        /// Number of liquidations with a price.
         pub liquidation_priced_count: i64,
-        /// Sum of those.
+        /// Sum of the amounts of those, in ETH.
         pub liquidation_sum_eth: f64,
-        /// Epoch seconds of the newest liquidation.
+        /// Time of the latest liquidation, in epoch seconds.
         pub last_liquidated: Option<i64>,
-        /// Protocols that it borrowed on, sorted, with commas between.
+        /// Protocols on which it has borrowed, sorted and comma-separated.
         pub borrow_protocols: String,
-        /// Protocols that it deposited on, sorted, with commas between.
+        /// Protocols on which it has deposited, sorted and comma-separated.
         pub deposit_protocols: String,
-        /// Days with a snapshot that counts.
+        /// Number of days with a snapshot.
         pub days: i64,
-        /// Sum of daily collateral.
+        /// Sum of the daily collateral, in ETH.
         pub collateral_sum_eth: f64,
-        /// Sum of what could be borrowed daily.
+        /// Sum of the daily amount that could still be borrowed, in ETH.
         pub available_sum_eth: f64,
-        /// Sum of daily risk.
+        /// Sum of the daily risk.
         pub risk_sum: f64,
         /// Largest daily risk.
         pub risk_max: f64,
-        /// Days with a risk above 1/1.2.
+        /// Number of days with a risk above 1/1.2.
         pub days_at_risk: i64,
-        /// Σ debt × risk.
+        /// Σ debt × risk over every account, protocol and day.
         pub weighted_risk_sum: f64,
-        /// Σ debt.
+        /// Σ debt over every account, protocol and day.
         pub debt_sum_eth: f64,
-        /// The newest day that counts.
+        /// The latest day with a snapshot.
         pub latest_day: Option<Day>,
-        /// Collateral of that day.
+        /// Collateral on that day, in ETH.
         pub latest_collateral_eth: f64,
-        /// What could be borrowed on that day.
+        /// Amount that could still be borrowed on that day, in ETH.
         pub latest_available_eth: f64,
-        /// Risk of that day.
+        /// Risk on that day.
         pub latest_risk: f64,
     }
 }
 
 impl StateRow {
-    /// The row that keeps a wallet's state; `fold` knows the names of its protocols.
+    /// Converts the state of a wallet of `fold` to a row.
     #[must_use]
     pub fn new(wallet: Address, state: &WalletState, fold: &Fold) -> Self {
         let health = &state.health;
@@ -228,12 +231,12 @@ impl StateRow {
             withdraw_priced_count: state.withdraws.priced,
             withdraw_sum_eth: state.withdraws.sum_eth,
             first_deposit: state.first_deposit,
-            liquidation_count: state.liquidations.flow.count,
-            liquidation_priced_count: state.liquidations.flow.priced,
-            liquidation_sum_eth: state.liquidations.flow.sum_eth,
+            liquidation_count: state.liquidations.totals.count,
+            liquidation_priced_count: state.liquidations.totals.priced,
+            liquidation_sum_eth: state.liquidations.totals.sum_eth,
             last_liquidated: state.liquidations.last,
-            borrow_protocols: fold.names_of(state.borrow_protocols).join(","),
-            deposit_protocols: fold.names_of(state.deposit_protocols).join(","),
+            borrow_protocols: fold.protocol_names(state.borrow_protocols).join(","),
+            deposit_protocols: fold.protocol_names(state.deposit_protocols).join(","),
             days: health.days,
             collateral_sum_eth: health.collateral_sum_eth,
             available_sum_eth: health.available_sum_eth,
@@ -249,18 +252,18 @@ impl StateRow {
         }
     }
 
-    /// Puts the kept state back into a fold.
+    /// Inserts the stored state into a fold.
     ///
     /// # Errors
-    /// `CorruptData` for figures that no fold comes to.
+    /// `CorruptData` if the row has values that no fold produces.
     pub fn restore(&self, fold: &mut Fold) -> Result<()> {
-        self.check()?;
+        self.validate()?;
         let names = |text: &str| -> Vec<String> {
             text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
         };
-        let borrow_protocols = fold.set_of(names(&self.borrow_protocols).iter().map(String::as_str));
-        let deposit_protocols = fold.set_of(names(&self.deposit_protocols).iter().map(String::as_str));
-        let flow = |count, priced, sum_eth| Flow { count, priced, sum_eth };
+        let borrow_protocols = fold.protocol_set(names(&self.borrow_protocols).iter().map(String::as_str));
+        let deposit_protocols = fold.protocol_set(names(&self.deposit_protocols).iter().map(String::as_str));
+        let totals = |count, priced, sum_eth| EventTotals { count, priced, sum_eth };
         let latest = Snapshot {
             collateral_eth: self.latest_collateral_eth,
             available_eth: self.latest_available_eth,
@@ -268,13 +271,13 @@ impl StateRow {
         };
         *fold.wallet(self.wallet_address) = WalletState {
             is_wallet: self.is_wallet,
-            borrows: flow(self.borrow_count, self.borrow_priced_count, self.borrow_sum_eth),
-            repays: flow(self.repay_count, self.repay_priced_count, self.repay_sum_eth),
-            deposits: flow(self.deposit_count, self.deposit_priced_count, self.deposit_sum_eth),
-            withdraws: flow(self.withdraw_count, self.withdraw_priced_count, self.withdraw_sum_eth),
+            borrows: totals(self.borrow_count, self.borrow_priced_count, self.borrow_sum_eth),
+            repays: totals(self.repay_count, self.repay_priced_count, self.repay_sum_eth),
+            deposits: totals(self.deposit_count, self.deposit_priced_count, self.deposit_sum_eth),
+            withdraws: totals(self.withdraw_count, self.withdraw_priced_count, self.withdraw_sum_eth),
             first_deposit: self.first_deposit,
             liquidations: Liquidations {
-                flow: flow(self.liquidation_count, self.liquidation_priced_count, self.liquidation_sum_eth),
+                totals: totals(self.liquidation_count, self.liquidation_priced_count, self.liquidation_sum_eth),
                 last: self.last_liquidated,
             },
             borrow_protocols,
@@ -291,12 +294,12 @@ impl StateRow {
                 latest: self.latest_day.map(|day| (day, latest)),
             },
         };
-        if fold.has_too_many_protocols() { Err(self.wrong("protocols")) } else { Ok(()) }
+        if fold.has_too_many_protocols() { Err(self.invalid("protocols")) } else { Ok(()) }
     }
 
-    /// Holds counts and times to what can be counted on. Sums may be anything: the checks judge them.
-    fn check(&self) -> Result<()> {
-        let flows = [
+    /// Checks counts and times. Sums are not checked here, but by check-features.
+    fn validate(&self) -> Result<()> {
+        let counts = [
             (self.borrow_priced_count, self.borrow_count),
             (self.repay_priced_count, self.repay_count),
             (self.deposit_priced_count, self.deposit_count),
@@ -304,21 +307,21 @@ impl StateRow {
             (self.liquidation_priced_count, self.liquidation_count),
             (self.days_at_risk, self.days),
         ];
-        if !flows.iter().all(|(part, all)| (0..=*all).contains(part) && *all <= LARGEST_COUNT) {
-            return Err(self.wrong("counts"));
+        if !counts.iter().all(|(part, total)| (0..=*total).contains(part) && *total <= MAX_COUNT) {
+            return Err(self.invalid("counts"));
         }
         let mut times = self.first_deposit.iter().chain(&self.last_liquidated);
-        let is_accepted = |time: &i64| Day::accepted(Day::of_seconds(*time).epoch_days()).is_some();
-        if times.all(is_accepted) { Ok(()) } else { Err(self.wrong("times")) }
+        let is_accepted = |time: &i64| Day::try_from_epoch_days(Day::of_seconds(*time).epoch_days()).is_some();
+        if times.all(is_accepted) { Ok(()) } else { Err(self.invalid("times")) }
     }
 
-    fn wrong(&self, what: &'static str) -> Error {
-        Error::corrupt("a state of the fold that no fold comes to").with("wallet", self.wallet_address).with("of", what)
+    fn invalid(&self, fields: &'static str) -> Error {
+        Error::corrupt("invalid fold state").with("wallet", self.wallet_address).with("fields", fields)
     }
 }
 
-/// A f64 counts no further.
-const LARGEST_COUNT: i64 = 1 << 53;
+/// The largest count: an f64 represents every integer up to this one exactly.
+const MAX_COUNT: i64 = 1 << 53;
 
 #[cfg(test)]
 mod tests {
@@ -343,23 +346,23 @@ mod tests {
     }
 
     #[test]
-    fn the_state_survives_a_round_trip() {
+    fn state_round_trips_through_rows() {
         let fold = fold();
         let rows: Vec<_> =
             fold.in_order().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &fold)).collect();
         let mut restored = Fold::default();
-        let mut read = Vec::new();
-        StateRow::decode(&StateRow::encode(&rows).unwrap(), &mut read).unwrap();
-        for row in read {
+        let mut decoded = Vec::new();
+        StateRow::decode(&StateRow::encode(&rows).unwrap(), &mut decoded).unwrap();
+        for row in decoded {
             row.restore(&mut restored).unwrap();
         }
-        let again: Vec<_> =
+        let restored_rows: Vec<_> =
             restored.in_order().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &restored)).collect();
-        assert_eq!(rows, again);
+        assert_eq!(rows, restored_rows);
     }
 
     #[test]
-    fn features_are_read_off_the_state() {
+    fn features_are_computed_from_the_state() {
         let fold = fold();
         let wallets = fold.in_order();
         let (wallet, state) = wallets.iter().find(|(wallet, _)| *wallet == HexBytes([7; 20])).unwrap();

@@ -1,15 +1,15 @@
-//! Lending markets with their prices, one snapshot a day and protocol.
+//! Lending markets with their prices: one snapshot per day and protocol.
 
 use std::sync::Arc;
 
 use super::Timestamp;
 use super::row::row;
-use super::validity::{Reason, address, integer, present};
+use super::validity::{Reason, hex_bytes, integer, required};
 use crate::domain::Address;
 use crate::domain::price::Market;
 
 row! {
-    /// A market as The Graph gave it: every value as the text that came.
+    /// A market from The Graph. Every value is the original string of the response.
     #[derive(serde::Serialize)]
     pub struct RawMarket {
         /// Market id (a contract address).
@@ -38,7 +38,7 @@ row! {
 }
 
 row! {
-    /// A valid market of a day's snapshot.
+    /// A valid market in a day's snapshot.
     pub struct StagedMarket {
         /// Market id (a contract address, lower case).
         pub market_id: Address,
@@ -67,23 +67,23 @@ row! {
     }
 }
 
-/// Tokens can have this many decimals; 10^78 would not fit a uint256.
+/// The maximum number of decimals of a token: 10^78 does not fit in a uint256.
 const MAX_DECIMALS: i64 = 77;
 
 impl StagedMarket {
-    /// The valid market that a raw row holds.
+    /// Validates and converts a raw row.
     ///
     /// # Errors
-    /// Why the row is bad.
+    /// The reason for which the row is rejected.
     pub fn from_raw(raw: &RawMarket) -> Result<Self, Reason> {
         let decimals = integer("input_token_decimals", &raw.input_token_decimals)?;
         if !(0..=MAX_DECIMALS).contains(&decimals) {
             return Err(Reason::new("input_token_decimals", "is not from 0 to 77"));
         }
         Ok(StagedMarket {
-            market_id: address("id", &raw.id)?,
+            market_id: hex_bytes("id", &raw.id)?,
             name: raw.name.clone(),
-            input_token_address: address("input_token_id", &raw.input_token_id)?,
+            input_token_address: hex_bytes("input_token_id", &raw.input_token_id)?,
             input_token_symbol: raw.input_token_symbol.clone(),
             input_token_decimals: i32::try_from(decimals)
                 .map_err(|_| Reason::new("input_token_decimals", "is too large"))?,
@@ -97,7 +97,7 @@ impl StagedMarket {
         })
     }
 
-    /// What prices need of it.
+    /// Returns the fields from which prices are computed.
     #[must_use]
     pub fn market(&self) -> Market {
         Market {
@@ -111,9 +111,9 @@ impl StagedMarket {
     }
 }
 
-/// A finite number; anything else is as good as missing.
+/// Parses a finite number. Any other string is treated as missing.
 fn number(text: &Option<Arc<str>>) -> Option<f64> {
-    present("", text).ok()?.parse().ok().filter(|number: &f64| number.is_finite())
+    required("", text).ok()?.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_market_becomes_fractions_and_lower_case() {
+    fn converts_percentages_to_fractions_and_ids_to_lower_case() {
         let market = StagedMarket::from_raw(&raw()).unwrap();
         assert_eq!(market.market_id.to_string(), "0x4ddc2d193948926d02f9b1fe9e1daa0718270ed5");
         assert_eq!((market.maximum_ltv, market.liquidation_threshold), (0.75, 0.0));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_that_is_no_number_is_missing_and_no_fault_of_the_row() {
+    fn invalid_price_becomes_null() {
         for price in ["NaN", "inf", "abc", ""] {
             let row = RawMarket { input_token_price_usd: Some(price.into()), ..raw() };
             assert_eq!(StagedMarket::from_raw(&row).unwrap().input_token_price_usd, None, "{price}");

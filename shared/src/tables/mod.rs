@@ -1,5 +1,5 @@
-//! Each table once: where it lies, how it is partitioned and sorted, and its row type, from which the Arrow schema, the
-//! catalog's columns and the documentation come.
+//! The definition of every table: its location, partitions, sort order and row type. The Arrow schema, the catalog's
+//! columns and the documentation are generated from it.
 
 mod blocks;
 mod column;
@@ -28,19 +28,19 @@ pub use wallets::{FoldedHealth, HealthyWallet, QuarantinedRow, WalletHealth, Wal
 use crate::domain::Category;
 use crate::error::{Error, Result};
 
-/// A layer of the lake; each is a database in the catalog.
+/// A layer of the lake. Each layer is a database in the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layer {
-    /// What the sources said.
+    /// Rows as received from the sources.
     Raw,
-    /// Valid rows with the pipeline's names and types.
+    /// Valid rows with the pipeline's column names and types.
     Stage,
-    /// What people query.
+    /// Tables for users to query.
     Analytics,
 }
 
 impl Layer {
-    /// The layer's folder in the lake, and the middle of its database's name.
+    /// Returns the name of the layer: its folder in the lake and the middle part of its database name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl Layer {
     }
 }
 
-/// How a table's objects lie in its folder.
+/// The layout of a table's objects in its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// `year=YYYY/month=MM/{day}.parquet`.
@@ -65,7 +65,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// The partition columns; all are strings.
+    /// Returns the partition columns. All are strings.
     #[must_use]
     pub fn partition_columns(self) -> &'static [&'static str] {
         match self {
@@ -76,25 +76,26 @@ impl Layout {
     }
 }
 
-/// A table: what the catalog and the lake need to know of it.
+/// The definition of a table, for the catalog and the lake.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
-    /// Its name in the catalog.
+    /// Name in the catalog.
     pub name: &'static str,
-    /// Its layer.
+    /// Layer.
     pub layer: Layer,
-    /// Its folder within the layer.
+    /// Folder of the source within the layer.
     pub source: &'static str,
-    /// The folder of its objects within that; the name, but for the two tables of features, which share one.
+    /// Folder of the objects within `source`: the name of the table. The two tables of features share one folder.
     pub folder: &'static str,
-    /// How its objects lie there.
+    /// Layout of the objects in the folder.
     pub layout: Layout,
-    /// The columns that an object's rows are sorted by, as its footer declares. Raw events and markets are sorted by their
-    /// keys too, but by what the text means (any case, numbers as numbers), which no reader could use.
+    /// The sort columns that the footer of each object declares. Raw events and markets are sorted by their keys too,
+    /// but compare their strings by value (ignoring case, numbers as numbers). Parquet can't declare such an order, so
+    /// these are empty.
     pub sorted_by: &'static [&'static str],
-    /// What a row is.
+    /// Description of a row.
     pub doc: &'static str,
-    /// Its columns, from its row type.
+    /// Returns the columns of the row type.
     pub columns: fn() -> Vec<Column>,
 }
 
@@ -105,20 +106,20 @@ impl PartialEq for Table {
 }
 
 impl Table {
-    /// The table's folder in the lake, such as `raw/the_graph/the_graph_historical_market_data`.
+    /// Returns the table's folder in the lake, such as `raw/the_graph/the_graph_historical_market_data`.
     #[must_use]
     pub fn prefix(&self) -> String {
         format!("{}/{}/{}", self.layer.name(), self.source, self.folder)
     }
 
-    /// The database of this table, such as `db_raw_dev`.
+    /// Returns the name of the table's database, such as `db_raw_dev`.
     #[must_use]
     pub fn database(&self, env: &str) -> String {
         database(self.layer, env)
     }
 }
 
-/// The database of a layer, such as `db_raw_dev`.
+/// Returns the name of a layer's database, such as `db_raw_dev`.
 #[must_use]
 pub fn database(layer: Layer, env: &str) -> String {
     format!("db_{}_{env}", layer.name())
@@ -204,7 +205,7 @@ tables! {
     FEATURES_HISTORY = Analytics FEATURES "defi_features_history" in "defi_features" [AsOfAndShard] FeatureRow by ["wallet_address"];
 }
 
-/// The table of a category's events in a layer.
+/// Returns the table of a category's events in a layer.
 #[must_use]
 pub fn events(layer: Layer, category: Category) -> &'static Table {
     let [borrow, deposit, liquidation, repay, withdraw] = match layer {
@@ -221,10 +222,10 @@ pub fn events(layer: Layer, category: Category) -> &'static Table {
     }
 }
 
-/// The values of a batch's column.
+/// Decodes the named column of a batch.
 fn decode_column<T: Value>(batch: &RecordBatch, name: &'static str) -> Result<Vec<T>> {
     let array: &dyn Array =
-        batch.column_by_name(name).ok_or_else(|| Error::corrupt("a column is missing").with("column", name))?;
+        batch.column_by_name(name).ok_or_else(|| Error::corrupt("missing column").with("column", name))?;
     T::decode(array).map_err(|error| error.with("column", name))
 }
 
@@ -235,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_table_is_there_once_and_in_a_place_of_its_own() {
+    fn table_names_and_folders_are_unique() {
         let names: BTreeSet<_> = TABLES.iter().map(|table| (table.layer, table.name)).collect();
         assert_eq!((names.len(), TABLES.len()), (25, 25));
         let folders: BTreeSet<_> = TABLES.iter().map(|table| table.prefix()).collect();
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn sort_columns_exist_and_every_column_says_what_it_means() {
+    fn sort_columns_exist_and_every_column_is_described() {
         for table in TABLES {
             let columns = (table.columns)();
             for name in table.sorted_by {
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tables_category_is_in_its_name() {
+    fn event_table_names_contain_their_category() {
         for layer in [Layer::Raw, Layer::Stage, Layer::Analytics] {
             for category in Category::ALL {
                 let table = events(layer, category);

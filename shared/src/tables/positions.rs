@@ -1,14 +1,14 @@
-//! Open positions of every account, one snapshot a day and protocol.
+//! The open positions of every account: one snapshot per day and protocol.
 
 use std::sync::Arc;
 
 use super::Timestamp;
 use super::row::row;
-use super::validity::{Reason, address, base_units, present};
+use super::validity::{Reason, base_units, hex_bytes, required};
 use crate::domain::{Address, BaseUnits, Side};
 
 row! {
-    /// A position as The Graph gave it: every value as the text that came.
+    /// A position from The Graph. Every value is the original string of the response.
     #[derive(serde::Serialize)]
     pub struct RawPosition {
         /// Position id: `{account}-{market}-{side}[-{rate type}]-{counter}`.
@@ -63,7 +63,7 @@ row! {
 }
 
 row! {
-    /// What the health of an account needs of its positions.
+    /// The columns of a position from which an account's health is computed.
     pub struct ValuedPosition {
         /// Account that owns the position.
         pub account_address: Address,
@@ -79,20 +79,20 @@ row! {
 }
 
 impl StagedPosition {
-    /// The valid position that a raw row holds.
+    /// Validates and converts a raw row.
     ///
     /// # Errors
-    /// Why the row is bad.
+    /// The reason for which the row is rejected.
     pub fn from_raw(raw: &RawPosition) -> Result<Self, Reason> {
-        let side = Side::parse(present("side", &raw.side)?).ok_or(Reason::new("side", "is unknown"))?;
+        let side = Side::parse(required("side", &raw.side)?).ok_or(Reason::new("side", "is unknown"))?;
         let balance = base_units("balance", &raw.balance)?;
         if balance.0 == 0 {
             return Err(Reason::new("balance", "is zero"));
         }
         Ok(StagedPosition {
-            account_address: address("account_id", &raw.account_id)?,
-            id: Arc::from(present("id", &raw.id)?),
-            market_id: address("market_id", &raw.market_id)?,
+            account_address: hex_bytes("account_id", &raw.account_id)?,
+            id: Arc::from(required("id", &raw.id)?),
+            market_id: hex_bytes("market_id", &raw.market_id)?,
             market_name: raw.market_name.clone(),
             side,
             balance,
@@ -130,15 +130,15 @@ mod tests {
     }
 
     #[test]
-    fn both_names_of_a_supply_position_become_one() {
+    fn lender_and_collateral_are_the_same_side() {
         let lender = StagedPosition::from_raw(&RawPosition { side: Some("LENDER".into()), ..raw() }).unwrap();
         assert_eq!(lender.side, StagedPosition::from_raw(&raw()).unwrap().side);
-        let odd = StagedPosition::from_raw(&RawPosition { side: Some("lender".into()), ..raw() });
-        assert_eq!(odd.unwrap_err().to_string(), "side is unknown");
+        let lower_case = StagedPosition::from_raw(&RawPosition { side: Some("lender".into()), ..raw() });
+        assert_eq!(lower_case.unwrap_err().to_string(), "side is unknown");
     }
 
     #[test]
-    fn a_balance_is_a_positive_integer_below_10_to_the_38() {
+    fn balance_must_be_a_positive_integer_below_10_to_the_38() {
         assert!(with_balance("1").is_ok());
         for (balance, reason) in
             [("0", "balance is zero"), ("-5", "balance is negative"), ("1.5", "balance is not an integer")]
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_is_neither_true_nor_false_is_null() {
+    fn invalid_is_collateral_becomes_null() {
         let row = RawPosition { is_collateral: Some("yes".into()), ..raw() };
         assert_eq!(StagedPosition::from_raw(&row).unwrap().is_collateral, None);
     }

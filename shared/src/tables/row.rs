@@ -1,5 +1,5 @@
-//! Row types: a struct that states a table's columns once. Its Arrow schema, the catalog's columns and the documentation
-//! all come from it.
+//! Row types: structs that define the columns of a table. The Arrow schema, the catalog's columns and the documentation
+//! are generated from them.
 
 use std::sync::Arc;
 
@@ -8,51 +8,53 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::error::Result;
 
-/// A column: its name, its type and what it means.
+/// A column: its name, type and description.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {
     /// Name, in snake case.
     pub name: &'static str,
     /// Arrow type.
     pub data_type: DataType,
-    /// Whether it may be NULL.
+    /// Whether its values may be NULL.
     pub nullable: bool,
-    /// What it means, on one line.
+    /// Description, on one line.
     pub doc: String,
 }
 
 /// A row of a table, as a plain struct.
 pub trait Row: Sized + Send + 'static {
-    /// The columns in order.
+    /// Returns the columns, in order.
     fn columns() -> Vec<Column>;
 
-    /// Rows as a record batch with the columns of [`Row::columns`].
+    /// Encodes rows as a record batch with the columns of [`Row::columns`].
     ///
     /// # Errors
-    /// A value that its column can't hold.
+    /// A value does not fit its column.
     fn encode(rows: &[Self]) -> Result<RecordBatch>;
 
-    /// Adds the rows of a record batch, whose columns are found by name; further columns are left aside.
+    /// Decodes a record batch and appends its rows to `rows`. Columns are matched by name, and additional ones are
+    /// ignored.
     ///
     /// # Errors
-    /// `CorruptData` for a missing column, or one of another type, or a value that is none.
+    /// `CorruptData` if a column is missing or has another type, or a value is invalid.
     fn decode(batch: &RecordBatch, rows: &mut Vec<Self>) -> Result<()>;
 
-    /// The Arrow schema.
+    /// Returns the Arrow schema.
     #[must_use]
     fn schema() -> SchemaRef {
         schema_of(&Self::columns())
     }
 }
 
-/// The Arrow schema of columns.
+/// Returns the Arrow schema of columns.
 #[must_use]
 pub fn schema_of(columns: &[Column]) -> SchemaRef {
     let fields = columns.iter().map(|column| Field::new(column.name, column.data_type.clone(), column.nullable));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// Defines a row type: a struct whose fields are the columns and whose doc comments are the columns' descriptions.
+/// Defines a row type: a struct whose fields are the columns. The doc comments of the fields are the column
+/// descriptions.
 macro_rules! row {
     (
         $(#[doc = $row_doc:literal])*
@@ -81,7 +83,7 @@ macro_rules! row {
             fn encode(rows: &[Self]) -> $crate::error::Result<arrow::array::RecordBatch> {
                 let columns = vec![$( <$type as $crate::tables::Value>::encode(rows.iter().map(|row| &row.$field))?, )+];
                 arrow::array::RecordBatch::try_new(<Self as $crate::tables::Row>::schema(), columns)
-                    .map_err(|cause| $crate::error::Error::internal("a batch that is none").because(cause))
+                    .map_err(|source| $crate::error::Error::internal("invalid record batch").because(source))
             }
 
             fn decode(batch: &arrow::array::RecordBatch, rows: &mut Vec<Self>) -> $crate::error::Result<()> {

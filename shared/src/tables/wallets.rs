@@ -1,4 +1,4 @@
-//! Wallets: their links, their daily health, and the quarantine of bad rows.
+//! Wallets: their links and their daily health. Also the rows of the quarantine.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::domain::fold::Exposure;
 use crate::domain::{Address, Day, Link};
 
 row! {
-    /// A wallet's link to an account that it borrowed through, as one day's events make it.
+    /// A link of a wallet to an account for which it borrowed, derived from one day's events.
     pub struct WalletLink {
         /// The sender of the borrow.
         pub wallet_address: Address,
@@ -39,8 +39,8 @@ impl From<&WalletLink> for Link {
 }
 
 row! {
-    /// The health of one account in one protocol on one day, for each wallet that it counts for. Only rows that count are
-    /// here: with collateral, or with a debt of at least 1e-9 ETH.
+    /// The health of one account in one protocol on one day, one row per wallet to which it is attributed. Accounts
+    /// with neither collateral nor a debt of at least 1e-9 ETH have no row.
     pub struct WalletHealth {
         /// The wallet: the account itself, or one that borrowed through it before the day.
         pub wallet_address: Address,
@@ -66,15 +66,15 @@ row! {
 }
 
 row! {
-    /// What the fold needs of the health of one account in one protocol.
+    /// The columns of [`WalletHealth`] that the fold uses.
     pub struct FoldedHealth {
-        /// The wallet that it counts for.
+        /// The wallet to which the health is attributed.
         pub wallet_address: Address,
         /// Collateral, in ETH.
         pub collateral_eth: f64,
         /// Debt, in ETH.
         pub debt_eth: f64,
-        /// What could still be borrowed, in ETH.
+        /// Amount that can still be borrowed, in ETH.
         pub available_borrows_eth: f64,
         /// The reciprocal of the health factor, 0 to 1e6.
         pub risk_factor: f64,
@@ -82,9 +82,9 @@ row! {
 }
 
 row! {
-    /// Which wallet had collateral or debt in which protocol.
+    /// A wallet and a protocol in which it has collateral or debt.
     pub struct HealthyWallet {
-        /// The wallet that it counts for.
+        /// The wallet to which the health is attributed.
         pub wallet_address: Address,
         /// Protocol, such as `aave-v2-eth`.
         pub protocol: Arc<str>,
@@ -103,11 +103,11 @@ impl From<&FoldedHealth> for Exposure {
 }
 
 row! {
-    /// A row that can't be used, as it came, with the reason.
+    /// A rejected row in its raw form, with the reason.
     pub struct QuarantinedRow {
-        /// Where the row stood in the raw object, from 0.
+        /// Index of the row in the raw object, starting at 0.
         pub row_number: i64,
-        /// What is wrong with it.
+        /// The reason for which the row is rejected.
         pub reason: String,
         /// The raw row as JSON.
         pub row: String,

@@ -1,4 +1,4 @@
-//! Wallets, events and positions by day and protocol.
+//! Counts wallets, events and positions by day and protocol.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -11,52 +11,53 @@ use defi_shared::tables::{self, FoldedEvent, HealthyWallet, Layer, STAGE_POSITIO
 
 use super::is_within;
 
-/// A number by protocol and day. A day that the lake has nothing of is none.
-pub type ByProtocol = BTreeMap<Arc<str>, Vec<Option<u64>>>;
+/// Counts by protocol, one per day. `None` marks a day without data in the lake.
+pub type CountsByProtocol = BTreeMap<Arc<str>, Vec<Option<u64>>>;
 
-/// What happened on each day.
+/// The daily counts that a report shows.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Days {
-    /// The days, one after another.
+pub struct DailyCounts {
+    /// Consecutive days, the first day first.
     pub days: Vec<Day>,
-    /// Wallets with collateral or debt in the day's snapshot.
-    pub wallets: ByProtocol,
+    /// Wallets with collateral or debt in the snapshot of the day.
+    pub wallets: CountsByProtocol,
     /// Valid events.
-    pub events: ByProtocol,
-    /// Valid open positions of the day's snapshot.
-    pub positions: ByProtocol,
+    pub events: CountsByProtocol,
+    /// Valid open positions in the snapshot of the day.
+    pub positions: CountsByProtocol,
 }
 
-/// Counts by day and protocol, before it is known which days and protocols there are.
+/// Counts by day and protocol, as collected from the units.
 type Counts = BTreeMap<(Day, Arc<str>), u64>;
 
-/// Counts a span's days, from the first that the lake has anything of.
-pub(super) async fn of(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Days> {
+/// Counts the days of a span, starting with the first day that has data.
+pub(super) async fn daily_counts(lake: &Lake, span: &RangeInclusive<Day>) -> Result<DailyCounts> {
     let positions = positions(lake, span).await?;
     let (wallets, valued) = wallets(lake, span).await?;
-    let (events, told) = events(lake, span).await?;
+    let (events, complete) = events(lake, span).await?;
     let all = [&positions, &wallets, &events].map(|counts| counts.keys());
     let protocols: BTreeSet<Arc<str>> = all.into_iter().flatten().map(|(_, protocol)| Arc::clone(protocol)).collect();
     let snapshots = positions.keys().map(|(day, _)| *day);
-    let first = snapshots.chain(told.iter().copied()).min();
+    let first = snapshots.chain(complete.iter().copied()).min();
     let days: Vec<Day> = first.map(|first| first.until(span.end().next()).collect()).unwrap_or_default();
-    let series = |count: &dyn Fn(Day, &Arc<str>) -> Option<u64>| -> ByProtocol {
+    let series = |count: &dyn Fn(Day, &Arc<str>) -> Option<u64>| -> CountsByProtocol {
         let series = |protocol: &Arc<str>| days.iter().map(|day| count(*day, protocol)).collect();
         protocols.iter().map(|protocol| (Arc::clone(protocol), series(protocol))).collect()
     };
-    let find = |counts: &Counts, day: Day, protocol: &Arc<str>| counts.get(&(day, Arc::clone(protocol))).copied();
-    let is_snapshot = |day, protocol: &Arc<str>| positions.contains_key(&(day, Arc::clone(protocol)));
-    Ok(Days {
-        positions: series(&|day, protocol| find(&positions, day, protocol)),
+    let get = |counts: &Counts, day: Day, protocol: &Arc<str>| counts.get(&(day, Arc::clone(protocol))).copied();
+    let has_snapshot = |day, protocol: &Arc<str>| positions.contains_key(&(day, Arc::clone(protocol)));
+    Ok(DailyCounts {
+        positions: series(&|day, protocol| get(&positions, day, protocol)),
         wallets: series(&|day, protocol| {
-            let is_known = valued.contains(&day) && is_snapshot(day, protocol);
-            is_known.then(|| find(&wallets, day, protocol).unwrap_or(0))
+            let is_valued = valued.contains(&day) && has_snapshot(day, protocol);
+            is_valued.then(|| get(&wallets, day, protocol).unwrap_or(0))
         }),
-        events: series(&|day, protocol| told.contains(&day).then(|| find(&events, day, protocol).unwrap_or(0))),
+        events: series(&|day, protocol| complete.contains(&day).then(|| get(&events, day, protocol).unwrap_or(0))),
         days,
     })
 }
 
+/// Counts the staged positions by day and protocol.
 async fn positions(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Counts> {
     let mut counts = Counts::new();
     for unit in lake.units(&STAGE_POSITIONS).await? {
@@ -68,7 +69,7 @@ async fn positions(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Counts> {
     Ok(counts)
 }
 
-/// Wallets by day and protocol, and the days that are valued.
+/// Counts the wallets by day and protocol, and returns the days with daily health.
 async fn wallets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<(Counts, BTreeSet<Day>)> {
     let (mut counts, mut valued) = (Counts::new(), BTreeSet::new());
     for unit in lake.units(&WALLET_HEALTH).await?.iter().filter(|unit| is_within(unit.day(), span)) {
@@ -83,18 +84,18 @@ async fn wallets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<(Counts, BTr
     Ok((counts, valued))
 }
 
-/// Events by day and protocol, and the days of which all categories are there.
+/// Counts the events by day and protocol, and returns the days that have all categories.
 async fn events(lake: &Lake, span: &RangeInclusive<Day>) -> Result<(Counts, BTreeSet<Day>)> {
-    let (mut counts, mut told) = (Counts::new(), BTreeMap::<Day, usize>::new());
+    let (mut counts, mut categories_by_day) = (Counts::new(), BTreeMap::<Day, usize>::new());
     for table in Category::ALL.map(|category| tables::events(Layer::Analytics, category)) {
         for unit in lake.units(table).await?.iter().filter(|unit| is_within(unit.day(), span)) {
             let Unit::Day(day) = unit else { continue };
-            *told.entry(*day).or_default() += 1;
+            *categories_by_day.entry(*day).or_default() += 1;
             for event in lake.require::<FoldedEvent>(table, unit).await? {
                 *counts.entry((*day, event.protocol)).or_default() += 1;
             }
         }
     }
-    told.retain(|_, categories| *categories == Category::ALL.len());
-    Ok((counts, told.into_keys().collect()))
+    categories_by_day.retain(|_, categories| *categories == Category::ALL.len());
+    Ok((counts, categories_by_day.into_keys().collect()))
 }

@@ -1,4 +1,4 @@
-//! The 26 features of a set, one by one, beside those of the set published before it.
+//! The 26 features of a set, each compared with the previous published set.
 
 use std::collections::BTreeSet;
 
@@ -9,21 +9,21 @@ use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, Row};
 
 use defi_pages::chart::Bins;
 
-/// What a feature's numbers are.
+/// What the values of a feature measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Amounts in ETH.
+    /// An amount in ETH.
     Eth,
-    /// Counts.
+    /// A count.
     Count,
-    /// Factors.
+    /// A factor.
     Factor,
-    /// Seconds between a time and the day: NULL where there was none.
+    /// Seconds from an event to the as_of day; NULL without such an event.
     Seconds,
 }
 
 impl Measure {
-    /// What they are shown in.
+    /// Returns the name of the unit that a report shows.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -34,20 +34,20 @@ impl Measure {
         }
     }
 
-    /// How many of them go into one that is shown: seconds are read as days.
+    /// Returns the factor between the stored and the shown unit: seconds are shown as days.
     #[must_use]
     pub fn unit(self) -> f64 {
         if self == Measure::Seconds { SECONDS_PER_DAY as f64 } else { 1.0 }
     }
 }
 
-/// A feature: its name, and how to read it off a row.
+/// A feature: its column, its measure, and a function that reads its value from a row.
 pub(super) type Reader = (&'static str, Measure, fn(&FeatureRow) -> Option<f64>);
 
-/// Counts and seconds as numbers to calculate with: up to 2^53 exactly.
+/// Defines the readers. Counts and seconds become doubles, which are exact up to 2^53.
 macro_rules! readers {
     ($( $name:ident $measure:ident $kind:ident; )+) => {
-        /// The features in the order of their columns.
+        /// The readers of all features, in column order.
         pub(super) const READERS: &[Reader] = &[
             $( (stringify!($name), Measure::$measure, |row| readers!(@$kind row.$name)), )+
         ];
@@ -86,54 +86,54 @@ readers! {
     unique_lending_protocol_count Count bigint;
 }
 
-/// A feature of a set, and of the set published before it.
+/// The values of a feature in a set and in the previous published set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Feature {
-    /// Its column.
+    /// The name of the column.
     pub name: &'static str,
-    /// What it means.
+    /// The description of the column.
     pub about: String,
-    /// What its numbers are.
+    /// What the values measure.
     pub measure: Measure,
-    /// In the set.
-    pub now: Sample,
-    /// In the set before it, where there is one.
-    pub before: Option<Sample>,
-    /// How it is distributed, now and before, in what it is shown in.
+    /// Statistics of the set.
+    pub now: FeatureStatistics,
+    /// Statistics of the previous published set, if there is one.
+    pub before: Option<FeatureStatistics>,
+    /// The distribution in both sets, in the shown unit.
     pub bins: Bins,
 }
 
-/// What a feature's values come to. Mean, median and largest are over the values that are not NULL; none where all are.
+/// Statistics of the values of a feature. Median, mean and maximum ignore NULL; they are `None` if all values are NULL.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Sample {
-    /// Wallets.
+pub struct FeatureStatistics {
+    /// The number of wallets.
     pub wallets: usize,
-    /// The share of them whose value is zero.
+    /// The share of wallets whose value is zero.
     pub zero: f64,
-    /// The share of them whose value is NULL.
+    /// The share of wallets whose value is NULL.
     pub null: f64,
-    /// The value in the middle.
+    /// The median.
     pub median: Option<f64>,
     /// The mean.
     pub mean: Option<f64>,
-    /// The largest.
+    /// The maximum.
     pub max: Option<f64>,
 }
 
-impl Sample {
-    /// Of values in the order of the wallets.
-    fn of(values: &[f64], wallets: usize) -> Sample {
+impl FeatureStatistics {
+    /// Computes the statistics of the values that are not NULL. Sums follow the order of the values.
+    fn of(values: &[f64], wallets: usize) -> FeatureStatistics {
         let share = |count: usize| count as f64 / wallets.max(1) as f64;
         let mut sorted = values.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
-        let at = |index: usize| sorted.get(index).copied();
+        let get = |index: usize| sorted.get(index).copied();
         let middle = sorted.len() / 2;
         let median = match sorted.len() {
             0 => None,
-            length if length % 2 == 1 => at(middle),
-            _ => at(middle - 1).zip(at(middle)).map(|(below, above)| below / 2.0 + above / 2.0),
+            length if length % 2 == 1 => get(middle),
+            _ => get(middle - 1).zip(get(middle)).map(|(below, above)| below / 2.0 + above / 2.0),
         };
-        Sample {
+        FeatureStatistics {
             wallets,
             zero: share(values.iter().filter(|value| **value == 0.0).count()),
             null: share(wallets - values.len()),
@@ -144,7 +144,7 @@ impl Sample {
     }
 }
 
-/// The rows of a set, by shard and wallet; none where there is no set.
+/// Reads the rows of a set, ordered by shard and wallet; no rows if there is no set.
 pub(super) async fn rows(lake: &Lake, as_of: Option<Day>) -> Result<Vec<FeatureRow>> {
     let mut rows = Vec::new();
     let units = if as_of.is_some() { lake.units(&FEATURES_HISTORY).await? } else { BTreeSet::new() };
@@ -154,8 +154,8 @@ pub(super) async fn rows(lake: &Lake, as_of: Option<Day>) -> Result<Vec<FeatureR
     Ok(rows)
 }
 
-/// The features one by one; none of a set without wallets.
-pub(super) fn of(now: &[FeatureRow], before: &[FeatureRow]) -> Vec<Feature> {
+/// Compares each feature of two sets. Returns nothing for a set without wallets.
+pub(super) fn compare(now: &[FeatureRow], before: &[FeatureRow]) -> Vec<Feature> {
     if now.is_empty() {
         return Vec::new();
     }
@@ -163,16 +163,16 @@ pub(super) fn of(now: &[FeatureRow], before: &[FeatureRow]) -> Vec<Feature> {
     let features = READERS.iter().zip(about).map(|((name, measure, read), about)| {
         let values = |rows: &[FeatureRow]| rows.iter().filter_map(read).collect::<Vec<f64>>();
         let (values_now, values_before) = (values(now), values(before));
-        let drawn = |values: &[f64]| values.iter().map(|value| value / measure.unit()).collect::<Vec<f64>>();
-        let drawn = [drawn(&values_now), drawn(&values_before)];
-        let sets = [(drawn[0].as_slice(), now.len()), (drawn[1].as_slice(), before.len())];
+        let scale = |values: &[f64]| values.iter().map(|value| value / measure.unit()).collect::<Vec<f64>>();
+        let scaled = [scale(&values_now), scale(&values_before)];
+        let sets = [(scaled[0].as_slice(), now.len()), (scaled[1].as_slice(), before.len())];
         let shown = if before.is_empty() { &sets[..1] } else { &sets[..] };
         Feature {
             name,
             about,
             measure: *measure,
-            now: Sample::of(&values_now, now.len()),
-            before: (!before.is_empty()).then(|| Sample::of(&values_before, before.len())),
+            now: FeatureStatistics::of(&values_now, now.len()),
+            before: (!before.is_empty()).then(|| FeatureStatistics::of(&values_before, before.len())),
             bins: Bins::of(shown),
         }
     });
@@ -184,18 +184,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_feature_is_read_in_the_order_of_the_columns() {
+    fn readers_follow_the_column_order() {
         let columns: Vec<_> = FeatureRow::columns().iter().skip(1).map(|column| column.name).collect();
         assert_eq!(READERS.iter().map(|(name, ..)| *name).collect::<Vec<_>>(), columns);
     }
 
     #[test]
-    fn a_sample_is_over_the_values_that_are_there() {
-        let sample = Sample::of(&[4.0, 0.0, 1.0, 0.0], 5);
-        assert_eq!((sample.zero, sample.null), (0.4, 0.2));
-        assert_eq!((sample.median, sample.mean, sample.max), (Some(0.5), Some(1.25), Some(4.0)));
-        assert_eq!(Sample::of(&[3.0, 1.0, 2.0], 3).median, Some(2.0));
-        let empty = Sample::of(&[], 2);
+    fn statistics_ignore_null() {
+        let statistics = FeatureStatistics::of(&[4.0, 0.0, 1.0, 0.0], 5);
+        assert_eq!((statistics.zero, statistics.null), (0.4, 0.2));
+        assert_eq!((statistics.median, statistics.mean, statistics.max), (Some(0.5), Some(1.25), Some(4.0)));
+        assert_eq!(FeatureStatistics::of(&[3.0, 1.0, 2.0], 3).median, Some(2.0));
+        let empty = FeatureStatistics::of(&[], 2);
         assert_eq!((empty.null, empty.median, empty.mean, empty.max), (1.0, None, None, None));
     }
 }

@@ -1,4 +1,4 @@
-//! What a report tells, read from the lake into plain structs: the run's own objects, and the tables as the lake holds them now.
+//! Reads the contents of a report from the lake into plain structs: the objects of the run, and the current tables.
 
 mod days;
 mod features;
@@ -7,84 +7,85 @@ mod unusable;
 
 use std::ops::RangeInclusive;
 
-use check_features::Output as Checked;
 use defi_shared::catalog::Registry;
 use defi_shared::config::Config;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
 use defi_shared::plan::Plan;
+use defi_shared::step::CheckResults;
 use defi_shared::step::{RunId, RunReport};
 
-pub use days::Days;
-pub use features::{Feature, Measure, Sample};
+pub use days::DailyCounts;
+pub use features::{Feature, FeatureStatistics, Measure};
 pub use movers::{Change, Mover, Movers};
-pub use unusable::{Quarantined, Unpriced, UnpricedToken};
+pub use unusable::{QuarantinedRows, Unpriced, UnpricedToken};
 
-/// Days that a report looks back on: what it reads, and how wide its charts are, does not grow with the lake.
+/// The number of days that a report covers. It bounds the rows read and the width of the charts, whatever the size of
+/// the lake.
 pub const DAYS_SHOWN: i32 = 90;
 
-/// Runs in the history of the checks.
+/// The number of runs in the check history.
 pub const RUNS_SHOWN: usize = 30;
 
-/// All that a report tells.
+/// The contents of a report.
 #[derive(Debug)]
 pub struct Gathered {
-    /// The run.
+    /// The run that the report is about.
     pub run: RunId,
     /// The day that its features are for.
     pub as_of: Day,
-    /// The environment.
+    /// The name of the environment.
     pub env: String,
-    /// Which chain the lake holds, where it says so.
+    /// The chain that the lake holds, if the lake names one.
     pub chain: Option<String>,
-    /// The other runs of the day, in order of their names.
+    /// The other runs of the same as_of day, in name order.
     pub others: Vec<RunId>,
-    /// What the run set out to do; none where only the publishing was missing.
+    /// The plan of the run; `None` if only publishing was missing.
     pub plan: Option<Plan>,
-    /// What its steps did; none where it did not get to its end.
+    /// The report of the steps; `None` if the run did not finish.
     pub report: Option<RunReport>,
-    /// The outcome of its checks, where it came to them.
-    pub checked: Option<Checked>,
-    /// The checks of the runs up to this one, oldest first, itself among them.
-    pub history: Vec<(RunId, Checked)>,
-    /// Whether the day is published.
+    /// The check results; `None` if the run did not reach its checks.
+    pub checked: Option<CheckResults>,
+    /// The check results of the runs up to and including this one, oldest first.
+    pub history: Vec<(RunId, CheckResults)>,
+    /// Whether the as_of day is published.
     pub published: bool,
-    /// The day that `defi_features` shows.
+    /// The day that `defi_features` shows; `None` if nothing is published.
     pub newest: Option<Day>,
-    /// The published day before this one, which the set is compared with.
+    /// The newest published day before the as_of day. The set is compared with it.
     pub before: Option<Day>,
-    /// The features one by one; none where the set is not built.
+    /// The features; empty if the set is not built or has no wallets.
     pub features: Vec<Feature>,
-    /// The wallets whose features changed the most.
+    /// The wallets whose features changed the most; `None` without a previous published set.
     pub movers: Option<Movers>,
-    /// Wallets, events and positions by day.
-    pub days: Days,
-    /// What has no price.
+    /// Counts of wallets, events and positions by day.
+    pub days: DailyCounts,
+    /// Events and positions without a price.
     pub unpriced: Unpriced,
-    /// What lies in quarantine.
-    pub quarantined: Vec<Quarantined>,
+    /// Rows in quarantine, by table and reason.
+    pub quarantined: Vec<QuarantinedRows>,
 }
 
-/// Reads what a report of a run tells.
+/// Reads the contents of the report of a run.
 ///
 /// # Errors
-/// `BadInput` for a run that the lake does not know, and the errors of the lake and of the catalog.
+/// Returns `BadInput` for a run that is not in the lake, and the errors of the lake and of the catalog.
 pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<Gathered> {
     let runs = runs(lake).await?;
     let as_of = day_of(run).filter(|_| runs.contains(run)).ok_or_else(|| {
         Error::bad_input(format!("the lake has no run {run}"))
             .with("lake", lake.store().location(""))
-            .next("name one of the folders in runs/, or none for the newest")
+            .next("choose one of the folders in runs/, or omit the run for the newest")
     })?;
     let published = registry.published().await?;
     let before = published.iter().rev().find(|day| **day < as_of).copied();
     let span = as_of.plus(1 - DAYS_SHOWN)..=as_of;
-    // They read apart from each other, and for most of their time wait for the lake.
-    let (now, earlier, days, unpriced, quarantined) = tokio::try_join!(
+    // These reads are independent and wait for the lake most of the time, so they run concurrently.
+    let (now, previous, days, unpriced, quarantined) = tokio::try_join!(
         features::rows(lake, Some(as_of)),
         features::rows(lake, before),
-        days::of(lake, &span),
+        days::daily_counts(lake, &span),
         unusable::unpriced(lake, config, &span),
         unusable::quarantined(lake, &span),
     )?;
@@ -100,8 +101,8 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
         published: registry.is_published(as_of).await?,
         newest: registry.newest_published().await?,
         before,
-        features: features::of(&now, &earlier),
-        movers: before.map(|_| movers::of(&now, &earlier)),
+        features: features::compare(&now, &previous),
+        movers: before.map(|_| movers::compare(&now, &previous)),
         days,
         unpriced,
         quarantined,
@@ -109,14 +110,15 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
     })
 }
 
-/// Where a run keeps the outcome of its checks.
+/// The name of the object with the check results of a run.
 const CHECKS: &str = "check-features.json";
 
-/// The newest run of a lake: of the newest as_of. Of several runs of it those that came to their checks go before the others;
-/// nothing in a lake tells which of them was the last, so that the last by name is taken.
+/// Returns the newest run in the lake: the run with the newest as_of day. Among several runs of that day, runs with
+/// check results take precedence. The lake does not record the order of runs, so the last name decides between the
+/// rest.
 ///
 /// # Errors
-/// `BadInput` where there is none, and the lake's errors.
+/// Returns `BadInput` if the lake has no run, and the errors of the lake.
 pub async fn newest_run(lake: &Lake) -> Result<RunId> {
     let mut newest = None;
     for run in runs(lake).await? {
@@ -126,15 +128,15 @@ pub async fn newest_run(lake: &Lake) -> Result<RunId> {
     newest.map(|(_, _, run)| run).ok_or_else(|| {
         Error::bad_input("the lake has no runs to report on")
             .with("lake", lake.store().location(""))
-            .next("run the pipeline over it first, or name another lake")
+            .next("run the pipeline on this lake first, or choose another lake")
     })
 }
 
-/// The runs that a lake knows, in order of their names, which begin with their as_of.
+/// Lists the runs in the lake in name order. A name starts with the as_of day.
 async fn runs(lake: &Lake) -> Result<Vec<RunId>> {
     let entries = lake.store().list("runs/").await?;
-    let names = entries.iter().filter_map(|entry| entry.key.strip_prefix("runs/")?.split_once('/'));
-    let runs = names.filter(|(_, object)| [CHECKS, "plan.json"].contains(object));
+    let objects = entries.iter().filter_map(|entry| entry.key.strip_prefix("runs/")?.split_once('/'));
+    let runs = objects.filter(|(_, object)| [CHECKS, "plan.json"].contains(object));
     let mut runs: Vec<RunId> =
         runs.filter_map(|(name, _)| name.parse().ok()).filter(|run| day_of(run).is_some()).collect();
     runs.sort_unstable();
@@ -142,12 +144,13 @@ async fn runs(lake: &Lake) -> Result<Vec<RunId>> {
     Ok(runs)
 }
 
-/// The as_of that a run's name begins with.
+/// Returns the as_of day at the start of the run's name.
 fn day_of(run: &RunId) -> Option<Day> {
     run.to_string().get(..10)?.parse().ok()
 }
 
-async fn history(lake: &Lake, runs: &[RunId], run: &RunId) -> Result<Vec<(RunId, Checked)>> {
+/// Reads the check results of the runs up to and including `run`, at most [`RUNS_SHOWN`], oldest first.
+async fn history(lake: &Lake, runs: &[RunId], run: &RunId) -> Result<Vec<(RunId, CheckResults)>> {
     let mut history = Vec::new();
     for earlier in runs.iter().rev().filter(|earlier| *earlier <= run) {
         if let Some(checked) = lake.read_json(&earlier.key(CHECKS)).await? {
@@ -161,7 +164,7 @@ async fn history(lake: &Lake, runs: &[RunId], run: &RunId) -> Result<Vec<(RunId,
     Ok(history)
 }
 
-/// Whether a unit's day is one that the report looks at.
+/// Returns whether the day of a unit is in the span of the report.
 fn is_within(day: Option<Day>, span: &RangeInclusive<Day>) -> bool {
     day.is_some_and(|day| span.contains(&day))
 }

@@ -1,4 +1,4 @@
-//! The wallets whose features changed the most from one set to the next.
+//! Finds the wallets whose features changed the most since the previous published set.
 
 use std::collections::BTreeMap;
 
@@ -7,63 +7,66 @@ use defi_shared::tables::FeatureRow;
 
 use super::features::{Measure, READERS, Reader};
 
-/// Wallets that are named.
+/// The number of wallets that a report lists.
 const MOVERS_SHOWN: usize = 20;
 
-/// Changes that are named of a wallet.
+/// The number of changes that a report lists for a wallet.
 const CHANGES_SHOWN: usize = 4;
 
-/// How a set differs from the one before it, wallet by wallet.
+/// The differences between a set and the previous published set.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Movers {
-    /// Wallets that the set before did not have.
+    /// The number of wallets that are not in the previous set.
     pub new: u64,
-    /// Wallets of both with any other value; times since something grow of themselves, and don't count.
+    /// The number of wallets of both sets with at least one changed value. Ignores features that count the time since
+    /// an event.
     pub changed: u64,
-    /// The others.
+    /// The number of wallets of both sets without a changed value.
     pub unchanged: u64,
-    /// Those that changed the most, the first the most.
+    /// The wallets with the largest distance, largest first.
     pub most: Vec<Mover>,
 }
 
 /// A wallet whose features changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mover {
-    /// The wallet.
+    /// The address of the wallet.
     pub wallet: Address,
-    /// How far it moved: of each feature the distance in standard deviations over all wallets, added up.
+    /// The sum of the distances of all features. The distance of a feature is its change in standard deviations over
+    /// all wallets.
     pub distance: f64,
-    /// How many of its features changed.
+    /// The number of features that changed.
     pub count: usize,
-    /// Its largest changes.
+    /// The largest changes.
     pub changes: Vec<Change>,
 }
 
-/// A value that changed.
+/// The change of a feature.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// The feature.
+    /// The name of the feature.
     pub feature: &'static str,
-    /// Before.
+    /// The value in the previous set.
     pub before: f64,
-    /// Now.
+    /// The value in the set.
     pub now: f64,
-    /// How far that is, in standard deviations.
+    /// The change in standard deviations over all wallets.
     pub distance: f64,
 }
 
-/// Compares two sets.
-pub(super) fn of(now: &[FeatureRow], before: &[FeatureRow]) -> Movers {
+/// Compares two sets wallet by wallet.
+pub(super) fn compare(now: &[FeatureRow], before: &[FeatureRow]) -> Movers {
     let compared: Vec<_> = READERS.iter().filter(|(_, measure, _)| *measure != Measure::Seconds).collect();
-    let spreads: Vec<f64> = compared.iter().map(|(.., read)| spread(now.iter().filter_map(read))).collect();
-    let earlier: BTreeMap<Address, &FeatureRow> = before.iter().map(|row| (row.wallet_address, row)).collect();
+    let deviations: Vec<f64> =
+        compared.iter().map(|(.., read)| standard_deviation(now.iter().filter_map(read))).collect();
+    let previous: BTreeMap<Address, &FeatureRow> = before.iter().map(|row| (row.wallet_address, row)).collect();
     let mut movers = Movers::default();
     for row in now {
-        let Some(earlier) = earlier.get(&row.wallet_address) else {
+        let Some(previous) = previous.get(&row.wallet_address) else {
             movers.new += 1;
             continue;
         };
-        let mut changes = changes(&compared, &spreads, earlier, row);
+        let mut changes = changes(&compared, &deviations, previous, row);
         if changes.is_empty() {
             movers.unchanged += 1;
             continue;
@@ -79,29 +82,31 @@ pub(super) fn of(now: &[FeatureRow], before: &[FeatureRow]) -> Movers {
     movers
 }
 
-fn changes(compared: &[&Reader], spreads: &[f64], before: &FeatureRow, now: &FeatureRow) -> Vec<Change> {
-    let changes = compared.iter().zip(spreads).filter_map(|((feature, _, read), spread)| {
+/// Returns the features of a wallet that changed, with their distances.
+fn changes(compared: &[&Reader], deviations: &[f64], before: &FeatureRow, now: &FeatureRow) -> Vec<Change> {
+    let changes = compared.iter().zip(deviations).filter_map(|((feature, _, read), deviation)| {
         let (before, now) = read(before).zip(read(now))?;
-        // The bits, since a value that is no number differs from itself.
-        let is_other = before.to_bits() != now.to_bits();
-        let distance = (place(now) - place(before)).abs() / spread;
+        // Compares bits, because NaN is not equal to itself.
+        let has_changed = before.to_bits() != now.to_bits();
+        let distance = (log_scale(now) - log_scale(before)).abs() / deviation;
         let distance = if distance.is_finite() { distance } else { 0.0 };
-        is_other.then_some(Change { feature, before, now, distance })
+        has_changed.then_some(Change { feature, before, now, distance })
     });
     changes.collect()
 }
 
-/// Large values by their logarithm: from 1,000 to 2,000 ETH is no longer a way than from 1 to 2.
-fn place(value: f64) -> f64 {
+/// Maps large values to their logarithm, so that a change from 1,000 to 2,000 ETH is about as far as one from 1 to 2
+/// ETH.
+fn log_scale(value: f64) -> f64 {
     value.asinh()
 }
 
-/// The standard deviation of a feature over all wallets.
-fn spread(values: impl Iterator<Item = f64>) -> f64 {
-    let places: Vec<f64> = values.map(place).filter(|place| place.is_finite()).collect();
-    let count = places.len().max(1) as f64;
-    let mean = places.iter().sum::<f64>() / count;
-    (places.iter().map(|place| (place - mean).powi(2)).sum::<f64>() / count).sqrt()
+/// Returns the standard deviation of a feature over all wallets, on the logarithmic scale.
+fn standard_deviation(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.map(log_scale).filter(|value| value.is_finite()).collect();
+    let count = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt()
 }
 
 #[cfg(test)]
@@ -117,10 +122,10 @@ mod tests {
     }
 
     #[test]
-    fn who_changed_most_comes_first_and_new_wallets_are_no_movers() {
+    fn movers_are_sorted_and_exclude_new_wallets() {
         let before = [row(1, 1), row(2, 1), row(3, 1)];
         let later = FeatureRow { time_since_first_deposit: Some(5), ..row(1, 1) };
-        let movers = of(&[later, row(2, 3), row(3, 9), row(4, 100)], &before);
+        let movers = compare(&[later, row(2, 3), row(3, 9), row(4, 100)], &before);
         assert_eq!((movers.new, movers.changed, movers.unchanged), (1, 2, 1));
         let wallets: Vec<_> = movers.most.iter().map(|mover| mover.wallet.0[0]).collect();
         assert_eq!(wallets, [3, 2]);

@@ -1,4 +1,5 @@
-//! What could not be used: amounts without a price, by token, and rows in quarantine, by table and reason.
+//! Collects data that could not be used: amounts without a price, by token, and rows in quarantine, by table and
+//! reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -16,80 +17,80 @@ use defi_shared::tables::{
 
 use super::is_within;
 
-/// Rows of a reason that are shown.
-const EXAMPLES: usize = 3;
+/// The number of example rows shown per table and reason.
+const MAX_EXAMPLES: usize = 3;
 
-/// What has no price.
+/// Events and positions without a price.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Unpriced {
-    /// Events without a price, of so many.
+    /// The number of events without a price, and of all events.
     pub events: (u64, u64),
-    /// Positions of the as_of day without a price, of so many.
+    /// The number of positions of the as_of day without a price, and of all positions of that day.
     pub positions: (u64, u64),
-    /// By token, most events first.
+    /// The tokens without a price, most events first.
     pub tokens: Vec<UnpricedToken>,
 }
 
 /// A token without a price.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UnpricedToken {
-    /// Its address.
+    /// The address of the token, or the market if the token is unknown.
     pub token: String,
-    /// Its symbol, where a market has it.
+    /// The symbol, if a market has it.
     pub symbol: Option<Arc<str>>,
-    /// The protocols.
+    /// The protocols of the events and positions.
     pub protocols: BTreeSet<Arc<str>>,
-    /// Events, by category.
+    /// The number of events by category.
     pub events: BTreeMap<&'static str, u64>,
-    /// Their amounts together, in base units of the token; at most what 128 bits hold.
+    /// The sum of the event amounts in base units of the token. Saturates at 128 bits.
     pub amount: i128,
-    /// Positions of the as_of day.
+    /// The number of positions of the as_of day.
     pub positions: u64,
-    /// Their balances together.
+    /// The sum of the position balances in base units of the token. Saturates at 128 bits.
     pub balance: i128,
-    /// The token's decimals, where a market has it.
+    /// The decimals of the token, if a market has them.
     pub decimals: Option<i32>,
 }
 
 impl UnpricedToken {
-    /// Its events of all categories.
+    /// Returns the number of events of all categories.
     #[must_use]
     pub fn all_events(&self) -> u64 {
         self.events.values().sum()
     }
 
-    /// An amount in whole tokens, where the decimals are known.
+    /// Converts an amount in base units to whole tokens, if the decimals are known.
     #[must_use]
     pub fn in_tokens(&self, amount: i128) -> Option<f64> {
         self.decimals.map(|decimals| BaseUnits(amount).to_tokens(decimals))
     }
 }
 
-/// Rows in quarantine of one table for one reason.
+/// The rows of one table that are in quarantine for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quarantined {
-    /// The table.
+pub struct QuarantinedRows {
+    /// The name of the table.
     pub table: String,
     /// The reason.
     pub reason: String,
-    /// How many rows.
+    /// The number of rows.
     pub rows: u64,
-    /// The first and the last day of them.
+    /// The first and last day of the rows; `None` for tables without days.
     pub days: Option<(Day, Day)>,
-    /// The first rows: their unit and the raw row as JSON.
+    /// The first rows: unit and row number, and the raw row as JSON.
     pub examples: Vec<(String, String)>,
 }
 
-/// Events of a span and positions of its last day that have no price.
+/// Collects the events of a span and the positions of its last day that have no price.
 pub(super) async fn unpriced(lake: &Lake, config: &Config, span: &RangeInclusive<Day>) -> Result<Unpriced> {
     let mut unpriced = Unpriced::default();
     let mut tokens = BTreeMap::new();
     for category in Category::ALL {
         let table = tables::events(Layer::Analytics, category);
         for unit in lake.units(table).await?.iter().filter(|unit| is_within(unit.day(), span)) {
-            let Some((facts, rows)) = lake.facts(table, unit).await? else { continue };
+            let Some((metadata, rows)) = lake.facts(table, unit).await? else { continue };
             unpriced.events.1 += rows;
-            if facts.get("unpriced").is_none_or(|count| count == "0") {
+            if metadata.get("unpriced").is_none_or(|count| count == "0") {
                 continue;
             }
             let events: Vec<PricedEvent> = lake.require(table, unit).await?;
@@ -102,10 +103,10 @@ pub(super) async fn unpriced(lake: &Lake, config: &Config, span: &RangeInclusive
             }
         }
     }
-    let known = markets(lake, span).await?;
-    unpriced.positions = positions(lake, config, *span.end(), &known, &mut tokens).await?;
+    let markets = newest_markets(lake, span).await?;
+    unpriced.positions = positions(lake, config, *span.end(), &markets, &mut tokens).await?;
     for (address, token) in &mut tokens {
-        let market = known.values().find(|market| market.input_token_address.to_string() == *address);
+        let market = markets.values().find(|market| market.input_token_address.to_string() == *address);
         token.token.clone_from(address);
         token.decimals = market.map(|market| market.input_token_decimals);
         token.symbol = market.and_then(|market| market.input_token_symbol.clone());
@@ -115,8 +116,8 @@ pub(super) async fn unpriced(lake: &Lake, config: &Config, span: &RangeInclusive
     Ok(unpriced)
 }
 
-/// The markets of the span's days, the newest of each.
-async fn markets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<BTreeMap<Address, StagedMarket>> {
+/// Reads the newest row of each market within a span.
+async fn newest_markets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<BTreeMap<Address, StagedMarket>> {
     let mut markets = BTreeMap::new();
     for unit in lake.units(&STAGE_MARKETS).await?.iter().filter(|unit| is_within(unit.day(), span)) {
         let rows: Vec<StagedMarket> = lake.require(&STAGE_MARKETS, unit).await?;
@@ -125,27 +126,28 @@ async fn markets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<BTreeMap<Add
     Ok(markets)
 }
 
-/// Adds the positions of a day whose market has no price. How many they are, and of how many.
+/// Adds the positions of a day whose market has no price to `tokens`. Returns their number, and the number of all
+/// positions.
 async fn positions(
     lake: &Lake,
     config: &Config,
     day: Day,
-    known: &BTreeMap<Address, StagedMarket>,
+    markets: &BTreeMap<Address, StagedMarket>,
     tokens: &mut BTreeMap<String, UnpricedToken>,
 ) -> Result<(u64, u64)> {
-    let (mut without, mut all) = (0, 0);
+    let (mut unpriced, mut total) = (0, 0);
     let is_valued = lake.facts(&WALLET_HEALTH, &Unit::Day(day)).await?.is_some();
     let prices = Markets::around(lake, config, &[day]).await?.prices_on(day);
     for unit in lake.units(&STAGE_POSITIONS).await?.iter().filter(|unit| is_valued && unit.day() == Some(day)) {
         let Unit::DayAndProtocol(_, protocol) = unit else { continue };
         let quotes = prices.markets_of(protocol);
         for position in lake.require::<StagedPosition>(&STAGE_POSITIONS, unit).await? {
-            all += 1;
+            total += 1;
             if quotes.contains_key(&position.market_id) {
                 continue;
             }
-            without += 1;
-            let token = known.get(&position.market_id).map(|market| market.input_token_address.to_string());
+            unpriced += 1;
+            let token = markets.get(&position.market_id).map(|market| market.input_token_address.to_string());
             let token = token.unwrap_or_else(|| format!("token of market {}", position.market_id));
             let token = tokens.entry(token).or_default();
             token.protocols.insert(Arc::clone(protocol));
@@ -153,14 +155,14 @@ async fn positions(
             token.balance = token.balance.saturating_add(position.balance.0);
         }
     }
-    Ok((without, all))
+    Ok((unpriced, total))
 }
 
-/// The rows in quarantine of a span's days.
-pub(super) async fn quarantined(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Vec<Quarantined>> {
-    // The current positions are of no day, and always those of the newest run.
+/// Reads the rows in quarantine of the days of a span.
+pub(super) async fn quarantined(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Vec<QuarantinedRows>> {
+    // The table of current positions has no days. Its rows are always those of the newest run.
     let is_shown = |unit: &Unit| unit.day().is_none_or(|day| span.contains(&day));
-    let mut reasons = BTreeMap::<(String, String), Quarantined>::new();
+    let mut groups = BTreeMap::<(String, String), QuarantinedRows>::new();
     for entry in lake.store().list("quarantine/").await? {
         let path = entry.key.split_once('/').and_then(|(_, path)| path.split_once('/'));
         let Some((name, path)) = path else { continue };
@@ -169,21 +171,22 @@ pub(super) async fn quarantined(lake: &Lake, span: &RangeInclusive<Day>) -> Resu
         let Some(bytes) = lake.store().get(&entry.key).await? else { continue };
         let rows: Vec<QuarantinedRow> = parquet::decode(bytes).map_err(|error| error.with("object", &entry.key))?;
         for row in rows {
-            let of = reasons.entry((name.to_owned(), row.reason.clone())).or_insert_with(|| Quarantined {
+            let group = groups.entry((name.to_owned(), row.reason.clone())).or_insert_with(|| QuarantinedRows {
                 table: name.to_owned(),
                 reason: row.reason,
                 rows: 0,
                 days: None,
                 examples: Vec::new(),
             });
-            of.rows += 1;
-            of.days = unit.day().map(|day| of.days.map_or((day, day), |(first, last)| (first.min(day), last.max(day))));
-            if of.examples.len() < EXAMPLES {
-                of.examples.push((format!("{unit}, row {}", row.row_number), row.row));
+            group.rows += 1;
+            group.days =
+                unit.day().map(|day| group.days.map_or((day, day), |(first, last)| (first.min(day), last.max(day))));
+            if group.examples.len() < MAX_EXAMPLES {
+                group.examples.push((format!("{unit}, row {}", row.row_number), row.row));
             }
         }
     }
-    let mut reasons: Vec<_> = reasons.into_values().collect();
-    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.rows));
-    Ok(reasons)
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.rows));
+    Ok(groups)
 }

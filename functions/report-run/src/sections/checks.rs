@@ -1,7 +1,7 @@
-//! The quality checks, each with its figure, its limits and its history.
+//! The quality checks, each with its value, its limits and its history.
 
-use check_features::{Check, Outcome};
 use defi_shared::error::Result;
+use defi_shared::step::{Check, Outcome};
 use maud::{Markup, html};
 
 use super::badge;
@@ -13,18 +13,20 @@ use defi_pages::table::Table;
 
 pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     let body = match &report.checked {
-        None => html! { p { "The run did not come to its checks." } },
+        None => html! { p { "The run did not reach its checks." } },
         Some(checked) => {
             let header =
-                [("check", false), ("outcome", false), ("figure", true), ("warn above", true), ("fail above", true)];
-            let header = [&header[..], &[("so far", false), ("what it counts", false)]].concat();
+                [("check", false), ("outcome", false), ("value", true), ("warn above", true), ("fail above", true)];
+            let header = [&header[..], &[("history", false), ("description", false)]].concat();
             let mut table = Table::new("Quality checks", &header);
             for check in &checked.checks {
                 table.row(row(report, check)?);
             }
             html! {
-                p.muted { "A figure above its limit warns or fails. So far: the figures of the last " (RUNS_SHOWN)
-                    " runs at most, this one last, with the limits that they come near." }
+                p.muted {
+                    "A check warns or fails if its value is above the limit. The history shows the values of up to "
+                    (RUNS_SHOWN) " runs, this run last, and the limits that are close to them."
+                }
                 (table.markup())
                 (history(report, &checked.checks))
             }
@@ -36,9 +38,10 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
 fn row(report: &Gathered, check: &Check) -> Result<Markup> {
     let limit =
         |limit: Option<f64>| html! { @match limit { Some(limit) => (data(limit, &significant(limit))), None => "–" } };
-    let figures = report.history.iter().map(|(_, checked)| figure(&checked.checks, &check.name));
-    let values: Vec<_> = figures.collect();
-    let about = format!("The last {} runs; now {}.", values.len(), significant(check.figure));
+    let values = report.history.iter().map(|(_, checked)| value(&checked.checks, &check.name));
+    let values: Vec<_> = values.collect();
+    let about =
+        format!("Values of the last {} runs; the value of this run is {}.", values.len(), significant(check.figure));
     let (id, title) = (format!("history-{}", check.name), format!("History of {}", check.name));
     let frame = Frame { id: &id, title: &title, about: &about };
     let line = sparkline(&frame, &values, Limits { warn: check.warn, fail: check.fail })?;
@@ -53,29 +56,30 @@ fn row(report: &Gathered, check: &Check) -> Result<Markup> {
     })
 }
 
-fn figure(checks: &[Check], name: &str) -> Option<f64> {
+/// Returns the value of a check by name.
+fn value(checks: &[Check], name: &str) -> Option<f64> {
     checks.iter().find(|check| check.name == name).map(|check| check.figure)
 }
 
-/// The figures of all runs as a table.
+/// Returns a table with the values of all runs in the history.
 fn history(report: &Gathered, checks: &[Check]) -> Markup {
     let header = std::iter::once(("run", false)).chain([("wallets", true)]);
     let header: Vec<_> = header.chain(checks.iter().map(|check| (check.name.as_str(), true))).collect();
-    let mut table = Table::new("Figures of the runs so far", &header);
+    let mut table = Table::new("Check values by run", &header);
     for (run, checked) in &report.history {
-        let of = |name: &str| checked.checks.iter().find(|check| check.name == name);
+        let find = |name: &str| checked.checks.iter().find(|check| check.name == name);
         table.row(html! {
             th scope="row" { code { (run) } }
             td.number { (checked.wallets) }
             @for check in checks {
-                @match of(&check.name) {
+                @match find(&check.name) {
                     Some(earlier) => td class={ "number " (class(earlier.outcome)) } { (significant(earlier.figure)) },
                     None => td.number { "–" },
                 }
             }
         });
     }
-    html! { details #check-history { summary { "Figures of the runs so far" } (table.markup()) } }
+    html! { details #check-history { summary { "Check values by run" } (table.markup()) } }
 }
 
 fn class(outcome: Outcome) -> &'static str {

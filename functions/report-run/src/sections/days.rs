@@ -1,4 +1,4 @@
-//! Wallets, events and positions by day; days that are lost.
+//! Wallets, events and positions by day, and the days whose history is lost.
 
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
@@ -10,7 +10,7 @@ use defi_pages::count;
 
 pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     let days = &report.days;
-    let places: Vec<String> = days.days.iter().map(Day::to_string).collect();
+    let labels: Vec<String> = days.days.iter().map(Day::to_string).collect();
     let charts = [
         ("wallets", "Wallets with collateral or debt", &days.wallets),
         ("events", "Events", &days.events),
@@ -21,10 +21,10 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
             name: protocol.to_string(),
             values: counts.iter().map(|count| count.map(|count| count as f64)).collect(),
         };
-        let drawn: Vec<Line> = by_protocol.iter().map(line).collect();
+        let series: Vec<Line> = by_protocol.iter().map(line).collect();
         let id = format!("days-{id}");
-        let about = "One line a protocol over the days; days that are missing are marked.";
-        let chart = lines(&Frame { id: &id, title: &format!("{title} by day and protocol"), about }, &places, &drawn)?;
+        let about = "One line per protocol over the days. Missing days are marked.";
+        let chart = lines(&Frame { id: &id, title: &format!("{title} by day and protocol"), about }, &labels, &series)?;
         Ok(html! { div.card { h3 { (title) } (chart) } })
     });
     let charts = charts.collect::<Result<Vec<_>>>()?;
@@ -32,10 +32,11 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
         section #days {
             h2 { "By day" }
             p.muted {
-                "By protocol, at most " (DAYS_SHOWN) " days back. Wallets and positions are of each day's first block, events of the whole day, so "
-                "that the last day has none yet. A day that is missing between others is marked."
+                "By protocol, for up to " (DAYS_SHOWN) " days. Wallets and positions are counted at the first block of "
+                "each day, events over the whole day. The last day therefore has no events yet. Missing days are "
+                "marked."
             }
-            @if places.is_empty() { p { "The lake has nothing of these days." } }
+            @if labels.is_empty() { p { "The lake has no data for these days." } }
             @else { div.grid { @for chart in charts { (chart) } } }
         }
     })
@@ -44,21 +45,26 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
 pub(super) fn gaps(report: &Gathered) -> Markup {
     let gaps = report.report.as_ref().map(|report| &report.gaps);
     let all = gaps.into_iter().flat_map(|gaps| {
-        let of = |what: &'static str| move |(protocol, days)| (what, protocol, days);
-        gaps.markets.iter().map(of("markets")).chain(gaps.positions.iter().map(of("positions")))
+        let with_name = |name: &'static str| move |(protocol, days)| (name, protocol, days);
+        gaps.markets.iter().map(with_name("markets")).chain(gaps.positions.iter().map(with_name("positions")))
     });
     let all: Vec<(&str, &String, &Vec<Day>)> = all.filter(|(_, _, days)| !days.is_empty()).collect();
     html! {
         section #gaps {
             h2 { "Gaps" }
-            @if gaps.is_none() { p { "The run did not get to its end, so that its gaps are not known." } }
+            @if gaps.is_none() { p { "The run did not finish, so its gaps are unknown." } }
             @else if all.is_empty() { p { "No day is missing." } }
             @else {
-                p { "Days whose snapshot can't be had any more at the source. Without markets the prices of up to seven days before hold; "
-                    "without positions no health is known of the day." }
+                p {
+                    "The source no longer has the snapshots of these days. Without markets, prices of up to seven days "
+                    "before apply. Without positions, the day has no wallet health."
+                }
                 ul {
-                    @for (what, protocol, days) in all {
-                        li { (what) " of " strong { (protocol) } ": " (count(days.len() as u64)) " lost: " (ranges(days)) }
+                    @for (name, protocol, days) in all {
+                        li {
+                            (name) " of " strong { (protocol) } ", lost days: " (count(days.len() as u64)) " ("
+                            (ranges(days)) ")"
+                        }
                     }
                 }
             }
@@ -66,7 +72,7 @@ pub(super) fn gaps(report: &Gathered) -> Markup {
     }
 }
 
-/// Days as ranges: those that follow one another as one.
+/// Formats days as ranges of consecutive days.
 fn ranges(days: &[Day]) -> String {
     let mut ranges: Vec<(Day, Day)> = Vec::new();
     for day in days {
@@ -85,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_in_a_row_are_one_range() {
+    fn consecutive_days_form_one_range() {
         let days: Vec<Day> =
             ["2023-01-30", "2023-01-31", "2023-02-01", "2023-02-05"].map(|day| day.parse().unwrap()).into();
         assert_eq!(ranges(&days), "2023-01-30 to 2023-02-01, 2023-02-05");

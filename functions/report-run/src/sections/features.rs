@@ -1,10 +1,11 @@
-//! The features: how each is distributed, how it has shifted, and which wallets moved.
+//! The features: the distribution of each, its change since the previous published set, and the wallets that changed
+//! the most.
 
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use maud::{Markup, html};
 
-use crate::gather::{Feature, Gathered, Measure, Sample};
+use crate::gather::{Feature, FeatureStatistics, Gathered, Measure};
 use defi_pages::chart::{Frame, Scale, histogram};
 use defi_pages::number::{percent, significant};
 use defi_pages::table::Table;
@@ -19,11 +20,11 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
             @if cards.is_empty() { p { "The lake has no wallets as of this day." } }
             @else {
                 p.muted {
-                    "Bars are shares of all wallets. Zeros of amounts and factors are not drawn; how many they are stands below. The bars at the ends hold what lies "
-                    "beyond them, too. "
+                    "Bars show shares of all wallets. The charts omit zeros of amounts and factors; "
+                    "the tables show their share. The first and last bar include the values beyond the axis. "
                     @match report.before {
-                        Some(before) => { "The line is the set published before this one, as of " (before) "." }
-                        None => { "No set was published before this one." }
+                        Some(before) => { "The line shows the previous published set, as of " (before) "." }
+                        None => { "There is no earlier published set." }
                     }
                 }
                 div.grid { @for card in cards { (card) } }
@@ -37,10 +38,10 @@ fn card(feature: &Feature, as_of: Day, before: Option<Day>) -> Result<Markup> {
     let scale = match feature.bins.scale {
         Scale::Linear => "",
         Scale::Log => "Logarithmic axis.",
-        Scale::SignedLog { .. } => "Axis logarithmic to either side of zero.",
+        Scale::SignedLog { .. } => "Logarithmic axis on both sides of zero.",
     };
     let about = format!(
-        "{} Median {}, largest {}. {scale}",
+        "{} Median {}, maximum {}. {scale}",
         feature.about,
         shown(feature.measure, feature.now.median),
         shown(feature.measure, feature.now.max)
@@ -51,33 +52,33 @@ fn card(feature: &Feature, as_of: Day, before: Option<Day>) -> Result<Markup> {
     Ok(html! {
         article.card id=(format!("feature-{}", feature.name)) {
             h3 { code { (feature.name) } }
-            p.muted { (feature.about) " In: " (feature.measure.name()) ". " (scale) }
+            p.muted { (feature.about) " Unit: " (feature.measure.name()) ". " (scale) }
             (histogram(&frame, &feature.bins, &sets)?)
             (statistics(feature))
         }
     })
 }
 
-/// A value as its feature is read.
+/// Formats a value in the shown unit.
 fn shown(measure: Measure, value: Option<f64>) -> String {
     let unit = if measure == Measure::Seconds { " d" } else { "" };
     value.map_or_else(|| "–".to_owned(), |value| significant(value / measure.unit()) + unit)
 }
 
-/// A figure of a sample, now and before, with its shift.
+/// A statistic that a card shows for both sets, with its change.
 struct Statistic {
     name: &'static str,
-    of: fn(&Sample) -> Option<f64>,
-    /// Shares of the wallets shift by percentage points.
+    get: fn(&FeatureStatistics) -> Option<f64>,
+    /// Whether the value is a share of wallets, which changes by percentage points.
     is_share: bool,
 }
 
 const STATISTICS: [Statistic; 5] = [
-    Statistic { name: "median", of: |sample| sample.median, is_share: false },
-    Statistic { name: "mean", of: |sample| sample.mean, is_share: false },
-    Statistic { name: "max", of: |sample| sample.max, is_share: false },
-    Statistic { name: "zero", of: |sample| Some(sample.zero), is_share: true },
-    Statistic { name: "NULL", of: |sample| Some(sample.null), is_share: true },
+    Statistic { name: "median", get: |statistics| statistics.median, is_share: false },
+    Statistic { name: "mean", get: |statistics| statistics.mean, is_share: false },
+    Statistic { name: "max", get: |statistics| statistics.max, is_share: false },
+    Statistic { name: "zero", get: |statistics| Some(statistics.zero), is_share: true },
+    Statistic { name: "NULL", get: |statistics| Some(statistics.null), is_share: true },
 ];
 
 impl Statistic {
@@ -86,13 +87,13 @@ impl Statistic {
         html! { @match value { Some(value) => (data(value, &shown(value))), None => "–" } }
     }
 
-    fn shift(&self, measure: Measure, shift: Option<f64>) -> Markup {
-        let sign = |shift: f64| if shift > 0.0 { "+" } else { "" };
-        let shown = |shift: f64| match self.is_share {
-            true => format!("{}{} pp", sign(shift), significant((shift * 1e3).round() / 10.0)),
-            false => format!("{}{}", sign(shift), shown(measure, Some(shift))),
+    fn change(&self, measure: Measure, change: Option<f64>) -> Markup {
+        let sign = |change: f64| if change > 0.0 { "+" } else { "" };
+        let shown = |change: f64| match self.is_share {
+            true => format!("{}{} pp", sign(change), significant((change * 1e3).round() / 10.0)),
+            false => format!("{}{}", sign(change), shown(measure, Some(change))),
         };
-        html! { @match shift { Some(shift) => (data(shift, &shown(shift))), None => "–" } }
+        html! { @match change { Some(change) => (data(change, &shown(change))), None => "–" } }
     }
 }
 
@@ -103,17 +104,17 @@ fn statistics(feature: &Feature) -> Markup {
             thead { tr {
                 td {}
                 th.number scope="col" { "now" }
-                @if feature.before.is_some() { th.number scope="col" { "before" } th.number scope="col" { "shift" } }
+                @if feature.before.is_some() { th.number scope="col" { "previous" } th.number scope="col" { "change" } }
             } }
             tbody { @for statistic in STATISTICS {
-                @let now = (statistic.of)(&feature.now);
+                @let now = (statistic.get)(&feature.now);
                 tr.(statistic.name) {
                     th scope="row" { (statistic.name) }
                     td.number { (statistic.value(measure, now)) }
-                    @if let Some(before) = feature.before.as_ref().map(statistic.of) {
-                        @let shift = now.zip(before).map(|(now, before)| now - before);
+                    @if let Some(before) = feature.before.as_ref().map(statistic.get) {
+                        @let change = now.zip(before).map(|(now, before)| now - before);
                         td.number { (statistic.value(measure, before)) }
-                        td.number { (statistic.shift(measure, shift)) }
+                        td.number { (statistic.change(measure, change)) }
                     }
                 }
             } }
@@ -123,9 +124,9 @@ fn statistics(feature: &Feature) -> Markup {
 
 pub(super) fn movers(report: &Gathered) -> Markup {
     let Some((movers, before)) = report.movers.as_ref().zip(report.before) else {
-        return html! { section #movers { h2 { "Largest movers" } p { "No set was published before this one." } } };
+        return html! { section #movers { h2 { "Largest movers" } p { "There is no earlier published set." } } };
     };
-    let header = [("wallet", false), ("distance", true), ("features", true), ("largest changes", false)];
+    let header = [("wallet", false), ("distance", true), ("changed features", true), ("largest changes", false)];
     let mut table = Table::new("The wallets whose features changed the most", &header);
     for mover in &movers.most {
         table.row(html! {
@@ -142,12 +143,13 @@ pub(super) fn movers(report: &Gathered) -> Markup {
         section #movers {
             h2 { "Largest movers" }
             p {
-                "Since " (before) ": " (count(movers.new)) " new wallets, " (count(movers.changed)) " that changed, "
-                (count(movers.unchanged)) " that did not."
+                "Since " (before) ": " (count(movers.new)) " new wallets, " (count(movers.changed)) " changed wallets, "
+                (count(movers.unchanged)) " unchanged wallets."
             }
             p.muted {
-                "The distance is how far each feature moved in standard deviations over all wallets, large values by their logarithm, added "
-                "up over the features. Times since something grow of themselves, and are left out."
+                "The distance is the sum over all features of the change in standard deviations over all wallets, on a "
+                "logarithmic scale for large values. Features that count the time since an event change every day and "
+                "are excluded."
             }
             @if !movers.most.is_empty() { (table.markup()) }
         }

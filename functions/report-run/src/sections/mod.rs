@@ -1,4 +1,4 @@
-//! The parts of the report as HTML.
+//! The sections of the report as HTML.
 
 mod checks;
 mod days;
@@ -7,13 +7,13 @@ mod overview;
 mod steps;
 mod unusable;
 
-use check_features::Outcome;
 use defi_shared::error::Result;
+use defi_shared::step::Outcome;
 use maud::{Markup, html};
 
 use crate::gather::Gathered;
 
-/// The whole report.
+/// Returns the whole page.
 pub(super) fn page(report: &Gathered) -> Result<String> {
     let title = format!("Features as of {} ({})", report.as_of, report.env);
     let body = html! {
@@ -32,7 +32,7 @@ pub(super) fn page(report: &Gathered) -> Result<String> {
     Ok(defi_pages::page(&title, body))
 }
 
-/// How a constraint came out, in a word and a colour.
+/// Returns the outcome of a check as a coloured label.
 fn badge(outcome: Outcome) -> Markup {
     let name = match outcome {
         Outcome::Pass => "pass",

@@ -1,8 +1,9 @@
-//! What the steps did, in their order. No clock reaches a lake, so that there are no times.
+//! The work of each step, in order. The lake contains no clock times, so the page shows none.
 
 use std::collections::BTreeMap;
 
 use defi_shared::error::Result;
+use defi_shared::pipeline::{Phase, Step};
 use defi_shared::step::{Report, StepReport};
 use maud::{Markup, html};
 
@@ -12,64 +13,59 @@ use defi_pages::count;
 use defi_pages::number::{bytes, grouped};
 use defi_pages::table::Table;
 
-/// The phases of a run; the steps of one go on side by side.
-const PHASES: [&str; 6] = ["blocks", "extract", "stage", "link", "value", "build"];
-
-fn phase(step: &str) -> usize {
-    match step {
-        "extract-daily-blocks" => 0,
-        "link-wallets" => 3,
-        "price-events" | "value-positions" => 4,
-        "build-features" => 5,
-        _ if step.starts_with("extract-") => 1,
-        _ => 2,
-    }
-}
-
 pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     let steps = report.report.as_ref().map(|report| report.steps.as_slice()).unwrap_or_default();
     let body = match steps {
-        [] => html! { p { "No step of this run has told what it did: " (reason(report)) } },
+        [] => html! { p { "This run has no step reports: " (reason(report)) } },
         steps => html! {
-            p.muted { "In their order: steps of one phase go on side by side, a phase begins when the one before it is over." }
-            (order(steps)?)
+            p.muted {
+                "Steps in order. Steps of one phase run concurrently. A phase starts when the previous one has ended."
+            }
+            (timeline_chart(steps)?)
             (table(steps))
-            (causes("Rows into quarantine, by reason", "rejected", steps, |step| &step.rejected))
-            (causes("Requests asked again, by cause", "retries", steps, |step| &step.traffic.retries))
+            (causes("Rows quarantined, by reason", "rejected", steps, |step| &step.rejected))
+            (causes("Retries, by cause", "retries", steps, |step| &step.traffic.retries))
             (lost(steps))
         },
     };
     Ok(html! { section #steps { h2 { "Steps" } (body) } })
 }
 
+/// Returns the reason why a run has no step reports.
 fn reason(report: &Gathered) -> &'static str {
     match (&report.report, &report.plan) {
-        (Some(_), None) => "nothing was to be made, only checked and published.",
-        (Some(_), _) => "its reports are not in the lake.",
-        (None, _) => "it did not get to its end.",
+        (Some(_), None) => "the features were up to date and only had to be checked and published.",
+        (Some(_), _) => "the lake has no reports of it.",
+        (None, _) => "it did not finish.",
     }
 }
 
-fn order(steps: &[StepReport]) -> Result<Markup> {
+/// Returns the index of a step's phase among the phases of the timeline.
+fn phase_index(step: Step) -> usize {
+    Phase::PRODUCING.iter().position(|phase| *phase == step.phase()).unwrap_or_default()
+}
+
+/// Returns the chart of the steps by phase.
+fn timeline_chart(steps: &[StepReport]) -> Result<Markup> {
     let spans = steps.iter().map(|step| {
         let Report { units, rows_out, .. } = step.report;
         let units_word = if units == 1 { "unit" } else { "units" };
         let rows = if rows_out == 1 { "row" } else { "rows" };
         let note = format!("{} {units_word}, {} {rows} out", grouped(units), grouped(rows_out));
-        Span { name: step.step.clone(), phase: phase(&step.step), note }
+        Span { name: step.step.to_string(), phase: phase_index(step.step), note }
     });
-    let about = "The steps from top to bottom, each with a bar in its phase; bars in one column are of steps that ran side by side.";
-    let frame = Frame { id: "timeline", title: "The steps of the run in their order", about };
-    timeline(&frame, &PHASES, &spans.collect::<Vec<_>>())
+    let about = "Steps from top to bottom, each with a bar in its phase. Bars in one column mark concurrent steps.";
+    let frame = Frame { id: "timeline", title: "The steps of the run in order", about };
+    timeline(&frame, &Phase::PRODUCING.map(Phase::name), &spans.collect::<Vec<_>>())
 }
 
-/// The columns of counts: a name, and what it counts.
+/// A column of counts: its name, and a function that reads the count from a report.
 type Column = (&'static str, fn(&Report) -> u64);
 const COLUMNS: [Column; 8] = [
     ("units", |report| report.units),
     ("rows in", |report| report.rows_in),
     ("rows out", |report| report.rows_out),
-    ("repeats", |report| report.repeats),
+    ("duplicates", |report| report.repeats),
     ("rejected", Report::rejected),
     ("unpriced", |report| report.unpriced),
     ("requests", |report| report.traffic.requests),
@@ -80,46 +76,49 @@ fn table(steps: &[StepReport]) -> Markup {
     let mut header = vec![("step", false)];
     header.extend(COLUMNS.iter().map(|(name, _)| (*name, true)));
     header.push(("bytes written", true));
-    let mut table = Table::new("What each step did", &header);
+    let mut table = Table::new("Work of each step", &header);
     let mut total = Report::default();
     let largest: Vec<u64> =
-        COLUMNS.iter().map(|(_, of)| steps.iter().map(|step| of(&step.report)).max().unwrap_or(0)).collect();
-    let most_bytes = steps.iter().map(|step| step.report.bytes).max().unwrap_or(0);
+        COLUMNS.iter().map(|(_, get)| steps.iter().map(|step| get(&step.report)).max().unwrap_or(0)).collect();
+    let largest_bytes = steps.iter().map(|step| step.report.bytes).max().unwrap_or(0);
     for StepReport { step, report } in steps {
         total.merge(report.clone());
         table.row(html! {
             th scope="row" id=(format!("step-{step}")) { (step) }
-            @for ((_, of), largest) in COLUMNS.iter().zip(&largest) {
-                td.number.bar style=(part(of(report), *largest)) { (count(of(report))) }
+            @for ((_, get), largest) in COLUMNS.iter().zip(&largest) {
+                td.number.bar style=(bar_width(get(report), *largest)) { (count(get(report))) }
             }
-            td.number.bar style=(part(report.bytes, most_bytes)) { data value=(report.bytes) { (bytes(report.bytes)) } }
+            td.number.bar style=(bar_width(report.bytes, largest_bytes)) {
+                data value=(report.bytes) { (bytes(report.bytes)) }
+            }
         });
     }
     table.foot(html! {
-        th scope="row" { "the whole run" }
-        @for (_, of) in COLUMNS { td.number { (count(of(&total))) } }
+        th scope="row" { "total" }
+        @for (_, get) in COLUMNS { td.number { (count(get(&total))) } }
         td.number { data value=(total.bytes) { (bytes(total.bytes)) } }
     });
     table.markup()
 }
 
-/// How far a cell's bar reaches: its share of the column's largest number.
-fn part(value: u64, largest: u64) -> String {
+/// Returns the width of a cell's bar as a style: the share of the largest value of the column.
+fn bar_width(value: u64, largest: u64) -> String {
     format!("--part:{:.1}%", 100.0 * value as f64 / largest.max(1) as f64)
 }
 
-/// Counts by a cause, of each step that has any.
+/// Returns a table of counts by cause, for each step that has any.
 fn causes<'a>(
     title: &str,
     id: &str,
     steps: &'a [StepReport],
-    of: impl Fn(&'a Report) -> &'a BTreeMap<String, u64>,
+    get: impl Fn(&'a Report) -> &'a BTreeMap<String, u64>,
 ) -> Markup {
     let mut table = Table::new(title, &[("step", false), ("cause", false), ("count", true)]);
-    let all =
-        || steps.iter().flat_map(|step| of(&step.report).iter().map(move |(cause, count)| (&step.step, cause, *count)));
-    for (step, cause, times) in all() {
-        table.row(html! { th scope="row" { (step) } td { (cause) } td.number { (count(times)) } });
+    let all = || {
+        steps.iter().flat_map(|step| get(&step.report).iter().map(move |(cause, count)| (&step.step, cause, *count)))
+    };
+    for (step, cause, number) in all() {
+        table.row(html! { th scope="row" { (step) } td { (cause) } td.number { (count(number)) } });
     }
     html! {
         h3 id=(id) { (title) }
@@ -127,12 +126,12 @@ fn causes<'a>(
     }
 }
 
-/// Units that can't be had any more, as far as the steps name them.
+/// Returns the list of lost units, as far as the step reports name them.
 fn lost(steps: &[StepReport]) -> Markup {
     let lost: Vec<_> = steps.iter().filter(|step| step.report.lost.count > 0).collect();
     html! {
         @if !lost.is_empty() {
-            h3 { "Units lost" }
+            h3 { "Lost units" }
             ul { @for step in lost {
                 li { (step.step) ": " (count(step.report.lost.count)) ", " (step.report.lost.first.join(", ")) }
             } }

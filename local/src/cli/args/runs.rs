@@ -7,8 +7,8 @@ use defi_shared::domain::Day;
 use defi_shared::error::Result;
 
 use super::LakeArgs;
-use crate::sample::SampleOptions;
 use crate::source::Source;
+use defi_simulator::sample::SampleOptions;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SampleArgs {
@@ -69,6 +69,13 @@ pub(in crate::cli) struct WhatToRun {
     #[command(flatten)]
     pub(in crate::cli) lake: LakeArgs,
     #[command(flatten)]
+    pub(in crate::cli) source: SourceArgs,
+}
+
+/// Where a run gets its rows from.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SourceArgs {
+    #[command(flatten)]
     pub(in crate::cli) sample: SampleArgs,
     /// Take the real APIs; the keys are GRAPH_API_KEY and TRANSPOSE_API_KEY in the environment
     #[arg(long, conflicts_with_all = ["recording", "wallets", "days", "seed"])]
@@ -81,6 +88,16 @@ pub(in crate::cli) struct WhatToRun {
     pub(in crate::cli) transpose_url: Option<String>,
 }
 
+impl SourceArgs {
+    pub(in crate::cli) fn source(self) -> Source {
+        match (self.live, self.graph_url, self.transpose_url) {
+            (true, ..) => Source::Live,
+            (_, Some(graph), Some(transpose)) => Source::Urls { graph, transpose },
+            _ => self.sample.source(),
+        }
+    }
+}
+
 impl WhatToRun {
     pub(in crate::cli) fn options(self, json: bool) -> Result<crate::run::Options> {
         let day = |text: &Option<String>| text.as_deref().map(str::parse::<Day>).transpose();
@@ -88,15 +105,51 @@ impl WhatToRun {
             as_of: day(&self.as_of)?,
             from: day(&self.from)?,
             force: self.force,
-            source: match (self.live, self.graph_url, self.transpose_url) {
-                (true, ..) => Source::Live,
-                (_, Some(graph), Some(transpose)) => Source::Urls { graph, transpose },
-                _ => self.sample.source(),
-            },
+            source: self.source.source(),
             lake: self.lake.lake,
             env: self.lake.env,
             json,
         })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The input is the JSON that the step's Lambda function takes; every field has a default. Default days are the\n\
+    days that are missing from the lake, up to the last day of the source.\n\n\
+    Examples:\n  defi step --list\n  defi step extract-daily-blocks\n  \
+    defi step stage-events '{\"days\": [\"2023-01-14\"], \"events\": [\"borrow\"]}' --lake ./lakehouse"
+)]
+pub(in crate::cli) struct StepArgs {
+    /// The name of the step
+    #[arg(value_name = "NAME", required_unless_present = "list")]
+    pub(in crate::cli) name: Option<String>,
+    /// The input of the step as a JSON object [default: {}]
+    #[arg(value_name = "JSON")]
+    pub(in crate::cli) input: Option<String>,
+    /// List the steps in the order of a run
+    #[arg(long, conflicts_with_all = ["name", "input"])]
+    pub(in crate::cli) list: bool,
+    /// With --list, write JSON instead of a table
+    #[arg(long, requires = "list")]
+    pub(in crate::cli) json: bool,
+    #[command(flatten)]
+    pub(in crate::cli) lake: LakeArgs,
+    #[command(flatten)]
+    pub(in crate::cli) source: SourceArgs,
+}
+
+impl StepArgs {
+    pub(in crate::cli) fn options(self) -> crate::run::Options {
+        crate::run::Options {
+            as_of: None,
+            from: None,
+            force: false,
+            source: self.source.source(),
+            lake: self.lake.lake,
+            env: self.lake.env,
+            json: true,
+        }
     }
 }
 

@@ -1,0 +1,55 @@
+//! One step by hand: `defi step`.
+
+use defi_shared::error::{Error, Result};
+use defi_shared::lake::{FolderStore, Lake};
+use defi_shared::pipeline::Step;
+use defi_shared::step::Context;
+use serde_json::{Value, json};
+
+use super::{Options, Run, to_json};
+use crate::handlers;
+use crate::output::{line, table};
+
+/// Runs one step over a lake, with the input of its function, and prints its output as JSON. The default as-of day is the last day
+/// of the source, or today for a live source.
+///
+/// # Errors
+/// `BadInput` for an invalid input, and the errors of the step.
+pub async fn step(options: &Options, step: Step, input: Option<&str>) -> Result<()> {
+    let input = parse_input(input)?;
+    let run = Run::prepare(options).await?;
+    let context = run.open(Lake::new(FolderStore::open_for_run(&options.lake)?)).await?;
+    let context = Context { today: run.scope.as_of, ..context };
+    let output = handlers::call(step, context.clone(), input).await;
+    context.lake.settle().await;
+    run.progress.finish();
+    line(to_json(&output.map_err(|error| error.with("step", step))?)?)
+}
+
+fn parse_input(text: Option<&str>) -> Result<Value> {
+    let Some(text) = text else { return Ok(Value::Null) };
+    serde_json::from_str(text).map_err(|cause| {
+        Error::bad_input("the step's input is not JSON")
+            .because(cause)
+            .next("write it as '{\"as_of\": \"2023-11-01\"}'")
+    })
+}
+
+/// Prints the steps in the order of a run, as a table or as JSON.
+///
+/// # Errors
+/// `Internal` if standard output can't be written.
+pub fn list_steps(as_json: bool) -> Result<()> {
+    if as_json {
+        let steps: Vec<_> = Step::ALL
+            .iter()
+            .map(|step| json!({"step": step, "phase": step.phase().name(), "summary": step.summary()}))
+            .collect();
+        return line(to_json(&steps)?);
+    }
+    let mut rows = table(&["step", "phase", "what it does"], 3, 3);
+    for step in Step::ALL {
+        rows.add_row([step.name(), step.phase().name(), step.summary()]);
+    }
+    line(rows)
+}

@@ -1,0 +1,296 @@
+//! The steps of the pipeline: their names, order, phases and inputs. Everything that lists steps reads it here.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A step of the pipeline. Each is a Lambda function, a crate under `functions/` and a state of the state machine, all with the
+/// step's [name](Step::name). Ordered as a run executes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Step {
+    /// Lists the lake and plans the missing units.
+    PlanRun,
+    /// Finds the first block of each day.
+    ExtractDailyBlocks,
+    /// Extracts lending events from Transpose.
+    ExtractEvents,
+    /// Extracts markets from The Graph.
+    ExtractMarketData,
+    /// Extracts open positions from The Graph.
+    ExtractAccountPositions,
+    /// Extracts the newest open positions from The Graph.
+    ExtractCurrentPositions,
+    /// Validates events.
+    StageEvents,
+    /// Validates markets.
+    StageMarketData,
+    /// Validates positions.
+    StageAccountPositions,
+    /// Links wallets to the accounts that they borrow for.
+    LinkWallets,
+    /// Adds ETH amounts to events.
+    PriceEvents,
+    /// Computes the health of each wallet.
+    ValuePositions,
+    /// Folds days into features.
+    BuildFeatures,
+    /// Checks the features against the quality constraints.
+    CheckFeatures,
+    /// Publishes the features.
+    PublishFeatures,
+    /// Writes the HTML report of the run.
+    ReportRun,
+}
+
+/// A part of a run. Phases run one after another; the steps of one phase run concurrently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Planning.
+    Plan,
+    /// Finding the block of each day, to which extraction is pinned.
+    Blocks,
+    /// Extraction from the sources.
+    Extract,
+    /// Validation.
+    Stage,
+    /// Linking wallets to accounts.
+    Link,
+    /// Pricing events and valuing positions.
+    Value,
+    /// Building features.
+    Build,
+    /// Checking the features.
+    Check,
+    /// Publishing the features.
+    Publish,
+    /// Reporting on the run.
+    Report,
+}
+
+/// What a step's input selects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    /// Days.
+    Days,
+    /// Days of event categories.
+    EventDays,
+    /// Days of protocols.
+    ProtocolDays,
+    /// Protocols, without days. The input has fields of its own.
+    Protocols,
+    /// Shards of the wallets. The input has fields of its own.
+    Shards,
+    /// A whole run. The input has fields of its own.
+    Run,
+}
+
+/// A source that steps extract from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The Graph.
+    TheGraph,
+    /// Transpose.
+    Transpose,
+}
+
+/// The days of one call of a step. A month of most steps is seconds of work, so a call ends long before its deadline, and a
+/// backfill of years spreads over parallel calls.
+const MONTH: usize = 31;
+
+/// For steps that need all their days in one call.
+const ALL_DAYS: usize = usize::MAX;
+
+/// The definition of a step: one row of the table in [`Step::definition`].
+struct Definition(&'static str, Phase, InputKind, usize, Option<Source>, &'static str);
+
+impl Step {
+    /// Every step, in the order of a run.
+    pub const ALL: [Step; 16] = [
+        Step::PlanRun,
+        Step::ExtractDailyBlocks,
+        Step::ExtractEvents,
+        Step::ExtractMarketData,
+        Step::ExtractAccountPositions,
+        Step::ExtractCurrentPositions,
+        Step::StageEvents,
+        Step::StageMarketData,
+        Step::StageAccountPositions,
+        Step::LinkWallets,
+        Step::PriceEvents,
+        Step::ValuePositions,
+        Step::BuildFeatures,
+        Step::CheckFeatures,
+        Step::PublishFeatures,
+        Step::ReportRun,
+    ];
+
+    /// The name, the phase, the input, the days of one call, the source and a summary of each step.
+    #[rustfmt::skip]
+    fn definition(self) -> Definition {
+        use InputKind::{Days, EventDays, ProtocolDays, Protocols, Run, Shards};
+        use Source::{TheGraph, Transpose};
+        let graph = Some(TheGraph);
+        let transpose = Some(Transpose);
+        match self {
+            Step::PlanRun => Definition("plan-run", Phase::Plan, Run, ALL_DAYS, None, "Lists the lake and plans the units that are missing"),
+            Step::ExtractDailyBlocks => Definition("extract-daily-blocks", Phase::Blocks, Days, MONTH, transpose, "Finds the first block of each day"),
+            Step::ExtractEvents => Definition("extract-events", Phase::Extract, EventDays, MONTH, transpose, "Extracts lending events"),
+            Step::ExtractMarketData => Definition("extract-market-data", Phase::Extract, ProtocolDays, MONTH, graph, "Extracts markets at each day's first block"),
+            // All days of a protocol in one call: a day without positions is compared with the day before it.
+            Step::ExtractAccountPositions => Definition("extract-account-positions", Phase::Extract, ProtocolDays, ALL_DAYS, graph, "Extracts open positions at each day's first block"),
+            Step::ExtractCurrentPositions => Definition("extract-current-positions", Phase::Extract, Protocols, ALL_DAYS, graph, "Extracts the newest open positions; features do not use them"),
+            Step::StageEvents => Definition("stage-events", Phase::Stage, EventDays, MONTH, None, "Validates events; rejected rows go to quarantine"),
+            Step::StageMarketData => Definition("stage-market-data", Phase::Stage, ProtocolDays, MONTH, None, "Validates markets; rejected rows go to quarantine"),
+            Step::StageAccountPositions => Definition("stage-account-positions", Phase::Stage, ProtocolDays, MONTH, None, "Validates positions; rejected rows go to quarantine"),
+            // One call: it writes one state with the links of all days.
+            Step::LinkWallets => Definition("link-wallets", Phase::Link, Days, ALL_DAYS, None, "Links wallets to the accounts that they borrow for"),
+            Step::PriceEvents => Definition("price-events", Phase::Value, EventDays, MONTH, None, "Adds ETH amounts and the wallet to events"),
+            Step::ValuePositions => Definition("value-positions", Phase::Value, Days, MONTH, None, "Computes the health of each wallet's accounts"),
+            Step::BuildFeatures => Definition("build-features", Phase::Build, Shards, ALL_DAYS, None, "Folds days into the features of each wallet"),
+            Step::CheckFeatures => Definition("check-features", Phase::Check, Run, ALL_DAYS, None, "Checks the features against the quality constraints"),
+            Step::PublishFeatures => Definition("publish-features", Phase::Publish, Run, ALL_DAYS, None, "Publishes features that passed their checks"),
+            Step::ReportRun => Definition("report-run", Phase::Report, Run, ALL_DAYS, None, "Writes the HTML report of a run"),
+        }
+    }
+
+    /// The name, such as `extract-events`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.definition().0
+    }
+
+    /// The phase in which a run executes the step.
+    #[must_use]
+    pub fn phase(self) -> Phase {
+        self.definition().1
+    }
+
+    /// What the step's input selects.
+    #[must_use]
+    pub fn input(self) -> InputKind {
+        self.definition().2
+    }
+
+    /// The maximum number of days in one call.
+    #[must_use]
+    pub fn days_per_call(self) -> usize {
+        self.definition().3
+    }
+
+    /// The source that the step extracts from, if any.
+    #[must_use]
+    pub fn source(self) -> Option<Source> {
+        self.definition().4
+    }
+
+    /// What the step does, in one sentence without a full stop.
+    #[must_use]
+    pub fn summary(self) -> &'static str {
+        self.definition().5
+    }
+
+    /// The steps whose units a plan lists, in the order of a run.
+    pub fn planned() -> impl Iterator<Item = Step> {
+        Step::ALL.into_iter().filter(|step| step.input() != InputKind::Run)
+    }
+
+    /// Whether the step runs before the lake is planned a second time: its units depend on the sources alone. The newest
+    /// positions are extracted after it, since features do not wait for them.
+    #[must_use]
+    pub fn is_extraction(self) -> bool {
+        self.source().is_some() && self != Step::ExtractCurrentPositions
+    }
+}
+
+impl Phase {
+    /// The phases that produce units, in order.
+    pub const PRODUCING: [Phase; 6] =
+        [Phase::Blocks, Phase::Extract, Phase::Stage, Phase::Link, Phase::Value, Phase::Build];
+
+    /// The name, for reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Plan => "plan",
+            Phase::Blocks => "blocks",
+            Phase::Extract => "extract",
+            Phase::Stage => "stage",
+            Phase::Link => "link",
+            Phase::Value => "value",
+            Phase::Build => "build",
+            Phase::Check => "check",
+            Phase::Publish => "publish",
+            Phase::Report => "report",
+        }
+    }
+
+    /// The steps of the phase, in order.
+    pub fn steps(self) -> impl Iterator<Item = Step> {
+        Step::ALL.into_iter().filter(move |step| step.phase() == self)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Step {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let step = Step::ALL.into_iter().find(|step| step.name() == name);
+        step.ok_or_else(|| {
+            let names = Step::ALL.map(Step::name).join(", ");
+            Error::bad_input(format!("unknown step {name:?}")).next(format!("choose one of {names}"))
+        })
+    }
+}
+
+impl TryFrom<String> for Step {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self> {
+        name.parse()
+    }
+}
+
+impl From<Step> for String {
+    fn from(step: Step) -> String {
+        step.name().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn all_lists_every_step_once_in_order() {
+        assert!(Step::ALL.is_sorted_by(|a, b| a < b));
+        assert_eq!(Step::ALL.map(Step::name).into_iter().collect::<BTreeSet<_>>().len(), Step::ALL.len());
+        for step in Step::ALL {
+            assert_eq!(step.name().parse::<Step>().unwrap(), step);
+        }
+    }
+
+    #[test]
+    fn phases_run_in_the_order_of_the_steps() {
+        assert!(Step::ALL.map(Step::phase).is_sorted());
+        let planned: Vec<_> = Phase::PRODUCING.into_iter().flat_map(Phase::steps).collect();
+        assert_eq!(planned, Step::planned().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn unknown_step_is_bad_input() {
+        let error = "extract-everything".parse::<Step>().unwrap_err();
+        assert!(error.to_string().contains("extract-daily-blocks"), "{error}");
+    }
+}

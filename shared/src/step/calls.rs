@@ -1,0 +1,123 @@
+//! The calls that a run makes of each step: the inputs that cover the units of its plan.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{RunId, UnitInput};
+use crate::domain::Day;
+use crate::error::{Error, Result};
+use crate::lake::Unit;
+use crate::pipeline::{InputKind, Step};
+use crate::plan::Plan;
+
+/// The maximum number of calls per event category or protocol. What the calls of a step report of failures must fit into 256 KB.
+const MAX_CALLS: usize = 24;
+
+/// What all calls of a run have in common.
+#[derive(Debug, Clone)]
+pub struct RunCalls<'a> {
+    /// The as-of day.
+    pub as_of: Day,
+    /// The first day, if the run was given one.
+    pub from: Option<Day>,
+    /// The run.
+    pub run_id: &'a RunId,
+    /// All protocols of the configuration.
+    pub protocols: Vec<&'a str>,
+    /// The number of shards.
+    pub shards: u32,
+    /// Whether the calls are split by days and shards, so that each ends within a function's time limit.
+    pub split: bool,
+}
+
+impl RunCalls<'_> {
+    /// The inputs of the calls that produce the planned units of a step, as JSON. `extract-current-positions` and
+    /// `build-features` are called whenever a run has anything to do.
+    ///
+    /// # Errors
+    /// `Internal` for a step whose units no plan lists.
+    pub fn of(&self, step: Step, plan: &Plan) -> Result<Vec<Value>> {
+        match step.input() {
+            InputKind::Days => self.by_key(step, plan, |unit| Ok((unit.as_day()?, ())), |()| UnitInput::default()),
+            InputKind::EventDays => self.by_key(step, plan, Unit::as_event_day, |category| UnitInput {
+                events: Some(vec![*category]),
+                ..UnitInput::default()
+            }),
+            InputKind::ProtocolDays => self.by_key(step, plan, Unit::as_protocol_day, |protocol| UnitInput {
+                protocols: Some(vec![protocol.to_string()]),
+                ..UnitInput::default()
+            }),
+            InputKind::Protocols => {
+                let call = |protocol: &&str| self.call(json!({"protocols": [protocol]}));
+                Ok(if self.split { self.protocols.iter().map(call).collect() } else { vec![self.call(json!({}))] })
+            }
+            InputKind::Shards => {
+                let call = |shard: u32| self.call(json!({"shards": [shard]}));
+                Ok(if self.split { (0..self.shards).map(call).collect() } else { vec![self.call(json!({}))] })
+            }
+            InputKind::Run => Err(Error::internal("a plan lists no units of the step").with("step", step)),
+        }
+    }
+
+    /// The calls of a step, each with days of one key: an event category, a protocol, or nothing.
+    fn by_key<K: Ord>(
+        &self,
+        step: Step,
+        plan: &Plan,
+        split: impl Fn(&Unit) -> Result<(Day, K)>,
+        input: impl Fn(&K) -> UnitInput,
+    ) -> Result<Vec<Value>> {
+        let mut days_by: BTreeMap<K, Vec<Day>> = BTreeMap::new();
+        for unit in plan.units(step) {
+            let (day, key) = split(unit)?;
+            days_by.entry(key).or_default().push(day);
+        }
+        let days_per_call = if self.split { step.days_per_call() } else { usize::MAX };
+        let calls = days_by
+            .iter()
+            .flat_map(|(key, days)| chunks(days, days_per_call).map(move |days| (key, days)))
+            .map(|(key, days)| {
+                to_json(&UnitInput {
+                    as_of: Some(self.as_of),
+                    from: self.from,
+                    days: Some(days.to_vec()),
+                    run_id: Some(self.run_id.clone()),
+                    ..input(key)
+                })
+            });
+        calls.collect()
+    }
+
+    /// A call with the fields of every call, and some of its own.
+    fn call(&self, mut input: Value) -> Value {
+        input["as_of"] = json!(self.as_of);
+        input["run_id"] = json!(self.run_id);
+        input
+    }
+}
+
+/// Splits days into the days of each call.
+fn chunks(days: &[Day], days_per_call: usize) -> impl Iterator<Item = &[Day]> {
+    days.chunks(days_per_call.max(days.len().div_ceil(MAX_CALLS)).max(1))
+}
+
+fn to_json(input: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(input).map_err(|cause| Error::internal("can't serialize an input").because(cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_stay_few_and_cover_all_days() {
+        for count in [0, 1, 31, 32, 730, 10_000] {
+            let days: Vec<_> = (0..count).map(Day::from_epoch_days).collect();
+            let calls: Vec<_> = chunks(&days, 31).collect();
+            assert!(calls.len() <= MAX_CALLS, "{count}");
+            assert_eq!(calls.concat(), days);
+        }
+    }
+}

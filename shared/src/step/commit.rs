@@ -1,0 +1,86 @@
+//! Committing a unit: the states that were computed from another version of it are deleted before its object is written.
+
+use super::Context;
+use crate::domain::{Category, Day};
+use crate::error::Result;
+use crate::lake::{Facts, Put, State, Unit, Written};
+use crate::tables::{self, Layer, Row, Table};
+
+impl Context {
+    /// Commits one unit of a table. If the rows differ from those in the lake, the states that contain the old rows are deleted
+    /// first, so that no state outlives its inputs. Equal rows give equal bytes, which are not written again.
+    ///
+    /// # Errors
+    /// The object can't be encoded or written. The old object is intact then.
+    pub async fn commit<R: Row>(
+        &self,
+        table: &Table,
+        unit: &Unit,
+        rows: impl IntoIterator<Item = R> + Send + 'static,
+        facts: Facts,
+    ) -> Result<Written> {
+        let object = self.lake.encode(table, unit, rows, facts).await?;
+        if let Some(newest) = newest_state_without(table, unit)
+            && self.lake.compare(&object).await? != Put::Unchanged
+        {
+            self.delete_states_after(newest, table).await?;
+        }
+        self.lake.put(object).await
+    }
+
+    /// Deletes the states of all as-of days after `newest` that contain rows of a table.
+    async fn delete_states_after(&self, newest: Day, table: &Table) -> Result<()> {
+        let is_links = *table == tables::WALLET_LINKS;
+        for state in [State::Fold].into_iter().chain(is_links.then_some(State::Links)) {
+            let stale = self.lake.kept_states(state).await?.into_iter().filter(|(as_of, _)| *as_of > newest);
+            for (as_of, part) in stale {
+                self.lake.store().delete(&state.key(as_of, &part)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The newest as-of day whose state does not contain this unit's rows. `None` for tables that are not part of a state. The state
+/// of day D contains the events and links of the days before D, and the snapshots up to and including D.
+fn newest_state_without(table: &Table, unit: &Unit) -> Option<Day> {
+    let day = unit.day()?;
+    let is_events = Category::ALL.into_iter().any(|category| tables::events(Layer::Analytics, category) == table);
+    if *table == tables::WALLET_HEALTH {
+        Some(day.previous())
+    } else if is_events || *table == tables::WALLET_LINKS {
+        Some(day)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests {
+    use super::*;
+    use crate::domain::{HexBytes, Link};
+    use crate::tables::{WALLET_LINKS, WalletLink};
+    use crate::testing::{AAVE, Lab, january};
+
+    fn link(since: i64) -> WalletLink {
+        Link { account: HexBytes([1; 20]), wallet: HexBytes([2; 20]), since }.into()
+    }
+
+    #[tokio::test]
+    async fn commit_deletes_states_that_contain_the_old_rows() {
+        let lab = Lab::new(&[AAVE], january(31)).unwrap();
+        let (context, day) = (lab.context(), january(20));
+        let unit = Unit::Day(day);
+        let commit = |since| context.commit(&WALLET_LINKS, &unit, vec![link(since)], Facts::new());
+        commit(5).await.unwrap();
+        for as_of in [day, day.next()] {
+            context.lake.keep_state(State::Links, as_of, "all", vec![link(1)]).await.unwrap();
+        }
+        commit(5).await.unwrap();
+        assert_eq!(context.lake.kept_states(State::Links).await.unwrap().len(), 2, "equal bytes change nothing");
+        commit(6).await.unwrap();
+        let newest = context.lake.newest_state::<WalletLink>(State::Links, day.plus(9), "all").await.unwrap();
+        assert_eq!(newest.map(|(as_of, _)| as_of), Some(day));
+    }
+}

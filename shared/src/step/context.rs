@@ -1,0 +1,97 @@
+//! The context that a step works in.
+
+use std::sync::Arc;
+
+use super::{Deadline, NoProgress, Progress};
+use crate::catalog::Registry;
+use crate::config::Config;
+use crate::domain::Day;
+use crate::error::{Error, Result};
+use crate::executions::Executions;
+use crate::lake::{Lake, Unit};
+use crate::sources::graph::{GraphClient, GraphSettings};
+use crate::sources::transpose::{TransposeClient, TransposeSettings};
+use crate::sources::{Rate, Traffic};
+use crate::tables::{self, DailyBlock};
+
+/// Everything that a step works with. Built once per process by [`Context::new`]; a step keeps nothing between two calls.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The lake.
+    pub lake: Lake,
+    /// The catalog of the environment.
+    pub registry: Registry,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The client of The Graph.
+    pub graph: Arc<GraphClient>,
+    /// The client of Transpose.
+    pub transpose: Arc<TransposeClient>,
+    /// Counts requests and retries of the units that are being processed.
+    pub traffic: Arc<Traffic>,
+    /// Today (UTC), the default of every `as_of`.
+    pub today: Day,
+    /// When the step has to end, if it has a time limit.
+    pub deadline: Option<Deadline>,
+    /// Receives the progress of the step.
+    pub progress: Arc<dyn Progress>,
+    /// The executions of the state machine, if there is one.
+    pub executions: Option<Arc<dyn Executions>>,
+}
+
+/// The clients of both sources.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// The client of The Graph.
+    pub graph: Arc<GraphClient>,
+    /// The client of Transpose.
+    pub transpose: Arc<TransposeClient>,
+}
+
+impl Clients {
+    /// Creates the clients with the rates and the concurrency of the configuration. `shared_by` is the number of processes that
+    /// share the rates, including this one.
+    ///
+    /// # Errors
+    /// `BadInput` for an invalid URL.
+    pub fn new(
+        config: &Config,
+        mut graph: GraphSettings,
+        mut transpose: TransposeSettings,
+        shared_by: u32,
+    ) -> Result<Self> {
+        graph.rate = Rate { per_second: config.requests_per_second.the_graph, shared_by };
+        graph.concurrency = config.concurrency.the_graph as usize;
+        transpose.rate = Rate { per_second: config.requests_per_second.transpose, shared_by };
+        transpose.concurrency = config.concurrency.transpose as usize;
+        Ok(Clients { graph: Arc::new(GraphClient::new(graph)?), transpose: Arc::new(TransposeClient::new(transpose)?) })
+    }
+}
+
+impl Context {
+    /// Creates a context without a deadline, progress or executions. Set these fields where they are needed.
+    #[must_use]
+    pub fn new(lake: Lake, registry: Registry, config: Arc<Config>, clients: Clients, today: Day) -> Self {
+        Context {
+            lake,
+            registry,
+            config,
+            graph: clients.graph,
+            transpose: clients.transpose,
+            traffic: Arc::default(),
+            today,
+            deadline: None,
+            progress: Arc::new(NoProgress),
+            executions: None,
+        }
+    }
+
+    /// Returns the first block of a day, as extract-daily-blocks found it.
+    ///
+    /// # Errors
+    /// `NotReady` if it is not known yet, and the errors of the lake.
+    pub async fn first_block(&self, day: Day) -> Result<DailyBlock> {
+        let rows: Vec<DailyBlock> = self.lake.require(&tables::DAILY_BLOCKS, &Unit::Day(day)).await?;
+        rows.into_iter().next().ok_or_else(|| Error::corrupt("the object of a day holds no block").with("day", day))
+    }
+}

@@ -1,0 +1,232 @@
+//! The GraphQL schema that graph-node would generate for a lending subgraph, and its resolvers.
+
+use std::sync::Arc;
+
+use async_graphql::dynamic::{
+    Enum, Field, FieldFuture, FieldValue, InputObject, InputValue, Object, ResolverContext, Scalar, Schema, TypeRef,
+};
+use async_graphql::{Error as GraphError, Value as GraphValue};
+use defi_shared::error::{Error, Result};
+use serde_json::Value;
+
+use super::entities::{ACCOUNT, Entity, FieldType, MARKET, POSITION, TOKEN};
+use super::filter::Filter;
+use super::snapshots::{Page, Pin, Subgraph, Table};
+use crate::recording::{Block, Row};
+use crate::server::SchemaVersion;
+use crate::timeline::block_hash;
+
+/// The most rows that one page can have, and how many it has if nothing is said.
+const MAX_FIRST: i64 = 1000;
+const DEFAULT_FIRST: i64 = 100;
+/// The most rows that can be skipped.
+const MAX_SKIP: i64 = 5000;
+
+/// A recorded row, or the part of it that another type of the schema stands for.
+struct Node {
+    row: Row,
+    part: Option<&'static str>,
+}
+
+impl Node {
+    fn field(&self, name: &str) -> &Value {
+        match self.part {
+            Some(part) => &self.row[part][name],
+            None => &self.row[name],
+        }
+    }
+}
+
+/// Builds the schema of a subgraph. The scalars take and give any JSON, because the recorded values may be dirty.
+pub(super) fn build(subgraph: Arc<Subgraph>) -> Result<Schema> {
+    let version = subgraph.schema;
+    let mut schema = Schema::build("Query", None, None);
+    for scalar in ["Bytes", "BigInt", "BigDecimal", "PositionSide"] {
+        schema = schema.register(Scalar::new(scalar));
+    }
+    for entity in [&MARKET, &POSITION, &TOKEN, &ACCOUNT] {
+        schema = schema.register(object(entity, version));
+    }
+    for entity in [&MARKET, &POSITION] {
+        schema = schema.register(filter_type(entity, version)).register(order_type(entity));
+    }
+    let height = InputObject::new("Block_height")
+        .field(InputValue::new("hash", TypeRef::named("Bytes")))
+        .field(InputValue::new("number", TypeRef::named(TypeRef::INT)))
+        .field(InputValue::new("number_gte", TypeRef::named(TypeRef::INT)));
+    let query = Object::new("Query")
+        .field(rows_field("markets", &MARKET, Arc::clone(&subgraph), |subgraph| &subgraph.markets))
+        .field(rows_field("positions", &POSITION, Arc::clone(&subgraph), |subgraph| &subgraph.positions))
+        .field(meta_field(subgraph));
+    schema
+        .register(Enum::new("OrderDirection").item("asc").item("desc"))
+        .register(height)
+        .register(meta_block_type())
+        .register(meta_type())
+        .register(query)
+        .finish()
+        .map_err(|error| Error::internal(format!("the GraphQL schema is not valid: {}", error.0)))
+}
+
+fn object(entity: &'static Entity, version: SchemaVersion) -> Object {
+    entity.fields.iter().fold(Object::new(entity.name), |object, field| {
+        let output = field.field_type.output_type(version);
+        let is_entity = matches!(field.field_type, FieldType::Entity(_));
+        let output = if field.required { TypeRef::named_nn(output) } else { TypeRef::named(output) };
+        object.field(Field::new(field.name, output, move |ctx| {
+            let Some(node) = ctx.parent_value.downcast_ref::<Node>() else { return FieldFuture::Value(None) };
+            if is_entity {
+                let part = Node { row: Arc::clone(&node.row), part: Some(field.name) };
+                FieldFuture::Value(Some(FieldValue::owned_any(part)))
+            } else {
+                FieldFuture::from_value(Some(to_graphql(node.field(field.name))))
+            }
+        }))
+    })
+}
+
+/// `Market_filter`, `Position_filter`: every field with every operation that its type has.
+fn filter_type(entity: &Entity, version: SchemaVersion) -> InputObject {
+    let mut input = InputObject::new(format!("{}_filter", entity.name));
+    for field in entity.fields {
+        let value_type = field.field_type.input_type(version);
+        for operation in field.field_type.operations() {
+            let value =
+                if operation.takes_list() { TypeRef::named_nn_list(value_type) } else { TypeRef::named(value_type) };
+            input = input.field(InputValue::new(format!("{}{}", field.name, operation.suffix()), value));
+        }
+    }
+    input
+}
+
+fn order_type(entity: &Entity) -> Enum {
+    entity.fields.iter().fold(Enum::new(format!("{}_orderBy", entity.name)), |order, field| order.item(field.name))
+}
+
+fn rows_field(
+    name: &'static str,
+    entity: &'static Entity,
+    subgraph: Arc<Subgraph>,
+    table: fn(&Subgraph) -> &Table,
+) -> Field {
+    let output = TypeRef::named_nn_list_nn(entity.name);
+    let field = Field::new(name, output, move |ctx| {
+        let rows = find(&ctx, entity, &subgraph, table(&subgraph));
+        FieldFuture::new(async move {
+            let nodes = rows?.into_iter().map(|row| FieldValue::owned_any(Node { row, part: None }));
+            Ok(Some(FieldValue::list(nodes)))
+        })
+    });
+    field
+        .argument(InputValue::new("skip", TypeRef::named(TypeRef::INT)).default_value(0))
+        .argument(InputValue::new("first", TypeRef::named(TypeRef::INT)).default_value(DEFAULT_FIRST))
+        .argument(InputValue::new("orderBy", TypeRef::named(format!("{}_orderBy", entity.name))))
+        .argument(InputValue::new("orderDirection", TypeRef::named("OrderDirection")))
+        .argument(InputValue::new("where", TypeRef::named(format!("{}_filter", entity.name))))
+        .argument(InputValue::new("block", TypeRef::named("Block_height")))
+}
+
+fn find(
+    ctx: &ResolverContext<'_>,
+    entity: &'static Entity,
+    subgraph: &Subgraph,
+    table: &Table,
+) -> Result<Vec<Row>, GraphError> {
+    let block = subgraph.resolve(&pin(ctx, subgraph)?).map_err(GraphError::new)?;
+    let filter = match ctx.args.get("where").filter(|given| !given.is_null()) {
+        Some(given) => Filter::parse(entity, subgraph.schema, &given.object()?).map_err(GraphError::new)?,
+        None => Filter::all(),
+    };
+    let order_by = match ctx.args.get("orderBy").filter(|given| !given.is_null()) {
+        Some(given) => {
+            let name = given.enum_name()?;
+            entity.fields.iter().find(|field| field.name == name && field.field_type != FieldType::Id)
+        }
+        None => None,
+    };
+    let direction = ctx.args.get("orderDirection").filter(|given| !given.is_null());
+    let page = Page {
+        filter,
+        order_by: order_by.map(|field| (field.name, field.field_type)),
+        descending: direction.map(|given| given.enum_name().map(|name| name == "desc")).transpose()?.unwrap_or(false),
+        skip: in_limits(ctx, "skip", 0, MAX_SKIP)?,
+        first: in_limits(ctx, "first", DEFAULT_FIRST, MAX_FIRST)?,
+    };
+    Ok(table.page(block.number, &page))
+}
+
+fn in_limits(ctx: &ResolverContext<'_>, name: &str, default: i64, max: i64) -> Result<usize, GraphError> {
+    let given = match ctx.args.get(name).filter(|given| !given.is_null()) {
+        Some(given) => given.i64()?,
+        None => default,
+    };
+    let refusal = || format!("The `{name}` argument must be between 0 and {max}, but is {given}");
+    usize::try_from(given).ok().filter(|_| given <= max).ok_or_else(|| GraphError::new(refusal()))
+}
+
+fn pin(ctx: &ResolverContext<'_>, subgraph: &Subgraph) -> Result<Pin, GraphError> {
+    let Some(given) = ctx.args.get("block").filter(|given| !given.is_null()) else { return Ok(Pin::Head) };
+    let given = given.object()?;
+    let value = |name| given.get(name).filter(|value| !value.is_null());
+    match (value("number"), value("number_gte"), value("hash")) {
+        (Some(number), None, None) => Ok(Pin::Number(number.i64()?)),
+        (None, Some(number), None) => Ok(Pin::AtLeast(number.i64()?)),
+        (None, None, Some(hash)) => {
+            let hash = super::values::parse_bytes(hash.string()?).map_err(GraphError::new)?;
+            Ok(Pin::Hash(hash))
+        }
+        _ => Err(GraphError::new(format!(
+            "Invalid value provided for argument `block`: expected one of number, number_gte and hash (subgraph {})",
+            subgraph.deployment
+        ))),
+    }
+}
+
+fn meta_field(subgraph: Arc<Subgraph>) -> Field {
+    let field = Field::new("_meta", TypeRef::named("_Meta_"), move |ctx| {
+        let block = pin(&ctx, &subgraph).and_then(|pin| subgraph.resolve(&pin).map_err(GraphError::new));
+        let deployment = subgraph.deployment.clone();
+        FieldFuture::new(async move { Ok(Some(FieldValue::owned_any(Meta { block: block?, deployment }))) })
+    });
+    field.argument(InputValue::new("block", TypeRef::named("Block_height")))
+}
+
+struct Meta {
+    block: Block,
+    deployment: String,
+}
+
+fn meta_type() -> Object {
+    Object::new("_Meta_")
+        .field(Field::new("block", TypeRef::named_nn("_Block_"), |ctx| {
+            let block = ctx.parent_value.downcast_ref::<Meta>().map(|meta| FieldValue::owned_any(meta.block));
+            FieldFuture::Value(block)
+        }))
+        .field(Field::new("deployment", TypeRef::named_nn(TypeRef::STRING), |ctx| {
+            let meta = ctx.parent_value.downcast_ref::<Meta>();
+            FieldFuture::from_value(meta.map(|meta| GraphValue::from(meta.deployment.as_str())))
+        }))
+        .field(Field::new("hasIndexingErrors", TypeRef::named_nn(TypeRef::BOOLEAN), |_| {
+            FieldFuture::from_value(Some(GraphValue::from(false)))
+        }))
+}
+
+fn meta_block_type() -> Object {
+    let field = |name, output, value: fn(&Block) -> GraphValue| {
+        Field::new(name, output, move |ctx| {
+            FieldFuture::from_value(ctx.parent_value.downcast_ref::<Block>().map(value))
+        })
+    };
+    Object::new("_Block_")
+        .field(field("hash", TypeRef::named("Bytes"), |block| GraphValue::from(block_hash(block.number))))
+        .field(field("number", TypeRef::named_nn(TypeRef::INT), |block| GraphValue::from(block.number)))
+        .field(field("timestamp", TypeRef::named(TypeRef::INT), |block| GraphValue::from(block.timestamp)))
+}
+
+/// A recorded value as it is.
+fn to_graphql(value: &Value) -> GraphValue {
+    match value {
+        Value::String(text) => GraphValue::String(text.clone()),
+        other => GraphValue::from_json(other.clone()).unwrap_or_default(),
+    }
+}

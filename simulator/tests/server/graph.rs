@@ -1,0 +1,299 @@
+//! The Graph's API of the server, over HTTP.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::support::{AAVE, COMPOUND, deployments, sample, start, tiny};
+use defi_shared::error::Kind;
+use defi_simulator::server::{Server, ServerOptions};
+use serde_json::{Value, json};
+
+async fn post(server: &Server, subgraph: &str, query: &str, variables: Value) -> Value {
+    let url = format!("{}/subgraphs/id/{subgraph}", server.graph_url());
+    let body = json!({"query": query, "variables": variables});
+    let response = crate::support::client().post(url).json(&body).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    response.json().await.unwrap()
+}
+
+async fn data(server: &Server, subgraph: &str, query: &str, variables: Value) -> Value {
+    let mut body = post(server, subgraph, query, variables).await;
+    assert!(body.get("errors").is_none(), "{query}: {body}");
+    body["data"].take()
+}
+
+async fn refusal(server: &Server, subgraph: &str, query: &str) -> String {
+    let body = post(server, subgraph, query, json!({})).await;
+    assert!(body.get("data").is_none(), "{query}: {body}");
+    body["errors"][0]["message"].as_str().unwrap_or_else(|| panic!("{query}: {body}")).to_owned()
+}
+
+async fn ids(server: &Server, subgraph: &str, arguments: &str) -> Vec<String> {
+    let found = data(server, subgraph, &format!("{{ positions({arguments}) {{ id }} }}"), json!({})).await;
+    let rows = found["positions"].as_array().unwrap().iter();
+    rows.map(|row| row["id"].as_str().map_or_else(|| row["id"].to_string(), str::to_owned)).collect()
+}
+
+const PAGE: &str = "query Page($block: Int!, $first: Int!) {
+    _meta(block: {number: $block}) { block { number timestamp hash } deployment hasIndexingErrors }
+    positions(first: $first, orderBy: id, orderDirection: asc, block: {number: $block}, where: {id_gt: \"LAST\"}) {
+        id balance side isCollateral market { id name } account { id }
+    }
+}";
+
+#[tokio::test]
+async fn paging_by_id_gives_every_position_as_recorded() {
+    let recording = sample();
+    let server = start(&recording).await;
+    let block = recording.blocks[7];
+    for (protocol, subgraph) in [("aave-v2-eth", AAVE), ("compound-v2-eth", COMPOUND)] {
+        let mut rows = Vec::new();
+        loop {
+            let last = rows.last().map_or("", |row: &Value| row["id"].as_str().unwrap()).to_owned();
+            let query = PAGE.replace("LAST", &last);
+            let page = data(&server, subgraph, &query, json!({"block": block.number, "first": 7})).await;
+            assert_eq!(page["_meta"]["block"]["number"], block.number);
+            assert_eq!(page["_meta"]["block"]["timestamp"], block.timestamp);
+            assert_eq!(page["_meta"]["block"]["hash"].as_str().unwrap().len(), 66);
+            assert_eq!(page["_meta"]["hasIndexingErrors"], false);
+            let page = page["positions"].as_array().unwrap().clone();
+            let is_full = page.len() == 7;
+            rows.extend(page);
+            if !is_full {
+                break;
+            }
+        }
+        let recorded: Vec<Value> =
+            recording.positions[protocol][&block.number].iter().map(|row| Value::clone(row)).collect();
+        assert!(recorded.len() > 40, "{}", recorded.len());
+        assert_eq!(rows, recorded);
+    }
+    assert!(server.requests() > 10);
+}
+
+#[tokio::test]
+async fn markets_come_as_recorded() {
+    let recording = sample();
+    let server = start(&recording).await;
+    let fields = "id name maximumLTV liquidationThreshold inputTokenPriceUSD inputToken { id symbol decimals }";
+    for (protocol, subgraph) in [("aave-v2-eth", AAVE), ("compound-v2-eth", COMPOUND)] {
+        let block = recording.blocks[4].number;
+        let query = format!("{{ markets(first: 1000, block: {{number: {block}}}) {{ {fields} }} }}");
+        let found = data(&server, subgraph, &query, json!({})).await;
+        let recorded: Vec<Value> = recording.markets[protocol][&block].iter().map(|row| Value::clone(row)).collect();
+        assert_eq!(found["markets"], Value::from(recorded));
+    }
+}
+
+#[tokio::test]
+async fn a_block_between_two_days_has_the_state_of_the_first() {
+    let recording = sample();
+    let server = start(&recording).await;
+    let (block, next) = (recording.blocks[5].number, recording.blocks[6].number);
+    let at = |block: u64| ids_at(&server, block);
+    assert_eq!(at(block).await, at(next - 1).await);
+    assert_ne!(at(block).await, at(next).await);
+    assert_eq!(at(recording.blocks[10].number).await, ids(&server, AAVE, "first: 1000").await);
+}
+
+async fn ids_at(server: &Server, block: u64) -> Vec<String> {
+    ids(server, AAVE, &format!("first: 1000, block: {{number: {block}}}")).await
+}
+
+#[tokio::test]
+async fn the_head_is_an_hour_after_the_last_day_began() {
+    let recording = sample();
+    let server = start(&recording).await;
+    let last = recording.blocks[10];
+    let found = data(&server, AAVE, "{ _meta { block { number timestamp hash } deployment } }", json!({})).await;
+    assert_eq!(found["_meta"]["block"]["number"], last.number + 300);
+    assert_eq!(found["_meta"]["block"]["timestamp"], last.timestamp + 3600);
+    let deployment = found["_meta"]["deployment"].as_str().unwrap();
+    let (head, beyond) = (last.number + 300, last.number + 301);
+    for selector in ["number", "number_gte"] {
+        let query = format!("{{ positions(block: {{{selector}: {beyond}}}) {{ id }} }}");
+        let expected = format!(
+            "Failed to decode `block.number` value: `subgraph {deployment} has only indexed up to block number {head} \
+             and data for block number {beyond} is therefore not yet available`"
+        );
+        assert_eq!(refusal(&server, AAVE, &query).await, expected);
+    }
+    let early = recording.blocks[0].number - 1;
+    let message = refusal(&server, AAVE, &format!("{{ _meta(block: {{number: {early}}}) {{ deployment }} }}")).await;
+    let starts = format!("only has data starting at block number {}", early + 1);
+    assert!(message.contains(&starts) && message.contains(&format!("block number {early} is")), "{message}");
+    let hash = found["_meta"]["block"]["hash"].as_str().unwrap();
+    let by_hash = format!("{{ _meta(block: {{hash: \"{hash}\"}}) {{ block {{ number }} }} }}");
+    assert_eq!(data(&server, AAVE, &by_hash, json!({})).await["_meta"]["block"]["number"], head);
+    let unknown = refusal(&server, AAVE, "{ _meta(block: {hash: \"0x00\"}) { deployment } }").await;
+    assert_eq!(unknown, "Failed to decode `block.hash` value: `no block with that hash found`");
+}
+
+#[tokio::test]
+async fn pages_have_limits() {
+    let server = start(&sample()).await;
+    for (arguments, message) in [
+        ("first: 1001", "The `first` argument must be between 0 and 1000, but is 1001"),
+        ("first: -1", "The `first` argument must be between 0 and 1000, but is -1"),
+        ("skip: 5001", "The `skip` argument must be between 0 and 5000, but is 5001"),
+    ] {
+        assert_eq!(refusal(&server, AAVE, &format!("{{ positions({arguments}) {{ id }} }}")).await, message);
+    }
+    assert_eq!(ids(&server, AAVE, "skip: 0").await.len(), 100);
+    assert_eq!(ids(&server, AAVE, "first: 0").await.len(), 0);
+    let all = ids(&server, AAVE, "first: 1000, skip: 0").await;
+    assert_eq!(ids(&server, AAVE, "first: 3, skip: 5").await, all[5..8]);
+}
+
+#[tokio::test]
+async fn what_the_schema_does_not_have_is_refused() {
+    let server = start(&sample()).await;
+    for query in [
+        "{ positions { id balanceUSD } }",
+        "{ positions(limit: 3) { id } }",
+        "{ positions(where: {owner: \"0xaa\"}) { id } }",
+        "{ positions(where: {side_gt: BORROWER}) { id } }",
+        "{ positions(orderBy: owner) { id } }",
+        "{ positions(first: \"3\") { id } }",
+        "{ positions(block: {time: 3}) { id } }",
+        "{ positions { market } }",
+        "{ accounts { id } }",
+        "{ positions { id }",
+        "mutation { positions { id } }",
+    ] {
+        assert!(!refusal(&server, AAVE, query).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_two_schemas_differ_in_the_type_of_ids_and_the_sides() {
+    let server = start(&sample()).await;
+    let query = |id_type: &str| format!("query Q($last: {id_type}) {{ positions(where: {{id_gt: $last}}) {{ id }} }}");
+    assert!(refusal(&server, AAVE, &query("ID")).await.contains("Bytes"));
+    assert!(refusal(&server, COMPOUND, &query("Bytes")).await.contains("ID"));
+    for (subgraph, id_type) in [(AAVE, "Bytes"), (COMPOUND, "ID")] {
+        let found = data(&server, subgraph, &query(id_type), json!({"last": ""})).await;
+        assert_eq!(found["positions"].as_array().unwrap().len(), 100);
+    }
+    let odd = "{ positions(where: {id_gt: \"0xabc\"}) { id } }";
+    assert_eq!(refusal(&server, AAVE, odd).await, "Failed to decode `Bytes` value: `Odd number of digits`");
+    assert!(data(&server, COMPOUND, odd, json!({})).await["positions"].is_array());
+    let lenders = "{ positions(where: {side: LENDER}) { side } }";
+    assert!(refusal(&server, AAVE, lenders).await.contains("COLLATERAL, BORROWER"));
+    let found = data(&server, COMPOUND, lenders, json!({})).await;
+    assert!(found["positions"].as_array().unwrap().iter().all(|row| row["side"] == "LENDER"));
+}
+
+fn position(id: &str, balance: &str, account: &str, flag: Value) -> Value {
+    let market = json!({"id": "0xaa", "name": "A"});
+    json!({"id": id, "balance": balance, "side": "BORROWER", "isCollateral": flag, "market": market,
+           "account": {"id": account}})
+}
+
+#[tokio::test]
+async fn filters_and_orders_do_what_they_say() {
+    let rows = vec![
+        position("0x03", "0", "0xc3", json!(true)),
+        position("0x01", "-5", "0xc1", Value::Null),
+        position("0x04", "9", "0xc1", json!(false)),
+        position("0x02", "10", "0xc2", json!(true)),
+    ];
+    let server = start(&tiny("aave-v2-eth", rows)).await;
+    for (arguments, expected) in [
+        ("first: 9", vec!["0x01", "0x02", "0x03", "0x04"]),
+        ("orderDirection: desc", vec!["0x04", "0x03", "0x02", "0x01"]),
+        ("orderBy: balance", vec!["0x01", "0x03", "0x04", "0x02"]),
+        ("orderBy: balance, orderDirection: desc, first: 2", vec!["0x02", "0x04"]),
+        ("where: {id: \"0x02\"}", vec!["0x02"]),
+        ("where: {id_gt: \"0x02\"}", vec!["0x03", "0x04"]),
+        ("where: {id_gte: \"0x02\", id_lt: \"0x04\"}", vec!["0x02", "0x03"]),
+        ("where: {id_gt: \"0x01\", id_gte: \"0x01\", id_lte: \"0x02\"}", vec!["0x02"]),
+        ("where: {id_gt: \"0x04\", id_lt: \"0x01\"}", vec![]),
+        ("where: {id_in: [\"0x04\", \"0x01\"]}", vec!["0x01", "0x04"]),
+        ("where: {balance_not: \"0\"}", vec!["0x01", "0x02", "0x04"]),
+        ("where: {balance_gt: \"0\"}", vec!["0x02", "0x04"]),
+        ("where: {balance_lte: 9}", vec!["0x01", "0x03", "0x04"]),
+        ("where: {account: \"0xC1\"}", vec!["0x01", "0x04"]),
+        ("where: {account_in: [\"0xc3\", \"0xc2\"], id_gt: \"0x02\"}", vec!["0x03"]),
+        ("where: {market: \"0xab\"}", vec![]),
+        ("where: {isCollateral: true}", vec!["0x02", "0x03"]),
+        ("where: {isCollateral: null}", vec!["0x01"]),
+        ("where: {isCollateral_not: true}", vec!["0x04"]),
+        ("block: {number: 1099}", vec![]),
+    ] {
+        assert_eq!(ids(&server, AAVE, arguments).await, expected, "{arguments}");
+    }
+}
+
+#[tokio::test]
+async fn dirt_is_delivered_as_it_is() {
+    let mut odd = position("0x02", "1e400", "0xc1", json!("perhaps"));
+    odd["side"] = json!("SOMETHING");
+    odd["market"] = Value::Null;
+    let twin = position("0x02", "7", "0xc9", json!(true));
+    let nameless = json!({"id": null, "balance": 12.5, "account": {"id": 4}});
+    let server = start(&tiny("aave-v2-eth", vec![nameless, odd, twin])).await;
+    let query = "{ positions { id balance side isCollateral market { id } account { id } } }";
+    let found = data(&server, AAVE, query, json!({})).await;
+    let rows = found["positions"].as_array().unwrap();
+    assert_eq!(rows[0]["balance"], "1e400");
+    assert_eq!(rows[0]["side"], "SOMETHING");
+    assert_eq!(rows[0]["isCollateral"], "perhaps");
+    assert_eq!(rows[0]["market"]["id"], Value::Null);
+    assert_eq!(rows[1]["balance"], "7");
+    assert_eq!(
+        (&rows[2]["id"], &rows[2]["balance"], &rows[2]["account"]["id"]),
+        (&Value::Null, &json!(12.5), &json!(4))
+    );
+}
+
+#[tokio::test]
+async fn the_gateway_answers_wrong_keys_and_ids_with_status_200() {
+    let options =
+        ServerOptions { api_key: Some("right".to_owned()), deployments: deployments(), ..ServerOptions::default() };
+    let server = Server::start(tiny("aave-v2-eth", vec![]), options).await.unwrap();
+    let ask = async |subgraph: &str, key: Option<&str>, body: &str| {
+        let url = format!("{}/subgraphs/id/{subgraph}", server.graph_url());
+        let mut request = crate::support::client().post(url).body(body.to_owned());
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.json::<Value>().await.unwrap()
+    };
+    let message = |body: Value| body["errors"][0]["message"].as_str().map(str::to_owned);
+    let query = r#"{"query": "{ positions { id } }"}"#;
+    assert_eq!(ask(AAVE, Some("right"), query).await, json!({"data": {"positions": []}}));
+    assert_eq!(message(ask(AAVE, Some("wrong"), query).await).unwrap(), "auth error: API key not found");
+    assert_eq!(message(ask(AAVE, None, query).await).unwrap(), "auth error: missing authorization header");
+    assert_eq!(message(ask("Nowhere", Some("right"), query).await).unwrap(), "subgraph not found: Nowhere");
+    // Configured, but not in the recording.
+    assert_eq!(message(ask(COMPOUND, Some("right"), query).await).unwrap(), format!("subgraph not found: {COMPOUND}"));
+    assert!(message(ask(AAVE, Some("right"), "{").await).unwrap().starts_with("bad query: "));
+    assert_eq!(server.requests(), 6);
+}
+
+#[tokio::test]
+async fn a_port_belongs_to_one_server_until_it_stops() {
+    let recording = tiny("aave-v2-eth", vec![]);
+    let first = start(&recording).await;
+    let port: u16 = first.graph_url().rsplit(':').next().unwrap().parse().unwrap();
+    let options = ServerOptions { port, ..ServerOptions::default() };
+    let error = Server::start(Arc::clone(&recording), options.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::BadInput);
+    assert!(error.to_string().contains(&format!("port {port} is taken")), "{error}");
+    first.stop().await;
+    let second = Server::start(recording, options).await.unwrap();
+    let url = second.graph_url();
+    drop(second);
+    let mut answers = BTreeSet::new();
+    for _ in 0..50 {
+        answers.insert(crate::support::client().get(&url).send().await.is_ok());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        if answers.contains(&false) {
+            return;
+        }
+    }
+    panic!("a dropped server still answers");
+}

@@ -1,0 +1,5 @@
+//! The simulated APIs, over HTTP.
+
+mod graph;
+mod support;
+mod transpose;

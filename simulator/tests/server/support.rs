@@ -1,0 +1,59 @@
+//! What the tests of both APIs share.
+
+use std::sync::Arc;
+
+use defi_simulator::recording::{Block, Recording, Snapshots};
+use defi_simulator::sample::{SampleOptions, chain};
+use defi_simulator::server::{Deployment, SchemaVersion, Server, ServerOptions};
+use serde_json::Value;
+
+pub const AAVE: &str = "SubgraphOfAave";
+pub const COMPOUND: &str = "SubgraphOfCompound";
+
+pub fn deployments() -> Vec<Deployment> {
+    let deployment = |protocol: &str, subgraph_id: &str, schema| Deployment {
+        protocol: protocol.to_owned(),
+        subgraph_id: subgraph_id.to_owned(),
+        schema,
+    };
+    vec![
+        deployment("aave-v2-eth", AAVE, SchemaVersion::V3_1_0),
+        deployment("compound-v2-eth", COMPOUND, SchemaVersion::V2_0_1),
+    ]
+}
+
+pub fn sample() -> Arc<Recording> {
+    Arc::new(chain(&SampleOptions { wallets: 150, days: 10, seed: 3 }).unwrap())
+}
+
+/// A recording with one protocol at two blocks, for rows of one's own.
+pub fn tiny(protocol: &str, positions: Vec<Value>) -> Arc<Recording> {
+    let mut recorded = Snapshots::new();
+    let rows = positions.into_iter().map(Arc::new).collect();
+    recorded.entry(protocol.to_owned()).or_default().insert(1100, rows);
+    Arc::new(Recording {
+        name: "tiny".to_owned(),
+        protocols: vec![protocol.to_owned()],
+        first_day: "2023-01-01".to_owned(),
+        last_day: "2023-01-02".to_owned(),
+        blocks: vec![
+            Block { number: 1000, timestamp: 1_672_531_211 },
+            Block { number: 1100, timestamp: 1_672_617_600 },
+        ],
+        events: vec![],
+        markets: Snapshots::new(),
+        positions: recorded,
+    })
+}
+
+/// A client of its own for every request: no test waits for another's connection.
+pub fn client() -> reqwest::Client {
+    // Once a process; another test may have been first.
+    let _installed_before = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
+pub async fn start(recording: &Arc<Recording>) -> Server {
+    let options = ServerOptions { deployments: deployments(), ..ServerOptions::default() };
+    Server::start(Arc::clone(recording), options).await.unwrap()
+}

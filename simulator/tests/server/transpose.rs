@@ -1,0 +1,163 @@
+//! Transpose's API of the server, over HTTP.
+
+use std::sync::Arc;
+
+use crate::support::{deployments, sample, start, tiny};
+use defi_simulator::server::{Server, ServerOptions};
+use serde_json::{Map, Value, json};
+
+async fn post(server: &Server, body: &Value) -> (u16, Value) {
+    let url = format!("{}/sql", server.transpose_url());
+    let response = crate::support::client().post(url).json(body).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+async fn query(server: &Server, sql: &str, parameters: Value) -> Value {
+    let body = json!({"sql": sql, "parameters": parameters, "options": {"stringify_numbers": true, "timeout": 20_000}});
+    let (status, body) = post(server, &body).await;
+    assert_eq!((status, &body["status"]), (200, &json!("success")), "{body}");
+    body
+}
+
+/// The keyset paging that a client does; the limit is a part of the SQL.
+const PAGE: &str = "SELECT * FROM ethereum.lending_events
+    WHERE protocol_name = {{protocol}} AND contract_version = {{version}}
+      AND timestamp >= {{from}} AND timestamp < {{until}} AND (timestamp, log_index) > ({{after}}, {{log}})
+    ORDER BY timestamp, log_index LIMIT ";
+
+/// All rows of a protocol, with how many pages they came in and how many of those were cut short.
+async fn page_through(server: &Server, protocol: &str, limit: usize) -> (Vec<Value>, usize, usize) {
+    let (mut rows, mut pages, mut truncated): (Vec<Value>, _, _) = (Vec::new(), 0, 0);
+    loop {
+        let (after, log) =
+            rows.last().map_or((json!(""), json!(0)), |row| (row["timestamp"].clone(), row["log_index"].clone()));
+        let parameters = json!({"protocol": protocol, "version": "v2", "from": "2023-01-01T00:00:00Z",
+            "until": "2023-01-11T00:00:00Z", "after": after, "log": log});
+        let body = query(server, &format!("{PAGE}{limit}"), parameters).await;
+        let page = body["results"].as_array().unwrap().clone();
+        assert_eq!(body["stats"]["count"], page.len());
+        pages += 1;
+        let is_cut = body["stats"]["truncated"] == true;
+        truncated += usize::from(is_cut);
+        let is_last = page.len() < limit && !is_cut;
+        rows.extend(page);
+        if is_last {
+            return (rows, pages, truncated);
+        }
+    }
+}
+
+/// What paging by key must give: in the order of the chain, without the second of two rows with one key at a page's edge.
+fn expected(events: &[Map<String, Value>], protocol: &str) -> Vec<Value> {
+    let mut rows: Vec<Value> = events
+        .iter()
+        .filter(|row| row["protocol_name"] == protocol && row["timestamp"].as_str().unwrap() < "2023-01-11")
+        .map(|row| Value::from(row.clone()))
+        .collect();
+    rows.sort_by_key(|row| (row["timestamp"].as_str().unwrap().to_owned(), row["log_index"].as_u64()));
+    rows.dedup();
+    rows
+}
+
+#[tokio::test]
+async fn paging_by_key_gives_every_event_as_recorded() {
+    let recording = sample();
+    let server = start(&recording).await;
+    for protocol in ["aave", "compound"] {
+        let (mut rows, pages, truncated) = page_through(&server, protocol, 50).await;
+        assert!(pages > 2);
+        assert_eq!(truncated, 0);
+        rows.dedup();
+        assert_eq!(rows, expected(&recording.events, protocol));
+    }
+}
+
+#[tokio::test]
+async fn a_large_page_is_cut_short_and_says_so() {
+    let recording = sample();
+    let options = ServerOptions { page_bytes: 5_000, deployments: deployments(), ..ServerOptions::default() };
+    let server = Server::start(Arc::clone(&recording), options).await.unwrap();
+    let (mut rows, pages, truncated) = page_through(&server, "aave", 1000).await;
+    assert!(truncated > 10 && truncated == pages - 1, "{truncated} of {pages}");
+    rows.dedup();
+    assert_eq!(rows, expected(&recording.events, "aave"));
+    let body = query(&server, "SELECT * FROM ethereum.lending_events", json!({})).await;
+    let size = serde_json::to_string(&body["results"]).unwrap().len();
+    assert_eq!(body["stats"]["size"].as_u64().unwrap() as usize, size - 2);
+    assert!((4_000..=5_000).contains(&size), "{size}");
+}
+
+#[tokio::test]
+async fn the_first_block_of_a_day_is_found_and_final() {
+    let recording = sample();
+    let server = start(&recording).await;
+    let sql =
+        "SELECT block_number, timestamp FROM ethereum.blocks WHERE timestamp >= {{day}} ORDER BY timestamp LIMIT 1";
+    for (index, day) in [(0, "2023-01-01"), (10, "2023-01-11")] {
+        let body = query(&server, sql, json!({"day": format!("{day}T00:00:00Z")})).await;
+        assert_eq!(body["results"][0]["block_number"], recording.blocks[index].number);
+    }
+    let head = query(&server, "SELECT max(block_number) AS head FROM ethereum.blocks", json!({})).await;
+    assert_eq!(head["results"][0]["head"], recording.blocks[10].number + 300);
+}
+
+#[tokio::test]
+async fn numbers_are_text_only_when_asked_for() {
+    let server = start(&sample()).await;
+    let sql = "SELECT quantity FROM ethereum.lending_events LIMIT 1";
+    for (options, is_text) in [(json!({"stringify_numbers": true}), true), (json!({}), false)] {
+        let (status, body) = post(&server, &json!({"sql": sql, "options": options})).await;
+        assert_eq!(status, 200);
+        assert_eq!(body["results"][0]["quantity"].is_string(), is_text);
+        assert_eq!(body["results"][0]["quantity"].is_number(), !is_text);
+    }
+}
+
+#[tokio::test]
+async fn wrong_requests_are_refused_with_the_reason() {
+    let server = start(&sample()).await;
+    for (body, message) in [
+        (json!({"sql": "SELECT {{day}}"}), "missing parameter: day"),
+        (json!({"sql": "SELECT 1", "parameters": {"day": 1}}), "unknown parameter: day"),
+        (json!({"sql": "SELECT gas FROM ethereum.blocks"}), "no such column: gas"),
+        (json!({"sql": "SELECT * FROM ethereum.swaps"}), "no such table: ethereum.swaps"),
+        (json!({"sql": "SELEC 1"}), "syntax error"),
+        (json!({"sql": "DELETE FROM ethereum.blocks"}), "not authorized"),
+        (json!({"query": "SELECT 1"}), "missing field `sql`"),
+    ] {
+        let (status, answer) = post(&server, &body).await;
+        assert_eq!((status, &answer["status"]), (400, &json!("error")), "{body}");
+        assert!(answer["message"].as_str().unwrap().contains(message), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused() {
+    let options = ServerOptions { api_key: Some("right".to_owned()), ..ServerOptions::default() };
+    let server = Server::start(tiny("aave-v2-eth", vec![]), options).await.unwrap();
+    for (key, status) in [(Some("right"), 200), (Some("wrong"), 401), (None, 401)] {
+        let mut request = crate::support::client().post(format!("{}/sql", server.transpose_url()));
+        if let Some(key) = key {
+            request = request.header("X-API-KEY", key);
+        }
+        let response = request.body(r#"{"sql": "SELECT 1 AS one"}"#).send().await.unwrap();
+        assert_eq!(response.status(), status, "{key:?}");
+        let body: Value = response.json().await.unwrap();
+        if status == 401 {
+            assert_eq!(body, json!({"status": "error", "message": "invalid API key"}));
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_do_not_disturb_each_other() {
+    let server = start(&sample()).await;
+    let ask = |number: u64| query_number(&server, number);
+    let answers = futures::future::join_all((0..40).map(ask)).await;
+    assert_eq!(answers, (0..40).collect::<Vec<_>>());
+    assert_eq!(server.requests(), 40);
+}
+
+async fn query_number(server: &Server, number: u64) -> u64 {
+    query(server, "SELECT {{n}} AS n", json!({"n": number})).await["results"][0]["n"].as_u64().unwrap()
+}

@@ -24,4 +24,5 @@ mod lake;
 mod recordings;
 mod report;
 mod secrets;
+mod steps;
 mod support;

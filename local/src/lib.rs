@@ -1,4 +1,4 @@
-//! The `defi` command: the whole pipeline on one machine, and tools to query, explain, export and check a lake.
+//! The `defi` command: runs the whole pipeline on one machine, queries, explains, exports and checks a lake, and controls runs in AWS.
 
 #[cfg(feature = "aws")]
 pub mod aws;

@@ -87,7 +87,7 @@ pub fn write_page(file: &Path, page: &str) -> Result<()> {
     })
 }
 
-/// Returns an empty human-readable table. The columns `left..right` contain numbers and are aligned right, the others left.
+/// Returns an empty human-readable table. The columns `left..right` (numbers) are aligned right, the others left.
 #[must_use]
 pub fn table(header: &[&str], left: usize, right: usize) -> Table {
     let mut table = Table::new();

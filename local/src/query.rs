@@ -130,7 +130,11 @@ async fn write_csv(schema: SchemaRef, mut rows: SendableRecordBatchStream) -> Re
     allow_broken_pipe(io::stdout().lock().write_all(&text))?;
     while let Some(batch) = rows.next().await {
         let mut text = Vec::new();
-        WriterBuilder::new().with_header(false).build(&mut text).write(&batch.map_err(query_error)?).map_err(format_error)?;
+        WriterBuilder::new()
+            .with_header(false)
+            .build(&mut text)
+            .write(&batch.map_err(query_error)?)
+            .map_err(format_error)?;
         allow_broken_pipe(io::stdout().lock().write_all(&text))?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The source of a run: the sample chain or a recording, both behind a server on this machine, the live APIs, or any other
-//! server that implements them.
+//! The source of a run: the sample chain or a recording, both behind a server on this machine, the live APIs, or other
+//! servers that implement them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -183,7 +183,9 @@ pub async fn serve(source: &Source, port: u16) -> Result<()> {
     line(format_args!("serving {name}, {first} to {last}"))?;
     line(format_args!("The Graph  {}", server.graph_url()))?;
     line(format_args!("Transpose  {}", server.transpose_url()))?;
-    tokio::signal::ctrl_c().await.map_err(|cause| Error::internal("can't wait for the interrupt signal").because(cause))?;
+    tokio::signal::ctrl_c()
+        .await
+        .map_err(|cause| Error::internal("can't wait for the interrupt signal").because(cause))?;
     server.stop().await;
     Ok(())
 }

@@ -142,8 +142,8 @@ pub async fn start(env: Env, input: &ExecutionInput, detach: bool, json: bool) -
 }
 
 /// Publishes features for every `every`-th day of a range, one execution after another. The first execution produces
-/// everything that is missing before its day, each later one only the days that it adds. After an interruption, the same
-/// call continues.
+/// everything that is missing before its day, each later one only the days that it adds. After an interruption, the
+/// same call continues.
 ///
 /// # Errors
 /// The errors of AWS, and the error of the first execution that fails.

@@ -1,5 +1,5 @@
-//! `defi doctor`: checks API keys, sources, the lake against its catalog and the deployed environment, and says how to fix each
-//! problem.
+//! `defi doctor`: checks API keys, sources, the lake against its catalog and the deployed environment, and says how to
+//! fix each problem.
 
 #[cfg(feature = "aws")]
 mod aws;
@@ -107,7 +107,11 @@ async fn check_lake(args: &ReadOptions, findings: &mut Vec<Finding>) -> Option<L
     }
     if !args.lake.folder.is_dir() {
         let found = format!("there is no folder {}", args.lake.folder.display());
-        findings.push(Finding::warn("lake", found, "create a lake with defi run, or choose another folder with --lake"));
+        findings.push(Finding::warn(
+            "lake",
+            found,
+            "create a lake with defi run, or choose another folder with --lake",
+        ));
         return None;
     }
     let lake = Lake::new(FolderStore::new(&args.lake.folder));

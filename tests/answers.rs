@@ -141,8 +141,8 @@ fn what_can_not_be_told_is_said_with_a_next_step() {
     let lake = sample();
     let nobody = format!("0x{}", "0".repeat(39) + "1");
     for (args, words) in [
-        (vec!["wallet", "0x12"], "no address"),
-        (vec!["wallet", &nobody], "no wallet as of 2023-01-20"),
+        (vec!["wallet", "0x12"], "not an address"),
+        (vec!["wallet", &nobody], " as of 2023-01-20: no event before that day involves it"),
         (vec!["wallet", &nobody, "--as-of", "2023-01-13"], "no features are published as of 2023-01-13"),
         (vec!["features", "--as-of", "2023-01-13"], "no features are published as of 2023-01-13"),
         (vec!["features", "--as-of", "soon"], "invalid day"),
@@ -156,7 +156,7 @@ fn what_can_not_be_told_is_said_with_a_next_step() {
     }
     let wallet = wallets(lake).remove(0);
     let unknown = output(command(&["wallet", &wallet, "--explain", "wealth"]).arg("--lake").arg(lake));
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("name one of risk_factor, "));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("choose one of risk_factor, "));
 }
 
 #[test]
@@ -184,10 +184,10 @@ fn an_export_holds_the_published_rows() {
     let rows = String::from_utf8_lossy(&output.stdout).into_owned();
     let of: Vec<_> = rows.lines().skip(1).filter_map(|line| line.split(',').next()).map(str::to_owned).collect();
     assert_eq!(of, names);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("1 of the wallets that were asked for have no row"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("1 of the requested wallets have no row"));
     fs::write(&some, "wallet_address\nabc\n").expect("a file");
     let wrong = support::command::output(command(&["features", "--wallets", text(&some)]).arg("--lake").arg(lake));
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("line 2 does not begin with an address"));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("line 2 does not start with an address"));
 }
 
 #[test]

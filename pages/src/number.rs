@@ -10,7 +10,7 @@ pub fn grouped(number: u64) -> String {
 
 /// A time (epoch seconds) as people write it, in UTC.
 #[must_use]
-pub fn moment(seconds: i64) -> String {
+pub fn utc_time(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds)
         .map_or_else(|_| seconds.to_string(), |time| time.strftime("%F %T").to_string())
 }
@@ -83,7 +83,10 @@ mod tests {
 
     #[test]
     fn times_are_in_utc_and_lengths_in_days() {
-        assert_eq!((moment(0), moment(86_399)), ("1970-01-01 00:00:00".to_owned(), "1970-01-01 23:59:59".to_owned()));
+        assert_eq!(
+            (utc_time(0), utc_time(86_399)),
+            ("1970-01-01 00:00:00".to_owned(), "1970-01-01 23:59:59".to_owned())
+        );
         assert_eq!((duration(0), duration(93_784)), ("0s".to_owned(), "1d 2h 3m 4s".to_owned()));
     }
 

@@ -95,10 +95,10 @@ soak-load:
 	DEFI_LOAD=1 $(SOAK) load $(INTO)load.txt
 
 soak-faults:
-	DEFI_FAULT_CASES=$(FAULT_CASES) DEFI_FAULT_SEED=$(SEED) $(SOAK) faults $(INTO)faults.txt
+	DEFI_FAULT_CASES=$(FAULT_CASES) DEFI_FAULT_SEED=$(SEED) $(SOAK) pipeline faults:: $(INTO)faults.txt
 
 soak-kills:
-	DEFI_KILLS=$(KILLS) $(SOAK) kills $(INTO)kills.txt
+	DEFI_KILLS=$(KILLS) $(SOAK) pipeline kills:: $(INTO)kills.txt
 
 soak-fuzz:
 	DEFI_FUZZ_CASES=$(FUZZ_CASES) DEFI_FUZZ_SEED=$(SEED) $(SOAK) fuzz $(INTO)fuzz.txt

@@ -1,25 +1,16 @@
 //! What people ask a lake: a wallet and how its features came about, exports, the plan of a run.
 
-#![cfg(feature = "sql")]
-// clippy.toml allows these in tests, but doesn't see that all of this is one.
-#![allow(clippy::expect_used, clippy::panic)]
-
-mod support {
-    pub mod command;
-    pub mod recording;
-    pub mod tree;
-}
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use support::command::{command, output, succeed, text};
-use support::recording::recording;
-use support::tree::Tree;
 use tempfile::{TempDir, tempdir};
+
+use crate::support::command::{command, output, succeed, text};
+use crate::support::recording::recording;
+use crate::support::tree::Tree;
 
 /// A lake with two published days of the sample chain, made once for all tests that only look at it.
 fn sample() -> &'static Path {
@@ -186,7 +177,8 @@ fn an_export_holds_the_published_rows() {
     assert_eq!(of, names);
     assert!(String::from_utf8_lossy(&output.stderr).contains("1 of the requested wallets have no row"));
     fs::write(&some, "wallet_address\nabc\n").expect("a file");
-    let wrong = support::command::output(command(&["features", "--wallets", text(&some)]).arg("--lake").arg(lake));
+    let wrong =
+        crate::support::command::output(command(&["features", "--wallets", text(&some)]).arg("--lake").arg(lake));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("line 2 does not start with an address"));
 }
 

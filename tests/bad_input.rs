@@ -1,23 +1,16 @@
 //! What a user can get wrong: each is one line that says what to do, a non-zero exit, and nothing half written.
 
-// clippy.toml allows these in tests, but doesn't see that all of this is one.
-#![allow(clippy::expect_used, clippy::panic)]
-
-mod support {
-    pub mod command;
-    pub mod server;
-    pub mod tree;
-}
-
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::command::{command, output, succeed, text};
-use support::server::Served;
-use support::tree::Tree;
 use tempfile::{TempDir, tempdir};
+use tokio::net::TcpSocket;
+
+use crate::support::command::{command, output, succeed, text};
+use crate::support::server::Served;
+use crate::support::tree::Tree;
 
 /// A place for one test's lake, which is not made yet.
 struct Place(TempDir);
@@ -305,8 +298,10 @@ fn live_without_keys() {
 
 #[test]
 fn a_server_that_is_not_there() {
-    // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    // A socket that is bound but does not listen refuses connections, and keeps its port from the servers of other tests.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+    let port = socket.local_addr().expect("its address").port();
     let url = format!("http://127.0.0.1:{port}");
     let args = ["run", "--graph-url", &url, "--transpose-url", &url, "--from", "2023-01-01", "--as-of", "2023-01-02"];
     let place = Place::new();

@@ -1,8 +1,6 @@
 //! The dictionaries of features and tables come from the code: this test holds them to it, and with `UPDATE_DOCS` set in the
 //! environment writes them. The worked examples of further protocols are configurations that load.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails so")]
-
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -93,7 +91,7 @@ fn the_dictionaries_list_every_table_and_every_feature_as_the_code_has_them() {
         }
         assert!(
             page == wanted,
-            "{path} is not what the code says: UPDATE_DOCS=1 cargo test -p defi-local --test dictionary"
+            "{path} is not what the code says: UPDATE_DOCS=1 cargo test -p defi-local --test pipeline dictionary::"
         );
     }
 }

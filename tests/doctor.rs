@@ -1,20 +1,13 @@
 //! What `defi doctor` finds in a lake that somebody has been at.
 
-// clippy.toml allows these in tests, but doesn't see that all of this is one.
-#![allow(clippy::expect_used, clippy::panic)]
-
-mod support {
-    pub mod command;
-    pub mod server;
-}
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use support::command::{command, output, succeed, text};
-use support::server::Served;
 use tempfile::{TempDir, tempdir};
+
+use crate::support::command::{command, output, succeed, text};
+use crate::support::server::Served;
 
 fn made() -> (TempDir, PathBuf) {
     let folder = tempdir().expect("a folder");

@@ -5,15 +5,6 @@
 //! `DEFI_FAULT_CASES` is the number of random scripts of each chain (12), `DEFI_FAULT_SEED` chooses them (0). From 200 scripts
 //! on that is the long form: every fault has to occur, and a recording is played over too. A table says what did occur.
 
-// clippy.toml allows these in tests, but doesn't see that all of this is one.
-#![allow(clippy::expect_used, clippy::panic)]
-
-mod support {
-    pub mod fault_bench;
-    pub mod fault_tally;
-    pub mod tree;
-}
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -27,8 +18,9 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
-use support::fault_bench::Bench;
-use support::fault_tally::Tally;
+
+use crate::support::fault_bench::Bench;
+use crate::support::fault_tally::Tally;
 
 /// From so many random scripts on it is the long form, and chance leaves nothing out.
 const MANY: u64 = 200;

@@ -1,6 +1,5 @@
 //! The features a second time: `features.sql` says in SQL over the stage layer what each number means, and here the
 //! pipeline's fold is held to it, wallet by wallet and column by column, over lakes that the real command makes.
-#![allow(clippy::unwrap_used, clippy::panic)] // in the functions that the tests share
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,13 +1,5 @@
 //! Features as of an instant know the blocks strictly before it, and nothing else.
 
-// clippy.toml allows these in tests, but doesn't see that all of this is one.
-#![allow(clippy::expect_used, clippy::panic)]
-
-mod support {
-    pub mod command;
-    pub mod recording;
-}
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -20,9 +12,10 @@ use defi_shared::tables::{
 };
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use support::command::{command, output, succeed, text};
-use support::recording::recording;
 use tempfile::tempdir;
+
+use crate::support::command::{command, output, succeed, text};
+use crate::support::recording::recording;
 
 /// A row of an export, by its columns.
 type Rows = Vec<BTreeMap<String, String>>;

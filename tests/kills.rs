@@ -4,17 +4,6 @@
 //! A few of the places at which a run can end are tried; with `DEFI_KILLS` set to a number as many as that of each kind and
 //! beginning, over the recordings in `../shared/data` too.
 
-#![cfg(unix)]
-// clippy.toml allows these in tests, but doesn't see that all of this is one.
-#![allow(clippy::expect_used, clippy::panic)]
-
-mod support {
-    pub mod beginnings;
-    pub mod command;
-    pub mod reader;
-    pub mod tree;
-}
-
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -29,11 +18,12 @@ use defi_shared::{Error, Kind, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rustix::process::{Signal, getpid, kill_process};
-use support::beginnings::{Beginning, Chain};
-use support::command::{command, output, succeed, text};
-use support::reader::{Reader, published_without};
-use support::tree::Tree;
 use tempfile::{TempDir, tempdir};
+
+use crate::support::beginnings::{Beginning, Chain};
+use crate::support::command::{command, output, succeed, text};
+use crate::support::reader::{Reader, published_without};
+use crate::support::tree::Tree;
 
 /// Of all random choices.
 const SEED: u64 = 4;
@@ -236,7 +226,7 @@ fn a_process_that_kills_itself() {
 /// Starts the process that kills itself; how it ended.
 fn kill_at(nth: usize, lake: &Path, chain: &Chain) -> ExitStatus {
     let mut process = Command::new(std::env::current_exe().expect("this test"));
-    process.args(["--exact", "a_process_that_kills_itself", "--ignored"]);
+    process.args(["--exact", "kills::a_process_that_kills_itself", "--ignored"]);
     process.envs(KILL.into_iter().zip([&nth.to_string(), text(lake), &chain.name]));
     process.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it starts")
 }

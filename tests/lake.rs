@@ -1,15 +1,6 @@
 //! What a lake holds depends on its rows alone: not on the order or the number of the runs that made it, nor on the way the
 //! rows came. All of it over a small sample chain, byte for byte.
 
-// clippy.toml allows these in tests, but doesn't see that all of this is one.
-#![allow(clippy::expect_used, clippy::panic)]
-
-mod support {
-    pub mod command;
-    pub mod server;
-    pub mod tree;
-}
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,10 +8,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::LazyLock;
 
-use support::command::{command, succeed, text};
-use support::server::Served;
-use support::tree::Tree;
 use tempfile::{TempDir, tempdir};
+
+use crate::support::command::{command, succeed, text};
+use crate::support::server::Served;
+use crate::support::tree::Tree;
 
 const CHAIN: [&str; 6] = ["--wallets", "60", "--days", "12", "--seed", "3"];
 const FIRST_DAY: &str = "2023-01-01";

@@ -1,15 +1,6 @@
 //! The recordings in `../shared/data` give the features that are expected of them, cell by cell, and lose no row on the way.
 //! They are read where they are. Where they are missing the tests say so; on a build server that is a failure.
 
-#![cfg(feature = "sql")]
-// clippy.toml allows these in tests, but doesn't see that all of this is one.
-#![allow(clippy::expect_used, clippy::panic)]
-
-mod support {
-    pub mod command;
-    pub mod recording;
-}
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -18,8 +9,9 @@ use std::path::PathBuf;
 use defi_shared::lake::parquet::decode;
 use defi_shared::tables::QuarantinedRow;
 use serde_json::Value;
-use support::command::{command, succeed, text};
 use tempfile::{TempDir, tempdir};
+
+use crate::support::command::{command, succeed, text};
 
 const TABLES: [&str; 25] = [
     "db_raw_dev.the_graph_historical_market_data",
@@ -61,7 +53,7 @@ struct Recording {
 
 impl Recording {
     fn open(name: &str, options: &'static [&'static str]) -> Option<Recording> {
-        let folder = support::recording::recording(name)?;
+        let folder = crate::support::recording::recording(name)?;
         let manifest = fs::read(folder.join("manifest.json")).expect("a manifest");
         Some(Recording { folder, manifest: serde_json::from_slice(&manifest).expect("a manifest"), options })
     }

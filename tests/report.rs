@@ -1,13 +1,6 @@
 //! The report of a run: the same bytes from the same lake, the figures that the lake has, nothing of the data as markup, and a word
 //! where there is nothing to report on.
 
-// clippy.toml allows these in tests, but doesn't see that all of this is one.
-#![allow(clippy::expect_used, clippy::panic)]
-
-mod support {
-    pub mod command;
-}
-
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -22,8 +15,9 @@ use defi_shared::tables::{
     FEATURES_HISTORY, FeatureRow, QuarantinedRow, STAGE_DEPOSITS, STAGE_POSITIONS, WALLET_HEALTH, WalletHealth,
 };
 use report_run::gather::{Gathered, gather, newest_run};
-use support::command::{command, output, succeed, text};
 use tempfile::{TempDir, tempdir};
+
+use crate::support::command::{command, output, succeed, text};
 
 const CHAIN: [&str; 6] = ["--wallets", "60", "--days", "12", "--seed", "3"];
 

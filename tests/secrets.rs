@@ -1,24 +1,16 @@
 //! The keys of the sources are in nothing that a run prints, logs or writes, whatever goes wrong, and whatever a source makes of
 //! the key that it was sent.
 
-// clippy.toml allows these in tests, but doesn't see that all of this is one.
-#![allow(clippy::expect_used, clippy::panic)]
-
-mod support {
-    pub mod command;
-    pub mod server;
-    pub mod tree;
-}
-
 use std::path::Path;
 
 use defi_shared::testing::{Request, Server};
 use serde_json::{Value, json};
-use support::command::{command, output, succeed, text};
-use support::server::Served;
-use support::tree::Tree;
 use tempfile::tempdir;
 use tokio::runtime::Runtime;
+
+use crate::support::command::{command, output, succeed, text};
+use crate::support::server::Served;
+use crate::support::tree::Tree;
 
 /// Of the two sources; the last one is of a list.
 const KEYS: [&str; 3] = ["gr4ph-k3y-0123456789abcdef", "tr4nspose-k3y-0123456789", "s3cond-k3y-0123456789"];

@@ -28,7 +28,6 @@ impl Tree {
     }
 
     /// The paths in it.
-    #[allow(dead_code, reason = "not every test that reads folders asks for it")]
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }

@@ -8,7 +8,6 @@ use arrow::array::RecordBatch;
 use arrow::csv::WriterBuilder;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::FileWriter;
-use clap::ValueEnum;
 use defi_shared::error::{Error, Result};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -17,7 +16,7 @@ use parquet::file::properties::WriterProperties;
 use crate::output::StdoutWriter;
 
 /// The format of exported rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
     /// Comma-separated values with a header line; NULL is an empty cell.
     Csv,

@@ -9,7 +9,7 @@ use defi_shared::sources::graph::{GraphClient, GraphSettings, Position};
 use defi_shared::sources::{Rate, RetryPolicy, Secret, Traffic};
 use serde_json::{Value, json};
 
-use crate::loopback::{Reply, Request, Server, scatter};
+use super::loopback::{Reply, Request, Server, scatter};
 
 pub const SUBGRAPH: &str = "C2zniPn45RnLDGzVeGZCx2Sw3GXrbc9gL4ZfL8B8Em2j";
 pub const BLOCK: u64 = 16_315_721;

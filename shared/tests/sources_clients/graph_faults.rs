@@ -9,8 +9,8 @@ use defi_shared::sources::{RetryPolicy, Secret, Traffic};
 use futures::stream;
 use serde_json::{Value, json};
 
-use crate::graph::{BLOCK, SUBGRAPH, answer, client, meta, settings};
-use crate::loopback::{Reply, Request, Server};
+use super::graph::{BLOCK, SUBGRAPH, answer, client, meta, settings};
+use super::loopback::{Reply, Request, Server};
 
 const TRIES: usize = RetryPolicy::LOOPBACK.tries;
 const KEY: &str = "hunter2hunter2";

@@ -7,7 +7,7 @@ use defi_shared::sources::transpose::{EVENT_COLUMNS, EventsQuery, TransposeClien
 use defi_shared::sources::{Rate, RetryPolicy, Secret, Traffic};
 use serde_json::{Value, json};
 
-use crate::loopback::{Reply, Request, Server, scatter};
+use super::loopback::{Reply, Request, Server, scatter};
 
 const DAY: i64 = 1_672_531_200;
 const TRIES: usize = RetryPolicy::LOOPBACK.tries;

@@ -27,7 +27,6 @@ pub fn sample() -> Arc<Recording> {
 }
 
 /// A recording with one protocol at two blocks, for rows of one's own.
-#[allow(dead_code)] // not every test binary needs it
 pub fn tiny(protocol: &str, positions: Vec<Value>) -> Arc<Recording> {
     let mut recorded = Snapshots::new();
     let rows = positions.into_iter().map(Arc::new).collect();

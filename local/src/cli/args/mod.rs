@@ -11,6 +11,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::env::Env;
+use crate::features::FileFormat;
 use crate::lake::{LakeOptions, ReadOptions};
 use crate::output::Format;
 use crate::report;
@@ -113,6 +114,25 @@ impl ValueEnum for Format {
             Format::Table => PossibleValue::new("table").help("Human-readable table"),
             Format::Csv => PossibleValue::new("csv").help("Comma-separated values; NULL is an empty cell"),
             Format::Json => PossibleValue::new("json").help("JSON array with one object per row"),
+        })
+    }
+}
+
+/// The value names of [`FileFormat`].
+impl ValueEnum for FileFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[FileFormat::Csv, FileFormat::Parquet, FileFormat::Arrow]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            FileFormat::Csv => {
+                PossibleValue::new("csv").help("Comma-separated values with a heading; NULL is an empty cell")
+            }
+            FileFormat::Parquet => PossibleValue::new("parquet").help("Parquet, compressed by ZSTD"),
+            FileFormat::Arrow => {
+                PossibleValue::new("arrow").help("Arrow's file format, which Feather is another name of")
+            }
         })
     }
 }

@@ -1,0 +1,4 @@
+//! The integration tests of `plan-run`, in one binary.
+
+mod serve;
+mod step;

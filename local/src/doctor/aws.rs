@@ -12,10 +12,10 @@ pub(super) async fn check(env: Env) -> (Vec<Finding>, Option<Lake>) {
     let (aws, name) = (configuration().await, env.name());
     let mut findings = Vec::new();
     for source in ["graph", "transpose"] {
-        let what = format!("secret defi-{name}/{source}-api-key");
+        let item = format!("secret defi-{name}/{source}-api-key");
         findings.push(match secret(&aws, &format!("defi-{name}/{source}-api-key")).await {
-            Ok(keys) => Finding::ok(what, format!("{} keys", keys.len())),
-            Err(error) => Finding::error(what, &error),
+            Ok(keys) => Finding::ok(item, format!("{} keys", keys.len())),
+            Err(error) => Finding::error(item, &error),
         });
     }
     let machine = match StateMachine::named(&aws, &format!("defi-{name}")).await {

@@ -22,8 +22,8 @@ pub(super) async fn check(lake: &Lake, registry: &Registry) -> Vec<Finding> {
         }
     }
     let results = [("published features", check_published(lake, registry).await), ("runs", check_runs(lake).await)];
-    for (what, result) in results {
-        findings.push(result.unwrap_or_else(|error| Finding::error(what, &error)));
+    for (item, result) in results {
+        findings.push(result.unwrap_or_else(|error| Finding::error(item, &error)));
     }
     findings.push(match lake.store().list("quarantine/").await {
         Err(error) => Finding::error("quarantine", &error),
@@ -52,18 +52,18 @@ fn count_and_names(text: &str, names: &[String]) -> String {
 }
 
 async fn check_table(lake: &Lake, registry: &Registry, table: &Table) -> Result<Vec<Finding>> {
-    let what = name(table);
+    let item = name(table);
     let units = lake.units(table).await?;
     let mut findings = Vec::new();
     match registry.differences(table, &units).await? {
         None if units.is_empty() || *table == FEATURES_PUBLISHED || *table == FEATURES_HISTORY => {
-            findings.push(Finding::ok(&what, "no objects yet"));
+            findings.push(Finding::ok(&item, "no objects yet"));
         }
         None => {
             let found = format!("{} objects, but the table is not in the catalog", units.len());
-            findings.push(Finding::fail(&what, found, "register it: defi run --force for one of its days"));
+            findings.push(Finding::fail(&item, found, "register it: defi run --force for one of its days"));
         }
-        Some(differences) => findings.extend(catalog_findings(&what, &units, &differences)),
+        Some(differences) => findings.extend(catalog_findings(&item, &units, &differences)),
     }
     findings.extend(check_stray_objects(lake, table).await?);
     if let Some(newest) = units.last() {
@@ -73,7 +73,7 @@ async fn check_table(lake: &Lake, registry: &Registry, table: &Table) -> Result<
 }
 
 /// Returns one finding per kind of difference between the objects of a table and the catalog.
-fn catalog_findings(what: &str, units: &BTreeSet<Unit>, differences: &Differences) -> Vec<Finding> {
+fn catalog_findings(item: &str, units: &BTreeSet<Unit>, differences: &Differences) -> Vec<Finding> {
     let Differences { columns, unregistered, empty } = differences;
     let names = |partitions: &[defi_shared::catalog::Partition]| -> Vec<String> {
         partitions.iter().map(|partition| partition.values.join("-")).collect()
@@ -81,18 +81,18 @@ fn catalog_findings(what: &str, units: &BTreeSet<Unit>, differences: &Difference
     let mut findings = Vec::new();
     if !columns.is_empty() {
         let found = count_and_names("columns differ from the code's", columns);
-        findings.push(Finding::fail(what, found, "update the catalog: defi run --force for one of its days"));
+        findings.push(Finding::fail(item, found, "update the catalog: defi run --force for one of its days"));
     }
     if !unregistered.is_empty() {
         let found = count_and_names("partitions with objects are not in the catalog", &names(unregistered));
-        findings.push(Finding::fail(what, found, "register them: defi run --force --from and --as-of in that month"));
+        findings.push(Finding::fail(item, found, "register them: defi run --force --from and --as-of in that month"));
     }
     if !empty.is_empty() {
         let found = count_and_names("partitions of the catalog have no object", &names(empty));
-        findings.push(Finding::warn(what, found, "run these days again, or drop the partitions"));
+        findings.push(Finding::warn(item, found, "run these days again, or drop the partitions"));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(what, format!("{} objects, as in the catalog", units.len())));
+        findings.push(Finding::ok(item, format!("{} objects, as in the catalog", units.len())));
     }
     findings
 }
@@ -130,18 +130,18 @@ async fn check_schema(lake: &Lake, table: &Table, unit: &Unit) -> Result<Option<
 
 /// Checks that the day that `defi_features` shows has objects.
 async fn check_published(lake: &Lake, registry: &Registry) -> Result<Finding> {
-    let what = "published features";
+    let item = "published features";
     let Some(newest) = registry.newest_published().await? else {
-        return Ok(Finding::warn(what, "nothing is published yet", "publish features with defi run"));
+        return Ok(Finding::warn(item, "nothing is published yet", "publish features with defi run"));
     };
     let exists = lake.units(&FEATURES_HISTORY).await?.into_iter().any(|unit| unit.day() == Some(newest));
     if !exists {
         let found = format!("the catalog shows {newest}, which has no objects");
-        return Ok(Finding::fail(what, found, format!("rebuild it: defi run --as-of {newest}")));
+        return Ok(Finding::fail(item, found, format!("rebuild it: defi run --as-of {newest}")));
     }
     debug_assert!(FEATURES_HISTORY.layout == Layout::AsOfAndShard);
     let count = registry.published().await?.len();
-    Ok(Finding::ok(what, format!("the catalog shows {newest}; {count} days are published")))
+    Ok(Finding::ok(item, format!("the catalog shows {newest}; {count} days are published")))
 }
 
 /// Finds runs that did not finish.

@@ -43,22 +43,22 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    fn ok(what: impl Into<String>, found: impl Display) -> Self {
-        Finding { what: what.into(), state: State::Ok, found: found.to_string(), mend: None }
+    fn ok(item: impl Into<String>, found: impl Display) -> Self {
+        Finding { what: item.into(), state: State::Ok, found: found.to_string(), mend: None }
     }
 
-    fn warn(what: impl Into<String>, found: impl Display, mend: impl Into<String>) -> Self {
-        Finding { what: what.into(), state: State::Warn, found: found.to_string(), mend: Some(mend.into()) }
+    fn warn(item: impl Into<String>, found: impl Display, fix: impl Into<String>) -> Self {
+        Finding { what: item.into(), state: State::Warn, found: found.to_string(), mend: Some(fix.into()) }
     }
 
-    fn fail(what: impl Into<String>, found: impl Display, mend: impl Into<String>) -> Self {
-        Finding { what: what.into(), state: State::Fail, found: found.to_string(), mend: Some(mend.into()) }
+    fn fail(item: impl Into<String>, found: impl Display, fix: impl Into<String>) -> Self {
+        Finding { what: item.into(), state: State::Fail, found: found.to_string(), mend: Some(fix.into()) }
     }
 
     /// Returns a failure from an error, with its message and hint.
-    fn error(what: impl Into<String>, error: &Error) -> Self {
+    fn error(item: impl Into<String>, error: &Error) -> Self {
         let found = format!("{}: {}", error.kind().name(), error.what());
-        Finding::fail(what, found, error.next_step())
+        Finding::fail(item, found, error.next_step())
     }
 }
 

@@ -28,13 +28,13 @@ pub(super) async fn check(source: &Source, mut config: Config, lake: Option<&Lak
         Ok(block) => check_head("Transpose", block.number, block.timestamp, opened.days.is_some()),
     }];
     for protocol in &config.protocols {
-        let what = format!("The Graph, {}", protocol.name);
+        let item = format!("The Graph, {}", protocol.name);
         match opened.clients.graph.head(&protocol.subgraph_id, &traffic).await {
-            Err(error) => findings.push(Finding::error(what, &error)),
+            Err(error) => findings.push(Finding::error(item, &error)),
             Ok(head) => {
-                findings.push(check_head(&what, head.block.number, head.block.timestamp, opened.days.is_some()));
+                findings.push(check_head(&item, head.block.number, head.block.timestamp, opened.days.is_some()));
                 if let Some(lake) = lake {
-                    findings.push(check_deployment(&what, lake, &protocol.name, &head).await);
+                    findings.push(check_deployment(&item, lake, &protocol.name, &head).await);
                 }
             }
         }
@@ -43,42 +43,42 @@ pub(super) async fn check(source: &Source, mut config: Config, lake: Option<&Lak
 }
 
 /// Checks the age of a source's head block. A recording has no new blocks, so that its age is ignored.
-fn check_head(what: &str, number: u64, timestamp: Option<i64>, is_recorded: bool) -> Finding {
+fn check_head(item: &str, number: u64, timestamp: Option<i64>, is_recorded: bool) -> Finding {
     let Some(time) = timestamp else {
-        return Finding::ok(what, format!("available, head block {}", grouped(number)));
+        return Finding::ok(item, format!("available, head block {}", grouped(number)));
     };
     let age = Timestamp::now().as_second() - time;
     let found = format!("available, head block {} is {} old", grouped(number), duration(age));
     if age > MAX_HEAD_AGE_SECONDS && !is_recorded {
         return Finding::warn(
-            what,
+            item,
             found,
             "wait until the source has caught up: days that are not final there are not extracted",
         );
     }
-    Finding::ok(what, found)
+    Finding::ok(item, found)
 }
 
 /// Compares the current deployment of a subgraph with the one that the newest snapshot in the lake is from.
-async fn check_deployment(what: &str, lake: &Lake, protocol: &str, head: &Head) -> Finding {
-    let what = format!("{what}, deployment");
+async fn check_deployment(item: &str, lake: &Lake, protocol: &str, head: &Head) -> Finding {
+    let item = format!("{item}, deployment");
     let protocol: Arc<str> = protocol.into();
     let newest = lake.units(&RAW_POSITIONS).await.map(|units| {
         let is_of_protocol = |unit: &Unit| matches!(unit, Unit::DayAndProtocol(_, name) if *name == protocol);
         units.into_iter().rev().find(is_of_protocol)
     });
     let metadata = match newest {
-        Err(error) => return Finding::error(what, &error),
-        Ok(None) => return Finding::ok(what, format!("{}; the lake has no snapshot yet", head.deployment)),
+        Err(error) => return Finding::error(item, &error),
+        Ok(None) => return Finding::ok(item, format!("{}; the lake has no snapshot yet", head.deployment)),
         Ok(Some(unit)) => lake.facts(&RAW_POSITIONS, &unit).await,
     };
     match metadata.map(|metadata| metadata.and_then(|(metadata, _)| metadata.get("deployment").cloned())) {
-        Err(error) => Finding::error(what, &error),
+        Err(error) => Finding::error(item, &error),
         Ok(Some(previous)) if previous != head.deployment => Finding::warn(
-            what,
+            item,
             format!("the current deployment is {}, the newest snapshot is from {previous}", head.deployment),
             "compare the two versions of the subgraph; defi run --force recomputes all days from the current one",
         ),
-        Ok(_) => Finding::ok(what, &head.deployment),
+        Ok(_) => Finding::ok(item, &head.deployment),
     }
 }

@@ -127,12 +127,10 @@ impl ValueEnum for FileFormat {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
             FileFormat::Csv => {
-                PossibleValue::new("csv").help("Comma-separated values with a heading; NULL is an empty cell")
+                PossibleValue::new("csv").help("Comma-separated values with a header line; NULL is an empty cell")
             }
-            FileFormat::Parquet => PossibleValue::new("parquet").help("Parquet, compressed by ZSTD"),
-            FileFormat::Arrow => {
-                PossibleValue::new("arrow").help("Arrow's file format, which Feather is another name of")
-            }
+            FileFormat::Parquet => PossibleValue::new("parquet").help("Parquet with ZSTD compression"),
+            FileFormat::Arrow => PossibleValue::new("arrow").help("Arrow IPC file, also called Feather"),
         })
     }
 }

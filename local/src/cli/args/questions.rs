@@ -59,7 +59,8 @@ pub(in crate::cli) struct WalletArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A row as of an instant is computed from the blocks strictly before it. snapshot_day is the day of the newest daily snapshot among them.\n\n\
+    after_help = "A row as of an instant is computed from the blocks strictly before it. snapshot_day is the day of the\n\
+    newest daily snapshot among them.\n\n\
     Examples:\n  defi features > features.csv\n  defi features --as-of 2023-01-01..2023-01-31 --format parquet --output january.parquet\n  \
     defi features --at-borrows --format arrow --output training.arrow\n  defi features --at wallets-and-times.csv"
 )]
@@ -93,8 +94,11 @@ pub(in crate::cli) struct FeaturesArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "The exit code is 1 if a check fails.\n\nExamples:\n  defi doctor\n  \
-    GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi doctor --live\n  defi doctor --aws --env prod --json")]
+#[command(
+    after_help = "With --aws, the secrets and the state machine of the deployed environment are checked, too. The exit\n\
+    code is 1 if a check fails.\n\nExamples:\n  defi doctor\n  \
+    GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi doctor --live\n  defi doctor --aws --env prod --json"
+)]
 pub(in crate::cli) struct DoctorArgs {
     #[command(flatten)]
     pub(in crate::cli) lake: ReadArgs,

@@ -134,8 +134,8 @@ fn invalid_requests_fail_with_a_hint() {
     let lake = sample_lake();
     let unknown_wallet = format!("0x{}", "0".repeat(39) + "1");
     for (args, words) in [
-        (vec!["wallet", "0x12"], "no address"),
-        (vec!["wallet", &unknown_wallet], "no wallet as of 2023-01-20"),
+        (vec!["wallet", "0x12"], "not an address"),
+        (vec!["wallet", &unknown_wallet], " as of 2023-01-20: no event before that day involves it"),
         (vec!["wallet", &unknown_wallet, "--as-of", "2023-01-13"], "no features are published as of 2023-01-13"),
         (vec!["features", "--as-of", "2023-01-13"], "no features are published as of 2023-01-13"),
         (vec!["features", "--as-of", "soon"], "invalid day"),
@@ -149,7 +149,7 @@ fn invalid_requests_fail_with_a_hint() {
     }
     let wallet = wallets(lake).remove(0);
     let unknown_feature = output(command(&["wallet", &wallet, "--explain", "wealth"]).arg("--lake").arg(lake));
-    assert!(String::from_utf8_lossy(&unknown_feature.stderr).contains("name one of risk_factor, "));
+    assert!(String::from_utf8_lossy(&unknown_feature.stderr).contains("choose one of risk_factor, "));
 }
 
 #[test]
@@ -180,12 +180,12 @@ fn export_contains_the_published_rows() {
     let rows = String::from_utf8_lossy(&output.stdout).into_owned();
     let exported: Vec<_> = rows.lines().skip(1).filter_map(|line| line.split(',').next()).map(str::to_owned).collect();
     assert_eq!(exported, names);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("1 of the wallets that were asked for have no row"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("1 of the requested wallets have no row"));
     fs::write(&wallet_list, "wallet_address\nabc\n").expect("a file");
     let invalid = crate::support::command::output(
         command(&["features", "--wallets", path_str(&wallet_list)]).arg("--lake").arg(lake),
     );
-    assert!(String::from_utf8_lossy(&invalid.stderr).contains("line 2 does not begin with an address"));
+    assert!(String::from_utf8_lossy(&invalid.stderr).contains("line 2 does not start with an address"));
 }
 
 #[test]

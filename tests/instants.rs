@@ -214,8 +214,8 @@ fn rejects_invalid_instants_and_those_beyond_the_lake() {
     let wallet = HexBytes([7; 20]);
     for (line, words) in [
         (format!("{wallet},2023-01-15T00:00:10Z"), "does not have all events of 2023-01-15"),
-        (format!("{wallet},noon"), "line 1 is no address and time"),
-        ("wallet_address,time\nabc,5".to_owned(), "line 2 is no address and time"),
+        (format!("{wallet},noon"), "line 1 is not an address and a time"),
+        ("wallet_address,time\nabc,5".to_owned(), "line 2 is not an address and a time"),
     ] {
         let list = folder.path().join("list.csv");
         fs::write(&list, line).expect("a file");

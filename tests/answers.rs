@@ -227,7 +227,7 @@ fn plan_predicts_the_run_and_changes_nothing() {
     assert!(forced["requests"].as_u64() >= before["requests"].as_u64());
     assert!(Tree::read(&lake) == tree, "plan changed the lake");
     let output = succeed(command(&["plan", "--lake", path_str(&lake)]).args(sample));
-    assert!(output.contains("nothing is missing"), "{output}");
+    assert!(output.contains("no unit is missing"), "{output}");
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn as_of_days_in_any_order_give_the_same_lake() {
 fn second_run_changes_nothing() {
     let lake = copy();
     let printed = run(lake.path(), &CHAIN);
-    assert!(printed.contains("nothing is missing"), "{printed}");
+    assert!(printed.contains("no unit is missing"), "{printed}");
     assert_equal(&tree(&lake), &SINGLE_RUN, |_| true);
 }
 
@@ -148,7 +148,7 @@ fn assert_restores(lake: &TempDir, is_deleted: impl Fn(&str) -> bool) {
         fs::remove_file(lake.path().join(path)).expect("an object");
     }
     let printed = run(lake.path(), &CHAIN);
-    assert!(!printed.contains("nothing is missing"), "the run did not notice that {deleted:?} are missing");
+    assert!(!printed.contains("no unit is missing"), "the run did not notice that {deleted:?} are missing");
     assert_equal(&tree(lake), &SINGLE_RUN, |path| !path.starts_with("runs/"));
 }
 

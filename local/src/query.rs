@@ -22,8 +22,7 @@ use defi_shared::tables::{self, FEATURES_HISTORY, FEATURES_PUBLISHED, Layer, Lay
 use futures::StreamExt;
 
 use crate::lake::LakeOptions;
-use crate::output::Format;
-use crate::output::allow_broken_pipe;
+use crate::output::{Format, allow_broken_pipe};
 
 /// Runs one query and writes the result to standard output.
 ///

@@ -7,8 +7,7 @@ use defi_shared::tables::{self, FEATURES_PUBLISHED, Layout, TABLES};
 use serde::Serialize;
 
 use crate::lake::ReadOptions;
-use crate::output::Format;
-use crate::output::{allow_broken_pipe, line, table};
+use crate::output::{Format, allow_broken_pipe, line, table};
 
 /// A row of the list.
 #[derive(Debug, Serialize)]

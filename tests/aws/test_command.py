@@ -37,7 +37,7 @@ def test_start_follows_a_run_and_prints_its_report(deployment, defi):
     assert deployment.published() == LATER[1]
 
     code, out, err = defi("start", "--from", FIRST, "--as-of", LATER[1])
-    assert code == 0 and "nothing is missing" in out, out + err
+    assert code == 0 and "no unit is missing" in out, out + err
 
 
 def test_status_lists_runs_and_tells_of_one(deployment, defi):
@@ -47,7 +47,7 @@ def test_status_lists_runs_and_tells_of_one(deployment, defi):
     code, out, err = defi("status", name)
     assert code == 0 and "input" in out and "plan-run" in out, err
     code, out, err = defi("status", "--follow")
-    assert code == 0 and "nothing is missing" in out, err
+    assert code == 0 and "no unit is missing" in out, err
     code, _, err = defi("status", "no-such-execution")
     assert code == 2 and err.startswith("error: BadInput:") and err.count("\n") == 1
 

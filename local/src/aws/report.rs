@@ -2,8 +2,7 @@
 
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
-use defi_shared::step::CheckResults;
-use defi_shared::step::{RunId, RunReport};
+use defi_shared::step::{CheckResults, RunId, RunReport};
 use serde::{Deserialize, Serialize};
 
 use super::{Deployment, lake_of};
@@ -71,7 +70,7 @@ impl ExecutionResult {
     pub(super) fn print(&self) -> Result<()> {
         let as_of = self.as_of;
         if self.nothing_to_do {
-            return line(format_args!("nothing is missing; the features as of {as_of} are published"));
+            return line(format_args!("no unit is missing; the features as of {as_of} are published"));
         }
         if let Some(report) = &self.report {
             print_steps(&report.steps)?;

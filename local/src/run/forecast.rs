@@ -48,7 +48,8 @@ struct Forecast {
     extraction_seconds: f64,
 }
 
-/// Prints the forecast of a run. Writes nothing, and sends only the requests that find out which days the source covers.
+/// Prints the forecast of a run. Writes nothing, and sends only the requests that determine the days
+/// of the source.
 ///
 /// # Errors
 /// The errors of a run before its first step.

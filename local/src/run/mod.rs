@@ -1,4 +1,5 @@
-//! Runs the whole pipeline in one process: the same handlers that the state machine calls, in the same order.
+//! Runs the whole pipeline in one process: calls the handlers of the Lambda functions in the same order as the state
+//! machine.
 
 mod forecast;
 pub(crate) mod progress;
@@ -25,7 +26,7 @@ use crate::source::{Opened, Source};
 pub use forecast::forecast;
 use progress::RunProgress;
 pub use single_step::{list_steps, step};
-pub use steps::{Done, StepDone};
+pub use steps::{RunResult, StepResult};
 
 /// The options of a run.
 #[derive(Debug, Clone)]
@@ -57,24 +58,24 @@ pub async fn run(options: Options) -> Result<()> {
     if !options.json {
         line(format_args!("{} → {lake} (db_*_{env}), features as of {}", run.source.name, run.scope.as_of))?;
     }
-    let done = run.steps(&context).await?;
-    let report = match &done.checked {
-        Some(_) => {
-            report_run::handle(context.clone(), report_run::Input { run_id: Some(done.run_id.clone()) }).await.map(Some)
-        }
+    let result = run.steps(&context).await?;
+    let report = match &result.checked {
+        Some(_) => report_run::handle(context.clone(), report_run::Input { run_id: Some(result.run_id.clone()) })
+            .await
+            .map(Some),
         None => Ok(None),
     };
     if options.json {
-        line(to_json(&done)?)?;
+        line(to_json(&result)?)?;
     } else {
-        summary::print(&context, &run.scope, &done, &options).await?;
+        summary::print(&context, &run.scope, &result, &options).await?;
     }
-    let done = done.require_pass();
+    let result = result.require_pass();
     let report = report.inspect_err(|error| tracing::warn!(%error, "the report of the run was not written"))?;
     if let Some(report) = report.filter(|_| !options.json) {
         line(format_args!("report     {}", report.report))?;
     }
-    done.map(drop)
+    result.map(drop)
 }
 
 fn to_json(value: &impl Serialize) -> Result<String> {
@@ -133,26 +134,27 @@ impl Run {
     ///
     /// # Errors
     /// As [`run`].
-    pub async fn carry_out(&self, context: &Context) -> Result<Done> {
+    pub async fn carry_out(&self, context: &Context) -> Result<RunResult> {
         self.steps(context).await?.require_pass()
     }
 
     /// Like [`Run::carry_out`], but a failed check is not an error.
-    async fn steps(&self, context: &Context) -> Result<Done> {
-        let done = steps::run(context, &self.scope, self.from, &self.progress).await;
+    async fn steps(&self, context: &Context) -> Result<RunResult> {
+        let result = steps::run(context, &self.scope, self.from, &self.progress).await;
         self.progress.finish();
-        done
+        result
     }
 }
 
-/// Runs the steps whose units are missing without any output, for callers that inspect the lake. Returns the sum of all reports.
+/// Runs the steps whose units are missing without any output, for callers that inspect the lake. Returns the sum of all
+/// reports.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn complete(context: &Context, scope: &Scope, from: Option<Day>) -> Result<Report> {
-    let done = steps::run(context, scope, from, &RunProgress::silent()).await?.require_pass()?;
+    let result = steps::run(context, scope, from, &RunProgress::silent()).await?.require_pass()?;
     let mut sum = Report::default();
-    done.steps.into_iter().for_each(|step| sum.merge(step.report));
+    result.steps.into_iter().for_each(|step| sum.merge(step.report));
     Ok(sum)
 }
 

@@ -1,4 +1,4 @@
-//! One step by hand: `defi step`.
+//! `defi step`: runs a single step, or lists the steps.
 
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::{FolderStore, Lake};
@@ -10,8 +10,8 @@ use super::{Options, Run, to_json};
 use crate::handlers;
 use crate::output::{line, table};
 
-/// Runs one step over a lake, with the input of its function, and prints its output as JSON. The default as-of day is the last day
-/// of the source, or today for a live source.
+/// Runs one step over a lake, with the input of its Lambda function, and prints its output as JSON. The default as-of
+/// day is the last day of the source, or today for a live source.
 ///
 /// # Errors
 /// `BadInput` for an invalid input, and the errors of the step.
@@ -38,7 +38,7 @@ fn parse_input(text: Option<&str>) -> Result<Value> {
 /// Prints the steps in the order of a run, as a table or as JSON.
 ///
 /// # Errors
-/// `Internal` if standard output can't be written.
+/// `Internal` if standard output can't be written to.
 pub fn list_steps(as_json: bool) -> Result<()> {
     if as_json {
         let steps: Vec<_> = Step::ALL
@@ -47,7 +47,7 @@ pub fn list_steps(as_json: bool) -> Result<()> {
             .collect();
         return line(to_json(&steps)?);
     }
-    let mut rows = table(&["step", "phase", "what it does"], 3, 3);
+    let mut rows = table(&["step", "phase", "description"], 3, 3);
     for step in Step::ALL {
         rows.add_row([step.name(), step.phase().name(), step.summary()]);
     }

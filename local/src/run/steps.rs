@@ -1,4 +1,5 @@
-//! The steps of a run, in order. The lake is planned a second time after extraction, before anything is computed from it.
+//! Runs the steps of a run, in order. The run is planned a second time after extraction, so that nothing is computed
+//! from units that could not be extracted.
 
 use std::time::Instant;
 
@@ -6,8 +7,7 @@ use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::pipeline::{InputKind, Phase, Step};
 use defi_shared::plan::{Plan, Scope};
-use defi_shared::step::CheckResults;
-use defi_shared::step::{Context, Gaps, Report, RunCalls, RunId};
+use defi_shared::step::{CheckResults, Context, Gaps, Report, RunCalls, RunId};
 use futures::future::try_join_all;
 use serde::Serialize;
 use tracing::Instrument;
@@ -15,12 +15,12 @@ use tracing::Instrument;
 use super::progress::RunProgress;
 use crate::handlers;
 
-/// The phases that run before the lake is planned a second time.
+/// The phases that run before the run is planned a second time.
 const EXTRACTION: [Phase; 2] = [Phase::Blocks, Phase::Extract];
 
-/// What a step did.
+/// The result of a step.
 #[derive(Debug, Clone, Serialize)]
-pub struct StepDone {
+pub struct StepResult {
     /// The step.
     pub step: Step,
     /// Its report.
@@ -29,11 +29,11 @@ pub struct StepDone {
     pub seconds: f64,
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Debug, Serialize)]
-pub struct Done {
+pub struct RunResult {
     /// The steps that ran. Empty if no unit was missing.
-    pub steps: Vec<StepDone>,
+    pub steps: Vec<StepResult>,
     /// The days that are missing after the run.
     pub gaps: Gaps,
     /// The outcome of the checks. None if no unit was missing and the features were published before.
@@ -46,7 +46,7 @@ pub struct Done {
     pub seconds: f64,
 }
 
-impl Done {
+impl RunResult {
     /// Returns the run unless one of its checks failed.
     ///
     /// # Errors
@@ -56,15 +56,21 @@ impl Done {
     }
 }
 
-/// Runs the steps whose units are missing, and publishes the features if they pass their checks. Does not write to the lake if no
-/// unit is missing and the features are published. When it returns, whatever the result, nothing writes to the lake any more.
-pub(super) async fn run(context: &Context, scope: &Scope, from: Option<Day>, progress: &RunProgress) -> Result<Done> {
-    let done = run_steps(context, scope, from, progress).await;
+/// Runs the steps whose units are missing, and publishes the features if they pass their checks. Does not write to the
+/// lake if no unit is missing and the features are published. All writes to the lake are finished when it returns, also
+/// after an error.
+pub(super) async fn run(
+    context: &Context,
+    scope: &Scope,
+    from: Option<Day>,
+    progress: &RunProgress,
+) -> Result<RunResult> {
+    let result = run_steps(context, scope, from, progress).await;
     context.lake.settle().await;
-    done
+    result
 }
 
-async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress: &RunProgress) -> Result<Done> {
+async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress: &RunProgress) -> Result<RunResult> {
     let started = Instant::now();
     let input = plan_run::Input { as_of: Some(scope.as_of), from, force: scope.force, ..Default::default() };
     let (planned, plan) = plan_run::plan(context, &input).await?;
@@ -72,7 +78,7 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress
     if plan.is_empty() && planned.published {
         let newest = context.registry.newest_published().await?;
         let seconds = started.elapsed().as_secs_f64();
-        return Ok(Done { steps: Vec::new(), gaps: Gaps::default(), checked: None, newest, run_id, seconds });
+        return Ok(RunResult { steps: Vec::new(), gaps: Gaps::default(), checked: None, newest, run_id, seconds });
     }
     let mut steps = Vec::new();
     if !plan.is_empty() {
@@ -96,14 +102,14 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress
     let newest = context.registry.newest_published().await?;
     let gaps = context.run_report(&run_id, scope).await?.gaps;
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Done { steps, gaps, checked: Some(checked), newest, run_id, seconds })
+    Ok(RunResult { steps, gaps, checked: Some(checked), newest, run_id, seconds })
 }
 
 struct Runner<'a> {
     context: &'a Context,
     calls: RunCalls<'a>,
     progress: &'a RunProgress,
-    steps: Vec<StepDone>,
+    steps: Vec<StepResult>,
 }
 
 impl Runner<'_> {
@@ -116,8 +122,8 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Makes the calls of a step one after another. Returns `None` if there are none.
-    async fn run_step(&self, step: Step, plan: &Plan) -> Result<Option<StepDone>> {
+    /// Makes the calls of a step one after another. Returns `None` for a step without calls.
+    async fn run_step(&self, step: Step, plan: &Plan) -> Result<Option<StepResult>> {
         let calls = self.calls.of(step, plan)?;
         if calls.is_empty() {
             return Ok(None);
@@ -138,6 +144,6 @@ impl Runner<'_> {
         if report.remaining.units.count > 0 {
             return Err(Error::internal("units remain although the step has no deadline").with("step", step));
         }
-        Ok(Some(StepDone { step, report, seconds }))
+        Ok(Some(StepResult { step, report, seconds }))
     }
 }

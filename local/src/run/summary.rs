@@ -6,12 +6,11 @@ use defi_shared::error::Result;
 use defi_shared::lake::Unit;
 use defi_shared::pipeline::Step;
 use defi_shared::plan::Scope;
-use defi_shared::step::{Check, CheckResults, Outcome};
-use defi_shared::step::{Context, Gaps, Report};
+use defi_shared::step::{Check, CheckResults, Context, Gaps, Outcome, Report};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow};
 
 use super::Options;
-use super::steps::Done;
+use super::steps::RunResult;
 use crate::output::{line, table};
 use defi_pages::number::grouped;
 
@@ -19,15 +18,15 @@ use defi_pages::number::grouped;
 const WALLETS_SHOWN: usize = 5;
 
 /// Prints the tables of a run to standard output.
-pub(super) async fn print(context: &Context, scope: &Scope, done: &Done, options: &Options) -> Result<()> {
-    if done.checked.is_none() {
+pub(super) async fn print(context: &Context, scope: &Scope, result: &RunResult, options: &Options) -> Result<()> {
+    if result.checked.is_none() {
         line("no unit is missing")?;
-    } else if !done.steps.is_empty() {
-        let steps = done.steps.iter().map(|step| (step.step, &step.report, Some(step.seconds)));
-        line(format_args!("\n{}", steps_table(steps, Some(done.seconds))))?;
+    } else if !result.steps.is_empty() {
+        let steps = result.steps.iter().map(|step| (step.step, &step.report, Some(step.seconds)));
+        line(format_args!("\n{}", steps_table(steps, Some(result.seconds))))?;
     }
-    print_gaps(&done.gaps)?;
-    if let Some(checked) = &done.checked {
+    print_gaps(&result.gaps)?;
+    if let Some(checked) = &result.checked {
         print_checks(checked)?;
         if !checked.passed {
             return Ok(());
@@ -35,19 +34,19 @@ pub(super) async fn print(context: &Context, scope: &Scope, done: &Done, options
     }
     let features = features(context, scope.as_of).await?;
     line(format_args!("\n{}", features_table(&features)))?;
-    let newest = done.newest.unwrap_or(scope.as_of);
+    let newest = result.newest.unwrap_or(scope.as_of);
     line(format_args!("\n{} wallets as of {}; defi_features shows {newest}", features.len(), scope.as_of))?;
-    print_locations(context, scope, done, options)
+    print_locations(context, scope, result, options)
 }
 
 /// Prints where the lake, the features and the reports are stored, and how to query them.
-fn print_locations(context: &Context, scope: &Scope, done: &Done, options: &Options) -> Result<()> {
+fn print_locations(context: &Context, scope: &Scope, result: &RunResult, options: &Options) -> Result<()> {
     let lake = options.lake.display();
     let location = |key: &str| context.lake.store().location(key);
     line(format_args!("lake       {lake}"))?;
     line(format_args!("features   {}", location(&format!("{}/as_of={}", FEATURES_HISTORY.prefix(), scope.as_of))))?;
-    if !done.steps.is_empty() {
-        line(format_args!("reports    {}", location(&format!("runs/{}", done.run_id))))?;
+    if !result.steps.is_empty() {
+        line(format_args!("reports    {}", location(&format!("runs/{}", result.run_id))))?;
     }
     let table = format!("{}.{}", FEATURES_PUBLISHED.database(options.env.name()), FEATURES_PUBLISHED.name);
     line(format_args!("query      defi query --lake {lake} \"select * from {table} limit 10\""))
@@ -59,10 +58,21 @@ pub(crate) fn print_steps(steps: &[defi_shared::step::StepReport]) -> Result<()>
     line(format_args!("\n{}", steps_table(steps.iter().map(|step| (step.step, &step.report, None)), None)))
 }
 
-/// One row per step: its name, its report, and its duration in seconds if known.
+/// Returns a table with one row per step: its name, its report, and its duration in seconds if known.
 fn steps_table<'a>(steps: impl Iterator<Item = (Step, &'a Report, Option<f64>)>, seconds: Option<f64>) -> Table {
-    let header =
-        ["step", "units", "rows in", "rows out", "rejected", "repeats", "unpriced", "requests", "retries", "MB", "s"];
+    let header = [
+        "step",
+        "units",
+        "rows in",
+        "rows out",
+        "rejected",
+        "duplicates",
+        "unpriced",
+        "requests",
+        "retries",
+        "MB",
+        "s",
+    ];
     let mut table = table(&header, 1, header.len());
     let mut total = Report::default();
     for (step, report, seconds) in steps {
@@ -94,10 +104,10 @@ fn step_row(name: &str, report: &Report, seconds: Option<f64>) -> Vec<String> {
 
 /// Prints the days that are missing after the run.
 pub(crate) fn print_gaps(gaps: &Gaps) -> Result<()> {
-    for (what, days_by) in [("markets", &gaps.markets), ("positions", &gaps.positions)] {
+    for (kind, days_by) in [("markets", &gaps.markets), ("positions", &gaps.positions)] {
         for (protocol, days) in days_by {
             let (count, days) = (days.len(), days.iter().map(Day::to_string).collect::<Vec<_>>().join(", "));
-            line(format_args!("lost: {count} days of {what} of {protocol} whose history is pruned: {days}"))?;
+            line(format_args!("lost: {count} days of {kind} of {protocol}, pruned at the source: {days}"))?;
         }
     }
     Ok(())
@@ -105,7 +115,7 @@ pub(crate) fn print_gaps(gaps: &Gaps) -> Result<()> {
 
 /// Prints the quality checks.
 pub(crate) fn print_checks(checked: &CheckResults) -> Result<()> {
-    let mut table = table(&["check", "outcome", "figure", "warn above", "fail above", "what it counts"], 2, 5);
+    let mut table = table(&["check", "outcome", "value", "warn above", "fail above", "description"], 2, 5);
     for check in &checked.checks {
         table.add_row(check_row(check));
     }
@@ -119,9 +129,9 @@ fn check_row(check: &Check) -> [String; 6] {
         Outcome::Warn => "WARN",
         Outcome::Fail => "FAIL",
     };
-    let figure = format!("{:.4}", check.figure);
-    let figure = figure.trim_end_matches('0').trim_end_matches('.').to_owned();
-    [check.name.clone(), outcome.to_owned(), figure, limit(check.warn), limit(check.fail), check.about.clone()]
+    let value = format!("{:.4}", check.figure);
+    let value = value.trim_end_matches('0').trim_end_matches('.').to_owned();
+    [check.name.clone(), outcome.to_owned(), value, limit(check.warn), limit(check.fail), check.about.clone()]
 }
 
 async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
@@ -132,7 +142,7 @@ async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
     Ok(rows)
 }
 
-/// The features of the wallets that borrowed most.
+/// Returns a table of the features of the wallets that borrowed most.
 fn features_table(rows: &[FeatureRow]) -> Table {
     let header = [
         "wallet",

@@ -1,4 +1,5 @@
 //! The positions that the health of a day is computed from.
+
 use defi_shared::domain::Side;
 use defi_shared::domain::health::Health;
 use defi_shared::domain::price::Quote;

@@ -43,7 +43,8 @@ impl SampleArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  defi run\n  defi run --wallets 2000 --days 90\n  defi run --recording DIR --as-of 2023-03-01\n  \
+    after_help = "A run produces only what is missing from the lake, so that a run after an interrupted one continues it.\n\n\
+    Examples:\n  defi run\n  defi run --wallets 2000 --days 90\n  defi run --recording DIR --as-of 2023-03-01\n  \
     GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi run --live --from 2023-01-01"
 )]
 pub(in crate::cli) struct RunArgs {
@@ -155,7 +156,8 @@ impl StepArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  defi plan\n  defi plan --as-of 2023-02-10 --units\n  defi plan --force --json | jq .requests"
+    after_help = "A unit is one object that a step writes: one day of a table, for some tables of one protocol or category.\n\n\
+    Examples:\n  defi plan\n  defi plan --as-of 2023-02-10 --units\n  defi plan --force --json | jq .requests"
 )]
 pub(in crate::cli) struct PlanArgs {
     #[command(flatten)]
@@ -175,7 +177,7 @@ pub(in crate::cli) struct PlanArgs {
     Examples:\n  defi serve\n  defi serve --recording DIR --port 8700"
 )]
 pub(in crate::cli) struct ServeArgs {
-    /// Port to listen on, on this machine only; 0 chooses a free port
+    /// Port to listen on, on localhost only; 0 chooses a free port
     #[arg(long, value_name = "N", default_value_t = 8700)]
     pub(in crate::cli) port: u16,
     #[command(flatten)]

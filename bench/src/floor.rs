@@ -92,7 +92,7 @@ fn spread<T: Send>(
 }
 
 fn decode(file: Bytes, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
-    let unreadable = |cause: parquet::errors::ParquetError| Error::corrupt("no readable Parquet file").because(cause);
+    let unreadable = |cause: parquet::errors::ParquetError| Error::corrupt("not a readable Parquet file").because(cause);
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(unreadable)?.with_batch_size(BATCH);
     let mask = columns.map_or_else(ProjectionMask::all, |names| {
         ProjectionMask::columns(reader.parquet_schema(), names.iter().copied())

@@ -191,7 +191,7 @@ fn without_a_run_there_is_a_word_and_a_next_step() {
         (&["report", "--lake", text(folder.path())][..], "no runs"),
         (&["report", "--lake", "/nowhere"], "no lake"),
         (&unknown, "no run 2023-01-01-abc"),
-        (&["report", "--lake", text(self::folder()), "--run", "../x"], "names no run"),
+        (&["report", "--lake", text(self::folder()), "--run", "../x"], "is not a run id"),
         (&["report", "--lake", text(self::folder()), "--output", "/nowhere/x.html"], "can't be written"),
     ] {
         let output = output(&mut command(args));

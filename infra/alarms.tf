@@ -30,8 +30,8 @@ resource "aws_cloudwatch_metric_alarm" "execution" {
   alarm_actions       = [aws_sns_topic.runs.arn]
 }
 
-# 26 hours: a day, and two hours for the run itself. CloudWatch evaluates at most a week with periods of an hour, and at most a
-# day with shorter periods.
+# 26 hours: a day, and two hours for the run itself. CloudWatch evaluates at most a week with periods of an hour, and at
+# most a day with shorter periods.
 resource "aws_cloudwatch_metric_alarm" "no_success" {
   count = var.schedule_enabled ? 1 : 0
 

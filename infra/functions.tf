@@ -18,7 +18,7 @@ module "step" {
 locals {
   urls = { graph = var.graph_url, transpose = var.transpose_url }
 
-  # The number of calls that share the source's rate limit: those of the step's map and of the maps that run concurrently.
+  # The number of calls that share the source's rate limit: those of the step's map and of concurrent maps.
   share_of_source = {
     for name, step in local.steps : name => sum([for sharer in concat([name], step.shares_with) : local.steps[sharer].concurrency])
     if step.secret != null
@@ -31,7 +31,7 @@ locals {
         DEFI_ENV    = local.environment
         DEFI_CONFIG = "config.toml" # in the package
         RUST_LOG    = var.log_level
-        # By default glibc creates a heap (arena) per thread, which makes a function use two to three times as much memory.
+        # By default glibc creates an arena per thread, which makes a function use two to three times as much memory.
         MALLOC_ARENA_MAX = "2"
       },
       name == "plan-run" ? { STATE_MACHINE_ARN = local.state_machine_arn } : {},

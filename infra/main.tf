@@ -7,8 +7,9 @@ data "aws_caller_identity" "current" {
   }
 }
 
-# Names and ARNs that other resources need are built from their parts instead of read from the resources. The definition and the
-# policies can therefore be rendered and checked without an account, and plan-run and the state machine can refer to each other.
+# Names and ARNs that other resources need are built from their parts instead of read from the resources. The definition
+# and the policies can therefore be rendered and checked without an account, and plan-run and the state machine can
+# refer to each other.
 locals {
   environment = terraform.workspace
   name        = "defi-${local.environment}"

@@ -23,8 +23,9 @@ locals {
           Resource = [for prefix in step.deletes : "${local.bucket_arn}/${prefix}*"]
         },
         {
-          # Without this permission, a GET of a missing object fails with "access denied" instead of "not found". The list therefore
-          # includes all prefixes that are read or written. IfExists, because AWS does not document the value of s3:prefix for a GET.
+          # Without this permission, a GET of a missing object fails with "access denied" instead of "not found". The
+          # list therefore includes all prefixes that are read or written. IfExists, because AWS does not document the
+          # value of s3:prefix for a GET.
           Sid       = "ListObjects"
           Action    = ["s3:ListBucket"]
           Resource  = [local.bucket_arn]

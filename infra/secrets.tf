@@ -1,4 +1,4 @@
-# The secrets are created empty: a key in Terraform would be stored in its state. README.md describes how to set the keys.
+# The secrets are created empty: a key in Terraform would be stored in its state. README.md shows how to set the keys.
 resource "aws_secretsmanager_secret" "api_key" {
   for_each = toset(["graph", "transpose"])
 

@@ -1,15 +1,15 @@
 locals {
   execution_alarms = {
-    failed    = { metric = "ExecutionsFailed", says = "A run failed. Its execution names the step, the kind of error and the cause." }
-    timed-out = { metric = "ExecutionsTimedOut", says = "A run took longer than ${var.run_timeout_hours} hours and was ended." }
-    aborted   = { metric = "ExecutionsAborted", says = "A run was stopped by hand. What it left undone is picked up by the next one." }
-    throttled = { metric = "ExecutionThrottled", says = "Step Functions slows the runs down: lower the concurrency of the maps, or have the account's limit raised." }
+    failed    = { metric = "ExecutionsFailed", description = "A run failed. The execution contains the step, the kind of error and the cause." }
+    timed-out = { metric = "ExecutionsTimedOut", description = "A run exceeded ${var.run_timeout_hours} hours and was stopped." }
+    aborted   = { metric = "ExecutionsAborted", description = "A run was aborted. The next run produces the units that are missing." }
+    throttled = { metric = "ExecutionThrottled", description = "Step Functions throttles the runs. Lower the concurrency of the maps, or request a higher limit for the account." }
   }
 
   data_alarms = {
-    quarantined-rows  = { metric = "RowsRejected", statistic = "Sum", above = var.alarm_above.quarantined_rows, says = "rows were put in quarantine today" }
-    quarantined-share = { metric = "QuarantinedShare", statistic = "Maximum", above = var.alarm_above.quarantined_share, says = "is the share of rows in quarantine" }
-    unpriced-share    = { metric = "UnpricedShare", statistic = "Maximum", above = var.alarm_above.unpriced_share, says = "is the share of amounts without a price" }
+    quarantined-rows  = { metric = "RowsRejected", statistic = "Sum", above = var.alarm_above.quarantined_rows, description = "The number of rows quarantined in a day" }
+    quarantined-share = { metric = "QuarantinedShare", statistic = "Maximum", above = var.alarm_above.quarantined_share, description = "The share of rows in quarantine" }
+    unpriced-share    = { metric = "UnpricedShare", statistic = "Maximum", above = var.alarm_above.unpriced_share, description = "The share of amounts without a price" }
   }
 }
 
@@ -17,7 +17,7 @@ resource "aws_cloudwatch_metric_alarm" "execution" {
   for_each = local.execution_alarms
 
   alarm_name          = "${local.name}-${each.key}"
-  alarm_description   = each.value.says
+  alarm_description   = each.value.description
   namespace           = "AWS/States"
   metric_name         = each.value.metric
   dimensions          = { StateMachineArn = local.state_machine_arn }
@@ -30,12 +30,13 @@ resource "aws_cloudwatch_metric_alarm" "execution" {
   alarm_actions       = [aws_sns_topic.runs.arn]
 }
 
-# A day and two hours for the run itself. CloudWatch looks back a week at most in periods of an hour, and a day in shorter ones.
+# 26 hours: a day, and two hours for the run itself. CloudWatch evaluates at most a week with periods of an hour, and at
+# most a day with shorter periods.
 resource "aws_cloudwatch_metric_alarm" "no_success" {
   count = var.schedule_enabled ? 1 : 0
 
   alarm_name          = "${local.name}-no-success"
-  alarm_description   = "No run has succeeded for 26 hours: defi_features is not today's."
+  alarm_description   = "No run succeeded within 26 hours. defi_features is outdated."
   namespace           = "AWS/States"
   metric_name         = "ExecutionsSucceeded"
   dimensions          = { StateMachineArn = local.state_machine_arn }
@@ -53,7 +54,7 @@ resource "aws_cloudwatch_metric_alarm" "data" {
   for_each = local.data_alarms
 
   alarm_name          = "${local.name}-${each.key}"
-  alarm_description   = "More than ${each.value.above} ${each.value.says}."
+  alarm_description   = "${each.value.description} is above ${each.value.above}."
   namespace           = "DefiFeatures"
   metric_name         = each.value.metric
   dimensions          = { Environment = local.environment }

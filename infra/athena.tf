@@ -27,11 +27,11 @@ resource "aws_athena_workgroup" "analysts" {
 }
 
 locals {
-  # Partition columns are strings (year, month, as_of), and so each query names the partitions that it reads.
+  # Each query filters by partition columns (year, month, as_of), which are strings.
   named_queries = {
     riskiest-wallets = {
-      says = "Wallets closest to liquidation, with what is at stake."
-      sql  = <<-SQL
+      description = "The wallets closest to liquidation, with their collateral."
+      sql         = <<-SQL
         SELECT wallet_address, risk_factor, total_collateral_eth, total_available_borrows_eth, liquidation_count
         FROM db_analytics_${local.environment}.defi_features
         WHERE risk_factor > 1 / 1.2
@@ -40,8 +40,8 @@ locals {
       SQL
     }
     features-of-a-wallet = {
-      says = "One wallet on every published day. Put its address in."
-      sql  = <<-SQL
+      description = "The features of a wallet on every published day. Insert the wallet's address."
+      sql         = <<-SQL
         SELECT as_of, risk_factor, total_collateral_eth, borrow_amount_sum_eth, repay_amount_sum_eth, liquidation_count
         FROM db_analytics_${local.environment}.defi_features_history
         WHERE wallet_address = lower('0x…')
@@ -49,8 +49,8 @@ locals {
       SQL
     }
     published-days = {
-      says = "Every published day with its wallets and means, to see a jump."
-      sql  = <<-SQL
+      description = "The number of wallets and the mean of some features, by published day."
+      sql         = <<-SQL
         SELECT as_of, count(*) AS wallets, avg(risk_factor) AS risk_factor, avg(total_collateral_eth) AS total_collateral_eth,
                sum(borrow_count) AS borrows, sum(liquidation_count) AS liquidations
         FROM db_analytics_${local.environment}.defi_features_history
@@ -59,8 +59,8 @@ locals {
       SQL
     }
     unpriced-borrows = {
-      says = "Borrows of this month without a price, by token: what is missing from the sums."
-      sql  = <<-SQL
+      description = "The borrows of this month without a price, by token. Their amounts are missing from the sums."
+      sql         = <<-SQL
         SELECT protocol, token_address, count(*) AS events, count_if(quantity_eth IS NULL) AS unpriced
         FROM db_analytics_${local.environment}.transpose_borrow_events
         WHERE year = date_format(current_date, '%Y') AND month = date_format(current_date, '%m')
@@ -70,8 +70,8 @@ locals {
       SQL
     }
     liquidations-by-day = {
-      says = "Liquidations of this year by day and protocol, with the collateral taken."
-      sql  = <<-SQL
+      description = "The liquidations of this year by day and protocol, with the seized collateral."
+      sql         = <<-SQL
         SELECT date("timestamp") AS day, protocol, count(*) AS liquidations, count(DISTINCT account_address) AS accounts,
                sum(quantity_eth) AS quantity_eth
         FROM db_analytics_${local.environment}.transpose_liquidation_events
@@ -81,8 +81,8 @@ locals {
       SQL
     }
     accounts-of-a-wallet = {
-      says = "The accounts that a wallet borrowed through, and since when. Put its address in."
-      sql  = <<-SQL
+      description = "The accounts for which a wallet borrowed, and since when. Insert the wallet's address."
+      sql         = <<-SQL
         SELECT account_address, min(since) AS since
         FROM db_analytics_${local.environment}.wallet_links
         WHERE wallet_address = lower('0x…')
@@ -97,7 +97,7 @@ resource "aws_athena_named_query" "example" {
   for_each = local.named_queries
 
   name        = each.key
-  description = each.value.says
+  description = each.value.description
   workgroup   = aws_athena_workgroup.analysts.id
   database    = aws_glue_catalog_database.layer["analytics"].name
   query       = each.value.sql

@@ -1,8 +1,8 @@
-# The tables and their partitions are made by the functions: shared/src/tables alone knows their columns.
+# The functions create the tables and their partitions. Their columns are defined in shared/src/tables.
 resource "aws_glue_catalog_database" "layer" {
   for_each = {
-    raw       = "What the sources said."
-    stage     = "The same, typed and valid."
+    raw       = "Rows as received from the sources."
+    stage     = "Typed and validated rows."
     analytics = "Amounts in ETH, health, and the features of every wallet."
   }
 

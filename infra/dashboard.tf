@@ -1,5 +1,5 @@
 locals {
-  # Each widget: its title, and what it shows. Two stand side by side.
+  # The title and metrics of each widget. A row contains two widgets.
   widgets = [
     {
       title   = "Runs"
@@ -14,7 +14,7 @@ locals {
       metrics = [for metric in ["RowsIn", "RowsOut", "RowsRejected", "Unpriced"] : ["DefiFeatures", metric, "Environment", local.environment, { stat = "Sum" }]]
     },
     {
-      title   = "Units made and lost"
+      title   = "Units produced and lost"
       metrics = [for metric in ["Units", "UnitsLost"] : ["DefiFeatures", metric, "Environment", local.environment, { stat = "Sum" }]]
     },
     {
@@ -30,7 +30,7 @@ locals {
       metrics = [for step in keys(local.share_of_source) : ["DefiFeatures", "Requests", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }]]
     },
     {
-      title   = "Retries at the sources"
+      title   = "Retries of requests to the sources"
       metrics = [for step in keys(local.share_of_source) : ["DefiFeatures", "Retries", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }]]
     },
     {
@@ -38,7 +38,7 @@ locals {
       metrics = [for step, name in local.function_names : ["AWS/Lambda", "Duration", "FunctionName", name, { stat = "Maximum", label = step }]]
     },
     {
-      title   = "Seconds that the calls of a step took together"
+      title   = "Total duration of a step's calls (s)"
       metrics = [for step, name in local.function_names : ["DefiFeatures", "Seconds", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }]]
     },
     {
@@ -67,8 +67,8 @@ resource "aws_cloudwatch_dashboard" "runs" {
         type       = "alarm", x = 0, y = 0, width = 24, height = 3
         properties = { title = "Alarms of ${local.name}", alarms = local.alarms[*].arn }
       }],
-      [for place, widget in local.widgets : {
-        type = "metric", x = 12 * (place % 2), y = 3 + 6 * floor(place / 2), width = 12, height = 6
+      [for index, widget in local.widgets : {
+        type = "metric", x = 12 * (index % 2), y = 3 + 6 * floor(index / 2), width = 12, height = 6
         properties = {
           title   = widget.title
           region  = var.region

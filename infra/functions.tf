@@ -18,7 +18,7 @@ module "step" {
 locals {
   urls = { graph = var.graph_url, transpose = var.transpose_url }
 
-  # How many calls may share the source's rate at that point of the state machine: those of the step's map and of the maps beside it.
+  # The number of calls that share the source's rate limit: those of the step's map and of concurrent maps.
   share_of_source = {
     for name, step in local.steps : name => sum([for sharer in concat([name], step.shares_with) : local.steps[sharer].concurrency])
     if step.secret != null
@@ -29,9 +29,9 @@ locals {
       {
         LAKE        = "s3://${local.bucket}"
         DEFI_ENV    = local.environment
-        DEFI_CONFIG = "config.toml" # of the package
+        DEFI_CONFIG = "config.toml" # in the package
         RUST_LOG    = var.log_level
-        # Else glibc keeps a heap for each thread that ever did anything, and a function holds two to three times what it needs.
+        # By default glibc creates an arena per thread, which makes a function use two to three times as much memory.
         MALLOC_ARENA_MAX = "2"
       },
       name == "plan-run" ? { STATE_MACHINE_ARN = local.state_machine_arn } : {},

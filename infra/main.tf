@@ -2,13 +2,14 @@ data "aws_caller_identity" "current" {
   lifecycle {
     precondition {
       condition     = contains(["dev", "prod"], terraform.workspace)
-      error_message = "The workspace names the environment, and is dev or prod: terraform workspace select -or-create dev"
+      error_message = "The workspace is the environment and must be dev or prod: terraform workspace select -or-create dev"
     }
   }
 }
 
-# Names and ARNs are put together from their parts where something else needs them: the definition and the policies can then be
-# rendered and checked without an account, and plan-run can know the state machine that needs plan-run.
+# Names and ARNs that other resources need are built from their parts instead of read from the resources. The definition
+# and the policies can therefore be rendered and checked without an account, and plan-run and the state machine can
+# refer to each other.
 locals {
   environment = terraform.workspace
   name        = "defi-${local.environment}"

@@ -1,5 +1,5 @@
 output "environment" {
-  description = "dev or prod."
+  description = "The environment: dev or prod."
   value       = local.environment
 }
 
@@ -19,17 +19,17 @@ output "functions" {
 }
 
 output "state_machine_arn" {
-  description = "ARN of the state machine; defi start takes it."
+  description = "ARN of the state machine."
   value       = aws_sfn_state_machine.run.arn
 }
 
 output "topic_arn" {
-  description = "ARN of the topic that tells of runs and alarms."
+  description = "ARN of the topic to which runs and alarms send messages."
   value       = aws_sns_topic.runs.arn
 }
 
 output "secrets" {
-  description = "Names of the secrets to put the API keys in, by source."
+  description = "Names of the secrets that hold the API keys, by source."
   value       = { for source, secret in aws_secretsmanager_secret.api_key : source => secret.name }
 }
 
@@ -39,6 +39,6 @@ output "workgroup" {
 }
 
 output "dashboard" {
-  description = "Where the dashboard is."
+  description = "URL of the dashboard."
   value       = "https://${var.region}.console.aws.amazon.com/cloudwatch/home?region=${var.region}#dashboards/dashboard/${aws_cloudwatch_dashboard.runs.dashboard_name}"
 }

@@ -1,4 +1,4 @@
-# What each step's role allows, from its row in steps.tf. Statements that would be empty are left out.
+# The policy of each step's role, derived from the step's row in steps.tf. Statements without resources are omitted.
 locals {
   glue_read     = ["glue:GetDatabase", "glue:GetTable", "glue:GetPartitions"]
   glue_register = concat(local.glue_read, ["glue:CreateTable", "glue:UpdateTable", "glue:BatchCreatePartition"])
@@ -23,8 +23,9 @@ locals {
           Resource = [for prefix in step.deletes : "${local.bucket_arn}/${prefix}*"]
         },
         {
-          # A GET of an object that is not there asks for this right as well, and would else be answered "access denied" in place of
-          # "not found": so all that is read or written is listed too. AWS does not say whether the key is the prefix then: IfExists.
+          # Without this permission, a GET of a missing object fails with "access denied" instead of "not found". The
+          # list therefore includes all prefixes that are read or written. IfExists, because AWS does not document the
+          # value of s3:prefix for a GET.
           Sid       = "ListObjects"
           Action    = ["s3:ListBucket"]
           Resource  = [local.bucket_arn]
@@ -54,7 +55,7 @@ locals {
           Resource = ["arn:${local.partition}:logs:${local.place}:log-group:/aws/lambda/${local.function_names[name]}:*"]
         },
         {
-          # X-Ray knows no resources.
+          # X-Ray has no resource-level permissions.
           Sid      = "Trace"
           Action   = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
           Resource = ["*"]
@@ -64,7 +65,7 @@ locals {
   }
 }
 
-# Every policy there is, by name, for infra/checks to hold to its rules.
+# All policies by name, for infra/checks.
 locals {
   policies = merge(local.step_policies, {
     state-machine = local.state_machine_policy

@@ -5,7 +5,7 @@ resource "aws_scheduler_schedule" "daily" {
   schedule_expression          = var.schedule
   schedule_expression_timezone = "UTC"
 
-  # At the minute: history at the sources is short.
+  # Start on time: the sources keep a short history.
   flexible_time_window {
     mode = "OFF"
   }

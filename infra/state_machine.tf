@@ -1,7 +1,7 @@
 locals {
   mapped_steps = { for name, step in local.steps : name => step if step.concurrency != null }
 
-  # Longer than the function's own deadline: a task ends by it only when the function does not answer at all.
+  # Longer than the timeout of the function, so that a task times out only if the function does not respond at all.
   task_timeouts = { for name, step in local.steps : name => step.timeout + 60 }
 
   retry = indent(6, trimspace(file("${path.module}/retry.asl.json")))
@@ -17,7 +17,7 @@ locals {
     batches     = local.batches
   })
 
-  # The branch of each step with a map.
+  # The branch of each step that has a map.
   batches = {
     for name, step in local.mapped_steps : name => indent(8, trimspace(templatefile("${path.module}/batches.asl.json", {
       step        = name
@@ -46,7 +46,7 @@ locals {
         Resource = ["${local.bucket_arn}/runs/*"]
       },
       {
-        # A distributed map runs its items as executions of this same state machine.
+        # A distributed map runs its items as executions of the same state machine.
         Sid      = "StartItems"
         Effect   = "Allow"
         Action   = ["states:StartExecution"]
@@ -68,7 +68,7 @@ locals {
         Resource = [local.topic_arn]
       },
       {
-        # The delivery of logs knows no resources.
+        # Log delivery has no resource-level permissions.
         Sid    = "Log"
         Effect = "Allow"
         Action = [
@@ -78,7 +78,7 @@ locals {
         Resource = ["*"]
       },
       {
-        # Nor does X-Ray.
+        # X-Ray has no resource-level permissions.
         Sid      = "Trace"
         Effect   = "Allow"
         Action   = ["xray:PutTraceSegments", "xray:PutTelemetryRecords", "xray:GetSamplingRules", "xray:GetSamplingTargets"]
@@ -96,7 +96,7 @@ resource "aws_sfn_state_machine" "run" {
 
   logging_configuration {
     level                  = "ALL"
-    include_execution_data = true # run ids, days, counts: nothing that is secret
+    include_execution_data = true # run ids, days and counts, no secrets
     log_destination        = "${aws_cloudwatch_log_group.state_machine.arn}:*"
   }
 
@@ -104,11 +104,11 @@ resource "aws_sfn_state_machine" "run" {
     enabled = true
   }
 
-  # The definition names them by ARNs made from parts.
+  # The definition refers to them by ARNs that are built from their parts.
   depends_on = [module.step, aws_sns_topic.runs, aws_iam_role_policy.state_machine]
 }
 
-# Under /aws/vendedlogs/, whose groups don't count against the length of the log service's resource policy.
+# Log groups under /aws/vendedlogs/ don't count towards the size limit of the CloudWatch Logs resource policy.
 resource "aws_cloudwatch_log_group" "state_machine" {
   name              = "/aws/vendedlogs/states/${local.name}"
   retention_in_days = var.log_retention_days

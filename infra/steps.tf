@@ -1,5 +1,6 @@
-# What each step needs, in one table. Memory buys CPU: 1,769 MB are one vCPU. `concurrency` is how many calls of the step's map run at
-# once; those of one phase add up to ten, all that a new account has. Prefixes are of the lake's bucket.
+# The requirements of each step. CPU is proportional to memory: 1,769 MB correspond to one vCPU. `concurrency` is the
+# number of concurrent calls of the step's map. Those of one phase add up to at most ten, the limit of a new account.
+# Prefixes refer to the lake's bucket.
 locals {
   events    = ["transpose_borrow_events", "transpose_deposit_events", "transpose_liquidation_events", "transpose_repay_events", "transpose_withdraw_events"]
   markets   = "the_graph_historical_market_data"
@@ -52,7 +53,7 @@ locals {
       secret      = "transpose"
       examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
     }
-    # A day is one request. What it does not take of the source's rate is left to the positions.
+    # A day takes one request, which leaves most of the source's rate limit to the positions.
     extract-market-data = {
       concurrency = 1
       reads       = local.prefixes.blocks
@@ -62,7 +63,7 @@ locals {
       shares_with = ["extract-account-positions"]
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
-    # A call a protocol: more at once would only make each one's share of the rate smaller.
+    # One call per protocol: with more, each call would only get a smaller share of the rate limit.
     extract-account-positions = {
       memory      = 1769
       concurrency = 2
@@ -111,7 +112,7 @@ locals {
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
 
-    # One state of all links: its calls can't run side by side.
+    # All calls update the same state of the links, so they can't run concurrently.
     link-wallets = {
       memory      = 1769
       concurrency = 1
@@ -160,7 +161,7 @@ locals {
       timeout   = 300
       databases = ["analytics"]
     }
-    # chain.json is one object, and only there in a lake that began on a laptop.
+    # chain.json is a single object. It exists only in a lake that was created by a local run over the simulated chain.
     report-run = {
       memory    = 3008
       reads     = ["stage/", "analytics/", "quarantine/", "chain.json"]
@@ -176,8 +177,8 @@ locals {
     for name, step in local.step_table : name => {
       memory            = try(coalesce(var.steps[name].memory), step.memory, 1024)
       timeout           = try(coalesce(var.steps[name].timeout), step.timeout, 900)
-      ephemeral_storage = try(coalesce(var.steps[name].ephemeral_storage), step.ephemeral_storage, 512) # nothing is spilled to disk
-      concurrency       = try(coalesce(var.steps[name].concurrency), step.concurrency, null)            # null: no map, one call a run
+      ephemeral_storage = try(coalesce(var.steps[name].ephemeral_storage), step.ephemeral_storage, 512) # steps don't write to disk
+      concurrency       = try(coalesce(var.steps[name].concurrency), step.concurrency, null)            # null: no map, one call per run
       reserved          = try(coalesce(var.steps[name].reserved_concurrency), null)
       reads             = concat(try(step.reads, []), ["runs/"])
       writes            = concat(try(step.writes, []), ["runs/"])
@@ -187,7 +188,7 @@ locals {
       registers         = try(step.catalog, "register") == "register"
       secret            = try(step.secret, null)
       shares_with       = try(step.shares_with, [])
-      # By the name that the console shows them under.
+      # By the name shown in the console.
       test_events = merge(
         { missing = {} },
         try(step.of_a_run, false) ? {} : { up_to_a_day = { as_of = "2023-11-01" } },

@@ -1,5 +1,5 @@
-# Test events that everyone in the account sees in the Lambda console: examples of an OpenAPI document, in a registry and under a name
-# that the console knows.
+# Shareable test events of the Lambda console: examples of an OpenAPI document. The console determines the names of the
+# registry and of the schemas.
 resource "aws_schemas_registry" "test_events" {
   count = var.test_events && var.test_event_registry ? 1 : 0
 
@@ -13,7 +13,7 @@ resource "aws_schemas_schema" "test_events" {
   name          = "_${local.function_names[each.key]}-schema"
   registry_name = "lambda-testevent-schemas"
   type          = "OpenApi3"
-  description   = "Inputs to try ${each.key} with"
+  description   = "Test inputs of ${each.key}"
 
   content = jsonencode({
     openapi = "3.0.0"

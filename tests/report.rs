@@ -201,7 +201,7 @@ fn missing_run_or_lake_fails_with_a_hint() {
         (&["report", "--lake", path_str(folder.path())][..], "no runs"),
         (&["report", "--lake", "/nowhere"], "no lake"),
         (&unknown, "no run 2023-01-01-abc"),
-        (&["report", "--lake", path_str(sample_lake()), "--run", "../x"], "names no run"),
+        (&["report", "--lake", path_str(sample_lake()), "--run", "../x"], "is not a run id"),
         (&["report", "--lake", path_str(sample_lake()), "--output", "/nowhere/x.html"], "can't be written"),
     ] {
         let output = output(&mut command(args));

@@ -99,7 +99,7 @@ fn process_in_parallel<T: Send>(
 
 fn decode(file: Bytes, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
     let decode_error =
-        |source: parquet::errors::ParquetError| Error::corrupt("can't decode the Parquet file").because(source);
+        |source: parquet::errors::ParquetError| Error::corrupt("not a readable Parquet file").because(source);
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(decode_error)?.with_batch_size(BATCH_ROWS);
     let mask = columns.map_or_else(ProjectionMask::all, |names| {
         ProjectionMask::columns(reader.parquet_schema(), names.iter().copied())

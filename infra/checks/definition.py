@@ -1,7 +1,7 @@
-"""Holds the definition to the code and to this project's rules: definition.py DEFINITION.json ERROR_RS
+"""Checks the definition of the state machine against the code and the rules of this project. Usage: definition.py DEFINITION.json ERROR_RS
 
-Every error that it names is a kind of shared/src/error.rs or a name of AWS's own; every task has a timeout, retries Lambda's own faults
-and catches what is left; no kind that is final is retried."""
+Every error name is a kind in shared/src/error.rs or an error name of AWS. Every task has a timeout, retries errors of the Lambda service
+and catches all other errors. Permanent errors are not retried."""
 
 import json
 import re
@@ -23,7 +23,7 @@ TRANSIENT_KINDS = {"Throttled", "SourceUnavailable", "NotReady"}
 
 
 def states_of(machine):
-    """Every state, with those of branches and maps."""
+    """Yields the name and definition of every state, including those of branches and maps."""
     for name, state in machine["States"].items():
         yield name, state
         for inner in state.get("Branches", []) + [state[key] for key in ("ItemProcessor", "Iterator") if key in state]:
@@ -37,18 +37,18 @@ def errors_of(rules):
 def problems_of(name, state, kinds):
     retried, caught = errors_of(state.get("Retry", [])), errors_of(state.get("Catch", []))
     for error in sorted((retried | caught) - kinds - AWS_ERRORS):
-        yield f"{name}: {error} is neither a kind of error nor a name of AWS's"
+        yield f"{name}: {error} is neither an error kind of the code nor an error name of AWS"
     for error in sorted(retried & kinds - TRANSIENT_KINDS):
-        yield f"{name}: {error} is final, and retried"
+        yield f"{name}: retries the permanent error {error}"
     if state["Type"] in ("Task", "Map", "Parallel") and "States.ALL" not in caught:
-        yield f"{name}: what fails there reaches no failure path"
+        yield f"{name}: does not catch States.ALL"
     if state["Type"] == "Task" and "TimeoutSeconds" not in state:
-        yield f"{name}: has no timeout"
+        yield f"{name}: has no TimeoutSeconds"
     if state.get("Resource", "").endswith(":lambda:invoke") and not LAMBDA_FAULTS | TRANSIENT_KINDS <= retried:
         yield f"{name}: does not retry {', '.join(sorted(LAMBDA_FAULTS | TRANSIENT_KINDS - retried))}"
     for rule in state.get("Retry", []):
         if rule.get("BackoffRate", 2) > 1 and rule.get("JitterStrategy") != "FULL":
-            yield f"{name}: backs off from {', '.join(rule['ErrorEquals'])} without jitter"
+            yield f"{name}: retries {', '.join(rule['ErrorEquals'])} with backoff but without jitter"
 
 
 def main():
@@ -57,11 +57,11 @@ def main():
     states = list(states_of(definition))
     problems = [problem for name, state in states for problem in problems_of(name, state, kinds)]
     if not TRANSIENT_KINDS <= kinds:
-        problems.append("the kinds of errors were not found in the code: has their place changed?")
+        problems.append(f"{sys.argv[2]} does not contain the error kinds. Update the regular expression of this check.")
     size = len(json.dumps(definition).encode())
     if size > 1_000_000:
-        problems.append(f"the definition has {size} bytes, and Step Functions takes 1 MB")
-    print("\n".join(problems) if problems else f"{len(states)} states, {size} bytes: errors, timeouts and retries are as they must be")
+        problems.append(f"the definition has {size} bytes, more than the 1 MB that Step Functions allows")
+    print("\n".join(problems) if problems else f"{len(states)} states, {size} bytes: errors, timeouts and retries are correct")
     sys.exit(1 if problems else 0)
 
 

@@ -1,13 +1,13 @@
-"""statelint, without what it does not know: states_language.py DEFINITION.json"""
+"""Runs statelint and ignores its false positives. Usage: states_language.py DEFINITION.json"""
 
 import re
 import subprocess
 import sys
 
-UNKNOWN_TO_STATELINT = [
-    # Its list of a ReaderConfig's fields has MaxItems alone; AWS asks for InputType.
+FALSE_POSITIVES = [
+    # statelint only knows the field MaxItems of ReaderConfig, but AWS requires InputType.
     r'Field "InputType" not allowed in .*\.ItemReader\.ReaderConfig',
-    # It takes no hyphen within the brackets of a path, which is what they are for.
+    # statelint does not accept hyphens in the bracket notation of a path.
     r'Field "Key\.\$" of Parameters at ".*\.ItemReader" is not a JSONPath or intrinsic function expression',
 ]
 
@@ -21,10 +21,10 @@ def main():
         line
         for line in lines
         if line and not re.fullmatch(r"(One error|\d+ errors):", line)
-        and not any(re.fullmatch(known, line) for known in UNKNOWN_TO_STATELINT)
+        and not any(re.fullmatch(pattern, line) for pattern in FALSE_POSITIVES)
     ]
     failed = bool(problems) or run.returncode not in (0, 1) or bool(run.stderr.strip())
-    print("\n".join(problems) + run.stderr if failed else "statelint finds nothing")
+    print("\n".join(problems) + run.stderr if failed else "statelint found no problems")
     sys.exit(1 if failed else 0)
 
 

@@ -1,7 +1,8 @@
-"""Cold starts: the time from a function's process start to its first question for work, its memory by then, and the size of its package.
+"""Measures cold starts: the time from the start of a function's process until it requests its first invocation, its peak memory until
+then, and the size of its package.
 
-usage: cold_start.py PACKAGES. The function meets the Lambda Runtime API and, for its API key, Secrets Manager on loopback; what
-Lambda itself adds (fetching the package, starting the sandbox) is not in the figures.
+Usage: cold_start.py PACKAGES. A server on localhost simulates the Lambda Runtime API and Secrets Manager. The measurements don't include
+the overhead of Lambda itself (downloading the package, starting the sandbox).
 """
 
 import json
@@ -23,17 +24,17 @@ SLOWEST_MS = 150
 
 
 class Loopback(BaseHTTPRequestHandler):
-    """The Runtime API, as far as the first question, and Secrets Manager."""
+    """Simulates the Runtime API up to the first request for an invocation, and Secrets Manager."""
 
-    asked = threading.Event()
+    ready = threading.Event()
 
     def log_message(self, *_):
         pass
 
     def do_GET(self):
         if self.path.endswith("/runtime/invocation/next"):
-            self.asked.set()
-            time.sleep(60)  # there is no work
+            self.ready.set()
+            time.sleep(60)  # there is no invocation
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -46,8 +47,8 @@ class Loopback(BaseHTTPRequestHandler):
 
 
 def environment(address: str, step: str) -> dict[str, str]:
-    """What Lambda and Terraform give a function."""
-    names = {
+    """Returns the environment variables that Lambda and Terraform set for a function."""
+    variables = {
         "AWS_LAMBDA_RUNTIME_API": address,
         "AWS_LAMBDA_FUNCTION_NAME": step,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024",
@@ -60,23 +61,23 @@ def environment(address: str, step: str) -> dict[str, str]:
         "DEFI_CONFIG": "config.toml",
     }
     if step.startswith("extract-"):
-        names |= {"GRAPH_SECRET": "key", "TRANSPOSE_SECRET": "key"}
-    return names
+        variables |= {"GRAPH_SECRET": "key", "TRANSPOSE_SECRET": "key"}
+    return variables
 
 
-def start(folder: str, names: dict[str, str]) -> tuple[float, float]:
-    """Starts a function once; the milliseconds until it asks for work, and the MB that it held at most by then."""
-    Loopback.asked.clear()
-    began = time.perf_counter()
-    process = subprocess.Popen([f"{folder}/bootstrap"], cwd=folder, env=names, stdout=subprocess.DEVNULL)
-    asked = Loopback.asked.wait(10)
-    took = (time.perf_counter() - began) * 1000
-    # Not the usage that the kernel tells at a process's end: that begins with this script's own, from before the exec.
-    held = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+def start(folder: str, variables: dict[str, str]) -> tuple[float, float]:
+    """Starts a function once. Returns the milliseconds until it requests an invocation, and its peak memory in MB until then."""
+    Loopback.ready.clear()
+    started = time.perf_counter()
+    process = subprocess.Popen([f"{folder}/bootstrap"], cwd=folder, env=variables, stdout=subprocess.DEVNULL)
+    is_ready = Loopback.ready.wait(10)
+    elapsed = (time.perf_counter() - started) * 1000
+    # The resource usage of a terminated child is not used: it includes the memory of this script before the exec.
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
     process.kill()
     process.wait()
-    assert asked and held, f"{folder} never asked for work"
-    return took, int(held[1]) / 1000
+    assert is_ready and peak, f"{folder} did not request an invocation"
+    return elapsed, int(peak[1]) / 1000
 
 
 def main(packages: Path) -> None:
@@ -85,17 +86,17 @@ def main(packages: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"127.0.0.1:{server.server_port}"
     found = sorted(packages.glob("*.zip"))
-    assert found, f"there is no package in {packages}: make package builds them"
-    print(f"{'function':28} {'zip MB':>7} {'median ms':>10} {'slowest ms':>11} {'MB held':>8}")
+    assert found, f"no packages in {packages}: build them with make package"
+    print(f"{'function':28} {'zip MB':>7} {'median ms':>10} {'slowest ms':>11} {'peak MB':>8}")
     over = []
     for package in found:
         with tempfile.TemporaryDirectory() as folder:
             zipfile.ZipFile(package).extractall(folder)
             os.chmod(f"{folder}/bootstrap", 0o755)
             starts = [start(folder, environment(address, package.stem)) for _ in range(STARTS)]
-        times, held = zip(*starts, strict=True)
+        times, peaks = zip(*starts, strict=True)
         size = package.stat().st_size / 1e6
-        print(f"{package.stem:28} {size:7.1f} {statistics.median(times):10.0f} {max(times):11.0f} {max(held):8.0f}")
+        print(f"{package.stem:28} {size:7.1f} {statistics.median(times):10.0f} {max(times):11.0f} {max(peaks):8.0f}")
         if size >= LARGEST_MB or statistics.median(times) >= SLOWEST_MS:
             over.append(package.stem)
     print(f"over {LARGEST_MB} MB or {SLOWEST_MS} ms: {', '.join(over) or 'none'}")

@@ -1,11 +1,11 @@
-"""Packs functions: {step}.zip with `bootstrap` and `config.toml`. Equal files give equal bytes, so that only what changed is
-deployed. usage: pack.py FOLDER CONFIG PACKAGES; FOLDER holds {step}/bootstrap."""
+"""Packages functions as {step}.zip with `bootstrap` and `config.toml`. Equal files give equal bytes, so that only changed functions are
+deployed. Usage: pack.py FOLDER CONFIG PACKAGES. FOLDER contains {step}/bootstrap."""
 
 import sys
 import zipfile
 from pathlib import Path
 
-# The earliest time that a zip can hold; the files' own would differ from build to build.
+# The earliest modification time that a zip file supports. Actual times would differ between builds.
 TIME = (1980, 1, 1, 0, 0, 0)
 
 

@@ -1,4 +1,5 @@
-//! What tests of steps need: a lake of their own, rows with few arguments, and a server on loopback in place of the sources.
+//! Utilities for tests of steps: a temporary lake, functions that create valid rows, and a test server in place of the
+//! sources.
 //!
 //! ```
 //! use defi_shared::lake::Unit;
@@ -44,40 +45,40 @@ use crate::tables::{QuarantinedRow, Row, Table};
 /// A protocol.
 pub const AAVE: &str = "aave-v2-eth";
 
-/// Another one, after it in the alphabet.
+/// Another protocol, which sorts after [`AAVE`].
 pub const COMPOUND: &str = "compound-v2-eth";
 
-/// The key that a lab's clients carry.
+/// The API key that a lab's clients send.
 pub const KEY: &str = "the-key";
 
-/// Discard, which no machine serves: whoever asks where nothing is to be asked meets an error.
+/// A URL without a server (the discard port), so that an unexpected request fails.
 const CLOSED: &str = "http://127.0.0.1:9";
 
-/// More than a test can ask.
+/// A rate limit that no test reaches.
 const RATE: u32 = 100_000;
 
-/// The n-th day of January 2023, and on from there: `january(32)` is 1 February.
+/// Returns the n-th day of January 2023. Higher numbers continue: `january(32)` is 1 February.
 #[must_use]
 pub fn january(day: i32) -> Day {
     // 1 January 2023 is day 19,358 since 1970.
     Day::from_epoch_days(19_357 + day)
 }
 
-/// The kind of a result that must be an error, for assertions; `None` for a success.
+/// Returns the kind of a result's error, for assertions. `None` if it is `Ok`.
 pub fn kind<T>(result: Result<T>) -> Option<Kind> {
     result.err().map(|error| error.kind())
 }
 
-/// The unit of a protocol and day.
+/// Returns the unit of a protocol and day.
 #[must_use]
 pub fn unit(protocol: &str, day: Day) -> Unit {
     Unit::DayAndProtocol(day, protocol.into())
 }
 
-/// The built-in configuration with other protocols, all of them from 1 January on, and with other shards.
+/// Returns the built-in configuration with the given protocols, whose first day is 1 January 2023, and number of shards.
 ///
 /// # Errors
-/// None but a defect of the build.
+/// The built-in configuration is invalid.
 pub fn config(protocols: &[&str], shards: u32) -> Result<Config> {
     let protocol = |name: &&str| Protocol {
         name: (*name).to_owned(),
@@ -91,27 +92,28 @@ pub fn config(protocols: &[&str], shards: u32) -> Result<Config> {
     Ok(Config { protocols, shards, requests_per_second: per_second, ..Config::built_in()? })
 }
 
-/// The id of a protocol's subgraph: the letters and digits of its name.
+/// Returns the id of a protocol's subgraph: the letters and digits of its name.
 #[must_use]
 pub fn subgraph_id(protocol: &str) -> String {
     protocol.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
-/// A lake of its own in a temporary folder, and the context of a step over it. Goes with its folder.
+/// A lake in a temporary folder and the context of a step over it. The folder is deleted when the lab is dropped.
 #[derive(Debug)]
 pub struct Lab {
     folder: TempDir,
-    /// The context, for a test to change.
+    /// The context. Tests may change it.
     pub context: Context,
 }
 
 impl Lab {
-    /// An empty lake, one shard, and sources that nobody serves.
+    /// Creates a lab with an empty lake, one shard, and sources that don't respond.
     ///
     /// # Errors
-    /// No temporary folder.
+    /// The temporary folder could not be created.
     pub fn new(protocols: &[&str], today: Day) -> Result<Self> {
-        let folder = TempDir::new().map_err(|cause| Error::internal("no temporary folder").because(cause))?;
+        let folder = TempDir::new();
+        let folder = folder.map_err(|cause| Error::internal("cannot create a temporary folder").because(cause))?;
         let lake = Lake::new(FolderStore::new(folder.path()));
         let (registry, config) = (catalog::in_lake(&lake, "dev"), config(protocols, 1)?);
         let clients = clients(&config, CLOSED)?;
@@ -119,30 +121,30 @@ impl Lab {
         Ok(Lab { folder, context })
     }
 
-    /// With another number of shards.
+    /// Sets the number of shards.
     #[must_use]
     pub fn with_shards(mut self, shards: u32) -> Self {
         Arc::make_mut(&mut self.context.config).shards = shards;
         self
     }
 
-    /// With both sources at a server.
+    /// Uses a test server as both sources.
     ///
     /// # Errors
-    /// An address that no client takes.
+    /// The URL of the server is invalid.
     pub fn with_sources(mut self, server: &Server) -> Result<Self> {
         let Clients { graph, transpose } = clients(&self.context.config, server.url())?;
         (self.context.graph, self.context.transpose) = (graph, transpose);
         Ok(self)
     }
 
-    /// The context, to hand to a step.
+    /// Returns a clone of the context, to pass to a step.
     #[must_use]
     pub fn context(&self) -> Context {
         self.context.clone()
     }
 
-    /// Where the lake lies.
+    /// Returns the folder of the lake.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -151,15 +153,15 @@ impl Lab {
     /// Writes the rows of a unit.
     ///
     /// # Errors
-    /// The lake's.
+    /// The errors of the lake.
     pub async fn put<R: Row>(&self, table: &Table, unit: &Unit, rows: Vec<R>) -> Result<()> {
         self.put_with(table, unit, rows, []).await
     }
 
-    /// Writes the rows of a unit with facts about them.
+    /// Writes the rows of a unit with [metadata](Facts).
     ///
     /// # Errors
-    /// The lake's.
+    /// The errors of the lake.
     pub async fn put_with<R: Row, const N: usize>(
         &self,
         table: &Table,
@@ -171,26 +173,26 @@ impl Lab {
         self.context.lake.write(table, unit, rows, facts.collect()).await.map(drop)
     }
 
-    /// The rows of a unit that must be there.
+    /// Reads the rows of a unit that must exist.
     ///
     /// # Errors
-    /// The lake's.
+    /// The errors of the lake.
     pub async fn rows<R: Row>(&self, table: &Table, unit: &Unit) -> Result<Vec<R>> {
         self.context.lake.require(table, unit).await
     }
 
-    /// The facts of a unit; none where it is missing.
+    /// Reads the [metadata](Facts) of a unit. Returns an empty map if the unit is missing.
     ///
     /// # Errors
-    /// The lake's.
+    /// The errors of the lake.
     pub async fn facts(&self, table: &Table, unit: &Unit) -> Result<Facts> {
         Ok(self.context.lake.facts(table, unit).await?.map(|(facts, _)| facts).unwrap_or_default())
     }
 
-    /// Number and reason of each row of a unit that is in quarantine.
+    /// Reads the row number and reason of each row of a unit that is in quarantine.
     ///
     /// # Errors
-    /// The lake's.
+    /// The errors of the lake.
     pub async fn quarantined(&self, table: &Table, unit: &Unit) -> Result<Vec<(i64, String)>> {
         let key = unit.key(table).replacen(&table.prefix(), &format!("quarantine/{}", table.name), 1);
         let Some(bytes) = self.context.lake.store().get(&key).await? else { return Ok(Vec::new()) };
@@ -198,10 +200,10 @@ impl Lab {
         Ok(rows.into_iter().map(|row| (row.row_number, row.reason)).collect())
     }
 
-    /// Every object below a prefix with its bytes, to compare two states of a lake.
+    /// Reads all objects with a prefix, to compare the contents of lakes.
     ///
     /// # Errors
-    /// The lake's.
+    /// The errors of the lake.
     pub async fn objects(&self, prefix: &str) -> Result<BTreeMap<String, Bytes>> {
         let store = self.context.lake.store();
         let mut objects = BTreeMap::new();

@@ -1,4 +1,4 @@
-# A private bucket: encrypted, versioned, closed to the public, reached by TLS only.
+# A private bucket: encrypted, versioned, without public access, TLS only.
 
 resource "aws_s3_bucket" "this" {
   bucket        = var.name
@@ -55,7 +55,7 @@ resource "aws_s3_bucket_policy" "this" {
     }]
   })
 
-  # Both change the bucket's policy status, and S3 refuses the one while the other is under way.
+  # Both change the bucket's policy status, and S3 rejects concurrent changes.
   depends_on = [aws_s3_bucket_public_access_block.this]
 }
 
@@ -101,6 +101,6 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
   }
 
-  # Old versions can only be spoken of once there are versions.
+  # A rule for old versions requires versioning.
   depends_on = [aws_s3_bucket_versioning.this]
 }

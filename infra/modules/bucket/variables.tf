@@ -4,17 +4,17 @@ variable "name" {
 }
 
 variable "force_destroy" {
-  description = "Whether the bucket is deleted with what it holds."
+  description = "Whether to delete the bucket even if it is not empty."
   type        = bool
 }
 
 variable "old_version_days" {
-  description = "How long an object that was replaced or deleted is kept, as an old version."
+  description = "Retention of old versions of replaced or deleted objects, in days."
   type        = number
   default     = 1
 }
 
 variable "expire_days" {
-  description = "How long objects are kept, by prefix."
+  description = "Retention of objects in days, by prefix."
   type        = map(number)
 }

@@ -1,4 +1,4 @@
-# One step as a Lambda function: the function, its log, and a role of its own.
+# The Lambda function of a step, with its log group and role.
 
 resource "aws_lambda_function" "this" {
   function_name    = var.name
@@ -13,7 +13,7 @@ resource "aws_lambda_function" "this" {
   memory_size      = var.memory
   timeout          = var.timeout
 
-  # -1 is the provider's word for none.
+  # The provider uses -1 for no reserved concurrency.
   reserved_concurrent_executions = var.reserved_concurrency == null ? -1 : var.reserved_concurrency
 
   ephemeral_storage {
@@ -31,11 +31,11 @@ resource "aws_lambda_function" "this" {
   lifecycle {
     precondition {
       condition     = fileexists(var.package)
-      error_message = "There is no package ${var.package}: make package builds them all."
+      error_message = "The package ${var.package} is missing. Build it with make package."
     }
   }
 
-  # Else the first call could make the log group by itself, without a retention, or run without its rights.
+  # Otherwise the first call could create the log group without a retention, or run without its permissions.
   depends_on = [aws_cloudwatch_log_group.this, aws_iam_role_policy.this]
 }
 

@@ -4,6 +4,6 @@ output "arn" {
 }
 
 output "log_group" {
-  description = "Name of its log group."
+  description = "The name of the function's log group."
   value       = aws_cloudwatch_log_group.this.name
 }

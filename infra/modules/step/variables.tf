@@ -4,27 +4,27 @@ variable "name" {
 }
 
 variable "step" {
-  description = "The step that it runs."
+  description = "The step that the function runs."
   type        = string
 }
 
 variable "package" {
-  description = "Path of the zip with bootstrap and config.toml."
+  description = "Path of the zip file with bootstrap and config.toml."
   type        = string
 }
 
 variable "architecture" {
-  description = "x86_64 or arm64."
+  description = "Instruction set: x86_64 or arm64."
   type        = string
 }
 
 variable "memory" {
-  description = "Memory in MB; CPU follows it."
+  description = "Memory in MB. CPU is proportional to it."
   type        = number
 }
 
 variable "timeout" {
-  description = "Deadline of a call in seconds."
+  description = "Timeout of a call in seconds."
   type        = number
 }
 
@@ -34,21 +34,21 @@ variable "ephemeral_storage" {
 }
 
 variable "reserved_concurrency" {
-  description = "Calls at once that are set aside for this function and bound it. null: whatever the account has."
+  description = "Reserved concurrency of the function, which is also its maximum. null: no reservation."
   type        = number
 }
 
 variable "log_retention_days" {
-  description = "How long its log is kept."
+  description = "Retention of the log in days."
   type        = number
 }
 
 variable "environment" {
-  description = "Its environment variables."
+  description = "Environment variables of the function."
   type        = map(string)
 }
 
 variable "policy" {
-  description = "What its role allows: an IAM policy as an object."
+  description = "IAM policy of the function's role, as an object."
   type        = any
 }

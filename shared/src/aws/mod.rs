@@ -1,4 +1,4 @@
-//! What everything that asks AWS shares: the clients' configuration, and what a failed call means.
+//! Shared by all AWS clients: their configuration, and the conversion of SDK errors.
 
 mod secrets;
 
@@ -18,20 +18,21 @@ pub use secrets::secret;
 
 use crate::error::{Error, Kind};
 
-/// Below the idle time after which AWS drops a connection, and short enough that a function that was frozen between two calls
-/// opens a new one instead of writing into a dead one.
+/// The time after which an idle connection is closed. It is shorter than the idle timeout of AWS, so that a function that
+/// was frozen between two invocations opens a new connection instead of using one that AWS has closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
 
-/// A connection that isn't there by now won't come.
+/// The timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// AWS answers small calls at once; bodies are watched by the SDK, which ends a stalled one.
+/// The timeout until the first byte of a response. The SDK detects stalled bodies itself.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Tries of a call, with the SDK's backoff: S3 asks to slow down while it spreads a prefix.
+/// The number of attempts of a call, with the SDK's backoff. S3 responds with `SlowDown` while it partitions a prefix.
 const ATTEMPTS: u32 = 6;
 
-/// The configuration of all clients, from the environment: region, credentials, endpoint. Built once a process; it asks nobody.
+/// Loads the configuration of all clients from the environment: region, credentials, endpoint. Called once per process.
+/// Sends no requests.
 pub async fn configuration() -> SdkConfig {
     let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).pool_idle_timeout(IDLE_CONNECTION);
     aws_config::defaults(aws_config::BehaviorVersion::latest())
@@ -42,33 +43,32 @@ pub async fn configuration() -> SdkConfig {
         .await
 }
 
-/// The code of the error that a service answered with; none where there was no answer.
-pub(crate) fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<&str> {
+/// Returns the error code of a service's response, or `None` if there was no response.
+pub(crate) fn error_code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<&str> {
     match error {
         SdkError::ServiceError(error) => error.err().code(),
         _ => None,
     }
 }
 
-/// The error of a call that failed once the SDK had tried enough. A refusal is never read as an absence.
-pub(crate) fn failed<E, R>(call: &'static str, error: SdkError<E, R>) -> Error
+/// Converts the error of a call that failed after all attempts of the SDK.
+pub(crate) fn sdk_error<E, R>(call: &'static str, error: SdkError<E, R>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     R: Debug + Send + Sync + 'static,
 {
-    let SdkError::ServiceError(answer) = &error else {
+    let SdkError::ServiceError(response) = &error else {
         let kind =
             if matches!(error, SdkError::ConstructionFailure(_)) { Kind::BadInput } else { Kind::SourceUnavailable };
-        return Error::new(kind, "AWS did not answer")
+        return Error::new(kind, "no response from AWS")
             .with("call", call)
             .because(error)
             .next("check the network, the region and the credentials, and run again");
     };
-    let (code, message) =
-        (answer.err().code().unwrap_or("unknown"), answer.err().message().unwrap_or("no reason given"));
-    let (kind, next) = match code {
+    let (code, message) = (response.err().code().unwrap_or("unknown"), response.err().message().unwrap_or("no message"));
+    let (kind, hint) = match code {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-            (Kind::BadCredentials, "let the role do what the call asks for")
+            (Kind::BadCredentials, "grant the role the permission for this call")
         }
         "ExpiredToken"
         | "ExpiredTokenException"
@@ -76,17 +76,17 @@ where
         | "UnrecognizedClientException"
         | "InvalidAccessKeyId"
         | "SignatureDoesNotMatch" => (Kind::BadCredentials, "renew the AWS credentials"),
-        "NoSuchBucket" => (Kind::BadInput, "name a bucket that there is"),
+        "NoSuchBucket" => (Kind::BadInput, "choose an existing bucket"),
         "SlowDown" | "Throttling" | "ThrottlingException" | "TooManyRequestsException" | "RequestLimitExceeded" => {
-            (Kind::Throttled, "run again a little later")
+            (Kind::Throttled, "run again later")
         }
         "InternalError"
         | "InternalServiceException"
         | "InternalServiceError"
         | "ServiceUnavailable"
         | "RequestTimeout"
-        | "OperationTimeoutException" => (Kind::SourceUnavailable, "run again a little later"),
+        | "OperationTimeoutException" => (Kind::SourceUnavailable, "run again later"),
         _ => (Kind::Internal, Kind::Internal.next_step()),
     };
-    Error::new(kind, format!("{code}: {message}")).with("call", call).next(next)
+    Error::new(kind, format!("{code}: {message}")).with("call", call).next(hint)
 }

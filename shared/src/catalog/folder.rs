@@ -1,4 +1,4 @@
-//! A catalog beside the tables of a local lake: one small JSON object a table and a partition, so that registering one never
+//! A catalog in the lake itself: one small JSON object per table and per partition, so that registering one never
 //! rewrites another.
 
 use async_trait::async_trait;
@@ -7,17 +7,18 @@ use super::{Catalog, CatalogTable, Partition};
 use crate::error::Result;
 use crate::lake::Lake;
 
-/// The catalog's folder in the lake.
+/// The prefix of the catalog's objects.
 const FOLDER: &str = "catalog";
 
-/// A catalog as objects of a lake: `catalog/{database}/{table}.json`, and `catalog/{database}/{table}/{partition}.json`.
+/// A catalog stored as objects of a lake: `catalog/{database}/{table}.json` and
+/// `catalog/{database}/{table}/{partition}.json`.
 #[derive(Debug)]
 pub struct FolderCatalog {
     lake: Lake,
 }
 
 impl FolderCatalog {
-    /// The catalog in a lake.
+    /// Creates a catalog that is stored in a lake.
     #[must_use]
     pub fn new(lake: Lake) -> Self {
         FolderCatalog { lake }

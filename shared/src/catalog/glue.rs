@@ -1,4 +1,4 @@
-//! A catalog in AWS Glue, which Athena reads, and with it everything that speaks Glue.
+//! A catalog in AWS Glue, as used by Athena.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,69 +9,70 @@ use aws_sdk_glue::error::BuildError;
 use aws_sdk_glue::types::{Column, DatabaseInput, PartitionInput, SerDeInfo, StorageDescriptor, Table, TableInput};
 
 use super::{Catalog, CatalogColumn, CatalogTable, Partition};
-use crate::aws::{code, failed};
+use crate::aws::{error_code, sdk_error};
 use crate::error::{Error, Kind, Result};
 
-/// What Glue takes in one call.
-const PARTITIONS_A_CALL: usize = 100;
+/// The maximum number of partitions that Glue accepts in one call.
+const PARTITIONS_PER_CALL: usize = 100;
 
-/// A change is tried again this often when another call has changed the same entry in between: eight shards register one table.
-const TRIES: usize = 5;
+/// The number of attempts to update a table, in case of concurrent updates: eight shards register the same table.
+const MAX_ATTEMPTS: usize = 5;
 
-/// Glue's "it is not there", whatever it is.
-const NOT_THERE: &str = "EntityNotFoundException";
+/// The error code of Glue for a missing database, table or partition.
+const NOT_FOUND: &str = "EntityNotFoundException";
 
-/// Glue's "it is there already".
-const THERE: &str = "AlreadyExistsException";
+/// The error code of Glue for a database, table or partition that exists.
+const ALREADY_EXISTS: &str = "AlreadyExistsException";
 
-/// How readers of Hive tables are told that the objects are Parquet.
+/// The Hive input format, output format and SerDe of Parquet.
 const FORMAT: [&str; 3] = [
     "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
     "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat",
     "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe",
 ];
 
-/// What every entry says beside its own parameters: Athena and Spark go by it.
+/// The parameters of every table, besides its own. Athena and Spark need them.
 const PARAMETERS: [(&str, &str); 2] = [("classification", "parquet"), ("EXTERNAL", "TRUE")];
 
-/// Tables and partitions in Glue.
+/// A catalog in AWS Glue.
 #[derive(Debug, Clone)]
 pub struct GlueCatalog {
     client: Client,
-    /// Where the lake's keys begin: `s3://{bucket}/`.
+    /// The URL of the lake: `s3://{bucket}/`.
     root: String,
 }
 
-/// An entry, and what an update of it has to name.
-struct Found {
+/// A table and its version, which an update must specify.
+struct VersionedTable {
     table: CatalogTable,
     version: Option<String>,
 }
 
-/// What a try came to.
-enum Tried {
+/// The result of an attempt to create or update a table.
+enum Attempt {
     Done,
-    /// Another call changed the entry in between.
-    Overtaken,
+    /// Another call changed the table concurrently.
+    Conflict,
 }
 
 impl GlueCatalog {
-    /// The catalog of the account; its tables lie in a bucket.
+    /// Creates a client of the account's catalog, for tables in a bucket.
     #[must_use]
     pub fn new(aws: &SdkConfig, bucket: &str) -> Self {
         GlueCatalog { client: Client::new(aws), root: format!("s3://{bucket}/") }
     }
 
-    async fn find(&self, database: &str, name: &str) -> Result<Option<Found>> {
+    async fn find(&self, database: &str, name: &str) -> Result<Option<VersionedTable>> {
         match self.client.get_table().database_name(database).name(name).send().await {
-            Ok(answer) => {
-                Ok(answer.table.map(|table| Found { version: table.version_id.clone(), table: self.read(table) }))
+            Ok(response) => {
+                Ok(response.table.map(|table| VersionedTable { version: table.version_id.clone(), table: self.read(table) }))
             }
-            Err(error) if code(&error) == Some(NOT_THERE) => Ok(None),
-            Err(error) => Err(failed("GetTable", error).with("table", format!("{database}.{name}"))),
+            Err(error) if error_code(&error) == Some(NOT_FOUND) => Ok(None),
+            Err(error) => Err(sdk_error("GetTable", error).with("table", format!("{database}.{name}"))),
         }
     }
 
+    /// Converts a table of Glue into a catalog table.
     fn read(&self, table: Table) -> CatalogTable {
         let storage = table.storage_descriptor;
         let column = |column: Column| CatalogColumn {
@@ -90,6 +91,7 @@ impl GlueCatalog {
         }
     }
 
+    /// Converts a URL into a prefix in the lake.
     fn key(&self, location: Option<&str>) -> String {
         let location = location.unwrap_or_default();
         location.strip_prefix(&self.root).unwrap_or(location).trim_end_matches('/').to_owned()
@@ -120,58 +122,58 @@ impl GlueCatalog {
             .description(&table.description)
             .table_type("EXTERNAL_TABLE")
             .storage_descriptor(
-                self.storage(Some(columns.collect::<Result<_, _>>().map_err(incomplete)?), &table.location),
+                self.storage(Some(columns.collect::<Result<_, _>>().map_err(build_error)?), &table.location),
             )
-            .set_partition_keys(Some(partitions.collect::<Result<_, _>>().map_err(incomplete)?))
+            .set_partition_keys(Some(partitions.collect::<Result<_, _>>().map_err(build_error)?))
             .set_parameters(Some(parameters))
             .build()
-            .map_err(incomplete)
+            .map_err(build_error)
     }
 
-    async fn create(&self, database: &str, input: TableInput) -> Result<Tried> {
+    async fn create(&self, database: &str, input: TableInput) -> Result<Attempt> {
         match self.client.create_table().database_name(database).table_input(input).send().await {
-            Ok(_) => Ok(Tried::Done),
-            Err(error) if code(&error) == Some(THERE) => Ok(Tried::Overtaken),
-            Err(error) if code(&error) == Some(NOT_THERE) => {
+            Ok(_) => Ok(Attempt::Done),
+            Err(error) if error_code(&error) == Some(ALREADY_EXISTS) => Ok(Attempt::Conflict),
+            Err(error) if error_code(&error) == Some(NOT_FOUND) => {
                 self.create_database(database).await?;
-                Ok(Tried::Overtaken)
+                Ok(Attempt::Conflict)
             }
-            Err(error) => Err(failed("CreateTable", error)),
+            Err(error) => Err(sdk_error("CreateTable", error)),
         }
     }
 
     async fn create_database(&self, database: &str) -> Result<()> {
-        let input = DatabaseInput::builder().name(database).build().map_err(incomplete)?;
+        let input = DatabaseInput::builder().name(database).build().map_err(build_error)?;
         match self.client.create_database().database_input(input).send().await {
-            Err(error) if code(&error) != Some(THERE) => {
-                Err(failed("CreateDatabase", error).with("database", database))
+            Err(error) if error_code(&error) != Some(ALREADY_EXISTS) => {
+                Err(sdk_error("CreateDatabase", error).with("database", database))
             }
             _ => Ok(()),
         }
     }
 
-    /// Glue keeps every version of a table unless told not to, and lets two updates overwrite each other unless they name the
-    /// version that they change.
-    async fn update(&self, database: &str, input: TableInput, version: Option<String>) -> Result<Tried> {
+    /// Updates a table without archiving its old version. The version makes Glue reject an update that conflicts with a
+    /// concurrent one.
+    async fn update(&self, database: &str, input: TableInput, version: Option<String>) -> Result<Attempt> {
         let update = self.client.update_table().database_name(database).table_input(input);
         match update.skip_archive(true).set_version_id(version).send().await {
-            Ok(_) => Ok(Tried::Done),
-            Err(error) if code(&error) == Some("ConcurrentModificationException") => Ok(Tried::Overtaken),
-            Err(error) => Err(failed("UpdateTable", error)),
+            Ok(_) => Ok(Attempt::Done),
+            Err(error) if error_code(&error) == Some("ConcurrentModificationException") => Ok(Attempt::Conflict),
+            Err(error) => Err(sdk_error("UpdateTable", error)),
         }
     }
 
-    async fn try_to_put(&self, database: &str, name: &str, table: &CatalogTable) -> Result<Tried> {
+    async fn try_to_put(&self, database: &str, name: &str, table: &CatalogTable) -> Result<Attempt> {
         let Some(found) = self.find(database, name).await? else {
             return self.create(database, self.input(name, table)?).await;
         };
-        // What others note in the parameters (a crawler's statistics, say) is theirs, and stays.
+        // Keep parameters that other software has set, such as the statistics of a crawler.
         let parameters = found.table.parameters.clone().into_iter().chain(table.parameters.clone()).collect();
-        let wanted = CatalogTable { parameters, ..table.clone() };
-        if found.table == wanted {
-            return Ok(Tried::Done);
+        let merged = CatalogTable { parameters, ..table.clone() };
+        if found.table == merged {
+            return Ok(Attempt::Done);
         }
-        self.update(database, self.input(name, &wanted)?, found.version).await
+        self.update(database, self.input(name, &merged)?, found.version).await
     }
 
     fn partition_input(&self, partition: &Partition, columns: &[Column]) -> PartitionInput {
@@ -181,14 +183,14 @@ impl GlueCatalog {
             .build()
     }
 
-    /// One call's worth of partitions; the call succeeds even where it made none of them.
+    /// Creates partitions with one call. Glue reports failures of single partitions in a successful response.
     async fn create_partitions(&self, database: &str, name: &str, partitions: Vec<PartitionInput>) -> Result<()> {
         let create = self.client.batch_create_partition().database_name(database).table_name(name);
-        let answer = create.set_partition_input_list(Some(partitions)).send().await;
-        let answer = answer.map_err(|error| failed("BatchCreatePartition", error))?;
-        let errors = answer.errors.into_iter().flatten();
+        let response = create.set_partition_input_list(Some(partitions)).send().await;
+        let response = response.map_err(|error| sdk_error("BatchCreatePartition", error))?;
+        let errors = response.errors.into_iter().flatten();
         let mut errors = errors.filter_map(|error| Some((error.partition_values, error.error_detail?)));
-        match errors.find(|(_, detail)| detail.error_code.as_deref() != Some(THERE)) {
+        match errors.find(|(_, detail)| detail.error_code.as_deref() != Some(ALREADY_EXISTS)) {
             None => Ok(()),
             Some((values, detail)) => {
                 let code = detail.error_code.unwrap_or_default();
@@ -198,14 +200,14 @@ impl GlueCatalog {
                 )
                 .with("call", "BatchCreatePartition")
                 .with("partition", values.unwrap_or_default().join("/"))
-                .next("run again; what is registered stays registered"))
+                .next("run again; partitions that are registered already stay registered"))
             }
         }
     }
 }
 
-fn incomplete(cause: BuildError) -> Error {
-    Error::internal("an entry for Glue is not complete").because(cause)
+fn build_error(cause: BuildError) -> Error {
+    Error::internal("incomplete input of a Glue call").because(cause)
 }
 
 #[async_trait]
@@ -215,13 +217,13 @@ impl Catalog for GlueCatalog {
     }
 
     async fn put_table(&self, database: &str, name: &str, table: &CatalogTable) -> Result<()> {
-        for _ in 0..TRIES {
-            let tried = self.try_to_put(database, name, table).await;
-            if let Tried::Done = tried.map_err(|error| error.with("table", format!("{database}.{name}")))? {
+        for _ in 0..MAX_ATTEMPTS {
+            let attempt = self.try_to_put(database, name, table).await;
+            if let Attempt::Done = attempt.map_err(|error| error.with("table", format!("{database}.{name}")))? {
                 return Ok(());
             }
         }
-        Err(Error::new(Kind::Throttled, "others keep changing a table in Glue")
+        Err(Error::new(Kind::Throttled, "other writers keep changing a table in Glue")
             .with("table", format!("{database}.{name}")))
     }
 
@@ -232,9 +234,9 @@ impl Catalog for GlueCatalog {
         while let Some(page) = pages.next().await {
             let page = match page {
                 Ok(page) => page,
-                // A table that is not registered has no partitions.
-                Err(error) if code(&error) == Some(NOT_THERE) => return Ok(Vec::new()),
-                Err(error) => return Err(failed("GetPartitions", error).with("table", format!("{database}.{name}"))),
+                // An unregistered table has no partitions.
+                Err(error) if error_code(&error) == Some(NOT_FOUND) => return Ok(Vec::new()),
+                Err(error) => return Err(sdk_error("GetPartitions", error).with("table", format!("{database}.{name}"))),
             };
             partitions.extend(page.partitions.into_iter().flatten().map(|partition| Partition {
                 values: partition.values.unwrap_or_default(),
@@ -249,13 +251,13 @@ impl Catalog for GlueCatalog {
         if partitions.is_empty() {
             return Ok(());
         }
-        let there = |error: Error| error.with("table", format!("{database}.{name}"));
+        let with_table = |error: Error| error.with("table", format!("{database}.{name}"));
         let table = self.client.get_table().database_name(database).name(name).send().await;
-        let table = table.map_err(|error| there(failed("GetTable", error)))?.table;
+        let table = table.map_err(|error| with_table(sdk_error("GetTable", error)))?.table;
         let columns = table.and_then(|table| table.storage_descriptor?.columns).unwrap_or_default();
-        for chunk in partitions.chunks(PARTITIONS_A_CALL) {
+        for chunk in partitions.chunks(PARTITIONS_PER_CALL) {
             let inputs = chunk.iter().map(|partition| self.partition_input(partition, &columns)).collect();
-            self.create_partitions(database, name, inputs).await.map_err(there)?;
+            self.create_partitions(database, name, inputs).await.map_err(with_table)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The catalog: which tables and partitions there are, and which set of features is published.
+//! The catalog: the registered tables and partitions, and the published features.
 
 mod differences;
 mod folder;
@@ -22,74 +22,74 @@ use crate::error::{Error, Result};
 use crate::lake::{Lake, Unit};
 use crate::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, Table};
 
-/// A column as the catalog has it.
+/// A column in the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogColumn {
-    /// Name.
+    /// The name.
     pub name: String,
-    /// Type in Glue's words, such as `decimal(38,0)`.
+    /// The Glue type, such as `decimal(38,0)`.
     #[serde(rename = "type")]
     pub data_type: String,
-    /// What it means.
+    /// The description.
     pub comment: String,
 }
 
-/// A table as the catalog has it.
+/// A table in the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogTable {
-    /// What a row is.
+    /// The description of a row.
     pub description: String,
     /// The columns of the objects.
     pub columns: Vec<CatalogColumn>,
-    /// The names of the partition columns, all strings.
+    /// The names of the partition columns. Their type is string.
     pub partition_columns: Vec<String>,
-    /// The folder of its objects: a key of the lake.
+    /// The prefix of its objects in the lake.
     pub location: String,
-    /// Further facts, such as the published `as_of`.
+    /// Further properties, such as the published `as_of`.
     pub parameters: BTreeMap<String, String>,
 }
 
-/// A partition: the values of the partition columns, and its folder.
+/// A partition of a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Partition {
-    /// Values, in the order of the partition columns.
+    /// The values of the partition columns, in their order.
     pub values: Vec<String>,
-    /// The folder of its objects: a key of the lake.
+    /// The prefix of its objects in the lake.
     pub location: String,
 }
 
-/// Which tables and partitions there are.
+/// Stores the registered tables and partitions.
 #[async_trait]
 pub trait Catalog: Debug + Send + Sync {
-    /// A table; `None` where it is not registered.
+    /// Returns a table, or `None` if it is not registered.
     ///
     /// # Errors
-    /// Anything but "not there": a failure is never read as an absence.
+    /// The table could not be read. A failure is never reported as a missing table.
     async fn table(&self, database: &str, name: &str) -> Result<Option<CatalogTable>>;
 
-    /// Registers a table, or changes it where it differs; its database is made with it.
+    /// Registers a table, or updates it if it differs. Creates the database if it is missing.
     ///
     /// # Errors
-    /// The catalog is as it was.
+    /// The table could not be registered; its entry is unchanged.
     async fn put_table(&self, database: &str, name: &str, table: &CatalogTable) -> Result<()>;
 
-    /// The partitions of a table, in order of their values.
+    /// Returns the partitions of a table, sorted by value.
     ///
     /// # Errors
-    /// The listing could not be made.
+    /// The partitions could not be listed.
     async fn partitions(&self, database: &str, name: &str) -> Result<Vec<Partition>>;
 
-    /// Registers partitions; those that are there already stay as they are.
+    /// Registers partitions. Partitions that are already registered are not changed.
     ///
     /// # Errors
-    /// Some may be registered and some not; doing it again is safe.
+    /// Some partitions could not be registered. Repeating the call is safe.
     async fn put_partitions(&self, database: &str, name: &str, partitions: &[Partition]) -> Result<()>;
 }
 
-/// The parameter of `defi_features` that names the published day.
+/// The parameter of `defi_features` that contains the published as-of day.
 const PUBLISHED: &str = "as_of";
 
-/// The catalog of one environment: what steps do with it.
+/// The catalog of one environment, with the operations that steps use.
 #[derive(Debug, Clone)]
 pub struct Registry {
     catalog: std::sync::Arc<dyn Catalog>,
@@ -97,21 +97,21 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The tables of an environment, `dev` or `prod`, in a catalog.
+    /// Creates the registry of an environment, `dev` or `prod`, over a catalog.
     pub fn new(catalog: impl Catalog + 'static, env: impl Into<String>) -> Self {
         Registry { catalog: std::sync::Arc::new(catalog), env: env.into() }
     }
 
-    /// The environment: `dev` or `prod`.
+    /// Returns the environment: `dev` or `prod`.
     #[must_use]
     pub fn env(&self) -> &str {
         &self.env
     }
 
-    /// Registers a table and the partitions that these units lie in.
+    /// Registers a table and the partitions of the given units.
     ///
     /// # Errors
-    /// The catalog's.
+    /// The errors of the catalog.
     pub async fn register<'a>(&self, table: &Table, units: impl IntoIterator<Item = &'a Unit>) -> Result<()> {
         let entry = describe(table)?;
         self.catalog.put_table(&table.database(&self.env), table.name, &entry).await?;
@@ -124,18 +124,18 @@ impl Registry {
         self.catalog.put_partitions(&table.database(&self.env), table.name, &partitions).await
     }
 
-    /// Whether a table is registered.
+    /// Returns whether a table is registered.
     ///
     /// # Errors
-    /// The catalog's.
+    /// The errors of the catalog.
     pub async fn is_registered(&self, table: &Table) -> Result<bool> {
         Ok(self.catalog.table(&table.database(&self.env), table.name).await?.is_some())
     }
 
-    /// The published days, in order.
+    /// Returns the published as-of days, sorted.
     ///
     /// # Errors
-    /// The catalog's.
+    /// The errors of the catalog.
     pub async fn published(&self) -> Result<Vec<Day>> {
         let partitions = self.catalog.partitions(&FEATURES_HISTORY.database(&self.env), FEATURES_HISTORY.name).await?;
         let mut days: Vec<Day> =
@@ -144,40 +144,39 @@ impl Registry {
         Ok(days)
     }
 
-    /// The day that `defi_features` shows.
+    /// Returns the as-of day that `defi_features` points to.
     ///
     /// # Errors
-    /// The catalog's, and `CorruptData` where the pointer holds no day.
+    /// The errors of the catalog, and `CorruptData` if the table's `as_of` parameter is not a day.
     pub async fn newest_published(&self) -> Result<Option<Day>> {
         let table = self.catalog.table(&FEATURES_PUBLISHED.database(&self.env), FEATURES_PUBLISHED.name).await?;
         let as_of = table.as_ref().and_then(|table| table.parameters.get(PUBLISHED));
-        as_of
-            .map(|day| day.parse().map_err(|cause: Error| Error::corrupt("the catalog names no day").because(cause)))
-            .transpose()
+        let corrupt = |cause: Error| Error::corrupt("the published day in the catalog is invalid").because(cause);
+        as_of.map(|day| day.parse().map_err(corrupt)).transpose()
     }
 
-    /// Whether a day is published: it is in the history, and `defi_features` shows it or a later one. Who publishes may have
-    /// died between the two.
+    /// Returns whether a day is published: it is in the history, and `defi_features` points to it or to a later day. A run
+    /// that is interrupted while publishing may have done only the first.
     ///
     /// # Errors
     /// As [`Registry::newest_published`].
     pub async fn is_published(&self, day: Day) -> Result<bool> {
-        let is_shown = self.newest_published().await?.is_some_and(|newest| newest >= day);
-        Ok(is_shown && self.published().await?.contains(&day))
+        let is_current = self.newest_published().await?.is_some_and(|newest| newest >= day);
+        Ok(is_current && self.published().await?.contains(&day))
     }
 
-    /// Publishes the features of a day: the history's partition first, then the pointer of `defi_features`, which never
-    /// points back in time.
+    /// Publishes the features of a day: registers the history's partition, then points `defi_features` to the day, unless
+    /// it points to a later day.
     ///
     /// # Errors
-    /// The catalog's; what was published before is still shown then.
+    /// The errors of the catalog. `defi_features` still points to the previous day then.
     pub async fn publish(&self, as_of: Day) -> Result<()> {
         self.register(&FEATURES_HISTORY, [&Unit::AsOfAndShard(as_of, 0)]).await?;
         if self.newest_published().await?.is_some_and(|newest| newest > as_of) {
             return Ok(());
         }
         let mut entry = describe(&FEATURES_PUBLISHED)?;
-        // One folder, not a set of partitions: to publish is to change this one entry.
+        // The table has a location and no partitions, so that publishing is one atomic update of this entry.
         entry.partition_columns.clear();
         entry.location = partition(&FEATURES_PUBLISHED, &Unit::AsOfAndShard(as_of, 0)).location;
         entry.parameters.insert(PUBLISHED.to_owned(), as_of.to_string());
@@ -185,10 +184,10 @@ impl Registry {
     }
 }
 
-/// The catalog's entry of a table.
+/// Returns the catalog entry of a table.
 ///
 /// # Errors
-/// None but a defect: a column of a type that the catalog has no name for.
+/// `Internal` if a column has a type without a Glue equivalent.
 pub fn describe(table: &Table) -> Result<CatalogTable> {
     let columns = (table.columns)().into_iter().map(|column| {
         let data_type = glue_type(&column.data_type)?;
@@ -203,14 +202,14 @@ pub fn describe(table: &Table) -> Result<CatalogTable> {
     })
 }
 
-/// The partition that a unit lies in.
+/// Returns the partition of a unit.
 fn partition(table: &Table, unit: &Unit) -> Partition {
     let key = unit.key(table);
     let location = key.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
     Partition { values: unit.partition(), location }
 }
 
-/// Glue's name of an Arrow type. A type that is not listed is refused, never read as a string.
+/// Returns the Glue type of an Arrow type. Other types are an error instead of defaulting to string.
 fn glue_type(data_type: &DataType) -> Result<String> {
     let name = match data_type {
         DataType::Utf8 => "string",
@@ -221,12 +220,12 @@ fn glue_type(data_type: &DataType) -> Result<String> {
         DataType::Date32 => "date",
         DataType::Timestamp(TimeUnit::Millisecond, Some(zone)) if &**zone == "UTC" => "timestamp",
         DataType::Decimal128(precision, scale) => return Ok(format!("decimal({precision},{scale})")),
-        other => return Err(Error::internal(format!("the catalog has no type for {other}"))),
+        other => return Err(Error::internal(format!("no Glue type for the Arrow type {other}"))),
     };
     Ok(name.to_owned())
 }
 
-/// The catalog that lies in a lake itself, one small object a table and a partition.
+/// Creates a registry over a catalog that is stored in the lake itself.
 #[must_use]
 pub fn in_lake(lake: &Lake, env: &str) -> Registry {
     Registry::new(FolderCatalog::new(lake.clone()), env)
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_table_and_its_partitions_are_registered_once() {
+    async fn registers_tables_and_partitions_once() {
         let (_folder, registry) = registry();
         let units: Vec<_> = ["2023-01-30", "2023-01-31", "2023-02-01"]
             .map(|day| Unit::DayAndProtocol(day.parse().unwrap(), "aave-v2-eth".into()))
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn publishing_never_points_back_in_time() {
+    async fn publishing_an_earlier_day_keeps_the_pointer() {
         let (_folder, registry) = registry();
         let [early, late] = ["2023-01-30", "2023-02-01"].map(|day| day.parse::<Day>().unwrap());
         assert_eq!(registry.newest_published().await.unwrap(), None);
@@ -276,18 +275,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_day_is_published_once_it_is_shown() {
+    async fn day_is_published_only_after_the_pointer_is_updated() {
         let (_folder, registry) = registry();
         let [early, late] = ["2023-01-30", "2023-02-01"].map(|day| day.parse::<Day>().unwrap());
         registry.publish(early).await.unwrap();
         registry.register(&FEATURES_HISTORY, [&Unit::AsOfAndShard(late, 0)]).await.unwrap();
         assert!(registry.is_published(early).await.unwrap());
-        assert!(!registry.is_published(late).await.unwrap(), "the pointer was not moved");
+        assert!(!registry.is_published(late).await.unwrap(), "the pointer was not updated");
         assert!(!registry.is_published(early.previous()).await.unwrap());
     }
 
     #[tokio::test]
-    async fn what_the_catalog_lacks_has_too_much_of_or_has_otherwise_is_a_difference() {
+    async fn differences_lists_wrong_columns_and_partitions() {
         let (_folder, registry) = registry();
         let unit = |day: &str| Unit::DayAndProtocol(day.parse().unwrap(), "aave-v2-eth".into());
         let units = BTreeSet::from([unit("2023-01-30"), unit("2023-02-01")]);
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn every_column_of_every_table_has_a_type_in_glue() {
+    fn every_column_has_a_glue_type() {
         for table in TABLES {
             describe(table).unwrap();
         }

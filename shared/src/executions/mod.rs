@@ -1,4 +1,4 @@
-//! Executions of the state machine: which are under way.
+//! Executions of the state machine.
 
 #[cfg(feature = "aws")]
 mod state_machine;
@@ -15,22 +15,22 @@ use crate::error::Result;
 /// An execution of the state machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Execution {
-    /// Its ARN.
+    /// The ARN.
     pub arn: String,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// How it stands, in Step Functions' words: `RUNNING`, `SUCCEEDED`, `FAILED`, `TIMED_OUT`, `ABORTED`.
+    /// The status as Step Functions names it: `RUNNING`, `SUCCEEDED`, `FAILED`, `TIMED_OUT` or `ABORTED`.
     pub status: String,
-    /// When it began, in milliseconds since 1970.
+    /// The start time, in milliseconds since 1970.
     pub started: i64,
 }
 
-/// Where executions are listed.
+/// Lists executions.
 #[async_trait]
 pub trait Executions: Debug + Send + Sync {
-    /// The executions that are under way.
+    /// Returns the running executions.
     ///
     /// # Errors
-    /// They could not be listed.
+    /// The executions could not be listed.
     async fn running(&self) -> Result<Vec<Execution>>;
 }

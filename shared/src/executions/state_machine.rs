@@ -1,4 +1,4 @@
-//! The state machine in Step Functions.
+//! The state machine in AWS Step Functions.
 
 use std::collections::HashMap;
 
@@ -8,118 +8,117 @@ use aws_sdk_sfn::Client;
 use aws_sdk_sfn::types::{ExecutionListItem, ExecutionStatus};
 
 use super::{Execution, Executions};
-use crate::aws::{code, failed};
+use crate::aws::{error_code, sdk_error};
 use crate::error::{Error, Result};
 
-/// A state machine.
+/// A client of a state machine.
 #[derive(Debug, Clone)]
 pub struct StateMachine {
     client: Client,
     arn: String,
 }
 
-/// An execution with what went in and what came out.
+/// An execution with its input and output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// The execution.
     pub execution: Execution,
-    /// Its input, as JSON.
+    /// The input, as JSON.
     pub input: String,
-    /// Its output, as JSON; none while it runs or where it failed.
+    /// The output, as JSON. `None` while it runs, and if it failed.
     pub output: Option<String>,
-    /// The kind of error that it failed with.
+    /// The kind of the error, if it failed.
     pub error: Option<String>,
-    /// Which step failed, and why.
+    /// The failed step and its error message.
     pub cause: Option<String>,
-    /// When it ended, in milliseconds since 1970.
+    /// The end time, in milliseconds since 1970.
     pub stopped: Option<i64>,
 }
 
-/// How far a state of an execution is. A state that was entered more than once counts by its last time.
+/// The progress of one visit of a state of an execution. A state that is entered several times has several entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateProgress {
-    /// Its name.
+    /// The name of the state.
     pub name: String,
-    /// When it was entered, in milliseconds since 1970.
+    /// The time it was entered, in milliseconds since 1970.
     pub entered: i64,
-    /// When it was left, likewise; none while it is under way.
+    /// The time it was exited, in milliseconds since 1970. `None` while it runs.
     pub left: Option<i64>,
-    /// Of a map: its items that are done, and all of them.
+    /// For a map state: the number of completed items, and of all items.
     pub items: Option<(u64, u64)>,
 }
 
 impl StateMachine {
-    /// A state machine by its ARN.
+    /// Creates a client of the state machine with an ARN.
     pub fn new(aws: &SdkConfig, arn: impl Into<String>) -> Self {
         StateMachine { client: Client::new(aws), arn: arn.into() }
     }
 
-    /// The state machine of a name in the account and region of the credentials.
+    /// Finds a state machine by its name, in the account and region of the credentials.
     ///
     /// # Errors
-    /// `BadInput` where there is none, and the errors of AWS.
+    /// `BadInput` if there is no such state machine, and the errors of AWS.
     pub async fn named(aws: &SdkConfig, name: &str) -> Result<Self> {
         let client = Client::new(aws);
         let mut pages = client.list_state_machines().into_paginator().items().send();
         while let Some(machine) = pages.next().await {
-            let machine = machine.map_err(|error| failed("ListStateMachines", error))?;
+            let machine = machine.map_err(|error| sdk_error("ListStateMachines", error))?;
             if machine.name == name {
                 return Ok(StateMachine { client, arn: machine.state_machine_arn });
             }
         }
-        Err(Error::bad_input(format!("there is no state machine {name:?} in this account and region"))
+        Err(Error::bad_input(format!("no state machine {name:?} in this account and region"))
             .next("deploy the environment first, or choose its account and region (AWS_PROFILE, AWS_REGION)"))
     }
 
-    /// Starts an execution; its ARN.
+    /// Starts an execution and returns its ARN.
     ///
     /// # Errors
     /// The errors of AWS.
     pub async fn start(&self, input: &str) -> Result<String> {
         let started = self.client.start_execution().state_machine_arn(&self.arn).input(input).send().await;
-        Ok(started.map_err(|error| failed("StartExecution", error))?.execution_arn)
+        Ok(started.map_err(|error| sdk_error("StartExecution", error))?.execution_arn)
     }
 
-    /// How an execution stands.
+    /// Returns the details of an execution.
     ///
     /// # Errors
-    /// `BadInput` for an execution that there is not, and the errors of AWS.
+    /// `BadInput` for an unknown execution, and the errors of AWS.
     pub async fn describe(&self, arn: &str) -> Result<Description> {
-        let answer = match self.client.describe_execution().execution_arn(arn).send().await {
-            Ok(answer) => answer,
-            Err(error) if matches!(code(&error), Some("ExecutionDoesNotExist" | "InvalidArn")) => {
-                return Err(Error::bad_input(format!("there is no execution {arn}"))
-                    .next("see defi status for those there are"));
+        let response = match self.client.describe_execution().execution_arn(arn).send().await {
+            Ok(response) => response,
+            Err(error) if matches!(error_code(&error), Some("ExecutionDoesNotExist" | "InvalidArn")) => {
+                return Err(Error::bad_input(format!("no execution {arn}")).next("list the executions with defi status"));
             }
-            Err(error) => return Err(failed("DescribeExecution", error)),
+            Err(error) => return Err(sdk_error("DescribeExecution", error)),
         };
         Ok(Description {
             execution: Execution {
-                name: answer.name.unwrap_or_default(),
-                status: answer.status.as_str().to_owned(),
-                started: milliseconds(Some(&answer.start_date)).unwrap_or_default(),
-                arn: answer.execution_arn,
+                name: response.name.unwrap_or_default(),
+                status: response.status.as_str().to_owned(),
+                started: milliseconds(Some(&response.start_date)).unwrap_or_default(),
+                arn: response.execution_arn,
             },
-            input: answer.input.unwrap_or_default(),
-            output: answer.output,
-            error: answer.error,
-            cause: answer.cause,
-            stopped: milliseconds(answer.stop_date.as_ref()),
+            input: response.input.unwrap_or_default(),
+            output: response.output,
+            error: response.error,
+            cause: response.cause,
+            stopped: milliseconds(response.stop_date.as_ref()),
         })
     }
 
-    /// How far the states of an execution are, in the order in which they were entered.
+    /// Returns the progress of an execution's states, in the order in which they were entered.
     ///
     /// # Errors
     /// The errors of AWS.
     pub async fn progress(&self, arn: &str) -> Result<Vec<StateProgress>> {
         let mut events = self.client.get_execution_history().execution_arn(arn).into_paginator().items().send();
         let mut states: Vec<StateProgress> = Vec::new();
-        // Which state an event belongs to is said by the event before it, back to the one in which the state was entered.
+        // An event belongs to the state of the event before it. The chain starts at the event that entered the state.
         let mut state_of: HashMap<i64, usize> = HashMap::new();
         let mut maps = Vec::new();
         while let Some(event) = events.next().await {
-            let event = event.map_err(|error| failed("GetExecutionHistory", error).with("execution", arn))?;
+            let event = event.map_err(|error| sdk_error("GetExecutionHistory", error).with("execution", arn))?;
             let time = milliseconds(Some(&event.timestamp)).unwrap_or_default();
             if let Some(entered) = &event.state_entered_event_details {
                 let progress = StateProgress { name: entered.name.clone(), entered: time, left: None, items: None };
@@ -144,23 +143,23 @@ impl StateMachine {
         Ok(states)
     }
 
-    /// The items of a map that are done, and all of them.
+    /// Returns the number of completed items of a map run, and of all items.
     async fn items(&self, map: &str) -> Result<Option<(u64, u64)>> {
-        let answer = self.client.describe_map_run().map_run_arn(map).send().await;
-        let counts = answer.map_err(|error| failed("DescribeMapRun", error).with("map", map))?.item_counts;
+        let response = self.client.describe_map_run().map_run_arn(map).send().await;
+        let counts = response.map_err(|error| sdk_error("DescribeMapRun", error).with("map", map))?.item_counts;
         Ok(counts.map(|counts| {
             let done = counts.succeeded + counts.failed + counts.timed_out + counts.aborted;
             (u64::try_from(done).unwrap_or_default(), u64::try_from(counts.total).unwrap_or_default())
         }))
     }
 
-    /// The account that it belongs to, as its ARN has it.
+    /// Returns the account ID, as contained in the ARN.
     #[must_use]
     pub fn account(&self) -> &str {
         self.arn.split(':').nth(4).unwrap_or_default()
     }
 
-    /// The ARN of an execution, by its name or itself.
+    /// Returns the ARN of an execution, given its name or its ARN.
     #[must_use]
     pub fn execution_arn(&self, name: &str) -> String {
         if name.starts_with("arn:") {
@@ -169,7 +168,7 @@ impl StateMachine {
         format!("{}:{name}", self.arn.replacen(":stateMachine:", ":execution:", 1))
     }
 
-    /// The newest executions, newest first.
+    /// Returns the newest `count` executions, newest first.
     ///
     /// # Errors
     /// The errors of AWS.
@@ -184,7 +183,7 @@ impl StateMachine {
         while executions.len() < count
             && let Some(item) = items.next().await
         {
-            let item = item.map_err(|error| failed("ListExecutions", error).with("state_machine", &self.arn))?;
+            let item = item.map_err(|error| sdk_error("ListExecutions", error).with("state_machine", &self.arn))?;
             executions.push(execution(item));
         }
         Ok(executions)

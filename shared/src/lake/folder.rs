@@ -1,4 +1,4 @@
-//! A lake in a folder of this machine.
+//! A store in a local folder.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -12,39 +12,41 @@ use tokio::sync::RwLock;
 use super::store::{Entry, Put, Store};
 use crate::error::{Error, Kind, Result};
 
-/// Unfinished objects lie here until they are renamed into place; a name with a dot is invisible to every reader of tables.
+/// The folder of files that are being written. They are renamed into place once complete. Table readers ignore names
+/// that start with a dot.
 const UNFINISHED: &str = ".unfinished";
 
-/// Held while a run writes: the system lets it go when the process ends, however it ends, so it can't go stale.
+/// The file that is locked while a run writes. The operating system releases the lock when the process ends, even
+/// after a crash.
 const LOCK: &str = ".lock";
 
-/// Objects as files below a folder.
+/// A store whose objects are the files below a folder.
 #[derive(Debug, Clone)]
 pub struct FolderStore {
     root: PathBuf,
     _lock: Option<Arc<File>>,
-    /// Held for reading by every operation until it ends, even if nobody waits for it any more.
-    under_way: Arc<RwLock<()>>,
+    /// Every operation holds a read guard until it ends, even if its caller was dropped.
+    in_progress: Arc<RwLock<()>>,
 }
 
 impl FolderStore {
-    /// The objects below a folder, for reading.
+    /// Creates a store of the objects below a folder, without locking the folder.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        FolderStore { root: root.into(), _lock: None, under_way: Arc::default() }
+        FolderStore { root: root.into(), _lock: None, in_progress: Arc::default() }
     }
 
-    /// Opens the folder for a run: makes it if it is not there, and clears what a run that died left unfinished. Other runs
-    /// are kept out until this value and its clones are dropped.
+    /// Opens a folder for a run: creates it if it is missing, locks it, and removes the unfinished files of an
+    /// interrupted run. The lock is held until this value and all its clones are dropped.
     ///
     /// # Errors
-    /// `BadInput` for a folder that can't be made or written to, `AlreadyRunning` where another process writes to it.
+    /// `BadInput` if the folder can't be created or written, `AlreadyRunning` if another process holds the lock.
     pub fn open_for_run(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         let unwritable = |cause: io::Error| {
-            Error::bad_input("the lake's folder can't be written")
+            Error::bad_input("cannot write to the lake's folder")
                 .with("path", root.display())
                 .because(cause)
-                .next("choose another folder with --lake, or make this one writable")
+                .next("choose another folder with --lake, or make this folder writable")
         };
         std::fs::create_dir_all(&root).map_err(unwritable)?;
         let lock = File::create(root.join(LOCK)).map_err(unwritable)?;
@@ -52,13 +54,13 @@ impl FolderStore {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(
-                    Error::new(Kind::AlreadyRunning, "another run writes to this lake").with("path", root.display())
+                    Error::new(Kind::AlreadyRunning, "another run is writing to this lake").with("path", root.display())
                 );
             }
             Err(TryLockError::Error(cause)) => return Err(unwritable(cause)),
         }
         clear_unfinished(&root.join(UNFINISHED)).map_err(unwritable)?;
-        Ok(FolderStore { root, _lock: Some(Arc::new(lock)), under_way: Arc::default() })
+        Ok(FolderStore { root, _lock: Some(Arc::new(lock)), in_progress: Arc::default() })
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -71,16 +73,16 @@ impl FolderStore {
         work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
         let path = self.path(key);
-        let shown = path.display().to_string();
-        let under_way = Arc::clone(&self.under_way).read_owned().await;
+        let displayed = path.display().to_string();
+        let guard = Arc::clone(&self.in_progress).read_owned().await;
         let operation = move || {
-            let done = work(&path);
-            drop(under_way);
-            done
+            let result = work(&path);
+            drop(guard);
+            result
         };
-        let done = tokio::task::spawn_blocking(operation).await;
-        let done = done.map_err(|cause| Error::internal("a file operation was cut short").because(cause))?;
-        done.map_err(|cause| io_error(cause, &shown))
+        let result = tokio::task::spawn_blocking(operation).await;
+        let result = result.map_err(|cause| Error::internal("a file operation was interrupted").because(cause))?;
+        result.map_err(|cause| io_error(cause, &displayed))
     }
 }
 
@@ -92,18 +94,18 @@ fn clear_unfinished(unfinished: &Path) -> io::Result<()> {
 }
 
 fn io_error(cause: io::Error, path: &str) -> Error {
-    let (kind, next) = match cause.kind() {
+    let (kind, hint) = match cause.kind() {
         ErrorKind::PermissionDenied
         | ErrorKind::ReadOnlyFilesystem
         | ErrorKind::NotADirectory
         | ErrorKind::IsADirectory => (Kind::BadInput, "make the lake's folder readable and writable"),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (Kind::Internal, "make room on the disk and run again"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (Kind::Internal, "free disk space and run again"),
         _ => (Kind::Internal, "check the disk and run again"),
     };
-    Error::new(kind, "a file of the lake can't be read or written").with("path", path).because(cause).next(next)
+    Error::new(kind, "cannot read or write a file of the lake").with("path", path).because(cause).next(hint)
 }
 
-fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
+fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -119,7 +121,7 @@ fn compare(old: Option<&[u8]>, new: &[u8]) -> Put {
     }
 }
 
-/// Writes beside the tables, then renames: the rename is the commit.
+/// Writes a temporary file and renames it to its path. The rename is the commit.
 fn write_atomically(unfinished: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -135,6 +137,7 @@ fn write_atomically(unfinished: &Path, path: &Path, bytes: &[u8]) -> io::Result<
     Ok(())
 }
 
+/// Adds the files below a folder to `found`, without those that start with a dot.
 fn walk(root: &Path, folder: &Path, found: &mut Vec<Entry>) -> io::Result<()> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -149,7 +152,7 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<Entry>) -> io::Result<()> {
             walk(root, &entry.path(), found)?;
         } else if let Some(key) = entry.path().strip_prefix(root).ok().and_then(Path::to_str) {
             match entry.metadata() {
-                // Deleted since the folder was read.
+                // The file was deleted after the folder was read.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 metadata => found.push(Entry { key: key.to_owned(), size: metadata?.len() }),
             }
@@ -161,7 +164,7 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<Entry>) -> io::Result<()> {
 #[async_trait]
 impl Store for FolderStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        Ok(self.run(key, read_if_there).await?.map(Bytes::from))
+        Ok(self.run(key, read_if_exists).await?.map(Bytes::from))
     }
 
     async fn compare(&self, key: &str, bytes: &Bytes) -> Result<Put> {
@@ -171,7 +174,7 @@ impl Store for FolderStore {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<Put> {
         let unfinished = self.root.join(UNFINISHED);
         self.run(key, move |path| {
-            let put = compare(read_if_there(path)?.as_deref(), &bytes);
+            let put = compare(read_if_exists(path)?.as_deref(), &bytes);
             if put != Put::Unchanged {
                 write_atomically(&unfinished, path, &bytes)?;
             }
@@ -182,7 +185,7 @@ impl Store for FolderStore {
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
         let (root, prefix) = (self.root.clone(), prefix.to_owned());
-        // A prefix need not end at a folder: list the folder it lies in, and keep what begins with it.
+        // A prefix may end within a file name: list its folder and keep the keys that start with the prefix.
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
         self.run(&folder, move |folder| {
             let mut found = Vec::new();
@@ -203,7 +206,7 @@ impl Store for FolderStore {
     }
 
     async fn settle(&self) {
-        drop(self.under_way.write().await);
+        drop(self.in_progress.write().await);
     }
 
     fn location(&self, key: &str) -> String {
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn equal_bytes_are_not_written_again() {
+    async fn put_does_not_rewrite_equal_bytes() {
         let (_folder, store) = store();
         store.put("a/b", Bytes::from_static(b"1")).await.unwrap();
         let before = std::fs::metadata(store.path("a/b")).unwrap().modified().unwrap();
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lake_that_can_not_be_written_is_bad_input() {
+    fn unwritable_folder_is_bad_input() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_dead_run_left_is_cleared_and_one_run_keeps_others_out() {
+    async fn opening_locks_the_folder_and_removes_unfinished_files() {
         let (_folder, store) = store();
         let left = store.root.join(UNFINISHED).join("left");
         std::fs::write(&left, "half").unwrap();

@@ -1,4 +1,4 @@
-//! The lake: objects in a bucket or a folder, Parquet in and out, and where each table's units lie.
+//! The lake: an object store in a bucket or a folder, with Parquet objects of tables, states, and JSON objects.
 
 mod folder;
 pub mod parquet;
@@ -29,15 +29,15 @@ use crate::error::{Error, Result};
 use crate::processor::off_thread;
 use crate::tables::{QuarantinedRow, Row, Table};
 
-/// Where the states lie that spare a run the whole history.
+/// The prefix of states. A run continues from a state instead of reading the whole history.
 const STATE: &str = "state";
 
-/// A kind of state, kept by as_of.
+/// A kind of state. States are stored by as-of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// The fold, by shard.
+    /// The fold of the wallets; one part per shard.
     Fold,
-    /// All links with a `since` before the day.
+    /// All links with a `since` before the as-of day; one part.
     Links,
 }
 
@@ -50,21 +50,21 @@ impl State {
         format!("{STATE}/{name}/as_of=")
     }
 
-    /// The key of a part as of a day.
+    /// Returns the key of a part of the state as of a day.
     #[must_use]
     pub fn key(self, as_of: Day, part: &str) -> String {
         format!("{}{as_of}/{part}.parquet", self.prefix())
     }
 }
 
-/// What writing a unit did.
+/// The result of writing a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// Whether the object is new, other than before, or as it was.
+    /// Whether the object was created, replaced or unchanged.
     pub put: Put,
-    /// Its size.
+    /// The size of the object, in bytes.
     pub bytes: u64,
-    /// Its rows.
+    /// The number of rows.
     pub rows: u64,
 }
 
@@ -80,38 +80,38 @@ pub struct EncodedUnit {
 #[derive(Debug, Clone)]
 pub struct Lake {
     store: Arc<dyn Store>,
-    /// Held for reading by whoever works on a unit, until the work has ended or is given up.
-    under_way: Arc<RwLock<()>>,
+    /// Every running unit holds a read guard, until it ends or is aborted.
+    in_progress: Arc<RwLock<()>>,
 }
 
 impl Lake {
-    /// A lake over a store of objects.
+    /// Creates a lake over an object store.
     pub fn new(store: impl Store + 'static) -> Self {
-        Lake { store: Arc::new(store), under_way: Arc::default() }
+        Lake { store: Arc::new(store), in_progress: Arc::default() }
     }
 
-    /// The objects themselves.
+    /// Returns the object store.
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         &*self.store
     }
 
-    /// Says that a unit is worked on, until what is returned is dropped.
+    /// Marks a unit as running until the returned guard is dropped. See [`Lake::settle`].
     pub async fn hold(&self) -> OwnedRwLockReadGuard<()> {
-        Arc::clone(&self.under_way).read_owned().await
+        Arc::clone(&self.in_progress).read_owned().await
     }
 
-    /// Waits until nothing writes to the lake any more, however its steps ended: one that is given up because another has failed
-    /// may be in the middle of its work.
+    /// Waits until nothing writes to the lake anymore. A step that is aborted because a concurrent step failed may still
+    /// be writing.
     pub async fn settle(&self) {
-        drop(self.under_way.write().await);
+        drop(self.in_progress.write().await);
         self.store.settle().await;
     }
 
-    /// Encodes the rows of a unit as its object.
+    /// Encodes the rows of a unit, without writing the object.
     ///
     /// # Errors
-    /// The rows can't be encoded.
+    /// The rows could not be encoded.
     pub async fn encode<R: Row>(
         &self,
         table: &Table,
@@ -119,14 +119,14 @@ impl Lake {
         rows: impl IntoIterator<Item = R> + Send + 'static,
         facts: Facts,
     ) -> Result<EncodedUnit> {
-        let (sorted_by, facts) = (table.sorted_by, facts_of(table, unit, facts));
+        let (sorted_by, facts) = (table.sorted_by, with_table_facts(table, unit, facts));
         let encoded = off_thread(move || parquet::encode(rows, sorted_by, &facts)).await;
         let key = unit.key(table);
         let (bytes, rows) = encoded.map_err(|error| error.with("object", &key))?;
         Ok(EncodedUnit { key, bytes, rows })
     }
 
-    /// Returns what [`Lake::put`] would do with an object.
+    /// Returns the effect that [`Lake::put`] would have, without writing the object.
     ///
     /// # Errors
     /// The errors of the store.
@@ -134,10 +134,10 @@ impl Lake {
         self.store.compare(&object.key, &object.bytes).await
     }
 
-    /// Writes the object of a unit. An object with the same bytes is not written again.
+    /// Writes the object of a unit, unless it exists with the same bytes.
     ///
     /// # Errors
-    /// The object can't be written; the old one is intact then.
+    /// The object could not be written; the old object is intact.
     pub async fn put(&self, object: EncodedUnit) -> Result<Written> {
         let EncodedUnit { key, bytes, rows } = object;
         let size = bytes.len() as u64;
@@ -145,8 +145,8 @@ impl Lake {
         Ok(Written { put, bytes: size, rows })
     }
 
-    /// Encodes and writes one unit of a table. Steps use [`Context::commit`](crate::step::Context::commit), which also deletes the
-    /// states that contain an older version of the unit.
+    /// Encodes and writes one unit of a table. Steps use [`Context::commit`](crate::step::Context::commit), which also
+    /// deletes the states that contain an older version of the unit.
     ///
     /// # Errors
     /// As [`Lake::encode`] and [`Lake::put`].
@@ -160,8 +160,8 @@ impl Lake {
         self.put(self.encode(table, unit, rows, facts).await?).await
     }
 
-    /// Like [`Lake::write`] for batches of rows, which take less memory than the rows themselves. For tables that no state is
-    /// computed from.
+    /// Like [`Lake::write`], for record batches, which use less memory than rows. Only for tables from which no state is
+    /// computed.
     ///
     /// # Errors
     /// As [`Lake::write`].
@@ -173,31 +173,31 @@ impl Lake {
         facts: Facts,
     ) -> Result<Written> {
         let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
-        let (sorted_by, facts) = (table.sorted_by, facts_of(table, unit, facts));
+        let (sorted_by, facts) = (table.sorted_by, with_table_facts(table, unit, facts));
         let encoded = off_thread(move || parquet::encode_batches::<R>(batches, sorted_by, &facts)).await;
         let key = unit.key(table);
         let bytes = encoded.map_err(|error| error.with("object", &key))?;
         self.put(EncodedUnit { key, bytes, rows }).await
     }
 
-    /// The rows of one unit of a table; `None` where it is missing.
+    /// Reads the rows of one unit of a table. Returns `None` if the unit is missing.
     ///
     /// # Errors
-    /// `CorruptData` that names the object, or the store's errors.
+    /// `CorruptData` with the object's key, or the errors of the store.
     pub async fn read<R: Row>(&self, table: &Table, unit: &Unit) -> Result<Option<Vec<R>>> {
         self.read_object(unit.key(table)).await
     }
 
-    /// The rows of a unit that must be there.
+    /// Reads the rows of a unit that must exist.
     ///
     /// # Errors
-    /// `NotReady` where it is missing, else as [`Lake::read`].
+    /// `NotReady` if the unit is missing, and as [`Lake::read`].
     pub async fn require<R: Row>(&self, table: &Table, unit: &Unit) -> Result<Vec<R>> {
-        self.read(table, unit).await?.ok_or_else(|| missing(table, unit))
+        self.read(table, unit).await?.ok_or_else(|| missing_unit(table, unit))
     }
 
-    /// The rows of a unit that must be there, of those only the pages that may hold addresses of a range: tables are sorted by
-    /// their wallets.
+    /// Reads the rows of a unit that must exist, from the pages that may contain addresses in a range. The range applies
+    /// to the table's first sort column. The result may include rows outside the range.
     ///
     /// # Errors
     /// As [`Lake::require`].
@@ -211,13 +211,13 @@ impl Lake {
             return self.require(table, unit).await;
         };
         let key = unit.key(table);
-        let Some(bytes) = self.store.get(&key).await? else { return Err(missing(table, unit)) };
-        let texts = range.start().to_string()..=range.end().to_string();
-        let rows = off_thread(move || parquet::decode_between(bytes, column, &texts)).await;
+        let Some(bytes) = self.store.get(&key).await? else { return Err(missing_unit(table, unit)) };
+        let range = range.start().to_string()..=range.end().to_string();
+        let rows = off_thread(move || parquet::decode_between(bytes, column, &range)).await;
         rows.map_err(|error| error.with("object", key))
     }
 
-    /// The rows of a unit that must be there, and the facts of its object.
+    /// Reads the rows of a unit that must exist, and its [metadata](Facts).
     ///
     /// # Errors
     /// As [`Lake::require`].
@@ -227,30 +227,30 @@ impl Lake {
         Ok((rows, facts.unwrap_or_default()))
     }
 
-    /// The facts of a unit and the number of its rows; `None` where it is missing.
+    /// Reads the [metadata](Facts) and the number of rows of a unit. Returns `None` if the unit is missing.
     ///
     /// # Errors
-    /// `CorruptData` that names the object, or the store's errors.
+    /// `CorruptData` with the object's key, or the errors of the store.
     pub async fn facts(&self, table: &Table, unit: &Unit) -> Result<Option<(Facts, u64)>> {
         let key = unit.key(table);
         let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
         parquet::facts(&bytes).map(Some).map_err(|error| error.with("object", key))
     }
 
-    /// The units of a table that are in the lake, in order.
+    /// Returns the units of a table that are in the lake.
     ///
     /// # Errors
-    /// The listing could not be made.
+    /// The objects could not be listed.
     pub async fn units(&self, table: &Table) -> Result<BTreeSet<Unit>> {
         let prefix = format!("{}/", table.prefix());
         let entries = self.store.list(&prefix).await?;
         Ok(entries.iter().filter_map(|entry| Unit::of_key(table, entry.key.strip_prefix(&prefix)?)).collect())
     }
 
-    /// Puts a unit's bad rows into quarantine, and takes out what is no longer bad.
+    /// Replaces the quarantine object of a unit with these rejected rows. Deletes the object if there are none.
     ///
     /// # Errors
-    /// The object can't be written.
+    /// The object could not be written or deleted.
     pub async fn quarantine(&self, table: &Table, unit: &Unit, rows: Vec<QuarantinedRow>) -> Result<()> {
         let key = format!("quarantine/{}/{}", table.name, unit.path(table.layout));
         if rows.is_empty() {
@@ -262,23 +262,23 @@ impl Lake {
         self.store.put(&key, bytes).await.map(drop)
     }
 
-    /// The newest as_of up to `last` of which a part of a state is kept, with its rows.
+    /// Reads a part of the newest state whose as-of day is `last` or earlier. Returns the as-of day and the rows.
     ///
     /// # Errors
-    /// `CorruptData` that names the object, or the store's errors.
+    /// `CorruptData` with the object's key, or the errors of the store.
     pub async fn newest_state<R: Row>(&self, state: State, last: Day, part: &str) -> Result<Option<(Day, Vec<R>)>> {
-        let kept = self.kept_states(state).await?;
+        let stored = self.kept_states(state).await?;
         let newest =
-            kept.range(..=(last.next(), String::new())).rev().find(|(as_of, kept)| *as_of <= last && kept == part);
+            stored.range(..=(last.next(), String::new())).rev().find(|(as_of, stored)| *as_of <= last && stored == part);
         let Some((as_of, _)) = newest else { return Ok(None) };
         let rows = self.read_object(state.key(*as_of, part)).await?;
         Ok(rows.map(|rows| (*as_of, rows)))
     }
 
-    /// The as_of and part of every state of a kind that is kept.
+    /// Returns the as-of day and part of every stored state of a kind.
     ///
     /// # Errors
-    /// The listing could not be made.
+    /// The objects could not be listed.
     pub async fn kept_states(&self, state: State) -> Result<BTreeSet<(Day, String)>> {
         let prefix = state.prefix();
         let entries = self.store.list(&prefix).await?;
@@ -289,10 +289,10 @@ impl Lake {
         Ok(entries.iter().filter_map(|entry| parse(&entry.key)).collect())
     }
 
-    /// Keeps a part of a state.
+    /// Writes a part of a state.
     ///
     /// # Errors
-    /// The object can't be written.
+    /// The object could not be written.
     pub async fn keep_state<R: Row>(
         &self,
         state: State,
@@ -304,25 +304,26 @@ impl Lake {
         self.store.put(&state.key(as_of, part), bytes).await.map(drop)
     }
 
-    /// Writes a value as JSON.
+    /// Writes a value as a JSON object.
     ///
     /// # Errors
-    /// The object can't be written.
+    /// The object could not be written.
     pub async fn write_json(&self, key: &str, value: &impl Serialize) -> Result<Put> {
-        let mut text = serde_json::to_vec_pretty(value).map_err(|cause| Error::internal("no JSON").because(cause))?;
-        text.push(b'\n');
-        self.store.put(key, text.into()).await
+        let json = serde_json::to_vec_pretty(value);
+        let mut json = json.map_err(|cause| Error::internal("cannot serialize a value as JSON").because(cause))?;
+        json.push(b'\n');
+        self.store.put(key, json.into()).await
     }
 
-    /// Reads a value from JSON; `None` where the object is missing.
+    /// Reads a value from a JSON object. Returns `None` if the object is missing.
     ///
     /// # Errors
-    /// `CorruptData` that names the object, or the store's errors.
+    /// `CorruptData` with the object's key, or the errors of the store.
     pub async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let Some(bytes) = self.store.get(key).await? else { return Ok(None) };
         let parsed = serde_json::from_slice(&bytes);
         parsed.map(Some).map_err(|cause| {
-            Error::corrupt("an object is not the JSON that it must be").with("object", key).because(cause)
+            Error::corrupt("an object is not valid JSON of the expected type").with("object", key).because(cause)
         })
     }
 
@@ -333,20 +334,20 @@ impl Lake {
     }
 }
 
-fn missing(table: &Table, unit: &Unit) -> Error {
+fn missing_unit(table: &Table, unit: &Unit) -> Error {
     Error::new(crate::Kind::NotReady, "an input is not in the lake yet")
         .with("object", unit.key(table))
-        .next("run the steps before this one first")
+        .next("run the preceding steps first")
 }
 
-/// What every object of a table says of itself, besides what its step says.
-fn facts_of(table: &Table, unit: &Unit, facts: Facts) -> Facts {
-    let of_all = [
+/// Adds to the metadata of an object the entries that every object of a table has.
+fn with_table_facts(table: &Table, unit: &Unit, facts: Facts) -> Facts {
+    let common = [
         ("table", format!("{}.{}", table.layer.name(), table.name)),
         ("unit", unit.in_table().to_string()),
         ("schema_version", "1".to_owned()),
     ];
-    facts.into_iter().chain(of_all.map(|(name, value)| (name.to_owned(), value))).collect()
+    facts.into_iter().chain(common.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
 #[cfg(test)]
@@ -366,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_unit_is_written_read_and_listed() {
+    async fn written_unit_is_read_and_listed() {
         let (_folder, lake) = lake();
         let unit = Unit::Day("2023-01-31".parse().unwrap());
         assert_eq!(lake.read::<WalletLink>(&WALLET_LINKS, &unit).await.unwrap(), None);
@@ -377,26 +378,26 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_lake_is_settled_once_what_was_given_up_has_ended() {
+    async fn settle_waits_for_aborted_writes() {
         let (folder, lake) = lake();
         let unit = Unit::Day("2023-01-31".parse().unwrap());
         for since in 0..50 {
             let writing = lake.clone();
             let unit = unit.clone();
             let work = tokio::spawn(async move {
-                let _held = writing.hold().await;
+                let _guard = writing.hold().await;
                 writing.write(&WALLET_LINKS, &unit, vec![link(since)], Facts::new()).await.map(drop)
             });
             tokio::time::sleep(std::time::Duration::from_micros(100 * (since as u64 % 10))).await;
             work.abort();
             lake.settle().await;
             let unfinished = folder.path().join(".unfinished");
-            assert_eq!(std::fs::read_dir(unfinished).unwrap().count(), 0, "a write goes on");
+            assert_eq!(std::fs::read_dir(unfinished).unwrap().count(), 0, "a write is still running");
         }
     }
 
     #[tokio::test]
-    async fn quarantine_follows_what_is_bad_now() {
+    async fn quarantine_is_deleted_when_no_row_is_rejected() {
         let (_folder, lake) = lake();
         let unit = Unit::Day("2023-01-31".parse().unwrap());
         let row = QuarantinedRow { row_number: 0, reason: "odd".to_owned(), row: "{}".to_owned() };

@@ -1,4 +1,4 @@
-//! A lake in an S3 bucket.
+//! A store in an S3 bucket.
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -10,105 +10,106 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
 use super::store::{Entry, Put, Store};
-use crate::aws::{code, failed};
+use crate::aws::{error_code, sdk_error};
 use crate::error::{Error, Kind, Result};
 
-/// Larger objects go up in parts of this size, so that a broken connection costs one part. S3 takes 10,000 of them.
+/// The part size in bytes of a multipart upload, used for larger objects. If a connection breaks, only one part is
+/// repeated. S3 accepts up to 10,000 parts.
 const PART: usize = 16 << 20;
 
-/// Parts under way at once.
+/// The number of parts that are uploaded concurrently.
 const PARTS_AT_ONCE: usize = 4;
 
-/// The metadata that holds an object's SHA-256: whether bytes are equal is seen without fetching them. An ETag would not tell:
-/// that of a multipart upload is no digest of the bytes.
+/// The metadata key of an object's SHA-256 digest. It allows comparing bytes without downloading them. The ETag does
+/// not: that of a multipart upload is not a digest of the bytes.
 const DIGEST: &str = "sha256";
 
-/// Objects in a bucket.
+/// A store whose objects are in an S3 bucket.
 #[derive(Debug, Clone)]
 pub struct S3Store {
     client: Client,
     bucket: String,
 }
 
-/// An object as a HEAD shows it.
-struct Seen {
+/// The attributes of an object, as returned by `HeadObject`.
+struct ObjectHead {
     etag: Option<String>,
     size: u64,
     digest: Option<String>,
 }
 
 impl S3Store {
-    /// The objects of a bucket.
+    /// Creates a store of the objects of a bucket.
     pub fn new(aws: &SdkConfig, bucket: impl Into<String>) -> Self {
         let mut config = aws_sdk_s3::config::Builder::from(aws);
-        // A bucket's name as a part of the host can't be resolved where the endpoint is this machine.
+        // A local endpoint can't resolve a host name that contains the bucket's name.
         config.set_force_path_style(Some(aws.endpoint_url().is_some()));
         S3Store { client: Client::from_conf(config.build()), bucket: bucket.into() }
     }
 
-    fn failed<E, R>(&self, call: &'static str, key: &str, error: SdkError<E, R>) -> Error
+    fn object_error<E, R>(&self, call: &'static str, key: &str, error: SdkError<E, R>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
         R: std::fmt::Debug + Send + Sync + 'static,
     {
-        failed(call, error).with("object", self.location(key))
+        sdk_error(call, error).with("object", self.location(key))
     }
 
-    async fn head(&self, key: &str) -> Result<Option<Seen>> {
+    async fn head(&self, key: &str) -> Result<Option<ObjectHead>> {
         match self.client.head_object().bucket(&self.bucket).key(key).send().await {
-            Ok(head) => Ok(Some(Seen {
+            Ok(head) => Ok(Some(ObjectHead {
                 etag: head.e_tag,
                 size: head.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
                 digest: head.metadata.and_then(|mut metadata| metadata.remove(DIGEST)),
             })),
-            // A HEAD has no body to tell NoSuchBucket by; a bucket that is not there fails the put after it.
-            Err(error) if matches!(code(&error), Some("NotFound" | "NoSuchKey")) => Ok(None),
-            Err(error) => Err(self.failed("HeadObject", key, error)),
+            // The response to a HEAD has no body that could name NoSuchBucket. If the bucket is missing, the next put fails.
+            Err(error) if matches!(error_code(&error), Some("NotFound" | "NoSuchKey")) => Ok(None),
+            Err(error) => Err(self.object_error("HeadObject", key, error)),
         }
     }
 
-    async fn is_equal(&self, key: &str, seen: &Seen, bytes: &Bytes, digest: &str) -> Result<bool> {
-        match &seen.digest {
-            _ if seen.size != bytes.len() as u64 => Ok(false),
-            Some(there) => Ok(there == digest),
-            // Put there by something else.
+    async fn is_equal(&self, key: &str, current: &ObjectHead, bytes: &Bytes, digest: &str) -> Result<bool> {
+        match &current.digest {
+            _ if current.size != bytes.len() as u64 => Ok(false),
+            Some(current) => Ok(current == digest),
+            // Other software wrote the object, without a digest.
             None => Ok(self.get(key).await?.as_ref() == Some(bytes)),
         }
     }
 
-    /// Writes what was seen to be other, on the condition that nobody else did so since. `false` where someone did.
-    async fn write(&self, key: &str, bytes: Bytes, digest: &str, seen: Option<&Seen>) -> Result<bool> {
+    /// Writes an object on the condition that it is still as in `current`. Returns `false` if another writer changed it.
+    async fn write(&self, key: &str, bytes: Bytes, digest: &str, current: Option<&ObjectHead>) -> Result<bool> {
         if bytes.len() > PART {
-            return self.write_in_parts(key, bytes, digest, seen).await;
+            return self.write_in_parts(key, bytes, digest, current).await;
         }
         let put = self.client.put_object().bucket(&self.bucket).key(key).metadata(DIGEST, digest).body(bytes.into());
-        let put = match seen {
+        let put = match current {
             None => put.if_none_match("*"),
-            Some(seen) => put.set_if_match(seen.etag.clone()),
+            Some(current) => put.set_if_match(current.etag.clone()),
         };
         match put.send().await {
             Ok(_) => Ok(true),
-            Err(error) if is_overtaken(&error) => Ok(false),
-            Err(error) => Err(self.failed("PutObject", key, error)),
+            Err(error) if is_conflict(&error) => Ok(false),
+            Err(error) => Err(self.object_error("PutObject", key, error)),
         }
     }
 
-    async fn write_in_parts(&self, key: &str, bytes: Bytes, digest: &str, seen: Option<&Seen>) -> Result<bool> {
-        let begun = self.client.create_multipart_upload().bucket(&self.bucket).key(key).metadata(DIGEST, digest);
-        let begun = begun.send().await.map_err(|error| self.failed("CreateMultipartUpload", key, error))?;
-        let id = begun.upload_id().unwrap_or_default();
-        let done = match self.upload_parts(key, id, &bytes).await {
-            Ok(parts) => self.complete(key, id, parts, seen).await,
+    async fn write_in_parts(&self, key: &str, bytes: Bytes, digest: &str, current: Option<&ObjectHead>) -> Result<bool> {
+        let upload = self.client.create_multipart_upload().bucket(&self.bucket).key(key).metadata(DIGEST, digest);
+        let upload = upload.send().await.map_err(|error| self.object_error("CreateMultipartUpload", key, error))?;
+        let id = upload.upload_id().unwrap_or_default();
+        let result = match self.upload_parts(key, id, &bytes).await {
+            Ok(parts) => self.complete(key, id, parts, current).await,
             Err(error) => Err(error),
         };
-        if !matches!(done, Ok(true)) {
-            // Parts that are left cost money; should this fail too, the bucket's lifecycle removes them.
+        if !matches!(result, Ok(true)) {
+            // Uploaded parts are billed. If the abort fails too, the bucket's lifecycle rule removes them.
             let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
             if let Err(error) = abort.send().await {
-                tracing::warn!(key, error = %failed("AbortMultipartUpload", error), "parts of an upload are left");
+                tracing::warn!(key, error = %sdk_error("AbortMultipartUpload", error), "cannot abort a multipart upload");
             }
         }
-        done
+        result
     }
 
     async fn upload_parts(&self, key: &str, id: &str, bytes: &Bytes) -> Result<Vec<CompletedPart>> {
@@ -117,33 +118,33 @@ impl S3Store {
             let body = bytes.slice(start..bytes.len().min(start + PART));
             let part = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(id).part_number(number);
             async move {
-                let sent = part.body(body.into()).send().await;
-                let sent = sent.map_err(|error| self.failed("UploadPart", key, error))?;
+                let uploaded = part.body(body.into()).send().await;
+                let uploaded = uploaded.map_err(|error| self.object_error("UploadPart", key, error))?;
                 let part = CompletedPart::builder().part_number(number);
-                Ok(part.set_e_tag(sent.e_tag).set_checksum_crc32(sent.checksum_crc32).build())
+                Ok(part.set_e_tag(uploaded.e_tag).set_checksum_crc32(uploaded.checksum_crc32).build())
             }
         });
         stream::iter(uploads).buffered(PARTS_AT_ONCE).try_collect().await
     }
 
-    async fn complete(&self, key: &str, id: &str, parts: Vec<CompletedPart>, seen: Option<&Seen>) -> Result<bool> {
+    async fn complete(&self, key: &str, id: &str, parts: Vec<CompletedPart>, current: Option<&ObjectHead>) -> Result<bool> {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let complete = self.client.complete_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
-        let complete = match seen {
+        let complete = match current {
             None => complete.if_none_match("*"),
-            Some(seen) => complete.set_if_match(seen.etag.clone()),
+            Some(current) => complete.set_if_match(current.etag.clone()),
         };
         match complete.multipart_upload(parts).send().await {
             Ok(_) => Ok(true),
-            Err(error) if is_overtaken(&error) => Ok(false),
-            Err(error) => Err(self.failed("CompleteMultipartUpload", key, error)),
+            Err(error) if is_conflict(&error) => Ok(false),
+            Err(error) => Err(self.object_error("CompleteMultipartUpload", key, error)),
         }
     }
 }
 
-/// Whether a conditional write found the object other than it was seen, or met another write of it.
-fn is_overtaken<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
-    matches!(code(error), Some("PreconditionFailed" | "ConditionalRequestConflict"))
+/// Returns whether a conditional write failed because the object was changed, or is being changed, by another writer.
+fn is_conflict<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    matches!(error_code(error), Some("PreconditionFailed" | "ConditionalRequestConflict"))
 }
 
 fn digest(bytes: &Bytes) -> String {
@@ -155,11 +156,11 @@ impl Store for S3Store {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         let object = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
             Ok(object) => object,
-            Err(error) if code(&error) == Some("NoSuchKey") => return Ok(None),
-            Err(error) => return Err(self.failed("GetObject", key, error)),
+            Err(error) if error_code(&error) == Some("NoSuchKey") => return Ok(None),
+            Err(error) => return Err(self.object_error("GetObject", key, error)),
         };
         let body = object.body.collect().await.map_err(|cause| {
-            Error::new(Kind::SourceUnavailable, "an object's bytes did not all come")
+            Error::new(Kind::SourceUnavailable, "the connection broke while reading an object")
                 .with("object", self.location(key))
                 .because(cause)
         })?;
@@ -167,26 +168,26 @@ impl Store for S3Store {
     }
 
     async fn compare(&self, key: &str, bytes: &Bytes) -> Result<Put> {
-        let Some(seen) = self.head(key).await? else { return Ok(Put::Created) };
-        let is_equal = self.is_equal(key, &seen, bytes, &digest(bytes)).await?;
+        let Some(current) = self.head(key).await? else { return Ok(Put::Created) };
+        let is_equal = self.is_equal(key, &current, bytes, &digest(bytes)).await?;
         Ok(if is_equal { Put::Unchanged } else { Put::Replaced })
     }
 
     async fn put(&self, key: &str, bytes: Bytes) -> Result<Put> {
         let digest = digest(&bytes);
-        // Twice: whoever came first may have written the same bytes.
+        // If another writer was first, try once more: it may have written the same bytes.
         for _ in 0..2 {
-            let seen = self.head(key).await?;
-            if let Some(seen) = &seen
-                && self.is_equal(key, seen, &bytes, &digest).await?
+            let current = self.head(key).await?;
+            if let Some(current) = &current
+                && self.is_equal(key, current, &bytes, &digest).await?
             {
                 return Ok(Put::Unchanged);
             }
-            if self.write(key, bytes.clone(), &digest, seen.as_ref()).await? {
-                return Ok(if seen.is_some() { Put::Replaced } else { Put::Created });
+            if self.write(key, bytes.clone(), &digest, current.as_ref()).await? {
+                return Ok(if current.is_some() { Put::Replaced } else { Put::Created });
             }
         }
-        Err(Error::new(Kind::AlreadyRunning, "another writer changed an object at the same time")
+        Err(Error::new(Kind::AlreadyRunning, "another writer changed an object concurrently")
             .with("object", self.location(key)))
     }
 
@@ -195,7 +196,7 @@ impl Store for S3Store {
         let mut pages = pages.send();
         let mut entries = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| self.failed("ListObjectsV2", prefix, error))?;
+            let page = page.map_err(|error| self.object_error("ListObjectsV2", prefix, error))?;
             entries.extend(page.contents.into_iter().flatten().filter_map(|object| {
                 let size = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
                 Some(Entry { key: object.key?, size })
@@ -207,7 +208,7 @@ impl Store for S3Store {
 
     async fn delete(&self, key: &str) -> Result<()> {
         let deleted = self.client.delete_object().bucket(&self.bucket).key(key).send().await;
-        deleted.map(drop).map_err(|error| self.failed("DeleteObject", key, error))
+        deleted.map(drop).map_err(|error| self.object_error("DeleteObject", key, error))
     }
 
     fn location(&self, key: &str) -> String {

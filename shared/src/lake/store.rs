@@ -1,4 +1,4 @@
-//! Objects by key: what a bucket and a folder both promise.
+//! The interface of an object store, implemented for S3 buckets and local folders.
 
 use std::fmt::Debug;
 
@@ -7,63 +7,64 @@ use bytes::Bytes;
 
 use crate::error::Result;
 
-/// What a put did.
+/// The effect of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// There was no object of that key.
+    /// No object with that key existed.
     Created,
-    /// There was one with other bytes.
+    /// The object existed with different bytes.
     Replaced,
-    /// There was one with the same bytes; nothing was written.
+    /// The object existed with the same bytes. Nothing was written.
     Unchanged,
 }
 
-/// An object as a listing shows it.
+/// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    /// Its key, such as `raw/the_graph/…/2023-01-01.aave-v2-eth.parquet`.
+    /// The key, such as `raw/the_graph/…/2023-01-01.aave-v2-eth.parquet`.
     pub key: String,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
-/// Objects by key. A put is atomic: a reader sees the old object or the new one, never a part.
+/// An object store. A put is atomic: a reader sees the old object or the new object, never a part of one.
 #[async_trait]
 pub trait Store: Debug + Send + Sync {
-    /// The object's bytes; `None` where there is no such object.
+    /// Returns the bytes of an object, or `None` if it does not exist.
     ///
     /// # Errors
-    /// Anything but "not there": a failure is never read as an absence.
+    /// The object could not be read. A failure is never reported as a missing object.
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
 
-    /// What a put of these bytes would do.
+    /// Returns the effect that a put of these bytes would have, without writing them.
     ///
     /// # Errors
-    /// As of [`Store::get`].
+    /// As [`Store::get`].
     async fn compare(&self, key: &str, bytes: &Bytes) -> Result<Put>;
 
-    /// Writes an object, unless the same bytes are there already.
+    /// Writes an object, unless it exists with the same bytes.
     ///
     /// # Errors
-    /// The object could not be written; the old one, if any, is still whole. `AlreadyRunning` where another process wrote
-    /// other bytes to it at the same time, as far as the store can tell.
+    /// The object could not be written; the old object, if any, is intact. `AlreadyRunning` if the store detects that
+    /// another process wrote different bytes at the same time.
     async fn put(&self, key: &str, bytes: Bytes) -> Result<Put>;
 
-    /// The objects whose keys begin with `prefix`, in order of their keys.
+    /// Returns the objects whose keys start with `prefix`, sorted by key.
     ///
     /// # Errors
-    /// The listing could not be made.
+    /// The objects could not be listed.
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>>;
 
-    /// Deletes an object; one that is not there is no error.
+    /// Deletes an object. Deleting a missing object is not an error.
     ///
     /// # Errors
-    /// The object is still there.
+    /// The object could not be deleted.
     async fn delete(&self, key: &str) -> Result<()>;
 
-    /// Waits for the end of what was begun and then given up, such as a write of a step that failed beside another one.
+    /// Waits until operations whose callers were dropped have ended, such as a write of a step that was aborted because
+    /// a concurrent step failed.
     async fn settle(&self) {}
 
-    /// Where an object or a folder is, for people: a path or a URL.
+    /// Returns the location of an object or folder for display: a path or a URL.
     fn location(&self, key: &str) -> String;
 }

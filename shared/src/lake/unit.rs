@@ -7,8 +7,8 @@ use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
 use crate::tables::{Layout, Table};
 
-/// A unit of work. A step produces one object of its table for each of its units, under a key that depends on the table and the
-/// unit alone. Ordered by day.
+/// A unit of work. A step produces one object of its table for each of its units, under a key that depends only on the
+/// table and the unit. Ordered by day.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unit {
     /// A UTC day. In a table of events, which holds one category, the day identifies the object.
@@ -24,13 +24,13 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The key of the unit's object in a table.
+    /// Returns the key of the unit's object in a table.
     #[must_use]
     pub fn key(&self, table: &Table) -> String {
         format!("{}/{}", table.prefix(), self.path(table.layout))
     }
 
-    /// The day, if the unit has one.
+    /// Returns the day, if the unit has one.
     #[must_use]
     pub fn day(&self) -> Option<Day> {
         match self {
@@ -41,7 +41,7 @@ impl Unit {
         }
     }
 
-    /// The day of a [`Unit::Day`].
+    /// Returns the day of a [`Unit::Day`].
     ///
     /// # Errors
     /// `Internal` for another kind of unit.
@@ -52,7 +52,7 @@ impl Unit {
         }
     }
 
-    /// The day and category of a [`Unit::EventDay`].
+    /// Returns the day and category of a [`Unit::EventDay`].
     ///
     /// # Errors
     /// `Internal` for another kind of unit.
@@ -63,7 +63,7 @@ impl Unit {
         }
     }
 
-    /// The day and protocol of a [`Unit::DayAndProtocol`].
+    /// Returns the day and protocol of a [`Unit::DayAndProtocol`].
     ///
     /// # Errors
     /// `Internal` for another kind of unit.
@@ -74,7 +74,7 @@ impl Unit {
         }
     }
 
-    /// The protocol of a [`Unit::Protocol`].
+    /// Returns the protocol of a [`Unit::Protocol`].
     ///
     /// # Errors
     /// `Internal` for another kind of unit.
@@ -89,7 +89,7 @@ impl Unit {
         Error::internal(format!("the unit of work is not {expected}")).with("unit", self)
     }
 
-    /// The unit as a table identifies it: a table of events holds one category, so the day is enough.
+    /// Returns the unit as a table identifies it: a table of events holds one category, so the day is enough.
     #[must_use]
     pub(super) fn in_table(&self) -> Unit {
         match self {
@@ -98,7 +98,7 @@ impl Unit {
         }
     }
 
-    /// The values of the partition columns.
+    /// Returns the values of the partition columns.
     #[must_use]
     pub fn partition(&self) -> Vec<String> {
         match self {
@@ -108,7 +108,7 @@ impl Unit {
         }
     }
 
-    /// The path of the unit's object within the folder of its table.
+    /// Returns the path of the unit's object within the folder of its table.
     #[must_use]
     pub(super) fn path(&self, layout: Layout) -> String {
         let partition = layout.partition_columns().iter().zip(self.partition());
@@ -122,7 +122,7 @@ impl Unit {
         format!("{folders}{name}.parquet")
     }
 
-    /// Parses the path of an object within the folder of its table. Returns `None` for a path that belongs to no unit.
+    /// Parses the path of an object within the folder of its table. Returns `None` if no unit has that path.
     #[must_use]
     pub fn of_key(table: &Table, path: &str) -> Option<Unit> {
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name).strip_suffix(".parquet")?;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_of_other_objects_are_no_units() {
+    fn rejects_paths_of_other_objects() {
         for table in TABLES {
             for path in [
                 "",

@@ -1,4 +1,4 @@
-//! What the lake holds, as far as a plan goes by it.
+//! The contents of the lake that a plan depends on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,13 +8,13 @@ use crate::error::Result;
 use crate::lake::{Lake, State, Unit};
 use crate::tables::{self, Layer, Table};
 
-/// The units, states and links that a lake has.
+/// The units and states that are in the lake.
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
     pub(super) units: BTreeMap<(Layer, &'static str), BTreeSet<Unit>>,
-    /// The shards of the as_of day's state.
+    /// The parts of the fold's state as of the as-of day.
     pub(super) states: BTreeSet<String>,
-    /// Whether the links so far are kept as of that day.
+    /// Whether the links' state as of that day exists.
     pub(super) has_links: bool,
 }
 
@@ -22,7 +22,7 @@ impl Inventory {
     /// Lists the lake.
     ///
     /// # Errors
-    /// The listing could not be made.
+    /// The objects could not be listed.
     pub async fn of(lake: &Lake, as_of: Day) -> Result<Self> {
         let mut units = BTreeMap::new();
         for table in tables::TABLES {
@@ -34,7 +34,7 @@ impl Inventory {
         Ok(Inventory { units, states, has_links })
     }
 
-    /// The same without some objects.
+    /// Removes the units with the given keys.
     #[must_use]
     pub fn without(mut self, keys: &BTreeSet<String>) -> Self {
         if !keys.is_empty() {
@@ -46,7 +46,7 @@ impl Inventory {
         self
     }
 
-    /// The objects that are there, and that a plan makes again: what they are made from changes.
+    /// Returns the keys of the existing objects that a plan computes again because their inputs change.
     #[must_use]
     pub fn made_again(&self, plan: &Plan) -> BTreeSet<String> {
         let derived = plan.derived().into_iter().filter(|(table, unit)| self.has(table, unit));
@@ -57,13 +57,14 @@ impl Inventory {
         self.units.get(&(table.layer, table.name)).is_some_and(|units| units.contains(unit))
     }
 
-    /// The newest day of any unit in the lake.
+    /// Returns the newest day of any unit in the lake.
     pub(super) fn newest_day(&self) -> Option<Day> {
         self.units.values().filter_map(|units| units.iter().filter_map(Unit::day).max()).max()
     }
 }
 
-/// The name of a shard of the fold's state: shards of another number are other states.
+/// Returns the part name of a shard of the fold's state. It contains the number of shards, since a state with another number
+/// of shards can't be used.
 #[must_use]
 pub fn state_part(shard: u32, shards: u32) -> String {
     format!("{shard}-of-{shards}")

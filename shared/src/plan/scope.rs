@@ -1,4 +1,4 @@
-//! What a run covers: up to which day, and from where.
+//! The scope of a run: its days, protocols and shards.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,24 @@ use crate::config::Config;
 use crate::domain::Day;
 use crate::error::{Error, Result};
 
-/// What a run covers.
+/// The scope of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// The day that the features are for.
+    /// The as-of day of the features.
     pub as_of: Day,
     /// The first day of each protocol.
     pub from: BTreeMap<String, Day>,
-    /// Whether everything is made again, there or not.
+    /// Whether all units are produced, including those that exist.
     pub force: bool,
     /// The number of shards.
     pub shards: u32,
 }
 
 impl Scope {
-    /// What a run of a configuration covers: by default up to today, from each protocol's first day.
+    /// Returns the scope of a run. `as_of` defaults to today, `from` to the first day of each protocol.
     ///
     /// # Errors
-    /// `BadInput` for a day in the future, or a first day after the as_of.
+    /// `BadInput` if the as-of day is in the future or before the first day, or if no protocol is configured.
     pub fn new(config: &Config, today: Day, as_of: Option<Day>, from: Option<Day>, force: bool) -> Result<Self> {
         let as_of = not_in_the_future(as_of.unwrap_or(today), today)?;
         let first_day = |(protocol, first): (String, Day)| (protocol, from.unwrap_or(first));
@@ -33,33 +33,33 @@ impl Scope {
         Ok(scope)
     }
 
-    /// The first day of all.
+    /// Returns the earliest first day of all protocols.
     ///
     /// # Errors
-    /// `BadInput` where there is no protocol, or where it lies after the as_of.
+    /// `BadInput` if there is no protocol, or if the day is after the as-of day.
     pub fn first_day(&self) -> Result<Day> {
         let first =
-            self.from.values().min().copied().ok_or_else(|| Error::bad_input("there is no protocol to run for"))?;
+            self.from.values().min().copied().ok_or_else(|| Error::bad_input("no protocol is configured"))?;
         if first > self.as_of {
-            return Err(Error::bad_input(format!("the first day {first} lies after the as_of day {}", self.as_of))
+            return Err(Error::bad_input(format!("the first day {first} is after the as-of day {}", self.as_of))
                 .next("choose an earlier --from or a later --as-of"));
         }
         Ok(first)
     }
 
-    /// The protocols that have begun by a day.
+    /// Returns the protocols whose first day is on or before a day.
     pub fn protocols_on(&self, day: Day) -> impl Iterator<Item = &str> {
         self.from.iter().filter(move |(_, from)| **from <= day).map(|(protocol, _)| protocol.as_str())
     }
 }
 
-/// The day that features are for.
+/// Returns the as-of day unchanged if it is not in the future.
 ///
 /// # Errors
-/// `BadInput` for a day in the future.
+/// `BadInput` if the day is after today.
 pub fn not_in_the_future(as_of: Day, today: Day) -> Result<Day> {
     if as_of > today {
-        return Err(Error::bad_input(format!("the as_of day {as_of} is in the future: today is {today} (UTC)"))
+        return Err(Error::bad_input(format!("the as-of day {as_of} is in the future: today is {today} (UTC)"))
             .next("choose today or an earlier day"));
     }
     Ok(as_of)

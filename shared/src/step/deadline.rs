@@ -1,4 +1,4 @@
-//! The end of a call's time, and how a step comes to its own end before it.
+//! The deadline of a call, and how a step ends before it.
 
 use std::time::{Duration, Instant};
 
@@ -6,37 +6,37 @@ use super::Remaining;
 use crate::error::Error;
 use crate::pipeline::Step;
 
-/// Left for what comes after the units: registering what is there, and the report.
+/// Time reserved for the work after the units: registering them in the catalog, and writing the report.
 const AFTER_UNITS: Duration = Duration::from_secs(10);
 
-/// What a unit of the usual size takes at most. When less is left, none is begun, since it would be given up again.
-const OF_A_UNIT: Duration = Duration::from_secs(20);
+/// The maximum time that a unit of usual size takes. With less time left, no unit is started, since it would be aborted.
+const UNIT_TIME: Duration = Duration::from_secs(20);
 
-/// When a step begins no further unit, and when it gives up those that are under way. Units are written whole or not at all, so
-/// that one which is given up has left nothing behind.
+/// The times at which a step stops starting units, and at which it aborts the running units. A unit is written atomically,
+/// so that an aborted unit leaves nothing behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
-    last_begin: Instant,
+    last_start: Instant,
     last_end: Instant,
 }
 
 impl Deadline {
-    /// The deadline of a call whose process is ended after so long.
+    /// Returns the deadline of a call whose process is killed after the given time.
     #[must_use]
     pub fn of_call(left: Duration) -> Self {
         let now = Instant::now();
         Deadline {
-            last_begin: now + left.saturating_sub(AFTER_UNITS + OF_A_UNIT),
+            last_start: now + left.saturating_sub(AFTER_UNITS + UNIT_TIME),
             last_end: now + left.saturating_sub(AFTER_UNITS),
         }
     }
 
-    /// Whether no further unit is begun.
+    /// Returns whether no further unit should be started.
     pub(super) fn is_near(&self) -> bool {
-        Instant::now() >= self.last_begin
+        Instant::now() >= self.last_start
     }
 
-    /// Does something, unless there is a deadline and it comes first.
+    /// Runs a future until it completes or the deadline passes. Returns `None` if the deadline passed.
     pub(super) async fn before<T>(deadline: Option<Self>, work: impl Future<Output = T>) -> Option<T> {
         match deadline {
             Some(deadline) => tokio::time::timeout_at(deadline.last_end.into(), work).await.ok(),
@@ -45,12 +45,12 @@ impl Deadline {
     }
 }
 
-/// The error of a call in which units were begun, and none ended: another call would fare no better.
+/// Returns the error of a call that started units but completed none. Another call would fail the same way.
 pub(super) fn too_short(step: Step, remaining: &Remaining) -> Error {
     Error::internal("the time of a call is too short for a single unit")
         .with("step", step)
         .with("unit", remaining.units.first.first().map_or("", String::as_str))
-        .next("give the function more time or memory, or the step a larger share of its source's rate")
+        .next("increase the timeout or memory of the function, or the step's share of its source's rate limit")
 }
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_ends_before_the_deadline_or_is_given_up() {
+    async fn work_completes_before_the_deadline_or_is_aborted() {
         let far = Deadline::of_call(Duration::from_secs(3600));
         assert!(!far.is_near());
         assert_eq!(Deadline::before(Some(far), async { 1 }).await, Some(1));
@@ -77,12 +77,12 @@ mod tests {
         use crate::step::{Context, Report};
         use crate::testing::{AAVE, Lab, january, kind};
 
-        /// Works on days of which only those before the second end, with time to begin all and to end none that hangs.
+        /// Runs a unit per day with a deadline of 50 ms. Units of 2 January and later never complete.
         async fn work_on(days: &[Day]) -> Result<Report> {
             let mut lab = Lab::new(&[AAVE], january(9))?;
             let now = Instant::now();
-            let (last_begin, last_end) = (now + Duration::from_secs(3600), now + Duration::from_millis(50));
-            lab.context.deadline = Some(Deadline { last_begin, last_end });
+            let (last_start, last_end) = (now + Duration::from_secs(3600), now + Duration::from_millis(50));
+            lab.context.deadline = Some(Deadline { last_start, last_end });
             let units: Vec<_> = days.iter().copied().map(Unit::Day).collect();
             let work = |_: Context, unit: Unit| async move {
                 if unit.day() >= Some(january(2)) {
@@ -94,14 +94,14 @@ mod tests {
         }
 
         #[tokio::test]
-        async fn what_does_not_end_in_time_remains() {
+        async fn units_aborted_at_the_deadline_remain() {
             let report = work_on(&[january(1), january(2), january(3)]).await.unwrap();
             assert_eq!((report.units, report.remaining.units.count), (1, 2));
             assert_eq!(report.remaining.next, Some(january(2)));
         }
 
         #[tokio::test]
-        async fn a_call_too_short_for_any_unit_is_an_error_and_not_an_endless_loop() {
+        async fn call_that_completes_no_unit_is_an_error() {
             assert_eq!(kind(work_on(&[january(2), january(3)]).await), Some(Kind::Internal));
         }
     }

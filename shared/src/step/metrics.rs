@@ -1,4 +1,5 @@
-//! Figures for CloudWatch, in its embedded metric format: a line on standard output that the log group turns into metrics.
+//! Metrics for CloudWatch in the embedded metric format: a JSON line on standard output, from which CloudWatch Logs extracts
+//! the metrics.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
@@ -9,12 +10,12 @@ use serde_json::{Map, Value, json};
 use super::Report;
 use crate::pipeline::Step;
 
-/// Where CloudWatch keeps the figures.
+/// The CloudWatch namespace of the metrics.
 const NAMESPACE: &str = "DefiFeatures";
 
-/// What a step answers, and what of it is watched.
+/// The output of a step, with metrics.
 pub trait Measured: Serialize {
-    /// Figures by name.
+    /// Returns the names and values of the metrics.
     fn figures(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
     }
@@ -38,25 +39,26 @@ impl Measured for Report {
     }
 }
 
-/// Writes the figures of a call and how long it took. A log that can't be written is no reason to fail it.
-pub(super) fn write_metrics(step: Step, output: &impl Measured, took: Duration) {
-    let mut figures = output.figures();
-    figures.push(("Seconds", took.as_secs_f64()));
+/// Writes the metrics of a call, including its duration. An error of standard output is ignored: it should not fail the
+/// call.
+pub(super) fn write_metrics(step: Step, output: &impl Measured, duration: Duration) {
+    let mut metrics = output.figures();
+    metrics.push(("Seconds", duration.as_secs_f64()));
     let env = std::env::var("DEFI_ENV").unwrap_or_else(|_| "dev".to_owned());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let line = embedded(step, &env, now.as_millis(), &figures);
-    let _lost = writeln!(std::io::stdout(), "{line}");
+    let line = embedded(step, &env, now.as_millis(), &metrics);
+    let _ignored = writeln!(std::io::stdout(), "{line}");
 }
 
-fn embedded(step: Step, env: &str, milliseconds: u128, figures: &[(&'static str, f64)]) -> Value {
-    let metrics: Vec<_> = figures.iter().map(|(name, _)| json!({"Name": name})).collect();
+fn embedded(step: Step, env: &str, milliseconds: u128, metrics: &[(&'static str, f64)]) -> Value {
+    let names: Vec<_> = metrics.iter().map(|(name, _)| json!({"Name": name})).collect();
     let mut line = Map::new();
     let directive =
-        json!({"Namespace": NAMESPACE, "Dimensions": [["Environment"], ["Environment", "Step"]], "Metrics": metrics});
+        json!({"Namespace": NAMESPACE, "Dimensions": [["Environment"], ["Environment", "Step"]], "Metrics": names});
     line.insert("_aws".to_owned(), json!({"Timestamp": milliseconds as u64, "CloudWatchMetrics": [directive]}));
     line.insert("Environment".to_owned(), env.into());
     line.insert("Step".to_owned(), step.name().into());
-    line.extend(figures.iter().map(|(name, figure)| ((*name).to_owned(), (*figure).into())));
+    line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
     Value::Object(line)
 }
 
@@ -65,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_names_each_figure_it_holds() {
+    fn line_declares_every_metric_that_it_contains() {
         let report = Report { rows_in: 7, ..Report::default() };
         let line = embedded(Step::StageEvents, "dev", 17, &report.figures());
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
@@ -73,8 +75,8 @@ mod tests {
             (line["RowsIn"].as_f64(), &line["Step"], &directive["Namespace"]),
             (Some(7.0), &json!("stage-events"), &json!(NAMESPACE))
         );
-        let named = directive["Metrics"].as_array().unwrap();
-        assert_eq!(named.len(), report.figures().len());
-        assert!(named.iter().all(|metric| line[metric["Name"].as_str().unwrap()].is_number()));
+        let declared = directive["Metrics"].as_array().unwrap();
+        assert_eq!(declared.len(), report.figures().len());
+        assert!(declared.iter().all(|metric| line[metric["Name"].as_str().unwrap()].is_number()));
     }
 }

@@ -1,11 +1,11 @@
-//! From rows as the sources hand them over to rows of the raw layer, where more than one step needs it.
+//! Conversions from rows of the sources to rows of the raw layer that several steps use.
 
 use std::sync::Arc;
 
 use crate::sources::graph::Position;
 use crate::tables::{RawPosition, Timestamp};
 
-/// A position as The Graph gave it, with the protocol and the block that its snapshot is of.
+/// Converts a position of The Graph, and adds the protocol and block of its snapshot.
 #[must_use]
 pub fn raw_position(
     position: Position,

@@ -1,4 +1,4 @@
-//! What a step says of its work: few numbers, below 8 KB however much there was to do.
+//! The report of a step: counts of its work. Its JSON is smaller than 8 KB regardless of the amount of work.
 
 use std::collections::BTreeMap;
 
@@ -8,69 +8,69 @@ use crate::domain::Day;
 use crate::lake::{Put, Unit, Written};
 use crate::sources::TrafficReport;
 
-/// More lost or remaining units than this are counted, and only the first are named.
+/// The number of lost or remaining units that a report names. Further units are only counted.
 const NAMED_UNITS: usize = 20;
 
-/// Counts of a step's work. Reports of parts add up to the report of the whole.
+/// Counts of a step's work. The reports of several calls can be [merged](Report::merge).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
-    /// Units made.
+    /// Number of units produced.
     pub units: u64,
-    /// Rows that came in.
+    /// Number of input rows.
     pub rows_in: u64,
-    /// Rows written.
+    /// Number of rows written.
     pub rows_out: u64,
-    /// Rows that came more than once, word for word; one of each was kept.
+    /// Number of exact duplicates dropped.
     pub repeats: u64,
-    /// Rows in quarantine, by reason.
+    /// Number of rows in quarantine, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Events or positions without a price.
+    /// Number of events or positions without a price.
     pub unpriced: u64,
-    /// Supply positions.
+    /// Number of supply positions.
     pub supply_positions: u64,
-    /// Supply positions whose flag is null.
+    /// Number of supply positions whose `is_collateral` is null.
     pub null_is_collateral: u64,
-    /// Objects that are new or other than before.
+    /// Number of objects created or replaced.
     pub objects_written: u64,
-    /// Objects that were there already with the same bytes.
+    /// Number of objects that existed with the same bytes.
     pub objects_unchanged: u64,
-    /// Bytes of those objects.
+    /// Total size of those objects, in bytes.
     pub bytes: u64,
-    /// Units that can't be had any more, and why.
+    /// Units whose source no longer has their history.
     pub lost: Units,
-    /// Units that were left for another call because the deadline was near.
+    /// Units left to another call because the deadline was near.
     pub remaining: Remaining,
-    /// What went over the wire. It depends on the network's mood, and reaches nothing in the lake but the reports of runs.
-    #[serde(skip_serializing_if = "is_silent")]
+    /// Network traffic. It varies between equal runs, and is stored only in the reports of runs.
+    #[serde(skip_serializing_if = "is_empty_traffic")]
     pub traffic: TrafficReport,
 }
 
-fn is_silent(traffic: &TrafficReport) -> bool {
+fn is_empty_traffic(traffic: &TrafficReport) -> bool {
     *traffic == TrafficReport::default()
 }
 
-/// A number of units, the first of them named.
+/// The number of units, and the names of the first few.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Units {
-    /// How many.
+    /// The number of units.
     pub count: u64,
-    /// The first of them, in order.
+    /// The names of the first units, sorted.
     pub first: Vec<String>,
 }
 
-/// Units that are left for another call.
+/// Units left to another call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Remaining {
-    /// How many, and the first of them.
+    /// The units.
     #[serde(flatten)]
     pub units: Units,
-    /// The first day of any: the `resume_at` of the call that goes on.
+    /// The earliest day of the units: the `resume_at` of the next call.
     pub next: Option<Day>,
 }
 
 impl Units {
-    /// Adds one.
+    /// Adds one unit.
     pub fn add(&mut self, unit: impl Into<String>) {
         self.merge(Units { count: 1, first: vec![unit.into()] });
     }
@@ -84,7 +84,7 @@ impl Units {
 }
 
 impl Report {
-    /// Counts one unit that was written.
+    /// Adds one unit that was written.
     #[must_use]
     pub fn wrote(mut self, written: Written) -> Self {
         self.units += 1;
@@ -97,7 +97,7 @@ impl Report {
         self
     }
 
-    /// Counts one unit that can't be had.
+    /// Returns the report of one lost unit.
     #[must_use]
     pub fn lost(unit: &Unit) -> Self {
         let mut report = Report::default();
@@ -105,7 +105,7 @@ impl Report {
         report
     }
 
-    /// Counts one unit that is left for another call.
+    /// Returns the report of one unit that is left to another call.
     #[must_use]
     pub fn remaining(unit: &Unit) -> Self {
         let mut report = Report::default();
@@ -114,13 +114,13 @@ impl Report {
         report
     }
 
-    /// Rows in quarantine.
+    /// Returns the number of rows in quarantine.
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.rejected.values().sum()
     }
 
-    /// Adds another part's counts.
+    /// Adds the counts of another report.
     pub fn merge(&mut self, other: Report) {
         self.units += other.units;
         self.rows_in += other.rows_in;
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_add_up_in_any_order() {
+    fn merge_is_independent_of_order() {
         let mut parts = Vec::new();
         for i in 0..50u64 {
             let mut part = Report::lost(&Unit::Protocol(format!("unit {:02}", i * 7 % 50).into()));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_stays_below_8_kilobytes() {
+    fn json_is_smaller_than_8_kilobytes() {
         let mut report = Report::default();
         for i in 0..10_000 {
             report.lost.add(format!("2023-01-01 a-protocol-with-a-rather-long-name-v2-eth {i}"));

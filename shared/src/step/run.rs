@@ -1,5 +1,5 @@
-//! What a run keeps of itself in the lake: `runs/{run_id}/` with its plan, what each call of each step did, and all of it
-//! together.
+//! The objects of a run in the lake, under `runs/{run_id}/`: its plan, the report of each call of each step, and the report
+//! of the run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,28 +13,28 @@ use crate::lake::Unit;
 use crate::pipeline::Step;
 use crate::plan::{DaysBy, PlanPhase, Scope};
 
-/// What all steps of a run did, kept once all of them are done.
+/// The name of the run's report, which is written when all steps are done.
 const REPORT: &str = "report.json";
 
-/// Names a run: its as_of day and a digest of what it had to do. No clock, so that equal runs have equal names.
+/// The id of a run: its as-of day and a digest of its plan. It contains no clock time, so that equal runs have equal ids.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
 
 impl RunId {
-    /// The name of a run of a day and a plan.
+    /// Returns the id of a run with an as-of day and the digest of its plan.
     #[must_use]
     pub fn new(as_of: Day, digest: &str) -> Self {
         RunId(format!("{as_of}-{digest}"))
     }
 
-    /// The key of an object that belongs to the run.
+    /// Returns the key of an object of the run.
     #[must_use]
     pub fn key(&self, name: &str) -> String {
         format!("runs/{self}/{name}")
     }
 
-    /// Where the reports of a step's calls lie.
+    /// Returns the prefix of the reports of a step's calls.
     fn reports(&self, step: Step) -> String {
         self.key(&format!("reports/{step}/"))
     }
@@ -63,64 +63,62 @@ impl TryFrom<String> for RunId {
 impl FromStr for RunId {
     type Err = Error;
 
-    /// It becomes a part of keys: nothing that leads elsewhere may stand in it.
+    /// Parses a run id. Only letters, digits and `-` are valid: the id is part of keys and must not change their folder.
     fn from_str(text: &str) -> Result<Self> {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if text.is_empty() || !text.chars().all(is_plain) {
-            return Err(
-                Error::bad_input(format!("{text:?} names no run")).next("name the run as plan-run's output has it")
-            );
+        let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if text.is_empty() || !text.chars().all(is_valid) {
+            return Err(Error::bad_input(format!("{text:?} is not a run id")).next("use the run_id of plan-run's output"));
         }
         Ok(RunId(text.to_owned()))
     }
 }
 
-/// What a run did: `runs/{run_id}/report.json`.
+/// The report of a run: `runs/{run_id}/report.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
-    /// What each step did, in the order of the steps.
+    /// The reports of the steps, in the order of the steps.
     pub steps: Vec<StepReport>,
-    /// The days that are missing at the end: history that is pruned, and can't be had any more at this source.
+    /// The days that are missing after the run, because the source no longer has their history.
     pub gaps: Gaps,
 }
 
-/// Days that a lake has no snapshot of, by protocol.
+/// Days without a snapshot in the lake, by protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gaps {
-    /// Without markets: prices of the days before hold, up to seven days.
+    /// Days without markets. Prices of up to seven previous days apply.
     pub markets: DaysBy<String>,
-    /// Without positions: no health is known of them.
+    /// Days without positions. Their health is unknown.
     pub positions: DaysBy<String>,
 }
 
-/// What a step of a run did, all its calls together.
+/// The report of a step of a run, summed over its calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// The step.
     pub step: Step,
-    /// What it did.
+    /// The sum of the reports of its calls.
     #[serde(flatten)]
     pub report: Report,
 }
 
 impl Context {
-    /// Keeps what a call of a step did, if it is part of a run. The call is named by its first unit: a call that goes on where
-    /// another stopped has another first one.
+    /// Writes the report of a call of a step, if the call is part of a run. Its key contains the first unit of the call,
+    /// which differs between a call and the call that continues it.
     ///
     /// # Errors
-    /// The lake's.
+    /// The errors of the lake.
     pub async fn keep_report(&self, run: Option<&RunId>, step: Step, units: &[Unit], report: &Report) -> Result<()> {
         let (Some(run), Some(first)) = (run, units.first()) else { return Ok(()) };
         let key = format!("{}{}.json", run.reports(step), first.to_string().replace(' ', "."));
         self.lake.write_json(&key, report).await.map(drop)
     }
 
-    /// What a run did, as its calls have told, and what is missing after it.
+    /// Builds the report of a run from the reports of its calls and the units that are still missing.
     ///
     /// # Errors
-    /// The lake's.
+    /// The errors of the lake.
     pub async fn run_report(&self, run: &RunId, scope: &Scope) -> Result<RunReport> {
-        // Forced, a run makes again what is there; that does not make it missing.
+        // A forced plan lists existing units too, which are not missing.
         let scope = Scope { force: false, ..scope.clone() };
         let missing = self.plan(&scope, PlanPhase::AfterExtraction(None)).await?;
         let gaps = Gaps {
@@ -144,23 +142,23 @@ impl Context {
         Ok(reports)
     }
 
-    /// Keeps what all steps of a run did: the run has got to its end.
+    /// Writes the report of a run, which marks the run as finished.
     ///
     /// # Errors
-    /// The lake's.
+    /// The errors of the lake.
     pub async fn report_run(&self, run: &RunId, scope: &Scope) -> Result<()> {
         self.lake.write_json(&run.key(REPORT), &self.run_report(run, scope).await?).await.map(drop)
     }
 
-    /// Whether a run has got to its end.
+    /// Returns whether a run is finished.
     pub(super) async fn is_reported(&self, run: &RunId) -> Result<bool> {
         Ok(self.lake.store().get(&run.key(REPORT)).await?.is_some())
     }
 
-    /// Forgets what the calls of an earlier run of this name did: a run that is forced twice has one name.
+    /// Deletes the reports of an earlier run with this id. Two forced runs with the same plan have the same id.
     ///
     /// # Errors
-    /// The lake's.
+    /// The errors of the lake.
     pub async fn forget_reports(&self, run: &RunId) -> Result<()> {
         self.lake.store().delete(&run.key(REPORT)).await?;
         for entry in self.lake.store().list(&run.key("reports/")).await? {
@@ -175,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_id_leads_nowhere_else() {
+    fn run_id_rejects_path_characters() {
         assert!("2023-01-01-0a1b2c".parse::<RunId>().is_ok());
         for text in ["", "..", "a/b", "../chain", "a b", "a.json"] {
             assert!(text.parse::<RunId>().is_err(), "{text}");

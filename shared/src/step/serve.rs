@@ -1,4 +1,4 @@
-//! Serving a step as a Lambda function.
+//! Serves a step as an AWS Lambda function.
 
 use std::future::Future;
 use std::time::{Instant, SystemTime};
@@ -15,22 +15,22 @@ use super::{Context, Deadline, parse};
 use crate::error::{Error, Result};
 use crate::pipeline::Step;
 
-/// Serves a step under Lambda until the runtime ends. The context comes from the environment, once a cold start:
+/// Serves a step under Lambda until the runtime ends. Creates the context from environment variables once per cold start:
 ///
-/// | variable | what it is | default |
+/// | variable | value | default |
 /// |---|---|---|
 /// | `LAKE` | the lake: `s3://{bucket}`, with its catalog in Glue, or a folder | none |
-/// | `DEFI_ENV` | `dev` or `prod` | `dev` |
-/// | `DEFI_CONFIG` | a configuration file in place of the built-in one | none |
-/// | `GRAPH_URL`, `TRANSPOSE_URL` | the sources | the live APIs |
-/// | `GRAPH_SECRET`, `TRANSPOSE_SECRET` | the secrets with their keys in Secrets Manager | none |
-/// | `GRAPH_API_KEY`, `TRANSPOSE_API_KEY` | without a secret: the keys, several with commas between | none |
-/// | `SHARE_OF_SOURCE` | how many calls share a source's rate | 1 |
-/// | `STATE_MACHINE_ARN` | the state machine whose executions plan-run keeps apart | none |
-/// | `RUST_LOG` | what is logged | `info` |
+/// | `DEFI_ENV` | the environment: `dev` or `prod` | `dev` |
+/// | `DEFI_CONFIG` | the path of a configuration file that replaces the built-in one | none |
+/// | `GRAPH_URL`, `TRANSPOSE_URL` | the URLs of the sources | the live APIs |
+/// | `GRAPH_SECRET`, `TRANSPOSE_SECRET` | the ids of the secrets in Secrets Manager that hold the API keys | none |
+/// | `GRAPH_API_KEY`, `TRANSPOSE_API_KEY` | without a secret: the API keys, separated by commas | none |
+/// | `SHARE_OF_SOURCE` | the number of concurrent calls that share a source's rate limit | 1 |
+/// | `STATE_MACHINE_ARN` | the state machine in which plan-run looks for concurrent executions | none |
+/// | `RUST_LOG` | the log filter | `info` |
 ///
 /// # Errors
-/// A runtime that can't be reached. What is wrong with the environment is the error of each call, with its kind.
+/// The runtime can't be reached. Invalid environment variables are reported as the error of each call, with its kind.
 pub async fn serve<I, O, F, Fut>(step: Step, handler: F) -> Result<()>
 where
     I: DeserializeOwned + Send,
@@ -41,18 +41,19 @@ where
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().json().with_env_filter(filter).init();
     let context = OnceCell::new();
-    // Before the first call, while Lambda gives the whole processor. Should it fail, the first call tries again, and says why.
+    // Create the context before the first call: Lambda provides a full CPU during initialization. If it fails, the first
+    // call retries and reports the error.
     let _ready = context.get_or_try_init(environment::context).await;
     let (context, handler) = (&context, &handler);
     let call = move |event: LambdaEvent<Value>| async move {
         let context = context.get_or_try_init(environment::context).await?.clone();
         let context = Context { today: today()?, deadline: Some(deadline(event.context.deadline())), ..context };
-        let begun = Instant::now();
-        // Every line of the call's log names them.
+        let start = Instant::now();
+        // The span adds these fields to every log line of the call.
         let run_id = event.payload.get("run_id").and_then(Value::as_str).map(str::to_owned);
         let span = tracing::info_span!("call", step = step.name(), run_id, request_id = event.context.request_id);
         let output = async { handler(context, parse(event.payload)?).await }.instrument(span).await?;
-        write_metrics(step, &output, begun.elapsed());
+        write_metrics(step, &output, start.elapsed());
         Ok(output)
     };
     lambda_runtime::run(service_fn(move |event| async move {
@@ -66,12 +67,12 @@ where
     .map_err(|cause| Error::internal("the Lambda runtime stopped").because(cause))
 }
 
-/// The maximum length of an error message in a diagnostic. If hundreds of calls fail together, the state machine holds all of
-/// their messages in 256 KB; the log has them in full.
+/// The maximum length of an error message in a diagnostic. If hundreds of calls fail, the state machine holds all their
+/// messages in 256 KB. The log contains the full messages.
 const MAX_DIAGNOSTIC: usize = 800;
 
-/// What Lambda reports of a failed call. The error type is the error's kind, which `Retry` and `Catch` of the state machine match;
-/// the runtime's default would be the path of a Rust type.
+/// Returns what Lambda reports for a failed call. The error type is the error's kind, which `Retry` and `Catch` of the state
+/// machine match. The runtime's default would be the path of a Rust type.
 fn diagnostic(error: &Error) -> Diagnostic {
     let what: String = error.what().chars().take(MAX_DIAGNOSTIC).collect();
     Diagnostic {

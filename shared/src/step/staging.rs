@@ -1,4 +1,4 @@
-//! From rows as they came to valid ones: order and repeats of the raw layer, validity and keys of the stage layer.
+//! Sorts and deduplicates rows of the raw layer, and validates rows for the stage layer.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
@@ -12,18 +12,18 @@ use crate::error::{Error, Result};
 use crate::lake::{Facts, Unit};
 use crate::tables::{QuarantinedRow, Reason, Row, Table};
 
-/// Why a valid row is put aside: of several with one key the first delivered counts.
-const SECOND_OF_KEY: &str = "another valid row with the same key came first";
+/// The quarantine reason of a valid row whose key an earlier valid row has.
+const DUPLICATE_KEY: &str = "another valid row with the same key came first";
 
-/// Sorts raw rows by their key, keeping the order of delivery within one key, and drops rows that repeat another word for
-/// word. Returns how many it dropped.
+/// Sorts raw rows by key and drops exact duplicates. The sort is stable: rows with equal keys keep their order of
+/// delivery. Returns the number of dropped rows.
 pub fn tidy<R: PartialEq, K: Ord>(rows: &mut Vec<R>, key: impl Fn(&R) -> K) -> u64 {
-    let is_tidy = |rows: &[R]| rows.is_sorted_by(|a, b| key(a) < key(b));
-    if is_tidy(rows) {
+    let is_strictly_sorted = |rows: &[R]| rows.is_sorted_by(|a, b| key(a) < key(b));
+    if is_strictly_sorted(rows) {
         return 0;
     }
     rows.sort_by_cached_key(|row| key(row));
-    if is_tidy(rows) {
+    if is_strictly_sorted(rows) {
         return 0;
     }
     let before = rows.len();
@@ -38,7 +38,7 @@ pub fn tidy<R: PartialEq, K: Ord>(rows: &mut Vec<R>, key: impl Fn(&R) -> K) -> u
     (before - rows.len()) as u64
 }
 
-/// A raw text as a sort key: missing ones last, any case alike.
+/// Returns the sort key of a raw string: case-insensitive, missing strings last.
 #[must_use]
 pub fn sort_text(text: &Option<Arc<str>>) -> (bool, Option<Arc<str>>) {
     let lower = |text: &Arc<str>| match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -48,27 +48,27 @@ pub fn sort_text(text: &Option<Arc<str>>) -> (bool, Option<Arc<str>>) {
     (text.is_none(), text.as_ref().map(lower))
 }
 
-/// A raw number as a sort key: by value, and what is none last.
+/// Returns the sort key of a raw integer: by value, with missing and invalid integers last.
 #[must_use]
 pub fn sort_number(text: &Option<Arc<str>>) -> (bool, i64, Option<Arc<str>>) {
     let number = text.as_deref().and_then(|text| text.parse::<i64>().ok());
     (number.is_none(), number.unwrap_or_default(), text.clone())
 }
 
-/// What a unit's raw rows come to.
+/// The validated rows of a unit.
 #[derive(Debug)]
 pub struct Staged<S> {
-    /// Valid rows, one a key, in the order of the raw rows.
+    /// The valid rows, one per key, in the order of the raw rows.
     pub rows: Vec<S>,
-    /// The others, with reasons.
+    /// The rejected rows, with reasons.
     pub quarantined: Vec<QuarantinedRow>,
     rows_in: u64,
 }
 
-/// Splits raw rows into valid ones, one a key, and bad ones.
+/// Splits raw rows into valid rows, one per key, and rejected rows.
 ///
 /// # Errors
-/// A row that can't be written as JSON: a defect.
+/// `Internal` if a rejected row can't be serialized as JSON.
 pub fn stage<R: Serialize, S, K: Hash + Eq>(
     raw: &[R],
     convert: impl Fn(&R) -> Result<S, Reason>,
@@ -82,26 +82,28 @@ pub fn stage<R: Serialize, S, K: Hash + Eq>(
                 staged.rows.push(valid);
                 continue;
             }
-            Ok(_) => SECOND_OF_KEY.to_owned(),
+            Ok(_) => DUPLICATE_KEY.to_owned(),
             Err(reason) => reason.to_string(),
         };
-        let row = serde_json::to_string(row).map_err(|cause| Error::internal("a row is no JSON").because(cause))?;
+        let row = serde_json::to_string(row);
+        let row = row.map_err(|cause| Error::internal("cannot serialize a row as JSON").because(cause))?;
         staged.quarantined.push(QuarantinedRow { row_number, reason, row });
     }
     Ok(staged)
 }
 
-/// What a snapshot's object says of its source: the block that it is pinned to, and the deployment that answered.
+/// Returns the entries of a snapshot's metadata that describe its source: the pinned block and the deployment.
 #[must_use]
 pub fn provenance(facts: &Facts) -> Facts {
-    let of_source = facts.iter().filter(|(name, _)| matches!(name.as_str(), "block" | "deployment"));
-    of_source.map(|(name, value)| (name.clone(), value.clone())).collect()
+    let entries = facts.iter().filter(|(name, _)| matches!(name.as_str(), "block" | "deployment"));
+    entries.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Writes a unit's valid rows, and its bad ones into quarantine. The object's facts say how many of each there were.
+/// Writes a unit's valid rows to the table and its rejected rows to quarantine. The object's metadata contains the number
+/// of raw and of rejected rows.
 ///
 /// # Errors
-/// The lake's.
+/// The errors of the lake.
 pub async fn write<S: Row>(
     context: &Context,
     table: &Table,
@@ -116,7 +118,7 @@ pub async fn write<S: Row>(
     let mut facts = facts;
     facts.insert("rows_in".to_owned(), staged.rows_in.to_string());
     facts.insert("rejected".to_owned(), staged.quarantined.len().to_string());
-    // Quarantine first: once the unit is there it is done, and nobody would come back for its bad rows.
+    // Write the quarantine first: a unit that exists is not processed again, so its rejected rows would be lost.
     context.lake.quarantine(table, unit, staged.quarantined).await?;
     let written = context.commit(table, unit, staged.rows, facts).await?;
     Ok(Report { rows_in: staged.rows_in, rejected, ..Report::default() }.wrote(written))
@@ -127,26 +129,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exact_repeats_go_and_the_order_of_delivery_stays() {
+    fn tidy_drops_exact_duplicates_and_is_stable() {
         let mut rows = vec![("b", 1), ("a", 2), ("b", 0), ("b", 1), ("a", 2), ("a", 1)];
         assert_eq!(tidy(&mut rows, |row| row.0), 2);
         assert_eq!(rows, [("a", 2), ("a", 1), ("b", 1), ("b", 0)]);
     }
 
     #[test]
-    fn the_first_valid_row_of_a_key_counts_and_the_rest_is_kept_aside() {
+    fn first_valid_row_of_a_key_is_kept_others_are_quarantined() {
         let raw = [(1, "bad"), (1, "x"), (1, "y"), (2, "z")];
         let convert =
             |row: &(i32, &'static str)| if row.1 == "bad" { Err(Reason::new("column", "is bad")) } else { Ok(*row) };
         let staged = stage(&raw, convert, |row| row.0).unwrap();
         assert_eq!(staged.rows, [(1, "x"), (2, "z")]);
         let reasons: Vec<_> = staged.quarantined.iter().map(|row| (row.row_number, row.reason.as_str())).collect();
-        assert_eq!(reasons, [(0, "column is bad"), (2, SECOND_OF_KEY)]);
+        assert_eq!(reasons, [(0, "column is bad"), (2, DUPLICATE_KEY)]);
         assert_eq!(staged.quarantined[1].row, r#"[1,"y"]"#);
     }
 
     #[test]
-    fn numbers_sort_as_numbers_and_missing_ones_last() {
+    fn integers_sort_by_value_with_missing_ones_last() {
         let mut texts = [None, Some("10"), Some("9"), Some("x")].map(|text| text.map(Arc::from));
         texts.sort_by_key(sort_number);
         assert_eq!(texts.each_ref().map(Option::as_deref), [Some("9"), Some("10"), None, Some("x")]);

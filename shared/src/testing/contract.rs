@@ -1,4 +1,4 @@
-//! What every store and every catalog promises, as tests that each implementation is held to.
+//! Conformance tests that every implementation of [`Store`] and of [`Catalog`] must pass.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,38 +11,38 @@ use crate::catalog::{Catalog, CatalogColumn, CatalogTable, Partition};
 use crate::error::{Kind, Result};
 use crate::lake::{Entry, Put, Store};
 
-/// More than S3 lists in one page, and more than it takes in one part.
+/// A number of objects that is larger than the 1,000 of one S3 listing page.
 const MANY: usize = 1_050;
 
-/// Larger than two parts of a multipart upload.
+/// An object size that is larger than two parts of a multipart upload.
 const LARGE: usize = (32 << 20) + 17;
 
 fn keys(entries: &[Entry]) -> Vec<&str> {
     entries.iter().map(|entry| entry.key.as_str()).collect()
 }
 
-/// Holds an empty store to what a store promises.
+/// Tests an empty store.
 ///
 /// # Errors
-/// The store's, where it promises to have none.
+/// An operation of the store failed.
 ///
 /// # Panics
-/// Where it does not keep a promise.
+/// If the store does not behave as [`Store`] specifies.
 pub async fn store(store: Arc<dyn Store>) -> Result<()> {
-    a_put_says_what_it_did(&*store).await?;
-    a_listing_is_in_order_and_goes_by_prefix(&*store).await?;
-    deleting_twice_is_no_error(&*store).await?;
-    a_large_object_is_one_object(&*store).await?;
-    a_long_listing_is_whole(&*store).await?;
-    writers_at_once_leave_one_whole_object(store).await
+    put_returns_its_effect(&*store).await?;
+    list_is_sorted_and_filters_by_prefix(&*store).await?;
+    deleting_twice_succeeds(&*store).await?;
+    large_object_is_replaced_and_read_back(&*store).await?;
+    long_listing_is_complete(&*store).await?;
+    concurrent_writers_leave_one_intact_object(store).await
 }
 
-async fn a_put_says_what_it_did(store: &dyn Store) -> Result<()> {
-    // The keys of the lake have equal signs, and a part may be empty.
+async fn put_returns_its_effect(store: &dyn Store) -> Result<()> {
+    // Keys of the lake contain equal signs, and objects may be empty.
     for (key, first, second) in [("a/year=2023/b.parquet", &b"1"[..], &b"2"[..]), ("empty", b"", b"no longer")] {
         let [first, second] = [first, second].map(Bytes::copy_from_slice);
         assert_eq!(store.get(key).await?, None);
-        assert_eq!(store.compare(key, &first).await?, Put::Created, "comparing does not write");
+        assert_eq!(store.compare(key, &first).await?, Put::Created, "compare does not write");
         assert_eq!(store.put(key, first.clone()).await?, Put::Created);
         assert_eq!(store.compare(key, &first).await?, Put::Unchanged);
         assert_eq!(store.put(key, first.clone()).await?, Put::Unchanged);
@@ -55,7 +55,7 @@ async fn a_put_says_what_it_did(store: &dyn Store) -> Result<()> {
     Ok(())
 }
 
-async fn a_listing_is_in_order_and_goes_by_prefix(store: &dyn Store) -> Result<()> {
+async fn list_is_sorted_and_filters_by_prefix(store: &dyn Store) -> Result<()> {
     for key in ["t/x/2", "t/x/1", "t/xy/3", "t/w", "u"] {
         store.put(key, Bytes::from_static(b"12345")).await?;
     }
@@ -67,7 +67,7 @@ async fn a_listing_is_in_order_and_goes_by_prefix(store: &dyn Store) -> Result<(
     Ok(())
 }
 
-async fn deleting_twice_is_no_error(store: &dyn Store) -> Result<()> {
+async fn deleting_twice_succeeds(store: &dyn Store) -> Result<()> {
     store.put("d", Bytes::from_static(b"1")).await?;
     for _ in 0..2 {
         store.delete("d").await?;
@@ -77,7 +77,7 @@ async fn deleting_twice_is_no_error(store: &dyn Store) -> Result<()> {
     Ok(())
 }
 
-async fn a_large_object_is_one_object(store: &dyn Store) -> Result<()> {
+async fn large_object_is_replaced_and_read_back(store: &dyn Store) -> Result<()> {
     let large = |last: u8| {
         let mut bytes: Vec<u8> = (0..LARGE).map(|i| (i / 1000) as u8).collect();
         bytes.extend([last]);
@@ -91,16 +91,16 @@ async fn a_large_object_is_one_object(store: &dyn Store) -> Result<()> {
     Ok(())
 }
 
-async fn a_long_listing_is_whole(store: &dyn Store) -> Result<()> {
+async fn long_listing_is_complete(store: &dyn Store) -> Result<()> {
     let puts = (0..MANY).map(|i| async move { store.put(&format!("many/{i:05}"), Bytes::new()).await });
     stream::iter(puts).buffer_unordered(16).try_collect::<Vec<_>>().await?;
     let listed = store.list("many/").await?;
-    let wanted: Vec<_> = (0..MANY).map(|i| format!("many/{i:05}")).collect();
-    assert_eq!(keys(&listed), wanted);
+    let expected: Vec<_> = (0..MANY).map(|i| format!("many/{i:05}")).collect();
+    assert_eq!(keys(&listed), expected);
     Ok(())
 }
 
-async fn writers_at_once_leave_one_whole_object(store: Arc<dyn Store>) -> Result<()> {
+async fn concurrent_writers_leave_one_intact_object(store: Arc<dyn Store>) -> Result<()> {
     let equal = (0..8).map(|_| store.put("race", Bytes::from_static(b"the same")));
     for put in join_all(equal).await {
         put?;
@@ -114,11 +114,11 @@ async fn writers_at_once_leave_one_whole_object(store: Arc<dyn Store>) -> Result
         })
         .collect();
     for put in join_all(writers).await.into_iter().flatten() {
-        // One that was overtaken may say so.
+        // A store may detect and report the conflict.
         assert!(put.is_ok() || put.is_err_and(|error| error.kind() == Kind::AlreadyRunning));
     }
-    let left = store.get("race").await?;
-    assert!((0..8).any(|i| left == Some(other(i))), "one of them, whole");
+    let winner = store.get("race").await?;
+    assert!((0..8).any(|i| winner == Some(other(i))), "the object is not that of one writer");
     Ok(())
 }
 
@@ -129,7 +129,7 @@ fn table(columns: &[&str], location: &str) -> CatalogTable {
         comment: "Wei.".to_owned(),
     };
     CatalogTable {
-        description: "What a row is.".to_owned(),
+        description: "A row.".to_owned(),
         columns: columns.iter().map(column).collect(),
         partition_columns: vec!["year".to_owned(), "month".to_owned()],
         location: location.to_owned(),
@@ -137,13 +137,13 @@ fn table(columns: &[&str], location: &str) -> CatalogTable {
     }
 }
 
-/// Holds a catalog without the database `db_contract` to what a catalog promises.
+/// Tests a catalog that has no database `db_contract`.
 ///
 /// # Errors
-/// The catalog's, where it promises to have none.
+/// An operation of the catalog failed.
 ///
 /// # Panics
-/// Where it does not keep a promise.
+/// If the catalog does not behave as [`Catalog`] specifies.
 pub async fn catalog(catalog: &dyn Catalog) -> Result<()> {
     const DATABASE: &str = "db_contract";
     assert_eq!(catalog.table(DATABASE, "t").await?, None);
@@ -166,9 +166,9 @@ pub async fn catalog(catalog: &dyn Catalog) -> Result<()> {
         })
         .collect();
     let (some, all) = (partitions.get(100..170).unwrap_or_default(), partitions.as_slice());
-    for wanted in [some, all, all] {
-        catalog.put_partitions(DATABASE, "t", wanted).await?;
-        assert_eq!(catalog.partitions(DATABASE, "t").await?, wanted);
+    for expected in [some, all, all] {
+        catalog.put_partitions(DATABASE, "t", expected).await?;
+        assert_eq!(catalog.partitions(DATABASE, "t").await?, expected);
     }
     Ok(())
 }

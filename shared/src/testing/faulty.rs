@@ -1,4 +1,4 @@
-//! A store that is told of every call before it is made, and may be made to fail.
+//! A store that injects faults.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::lake::{Entry, Put, Store};
 
-/// What a store is asked to do.
+/// An operation of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     /// [`Store::get`].
@@ -31,8 +31,8 @@ impl Operation {
         [Operation::Get, Operation::Compare, Operation::Put, Operation::List, Operation::Delete];
 }
 
-/// A store over another one. Before each call it asks what shall become of the n-th call of that operation, counted from 1: an
-/// error takes the call's place.
+/// Wraps a store and calls a function before each operation, with the operation and the number of its calls so far,
+/// starting at 1. If the function returns an error, the operation returns that error instead of being executed.
 pub struct FaultyStore<S, F> {
     store: S,
     before: F,
@@ -40,7 +40,7 @@ pub struct FaultyStore<S, F> {
 }
 
 impl<S: Store, F: Fn(Operation, usize) -> Result<()>> FaultyStore<S, F> {
-    /// Calls of `store`, each after `before`.
+    /// Wraps `store` so that `before` is called before each operation.
     pub fn new(store: S, before: F) -> Self {
         FaultyStore { store, before, counts: Mutex::default() }
     }

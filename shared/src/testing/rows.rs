@@ -1,4 +1,5 @@
-//! Valid rows from few arguments. A test changes what it is about: `StagedEvent { quantity, ..staged_event(…) }`.
+//! Functions that create valid rows from few arguments. A test sets the fields that it tests:
+//! `StagedEvent { quantity, ..staged_event(…) }`.
 
 use std::sync::Arc;
 
@@ -11,28 +12,28 @@ use crate::tables::{
 
 use super::AAVE;
 
-/// Ethereum's blocks a day, so that every day has a first block of its own.
+/// The number of blocks per day on Ethereum, so that every day has its own first block.
 const BLOCKS_PER_DAY: i64 = 7_200;
 
-/// An address of one byte, again and again: `address(0xda)` is `0xdada…da`.
+/// Returns an address of one repeated byte: `address(0xda)` is `0xdada…da`.
 #[must_use]
 pub fn address(byte: u8) -> Address {
     HexBytes([byte; 20])
 }
 
-/// The base units of whole tokens with 18 decimals.
+/// Returns the base units of a number of whole tokens with 18 decimals.
 #[must_use]
 pub fn whole(tokens: i128) -> BaseUnits {
     BaseUnits(tokens * 1_000_000_000_000_000_000)
 }
 
-/// The number of a day's first block.
+/// Returns the number of a day's first block.
 #[must_use]
 pub fn first_block(day: Day) -> i64 {
     i64::from(day.epoch_days()) * BLOCKS_PER_DAY
 }
 
-/// The row of a day's first block, 11 seconds after midnight.
+/// Returns the row of a day's first block, 11 seconds after midnight.
 #[must_use]
 pub fn daily_block(day: Day) -> DailyBlock {
     DailyBlock {
@@ -48,8 +49,8 @@ fn text(text: impl ToString) -> Option<Arc<str>> {
     Some(text.to_string().into())
 }
 
-/// An event of Aave at a time, as Transpose gives it: one WETH by and for `0x0101…01`; of a liquidation one `0x0d0d…0d` of
-/// debt was repaid.
+/// Returns an event of Aave as Transpose sends it, with an amount of one WETH and `0x0101…01` as sender and account. A
+/// liquidation repays one token `0x0d0d…0d` of debt.
 #[must_use]
 pub fn raw_event(category: Category, time: i64, log_index: i64) -> RawEvent {
     let is_liquidation = category == Category::Liquidation;
@@ -75,7 +76,7 @@ pub fn raw_event(category: Category, time: i64, log_index: i64) -> RawEvent {
     }
 }
 
-/// A hash that sender and time make unlike others.
+/// Returns a transaction hash that is unique to the sender and the time.
 fn hash(sender: Address, time: i64) -> TxHash {
     let [byte, ..] = sender.0;
     let mut hash = [byte; 32];
@@ -83,7 +84,7 @@ fn hash(sender: Address, time: i64) -> TxHash {
     HexBytes(hash)
 }
 
-/// An event of Aave at a time, of one WETH; of a liquidation one `0x0d0d…0d` of debt was repaid.
+/// Returns an event of Aave with an amount of one WETH. A liquidation repays one token `0x0d0d…0d` of debt.
 #[must_use]
 pub fn staged_event(category: Category, sender: Address, account: Address, time: i64) -> StagedEvent {
     let is_liquidation = category == Category::Liquidation;
@@ -108,7 +109,7 @@ pub fn staged_event(category: Category, sender: Address, account: Address, time:
     }
 }
 
-/// An event of Aave at a time, with its amount in ETH or without a price.
+/// Returns an event of Aave with an amount in ETH, or without a price.
 #[must_use]
 pub fn priced_event(
     category: Category,
@@ -146,7 +147,7 @@ pub fn priced_event(
     }
 }
 
-/// A market, as The Graph gives it: 75 % LTV, a threshold of 80 %, 18 decimals.
+/// Returns a market as The Graph sends it, with a maximum LTV of 75 %, a liquidation threshold of 80 % and 18 decimals.
 #[must_use]
 pub fn raw_market(protocol: &str, day: Day, market: Address, token: Address, price_usd: &str) -> RawMarket {
     RawMarket {
@@ -164,7 +165,7 @@ pub fn raw_market(protocol: &str, day: Day, market: Address, token: Address, pri
     }
 }
 
-/// A market: 75 % LTV, a threshold of 80 %, 18 decimals.
+/// Returns a market with a maximum LTV of 75 %, a liquidation threshold of 80 % and 18 decimals.
 #[must_use]
 pub fn staged_market(protocol: &str, day: Day, market: Address, token: Address, price_usd: f64) -> StagedMarket {
     StagedMarket {
@@ -183,7 +184,7 @@ pub fn staged_market(protocol: &str, day: Day, market: Address, token: Address, 
     }
 }
 
-/// An open position, as The Graph gives it; a supply is enabled as collateral.
+/// Returns an open position as The Graph sends it. A supply position is enabled as collateral.
 #[must_use]
 pub fn raw_position(
     protocol: &str,
@@ -207,7 +208,7 @@ pub fn raw_position(
     }
 }
 
-/// An open position of whole tokens with 18 decimals; a supply is enabled as collateral.
+/// Returns an open position of whole tokens with 18 decimals. A supply position is enabled as collateral.
 #[must_use]
 pub fn staged_position(
     protocol: &str,
@@ -232,13 +233,14 @@ pub fn staged_position(
     }
 }
 
-/// A link of a wallet to an account from a time on.
+/// Returns a link of a wallet to an account that is valid from a time on.
 #[must_use]
 pub fn link(wallet: Address, account: Address, since: i64) -> WalletLink {
     Link { account, wallet, since }.into()
 }
 
-/// The health of one account on Aave on one day, for a wallet: all collateral has an LTV of 75 % and a threshold of 80 %.
+/// Returns the health of an account of a wallet on Aave on a day. All collateral has a maximum LTV of 75 % and a
+/// liquidation threshold of 80 %.
 #[must_use]
 pub fn wallet_health(wallet: Address, account: Address, day: Day, collateral_eth: f64, debt_eth: f64) -> WalletHealth {
     let health = Health {

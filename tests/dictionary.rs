@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use defi_shared::catalog::describe;
+use defi_shared::catalog::catalog_table;
 use defi_shared::config::Config;
 use defi_shared::tables::{Column, FEATURES_HISTORY, FeatureRow, InstantKey, Layer, Row, TABLES};
 
@@ -47,7 +47,7 @@ fn tables() -> String {
     for layer in [Layer::Raw, Layer::Stage, Layer::Analytics] {
         writeln!(text, "\n## db_{}_{{env}}", layer.name()).unwrap();
         for table in TABLES.iter().filter(|table| table.layer == layer) {
-            let entry = describe(table).unwrap();
+            let entry = catalog_table(table).unwrap();
             writeln!(text, "\n### {}.{}\n\n{}\n", layer.name(), table.name, entry.description).unwrap();
             let sorted =
                 if table.sorted_by.is_empty() { "not declared".to_owned() } else { table.sorted_by.join(", ") };
@@ -101,7 +101,7 @@ fn docs_list_every_table_and_feature_of_the_code() {
 fn example_configurations_only_add_a_protocol() {
     let built_in = Config::built_in().unwrap();
     for name in ["aave-v3-eth", "compound-v3-eth"] {
-        let config = Config::read(&repository_file(&format!("docs/protocols/{name}.toml"))).unwrap();
+        let config = Config::from_file(&repository_file(&format!("docs/protocols/{name}.toml"))).unwrap();
         assert!(config.protocol(name).is_ok());
         let other_protocols: Vec<_> =
             config.protocols.iter().filter(|protocol| protocol.name != name).cloned().collect();

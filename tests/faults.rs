@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use std::thread;
 
 use defi_shared::sources::graph::messages;
-use defi_simulator::faults::{Asks, Dirt, Fault, Faults, Line, soil};
+use defi_simulator::faults::{Attempts, Fault, FaultRule, Faults, RowDefect, add_row_defects};
 use defi_simulator::recording::Recording;
 use defi_simulator::sample::{SampleOptions, chain};
 use proptest::collection::vec;
@@ -47,26 +47,26 @@ fn sample() -> Recording {
 /// Returns the sample chain with invalid rows of every kind.
 fn dirty() -> Recording {
     let mut recording = sample();
-    let counts = soil(&mut recording, env_number("DEFI_FAULT_SEED", 0), Dirt::ALL, 40);
-    assert_eq!(counts.len(), Dirt::ALL.len(), "{counts:?}");
+    let counts = add_row_defects(&mut recording, env_number("DEFI_FAULT_SEED", 0), RowDefect::ALL, 40);
+    assert_eq!(counts.len(), RowDefect::ALL.len(), "{counts:?}");
     recording
 }
 
-fn line() -> impl Strategy<Value = Line> {
+fn line() -> impl Strategy<Value = FaultRule> {
     let asks = prop_oneof![
-        3 => (1u32..4).prop_map(Asks::First),
-        1 => (4u32..10).prop_map(Asks::First),
-        2 => Just(Asks::Any),
+        3 => (1u32..4).prop_map(Attempts::First),
+        1 => (4u32..10).prop_map(Attempts::First),
+        2 => Just(Attempts::Any),
     ];
     (select(Fault::ALL), select(&[3u64, 30, 300][..]), asks).prop_map(|(fault, per_mille, asks)| {
         let per_mille = match fault {
             // Each occurrence costs a timeout: a run with many of them would take minutes.
             Fault::SlowHeaders | Fault::StalledBody => per_mille.min(30),
             // A run fails at its first lasting fault: a low rate lets other faults occur as well.
-            fault if !fault.is_passing() => per_mille / 3,
+            fault if !fault.is_transient() => per_mille / 3,
             _ => per_mille,
         };
-        Line { fault, per_mille, asks }
+        FaultRule { fault, per_mille, asks }
     })
 }
 
@@ -112,13 +112,13 @@ fn play_random_scripts(bench: &FaultBench) -> Tally {
 fn each_single_fault_is_recovered_or_reported() {
     let tally = run_in_parallel(Fault::ALL.len() as u64, |number, tally| {
         let fault = Fault::ALL[number as usize];
-        let per_mille = if fault.is_passing() { 200 } else { 60 };
-        let script = vec![Line { fault, per_mille, asks: Asks::First(2) }];
+        let per_mille = if fault.is_transient() { 200 } else { 60 };
+        let script = vec![FaultRule { fault, per_mille, asks: Attempts::First(2) }];
         let outcome = CLEAN.play(&Faults { seed: 1, script, ..Faults::default() }, tally);
         let outcome = outcome.unwrap_or_else(|error| panic!("{}: {error}", fault.name()));
         // Passing faults end within the attempts of a request. Two of them are not retried.
         let not_retried = [Fault::RetryAfterAnHour, Fault::WrongShape];
-        let is_recovered = fault.is_passing() && !not_retried.contains(&fault);
+        let is_recovered = fault.is_transient() && !not_retried.contains(&fault);
         assert_eq!(outcome.is_none(), is_recovered, "{}: {outcome:?}", fault.name());
         assert!(tally.occurred(fault), "{} did not occur", fault.name());
     });
@@ -128,10 +128,10 @@ fn each_single_fault_is_recovered_or_reported() {
 #[test]
 fn client_classifies_every_graphql_error_message() {
     let mut seen = BTreeSet::new();
-    for fault in [Fault::PassingErrors, Fault::LastingErrors, Fault::Pruned] {
-        let script = vec![Line { fault, per_mille: 1000, asks: Asks::Any }];
+    for fault in [Fault::TransientErrors, Fault::PermanentErrors, Fault::Pruned] {
+        let script = vec![FaultRule { fault, per_mille: 1000, asks: Attempts::Any }];
         for error in CLEAN.request_errors(Faults { script, ..Faults::default() }, 600) {
-            let details = error.what();
+            let details = error.details();
             let is_message = |message: &str| details.starts_with(&format!("{message} ("));
             let (kind, message) = messages().find(|(_, message)| is_message(message)).expect("a known message");
             assert_eq!(error.kind(), kind, "{message}");

@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use cap::Cap;
 use defi_shared::config::Config;
 use defi_shared::domain::{Address, BaseUnits, Day, TxHash};
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
-use defi_shared::step::{RunId, UnitInput, context_of, parse};
+use defi_shared::step::{RunId, UnitInput, context_from, parse};
 use defi_shared::tables::TABLES;
 use defi_shared::{Error, Kind, Result};
 use defi_simulator::recording::Recording;
@@ -116,7 +116,7 @@ fn graph_responses(rows: &[(&str, Value)]) -> Vec<Value> {
 #[test]
 fn parses_graph_heads() {
     fuzz("heads of The Graph", 50, &mutated_json_text(graph_responses(&[])), |body| {
-        check_error(GRAPH.read_head(&body), &RESPONSE_ERRORS)
+        check_error(GRAPH.parse_head(&body), &RESPONSE_ERRORS)
     });
 }
 
@@ -126,7 +126,7 @@ fn parses_graph_markets() {
     let row = json!({"id": ADDRESS, "name": "Aave WETH", "maximumLTV": "82.5", "liquidationThreshold": "86",
         "inputTokenPriceUSD": "1200.5", "inputToken": token});
     let bodies = mutated_json_text(graph_responses(&[("markets", row)]));
-    fuzz("markets of The Graph", 100, &bodies, |body| check_error(GRAPH.read_markets(&body), &RESPONSE_ERRORS));
+    fuzz("markets of The Graph", 100, &bodies, |body| check_error(GRAPH.parse_markets(&body), &RESPONSE_ERRORS));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn parses_graph_positions() {
     let row = json!({"id": format!("{ADDRESS}-{ADDRESS}-LENDER-0"), "balance": "17", "side": "LENDER", "isCollateral": true,
         "market": {"id": ADDRESS, "name": "USDC"}, "account": {"id": ADDRESS}});
     let bodies = mutated_json_text(graph_responses(&[("positions", row)]));
-    fuzz("positions of The Graph", 100, &bodies, |body| check_error(GRAPH.read_positions(&body), &RESPONSE_ERRORS));
+    fuzz("positions of The Graph", 100, &bodies, |body| check_error(GRAPH.parse_positions(&body), &RESPONSE_ERRORS));
 }
 
 /// Returns responses of Transpose with rows, complete and truncated, and with an error.
@@ -149,14 +149,14 @@ fn parses_transpose_events() {
         "transaction_hash": "0xab", "protocol_name": "aave", "contract_version": "v2", "sender_address": ADDRESS,
         "quantity": "1500000", "metadata": {"a": [1, 2.5]}});
     let bodies = mutated_json_text(transpose_responses(&row));
-    fuzz("events of Transpose", 100, &bodies, |body| check_error(TRANSPOSE.read_events(&body), &RESPONSE_ERRORS));
+    fuzz("events of Transpose", 100, &bodies, |body| check_error(TRANSPOSE.parse_events(&body), &RESPONSE_ERRORS));
 }
 
 #[test]
 fn parses_transpose_blocks() {
     let row = json!({"block_number": 16308190, "timestamp": "2023-01-01T00:00:11Z", "block_hash": "0xab"});
     let bodies = mutated_json_text(transpose_responses(&row));
-    fuzz("blocks of Transpose", 70, &bodies, |body| check_error(TRANSPOSE.read_blocks(&body), &RESPONSE_ERRORS));
+    fuzz("blocks of Transpose", 70, &bodies, |body| check_error(TRANSPOSE.parse_blocks(&body), &RESPONSE_ERRORS));
 }
 
 /// Checks that an input is rejected, or unchanged after serialization and parsing.
@@ -225,7 +225,7 @@ fn parses_environment_variables() {
             ("SHARE_OF_SOURCE", &share),
             ("GRAPH_API_KEY", &key),
         ]);
-        let context = runtime.block_on(context_of(&|name| values.get(name).map(|value| (*value).to_owned())));
+        let context = runtime.block_on(context_from(&|name| values.get(name).map(|value| (*value).to_owned())));
         if let Err(error) = &context {
             prop_assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
         }
@@ -262,7 +262,7 @@ fn parses_names_and_numbers() {
             prop_assert!((0..10i128.pow(38)).contains(&amount.0) && amount.to_tokens(77).is_finite());
         }
         for table in TABLES {
-            if let Some(unit) = Unit::of_key(table, &text) {
+            if let Some(unit) = WorkUnit::from_path(table, &text) {
                 prop_assert_eq!(unit.key(table), format!("{}/{text}", table.prefix()));
             }
         }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use defi_shared::domain::{Category, Day, HexBytes};
-use defi_shared::lake::{Facts, FolderStore, Lake, Unit};
+use defi_shared::lake::{FileMetadata, FolderStore, Lake, WorkUnit};
 use defi_shared::tables::{
     self, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, Layer, PricedEvent, WALLET_HEALTH, WALLET_LINKS,
     WalletHealth, WalletLink,
@@ -57,7 +57,7 @@ fn number(row: &BTreeMap<String, String>, column: &str) -> i64 {
 /// Changes all data of a lake from a block on: amounts, additional events, health and links.
 async fn change_data_from(lake: &Lake, block: i64) {
     for category in Category::ALL {
-        let table = tables::events(Layer::Analytics, category);
+        let table = tables::event_table(Layer::Analytics, category);
         for unit in lake.units(table).await.expect("units") {
             let mut events: Vec<PricedEvent> = lake.require(table, &unit).await.expect("events");
             let mut extra = Vec::new();
@@ -70,13 +70,13 @@ async fn change_data_from(lake: &Lake, block: i64) {
             }
             events.extend(extra);
             events.sort_by_key(|event| (event.index_address, event.transaction_hash, event.log_index));
-            lake.write(table, &unit, events, Facts::new()).await.expect("the unit is written");
+            lake.write(table, &unit, events, FileMetadata::new()).await.expect("the unit is written");
         }
     }
     let mut first_changed = None;
     for unit in lake.units(&WALLET_HEALTH).await.expect("units") {
         let Some(day) = unit.day() else { continue };
-        let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &Unit::Day(day)).await.expect("a block");
+        let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &WorkUnit::Day(day)).await.expect("a block");
         if blocks[0].block_number < block {
             continue;
         }
@@ -87,7 +87,7 @@ async fn change_data_from(lake: &Lake, block: i64) {
             row.available_borrows_eth += 5.0;
             row.risk_factor += 0.5;
         }
-        lake.write(&WALLET_HEALTH, &unit, rows, Facts::new()).await.expect("the unit is written");
+        lake.write(&WALLET_HEALTH, &unit, rows, FileMetadata::new()).await.expect("the unit is written");
         first_changed = first_changed.or(Some(day));
     }
     // Link every wallet to another wallet's account, from the first changed day on.
@@ -102,7 +102,7 @@ async fn change_data_from(lake: &Lake, block: i64) {
         }
         links.sort_by_key(|link| (link.wallet_address, link.account_address));
         links.dedup_by_key(|link| (link.wallet_address, link.account_address));
-        lake.write(&WALLET_LINKS, &unit, links, Facts::new()).await.expect("the unit is written");
+        lake.write(&WALLET_LINKS, &unit, links, FileMetadata::new()).await.expect("the unit is written");
     }
 }
 
@@ -144,11 +144,11 @@ async fn features_just_after_a_snapshot_equal_those_of_its_day() {
     }
     let lake = Lake::new(FolderStore::new(&path));
     let day: Day = "2023-01-09".parse().expect("a valid day");
-    let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &Unit::Day(day)).await.expect("a block");
+    let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &WorkUnit::Day(day)).await.expect("a block");
     let instant = blocks[0].epoch_timestamp + 1;
     for category in Category::ALL {
         let events: Vec<PricedEvent> =
-            lake.require(tables::events(Layer::Analytics, category), &Unit::Day(day)).await.expect("events");
+            lake.require(tables::event_table(Layer::Analytics, category), &WorkUnit::Day(day)).await.expect("events");
         assert!(
             events.iter().all(|event| event.epoch_timestamp >= instant),
             "the sample chain has an event before the instant"

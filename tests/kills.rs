@@ -61,7 +61,7 @@ fn run(chain: &Chain, lake: impl FnOnce() -> Result<Lake>) -> Result<()> {
     runtime.block_on(async {
         let run = defi_local::run::Run::prepare(&chain.options()).await?;
         let context = run.open(lake()?).await?;
-        run.carry_out(&context).await.map(drop)
+        run.execute(&context).await.map(drop)
     })
 }
 
@@ -195,7 +195,7 @@ fn run_after_a_failed_store_call_completes_the_lake() {
 fn run_after_a_full_disk_completes_the_lake() {
     let tally = fail_and_complete(&[Operation::Put], 3, |_| {
         let source = std::io::Error::from(ErrorKind::StorageFull);
-        Error::internal("simulated full disk").because(source)
+        Error::internal("simulated full disk").with_source(source)
     });
     tally.assert_no_problems("writes to a full disk");
 }

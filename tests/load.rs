@@ -21,9 +21,9 @@ use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::pipeline::{InputKind, Step};
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
-use defi_shared::sources::{Rate, Secret, TrafficReport};
+use defi_shared::sources::{RateLimit, Secret, TrafficReport};
 use defi_shared::step::{Context, Report, UnitInput};
-use defi_shared::testing::{AAVE, COMPOUND, Lab, config};
+use defi_shared::testing::{AAVE, COMPOUND, TestLake, config};
 use defi_simulator::recording::Recording;
 use defi_simulator::sample::{SampleOptions, chain};
 use defi_simulator::server::{Deployment, Server, ServerOptions};
@@ -131,11 +131,16 @@ fn run_task<T: Serialize>(work: impl AsyncFnOnce(&Task, Context) -> defi_shared:
     let Ok(task) = std::env::var(TASK) else { return };
     let task: Task = serde_json::from_str(&task).expect("a task");
     let lake = Lake::new(FolderStore::new(&task.lake));
-    let lab = Lab::new(&[AAVE, COMPOUND], task.as_of).expect("a context");
+    let lab = TestLake::new(&[AAVE, COMPOUND], task.as_of).expect("a context");
     let result = Runtime::new().expect("a runtime").block_on(async {
         let (graph, transpose) = (graph(&task)?, transpose(&task)?);
-        let context =
-            Context { registry: catalog::in_lake(&lake, "dev"), lake, graph, transpose, ..lab.context.clone() };
+        let context = Context {
+            registry: catalog::registry_in_lake(&lake, "dev"),
+            lake,
+            graph,
+            transpose,
+            ..lab.context.clone()
+        };
         work(&task, context).await
     });
     println!("\n{}", serde_json::to_string(&result.expect("the task succeeds")).expect("JSON"));
@@ -146,12 +151,12 @@ fn keys(task: &Task) -> Vec<Secret> {
 }
 
 fn graph(task: &Task) -> defi_shared::Result<Arc<GraphClient>> {
-    let rate = Rate::per_second(task.per_second);
+    let rate = RateLimit::per_second(task.per_second);
     Ok(Arc::new(GraphClient::new(GraphSettings { rate, ..GraphSettings::new(&task.url, keys(task)) })?))
 }
 
 fn transpose(task: &Task) -> defi_shared::Result<Arc<TransposeClient>> {
-    let (rate, rows_per_page) = (Rate::per_second(task.per_second), task.rows_per_page);
+    let (rate, rows_per_page) = (RateLimit::per_second(task.per_second), task.rows_per_page);
     let settings = TransposeSettings::new(&task.url, keys(task));
     // The rate of the live API is a sixth of this one, for which four concurrent requests are enough.
     let settings = TransposeSettings { rate, rows_per_page, concurrency: 8, ..settings };

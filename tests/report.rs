@@ -8,13 +8,13 @@ use std::sync::LazyLock;
 use defi_shared::catalog;
 use defi_shared::config::Config;
 use defi_shared::domain::Day;
-use defi_shared::lake::{Facts, FolderStore, Lake, Unit};
+use defi_shared::lake::{FileMetadata, FolderStore, Lake, WorkUnit};
 use defi_shared::plan::Plan;
 use defi_shared::step::{Gaps, RunId, RunReport};
 use defi_shared::tables::{
     FEATURES_HISTORY, FeatureRow, QuarantinedRow, STAGE_DEPOSITS, STAGE_POSITIONS, WALLET_HEALTH, WalletHealth,
 };
-use report_run::gather::{Gathered, gather, newest_run};
+use report_run::gather::{ReportData, gather, newest_run};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::command::{command, output, path_str, succeed};
@@ -42,11 +42,11 @@ fn copy() -> TempDir {
     to
 }
 
-async fn gathered(folder: &Path) -> Gathered {
+async fn gathered(folder: &Path) -> ReportData {
     let lake = Lake::new(FolderStore::new(folder));
     let run = newest_run(&lake).await.expect("a run");
     let config = Config::built_in().expect("a configuration");
-    gather(&lake, &catalog::in_lake(&lake, "dev"), &config, &run).await.expect("the report data")
+    gather(&lake, &catalog::registry_in_lake(&lake, "dev"), &config, &run).await.expect("the report data")
 }
 
 /// Runs `defi report` and returns the page.
@@ -77,7 +77,7 @@ async fn values_match_the_lake() {
     let lake = Lake::new(FolderStore::new(sample_lake()));
     let mut rows: Vec<FeatureRow> = Vec::new();
     for shard in 0..4 {
-        rows.extend(lake.require(&FEATURES_HISTORY, &Unit::AsOfAndShard(data.as_of, shard)).await.expect("rows"));
+        rows.extend(lake.require(&FEATURES_HISTORY, &WorkUnit::Shard(data.as_of, shard)).await.expect("rows"));
     }
     assert_eq!(
         (data.as_of.to_string(), data.before.map(|day| day.to_string())),
@@ -103,10 +103,10 @@ async fn values_match_the_lake() {
         "unpriced events of all days are fewer than those of the last run"
     );
 
-    let unit = Unit::DayAndProtocol(data.as_of, "aave-v2-eth".into());
-    let (_, positions) = lake.facts(&STAGE_POSITIONS, &unit).await.expect("facts").expect("a unit");
+    let unit = WorkUnit::ProtocolDay(data.as_of, "aave-v2-eth".into());
+    let (_, positions) = lake.file_metadata(&STAGE_POSITIONS, &unit).await.expect("metadata").expect("a unit");
     assert_eq!(data.days.positions["aave-v2-eth"].last(), Some(&Some(positions)));
-    let health: Vec<WalletHealth> = lake.require(&WALLET_HEALTH, &Unit::Day(data.as_of)).await.expect("rows");
+    let health: Vec<WalletHealth> = lake.require(&WALLET_HEALTH, &WorkUnit::Day(data.as_of)).await.expect("rows");
     let of_aave = health.iter().filter(|row| &*row.protocol == "aave-v2-eth").map(|row| row.wallet_address);
     let wallets = of_aave.collect::<std::collections::BTreeSet<_>>().len() as u64;
     assert_eq!(data.days.wallets["aave-v2-eth"].last(), Some(&Some(wallets)));
@@ -120,7 +120,7 @@ async fn data_is_escaped() {
     let folder = copy();
     let lake = Lake::new(FolderStore::new(folder.path()));
     let markup = "<script>alert(1)</script>\" onload=\"x";
-    let unit = Unit::Day("2023-01-10".parse::<Day>().expect("a valid day"));
+    let unit = WorkUnit::Day("2023-01-10".parse::<Day>().expect("a valid day"));
     let row = QuarantinedRow {
         row_number: 0,
         reason: markup.to_owned(),
@@ -143,7 +143,7 @@ async fn lost_days_are_listed_and_interrupt_the_charts() {
         ["2023-01-09", "2023-01-10"].map(|day| day.parse::<Day>().expect("a valid day")),
     );
     for day in lost {
-        let unit = Unit::DayAndProtocol(day, "aave-v2-eth".into());
+        let unit = WorkUnit::ProtocolDay(day, "aave-v2-eth".into());
         lake.store().delete(&unit.key(&STAGE_POSITIONS)).await.expect("the object is deleted");
     }
     let mut run_report: RunReport = lake.read_json(&run.key("report.json")).await.expect("JSON").expect("a report");
@@ -165,9 +165,9 @@ async fn unfinished_run_and_set_without_wallets_have_a_report() {
     let empty: Vec<FeatureRow> = Vec::new();
     lake.write(
         &FEATURES_HISTORY,
-        &Unit::AsOfAndShard("2023-02-01".parse().expect("a valid day"), 0),
+        &WorkUnit::Shard("2023-02-01".parse().expect("a valid day"), 0),
         empty,
-        Facts::new(),
+        FileMetadata::new(),
     )
     .await
     .expect("a set");

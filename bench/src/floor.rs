@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use defi_shared::domain::Category;
-use defi_shared::lake::Facts;
-use defi_shared::lake::parquet::POLICY;
+use defi_shared::lake::FileMetadata;
+use defi_shared::lake::parquet::WRITER_POLICY;
 use defi_shared::step::Context;
 use defi_shared::tables::{
-    self, FEATURES_HISTORY, Layer, LinkingBorrow, Row, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket,
-    Table, UnpricedEvent, ValuedPosition, WALLET_HEALTH, WALLET_LINKS,
+    self, BorrowLinkRow, FEATURES_HISTORY, Layer, PositionBalanceRow, Row, STAGE_BORROWS, STAGE_MARKETS,
+    STAGE_POSITIONS, StagedMarket, Table, UnpricedEvent, WALLET_HEALTH, WALLET_LINKS,
 };
 use defi_shared::{Error, Result};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -30,17 +30,17 @@ const BATCH_ROWS: usize = 8 * 1024;
 pub async fn floor(context: &Context) -> Result<()> {
     let mut inputs = Vec::new();
     let event_inputs =
-        Category::ALL.map(|category| (tables::events(Layer::Stage, category), columns::<UnpricedEvent>()));
+        Category::ALL.map(|category| (tables::event_table(Layer::Stage, category), columns::<UnpricedEvent>()));
     let other_inputs = [
-        (&STAGE_BORROWS, columns::<LinkingBorrow>()),
+        (&STAGE_BORROWS, columns::<BorrowLinkRow>()),
         (&STAGE_MARKETS, columns::<StagedMarket>()),
-        (&STAGE_POSITIONS, columns::<ValuedPosition>()),
+        (&STAGE_POSITIONS, columns::<PositionBalanceRow>()),
     ];
     for (table, columns) in event_inputs.into_iter().chain(other_inputs) {
         inputs.extend(keys(context, table).await?.into_iter().map(|key| (key, columns.clone())));
     }
     let mut outputs = Vec::new();
-    let event_tables = Category::ALL.map(|category| tables::events(Layer::Analytics, category));
+    let event_tables = Category::ALL.map(|category| tables::event_table(Layer::Analytics, category));
     for table in event_tables.into_iter().chain([&WALLET_LINKS, &WALLET_HEALTH, &FEATURES_HISTORY]) {
         outputs.extend(keys(context, table).await?.into_iter().map(|key| (key, table)));
     }
@@ -85,7 +85,7 @@ fn process_in_parallel<T: Send>(
             let Some((key, parameter)) = next else { return Ok(total) };
             let path = context.lake.store().location(&key);
             let bytes = std::fs::read(&path)
-                .map_err(|source| Error::internal("can't read the object").with("path", path).because(source))?;
+                .map_err(|source| Error::internal("can't read the object").with("path", path).with_source(source))?;
             total += work(bytes.into(), parameter)?;
         }
     };
@@ -99,7 +99,7 @@ fn process_in_parallel<T: Send>(
 
 fn decode(file: Bytes, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
     let decode_error =
-        |source: parquet::errors::ParquetError| Error::corrupt("not a readable Parquet file").because(source);
+        |source: parquet::errors::ParquetError| Error::corrupt("not a readable Parquet file").with_source(source);
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(decode_error)?.with_batch_size(BATCH_ROWS);
     let mask = columns.map_or_else(ProjectionMask::all, |names| {
         ProjectionMask::columns(reader.parquet_schema(), names.iter().copied())
@@ -109,8 +109,9 @@ fn decode(file: Bytes, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
 }
 
 fn encode(table: &Table, batches: &[RecordBatch]) -> Result<()> {
-    let encode_error = |source: parquet::errors::ParquetError| Error::internal("can't encode Parquet").because(source);
-    let properties = POLICY.properties(&(table.columns)(), table.sorted_by, &Facts::new())?;
+    let encode_error =
+        |source: parquet::errors::ParquetError| Error::internal("can't encode Parquet").with_source(source);
+    let properties = WRITER_POLICY.properties(&(table.columns)(), table.sorted_by, &FileMetadata::new())?;
     let Some(first) = batches.first() else { return Ok(()) };
     let mut writer = ArrowWriter::try_new(Vec::new(), first.schema(), Some(properties)).map_err(encode_error)?;
     batches.iter().try_for_each(|batch| writer.write(batch)).map_err(encode_error)?;

@@ -4,7 +4,7 @@
 use clap::Args;
 use defi_shared::Result;
 use defi_shared::domain::{Address, BaseUnits, Category, Day, HexBytes, Side, TxHash, WETH};
-use defi_shared::lake::{Facts, Unit};
+use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::step::Context;
 use defi_shared::tables::{
     self, Layer, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent, StagedMarket, StagedPosition, Timestamp,
@@ -58,7 +58,7 @@ const BLOCKS_PER_DAY: i64 = 7_200;
 /// # Errors
 /// An object can't be written.
 pub async fn generate(context: &Context, size: &Size) -> Result<()> {
-    let days = size.from.until(size.from.plus(i32::try_from(size.days).unwrap_or(i32::MAX)));
+    let days = size.from.until(size.from.plus_days(i32::try_from(size.days).unwrap_or(i32::MAX)));
     // Snapshots have one more day than events: features are as of the day after the last events.
     let snapshots = days.clone().chain(days.clone().next_back().map(Day::next));
     let units = snapshots.flat_map(|day| PROTOCOLS.map(|protocol| (day, protocol)));
@@ -66,9 +66,9 @@ pub async fn generate(context: &Context, size: &Size) -> Result<()> {
     let write = |(day, protocol): (Day, &'static str)| {
         let (lake, size) = (lake.clone(), size.clone());
         tokio::spawn(async move {
-            let unit = Unit::DayAndProtocol(day, protocol.into());
-            lake.write(&STAGE_MARKETS, &unit, markets(&size, day, protocol), Facts::new()).await?;
-            lake.write(&STAGE_POSITIONS, &unit, positions(&size, day, protocol), Facts::new()).await
+            let unit = WorkUnit::ProtocolDay(day, protocol.into());
+            lake.write(&STAGE_MARKETS, &unit, markets(&size, day, protocol), FileMetadata::new()).await?;
+            lake.write(&STAGE_POSITIONS, &unit, positions(&size, day, protocol), FileMetadata::new()).await
         })
     };
     let written = futures::stream::iter(units).map(write).buffer_unordered(PARALLELISM);
@@ -77,8 +77,8 @@ pub async fn generate(context: &Context, size: &Size) -> Result<()> {
     let write = |(day, category): (Day, Category)| {
         let (lake, size) = (lake.clone(), size.clone());
         tokio::spawn(async move {
-            let table = tables::events(Layer::Stage, category);
-            lake.write(table, &Unit::Day(day), events(&size, day, category), Facts::new()).await
+            let table = tables::event_table(Layer::Stage, category);
+            lake.write(table, &WorkUnit::Day(day), events(&size, day, category), FileMetadata::new()).await
         })
     };
     let written = futures::stream::iter(units).map(write).buffer_unordered(PARALLELISM);
@@ -86,7 +86,7 @@ pub async fn generate(context: &Context, size: &Size) -> Result<()> {
 }
 
 fn task_result<T>(joined: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    joined.map_err(|source| defi_shared::Error::internal("the task of a unit failed").because(source))?
+    joined.map_err(|source| defi_shared::Error::internal("the task of a unit failed").with_source(source))?
 }
 
 /// Returns the random number generator of an entity, which is identified by its type and number.
@@ -144,7 +144,7 @@ fn markets(size: &Size, day: Day, protocol: &'static str) -> Vec<StagedMarket> {
             liquidation_threshold: 0.8,
             protocol: protocol.into(),
             block_number: i64::from(day.epoch_days()) * BLOCKS_PER_DAY,
-            block_timestamp: Timestamp::from_seconds(day.start() + 11),
+            block_timestamp: Timestamp::from_epoch_seconds(day.start() + 11),
             epoch_timestamp: day.start() + 11,
         }
     };
@@ -187,7 +187,7 @@ fn positions(size: &Size, day: Day, protocol: &'static str) -> Vec<StagedPositio
                 is_collateral: (side == Side::Lender).then(|| account_rng.random_ratio(9, 10)),
                 protocol: protocol.clone(),
                 block_number: i64::from(day.epoch_days()) * BLOCKS_PER_DAY,
-                block_timestamp: Timestamp::from_seconds(day.start() + 11),
+                block_timestamp: Timestamp::from_epoch_seconds(day.start() + 11),
                 epoch_timestamp: day.start() + 11,
             });
         }
@@ -232,7 +232,7 @@ fn events(size: &Size, day: Day, category: Category) -> Vec<StagedEvent> {
             transaction_hash: hex::<32>(&mut rng) as TxHash,
             log_index: i64::try_from(log_index).unwrap_or(0),
             block_number: second / 12,
-            timestamp: Timestamp::from_seconds(second),
+            timestamp: Timestamp::from_epoch_seconds(second),
             epoch_timestamp: second,
             protocol: protocol.into(),
             category,

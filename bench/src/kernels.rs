@@ -5,7 +5,7 @@ use std::process;
 
 use build_features::Input as FoldInput;
 use defi_shared::domain::{Day, Side};
-use defi_shared::lake::{Facts, Unit};
+use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::step::{Context, UnitInput};
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_BORROWS, STAGE_POSITIONS, StagedEvent, StagedPosition};
 use defi_shared::{Error, Result};
@@ -58,7 +58,7 @@ impl Kernels {
         let folder = std::env::temp_dir().join(format!("defi-bench-{}", process::id()));
         // A single thread, because instruction counts must not depend on scheduling.
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|source| Error::internal("can't create a runtime").because(source))?;
+        let runtime = runtime.map_err(|source| Error::internal("can't create a runtime").with_source(source))?;
         let day = Day::from_epoch_days(19_358);
         let size = Size { positions: 20_000, events: 10_000, days: 1, from: day, lifetime: 50, seed: 1 };
         let context = runtime.block_on(crate::context(&folder))?;
@@ -75,8 +75,8 @@ impl Kernels {
         let days = |days| UnitInput { as_of: Some(day.next()), days: Some(days), ..UnitInput::default() };
         self.runtime.block_on(async {
             match name {
-                "parse-events-page" => context.transpose.read_events(&self.events_page).map(drop),
-                "parse-positions-page" => context.graph.read_positions(&self.positions_page).map(drop),
+                "parse-events-page" => context.transpose.parse_events(&self.events_page).map(drop),
+                "parse-positions-page" => context.graph.parse_positions(&self.positions_page).map(drop),
                 "stage-a-day" => {
                     let input = UnitInput { as_of: Some(day), days: Some(vec![day]), ..UnitInput::default() };
                     stage_account_positions::handle(context, input).await.map(drop)
@@ -91,7 +91,8 @@ impl Kernels {
                     build_features::handle(context, input).await.map(drop)
                 }
                 other => {
-                    Err(Error::bad_input(format!("unknown kernel {other:?}")).next(format!("use one of {NAMES:?}")))
+                    Err(Error::bad_input(format!("unknown kernel {other:?}"))
+                        .with_hint(format!("use one of {NAMES:?}")))
                 }
             }
         })
@@ -111,12 +112,12 @@ async fn prepare(context: &Context, size: &Size) -> Result<(Vec<u8>, Vec<u8>)> {
     let day = size.from;
     let mut page = Vec::new();
     for protocol in context.config.protocol_names() {
-        let unit = Unit::DayAndProtocol(day, protocol.into());
+        let unit = WorkUnit::ProtocolDay(day, protocol.into());
         let staged: Vec<StagedPosition> = context.lake.require(&STAGE_POSITIONS, &unit).await?;
         page.extend(staged.iter().take(ROWS_PER_PAGE - page.len()).map(position_json));
-        context.lake.write(&RAW_POSITIONS, &unit, staged.into_iter().map(raw), Facts::new()).await?;
+        context.lake.write(&RAW_POSITIONS, &unit, staged.into_iter().map(raw), FileMetadata::new()).await?;
     }
-    let mut borrows: Vec<StagedEvent> = context.lake.require(&STAGE_BORROWS, &Unit::Day(day)).await?;
+    let mut borrows: Vec<StagedEvent> = context.lake.require(&STAGE_BORROWS, &WorkUnit::Day(day)).await?;
     borrows.sort_by_key(|event| (event.block_number, event.log_index));
     let events: Vec<_> = borrows.iter().take(ROWS_PER_PAGE).map(event_json).collect();
     let days = |days| UnitInput { as_of: Some(day.next()), days: Some(days), ..UnitInput::default() };

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use defi_shared::Result;
-use defi_shared::step::{Context, context_of};
+use defi_shared::step::{Context, context_from};
 
 /// Returns the context of a function over a lake in a folder. The benchmarks make no requests to its sources.
 ///
@@ -19,5 +19,5 @@ use defi_shared::step::{Context, context_of};
 /// The built-in configuration is invalid, which is a defect.
 pub async fn context(lake: &Path) -> Result<Context> {
     let lake: Arc<str> = lake.to_string_lossy().into();
-    context_of(&move |name| (name == "LAKE").then(|| lake.to_string())).await
+    context_from(&move |name| (name == "LAKE").then(|| lake.to_string())).await
 }

@@ -39,7 +39,7 @@ enum Command {
         as_of: Day,
     },
     /// Compare policies for writing Parquet
-    Policy {
+    WriterPolicy {
         /// An object of wallet_health_daily
         object: PathBuf,
     },
@@ -69,13 +69,13 @@ async fn run_in_lake(command: Command) -> Result<()> {
         Command::Rebuild { lake, as_of } => rebuild::rebuild(&context(&lake).await?, as_of).await,
         Command::Daily { lake, as_of } => rebuild::daily(&context(&lake).await?, as_of).await,
         Command::Floor { lake } => floor::floor(&context(&lake).await?).await,
-        Command::Policy { .. } | Command::Kernels => Ok(()),
+        Command::WriterPolicy { .. } | Command::Kernels => Ok(()),
     }
 }
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Policy { object } => policy::compare(&object),
+        Command::WriterPolicy { object } => policy::compare(&object),
         Command::Kernels => kernels::run_all(),
         command => run_in_lake(command),
     }

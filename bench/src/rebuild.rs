@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use defi_shared::Result;
 use defi_shared::domain::Day;
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::pipeline::Step;
 use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{STAGE_BORROWS, STAGE_POSITIONS};
@@ -15,7 +15,7 @@ use serde_json::json;
 /// # Errors
 /// A step fails.
 pub async fn rebuild(context: &Context, as_of: Day) -> Result<()> {
-    let day_of = |unit: &Unit| unit.day();
+    let day_of = |unit: &WorkUnit| unit.day();
     let mut events: Vec<_> = context.lake.units(&STAGE_BORROWS).await?.iter().filter_map(day_of).collect();
     events.retain(|day| *day < as_of);
     let mut snapshots: Vec<_> = context.lake.units(&STAGE_POSITIONS).await?.iter().filter_map(day_of).collect();

@@ -11,7 +11,7 @@ use defi_shared::error::Result;
 /// `BadInput` for a file that can't be read or is invalid.
 pub fn configuration() -> Result<Config> {
     match std::env::var_os("DEFI_CONFIG") {
-        Some(path) => Config::read(Path::new(&path)),
+        Some(path) => Config::from_file(Path::new(&path)),
         None => Config::built_in(),
     }
 }

@@ -40,5 +40,6 @@ where
     Fut: Future<Output = Result<O>>,
 {
     let output = handle(context, parse(input)?).await?;
-    serde_json::to_value(output).map_err(|cause| Error::internal("can't serialize the output of a step").because(cause))
+    serde_json::to_value(output)
+        .map_err(|cause| Error::internal("can't serialize the output of a step").with_source(cause))
 }

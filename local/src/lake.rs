@@ -35,7 +35,7 @@ pub(crate) async fn open(args: &ReadOptions) -> Result<(Lake, Registry)> {
         return in_aws(args.lake.env).await;
     }
     let lake = in_folder(&args.lake)?;
-    let registry = catalog::in_lake(&lake, args.lake.env.name());
+    let registry = catalog::registry_in_lake(&lake, args.lake.env.name());
     Ok((lake, registry))
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn in_folder(args: &LakeOptions) -> Result<Lake> {
     if !args.folder.join("catalog").is_dir() {
         return Err(Error::bad_input("there is no lake in this folder")
             .with("path", args.folder.display())
-            .next("create one with defi run, or choose another folder with --lake"));
+            .with_hint("create one with defi run, or choose another folder with --lake"));
     }
     Ok(Lake::new(FolderStore::new(&args.folder)))
 }
@@ -60,5 +60,5 @@ async fn in_aws(env: Env) -> Result<(Lake, Registry)> {
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "builds with AWS support need async")]
 async fn in_aws(_: Env) -> Result<(Lake, Registry)> {
-    Err(Error::bad_input("this build has no AWS support").next("build with AWS support: make build"))
+    Err(Error::bad_input("this build has no AWS support").with_hint("build with AWS support: make build"))
 }

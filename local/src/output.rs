@@ -67,9 +67,9 @@ impl Write for StdoutWriter {
 /// `Internal` if standard output can't be written to.
 pub fn allow_broken_pipe(result: io::Result<()>) -> Result<()> {
     match result {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::internal("can't write the output").because(error).next("check where standard output goes"))
-        }
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::internal("can't write the output")
+            .with_source(error)
+            .with_hint("check where standard output goes")),
         _ => Ok(()),
     }
 }
@@ -82,8 +82,8 @@ pub fn write_page(file: &Path, page: &str) -> Result<()> {
     std::fs::write(file, page).map_err(|cause| {
         Error::bad_input("the page can't be written")
             .with("path", file.display())
-            .because(cause)
-            .next("choose another file")
+            .with_source(cause)
+            .with_hint("choose another file")
     })
 }
 

@@ -46,11 +46,11 @@ pub async fn query(sql: &str, args: &LakeOptions, format: Format) -> Result<()> 
 fn query_error(cause: DataFusionError) -> Error {
     match cause.find_root() {
         DataFusionError::ParquetError(_) | DataFusionError::ArrowError(..) | DataFusionError::ObjectStore(_) => {
-            Error::corrupt("an object of the lake can't be read").because(cause)
+            Error::corrupt("an object of the lake can't be read").with_source(cause)
         }
         _ => Error::bad_input("the query can't be executed")
-            .because(cause.strip_backtrace())
-            .next("correct the SQL; defi tables lists the tables"),
+            .with_source(cause.strip_backtrace())
+            .with_hint("correct the SQL; defi tables lists the tables"),
     }
 }
 
@@ -65,7 +65,7 @@ pub async fn session(lake: &Lake, env: &str) -> Result<SessionContext> {
         let schema = Arc::new(MemorySchemaProvider::new());
         catalog.register_schema(&tables::database(layer, env), schema).map_err(query_error)?;
     }
-    let registry = catalog::in_lake(lake, env);
+    let registry = catalog::registry_in_lake(lake, env);
     for table in TABLES {
         if registry.is_registered(table).await? {
             let provider = provider(&session, lake, &registry, table).await?;
@@ -84,7 +84,7 @@ async fn provider(
     table: &Table,
 ) -> Result<Arc<dyn TableProvider>> {
     let listing = listing(lake, table)?;
-    if table.layout != Layout::AsOfAndShard {
+    if table.layout != Layout::Shard {
         return Ok(listing);
     }
     let days = if *table == FEATURES_PUBLISHED {
@@ -102,7 +102,7 @@ async fn provider(
 fn listing(lake: &Lake, table: &Table) -> Result<Arc<dyn TableProvider>> {
     let folder = lake.store().location(&table.prefix());
     let folder = std::path::absolute(&folder).map_err(|cause| {
-        Error::bad_input("the lake's folder has no absolute path").with("path", folder).because(cause)
+        Error::bad_input("the lake's folder has no absolute path").with("path", folder).with_source(cause)
     })?;
     let url = ListingTableUrl::parse(format!("{}/", folder.display())).map_err(query_error)?;
     let partitions = table.layout.partition_columns().iter().map(|name| ((*name).to_owned(), DataType::Utf8)).collect();
@@ -118,11 +118,11 @@ async fn write_table(schema: SchemaRef, mut rows: SendableRecordBatchStream) -> 
         batches.push(batch.map_err(query_error)?);
     }
     let text = pretty_format_batches_with_schema(schema, &batches);
-    crate::output::line(text.map_err(|cause| Error::internal("can't format the rows as a table").because(cause))?)
+    crate::output::line(text.map_err(|cause| Error::internal("can't format the rows as a table").with_source(cause))?)
 }
 
 async fn write_csv(schema: SchemaRef, mut rows: SendableRecordBatchStream) -> Result<()> {
-    let format_error = |cause| Error::internal("can't format the rows as CSV").because(cause);
+    let format_error = |cause| Error::internal("can't format the rows as CSV").with_source(cause);
     // The header is written even if there are no rows.
     let mut text = Vec::new();
     WriterBuilder::new().build(&mut text).write(&RecordBatch::new_empty(schema)).map_err(format_error)?;
@@ -140,7 +140,7 @@ async fn write_csv(schema: SchemaRef, mut rows: SendableRecordBatchStream) -> Re
 }
 
 async fn write_json(mut rows: SendableRecordBatchStream) -> Result<()> {
-    let format_error = |cause| Error::internal("can't format the rows as JSON").because(cause);
+    let format_error = |cause| Error::internal("can't format the rows as JSON").with_source(cause);
     let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
     let mut writer: ArrayWriter<Vec<u8>> = builder.build(Vec::new());
     while let Some(batch) = rows.next().await {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use defi_shared::error::{Error, Result};
 use report_run::gather::newest_run;
-use report_run::{keep, page};
+use report_run::{render_report, write_report};
 
 use crate::lake::ReadOptions;
 use crate::output::{line, write_page};
@@ -29,7 +29,9 @@ pub struct Options {
 pub(crate) async fn report(args: &Options) -> Result<()> {
     let (lake, registry) = crate::lake::open(&args.lake).await?;
     if args.open && args.lake.aws && args.output.is_none() {
-        return Err(Error::bad_input("a browser can't open a report in a bucket").next("choose a file with --output"));
+        return Err(
+            Error::bad_input("a browser can't open a report in a bucket").with_hint("choose a file with --output")
+        );
     }
     let run = match &args.run {
         Some(run) => run.parse()?,
@@ -37,9 +39,9 @@ pub(crate) async fn report(args: &Options) -> Result<()> {
     };
     let config = crate::config::configuration()?;
     let path = match &args.output {
-        None => keep(&lake, &registry, &config, &run).await?,
+        None => write_report(&lake, &registry, &config, &run).await?,
         Some(file) => {
-            let page = page(&lake, &registry, &config, &run).await?;
+            let page = render_report(&lake, &registry, &config, &run).await?;
             write_page(file, &page)?;
             file.display().to_string()
         }
@@ -51,6 +53,6 @@ pub(crate) async fn report(args: &Options) -> Result<()> {
 fn open_in_browser(path: &Path) -> Result<()> {
     let result = std::path::absolute(path).and_then(open::that_detached);
     result.map_err(|cause| {
-        Error::internal("can't start a browser").because(cause).next("open the file at the printed path")
+        Error::internal("can't start a browser").with_source(cause).with_hint("open the file at the printed path")
     })
 }

@@ -49,7 +49,7 @@ pub struct RequestRates {
 
 /// An open source.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenSource {
     /// The clients of both APIs.
     pub clients: Clients,
     /// The first and the last day of the source. None if unknown.
@@ -69,7 +69,7 @@ impl Source {
     ///
     /// # Errors
     /// `BadInput` or `CorruptData` for an invalid recording, `BadCredentials` for missing keys.
-    pub async fn open(&self, config: &mut Config) -> Result<Opened> {
+    pub async fn open(&self, config: &mut Config) -> Result<OpenSource> {
         match self {
             Source::Live => open_live(config),
             Source::Urls { graph, transpose } => open_urls(config, graph, transpose),
@@ -86,7 +86,7 @@ impl Source {
                 let server = start_server(recording, config, 0, None).await?;
                 let graph = GraphSettings::new(server.graph_url(), Vec::new());
                 let transpose = TransposeSettings::new(server.transpose_url(), Vec::new());
-                let opened = Opened {
+                let opened = OpenSource {
                     days: Some((first, last)),
                     name: format!("{chain}, {first} to {last}"),
                     chain: Some(chain),
@@ -109,29 +109,29 @@ impl Source {
 }
 
 fn api_keys(variable: &str) -> Vec<Secret> {
-    std::env::var(variable).map(|keys| Secret::list(&keys)).unwrap_or_default()
+    std::env::var(variable).map(|keys| Secret::parse_list(&keys)).unwrap_or_default()
 }
 
-fn open_live(config: &mut Config) -> Result<Opened> {
+fn open_live(config: &mut Config) -> Result<OpenSource> {
     for variable in ["GRAPH_API_KEY", "TRANSPOSE_API_KEY"] {
         if api_keys(variable).is_empty() {
             return Err(Error::new(Kind::BadCredentials, format!("{variable} is not set"))
-                .next("set GRAPH_API_KEY and TRANSPOSE_API_KEY in the environment"));
+                .with_hint("set GRAPH_API_KEY and TRANSPOSE_API_KEY in the environment"));
         }
     }
     let url = |variable: &str, default: &str| std::env::var(variable).unwrap_or_else(|_| default.to_owned());
     let (graph, transpose) = (url("GRAPH_URL", graph::LIVE_URL), url("TRANSPOSE_URL", transpose::LIVE_URL));
-    Ok(Opened { chain: Some("the live APIs".to_owned()), ..open_urls(config, &graph, &transpose)? })
+    Ok(OpenSource { chain: Some("the live APIs".to_owned()), ..open_urls(config, &graph, &transpose)? })
 }
 
-fn open_urls(config: &mut Config, graph: &str, transpose: &str) -> Result<Opened> {
+fn open_urls(config: &mut Config, graph: &str, transpose: &str) -> Result<OpenSource> {
     let name = format!("{graph} and {transpose}");
     let graph = GraphSettings::new(graph, api_keys("GRAPH_API_KEY"));
     let transpose = TransposeSettings::new(transpose, api_keys("TRANSPOSE_API_KEY"));
-    Ok(Opened { name, ..open_clients(config, graph, transpose)? })
+    Ok(OpenSource { name, ..open_clients(config, graph, transpose)? })
 }
 
-fn open_clients(config: &mut Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<Opened> {
+fn open_clients(config: &mut Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<OpenSource> {
     let rates = RequestRates {
         the_graph: requests_per_second(&graph.url, config.requests_per_second.the_graph, graph.keys.len()),
         transpose: requests_per_second(&transpose.url, config.requests_per_second.transpose, transpose.keys.len()),
@@ -144,7 +144,7 @@ fn open_clients(config: &mut Config, mut graph: GraphSettings, mut transpose: Tr
         config.requests_per_second.transpose = LOCAL_REQUESTS_PER_SECOND;
         transpose.retry = RetryPolicy::LOOPBACK;
     }
-    Ok(Opened {
+    Ok(OpenSource {
         clients: Clients::new(config, graph, transpose, 1)?,
         days: None,
         name: String::new(),
@@ -185,7 +185,7 @@ pub async fn serve(source: &Source, port: u16) -> Result<()> {
     line(format_args!("Transpose  {}", server.transpose_url()))?;
     tokio::signal::ctrl_c()
         .await
-        .map_err(|cause| Error::internal("can't wait for the interrupt signal").because(cause))?;
+        .map_err(|cause| Error::internal("can't wait for the interrupt signal").with_source(cause))?;
     server.stop().await;
     Ok(())
 }

@@ -30,7 +30,7 @@ pub(crate) async fn list(args: &ReadOptions, format: Format) -> Result<()> {
         Format::Table => line(to_table(&rows)),
         Format::Json => {
             let text = serde_json::to_string_pretty(&rows);
-            line(text.map_err(|cause| Error::internal("can't serialize the tables").because(cause))?)
+            line(text.map_err(|cause| Error::internal("can't serialize the tables").with_source(cause))?)
         }
         Format::Csv => allow_broken_pipe(write_csv(&rows)),
     }
@@ -65,10 +65,10 @@ async fn table_infos(args: &ReadOptions) -> Result<Vec<TableInfo>> {
             about: table.doc.trim().to_owned(),
         };
         for unit in lake.units(table).await? {
-            if table.layout == Layout::AsOfAndShard && !unit.day().is_some_and(is_visible) {
+            if table.layout == Layout::Shard && !unit.day().is_some_and(is_visible) {
                 continue;
             }
-            let metadata = lake.facts(table, &unit).await?;
+            let metadata = lake.file_metadata(table, &unit).await?;
             info.objects += 1;
             info.rows += metadata.map_or(0, |(_, rows)| rows);
         }
@@ -76,7 +76,7 @@ async fn table_infos(args: &ReadOptions) -> Result<Vec<TableInfo>> {
     }
     if rows.is_empty() {
         let database = tables::database(tables::Layer::Analytics, env);
-        return Err(Error::bad_input(format!("the lake has no tables in {database}")).next("choose another --env"));
+        return Err(Error::bad_input(format!("the lake has no tables in {database}")).with_hint("choose another --env"));
     }
     Ok(rows)
 }

@@ -50,5 +50,5 @@ pub fn data(value: f64, text: &str) -> Markup {
 /// Renders a count as a `<data>` element.
 #[must_use]
 pub fn count(value: u64) -> Markup {
-    html! { data value=(value) { (number::grouped(value)) } }
+    html! { data value=(value) { (number::with_thousands(value)) } }
 }

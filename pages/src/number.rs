@@ -4,7 +4,7 @@ use jiff::{Span, SpanRound, Unit};
 
 /// Formats a number with thousands separators: `1,234,567`.
 #[must_use]
-pub fn grouped(number: u64) -> String {
+pub fn with_thousands(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 
@@ -39,7 +39,7 @@ pub fn significant(number: f64) -> String {
     let decimals = (3.0 - digits).clamp(0.0, 8.0) as usize;
     let text = format!("{size:.decimals$}");
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let whole = whole.parse().map_or_else(|_| whole.to_owned(), grouped);
+    let whole = whole.parse().map_or_else(|_| whole.to_owned(), with_thousands);
     match fraction.trim_end_matches('0') {
         "" => format!("{sign}{whole}"),
         fraction => format!("{sign}{whole}.{fraction}"),
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn groups_digits_by_thousands() {
-        let formatted: Vec<_> = [0, 12, 123, 1234, 123_456, 1_234_567].map(grouped).into();
+        let formatted: Vec<_> = [0, 12, 123, 1234, 123_456, 1_234_567].map(with_thousands).into();
         assert_eq!(formatted, ["0", "12", "123", "1,234", "123,456", "1,234,567"]);
     }
 

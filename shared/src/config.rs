@@ -43,7 +43,7 @@ impl Protocol {
         let names = self.name.strip_suffix("-eth").and_then(|name| name.rsplit_once('-'));
         names.filter(|(name, version)| !name.is_empty() && !version.is_empty()).ok_or_else(|| {
             Error::bad_input(format!("the protocol name {:?} is not of the form {{name}}-{{version}}-eth", self.name))
-                .next("correct the name in the configuration")
+                .with_hint("correct the name in the configuration")
         })
     }
 }
@@ -119,9 +119,9 @@ impl Config {
     ///
     /// # Errors
     /// `BadInput` if the file can't be read or is invalid.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn from_file(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|source| {
-            Error::bad_input("can't read the configuration").with("path", path.display()).because(source)
+            Error::bad_input("can't read the configuration").with("path", path.display()).with_source(source)
         })?;
         Config::parse(&text).map_err(|error| error.with("path", path.display()))
     }
@@ -132,13 +132,13 @@ impl Config {
     /// `BadInput` if the TOML or a value is invalid.
     pub fn parse(text: &str) -> Result<Self> {
         let config: Config =
-            toml::from_str(text).map_err(|source| Error::bad_input("invalid configuration").because(source))?;
+            toml::from_str(text).map_err(|source| Error::bad_input("invalid configuration").with_source(source))?;
         config.validate()?;
         Ok(config)
     }
 
     fn validate(&self) -> Result<()> {
-        let invalid = |message: String| Err(Error::bad_input(message).next("correct the configuration"));
+        let invalid = |message: String| Err(Error::bad_input(message).with_hint("correct the configuration"));
         if !(1..=MAX_SHARDS).contains(&self.shards) {
             return invalid(format!("shards is {}, but must be from 1 to {MAX_SHARDS}", self.shards));
         }
@@ -169,7 +169,7 @@ impl Config {
         self.protocols.iter().find(|protocol| protocol.name == name).ok_or_else(|| {
             let names: Vec<_> = self.protocols.iter().map(|protocol| protocol.name.as_str()).collect();
             Error::bad_input(format!("unknown protocol {name:?}"))
-                .next(format!("use one of {}, or add the protocol to the configuration", names.join(", ")))
+                .with_hint(format!("use one of {}, or add the protocol to the configuration", names.join(", ")))
         })
     }
 

@@ -78,7 +78,7 @@ impl Kind {
 
     /// Returns the default hint: what the user can do about an error of this kind.
     #[must_use]
-    pub fn next_step(self) -> &'static str {
+    pub fn default_hint(self) -> &'static str {
         match self {
             Kind::Throttled => "wait, or lower the request rate in the configuration, and run again",
             Kind::SourceUnavailable => "check that the source is available and that its URL is correct, and run again",
@@ -107,7 +107,7 @@ impl fmt::Display for Kind {
 }
 
 /// A boxed source error of any type.
-pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// The result type of the pipeline's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -130,7 +130,7 @@ struct Inner {
     kind: Kind,
     message: String,
     context: Vec<(&'static str, String)>,
-    source: Option<Cause>,
+    source: Option<BoxError>,
     hint: Option<String>,
     retry_after: Option<Duration>,
 }
@@ -176,21 +176,21 @@ impl Error {
 
     /// Sets the source error.
     #[must_use]
-    pub fn because(mut self, source: impl Into<Cause>) -> Self {
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
     /// Sets the hint, which replaces the default hint of the kind.
     #[must_use]
-    pub fn next(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
 
     /// Sets the time that the source asks clients to wait (`Retry-After`).
     #[must_use]
-    pub fn after(mut self, retry_after: Option<Duration>) -> Self {
+    pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
         self.0.retry_after = retry_after;
         self
     }
@@ -209,14 +209,14 @@ impl Error {
 
     /// Returns the hint: what the user can do about the error.
     #[must_use]
-    pub fn next_step(&self) -> &str {
-        self.0.hint.as_deref().unwrap_or_else(|| self.0.kind.next_step())
+    pub fn hint(&self) -> &str {
+        self.0.hint.as_deref().unwrap_or_else(|| self.0.kind.default_hint())
     }
 
     /// Returns the message with the context and the chain of source errors, on one line. Excludes the kind and the
     /// hint.
     #[must_use]
-    pub fn what(&self) -> String {
+    pub fn details(&self) -> String {
         let mut text = self.0.message.clone();
         if !self.0.context.is_empty() {
             let pairs: Vec<String> = self.0.context.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -234,7 +234,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; next: {}", self.kind(), self.what(), self.next_step())
+        write!(f, "{}: {}; next: {}", self.kind(), self.details(), self.hint())
     }
 }
 
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn error_displays_source_and_hint_on_one_line() {
         let source = std::io::Error::other("first\nsecond");
-        let error = Error::corrupt("unreadable object").with("key", "a/b").because(source).next("delete it");
+        let error = Error::corrupt("unreadable object").with("key", "a/b").with_source(source).with_hint("delete it");
         assert_eq!(error.to_string(), "CorruptData: unreadable object (key=a/b): first second; next: delete it");
     }
 

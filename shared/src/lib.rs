@@ -5,13 +5,13 @@
 pub mod aws;
 pub mod catalog;
 pub mod config;
+pub mod cpu;
 pub mod domain;
 pub mod error;
 pub mod executions;
 pub mod lake;
 pub mod pipeline;
 pub mod plan;
-pub mod processor;
 pub mod sources;
 pub mod step;
 pub mod tables;

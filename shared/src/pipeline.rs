@@ -247,7 +247,7 @@ impl FromStr for Step {
         let step = Step::ALL.into_iter().find(|step| step.name() == name);
         step.ok_or_else(|| {
             let names = Step::ALL.map(Step::name).join(", ");
-            Error::bad_input(format!("unknown step {name:?}")).next(format!("choose one of {names}"))
+            Error::bad_input(format!("unknown step {name:?}")).with_hint(format!("choose one of {names}"))
         })
     }
 }

@@ -2,12 +2,12 @@
 //! sources.
 //!
 //! ```
-//! use defi_shared::lake::Unit;
+//! use defi_shared::lake::WorkUnit;
 //! use defi_shared::tables::{WALLET_LINKS, WalletLink};
-//! use defi_shared::testing::{AAVE, Lab, address, january, link};
+//! use defi_shared::testing::{AAVE, TestLake, address, january, link};
 //! # tokio::runtime::Runtime::new()?.block_on(async {
-//! let lab = Lab::new(&[AAVE], january(4))?;
-//! let (unit, rows) = (Unit::Day(january(1)), vec![link(address(1), address(2), january(1).start())]);
+//! let lab = TestLake::new(&[AAVE], january(4))?;
+//! let (unit, rows) = (WorkUnit::Day(january(1)), vec![link(address(1), address(2), january(1).start())]);
 //! lab.put(&WALLET_LINKS, &unit, rows.clone()).await?;
 //! assert_eq!(lab.rows::<WalletLink>(&WALLET_LINKS, &unit).await?, rows);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -35,7 +35,7 @@ use crate::catalog;
 use crate::config::{Config, PerSource, Protocol};
 use crate::domain::Day;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Facts, FolderStore, Lake, Unit, parquet};
+use crate::lake::{FileMetadata, FolderStore, Lake, WorkUnit, parquet};
 use crate::sources::graph::GraphSettings;
 use crate::sources::transpose::TransposeSettings;
 use crate::sources::{RetryPolicy, Secret};
@@ -71,8 +71,8 @@ pub fn kind<T>(result: Result<T>) -> Option<Kind> {
 
 /// Returns the unit of a protocol and day.
 #[must_use]
-pub fn unit(protocol: &str, day: Day) -> Unit {
-    Unit::DayAndProtocol(day, protocol.into())
+pub fn unit(protocol: &str, day: Day) -> WorkUnit {
+    WorkUnit::ProtocolDay(day, protocol.into())
 }
 
 /// Returns the built-in configuration with the given protocols, whose first day is 1 January 2023, and number of shards.
@@ -100,25 +100,25 @@ pub fn subgraph_id(protocol: &str) -> String {
 
 /// A lake in a temporary folder and the context of a step over it. The folder is deleted when the lab is dropped.
 #[derive(Debug)]
-pub struct Lab {
+pub struct TestLake {
     folder: TempDir,
     /// The context. Tests may change it.
     pub context: Context,
 }
 
-impl Lab {
+impl TestLake {
     /// Creates a lab with an empty lake, one shard, and sources that don't respond.
     ///
     /// # Errors
     /// The temporary folder could not be created.
     pub fn new(protocols: &[&str], today: Day) -> Result<Self> {
         let folder = TempDir::new();
-        let folder = folder.map_err(|cause| Error::internal("cannot create a temporary folder").because(cause))?;
+        let folder = folder.map_err(|cause| Error::internal("cannot create a temporary folder").with_source(cause))?;
         let lake = Lake::new(FolderStore::new(folder.path()));
-        let (registry, config) = (catalog::in_lake(&lake, "dev"), config(protocols, 1)?);
+        let (registry, config) = (catalog::registry_in_lake(&lake, "dev"), config(protocols, 1)?);
         let clients = clients(&config, CLOSED)?;
         let context = Context::new(lake, registry, Arc::new(config), clients, today);
-        Ok(Lab { folder, context })
+        Ok(TestLake { folder, context })
     }
 
     /// Sets the number of shards.
@@ -154,46 +154,46 @@ impl Lab {
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn put<R: Row>(&self, table: &Table, unit: &Unit, rows: Vec<R>) -> Result<()> {
-        self.put_with(table, unit, rows, []).await
+    pub async fn put<R: Row>(&self, table: &Table, unit: &WorkUnit, rows: Vec<R>) -> Result<()> {
+        self.put_with_metadata(table, unit, rows, []).await
     }
 
-    /// Writes the rows of a unit with [metadata](Facts).
+    /// Writes the rows of a unit with [metadata](FileMetadata).
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn put_with<R: Row, const N: usize>(
+    pub async fn put_with_metadata<R: Row, const N: usize>(
         &self,
         table: &Table,
-        unit: &Unit,
+        unit: &WorkUnit,
         rows: Vec<R>,
-        facts: [(&str, u64); N],
+        metadata: [(&str, u64); N],
     ) -> Result<()> {
-        let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value.to_string()));
-        self.context.lake.write(table, unit, rows, facts.collect()).await.map(drop)
+        let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value.to_string()));
+        self.context.lake.write(table, unit, rows, metadata.collect()).await.map(drop)
     }
 
     /// Reads the rows of a unit that must exist.
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn rows<R: Row>(&self, table: &Table, unit: &Unit) -> Result<Vec<R>> {
+    pub async fn rows<R: Row>(&self, table: &Table, unit: &WorkUnit) -> Result<Vec<R>> {
         self.context.lake.require(table, unit).await
     }
 
-    /// Reads the [metadata](Facts) of a unit. Returns an empty map if the unit is missing.
+    /// Reads the [metadata](FileMetadata) of a unit. Returns an empty map if the unit is missing.
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn facts(&self, table: &Table, unit: &Unit) -> Result<Facts> {
-        Ok(self.context.lake.facts(table, unit).await?.map(|(facts, _)| facts).unwrap_or_default())
+    pub async fn file_metadata(&self, table: &Table, unit: &WorkUnit) -> Result<FileMetadata> {
+        Ok(self.context.lake.file_metadata(table, unit).await?.map(|(metadata, _)| metadata).unwrap_or_default())
     }
 
     /// Reads the row number and reason of each row of a unit that is in quarantine.
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn quarantined(&self, table: &Table, unit: &Unit) -> Result<Vec<(i64, String)>> {
+    pub async fn quarantined(&self, table: &Table, unit: &WorkUnit) -> Result<Vec<(i64, String)>> {
         let key = unit.key(table).replacen(&table.prefix(), &format!("quarantine/{}", table.name), 1);
         let Some(bytes) = self.context.lake.store().get(&key).await? else { return Ok(Vec::new()) };
         let rows: Vec<QuarantinedRow> = parquet::decode(bytes)?;

@@ -16,14 +16,14 @@ use tempfile::TempDir;
 #[tokio::test]
 async fn folder_store_fulfills_the_store_contract() {
     let folder = TempDir::new().unwrap();
-    contract::store(Arc::new(FolderStore::open_for_run(folder.path()).unwrap())).await.unwrap();
+    contract::check_store(Arc::new(FolderStore::open_for_run(folder.path()).unwrap())).await.unwrap();
 }
 
 #[tokio::test]
 async fn folder_catalog_fulfills_the_catalog_contract() {
     let folder = TempDir::new().unwrap();
     let lake = Lake::new(FolderStore::open_for_run(folder.path()).unwrap());
-    contract::catalog(&FolderCatalog::new(lake)).await.unwrap();
+    contract::check_catalog(&FolderCatalog::new(lake)).await.unwrap();
 }
 
 /// A local AWS process, which is killed on drop.
@@ -43,7 +43,7 @@ impl LocalAws {
         if !python.exists() {
             let in_ci = std::env::var("CI").is_ok_and(|ci| !ci.is_empty());
             assert!(!in_ci, "{} is missing", python.display());
-            // Written directly to standard error, because the test harness captures `eprintln!`.
+            // WriteOutcome directly to standard error, because the test harness captures `eprintln!`.
             writeln!(std::io::stderr(), "NOT RUN: the local AWS needs {}; make test creates it", python.display())
                 .expect("standard error");
             return None;
@@ -83,8 +83,8 @@ async fn s3_and_glue_fulfill_the_contracts() {
     let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build();
     aws_sdk_s3::Client::from_conf(s3).create_bucket().bucket("contract").send().await.unwrap();
     let store = Arc::new(S3Store::new(&config, "contract"));
-    contract::store(Arc::clone(&store) as Arc<dyn Store>).await.unwrap();
-    contract::catalog(&GlueCatalog::new(&config, "contract")).await.unwrap();
+    contract::check_store(Arc::clone(&store) as Arc<dyn Store>).await.unwrap();
+    contract::check_catalog(&GlueCatalog::new(&config, "contract")).await.unwrap();
 
     let missing = S3Store::new(&config, "no-such-bucket");
     assert!(missing.get("a").await.is_err(), "a missing bucket is an error, not a missing object");

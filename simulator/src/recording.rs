@@ -115,7 +115,7 @@ impl Recording {
 
 fn read_manifest(path: &Path) -> Result<Manifest> {
     let manifest: Manifest = serde_json::from_reader(open(path)?)
-        .map_err(|error| corrupt(path, error.line(), "invalid manifest").because(error))?;
+        .map_err(|error| corrupt(path, error.line(), "invalid manifest").with_source(error))?;
     if manifest.protocols.is_empty() {
         return Err(corrupt(path, 1, "the manifest lists no protocols"));
     }
@@ -130,7 +130,7 @@ fn read_blocks(path: &Path) -> Result<Vec<Block>> {
     let mut blocks: Vec<Block> = Vec::new();
     for_each_line(path, |line, text| {
         let block: Block = serde_json::from_str(text)
-            .map_err(|error| corrupt(path, line, "expected {\"block_number\", \"timestamp\"}").because(error))?;
+            .map_err(|error| corrupt(path, line, "expected {\"block_number\", \"timestamp\"}").with_source(error))?;
         if blocks.last().is_some_and(|last| last.number >= block.number || last.timestamp >= block.timestamp) {
             return Err(corrupt(path, line, "blocks must be in ascending order of number and timestamp"));
         }
@@ -144,7 +144,7 @@ fn read_events(path: &Path) -> Result<Vec<Map<String, Value>>> {
     let mut events = Vec::new();
     for_each_line(path, |line, text| {
         let event = serde_json::from_str(text)
-            .map_err(|error| corrupt(path, line, "an event must be a JSON object").because(error))?;
+            .map_err(|error| corrupt(path, line, "an event must be a JSON object").with_source(error))?;
         events.push(event);
         Ok(())
     })?;
@@ -157,7 +157,8 @@ fn read_snapshots(path: &Path, field: &'static str, blocks: &[Block]) -> Result<
     let mut snapshots: BTreeMap<u64, Vec<Row>> = BTreeMap::new();
     for_each_line(path, |line, text| {
         let invalid = || corrupt(path, line, format!("expected {{\"block_number\", \"{field}\": {{…}}}}"));
-        let mut envelope: Map<String, Value> = serde_json::from_str(text).map_err(|error| invalid().because(error))?;
+        let mut envelope: Map<String, Value> =
+            serde_json::from_str(text).map_err(|error| invalid().with_source(error))?;
         let block = envelope.get("block_number").and_then(Value::as_u64).ok_or_else(invalid)?;
         let row = envelope.remove(field).filter(Value::is_object).ok_or_else(invalid)?;
         if blocks.binary_search_by_key(&block, |recorded| recorded.number).is_err() {
@@ -171,7 +172,7 @@ fn read_snapshots(path: &Path, field: &'static str, blocks: &[Block]) -> Result<
 
 fn for_each_line(path: &Path, mut read: impl FnMut(usize, &str) -> Result<()>) -> Result<()> {
     for (index, text) in open(path)?.lines().enumerate() {
-        let text = text.map_err(|error| corrupt(path, index + 1, "cannot read the line").because(error))?;
+        let text = text.map_err(|error| corrupt(path, index + 1, "cannot read the line").with_source(error))?;
         if !text.trim().is_empty() {
             read(index + 1, &text)?;
         }
@@ -187,8 +188,8 @@ fn open(path: &Path) -> Result<BufReader<File>> {
         };
         Error::bad_input(message)
             .with("file", path.display())
-            .because(error)
-            .next("use a folder that contains a complete recording")
+            .with_source(error)
+            .with_hint("use a folder that contains a complete recording")
     })?;
     Ok(BufReader::new(file))
 }
@@ -197,7 +198,7 @@ fn corrupt(path: &Path, line: usize, message: impl Into<String>) -> Error {
     Error::corrupt(message)
         .with("file", PathBuf::from(path).display())
         .with("line", line)
-        .next("correct the recording or use another one")
+        .with_hint("correct the recording or use another one")
 }
 
 #[cfg(test)]

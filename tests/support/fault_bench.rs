@@ -14,9 +14,9 @@ use defi_shared::lake::{FolderStore, Lake, parquet};
 use defi_shared::plan::Scope;
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
-use defi_shared::sources::{Rate, RetryPolicy, Traffic};
+use defi_shared::sources::{RateLimit, RetryPolicy, Traffic};
 use defi_shared::step::{Context, NoProgress, Report, today};
-use defi_simulator::faults::{Counts, Fault, Faults};
+use defi_simulator::faults::{Fault, FaultCounts, Faults};
 use defi_simulator::recording::Recording;
 use defi_simulator::server::{Deployment, Server, ServerOptions};
 use tempfile::tempdir;
@@ -36,7 +36,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const RUN_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A rate limit that no test reaches.
-const RATE: Rate = Rate { per_second: 5_000, shared_by: 1 };
+const RATE: RateLimit = RateLimit { per_second: 5_000, shared_by: 1 };
 
 /// A page size so small that a small chain has many pages.
 const ROWS_PER_PAGE: usize = 20;
@@ -105,7 +105,7 @@ impl FaultBench {
         let folder = tempdir().expect("a temporary folder");
         let server = self.runtime.block_on(serve(&self.recording, &self.config, Some(faults.clone())));
         let outcome = self.run(folder.path(), &server);
-        let counts = server.faults();
+        let counts = server.fault_counts();
         let failure = match &outcome {
             Ok(report) if report.lost.count == 0 => None,
             Ok(report) => Some((Kind::HistoryPruned, format!("{} units are lost", report.lost.count))),
@@ -172,7 +172,7 @@ impl FaultBench {
         let transpose = TransposeSettings::new(server.transpose_url(), Vec::new());
         let transpose = TransposeSettings { rate, retry, timeout, rows_per_page: ROWS_PER_PAGE, ..transpose };
         Ok(Context {
-            registry: catalog::in_lake(&lake, "dev"),
+            registry: catalog::registry_in_lake(&lake, "dev"),
             lake,
             config: Arc::clone(&self.config),
             graph: Arc::new(GraphClient::new(graph)?),
@@ -215,11 +215,11 @@ fn is_raw(path: &str) -> bool {
 }
 
 fn row_count(object: &[u8]) -> u64 {
-    parquet::facts(&object.to_vec().into()).expect("a Parquet file").1
+    parquet::file_metadata(&object.to_vec().into()).expect("a Parquet file").1
 }
 
 /// Returns the error kinds with which a run may fail that encountered the given faults.
-fn fitting_kinds(counts: &Counts) -> BTreeSet<&'static str> {
+fn fitting_kinds(counts: &FaultCounts) -> BTreeSet<&'static str> {
     let occurred = |fault: &&Fault| counts.faults.contains_key(fault.name());
     Fault::ALL.iter().filter(occurred).flat_map(|fault| kinds_of(*fault)).map(|kind| kind.name()).collect()
 }
@@ -229,8 +229,8 @@ fn kinds_of(fault: Fault) -> &'static [Kind] {
         Fault::TooManyRequests | Fault::RetryAfter | Fault::RetryAfterAnHour => &[Kind::Throttled],
         Fault::WrongShape => &[Kind::CorruptData],
         Fault::HeadBehind => &[Kind::NotReady],
-        Fault::PassingErrors => &[Kind::Throttled, Kind::SourceUnavailable, Kind::NotReady],
-        Fault::LastingErrors => &[Kind::QuotaExceeded, Kind::BadCredentials, Kind::SourceRejected],
+        Fault::TransientErrors => &[Kind::Throttled, Kind::SourceUnavailable, Kind::NotReady],
+        Fault::PermanentErrors => &[Kind::QuotaExceeded, Kind::BadCredentials, Kind::SourceRejected],
         // Without the snapshot of the as-of day itself no set of features is published.
         Fault::Pruned => &[Kind::HistoryPruned, Kind::QualityFailed],
         Fault::IndexingErrors => &[Kind::SourceRejected],

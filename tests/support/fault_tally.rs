@@ -1,11 +1,11 @@
-//! Counts over many runs with faults, printed as rows of a Markdown table. `make soak` adds up rows of the same name.
+//! FaultCounts over many runs with faults, printed as rows of a Markdown table. `make soak` adds up rows of the same name.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use defi_simulator::faults::{Counts, Fault};
+use defi_simulator::faults::{Fault, FaultCounts};
 
-/// Counts over runs.
+/// FaultCounts over runs.
 #[derive(Debug, Default)]
 pub struct Tally {
     faults: BTreeMap<&'static str, u64>,
@@ -28,7 +28,7 @@ pub struct Verdict {
 
 impl Tally {
     /// Adds a run with the faults that it encountered, and the error kind if it failed.
-    pub fn count(&mut self, counts: &Counts, error_kind: Option<&'static str>) {
+    pub fn count(&mut self, counts: &FaultCounts, error_kind: Option<&'static str>) {
         self.runs += 1;
         sum(&mut self.faults, &counts.faults);
         sum(&mut self.messages, &counts.messages);

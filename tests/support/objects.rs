@@ -8,7 +8,7 @@ use defi_shared::Result;
 use defi_shared::catalog::{self, CatalogTable};
 use defi_shared::domain::fold::{Exposure, Fold};
 use defi_shared::domain::{Category, Day, HexBytes, Side};
-use defi_shared::lake::{Entry, Facts, Lake, Put, Store, Unit, parquet};
+use defi_shared::lake::{Entry, FileMetadata, Lake, PutOutcome, Store, WorkUnit, parquet};
 use defi_shared::plan::Plan;
 use defi_shared::tables::{
     DAILY_BLOCKS, DailyBlock, FeatureRow, PricedEvent, QuarantinedRow, RawEvent, RawMarket, RawPosition, Row,
@@ -35,12 +35,12 @@ impl Store for ConstantStore {
         Ok(Some(self.0.clone()))
     }
 
-    async fn compare(&self, _: &str, _: &Bytes) -> Result<Put> {
-        Ok(Put::Replaced)
+    async fn compare(&self, _: &str, _: &Bytes) -> Result<PutOutcome> {
+        Ok(PutOutcome::Replaced)
     }
 
-    async fn put(&self, _: &str, _: Bytes) -> Result<Put> {
-        Ok(Put::Replaced)
+    async fn put(&self, _: &str, _: Bytes) -> Result<PutOutcome> {
+        Ok(PutOutcome::Replaced)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
@@ -66,8 +66,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// Encodes rows as a Parquet file.
 fn encode<R: Row>(rows: impl IntoIterator<Item = R>) -> Vec<u8> {
-    let facts = Facts::from([("unit".to_owned(), "2023-01-02".to_owned())]);
-    parquet::encode(rows, &[], &facts).expect("a Parquet file").0.to_vec()
+    let metadata = FileMetadata::from([("unit".to_owned(), "2023-01-02".to_owned())]);
+    parquet::encode(rows, &[], &metadata).expect("a Parquet file").0.to_vec()
 }
 
 /// Returns valid Parquet files of several tables, with and without rows.
@@ -95,9 +95,9 @@ pub fn parquet_files() -> Vec<Vec<u8>> {
 }
 
 fn read<R: Row + Debug>(file: Bytes) -> Result<()> {
-    let (lake, unit) = (Lake::new(ConstantStore(file)), Unit::Day(january(2)));
+    let (lake, unit) = (Lake::new(ConstantStore(file)), WorkUnit::Day(january(2)));
     block_on(async {
-        lake.facts(&DAILY_BLOCKS, &unit).await?;
+        lake.file_metadata(&DAILY_BLOCKS, &unit).await?;
         lake.read::<R>(&DAILY_BLOCKS, &unit).await.map(drop)
     })
 }
@@ -123,7 +123,7 @@ pub const READERS: &[fn(Bytes) -> Result<()>] = &[
 pub fn read_json(object: &Bytes) -> [Result<()>; 3] {
     let lake = Lake::new(ConstantStore(object.clone()));
     block_on(async {
-        let registry = catalog::in_lake(&lake, KEY);
+        let registry = catalog::registry_in_lake(&lake, KEY);
         let table = lake.read_json::<CatalogTable>(KEY).await.map(drop);
         [lake.read_json::<Plan>(KEY).await.map(drop), table, registry.published().await.map(drop)]
     })
@@ -181,9 +181,9 @@ pub fn state_rows() -> impl Strategy<Value = Vec<StateRow>> {
 
 /// Writes a state, restores it and folds one more day. The result can be encoded again.
 pub fn resume_fold(rows: Vec<StateRow>) -> Result<()> {
-    let lake = Lake::new(ConstantStore(parquet::encode(rows, &[], &Facts::new())?.0));
+    let lake = Lake::new(ConstantStore(parquet::encode(rows, &[], &FileMetadata::new())?.0));
     block_on(async {
-        let unit = Unit::Day(january(2));
+        let unit = WorkUnit::Day(january(2));
         let stored: Vec<StateRow> = lake.require(&DAILY_BLOCKS, &unit).await?;
         let mut fold = Fold::default();
         for row in &stored {
@@ -198,7 +198,7 @@ pub fn resume_fold(rows: Vec<StateRow>) -> Result<()> {
             fold.liquidated(HexBytes([wallet; 20]), day.start(), None);
             fold.snapshot(HexBytes([wallet; 20]), day, &[exposure]);
         }
-        for (wallet, state) in fold.in_order() {
+        for (wallet, state) in fold.sorted() {
             FeatureRow::encode(&[FeatureRow::new(wallet, state, day)])?;
             StateRow::encode(&[StateRow::new(wallet, state, &fold)])?;
         }

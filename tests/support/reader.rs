@@ -86,7 +86,7 @@ fn read(path: &Path, observations: &mut Observations) {
     };
     observations.objects += 1;
     let problem = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("parquet") => parquet::facts(&bytes.into()).err().map(|error| error.to_string()),
+        Some("parquet") => parquet::file_metadata(&bytes.into()).err().map(|error| error.to_string()),
         Some("json") => serde_json::from_slice::<Value>(&bytes).err().map(|error| error.to_string()),
         Some("html") => (!bytes.ends_with(b"</html>\n")).then(|| "a truncated page".to_owned()),
         other => Some(format!("an unknown type of object: {other:?}")),

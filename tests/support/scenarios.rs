@@ -7,7 +7,7 @@ use defi_local::env::Env;
 use defi_local::run::Options;
 use defi_local::source::Source;
 use defi_shared::domain::Day;
-use defi_shared::lake::{Facts, FolderStore, Lake, Unit};
+use defi_shared::lake::{FileMetadata, FolderStore, Lake, WorkUnit};
 use defi_shared::tables::{RAW_BORROWS, RAW_MARKETS, RAW_POSITIONS, RawEvent, RawMarket, RawPosition};
 use defi_simulator::sample::SampleOptions;
 use tempfile::tempdir;
@@ -111,7 +111,7 @@ impl Scenario {
         let lake = tempdir().expect("a temporary folder");
         chain.run(lake.path());
         let day: Day = LATE_DAY.parse().expect("a valid day");
-        let units = [Unit::DayAndProtocol(day, PROTOCOL.into()), Unit::Day(day)];
+        let units = [WorkUnit::ProtocolDay(day, PROTOCOL.into()), WorkUnit::Day(day)];
         let tables = ["historical_market_data/", "historical_account_positions/", "borrow_events/"];
         let is_late = |path: &str| tables.iter().any(|table| path.contains(table)) && path.contains(LATE_DAY);
         remove(lake.path(), |path| path.starts_with("stage/") && is_late(path) || path.starts_with("analytics/"));
@@ -186,12 +186,12 @@ fn remove(lake: &Path, is_removed: impl Fn(&str) -> bool) {
 }
 
 /// Replaces raw units with empty ones: markets and positions of a protocol and day, and borrows of a day.
-fn write_empty_units(lake: &Path, [protocol_and_day, day]: &[Unit; 2]) {
+fn write_empty_units(lake: &Path, [protocol_and_day, day]: &[WorkUnit; 2]) {
     let lake = Lake::new(FolderStore::new(lake));
     tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
         let message = "an empty object is written";
-        lake.write::<RawMarket>(&RAW_MARKETS, protocol_and_day, vec![], Facts::new()).await.expect(message);
-        lake.write::<RawPosition>(&RAW_POSITIONS, protocol_and_day, vec![], Facts::new()).await.expect(message);
-        lake.write::<RawEvent>(&RAW_BORROWS, day, vec![], Facts::new()).await.expect(message);
+        lake.write::<RawMarket>(&RAW_MARKETS, protocol_and_day, vec![], FileMetadata::new()).await.expect(message);
+        lake.write::<RawPosition>(&RAW_POSITIONS, protocol_and_day, vec![], FileMetadata::new()).await.expect(message);
+        lake.write::<RawEvent>(&RAW_BORROWS, day, vec![], FileMetadata::new()).await.expect(message);
     });
 }

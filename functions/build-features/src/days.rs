@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use defi_shared::cpu::run_cpu;
 use defi_shared::domain::fold::{Exposure, Fold};
 use defi_shared::domain::{Address, Category, Day, Links};
-use defi_shared::lake::{Lake, Unit};
-use defi_shared::processor::at_work;
+use defi_shared::lake::{Lake, WorkUnit};
 use defi_shared::step::history::links_before;
-use defi_shared::tables::{self, FoldedEvent, FoldedHealth, Layer, WALLET_HEALTH};
+use defi_shared::tables::{self, FoldEventRow, FoldHealthRow, Layer, WALLET_HEALTH};
 use defi_shared::{Error, Kind, Result};
 use futures::StreamExt;
 
@@ -30,11 +30,11 @@ impl History {
     pub(crate) async fn of(lake: &Lake, as_of: Day) -> Result<Self> {
         let mut events = Category::ALL.map(|category| (category, BTreeSet::new()));
         for (category, days) in &mut events {
-            let units = lake.units(tables::events(Layer::Analytics, *category)).await?;
-            days.extend(units.iter().filter_map(Unit::day).filter(|day| *day < as_of));
+            let units = lake.units(tables::event_table(Layer::Analytics, *category)).await?;
+            days.extend(units.iter().filter_map(WorkUnit::day).filter(|day| *day < as_of));
         }
         let units = lake.units(&WALLET_HEALTH).await?;
-        let snapshots: BTreeSet<_> = units.iter().filter_map(Unit::day).filter(|day| *day <= as_of).collect();
+        let snapshots: BTreeSet<_> = units.iter().filter_map(WorkUnit::day).filter(|day| *day <= as_of).collect();
         if snapshots.is_empty() && events.iter().all(|(_, days)| days.is_empty()) {
             return Err(Error::new(Kind::NotReady, "the lake has no day to fold yet").with("as_of", as_of));
         }
@@ -65,9 +65,9 @@ impl History {
         let mut days = futures::stream::iter(days).map(|day| tokio::spawn(read(day))).buffered(READ_AHEAD_DAYS);
         while let Some(day) = days.next().await {
             let day =
-                day.map_err(|cause| Error::internal("the task that reads a day did not finish").because(cause))??;
+                day.map_err(|cause| Error::internal("the task that reads a day did not finish").with_source(cause))??;
             rows += day.rows();
-            at_work(|| folds.for_each_parallel(|shard, shards, fold| self.add(&day, shard, shards, fold)));
+            run_cpu(|| folds.for_each_parallel(|shard, shards, fold| self.add(&day, shard, shards, fold)));
         }
         Ok(rows)
     }
@@ -83,7 +83,7 @@ impl History {
         let is_in_shard = |wallet: Address| shard_of(wallet, shards) == shard;
         for (category, events) in &day.events {
             for event in events {
-                fold.happened(&event.occurrence(*category), &self.links, is_in_shard);
+                fold.apply(&event.fold_event(*category), &self.links, is_in_shard);
             }
         }
         // Shards are address ranges, and the rows are sorted by address.
@@ -101,9 +101,9 @@ impl History {
 /// The rows of a day: its events and the wallet health of the snapshot at its end.
 #[derive(Debug)]
 struct DayRows {
-    events: Vec<(Category, Vec<FoldedEvent>)>,
+    events: Vec<(Category, Vec<FoldEventRow>)>,
     snapshot: Day,
-    health: Vec<FoldedHealth>,
+    health: Vec<FoldHealthRow>,
 }
 
 impl DayRows {
@@ -117,14 +117,14 @@ impl DayRows {
     ) -> Result<Self> {
         let mut rows = DayRows { events: Vec::new(), snapshot, health: Vec::new() };
         for (category, day) in events {
-            let table = tables::events(Layer::Analytics, category);
-            rows.events.push((category, lake.require(table, &Unit::Day(day)).await?));
+            let table = tables::event_table(Layer::Analytics, category);
+            rows.events.push((category, lake.require(table, &WorkUnit::Day(day)).await?));
         }
         if let Some(wallets) = wallets {
-            rows.health = lake.require_between(&WALLET_HEALTH, &Unit::Day(snapshot), wallets).await?;
+            rows.health = lake.require_in_range(&WALLET_HEALTH, &WorkUnit::Day(snapshot), wallets).await?;
         }
         if !rows.health.is_sorted_by_key(|row| row.wallet_address) {
-            let object = Unit::Day(snapshot).key(&WALLET_HEALTH);
+            let object = WorkUnit::Day(snapshot).key(&WALLET_HEALTH);
             return Err(Error::corrupt("rows are not in their declared sort order").with("object", object));
         }
         Ok(rows)

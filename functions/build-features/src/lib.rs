@@ -8,12 +8,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use defi_shared::Result;
+use defi_shared::cpu::num_cpus;
 use defi_shared::domain::fold::{Fold, WalletState};
 use defi_shared::domain::{Address, Day, HexBytes};
-use defi_shared::lake::{Facts, State, Unit};
+use defi_shared::lake::{FileMetadata, State, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::plan::state_part;
-use defi_shared::processor::processors;
 use defi_shared::step::{Context, Report, RunId};
 use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, StateRow};
 use futures::StreamExt;
@@ -51,15 +51,15 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
         let mut folds = restore(&context, since, &shards).await?;
         report.rows_in += history.fold(&context.lake, since, as_of, &mut folds).await?;
         let writes = folds.shards.into_iter().map(|(shard, fold)| write(&context, as_of, shard, Arc::new(fold)));
-        let mut writes = futures::stream::iter(writes).buffered(processors());
+        let mut writes = futures::stream::iter(writes).buffered(num_cpus());
         while let Some(written) = writes.next().await {
             report.merge(written?);
             context.progress.advance(STEP);
         }
     }
     delete_shards_beyond(&context, as_of).await?;
-    let units: Vec<_> = shards.iter().map(|shard| Unit::AsOfAndShard(as_of, *shard)).collect();
-    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
+    let units: Vec<_> = shards.iter().map(|shard| WorkUnit::Shard(as_of, *shard)).collect();
+    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
@@ -77,7 +77,7 @@ fn requested_shards(context: &Context, shards: Option<&[u32]>) -> Result<Vec<u32
 
 /// Groups the shards by the day of their newest state up to `as_of`; `None` for shards without a state.
 async fn by_newest_state(context: &Context, as_of: Day, shards: &[u32]) -> Result<BTreeMap<Option<Day>, Vec<u32>>> {
-    let states = context.lake.kept_states(State::Fold).await?;
+    let states = context.lake.stored_states(State::Fold).await?;
     let mut by_state: BTreeMap<Option<Day>, Vec<u32>> = BTreeMap::new();
     for shard in shards {
         let part = state_part(*shard, context.config.shards);
@@ -106,7 +106,7 @@ impl Folds {
     /// Runs `work` on every shard, on one thread per CPU.
     fn for_each_parallel(&mut self, work: impl Fn(u32, u32, &mut Fold) + Sync) {
         let (work, count) = (&work, self.count);
-        let shards_per_thread = self.shards.len().div_ceil(processors()).max(1);
+        let shards_per_thread = self.shards.len().div_ceil(num_cpus()).max(1);
         std::thread::scope(|scope| {
             for shards in self.shards.chunks_mut(shards_per_thread) {
                 scope.spawn(move || shards.iter_mut().for_each(|(shard, fold)| work(*shard, count, fold)));
@@ -153,20 +153,20 @@ async fn restore(context: &Context, since: Option<Day>, shards: &[u32]) -> Resul
 async fn write(context: &Context, as_of: Day, shard: u32, fold: Arc<Fold>) -> Result<Report> {
     let feature =
         move |_: &Fold, wallet, state: &WalletState| state.is_wallet.then(|| FeatureRow::new(wallet, state, as_of));
-    let order = fold.order();
+    let order = fold.sorted_indices();
     let features = Fold::rows(Arc::clone(&fold), Arc::clone(&order), feature);
     let states = Fold::rows(fold, order, |fold, wallet, state| Some(StateRow::new(wallet, state, fold)));
-    let unit = Unit::AsOfAndShard(as_of, shard);
-    let written = context.commit(&FEATURES_HISTORY, &unit, features, Facts::new()).await?;
-    context.lake.keep_state::<StateRow>(State::Fold, as_of, &state_part(shard, context.config.shards), states).await?;
-    Ok(Report::default().wrote(written))
+    let unit = WorkUnit::Shard(as_of, shard);
+    let written = context.commit(&FEATURES_HISTORY, &unit, features, FileMetadata::new()).await?;
+    context.lake.write_state::<StateRow>(State::Fold, as_of, &state_part(shard, context.config.shards), states).await?;
+    Ok(Report::default().with_written(written))
 }
 
 /// Deletes the shards of a set that was built with more shards before. Readers take every object in the folder of the
 /// day and would read the wallets of these shards twice.
 async fn delete_shards_beyond(context: &Context, as_of: Day) -> Result<()> {
     for unit in context.lake.units(&FEATURES_HISTORY).await? {
-        if matches!(unit, Unit::AsOfAndShard(day, shard) if day == as_of && shard >= context.config.shards) {
+        if matches!(unit, WorkUnit::Shard(day, shard) if day == as_of && shard >= context.config.shards) {
             context.lake.store().delete(&unit.key(&FEATURES_HISTORY)).await?;
         }
     }
@@ -180,8 +180,8 @@ mod tests {
     #[test]
     fn shards_are_ordered_and_cover_all_addresses() {
         for shards in [1, 3, 4, 7, 256, 65_536] {
-            assert_eq!(shard_of(Address::FIRST, shards), 0);
-            assert_eq!(shard_of(Address::LAST, shards), shards - 1);
+            assert_eq!(shard_of(Address::MIN, shards), 0);
+            assert_eq!(shard_of(Address::MAX, shards), shards - 1);
             let shard = |first: u8| shard_of(HexBytes([first; 20]), shards);
             assert!((1..=255).all(|first| shard(first - 1) <= shard(first)), "{shards}");
         }
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn shard_address_ranges_do_not_overlap() {
         for shards in [1, 3, 4, 7, 256, 65_536] {
-            assert_eq!(addresses_of(0, shards - 1, shards), Address::FIRST..=Address::LAST);
+            assert_eq!(addresses_of(0, shards - 1, shards), Address::MIN..=Address::MAX);
             for shard in [0, shards / 2, shards - 1] {
                 let range = addresses_of(shard, shard, shards);
                 assert_eq!((shard_of(*range.start(), shards), shard_of(*range.end(), shards)), (shard, shard));

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use build_features::{Input, handle};
 use defi_shared::domain::{Category, Day};
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::tables::{
     self, FEATURES_HISTORY, FeatureRow, Layer, PricedEvent, WALLET_HEALTH, WALLET_LINKS, WalletHealth, WalletLink,
 };
-use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, link, priced_event, wallet_health};
+use defi_shared::testing::{AAVE, COMPOUND, TestLake, address, january, kind, link, priced_event, wallet_health};
 use defi_shared::{Kind, Result};
 
 /// Returns an event that wallet 1 sends for an account.
@@ -29,45 +29,45 @@ fn liquidation(account: u8, day: i32, second: i64, quantity_eth: impl Into<Optio
     PricedEvent { liquidator_address: Some(address(6).to_string().into()), ..event }
 }
 
-async fn put_events(lab: &Lab, day: i32, events: Vec<PricedEvent>) -> Result<()> {
+async fn put_events(lab: &TestLake, day: i32, events: Vec<PricedEvent>) -> Result<()> {
     for category in Category::ALL {
         let category_events = events.iter().filter(|event| event.category == category).cloned().collect();
-        lab.put(tables::events(Layer::Analytics, category), &Unit::Day(january(day)), category_events).await?;
+        lab.put(tables::event_table(Layer::Analytics, category), &WorkUnit::Day(january(day)), category_events).await?;
     }
     Ok(())
 }
 
-async fn put_health(lab: &Lab, day: i32, rows: Vec<WalletHealth>) -> Result<()> {
-    lab.put(&WALLET_HEALTH, &Unit::Day(january(day)), rows).await
+async fn put_health(lab: &TestLake, day: i32, rows: Vec<WalletHealth>) -> Result<()> {
+    lab.put(&WALLET_HEALTH, &WorkUnit::Day(january(day)), rows).await
 }
 
-async fn put_links(lab: &Lab, day: i32, rows: Vec<WalletLink>) -> Result<()> {
-    lab.put(&WALLET_LINKS, &Unit::Day(january(day)), rows).await
+async fn put_links(lab: &TestLake, day: i32, rows: Vec<WalletLink>) -> Result<()> {
+    lab.put(&WALLET_LINKS, &WorkUnit::Day(january(day)), rows).await
 }
 
-async fn build(lab: &Lab, as_of: i32) -> Result<()> {
+async fn build(lab: &TestLake, as_of: i32) -> Result<()> {
     handle(lab.context(), Input { as_of: Some(january(as_of)), ..Default::default() }).await.map(drop)
 }
 
 /// Returns the rows of all shards of a set, in order.
-async fn features(lab: &Lab, as_of: i32) -> Result<Vec<FeatureRow>> {
+async fn features(lab: &TestLake, as_of: i32) -> Result<Vec<FeatureRow>> {
     let mut rows = Vec::new();
     for shard in 0..lab.context.config.shards {
-        rows.extend(lab.rows::<FeatureRow>(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(as_of), shard)).await?);
+        rows.extend(lab.rows::<FeatureRow>(&FEATURES_HISTORY, &WorkUnit::Shard(january(as_of), shard)).await?);
     }
     Ok(rows)
 }
 
 /// Returns the row of a wallet.
-async fn wallet_features(lab: &Lab, as_of: i32, wallet: u8) -> Result<FeatureRow> {
+async fn wallet_features(lab: &TestLake, as_of: i32, wallet: u8) -> Result<FeatureRow> {
     let rows = features(lab, as_of).await?.into_iter();
     Ok(rows.filter(|row| row.wallet_address == address(wallet)).collect::<Vec<_>>().remove(0))
 }
 
 /// Creates a test lake as of 4 January with three days of wallet 1, which also borrows through account 2, on two
 /// protocols.
-async fn example() -> Result<Lab> {
-    let lab = Lab::new(&[AAVE, COMPOUND], january(4))?;
+async fn example() -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(4))?;
     let on_compound = |event| PricedEvent { protocol: COMPOUND.into(), ..event };
     let first = vec![
         event_of_wallet_1(Category::Deposit, 1, 1, 100, 10.0),
@@ -171,8 +171,8 @@ async fn set_uses_no_events_of_its_own_day_or_later() -> Result<()> {
 
 /// Creates a test lake with 40 wallets over a week. No DOUBLE represents the amounts exactly, so that sums reveal any
 /// change of order.
-async fn busy_lab(shards: u32) -> Result<Lab> {
-    let lab = Lab::new(&[AAVE, COMPOUND], january(8))?.with_shards(shards);
+async fn busy_lab(shards: u32) -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(8))?.with_shards(shards);
     let wallets = || (1u8..=40).map(|n| n * 6);
     for day in 1..8 {
         let event = |(n, category): (u8, Category)| {
@@ -195,7 +195,7 @@ async fn busy_lab(shards: u32) -> Result<Lab> {
 }
 
 /// Returns the objects of a set and of its state.
-async fn objects(lab: &Lab, as_of: i32) -> Result<BTreeMap<String, Vec<u8>>> {
+async fn objects(lab: &TestLake, as_of: i32) -> Result<BTreeMap<String, Vec<u8>>> {
     let day = january(as_of);
     let mut objects = lab.objects(&format!("analytics/features/defi_features/as_of={day}/")).await?;
     objects.extend(lab.objects(&format!("state/fold/as_of={day}/")).await?);
@@ -238,7 +238,7 @@ async fn rows_do_not_depend_on_the_number_of_shards() -> Result<()> {
 #[tokio::test]
 async fn link_applies_to_liquidations_from_its_own_second_on() -> Result<()> {
     for (second, expected) in [(99, 0), (100, 1), (101, 1)] {
-        let lab = Lab::new(&[AAVE], january(2))?;
+        let lab = TestLake::new(&[AAVE], january(2))?;
         put_links(&lab, 1, vec![link(address(1), address(2), january(1).start() + 100)]).await?;
         put_events(&lab, 1, vec![event_of_wallet_1(Category::Borrow, 2, 1, 100, 1.0), liquidation(2, 1, second, 0.5)])
             .await?;
@@ -290,7 +290,7 @@ async fn fewer_shards_than_before_leave_no_duplicate_wallets() -> Result<()> {
 
 #[tokio::test]
 async fn empty_lake_is_not_ready_and_future_days_are_rejected() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(4))?;
+    let lab = TestLake::new(&[AAVE], january(4))?;
     let as_of = |day: Day| Input { as_of: Some(day), ..Default::default() };
     assert_eq!(kind(handle(lab.context(), as_of(january(4))).await), Some(Kind::NotReady));
     assert_eq!(kind(handle(lab.context(), as_of(january(5))).await), Some(Kind::BadInput));

@@ -2,7 +2,7 @@
 
 use defi_shared::domain::price::DayMarkets;
 use defi_shared::domain::{Category, Day, Side};
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::plan::Scope;
 use defi_shared::step::Context;
 use defi_shared::step::history::Markets;
@@ -68,7 +68,7 @@ pub(crate) async fn gather(context: &Context, scope: &Scope) -> Result<Evidence>
 /// Returns whether all shards of a set exist. The wallets of a missing shard would count as lost.
 async fn is_built(context: &Context, as_of: Day) -> Result<bool> {
     let units = context.lake.units(&FEATURES_HISTORY).await?;
-    Ok((0..context.config.shards).all(|shard| units.contains(&Unit::AsOfAndShard(as_of, shard))))
+    Ok((0..context.config.shards).all(|shard| units.contains(&WorkUnit::Shard(as_of, shard))))
 }
 
 /// Reads the rows of all shards of a set.
@@ -83,12 +83,12 @@ async fn read_features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>>
 /// Checks which snapshots of the as_of day exist, and counts their positions.
 async fn inspect_snapshots(context: &Context, scope: &Scope, evidence: &mut Evidence) -> Result<()> {
     for protocol in scope.protocols_on(scope.as_of) {
-        let unit = |day: Day| Unit::DayAndProtocol(day, protocol.into());
-        if context.lake.facts(&STAGE_MARKETS, &unit(scope.as_of)).await?.is_none() {
+        let unit = |day: Day| WorkUnit::ProtocolDay(day, protocol.into());
+        if context.lake.file_metadata(&STAGE_MARKETS, &unit(scope.as_of)).await?.is_none() {
             evidence.missing_snapshots.push(format!("{protocol} markets"));
         }
         let positions: Option<Vec<StagedPosition>> = context.lake.read(&STAGE_POSITIONS, &unit(scope.as_of)).await?;
-        let day_before = context.lake.facts(&STAGE_POSITIONS, &unit(scope.as_of.previous())).await?;
+        let day_before = context.lake.file_metadata(&STAGE_POSITIONS, &unit(scope.as_of.previous())).await?;
         let had_rows = day_before.is_some_and(|(_, rows)| rows > 0);
         if positions.as_ref().is_none_or(|rows| rows.is_empty() && had_rows) {
             evidence.missing_snapshots.push(format!("{protocol} positions"));
@@ -110,10 +110,10 @@ async fn count_days(context: &Context, previous: Option<Day>, as_of: Day) -> Res
     let is_snapshot_day = |day: Day| day <= as_of && previous.is_none_or(|previous| day > previous);
     let mut counts = Counts::default();
     for category in Category::ALL {
-        let staged = sum_units(context, tables::events(Layer::Stage, category), is_event_day).await?;
+        let staged = sum_units(context, tables::event_table(Layer::Stage, category), is_event_day).await?;
         counts.rows_in += staged.metadata("rows_in");
         counts.rejected += staged.metadata("rejected");
-        let priced = sum_units(context, tables::events(Layer::Analytics, category), is_event_day).await?;
+        let priced = sum_units(context, tables::event_table(Layer::Analytics, category), is_event_day).await?;
         counts.events += priced.rows;
         counts.unpriced_events += priced.metadata("unpriced");
         if category == Category::Borrow {
@@ -152,7 +152,7 @@ impl Totals {
 async fn sum_units(context: &Context, table: &Table, is_included: impl Fn(Day) -> bool) -> Result<Totals> {
     let mut totals = Totals::default();
     for unit in context.lake.units(table).await?.iter().filter(|unit| unit.day().is_some_and(&is_included)) {
-        let Some((metadata, rows)) = context.lake.facts(table, unit).await? else { continue };
+        let Some((metadata, rows)) = context.lake.file_metadata(table, unit).await? else { continue };
         totals.rows += rows;
         for (key, value) in metadata {
             *totals.metadata.entry(key).or_default() += value.parse::<u64>().unwrap_or(0);
@@ -178,8 +178,8 @@ async fn count_liquidations(context: &Context, is_included: impl Fn(Day) -> bool
 /// Returns how often the price of a market jumps from one day to the next.
 async fn price_jumps(context: &Context, is_included: impl Fn(Day) -> bool) -> Result<u64> {
     let units = context.lake.units(&STAGE_MARKETS).await?;
-    let days: Vec<Day> = units.iter().filter_map(Unit::day).filter(|day| is_included(*day)).collect();
-    let markets = Markets::around(&context.lake, &context.config, &days).await?;
+    let days: Vec<Day> = units.iter().filter_map(WorkUnit::day).filter(|day| is_included(*day)).collect();
+    let markets = Markets::load(&context.lake, &context.config, &days).await?;
     let factor = context.config.checks.price_jump_factor;
     let mut days = days;
     days.dedup();

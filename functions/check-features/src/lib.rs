@@ -50,7 +50,7 @@ pub async fn evaluate(context: &Context, input: &Input) -> Result<CheckResults> 
     let output = CheckResults { as_of: scope.as_of, wallets: evidence.features.len() as u64, passed, checks };
     if let Some(run) = &input.run_id {
         context.lake.write_json(&run.key("check-features.json"), &output).await?;
-        context.report_run(run, &scope).await?;
+        context.write_run_report(run, &scope).await?;
     }
     Ok(output)
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use check_features::{Input, handle};
 use defi_shared::domain::fold::WalletState;
 use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::step::{CheckResults, Outcome};
 use defi_shared::step::{RunId, RunReport};
 use defi_shared::tables::{
     BORROWS, FEATURES_HISTORY, FeatureRow, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent,
 };
 use defi_shared::testing::{
-    AAVE, COMPOUND, Lab, address, january, kind, priced_event, staged_market, staged_position, unit,
+    AAVE, COMPOUND, TestLake, address, january, kind, priced_event, staged_market, staged_position, unit,
 };
 use defi_shared::{Error, Kind, Result};
 
@@ -24,11 +24,11 @@ fn wallet(number: u8) -> FeatureRow {
     FeatureRow { total_collateral_eth: 1.0, risk_factor: 0.5, borrow_count: 1, ..row }
 }
 
-async fn put_features(lab: &Lab, day: i32, rows: Vec<FeatureRow>) -> Result<()> {
-    lab.put(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(day), 0), rows).await
+async fn put_features(lab: &TestLake, day: i32, rows: Vec<FeatureRow>) -> Result<()> {
+    lab.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(day), 0), rows).await
 }
 
-async fn put_snapshot(lab: &Lab, protocol: &str, day: i32) -> Result<()> {
+async fn put_snapshot(lab: &TestLake, protocol: &str, day: i32) -> Result<()> {
     let unit = unit(protocol, january(day));
     lab.put(&STAGE_MARKETS, &unit, vec![staged_market(protocol, january(day), MARKET, WETH, 1000.0)]).await?;
     let position = |side| staged_position(protocol, january(day), address(1), MARKET, side, 1);
@@ -36,15 +36,16 @@ async fn put_snapshot(lab: &Lab, protocol: &str, day: i32) -> Result<()> {
 }
 
 /// Creates a test lake on 3 January with a valid set of two wallets.
-async fn lab() -> Result<Lab> {
-    let lab = Lab::new(&[AAVE, COMPOUND], january(3))?;
+async fn lab() -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(3))?;
     for protocol in [AAVE, COMPOUND] {
         put_snapshot(&lab, protocol, 3).await?;
     }
-    let event_day = Unit::Day(january(2));
+    let event_day = WorkUnit::Day(january(2));
     let borrow = priced_event(Category::Borrow, address(1), address(1), january(2).start(), 1.0);
-    lab.put_with(&STAGE_BORROWS, &event_day, Vec::<StagedEvent>::new(), [("rows_in", 100), ("rejected", 1)]).await?;
-    lab.put_with(&BORROWS, &event_day, vec![borrow], [("unpriced", 0)]).await?;
+    lab.put_with_metadata(&STAGE_BORROWS, &event_day, Vec::<StagedEvent>::new(), [("rows_in", 100), ("rejected", 1)])
+        .await?;
+    lab.put_with_metadata(&BORROWS, &event_day, vec![borrow], [("unpriced", 0)]).await?;
     put_features(&lab, 3, vec![wallet(1), wallet(2)]).await?;
     Ok(lab)
 }
@@ -56,7 +57,7 @@ fn failing_checks(output: &CheckResults) -> Vec<(&str, Outcome)> {
 }
 
 /// Runs the step over a set that must fail, and returns its error.
-async fn run_failing(lab: &Lab) -> Result<Option<Error>> {
+async fn run_failing(lab: &TestLake) -> Result<Option<Error>> {
     let before = lab.objects("").await?;
     let error = handle(lab.context(), Input::default()).await.err();
     assert!(lab.objects("").await? == before, "a failed check changes neither the catalog nor any other object");
@@ -64,7 +65,7 @@ async fn run_failing(lab: &Lab) -> Result<Option<Error>> {
     Ok(error)
 }
 
-async fn assert_fails(lab: &Lab, check: &str) -> Result<()> {
+async fn assert_fails(lab: &TestLake, check: &str) -> Result<()> {
     let message = run_failing(lab).await?.map(|error| error.to_string()).unwrap_or_default();
     assert!(message.starts_with(&format!("QualityFailed: {check} is ")), "{message}");
     Ok(())
@@ -136,7 +137,8 @@ async fn fewer_wallets_than_the_previous_published_set_fail() -> Result<()> {
 async fn shares_cover_the_days_since_the_previous_published_set() -> Result<()> {
     let lab = lab().await?;
     let no_rows = Vec::<StagedEvent>::new;
-    lab.put_with(&STAGE_BORROWS, &Unit::Day(january(1)), no_rows(), [("rows_in", 100), ("rejected", 100)]).await?;
+    lab.put_with_metadata(&STAGE_BORROWS, &WorkUnit::Day(january(1)), no_rows(), [("rows_in", 100), ("rejected", 100)])
+        .await?;
     assert_fails(&lab, "quarantined_share").await?;
     put_features(&lab, 2, vec![wallet(1)]).await?;
     lab.context.registry.publish(january(2)).await?;
@@ -144,7 +146,8 @@ async fn shares_cover_the_days_since_the_previous_published_set() -> Result<()> 
         handle(lab.context(), Input::default()).await?.passed,
         "the previous published set already covers the first day"
     );
-    lab.put_with(&STAGE_BORROWS, &Unit::Day(january(2)), no_rows(), [("rows_in", 100), ("rejected", 2)]).await?;
+    lab.put_with_metadata(&STAGE_BORROWS, &WorkUnit::Day(january(2)), no_rows(), [("rows_in", 100), ("rejected", 2)])
+        .await?;
     assert_eq!(failing_checks(&handle(lab.context(), Input::default()).await?), [("quarantined_share", Outcome::Warn)]);
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use defi_shared::Result;
 use defi_shared::pipeline::Step;
 use defi_shared::step::raw::raw_position;
-use defi_shared::step::snapshots::{self, RawRows, Taken};
-use defi_shared::step::staging::tidy;
+use defi_shared::step::snapshots::{self, RawPage, RawSnapshot};
+use defi_shared::step::staging::sort_and_dedup;
 use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{DailyBlock, RAW_POSITIONS, RawPosition};
 
@@ -22,11 +22,11 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     snapshots::extract::<RawPosition, _, _>(&context, STEP, &RAW_POSITIONS, &input, take).await
 }
 
-async fn take(context: Context, protocol: Arc<str>, block: DailyBlock) -> Result<Taken> {
+async fn take(context: Context, protocol: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
     let subgraph = &context.config.protocol(&protocol)?.subgraph_id;
     let keep = |page| {
         let raw = |position| raw_position(position, &protocol, block.block_number, block.timestamp);
-        RawRows::of(page, raw, |rows| tidy(rows, |row: &RawPosition| (row.id.is_none(), row.id.clone())))
+        RawPage::new(page, raw, |rows| sort_and_dedup(rows, |row: &RawPosition| (row.id.is_none(), row.id.clone())))
     };
-    context.graph.pages_of_positions(subgraph, block.number()?, keep, &context.traffic).await
+    context.graph.process_position_pages(subgraph, block.number()?, keep, &context.traffic).await
 }

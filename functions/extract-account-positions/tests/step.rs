@@ -1,10 +1,10 @@
 //! Runs the step against a test server that returns positions.
 
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::step::UnitInput;
 use defi_shared::tables::{DAILY_BLOCKS, RAW_POSITIONS, RawPosition};
 use defi_shared::testing::{
-    AAVE, Lab, Server, address, daily_block, first_block, graph_error, january, kind, raw_position, snapshot, unit,
+    AAVE, Server, TestLake, address, daily_block, first_block, graph_error, january, kind, raw_position, snapshot, unit,
 };
 use defi_shared::{Kind, Result};
 use extract_account_positions::handle;
@@ -19,10 +19,10 @@ fn position(account: u8) -> Value {
 }
 
 /// Creates a test lake on 2 January in which each day has its first block.
-async fn lab(server: &Server) -> Result<Lab> {
-    let lab = Lab::new(&[AAVE], january(2))?.with_sources(server)?;
+async fn lab(server: &Server) -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(server)?;
     for day in [january(1), january(2)] {
-        lab.put(&DAILY_BLOCKS, &Unit::Day(day), vec![daily_block(day)]).await?;
+        lab.put(&DAILY_BLOCKS, &WorkUnit::Day(day), vec![daily_block(day)]).await?;
     }
     Ok(lab)
 }
@@ -43,7 +43,7 @@ async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
     assert_eq!((report.units, report.rows_in, report.repeats, report.rows_out), (1, 3, 1, 2));
     let unit = unit(AAVE, january(2));
     assert_eq!(lab.rows::<RawPosition>(&RAW_POSITIONS, &unit).await?, [row(2, 1), row(2, 2)]);
-    let metadata = lab.facts(&RAW_POSITIONS, &unit).await?;
+    let metadata = lab.file_metadata(&RAW_POSITIONS, &unit).await?;
     assert_eq!([&metadata["block"], &metadata["deployment"]], [&*first_block(january(2)).to_string(), "QmDeployment"]);
     assert!(server.requests().iter().all(|request| request.variable("block") == first_block(january(2))));
     Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use defi_shared::domain::{Address, Day};
-use defi_shared::lake::{Facts, Unit};
+use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::sources::graph::{Position, Snapshot};
 use defi_shared::step::raw::raw_position;
@@ -62,28 +62,29 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
         Address::parse(address).ok_or_else(|| Error::bad_input(format!("{address:?} is no address")))?;
     }
     let input = Arc::new(input);
-    let units: Vec<_> = protocols.iter().map(|protocol| Unit::Protocol(protocol.as_str().into())).collect();
+    let units: Vec<_> = protocols.iter().map(|protocol| WorkUnit::Protocol(protocol.as_str().into())).collect();
     let work = |context, unit| extract(context, Arc::clone(&input), unit);
     let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, work).await?;
     context.registry.register(&CURRENT_POSITIONS, &units).await?;
-    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
+    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn extract(context: Context, input: Arc<Input>, unit: Unit) -> Result<Report> {
+async fn extract(context: Context, input: Arc<Input>, unit: WorkUnit) -> Result<Report> {
     let protocol = unit.as_protocol()?;
     let (snapshot, time) = snapshot(&context, &input, &protocol).await?;
     let block =
-        i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
-    let facts = Facts::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
+        i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").with_source(cause))?;
+    let metadata =
+        FileMetadata::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
     let raw: Vec<_> = snapshot
         .rows
         .into_iter()
-        .map(|position| raw_position(position, &protocol, block, Timestamp::from_seconds(time)))
+        .map(|position| raw_position(position, &protocol, block, Timestamp::from_epoch_seconds(time)))
         .collect();
     let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
     staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
-    write(&context, &CURRENT_POSITIONS, &unit, staged, facts).await
+    write(&context, &CURRENT_POSITIONS, &unit, staged, metadata).await
 }
 
 /// The positions at the block that is asked for, and the block's time.

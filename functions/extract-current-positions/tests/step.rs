@@ -1,9 +1,9 @@
 //! Runs the step against a test server whose newest block is 5,000.
 
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::tables::{CURRENT_POSITIONS, DAILY_BLOCKS, StagedPosition};
 use defi_shared::testing::{
-    AAVE, COMPOUND, Lab, Request, Server, address, daily_block, first_block, january, kind, snapshot,
+    AAVE, COMPOUND, Request, Server, TestLake, address, daily_block, first_block, january, kind, snapshot,
 };
 use defi_shared::{Kind, Result};
 use extract_current_positions::{Input, Pin, handle};
@@ -22,11 +22,11 @@ async fn server_with_two_positions() -> Result<Server> {
     Server::start(|request| snapshot(request, json!([position(2, "17"), position(1, "5")]))).await
 }
 
-fn unit() -> Unit {
-    Unit::Protocol(AAVE.into())
+fn unit() -> WorkUnit {
+    WorkUnit::Protocol(AAVE.into())
 }
 
-async fn rows(lab: &Lab) -> Result<Vec<StagedPosition>> {
+async fn rows(lab: &TestLake) -> Result<Vec<StagedPosition>> {
     lab.rows(&CURRENT_POSITIONS, &unit()).await
 }
 
@@ -38,7 +38,7 @@ fn page_requests(server: &Server) -> Vec<Request> {
 #[tokio::test]
 async fn default_block_is_64_blocks_below_the_newest() -> Result<()> {
     let server = server_with_two_positions().await?;
-    let lab = Lab::new(&[AAVE, COMPOUND], january(2))?.with_sources(&server)?;
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(2))?.with_sources(&server)?;
     let report = handle(lab.context(), Input::default()).await?;
     assert_eq!((report.units, report.rows_out), (2, 4));
     assert!(page_requests(&server).iter().all(|request| request.variable("block") == 4_936));
@@ -46,17 +46,17 @@ async fn default_block_is_64_blocks_below_the_newest() -> Result<()> {
     assert_eq!(rows.iter().map(|row| row.account_address).collect::<Vec<_>>(), [address(1), address(2)]);
     assert!(rows.iter().all(|row| (row.block_number, row.epoch_timestamp) == (4_936, 4_936)));
     assert_eq!((rows[0].side.name(), rows[0].is_collateral), ("LENDER", None));
-    assert_eq!(lab.facts(&CURRENT_POSITIONS, &unit()).await?["block"], "4936");
+    assert_eq!(lab.file_metadata(&CURRENT_POSITIONS, &unit()).await?["block"], "4936");
     Ok(())
 }
 
 #[tokio::test]
 async fn block_can_be_a_day_or_a_number() -> Result<()> {
     let server = server_with_two_positions().await?;
-    let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
     let input = |block| Input { block, as_of: Some(january(1)), ..Input::default() };
     assert_eq!(kind(handle(lab.context(), input(Pin::Day)).await), Some(Kind::NotReady));
-    lab.put(&DAILY_BLOCKS, &Unit::Day(january(1)), vec![daily_block(january(1))]).await?;
+    lab.put(&DAILY_BLOCKS, &WorkUnit::Day(january(1)), vec![daily_block(january(1))]).await?;
     handle(lab.context(), input(Pin::Day)).await?;
     handle(lab.context(), input(Pin::Number(17))).await?;
     let blocks: Vec<_> = server.requests().iter().map(|request| request.variable("block").as_i64()).collect();
@@ -68,7 +68,7 @@ async fn block_can_be_a_day_or_a_number() -> Result<()> {
 #[tokio::test]
 async fn requests_only_the_positions_of_the_given_addresses() -> Result<()> {
     let server = server_with_two_positions().await?;
-    let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
     let addresses = vec!["0xABABABABABABABABABABABABABABABABABABABAB".to_owned(), address(1).to_string()];
     handle(lab.context(), Input { addresses: Some(addresses), ..Input::default() }).await?;
     let filters: Vec<_> =
@@ -80,7 +80,7 @@ async fn requests_only_the_positions_of_the_given_addresses() -> Result<()> {
 #[tokio::test]
 async fn rejects_bad_addresses_and_protocols_without_requests() -> Result<()> {
     let server = server_with_two_positions().await?;
-    let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
     let invalid_inputs = [
         Input { addresses: Some(vec![address(1).to_string(), "0x1234".to_owned()]), ..Input::default() },
         Input { protocols: Some(vec![COMPOUND.to_owned()]), ..Input::default() },
@@ -96,7 +96,7 @@ async fn rejects_bad_addresses_and_protocols_without_requests() -> Result<()> {
 async fn invalid_rows_are_quarantined() -> Result<()> {
     let response_rows = json!([position(1, "-5"), position(2, "17"), position(2, "18")]);
     let server = Server::start(move |request| snapshot(request, response_rows.clone())).await?;
-    let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
     let report = handle(lab.context(), Input::default()).await?;
     assert_eq!((report.rows_in, report.rows_out, report.rejected()), (3, 1, 2));
     assert_eq!(rows(&lab).await?[0].balance.0, 17);

@@ -1,7 +1,7 @@
 //! Which block opens each day: the block that snapshots of the day are pinned to.
 
 use defi_shared::domain::Day;
-use defi_shared::lake::{Facts, Unit};
+use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::sources::{Block, Traffic};
 use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
@@ -33,16 +33,16 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let mut report = context.run_units(STEP, &units, CONCURRENT_UNITS, work).await?;
     report.traffic += &traffic.report();
     context.registry.register(&DAILY_BLOCKS, &units).await?;
-    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
+    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn extract(context: Context, unit: Unit, head: Block) -> Result<Report> {
+async fn extract(context: Context, unit: WorkUnit, head: Block) -> Result<Report> {
     let day = unit.as_day()?;
     let block = context.transpose.first_block(day.start(), &context.traffic).await?;
     let row = final_block(day, block, &head, context.today)?;
-    let written = context.commit(&DAILY_BLOCKS, &unit, vec![row], Facts::new()).await?;
-    Ok(Report { rows_in: 1, ..Report::default() }.wrote(written))
+    let written = context.commit(&DAILY_BLOCKS, &unit, vec![row], FileMetadata::new()).await?;
+    Ok(Report { rows_in: 1, ..Report::default() }.with_written(written))
 }
 
 /// The row of a day, once its block is final.
@@ -53,18 +53,18 @@ fn final_block(day: Day, block: Option<Block>, head: &Block, today: Day) -> Resu
     if !day.seconds().contains(&time) {
         return Err(Error::new(Kind::NotReady, "the source has no block of the day")
             .with("day", day)
-            .next("choose days that the source covers"));
+            .with_hint("choose days that the source covers"));
     }
     let deep = head.number >= block.number.saturating_add(FINAL_DEPTH);
     let old = today.start() - time >= FINAL_AGE_SECONDS;
     if !deep && !old {
         return Err(not_ready("the day's first block is not 64 blocks deep yet").with("block", block.number));
     }
-    let number = i64::try_from(block.number).map_err(|cause| Error::corrupt("a block number").because(cause))?;
+    let number = i64::try_from(block.number).map_err(|cause| Error::corrupt("a block number").with_source(cause))?;
     Ok(DailyBlock {
         day,
         block_number: number,
-        timestamp: Timestamp::from_seconds(time),
+        timestamp: Timestamp::from_epoch_seconds(time),
         epoch_timestamp: time,
         block_hash: block.hash,
     })
@@ -81,7 +81,7 @@ mod tests {
     fn kind(block: Option<Block>, head: u64, today: i32) -> Option<Kind> {
         let day = Day::from_epoch_days(19_000);
         let head = self::block(head, 0);
-        final_block(day, block, &head, day.plus(today)).err().map(|error| error.kind())
+        final_block(day, block, &head, day.plus_days(today)).err().map(|error| error.kind())
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use defi_shared::domain::Day;
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::step::{Deadline, Report, RunId, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, DailyBlock};
-use defi_shared::testing::{AAVE, KEY, Lab, Server, daily_block, first_block, january, kind, results};
+use defi_shared::testing::{AAVE, KEY, Server, TestLake, daily_block, first_block, january, kind, results};
 use defi_shared::{Kind, Result};
 use extract_daily_blocks::handle;
 use serde_json::{Value, json};
@@ -32,12 +32,12 @@ async fn chain(today: Day, depth: i64) -> Result<(Server, Arc<AtomicI64>)> {
 #[tokio::test]
 async fn writes_the_first_block_of_each_missing_day() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
-    let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
+    let lab = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
     let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out, report.traffic.requests), (3, 3, 4));
     for day in january(1).through(january(3)) {
         let expected = DailyBlock { block_hash: Some(format!("0x{}", first_block(day)).into()), ..daily_block(day) };
-        assert_eq!(lab.rows::<DailyBlock>(&DAILY_BLOCKS, &Unit::Day(day)).await?, [expected]);
+        assert_eq!(lab.rows::<DailyBlock>(&DAILY_BLOCKS, &WorkUnit::Day(day)).await?, [expected]);
     }
     assert!(server.requests().iter().all(|request| request.path == "/sql" && request.header("x-api-key") == KEY));
     Ok(())
@@ -46,7 +46,7 @@ async fn writes_the_first_block_of_each_missing_day() -> Result<()> {
 #[tokio::test]
 async fn second_run_sends_no_requests_and_changes_no_byte() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
-    let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
+    let lab = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
     handle(lab.context(), UnitInput::default()).await?;
     let (request_count, lake) = (server.requests().len(), lab.objects("").await?);
     assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default());
@@ -60,8 +60,8 @@ async fn second_run_sends_no_requests_and_changes_no_byte() -> Result<()> {
 #[tokio::test]
 async fn block_is_written_only_once_it_is_final() -> Result<()> {
     let (server, depth) = chain(january(3), 63).await?;
-    let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
-    let third = Unit::Day(january(3));
+    let lab = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
+    let third = WorkUnit::Day(january(3));
     assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
     assert!(!lab.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
     depth.store(64, Ordering::Relaxed);
@@ -79,7 +79,7 @@ async fn day_without_a_block_is_not_ready() -> Result<()> {
             _ => results(response.clone()),
         });
         let server = server.await?;
-        let lab = Lab::new(&[AAVE], january(1))?.with_sources(&server)?;
+        let lab = TestLake::new(&[AAVE], january(1))?.with_sources(&server)?;
         assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
         assert!(lab.objects("raw/").await?.is_empty());
     }
@@ -89,8 +89,8 @@ async fn day_without_a_block_is_not_ready() -> Result<()> {
 #[tokio::test]
 async fn report_lists_units_that_remain_at_the_deadline() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
-    let mut lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
-    lab.context.deadline = Some(Deadline::of_call(Duration::from_secs(20)));
+    let mut lab = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
+    lab.context.deadline = Some(Deadline::from_remaining_time(Duration::from_secs(20)));
     let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.remaining.units.count), (0, 3));
     assert_eq!(report.remaining.units.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
@@ -102,7 +102,7 @@ async fn report_lists_units_that_remain_at_the_deadline() -> Result<()> {
 #[tokio::test]
 async fn resumed_call_is_added_to_the_run_report() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
-    let lab = Lab::new(&[AAVE], january(3))?.with_sources(&server)?;
+    let lab = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
     let run: RunId = "2023-01-03-a".parse()?;
     let call = |days: &[i32], resume_at| UnitInput {
         days: Some(days.iter().copied().map(january).collect()),
@@ -118,7 +118,7 @@ async fn resumed_call_is_added_to_the_run_report() -> Result<()> {
     assert_eq!(run_report.gaps.positions[AAVE], [1, 2, 3].map(january), "the days have no snapshots");
     let steps: Vec<_> = run_report.steps.iter().map(|step| (step.step.name(), step.report.units)).collect();
     assert_eq!(steps, [("extract-daily-blocks", 3)]);
-    lab.context.forget_reports(&run).await?;
+    lab.context.delete_reports(&run).await?;
     assert!(lab.context.run_report(&run, &scope).await?.steps.is_empty());
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! Lending events from Transpose: one object a category and day, as the source said them.
 
 use defi_shared::Result;
-use defi_shared::lake::{Facts, Unit};
+use defi_shared::cpu::run_cpu;
+use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::plan::Scope;
-use defi_shared::processor::at_work;
 use defi_shared::sources::transpose::{Event, EventsQuery};
-use defi_shared::step::staging::{sort_number, sort_text, tidy};
+use defi_shared::step::staging::{number_sort_key, sort_and_dedup, text_sort_key};
 use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{self, DAILY_BLOCKS, DailyBlock, Layer, RawEvent};
 
@@ -26,14 +26,14 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let work = |context, unit| extract(context, scope.clone(), unit);
     let report = context.run_units(STEP, &units, AT_ONCE, work).await?;
     context.register_events(Layer::Raw, &units).await?;
-    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
+    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn extract(context: Context, scope: Scope, unit: Unit) -> Result<Report> {
+async fn extract(context: Context, scope: Scope, unit: WorkUnit) -> Result<Report> {
     let (day, category) = unit.as_event_day()?;
     // The next day's first block is only there once it is final, and with it every block of this day.
-    context.lake.require::<DailyBlock>(&DAILY_BLOCKS, &Unit::Day(day.next())).await?;
+    context.lake.require::<DailyBlock>(&DAILY_BLOCKS, &WorkUnit::Day(day.next())).await?;
     let mut rows = Vec::new();
     for name in scope.protocols_on(day) {
         let (protocol_name, contract_version) = context.config.protocol(name)?.transpose_names()?;
@@ -50,11 +50,11 @@ async fn extract(context: Context, scope: Scope, unit: Unit) -> Result<Report> {
         if rows.is_empty() { rows = of_protocol } else { rows.append(&mut of_protocol) }
     }
     let rows_in = rows.len() as u64;
-    let key = |row: &RawEvent| (sort_text(&row.transaction_hash), sort_number(&row.log_index));
-    let repeats = at_work(|| tidy(&mut rows, key));
-    let facts = Facts::from([("repeats".to_owned(), repeats.to_string())]);
-    let written = context.commit(tables::events(Layer::Raw, category), &unit, rows, facts).await?;
-    Ok(Report { rows_in, repeats, ..Report::default() }.wrote(written))
+    let key = |row: &RawEvent| (text_sort_key(&row.transaction_hash), number_sort_key(&row.log_index));
+    let repeats = run_cpu(|| sort_and_dedup(&mut rows, key));
+    let metadata = FileMetadata::from([("repeats".to_owned(), repeats.to_string())]);
+    let written = context.commit(tables::event_table(Layer::Raw, category), &unit, rows, metadata).await?;
+    Ok(Report { rows_in, repeats, ..Report::default() }.with_written(written))
 }
 
 fn raw(event: Event) -> RawEvent {

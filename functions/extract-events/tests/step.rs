@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use defi_shared::domain::Category;
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, RAW_BORROWS, RawEvent};
-use defi_shared::testing::{AAVE, COMPOUND, Lab, Server, daily_block, january, kind, results};
+use defi_shared::testing::{AAVE, COMPOUND, Server, TestLake, daily_block, january, kind, results};
 use defi_shared::{Kind, Result};
 use extract_events::handle;
 use serde_json::{Value, json};
@@ -30,14 +30,14 @@ async fn server_with_borrows(aave: Value, compound: Value) -> Result<Server> {
 }
 
 /// Creates a test lake on 2 January with the first block of that day, so 1 January is final.
-async fn lab(server: &Server) -> Result<Lab> {
-    let lab = Lab::new(&[AAVE, COMPOUND], january(2))?.with_sources(server)?;
-    lab.put(&DAILY_BLOCKS, &Unit::Day(january(2)), vec![daily_block(january(2))]).await?;
+async fn lab(server: &Server) -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(2))?.with_sources(server)?;
+    lab.put(&DAILY_BLOCKS, &WorkUnit::Day(january(2)), vec![daily_block(january(2))]).await?;
     Ok(lab)
 }
 
-async fn borrows(lab: &Lab) -> Result<Vec<RawEvent>> {
-    lab.rows(&RAW_BORROWS, &Unit::Day(january(1))).await
+async fn borrows(lab: &TestLake) -> Result<Vec<RawEvent>> {
+    lab.rows(&RAW_BORROWS, &WorkUnit::Day(january(1))).await
 }
 
 fn only_borrows() -> UnitInput {
@@ -73,7 +73,7 @@ async fn removes_duplicates_and_keeps_response_order_within_a_key() -> Result<()
     assert_eq!((report.rows_in, report.repeats, report.rows_out), (5, 2, 3));
     let quantities: Vec<_> = borrows(&lab).await?.into_iter().filter_map(|row| row.quantity).collect();
     assert_eq!(quantities, ["5", "7", "3"].map(Into::into));
-    assert_eq!(lab.facts(&RAW_BORROWS, &Unit::Day(january(1))).await?["repeats"], "2");
+    assert_eq!(lab.file_metadata(&RAW_BORROWS, &WorkUnit::Day(january(1))).await?["repeats"], "2");
     Ok(())
 }
 
@@ -101,11 +101,12 @@ async fn unusual_values_are_stored_unchanged_as_strings() -> Result<()> {
 #[tokio::test]
 async fn day_that_is_not_final_sends_no_requests() -> Result<()> {
     let server = server_with_borrows(json!([event("aa", 1, 1, "1")]), json!([])).await?;
-    let lab = Lab::new(&[AAVE], january(2))?.with_sources(&server)?;
-    lab.put(&DAILY_BLOCKS, &Unit::Day(january(1)), vec![daily_block(january(1))]).await?;
+    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
+    lab.put(&DAILY_BLOCKS, &WorkUnit::Day(january(1)), vec![daily_block(january(1))]).await?;
     assert_eq!(kind(handle(lab.context(), only_borrows()).await), Some(Kind::NotReady));
     assert!(
-        server.requests().is_empty() && !lab.context.lake.units(&RAW_BORROWS).await?.contains(&Unit::Day(january(1)))
+        server.requests().is_empty()
+            && !lab.context.lake.units(&RAW_BORROWS).await?.contains(&WorkUnit::Day(january(1)))
     );
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use defi_shared::Result;
 use defi_shared::pipeline::Step;
 use defi_shared::sources::graph::{Market, Snapshot};
-use defi_shared::step::snapshots::{self, RawRows, Taken};
-use defi_shared::step::staging::{sort_text, tidy};
+use defi_shared::step::snapshots::{self, RawPage, RawSnapshot};
+use defi_shared::step::staging::{sort_and_dedup, text_sort_key};
 use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawMarket};
 
@@ -21,13 +21,13 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, take).await
 }
 
-async fn take(context: Context, name: Arc<str>, block: DailyBlock) -> Result<Taken> {
+async fn take(context: Context, name: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
     let subgraph = &context.config.protocol(&name)?.subgraph_id;
     let Snapshot { block: of, deployment, rows } =
         context.graph.markets(subgraph, block.number()?, &context.traffic).await?;
-    let by_id = |rows: &mut Vec<RawMarket>| tidy(rows, |row| sort_text(&row.id));
-    let rows = vec![RawRows::of(rows, |market| raw(market, &name, &block), by_id)?];
-    Ok(Taken { block: of, deployment, rows })
+    let by_id = |rows: &mut Vec<RawMarket>| sort_and_dedup(rows, |row| text_sort_key(&row.id));
+    let rows = vec![RawPage::new(rows, |market| raw(market, &name, &block), by_id)?];
+    Ok(RawSnapshot { block: of, deployment, rows })
 }
 
 fn raw(market: Market, protocol: &str, block: &DailyBlock) -> RawMarket {

@@ -1,11 +1,11 @@
 //! Runs the step against a test server that returns markets.
 
 use defi_shared::domain::WETH;
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, RAW_MARKETS, RawMarket};
 use defi_shared::testing::{
-    AAVE, COMPOUND, KEY, Lab, Request, Server, address, daily_block, first_block, graph_error, january, kind,
+    AAVE, COMPOUND, KEY, Request, Server, TestLake, address, daily_block, first_block, graph_error, january, kind,
     raw_market, snapshot, unit,
 };
 use defi_shared::{Kind, Result};
@@ -23,10 +23,10 @@ fn market(id: u8) -> Value {
 }
 
 /// Creates a test lake on 2 January in which each day has its first block.
-async fn lab(server: &Server) -> Result<Lab> {
-    let lab = Lab::new(&[AAVE, COMPOUND], january(2))?.with_sources(server)?;
+async fn lab(server: &Server) -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(2))?.with_sources(server)?;
     for day in [january(1), january(2)] {
-        lab.put(&DAILY_BLOCKS, &Unit::Day(day), vec![daily_block(day)]).await?;
+        lab.put(&DAILY_BLOCKS, &WorkUnit::Day(day), vec![daily_block(day)]).await?;
     }
     Ok(lab)
 }
@@ -45,7 +45,7 @@ async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
     let unit = unit(COMPOUND, january(2));
     let expected = [9, 10].map(|id| raw_market(COMPOUND, january(2), address(id), WETH, "1200.5"));
     assert_eq!(lab.rows::<RawMarket>(&RAW_MARKETS, &unit).await?, expected);
-    let metadata = lab.facts(&RAW_MARKETS, &unit).await?;
+    let metadata = lab.file_metadata(&RAW_MARKETS, &unit).await?;
     let block = first_block(january(2)).to_string();
     assert_eq!([&metadata["block"], &metadata["deployment"], &metadata["repeats"]], [&*block, "QmDeployment", "1"]);
     for (protocol, day) in [(AAVE, 1), (AAVE, 2), (COMPOUND, 1), (COMPOUND, 2)] {
@@ -106,7 +106,7 @@ async fn source_errors_have_their_kind_and_write_nothing() -> Result<()> {
 #[tokio::test]
 async fn day_without_a_known_block_sends_no_requests() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
-    let lab = Lab::new(&[AAVE], january(1))?.with_sources(&server)?;
+    let lab = TestLake::new(&[AAVE], january(1))?.with_sources(&server)?;
     assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
     assert!(server.requests().is_empty());
     Ok(())

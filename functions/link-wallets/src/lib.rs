@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use defi_shared::Result;
 use defi_shared::domain::{Address, Link};
-use defi_shared::lake::{Facts, State, Unit};
+use defi_shared::lake::{FileMetadata, State, WorkUnit};
 use defi_shared::pipeline::Step;
-use defi_shared::step::history::{ALL_LINKS, links_before};
+use defi_shared::step::history::{LINKS_PART, links_before};
 use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
-use defi_shared::tables::{LinkingBorrow, STAGE_BORROWS, WALLET_LINKS, WalletLink};
+use defi_shared::tables::{BorrowLinkRow, STAGE_BORROWS, WALLET_LINKS, WalletLink};
 
 /// The step of this crate.
 pub const STEP: Step = Step::LinkWallets;
@@ -24,22 +24,22 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     context.registry.register(&WALLET_LINKS, &units).await?;
     if report.remaining.units.count == 0 {
         let links = links_before(&context.lake, as_of).await?;
-        let rows = links.in_order().into_iter().map(WalletLink::from);
-        context.lake.keep_state(State::Links, as_of, ALL_LINKS, rows).await?;
+        let rows = links.sorted().into_iter().map(WalletLink::from);
+        context.lake.write_state(State::Links, as_of, LINKS_PART, rows).await?;
     }
-    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
+    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn link(context: Context, unit: Unit) -> Result<Report> {
-    let borrows: Vec<LinkingBorrow> = context.lake.require(&STAGE_BORROWS, &unit).await?;
+async fn link(context: Context, unit: WorkUnit) -> Result<Report> {
+    let borrows: Vec<BorrowLinkRow> = context.lake.require(&STAGE_BORROWS, &unit).await?;
     let rows = links_of(&borrows);
     let report = Report { rows_in: borrows.len() as u64, ..Report::default() };
-    Ok(report.wrote(context.commit(&WALLET_LINKS, &unit, rows, Facts::new()).await?))
+    Ok(report.with_written(context.commit(&WALLET_LINKS, &unit, rows, FileMetadata::new()).await?))
 }
 
 /// The day's links, each from its first borrow on, by wallet and account.
-fn links_of(borrows: &[LinkingBorrow]) -> Vec<WalletLink> {
+fn links_of(borrows: &[BorrowLinkRow]) -> Vec<WalletLink> {
     let mut since: BTreeMap<(Address, Address), i64> = BTreeMap::new();
     for borrow in borrows {
         let first = since.entry((borrow.sender_address, borrow.account_address)).or_insert(borrow.epoch_timestamp);

@@ -1,10 +1,10 @@
 //! Runs the step over the staged borrows of several days.
 
 use defi_shared::domain::{Category, Day};
-use defi_shared::lake::{State, Unit};
+use defi_shared::lake::{State, WorkUnit};
 use defi_shared::step::UnitInput;
 use defi_shared::tables::{STAGE_BORROWS, StagedEvent, WALLET_LINKS, WalletLink};
-use defi_shared::testing::{AAVE, Lab, address, january, kind, link, staged_event};
+use defi_shared::testing::{AAVE, TestLake, address, january, kind, link, staged_event};
 use defi_shared::{Kind, Result};
 use link_wallets::handle;
 
@@ -13,13 +13,13 @@ fn borrow(account: u8, time: i64) -> StagedEvent {
     staged_event(Category::Borrow, address(1), address(account), time)
 }
 
-async fn put_borrows(lab: &Lab, day: Day, rows: Vec<StagedEvent>) -> Result<()> {
-    lab.put(&STAGE_BORROWS, &Unit::Day(day), rows).await
+async fn put_borrows(lab: &TestLake, day: Day, rows: Vec<StagedEvent>) -> Result<()> {
+    lab.put(&STAGE_BORROWS, &WorkUnit::Day(day), rows).await
 }
 
 /// Creates a test lake on 4 January with borrows for account 2 on the first two days, and none on the third.
-async fn lab() -> Result<Lab> {
-    let lab = Lab::new(&[AAVE], january(4))?;
+async fn lab() -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE], january(4))?;
     put_borrows(&lab, january(1), vec![borrow(2, january(1).start() + 50)]).await?;
     put_borrows(&lab, january(2), vec![borrow(2, january(2).start()), borrow(3, january(2).start() + 7)]).await?;
     put_borrows(&lab, january(3), vec![]).await?;
@@ -27,7 +27,7 @@ async fn lab() -> Result<Lab> {
 }
 
 /// Returns the newest state of the links up to a day.
-async fn state(lab: &Lab, as_of: Day) -> Result<Option<(Day, Vec<WalletLink>)>> {
+async fn state(lab: &TestLake, as_of: Day) -> Result<Option<(Day, Vec<WalletLink>)>> {
     lab.context.lake.newest_state(State::Links, as_of, "all").await
 }
 
@@ -37,7 +37,7 @@ fn as_of(day: i32) -> UnitInput {
 
 #[tokio::test]
 async fn link_starts_at_the_first_borrow_of_the_day() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(2))?;
+    let lab = TestLake::new(&[AAVE], january(2))?;
     let start = january(1).start();
     put_borrows(
         &lab,
@@ -49,7 +49,7 @@ async fn link_starts_at_the_first_borrow_of_the_day() -> Result<()> {
     assert_eq!((report.units, report.rows_in, report.rows_out), (1, 4, 3));
     let expected =
         [(1, 0), (2, 50), (3, 5)].map(|(account, second)| link(address(1), address(account), start + second));
-    assert_eq!(lab.rows::<WalletLink>(&WALLET_LINKS, &Unit::Day(january(1))).await?, expected);
+    assert_eq!(lab.rows::<WalletLink>(&WALLET_LINKS, &WorkUnit::Day(january(1))).await?, expected);
     let (day, links) = state(&lab, january(2)).await?.unwrap_or((january(0), vec![]));
     assert_eq!((day, links), (january(2), expected[1..].to_vec()), "the state omits the link of a wallet to itself");
     Ok(())
@@ -72,9 +72,9 @@ async fn later_state_is_built_from_the_earlier_state() -> Result<()> {
     let lab = lab().await?;
     handle(lab.context(), as_of(2)).await?;
     // Deletes the first day from the tables, so that only the state of 2 January has its link.
-    let first = Unit::Day(january(1)).key(&WALLET_LINKS);
+    let first = WorkUnit::Day(january(1)).key(&WALLET_LINKS);
     lab.context.lake.store().delete(&first).await?;
-    lab.context.lake.store().delete(&Unit::Day(january(1)).key(&STAGE_BORROWS)).await?;
+    lab.context.lake.store().delete(&WorkUnit::Day(january(1)).key(&STAGE_BORROWS)).await?;
     handle(lab.context(), as_of(4)).await?;
     let links = state(&lab, january(4)).await?.map(|(_, links)| links).unwrap_or_default();
     assert!(links.contains(&link(address(1), address(2), january(1).start() + 50)), "{links:?}");
@@ -108,7 +108,7 @@ async fn second_run_changes_no_byte() -> Result<()> {
 
 #[tokio::test]
 async fn day_without_staged_borrows_is_not_ready() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(2))?;
+    let lab = TestLake::new(&[AAVE], january(2))?;
     let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };
     assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::NotReady));
     assert!(lab.objects("").await?.is_empty());

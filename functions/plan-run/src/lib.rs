@@ -8,7 +8,7 @@ use defi_shared::domain::Day;
 use defi_shared::executions::Execution;
 use defi_shared::pipeline::Step;
 use defi_shared::plan::{Inventory, Plan, PlanPhase};
-use defi_shared::step::{Context, Measured, RunCalls, RunId};
+use defi_shared::step::{Context, RunCalls, RunId, StepOutput};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ pub struct Output {
     pub batches: BTreeMap<String, Batches>,
 }
 
-impl Measured for Output {}
+impl StepOutput for Output {}
 
 /// Plans a run and writes the plan to the lake.
 ///
@@ -101,7 +101,7 @@ async fn reject_concurrent_run(context: &Context, input: &Input) -> Result<()> {
         None => Ok(()),
         Some(other) => Err(Error::new(Kind::AlreadyRunning, "another execution of this environment is running")
             .with("execution", &other.name)
-            .next("wait for it to end, or start with {\"allow_concurrent\": true}")),
+            .with_hint("wait for it to end, or start with {\"allow_concurrent\": true}")),
     }
 }
 
@@ -116,10 +116,11 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         Some((_, before)) => PlanPhase::AfterExtraction(Some(before)),
         None => PlanPhase::BeforeExtraction,
     };
-    let inventory = Inventory::of(&context.lake, scope.as_of).await?;
+    let inventory = Inventory::list(&context.lake, scope.as_of).await?;
     // After extraction this run knows which units it has to compute again: fewer than planned if a source had nothing new.
     let own = before.as_ref().map(|(run_id, _)| run_id);
-    let plan = defi_shared::plan::plan(&scope, &inventory.clone().without(&context.unfinished(own).await?), phase)?;
+    let plan =
+        defi_shared::plan::plan(&scope, &inventory.clone().without(&context.unfinished_keys(own).await?), phase)?;
     let run_id = own.cloned().map_or_else(|| run_id_of(scope.as_of, &plan), Ok)?;
     let published = context.registry.is_published(scope.as_of).await?;
     if !plan.is_empty() || !published {
@@ -156,8 +157,8 @@ async fn write_plan(
     starts: bool,
 ) -> Result<String> {
     if starts {
-        context.note_unfinished(run, inventory.made_again(plan)).await?;
-        context.forget_reports(run).await?;
+        context.record_unfinished(run, inventory.keys_to_recompute(plan)).await?;
+        context.delete_reports(run).await?;
     }
     let key = run.key(if starts { PLAN } else { "plan-after-extraction.json" });
     context.lake.write_json(&key, plan).await?;
@@ -172,7 +173,7 @@ async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(Run
     let Some(key) = key else { return Ok(None) };
     let invalid = || {
         Error::bad_input(format!("{key:?} is not the key of a plan"))
-            .next("use the `plan` field of the output of plan-run")
+            .with_hint("use the `plan` field of the output of plan-run")
     };
     let run = key.strip_prefix("runs/").and_then(|key| key.strip_suffix(PLAN)?.strip_suffix('/'));
     let run: RunId = run.and_then(|run| run.parse().ok()).ok_or_else(invalid)?;
@@ -192,7 +193,8 @@ async fn register_tables(context: &Context) -> Result<()> {
 
 /// The id of a run: the as-of day and a digest of the plan. It contains no time, so that equal runs write equal objects.
 fn run_id_of(as_of: Day, plan: &Plan) -> Result<RunId> {
-    let text = serde_json::to_vec(plan).map_err(|cause| Error::internal("can't serialize a plan").because(cause))?;
+    let text =
+        serde_json::to_vec(plan).map_err(|cause| Error::internal("can't serialize a plan").with_source(cause))?;
     let digest = const_hex::encode(Sha256::digest(&text));
     Ok(RunId::new(as_of, digest.get(..12).unwrap_or(&digest)))
 }

@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use defi_shared::testing::{AAVE, Lab, january};
+use defi_shared::testing::{AAVE, TestLake, january};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -71,7 +71,7 @@ async fn start_runtime_api(events: impl Into<VecDeque<Value>>) -> (String, Unbou
 struct Function(Child);
 
 impl Function {
-    fn start(address: &str, lab: &Lab) -> Self {
+    fn start(address: &str, lab: &TestLake) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plan-run"));
         command.env_clear().env("AWS_LAMBDA_RUNTIME_API", address).env("LAKE", lab.folder());
         let function = [("NAME", "plan-run"), ("MEMORY_SIZE", "512"), ("VERSION", "1")];
@@ -89,7 +89,7 @@ impl Drop for Function {
 
 #[tokio::test]
 async fn responds_to_lambda_with_results_and_error_kinds() {
-    let lab = Lab::new(&[AAVE], january(3)).unwrap();
+    let lab = TestLake::new(&[AAVE], january(3)).unwrap();
     let one_day = json!({"as_of": "2020-12-01", "from": "2020-12-01"});
     let events = [json!({}), one_day, json!({"asof": "2023-01-01"}), json!({"as_of": "2199-01-01"}), json!(null)];
     let (address, mut incoming) = start_runtime_api(events).await;

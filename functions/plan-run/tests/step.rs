@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use defi_shared::executions::{Execution, Executions};
-use defi_shared::lake::{State, Unit};
+use defi_shared::lake::{State, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::plan::{Plan, state_part};
 use defi_shared::step::{UnitInput, parse};
@@ -12,24 +12,24 @@ use defi_shared::tables::{
     CURRENT_POSITIONS, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, RAW_MARKETS, RAW_POSITIONS, RawMarket,
     RawPosition, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, StateRow, WALLET_HEALTH, WalletHealth,
 };
-use defi_shared::testing::{AAVE, COMPOUND, Lab, january, kind, unit};
+use defi_shared::testing::{AAVE, COMPOUND, TestLake, january, kind, unit};
 use defi_shared::{Kind, Result};
 use plan_run::{Input, Output, handle};
 use serde_json::{Value, json};
 
 /// Creates a test lake on 1 January, the first day of Aave, in which all units exist.
-async fn complete_lake() -> Result<Lab> {
-    let lab = Lab::new(&[AAVE], january(1))?;
-    let (day, protocol_day) = (Unit::Day(january(1)), unit(AAVE, january(1)));
+async fn complete_lake() -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE], january(1))?;
+    let (day, protocol_day) = (WorkUnit::Day(january(1)), unit(AAVE, january(1)));
     lab.put(&DAILY_BLOCKS, &day, Vec::<DailyBlock>::new()).await?;
     lab.put(&RAW_MARKETS, &protocol_day, Vec::<RawMarket>::new()).await?;
     lab.put(&RAW_POSITIONS, &protocol_day, Vec::<RawPosition>::new()).await?;
     lab.put(&STAGE_MARKETS, &protocol_day, Vec::<StagedMarket>::new()).await?;
     lab.put(&STAGE_POSITIONS, &protocol_day, Vec::<StagedPosition>::new()).await?;
-    lab.put(&CURRENT_POSITIONS, &Unit::Protocol(AAVE.into()), Vec::<StagedPosition>::new()).await?;
+    lab.put(&CURRENT_POSITIONS, &WorkUnit::Protocol(AAVE.into()), Vec::<StagedPosition>::new()).await?;
     lab.put(&WALLET_HEALTH, &day, Vec::<WalletHealth>::new()).await?;
-    lab.put(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(1), 0), Vec::<FeatureRow>::new()).await?;
-    lab.context.lake.keep_state::<StateRow>(State::Fold, january(1), &state_part(0, 1), vec![]).await?;
+    lab.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(1), 0), Vec::<FeatureRow>::new()).await?;
+    lab.context.lake.write_state::<StateRow>(State::Fold, january(1), &state_part(0, 1), vec![]).await?;
     lab.context.registry.publish(january(1)).await?;
     Ok(lab)
 }
@@ -41,7 +41,7 @@ fn counts(output: &Output) -> Vec<usize> {
 
 #[tokio::test]
 async fn empty_lake_needs_every_unit_and_receives_the_plan() -> Result<()> {
-    let lab = Lab::new(&[AAVE, COMPOUND], january(3))?;
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(3))?;
     let output = handle(lab.context(), Input::default()).await?;
     let [blocks, events, snapshots, current, event_days] = [3, 2 * 5, 3 * 2, 2, 2];
     let expected =
@@ -50,7 +50,7 @@ async fn empty_lake_needs_every_unit_and_receives_the_plan() -> Result<()> {
     let key = output.run_id.key("plan.json");
     assert_eq!(output.plan.as_deref(), Some(key.as_str()));
     let plan: Plan = lab.context.lake.read_json(&key).await?.unwrap_or_default();
-    let days: Vec<_> = january(1).through(january(3)).map(Unit::Day).collect();
+    let days: Vec<_> = january(1).through(january(3)).map(WorkUnit::Day).collect();
     assert_eq!(plan.units(Step::ExtractDailyBlocks), days);
     assert_eq!(plan.days_by_protocol(Step::ExtractMarketData).keys().collect::<Vec<_>>(), [AAVE, COMPOUND]);
     Ok(())
@@ -58,7 +58,7 @@ async fn empty_lake_needs_every_unit_and_receives_the_plan() -> Result<()> {
 
 #[tokio::test]
 async fn equal_runs_have_equal_ids_and_change_no_byte() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(3))?;
+    let lab = TestLake::new(&[AAVE], january(3))?;
     let first = handle(lab.context(), Input::default()).await?;
     let before = lab.objects("").await?;
     assert_eq!(handle(lab.context(), Input::default()).await?, first);
@@ -88,7 +88,7 @@ async fn force_plans_existing_units() -> Result<()> {
 
 #[tokio::test]
 async fn plan_after_extraction_skips_units_with_missing_inputs() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(2))?;
+    let lab = TestLake::new(&[AAVE], january(2))?;
     lab.put(&RAW_MARKETS, &unit(AAVE, january(2)), Vec::<RawMarket>::new()).await?;
     let before = handle(lab.context(), Input::default()).await?;
     let output = handle(lab.context(), Input { after: before.plan, ..Input::default() }).await?;
@@ -98,7 +98,7 @@ async fn plan_after_extraction_skips_units_with_missing_inputs() -> Result<()> {
 }
 
 /// Reads the calls of a step from the object that the output names.
-async fn calls(lab: &Lab, output: &Output, step: &str) -> Result<Vec<Value>> {
+async fn calls(lab: &TestLake, output: &Output, step: &str) -> Result<Vec<Value>> {
     let batches = &output.batches[step];
     let calls: Vec<Value> = lab.context.lake.read_json(&batches.key).await?.unwrap_or_default();
     assert_eq!(calls.len(), batches.count, "{step}");
@@ -107,7 +107,7 @@ async fn calls(lab: &Lab, output: &Output, step: &str) -> Result<Vec<Value>> {
 
 #[tokio::test]
 async fn calls_cover_extraction_first_and_the_other_steps_after() -> Result<()> {
-    let lab = Lab::new(&[AAVE, COMPOUND], january(40))?.with_shards(2);
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(40))?.with_shards(2);
     let before = handle(lab.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
     let counts = |output: &Output| {
         output
@@ -169,7 +169,7 @@ impl Executions for Running {
 
 #[tokio::test]
 async fn only_the_first_of_concurrent_executions_continues() -> Result<()> {
-    let mut lab = Lab::new(&[AAVE], january(2))?;
+    let mut lab = TestLake::new(&[AAVE], january(2))?;
     let by = |execution: &str| Input { execution: Some(format!("arn:{execution}")), ..Input::default() };
     for (running, input, is_rejected) in [
         (&[][..], Input::default(), false),
@@ -189,7 +189,7 @@ async fn only_the_first_of_concurrent_executions_continues() -> Result<()> {
 
 #[tokio::test]
 async fn rejects_keys_of_other_objects_as_the_earlier_plan() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(2))?;
+    let lab = TestLake::new(&[AAVE], january(2))?;
     for key in ["", "runs/none/plan.json", "chain.json", "runs/../chain.json"] {
         let input = Input { after: Some(key.to_owned()), ..Input::default() };
         assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::BadInput), "{key}");
@@ -199,7 +199,7 @@ async fn rejects_keys_of_other_objects_as_the_earlier_plan() -> Result<()> {
 
 #[tokio::test]
 async fn rejects_days_in_the_future_or_before_the_first_day() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(3))?;
+    let lab = TestLake::new(&[AAVE], january(3))?;
     let inputs = [
         Input { as_of: Some(january(4)), ..Input::default() },
         Input { as_of: Some(january(0)), ..Input::default() },

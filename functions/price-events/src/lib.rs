@@ -5,7 +5,7 @@ use std::sync::Arc;
 use defi_shared::Result;
 use defi_shared::domain::Category;
 use defi_shared::domain::price::{PriceBook, Quote};
-use defi_shared::lake::{Facts, Unit};
+use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::sources::transpose::LiquidationLegs;
 use defi_shared::step::history::Markets;
@@ -21,32 +21,32 @@ pub const STEP: Step = Step::PriceEvents;
 /// `NotReady` for a unit that is not staged yet, and the lake's errors.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
-    let days: Vec<_> = units.iter().filter_map(Unit::day).collect();
-    let markets = Markets::around(&context.lake, &context.config, &days).await?;
+    let days: Vec<_> = units.iter().filter_map(WorkUnit::day).collect();
+    let markets = Markets::load(&context.lake, &context.config, &days).await?;
     let work = |context, unit| price_unit(context, markets.clone(), unit);
     let report = context.run_units(STEP, &units, CONCURRENT_UNITS, work).await?;
     context.register_events(Layer::Analytics, &units).await?;
-    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
+    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn price_unit(context: Context, markets: Markets, unit: Unit) -> Result<Report> {
+async fn price_unit(context: Context, markets: Markets, unit: WorkUnit) -> Result<Report> {
     let (day, category) = unit.as_event_day()?;
-    let events: Vec<UnpricedEvent> = context.lake.require(tables::events(Layer::Stage, category), &unit).await?;
+    let events: Vec<UnpricedEvent> = context.lake.require(tables::event_table(Layer::Stage, category), &unit).await?;
     let prices = markets.prices_on(day);
     let mut rows: Vec<_> = events.into_iter().map(|event| price(event, category, &prices)).collect();
     rows.sort_by_key(|event| (event.index_address, event.transaction_hash, event.log_index));
     let rows_in = rows.len() as u64;
     let unpriced = rows.iter().filter(|event| event.quantity_eth.is_none()).count() as u64;
-    let facts = Facts::from([("unpriced".to_owned(), unpriced.to_string())]);
-    let written = context.commit(tables::events(Layer::Analytics, category), &unit, rows, facts).await?;
-    Ok(Report { rows_in, unpriced, ..Report::default() }.wrote(written))
+    let metadata = FileMetadata::from([("unpriced".to_owned(), unpriced.to_string())]);
+    let written = context.commit(tables::event_table(Layer::Analytics, category), &unit, rows, metadata).await?;
+    Ok(Report { rows_in, unpriced, ..Report::default() }.with_written(written))
 }
 
 fn price(event: UnpricedEvent, category: Category, prices: &PriceBook) -> PricedEvent {
     let (token, quantity) = match category {
         Category::Liquidation => {
-            let legs = LiquidationLegs::of_row(
+            let legs = LiquidationLegs::from_columns(
                 Some(event.token_address),
                 Some(event.quantity),
                 event.liquidated_token_address,
@@ -56,7 +56,7 @@ fn price(event: UnpricedEvent, category: Category, prices: &PriceBook) -> Priced
         }
         _ => (Some(event.token_address), Some(event.quantity)),
     };
-    let quote: Option<Quote> = token.and_then(|token| prices.token(&event.protocol, &token));
+    let quote: Option<Quote> = token.and_then(|token| prices.token_quote(&event.protocol, &token));
     let origin = quote.as_ref().and_then(|quote| quote.origin.as_ref());
     let quantity_eth =
         quote.as_ref().zip(quantity).map(|(quote, quantity)| quantity.to_tokens(quote.decimals) * quote.price_eth);

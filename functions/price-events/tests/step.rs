@@ -1,27 +1,29 @@
 //! Runs the step over staged events and markets.
 
 use defi_shared::domain::{Address, BaseUnits, Category, Day, HexBytes, WETH};
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::step::UnitInput;
 use defi_shared::tables::{self, Layer, PricedEvent, STAGE_MARKETS, StagedEvent};
-use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, staged_event, staged_market, unit, whole};
+use defi_shared::testing::{
+    AAVE, COMPOUND, TestLake, address, january, kind, staged_event, staged_market, unit, whole,
+};
 use defi_shared::{Kind, Result};
 use price_events::handle;
 
 const TOKEN: Address = HexBytes([0x77; 20]);
 
 /// Writes the markets of a protocol on a day: ETH at 1,000 USD, and the token at `token_usd`.
-async fn put_markets(lab: &Lab, protocol: &str, day: Day, token_usd: f64) -> Result<()> {
+async fn put_markets(lab: &TestLake, protocol: &str, day: Day, token_usd: f64) -> Result<()> {
     let market = |market, token, usd| staged_market(protocol, day, address(market), token, usd);
     lab.put(&STAGE_MARKETS, &unit(protocol, day), vec![market(1, WETH, 1000.0), market(2, TOKEN, token_usd)]).await
 }
 
 /// Prices the events of one category and day, and returns the rows.
-async fn price(lab: &Lab, category: Category, day: Day, events: Vec<StagedEvent>) -> Result<Vec<PricedEvent>> {
-    lab.put(tables::events(Layer::Stage, category), &Unit::Day(day), events).await?;
+async fn price(lab: &TestLake, category: Category, day: Day, events: Vec<StagedEvent>) -> Result<Vec<PricedEvent>> {
+    lab.put(tables::event_table(Layer::Stage, category), &WorkUnit::Day(day), events).await?;
     let input = UnitInput { events: Some(vec![category]), days: Some(vec![day]), ..UnitInput::default() };
     handle(lab.context(), input).await?;
-    lab.rows(tables::events(Layer::Analytics, category), &Unit::Day(day)).await
+    lab.rows(tables::event_table(Layer::Analytics, category), &WorkUnit::Day(day)).await
 }
 
 fn borrow(day: Day, second: i64, token: Address) -> StagedEvent {
@@ -31,7 +33,7 @@ fn borrow(day: Day, second: i64, token: Address) -> StagedEvent {
 
 #[tokio::test]
 async fn events_use_the_price_of_their_own_protocol() -> Result<()> {
-    let lab = Lab::new(&[AAVE, COMPOUND], january(2))?;
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(2))?;
     put_markets(&lab, AAVE, january(1), 250.0).await?;
     put_markets(&lab, COMPOUND, january(1), 500.0).await?;
     let compound_event = StagedEvent { protocol: COMPOUND.into(), ..borrow(january(1), 2, TOKEN) };
@@ -50,7 +52,7 @@ async fn events_use_the_price_of_their_own_protocol() -> Result<()> {
 
 #[tokio::test]
 async fn price_falls_back_to_another_protocol() -> Result<()> {
-    let lab = Lab::new(&[AAVE, COMPOUND], january(2))?;
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(2))?;
     put_markets(&lab, AAVE, january(1), 0.0).await?;
     put_markets(&lab, COMPOUND, january(1), 500.0).await?;
     let rows = price(&lab, Category::Borrow, january(1), vec![borrow(january(1), 1, TOKEN)]).await?;
@@ -60,7 +62,7 @@ async fn price_falls_back_to_another_protocol() -> Result<()> {
 
 #[tokio::test]
 async fn price_applies_for_at_most_7_days() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(31))?;
+    let lab = TestLake::new(&[AAVE], january(31))?;
     put_markets(&lab, AAVE, january(1), 250.0).await?;
     put_markets(&lab, AAVE, january(10), 500.0).await?;
     let price_on =
@@ -77,7 +79,7 @@ async fn price_applies_for_at_most_7_days() -> Result<()> {
 
 #[tokio::test]
 async fn price_of_native_eth_is_always_1() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(2))?;
+    let lab = TestLake::new(&[AAVE], january(2))?;
     let events = vec![borrow(january(1), 1, address(0xee)), borrow(january(1), 2, address(0))];
     let rows = price(&lab, Category::Borrow, january(1), events).await?;
     for row in rows {
@@ -89,21 +91,21 @@ async fn price_of_native_eth_is_always_1() -> Result<()> {
 
 #[tokio::test]
 async fn unpriced_events_are_kept_with_null_and_counted() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(2))?;
+    let lab = TestLake::new(&[AAVE], january(2))?;
     put_markets(&lab, AAVE, january(1), 250.0).await?;
     let events = vec![borrow(january(1), 1, address(0x99)), borrow(january(1), 2, TOKEN)];
-    lab.put(&tables::STAGE_BORROWS, &Unit::Day(january(1)), events).await?;
+    lab.put(&tables::STAGE_BORROWS, &WorkUnit::Day(january(1)), events).await?;
     let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out, report.unpriced), (1, 2, 2, 1));
-    let rows: Vec<PricedEvent> = lab.rows(&tables::BORROWS, &Unit::Day(january(1))).await?;
+    let rows: Vec<PricedEvent> = lab.rows(&tables::BORROWS, &WorkUnit::Day(january(1))).await?;
     assert_eq!(rows.iter().map(|row| row.quantity_eth).collect::<Vec<_>>(), [None, Some(1.0)]);
-    assert_eq!(lab.facts(&tables::BORROWS, &Unit::Day(january(1))).await?["unpriced"], "1");
+    assert_eq!(lab.file_metadata(&tables::BORROWS, &WorkUnit::Day(january(1))).await?["unpriced"], "1");
     Ok(())
 }
 
 #[tokio::test]
 async fn liquidation_counts_seized_token_for_the_account() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(2))?;
+    let lab = TestLake::new(&[AAVE], january(2))?;
     put_markets(&lab, AAVE, january(1), 250.0).await?;
     let event = StagedEvent {
         token_address: TOKEN,
@@ -120,7 +122,7 @@ async fn liquidation_counts_seized_token_for_the_account() -> Result<()> {
 
 #[tokio::test]
 async fn day_without_staged_events_is_not_ready() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(2))?;
+    let lab = TestLake::new(&[AAVE], january(2))?;
     let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };
     assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::NotReady));
     assert!(lab.objects("").await?.is_empty());

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use defi_shared::domain::Day;
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::pipeline::Step;
-use defi_shared::step::{Context, Measured};
+use defi_shared::step::{Context, StepOutput};
 use defi_shared::tables::FEATURES_HISTORY;
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ pub struct Output {
     pub newest: Day,
 }
 
-impl Measured for Output {}
+impl StepOutput for Output {}
 
 /// Publishes a set of features whose shards are all there. Publishing it again changes nothing.
 ///
@@ -39,7 +39,7 @@ impl Measured for Output {}
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
     let as_of = context.as_of(input.as_of)?;
     let there = context.lake.units(&FEATURES_HISTORY).await?;
-    let wanted: BTreeSet<_> = (0..context.config.shards).map(|shard| Unit::AsOfAndShard(as_of, shard)).collect();
+    let wanted: BTreeSet<_> = (0..context.config.shards).map(|shard| WorkUnit::Shard(as_of, shard)).collect();
     if let Some(missing) = wanted.difference(&there).next() {
         return Err(Error::new(Kind::NotReady, "a part of the features is not built yet").with("unit", missing));
     }

@@ -1,16 +1,16 @@
 //! Runs the step over feature sets in a lake.
 
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::tables::{FEATURES_HISTORY, FeatureRow};
-use defi_shared::testing::{AAVE, Lab, january, kind};
+use defi_shared::testing::{AAVE, TestLake, january, kind};
 use defi_shared::{Kind, Result};
 use publish_features::{Input, Output, handle};
 
 /// Creates a test lake on 3 January with a set of two shards for each of the days.
-async fn lab(days: &[i32]) -> Result<Lab> {
-    let lab = Lab::new(&[AAVE], january(3))?.with_shards(2);
+async fn lab(days: &[i32]) -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE], january(3))?.with_shards(2);
     for (day, shard) in days.iter().flat_map(|day| [(*day, 0), (*day, 1)]) {
-        lab.put(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(day), shard), Vec::<FeatureRow>::new()).await?;
+        lab.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(day), shard), Vec::<FeatureRow>::new()).await?;
     }
     Ok(lab)
 }
@@ -33,7 +33,7 @@ async fn published_set_is_in_the_history_and_is_the_newest() -> Result<()> {
 async fn set_with_a_missing_shard_is_not_ready() -> Result<()> {
     let lab = lab(&[2, 3]).await?;
     handle(lab.context(), as_of(2)).await?;
-    lab.context.lake.store().delete(&Unit::AsOfAndShard(january(3), 1).key(&FEATURES_HISTORY)).await?;
+    lab.context.lake.store().delete(&WorkUnit::Shard(january(3), 1).key(&FEATURES_HISTORY)).await?;
     assert_eq!(kind(handle(lab.context(), as_of(3)).await), Some(Kind::NotReady));
     assert_eq!(lab.context.registry.published().await?, [january(2)]);
     assert_eq!(lab.context.registry.newest_published().await?, Some(january(2)));

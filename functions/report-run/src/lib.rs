@@ -10,7 +10,7 @@ use defi_shared::catalog::Registry;
 use defi_shared::config::Config;
 use defi_shared::lake::Lake;
 use defi_shared::pipeline::Step;
-use defi_shared::step::{Context, Measured, RunId};
+use defi_shared::step::{Context, RunId, StepOutput};
 use serde::{Deserialize, Serialize};
 
 /// The step of this crate.
@@ -33,27 +33,27 @@ pub struct Output {
     pub report: String,
 }
 
-impl Measured for Output {}
+impl StepOutput for Output {}
 
 /// Writes the report of a run to `runs/{run_id}/report.html`.
 ///
 /// # Errors
-/// Returns the errors of [`page`], and `BadInput` if the input names no run and the lake has none.
+/// Returns the errors of [`render_report`], and `BadInput` if the input names no run and the lake has none.
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
     let run_id = match input.run_id {
         Some(run_id) => run_id,
         None => gather::newest_run(&context.lake).await?,
     };
-    let report = keep(&context.lake, &context.registry, &context.config, &run_id).await?;
+    let report = write_report(&context.lake, &context.registry, &context.config, &run_id).await?;
     Ok(Output { run_id, report })
 }
 
 /// Writes the report of a run to `runs/{run_id}/report.html`, and returns its location.
 ///
 /// # Errors
-/// Returns the errors of [`page`], and of writing the object.
-pub async fn keep(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<String> {
-    let page = page(lake, registry, config, run).await?;
+/// Returns the errors of [`render_report`], and of writing the object.
+pub async fn write_report(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<String> {
+    let page = render_report(lake, registry, config, run).await?;
     let key = run.key("report.html");
     lake.store().put(&key, page.into_bytes().into()).await?;
     Ok(lake.store().location(&key))
@@ -63,6 +63,6 @@ pub async fn keep(lake: &Lake, registry: &Registry, config: &Config, run: &RunId
 ///
 /// # Errors
 /// Returns `BadInput` for a run that is not in the lake, and the errors of the lake and of the catalog.
-pub async fn page(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<String> {
+pub async fn render_report(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<String> {
     sections::page(&gather::gather(lake, registry, config, run).await?)
 }

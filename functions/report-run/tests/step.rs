@@ -1,27 +1,27 @@
 //! Runs the step for a run with check results, and for runs that did not reach their checks.
 
 use defi_shared::domain::fold::WalletState;
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::plan::Plan;
 use defi_shared::step::RunId;
 use defi_shared::tables::{FEATURES_HISTORY, FeatureRow};
-use defi_shared::testing::{AAVE, Lab, address, january, kind};
+use defi_shared::testing::{AAVE, TestLake, address, january, kind};
 use defi_shared::{Kind, Result};
 use report_run::{Input, handle};
 
 /// Creates a test lake on 3 January with a set of two wallets and the check results of `run`.
-async fn lab(run: &RunId) -> Result<Lab> {
-    let lab = Lab::new(&[AAVE], january(3))?;
+async fn lab(run: &RunId) -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE], january(3))?;
     let state = WalletState { is_wallet: true, ..WalletState::default() };
     let rows = [1, 2].map(|number| FeatureRow::new(address(number), &state, january(3)));
-    lab.put(&FEATURES_HISTORY, &Unit::AsOfAndShard(january(3), 0), rows.to_vec()).await?;
+    lab.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(3), 0), rows.to_vec()).await?;
     let input = check_features::Input { run_id: Some(run.clone()), ..Default::default() };
     check_features::evaluate(&lab.context, &input).await?;
     Ok(lab)
 }
 
 /// Returns the report of a run; empty if it does not exist.
-async fn page(lab: &Lab, run: &RunId) -> Result<String> {
+async fn page(lab: &TestLake, run: &RunId) -> Result<String> {
     let page = lab.context.lake.store().get(&run.key("report.html")).await?.unwrap_or_default();
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
@@ -68,7 +68,7 @@ async fn rejects_runs_that_are_not_in_the_lake() -> Result<()> {
     let lab = lab(&RunId::new(january(3), "aa")).await?;
     let unknown = Input { run_id: Some(RunId::new(january(3), "bb")) };
     assert_eq!(kind(handle(lab.context(), unknown).await), Some(Kind::BadInput));
-    let empty = Lab::new(&[AAVE], january(3))?;
+    let empty = TestLake::new(&[AAVE], january(3))?;
     assert_eq!(kind(handle(empty.context(), Input::default()).await), Some(Kind::BadInput));
     assert!(empty.objects("").await?.is_empty());
     Ok(())

@@ -2,9 +2,9 @@
 
 use defi_shared::Result;
 use defi_shared::domain::Side;
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::pipeline::Step;
-use defi_shared::step::staging::{provenance, stage, write};
+use defi_shared::step::staging::{source_metadata, stage, write};
 use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
 
@@ -19,19 +19,19 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, stage_unit).await?;
     context.registry.register(&STAGE_POSITIONS, &units).await?;
-    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
+    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn stage_unit(context: Context, unit: Unit) -> Result<Report> {
-    let (raw, facts) = context.lake.require_with_facts::<RawPosition>(&RAW_POSITIONS, &unit).await?;
+async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {
+    let (raw, metadata) = context.lake.require_with_metadata::<RawPosition>(&RAW_POSITIONS, &unit).await?;
     let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
     staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
     let [supply_positions, null_is_collateral] = count_flags(&staged.rows);
     let counts = [("supply_positions", supply_positions), ("null_is_collateral", null_is_collateral)];
-    let mut facts = provenance(&facts);
-    facts.extend(counts.map(|(name, count)| (name.to_owned(), count.to_string())));
-    let report = write(&context, &STAGE_POSITIONS, &unit, staged, facts).await?;
+    let mut metadata = source_metadata(&metadata);
+    metadata.extend(counts.map(|(name, count)| (name.to_owned(), count.to_string())));
+    let report = write(&context, &STAGE_POSITIONS, &unit, staged, metadata).await?;
     Ok(Report { supply_positions, null_is_collateral, ..report })
 }
 

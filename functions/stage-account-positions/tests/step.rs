@@ -1,9 +1,9 @@
 //! Runs the step over the raw positions of one day.
 
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::step::UnitInput;
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
-use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, raw_position, unit};
+use defi_shared::testing::{AAVE, COMPOUND, TestLake, address, january, kind, raw_position, unit};
 use defi_shared::{Kind, Result};
 use stage_account_positions::handle;
 
@@ -11,17 +11,17 @@ fn position(account: u8, side: &str, balance: &str) -> RawPosition {
     raw_position(AAVE, january(1), address(account), address(9), side, balance)
 }
 
-fn day_unit() -> Unit {
+fn day_unit() -> WorkUnit {
     unit(AAVE, january(1))
 }
 
-async fn lab(rows: Vec<RawPosition>) -> Result<Lab> {
-    let lab = Lab::new(&[AAVE], january(1))?;
+async fn lab(rows: Vec<RawPosition>) -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE], january(1))?;
     lab.put(&RAW_POSITIONS, &day_unit(), rows).await?;
     Ok(lab)
 }
 
-async fn staged(lab: &Lab) -> Result<Vec<StagedPosition>> {
+async fn staged(lab: &TestLake) -> Result<Vec<StagedPosition>> {
     lab.rows(&STAGE_POSITIONS, &day_unit()).await
 }
 
@@ -35,7 +35,7 @@ async fn maps_both_supply_sides_to_lender_and_counts_null_flags() -> Result<()> 
     let rows: Vec<_> = rows.iter().map(|row| (row.account_address, row.side.name(), row.is_collateral)).collect();
     let expected = [(1, "LENDER", Some(true)), (2, "LENDER", None), (3, "BORROWER", Some(false))];
     assert_eq!(rows, expected.map(|(account, side, flag)| (address(account), side, flag)));
-    let metadata = lab.facts(&STAGE_POSITIONS, &day_unit()).await?;
+    let metadata = lab.file_metadata(&STAGE_POSITIONS, &day_unit()).await?;
     assert_eq!(
         [&metadata["supply_positions"], &metadata["null_is_collateral"], &metadata["rejected"]],
         ["2", "1", "0"]
@@ -70,7 +70,7 @@ async fn keeps_first_valid_row_per_key_and_follows_raw_changes() -> Result<()> {
 
 #[tokio::test]
 async fn missing_raw_day_is_not_ready_and_bad_protocol_is_rejected() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(1))?;
+    let lab = TestLake::new(&[AAVE], january(1))?;
     let input = |protocol: &str| UnitInput {
         days: Some(vec![january(1)]),
         protocols: Some(vec![protocol.to_owned()]),

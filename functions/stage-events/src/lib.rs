@@ -1,7 +1,7 @@
 //! Valid lending events with the pipeline's names and types; bad rows go to quarantine.
 
 use defi_shared::Result;
-use defi_shared::lake::{Facts, Unit};
+use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::step::staging::{stage, write};
 use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
@@ -18,17 +18,17 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let report = context.run_units(STEP, &units, CONCURRENT_UNITS, stage_unit).await?;
     context.register_events(Layer::Stage, &units).await?;
-    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
+    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn stage_unit(context: Context, unit: Unit) -> Result<Report> {
+async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {
     let (day, category) = unit.as_event_day()?;
-    let raw: Vec<RawEvent> = context.lake.require(tables::events(Layer::Raw, category), &unit).await?;
+    let raw: Vec<RawEvent> = context.lake.require(tables::event_table(Layer::Raw, category), &unit).await?;
     let protocols = context.config.protocol_names();
     let rules = EventRules { category, day, protocols: &protocols };
     let mut staged =
         stage(&raw, |row| StagedEvent::from_raw(row, rules), |event| (event.transaction_hash, event.log_index))?;
     staged.rows.sort_by_key(|event| (event.sender_address, event.transaction_hash, event.log_index));
-    write(&context, tables::events(Layer::Stage, category), &unit, staged, Facts::new()).await
+    write(&context, tables::event_table(Layer::Stage, category), &unit, staged, FileMetadata::new()).await
 }

@@ -1,17 +1,17 @@
 //! Runs the step over the raw events of one day.
 
 use defi_shared::domain::Category;
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{RAW_LIQUIDATIONS, RAW_REPAYS, RawEvent, STAGE_LIQUIDATIONS, STAGE_REPAYS, StagedEvent};
-use defi_shared::testing::{AAVE, Lab, address, january, kind, raw_event};
+use defi_shared::testing::{AAVE, TestLake, address, january, kind, raw_event};
 use defi_shared::{Kind, Result};
 use stage_events::handle;
 
 const DUPLICATE_KEY: &str = "another valid row with the same key came first";
 
-fn unit() -> Unit {
-    Unit::Day(january(1))
+fn unit() -> WorkUnit {
+    WorkUnit::Day(january(1))
 }
 
 fn repay(second: i64, log_index: i64) -> RawEvent {
@@ -23,13 +23,13 @@ fn with_quantity(event: RawEvent, quantity: &str) -> RawEvent {
 }
 
 /// Creates a test lake on 2 January with these repayments of 1 January.
-async fn lab(rows: Vec<RawEvent>) -> Result<Lab> {
-    let lab = Lab::new(&[AAVE], january(2))?;
+async fn lab(rows: Vec<RawEvent>) -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE], january(2))?;
     lab.put(&RAW_REPAYS, &unit(), rows).await?;
     Ok(lab)
 }
 
-async fn staged(lab: &Lab) -> Result<Vec<StagedEvent>> {
+async fn staged(lab: &TestLake) -> Result<Vec<StagedEvent>> {
     lab.rows(&STAGE_REPAYS, &unit()).await
 }
 
@@ -44,7 +44,7 @@ async fn invalid_rows_are_quarantined_and_counted() -> Result<()> {
     let expected: Vec<_> = reasons.iter().map(|(row, reason)| (*row, (*reason).to_owned())).collect();
     assert_eq!(lab.quarantined(&STAGE_REPAYS, &unit()).await?, expected);
     assert!(reasons.iter().all(|(_, reason)| report.rejected[*reason] == 1));
-    let metadata = lab.facts(&STAGE_REPAYS, &unit()).await?;
+    let metadata = lab.file_metadata(&STAGE_REPAYS, &unit()).await?;
     assert_eq!([&metadata["rows_in"], &metadata["rejected"]], ["4", "3"]);
     Ok(())
 }
@@ -87,7 +87,7 @@ async fn row_that_becomes_valid_leaves_quarantine() -> Result<()> {
 
 #[tokio::test]
 async fn liquidation_requires_both_of_its_tokens() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(2))?;
+    let lab = TestLake::new(&[AAVE], january(2))?;
     let complete = raw_event(Category::Liquidation, january(1).start(), 0);
     let incomplete = RawEvent { liquidated_token_address: None, log_index: Some("1".into()), ..complete.clone() };
     lab.put(&RAW_LIQUIDATIONS, &unit(), vec![complete, incomplete]).await?;
@@ -101,7 +101,7 @@ async fn liquidation_requires_both_of_its_tokens() -> Result<()> {
 
 #[tokio::test]
 async fn missing_raw_day_is_not_ready() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(2))?;
+    let lab = TestLake::new(&[AAVE], january(2))?;
     let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };
     assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::NotReady));
     assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default(), "there is nothing to stage");

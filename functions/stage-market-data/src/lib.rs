@@ -1,9 +1,9 @@
 //! Valid markets with the pipeline's names and types; bad rows go to quarantine.
 
 use defi_shared::Result;
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::pipeline::Step;
-use defi_shared::step::staging::{provenance, stage, write};
+use defi_shared::step::staging::{source_metadata, stage, write};
 use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{RAW_MARKETS, RawMarket, STAGE_MARKETS, StagedMarket};
 
@@ -18,13 +18,13 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let report = context.run_units(STEP, &units, CONCURRENT_UNITS, stage_unit).await?;
     context.registry.register(&STAGE_MARKETS, &units).await?;
-    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
+    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn stage_unit(context: Context, unit: Unit) -> Result<Report> {
-    let (raw, facts) = context.lake.require_with_facts::<RawMarket>(&RAW_MARKETS, &unit).await?;
+async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {
+    let (raw, metadata) = context.lake.require_with_metadata::<RawMarket>(&RAW_MARKETS, &unit).await?;
     let mut staged = stage(&raw, StagedMarket::from_raw, |market| market.market_id)?;
     staged.rows.sort_by_key(|market| market.market_id);
-    write(&context, &STAGE_MARKETS, &unit, staged, provenance(&facts)).await
+    write(&context, &STAGE_MARKETS, &unit, staged, source_metadata(&metadata)).await
 }

@@ -1,10 +1,10 @@
 //! Runs the step over the raw markets of one day.
 
 use defi_shared::domain::WETH;
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::step::UnitInput;
 use defi_shared::tables::{RAW_MARKETS, RawMarket, STAGE_MARKETS, StagedMarket};
-use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, raw_market, staged_market, unit};
+use defi_shared::testing::{AAVE, COMPOUND, TestLake, address, january, kind, raw_market, staged_market, unit};
 use defi_shared::{Kind, Result};
 use stage_market_data::handle;
 
@@ -12,12 +12,12 @@ fn market(id: u8, price_usd: &str) -> RawMarket {
     raw_market(AAVE, january(1), address(id), WETH, price_usd)
 }
 
-fn day_unit() -> Unit {
+fn day_unit() -> WorkUnit {
     unit(AAVE, january(1))
 }
 
-async fn lab(rows: Vec<RawMarket>) -> Result<Lab> {
-    let lab = Lab::new(&[AAVE, COMPOUND], january(1))?;
+async fn lab(rows: Vec<RawMarket>) -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(1))?;
     lab.put(&RAW_MARKETS, &day_unit(), rows).await?;
     Ok(lab)
 }
@@ -68,7 +68,7 @@ async fn keeps_first_valid_row_per_key_and_follows_raw_changes() -> Result<()> {
 
 #[tokio::test]
 async fn missing_raw_day_is_not_ready() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(1))?;
+    let lab = TestLake::new(&[AAVE], january(1))?;
     let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };
     assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::NotReady));
     assert!(lab.objects("stage/").await?.is_empty());

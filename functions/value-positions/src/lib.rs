@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use defi_shared::cpu::run_cpu;
 use defi_shared::domain::health::Health;
 use defi_shared::domain::price::Quote;
 use defi_shared::domain::{Address, Day, Links};
-use defi_shared::lake::{Facts, Unit};
+use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
-use defi_shared::processor::at_work;
 use defi_shared::step::history::{Markets, links_before};
 use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, UnitInput};
-use defi_shared::tables::{STAGE_POSITIONS, ValuedPosition, WALLET_HEALTH, WalletHealth};
+use defi_shared::tables::{PositionBalanceRow, STAGE_POSITIONS, WALLET_HEALTH, WalletHealth};
 use defi_shared::{Error, Kind, Result};
 use rustc_hash::FxHashMap;
 
@@ -23,38 +23,38 @@ pub const STEP: Step = Step::ValuePositions;
 /// `NotReady` for a day of which no protocol's positions are staged yet, and the lake's errors.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
-    let days: Vec<_> = units.iter().filter_map(Unit::day).collect();
+    let days: Vec<_> = units.iter().filter_map(WorkUnit::day).collect();
     let Some(last) = days.iter().max() else { return Ok(Report::default()) };
-    let markets = Markets::around(&context.lake, &context.config, &days).await?;
+    let markets = Markets::load(&context.lake, &context.config, &days).await?;
     let links = Arc::new(links_before(&context.lake, *last).await?);
     let work = |context, unit| value(context, markets.clone(), Arc::clone(&links), unit);
     let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, work).await?;
     context.registry.register(&WALLET_HEALTH, &units).await?;
-    context.keep_report(input.run_id.as_ref(), STEP, &units, &report).await?;
+    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
 }
 
-async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Unit) -> Result<Report> {
+async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: WorkUnit) -> Result<Report> {
     let day = unit.as_day()?;
     let prices = markets.prices_on(day);
     let mut report = Report::default();
     let (mut own, mut linked) = (Vec::new(), Vec::new());
     let mut snapshots = 0;
     for protocol in context.config.protocol_names() {
-        let unit = Unit::DayAndProtocol(day, protocol.into());
-        let Some(positions) = context.lake.read::<ValuedPosition>(&STAGE_POSITIONS, &unit).await? else { continue };
+        let unit = WorkUnit::ProtocolDay(day, protocol.into());
+        let Some(positions) = context.lake.read::<PositionBalanceRow>(&STAGE_POSITIONS, &unit).await? else { continue };
         if !positions.is_sorted_by_key(|position| position.account_address) {
             return Err(Error::corrupt("rows are not in the order that they declare")
                 .with("object", unit.key(&STAGE_POSITIONS)));
         }
         snapshots += 1;
         report.rows_in += positions.len() as u64;
-        let (protocol, quotes): (Arc<str>, _) = (protocol.into(), prices.markets_of(protocol));
-        at_work(|| {
+        let (protocol, quotes): (Arc<str>, _) = (protocol.into(), prices.market_quotes(protocol));
+        run_cpu(|| {
             for of_account in positions.chunk_by(|a, b| a.account_address == b.account_address) {
                 let (health, unpriced) = health_of(of_account, &quotes);
                 report.unpriced += unpriced;
-                if let Some(position) = of_account.first().filter(|_| health.counts()) {
+                if let Some(position) = of_account.first().filter(|_| health.has_exposure()) {
                     let account = position.account_address;
                     for wallet in links.wallets_of(account, day.start()) {
                         let rows = if wallet == account { &mut own } else { &mut linked };
@@ -68,7 +68,7 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Unit
         return Err(Error::new(Kind::NotReady, "no positions of the day are staged yet").with("day", day));
     }
     let key = |row: &WalletHealth| (row.wallet_address, row.account_address, Arc::clone(&row.protocol));
-    at_work(|| {
+    run_cpu(|| {
         linked.sort_by_cached_key(key);
         own.append(&mut linked);
         // A few long runs that are in order already: the accounts of each protocol, and the wallets behind them.
@@ -76,12 +76,12 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Unit
             (a.wallet_address, a.account_address, &a.protocol).cmp(&(b.wallet_address, b.account_address, &b.protocol))
         });
     });
-    let facts = Facts::from([("unpriced".to_owned(), report.unpriced.to_string())]);
-    Ok(report.wrote(context.commit(&WALLET_HEALTH, &unit, own, facts).await?))
+    let metadata = FileMetadata::from([("unpriced".to_owned(), report.unpriced.to_string())]);
+    Ok(report.with_written(context.commit(&WALLET_HEALTH, &unit, own, metadata).await?))
 }
 
 /// The health of an account in one protocol, and how many of its positions have no price.
-fn health_of(positions: &[ValuedPosition], quotes: &FxHashMap<Address, &Quote>) -> (Health, u64) {
+fn health_of(positions: &[PositionBalanceRow], quotes: &FxHashMap<Address, &Quote>) -> (Health, u64) {
     let (mut health, mut unpriced) = (Health::default(), 0);
     for position in positions {
         match quotes.get(&position.market_id) {

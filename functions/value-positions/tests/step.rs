@@ -1,12 +1,14 @@
 //! Runs the step over staged positions, markets and links.
 
 use defi_shared::domain::{Address, Day, HexBytes, Side, WETH};
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{
     STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, WALLET_HEALTH, WALLET_LINKS, WalletHealth,
 };
-use defi_shared::testing::{AAVE, COMPOUND, Lab, address, january, kind, link, staged_market, staged_position, unit};
+use defi_shared::testing::{
+    AAVE, COMPOUND, TestLake, address, january, kind, link, staged_market, staged_position, unit,
+};
 use defi_shared::{Kind, Result};
 use value_positions::handle;
 
@@ -16,7 +18,7 @@ const TOKEN: Address = HexBytes([0x77; 20]);
 
 /// Writes two markets: ETH at 2,000 USD, and a token at 500 USD, which is 0.25 ETH. Both have an LTV of 75 % and a
 /// liquidation threshold of 80 %.
-async fn put_markets(lab: &Lab, protocol: &str, day: Day) -> Result<()> {
+async fn put_markets(lab: &TestLake, protocol: &str, day: Day) -> Result<()> {
     let market = |market, token, usd| staged_market(protocol, day, market, token, usd);
     let rows: Vec<StagedMarket> = vec![market(ETH_MARKET, WETH, 2000.0), market(USD_MARKET, TOKEN, 500.0)];
     lab.put(&STAGE_MARKETS, &unit(protocol, day), rows).await
@@ -27,17 +29,17 @@ fn position(account: u8, market: Address, side: Side, tokens: i128) -> StagedPos
 }
 
 /// Creates a test lake on 2 January with the markets and these positions of Aave.
-async fn lab(positions: Vec<StagedPosition>) -> Result<Lab> {
-    let lab = Lab::new(&[AAVE, COMPOUND], january(2))?;
+async fn lab(positions: Vec<StagedPosition>) -> Result<TestLake> {
+    let lab = TestLake::new(&[AAVE, COMPOUND], january(2))?;
     put_markets(&lab, AAVE, january(2)).await?;
     lab.put(&STAGE_POSITIONS, &unit(AAVE, january(2)), positions).await?;
     Ok(lab)
 }
 
 /// Runs the step, and returns its report and the rows of 2 January.
-async fn value(lab: &Lab) -> Result<(Report, Vec<WalletHealth>)> {
+async fn value(lab: &TestLake) -> Result<(Report, Vec<WalletHealth>)> {
     let report = handle(lab.context(), UnitInput::default()).await?;
-    Ok((report, lab.rows(&WALLET_HEALTH, &Unit::Day(january(2))).await?))
+    Ok((report, lab.rows(&WALLET_HEALTH, &WorkUnit::Day(january(2))).await?))
 }
 
 #[tokio::test]
@@ -76,8 +78,8 @@ async fn account_without_collateral_or_debt_has_no_row() -> Result<()> {
 async fn links_apply_from_the_day_after_they_are_made() -> Result<()> {
     let lab = lab(vec![position(9, ETH_MARKET, Side::Lender, 5)]).await?;
     let midnight = january(2).start();
-    lab.put(&WALLET_LINKS, &Unit::Day(january(1)), vec![link(address(1), address(9), midnight - 1)]).await?;
-    lab.put(&WALLET_LINKS, &Unit::Day(january(2)), vec![link(address(2), address(9), midnight)]).await?;
+    lab.put(&WALLET_LINKS, &WorkUnit::Day(january(1)), vec![link(address(1), address(9), midnight - 1)]).await?;
+    lab.put(&WALLET_LINKS, &WorkUnit::Day(january(2)), vec![link(address(2), address(9), midnight)]).await?;
     let (_, rows) = value(&lab).await?;
     let wallets: Vec<_> = rows.iter().map(|row| (row.wallet_address, row.account_address)).collect();
     assert_eq!(wallets, [(address(1), address(9)), (address(9), address(9))]);
@@ -90,9 +92,9 @@ async fn each_day_uses_only_links_made_before_it() -> Result<()> {
     let first_day = staged_position(AAVE, january(1), address(9), ETH_MARKET, Side::Lender, 5);
     lab.put(&STAGE_POSITIONS, &unit(AAVE, january(1)), vec![first_day]).await?;
     put_markets(&lab, AAVE, january(1)).await?;
-    lab.put(&WALLET_LINKS, &Unit::Day(january(1)), vec![link(address(1), address(9), january(1).start())]).await?;
+    lab.put(&WALLET_LINKS, &WorkUnit::Day(january(1)), vec![link(address(1), address(9), january(1).start())]).await?;
     let (report, second) = value(&lab).await?;
-    let first: Vec<WalletHealth> = lab.rows(&WALLET_HEALTH, &Unit::Day(january(1))).await?;
+    let first: Vec<WalletHealth> = lab.rows(&WALLET_HEALTH, &WorkUnit::Day(january(1))).await?;
     assert_eq!((report.units, first.len(), second.len()), (2, 1, 2));
     Ok(())
 }
@@ -107,13 +109,13 @@ async fn positions_are_priced_only_by_their_own_market() -> Result<()> {
     lab.put(&STAGE_MARKETS, &unit(COMPOUND, january(2)), vec![other]).await?;
     let (report, rows) = value(&lab).await?;
     assert_eq!((report.unpriced, rows[0].collateral_eth), (1, 5.0));
-    assert_eq!(lab.facts(&WALLET_HEALTH, &Unit::Day(january(2))).await?["unpriced"], "1");
+    assert_eq!(lab.file_metadata(&WALLET_HEALTH, &WorkUnit::Day(january(2))).await?["unpriced"], "1");
     Ok(())
 }
 
 #[tokio::test]
 async fn price_applies_for_at_most_7_days() -> Result<()> {
-    let lab = Lab::new(&[AAVE], january(31))?;
+    let lab = TestLake::new(&[AAVE], january(31))?;
     put_markets(&lab, AAVE, january(1)).await?;
     for day in [january(8), january(9)] {
         let row = staged_position(AAVE, day, address(1), ETH_MARKET, Side::Lender, 5);
@@ -121,7 +123,7 @@ async fn price_applies_for_at_most_7_days() -> Result<()> {
     }
     let report = handle(lab.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out, report.unpriced), (2, 1, 1));
-    assert_eq!(lab.rows::<WalletHealth>(&WALLET_HEALTH, &Unit::Day(january(8))).await?.len(), 1);
+    assert_eq!(lab.rows::<WalletHealth>(&WALLET_HEALTH, &WorkUnit::Day(january(8))).await?.len(), 1);
     Ok(())
 }
 
@@ -129,7 +131,7 @@ async fn price_applies_for_at_most_7_days() -> Result<()> {
 async fn missing_snapshots_are_skipped_and_an_empty_day_is_not_ready() -> Result<()> {
     let (report, rows) = value(&lab(vec![position(1, ETH_MARKET, Side::Lender, 5)]).await?).await?;
     assert_eq!((report.units, rows.len()), (1, 1), "the snapshot of Compound is missing");
-    let empty = Lab::new(&[AAVE, COMPOUND], january(2))?;
+    let empty = TestLake::new(&[AAVE, COMPOUND], january(2))?;
     let input = UnitInput { days: Some(vec![january(2)]), ..UnitInput::default() };
     assert_eq!(kind(handle(empty.context(), input).await), Some(Kind::NotReady));
     assert!(empty.objects("").await?.is_empty());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use defi_shared::error::Result;
-use defi_shared::executions::{Description, StateMachine, StateProgress};
+use defi_shared::executions::{ExecutionDetails, StateMachine, StateProgress};
 use defi_shared::pipeline::Step;
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ fn step_of(state: &StateProgress) -> Option<Step> {
 }
 
 /// Polls an execution until it ends, and shows its progress.
-pub(super) async fn follow(machine: &StateMachine, arn: &str) -> Result<Description> {
+pub(super) async fn follow(machine: &StateMachine, arn: &str) -> Result<ExecutionDetails> {
     let progress = RunProgress::new();
     let mut finished = FinishedSteps::default();
     loop {

@@ -7,7 +7,7 @@ use defi_shared::aws::{SdkConfig, configuration};
 use defi_shared::catalog::{GlueCatalog, Registry};
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
-use defi_shared::executions::{Description, Execution, StateMachine};
+use defi_shared::executions::{Execution, ExecutionDetails, StateMachine};
 use defi_shared::lake::{Lake, S3Store};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -46,7 +46,7 @@ impl ExecutionInput {
 /// # Errors
 /// `BadInput` if the environment is not deployed, and the errors of AWS.
 pub(crate) async fn lake(aws: &SdkConfig, env: Env) -> Result<(Lake, Registry)> {
-    let machine = StateMachine::named(aws, &format!("defi-{}", env.name())).await?;
+    let machine = StateMachine::find(aws, &format!("defi-{}", env.name())).await?;
     Ok(lake_of(aws, &machine, env))
 }
 
@@ -69,7 +69,7 @@ struct Deployment {
 impl Deployment {
     async fn open(env: Env, json: bool) -> Result<Self> {
         let aws = configuration().await;
-        let machine = StateMachine::named(&aws, &format!("defi-{}", env.name())).await?;
+        let machine = StateMachine::find(&aws, &format!("defi-{}", env.name())).await?;
         Ok(Deployment { env, aws, machine, json })
     }
 
@@ -98,7 +98,7 @@ impl Deployment {
     }
 
     /// Prints an execution and the result of its run as one line of JSON.
-    async fn print_json(&self, description: &Description) -> Result<()> {
+    async fn print_json(&self, description: &ExecutionDetails) -> Result<()> {
         let run = match &description.output {
             Some(output) => Some(ExecutionResult::read(self, output).await?),
             None => None,
@@ -156,7 +156,7 @@ pub async fn backfill(
 ) -> Result<()> {
     if first > last {
         return Err(Error::bad_input(format!("the first day {first} is after the last day {last}"))
-            .next("pass the earlier day first"));
+            .with_hint("pass the earlier day first"));
     }
     let deployment = Deployment::open(env, json).await?;
     let days: Vec<_> = first.through(last).step_by(every.max(1) as usize).collect();
@@ -215,13 +215,13 @@ fn list(executions: &[Execution]) -> Result<()> {
 }
 
 /// Returns the error of a failed execution. Its kind is that of the failed step.
-fn execution_error(description: &Description) -> Error {
+fn execution_error(description: &ExecutionDetails) -> Error {
     let kind = description.error.as_deref().and_then(|error| Kind::ALL.into_iter().find(|kind| kind.name() == error));
     let status = &description.execution.status;
     let message = description.cause.clone().unwrap_or_else(|| format!("the execution ended with the status {status}"));
     let mut error = Error::new(kind.unwrap_or(Kind::Internal), message).with("execution", &description.execution.name);
     if let (None, Some(other)) = (kind, &description.error) {
-        error = error.with("error", other).next("look at the execution in the Step Functions console");
+        error = error.with("error", other).with_hint("look at the execution in the Step Functions console");
     }
     error
 }

@@ -49,8 +49,8 @@ impl ExecutionResult {
     pub(super) async fn read(deployment: &Deployment, output: &str) -> Result<Self> {
         let output: ExecutionOutput = serde_json::from_str(output).map_err(|cause| {
             Error::corrupt("the output of the execution is invalid")
-                .because(cause)
-                .next("deploy the state machine and the functions of the same release")
+                .with_source(cause)
+                .with_hint("deploy the state machine and the functions of the same release")
         })?;
         let (objects, _) = lake_of(&deployment.aws, &deployment.machine, deployment.env);
         let ExecutionOutput { run_id, lake, as_of, nothing_to_do, published, reported } = output;

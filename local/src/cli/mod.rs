@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli.command)),
-        Err(cause) => Err(Error::internal("can't start the async runtime").because(cause)),
+        Err(cause) => Err(Error::internal("can't start the async runtime").with_source(cause)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,7 +84,7 @@ fn print_usage(error: &clap::Error) -> ExitCode {
     let message: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let message = message.join(" ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
-    eprintln!("error: {}", Error::bad_input(message).next(format!("see {} --help", called_command())));
+    eprintln!("error: {}", Error::bad_input(message).with_hint(format!("see {} --help", called_command())));
     ExitCode::from(2)
 }
 
@@ -142,7 +142,7 @@ async fn run_in_aws(command: Command) -> Result<()> {
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "builds with AWS support need async")]
 async fn run_in_aws(_: Command) -> Result<()> {
-    Err(Error::bad_input("this build has no AWS support").next("build with AWS support: make build"))
+    Err(Error::bad_input("this build has no AWS support").with_hint("build with AWS support: make build"))
 }
 
 async fn step(mut args: StepArgs) -> Result<()> {
@@ -168,13 +168,14 @@ fn completions(shell: Shell) -> Result<()> {
 
 fn man(folder: &Path) -> Result<()> {
     let result = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
-    result
-        .map_err(|cause| Error::bad_input("can't write the manual pages").with("path", folder.display()).because(cause))
+    result.map_err(|cause| {
+        Error::bad_input("can't write the manual pages").with("path", folder.display()).with_source(cause)
+    })
 }
 
 async fn wallet(args: WalletArgs) -> Result<()> {
     let address = Address::parse(&args.address).ok_or_else(|| {
-        Error::bad_input(format!("{:?} is not an address", args.address)).next("write it as 0x and 40 hex digits")
+        Error::bad_input(format!("{:?} is not an address", args.address)).with_hint("write it as 0x and 40 hex digits")
     })?;
     let (explain, html) = (args.explain.as_deref(), args.html.as_deref());
     let options = crate::wallet::Options { address, as_of: args.as_of, explain, json: args.json, html };
@@ -199,7 +200,7 @@ async fn query(args: QueryArgs) -> Result<()> {
 #[cfg(not(feature = "sql"))]
 #[expect(clippy::unused_async, reason = "builds with SQL support need async")]
 async fn query(_: QueryArgs) -> Result<()> {
-    Err(Error::bad_input("this build has no SQL support").next("build with SQL support: make build"))
+    Err(Error::bad_input("this build has no SQL support").with_hint("build with SQL support: make build"))
 }
 
 #[cfg(test)]

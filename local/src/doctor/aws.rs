@@ -18,7 +18,7 @@ pub(super) async fn check(env: Env) -> (Vec<Finding>, Option<Lake>) {
             Err(error) => Finding::error(item, &error),
         });
     }
-    let machine = match StateMachine::named(&aws, &format!("defi-{name}")).await {
+    let machine = match StateMachine::find(&aws, &format!("defi-{name}")).await {
         Ok(machine) => machine,
         Err(error) => {
             findings.push(Finding::error("state machine", &error));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use defi_shared::catalog::{Differences, Registry};
 use defi_shared::error::Result;
-use defi_shared::lake::{Lake, Unit};
+use defi_shared::lake::{Lake, WorkUnit};
 use defi_shared::tables::{self, FEATURES_HISTORY, FEATURES_PUBLISHED, Layout, TABLES, Table};
 
 use super::Finding;
@@ -73,7 +73,7 @@ async fn check_table(lake: &Lake, registry: &Registry, table: &Table) -> Result<
 }
 
 /// Returns one finding per kind of difference between the objects of a table and the catalog.
-fn catalog_findings(item: &str, units: &BTreeSet<Unit>, differences: &Differences) -> Vec<Finding> {
+fn catalog_findings(item: &str, units: &BTreeSet<WorkUnit>, differences: &Differences) -> Vec<Finding> {
     let Differences { columns, unregistered, empty } = differences;
     let names = |partitions: &[defi_shared::catalog::Partition]| -> Vec<String> {
         partitions.iter().map(|partition| partition.values.join("-")).collect()
@@ -105,14 +105,14 @@ async fn check_stray_objects(lake: &Lake, table: &Table) -> Result<Option<Findin
     }
     let prefix = format!("{}/", table.prefix());
     let entries = lake.store().list(&prefix).await?;
-    let is_unit = |key: &str| key.strip_prefix(&prefix).and_then(|path| Unit::of_key(table, path)).is_some();
+    let is_unit = |key: &str| key.strip_prefix(&prefix).and_then(|path| WorkUnit::from_path(table, path)).is_some();
     let stray: Vec<_> = entries.into_iter().map(|entry| entry.key).filter(|key| !is_unit(key)).collect();
     let found = (!stray.is_empty()).then(|| count_and_names("objects were not written by any step", &stray));
     Ok(found.map(|found| Finding::fail(name(table), found, "move them out of the folder of the table")))
 }
 
 /// Compares the columns of an object with those of the code.
-async fn check_schema(lake: &Lake, table: &Table, unit: &Unit) -> Result<Option<Finding>> {
+async fn check_schema(lake: &Lake, table: &Table, unit: &WorkUnit) -> Result<Option<Finding>> {
     let key = unit.key(table);
     let Some(bytes) = lake.store().get(&key).await? else { return Ok(None) };
     let actual = defi_shared::lake::parquet::schema(&bytes).map_err(|error| error.with("object", &key))?;
@@ -139,7 +139,7 @@ async fn check_published(lake: &Lake, registry: &Registry) -> Result<Finding> {
         let found = format!("the catalog shows {newest}, which has no objects");
         return Ok(Finding::fail(item, found, format!("rebuild it: defi run --as-of {newest}")));
     }
-    debug_assert!(FEATURES_HISTORY.layout == Layout::AsOfAndShard);
+    debug_assert!(FEATURES_HISTORY.layout == Layout::Shard);
     let count = registry.published().await?.len();
     Ok(Finding::ok(item, format!("the catalog shows {newest}; {count} days are published")))
 }

@@ -57,8 +57,8 @@ impl Finding {
 
     /// Returns a failure from an error, with its message and hint.
     fn error(item: impl Into<String>, error: &Error) -> Self {
-        let found = format!("{}: {}", error.kind().name(), error.what());
-        Finding::fail(item, found, error.next_step())
+        let found = format!("{}: {}", error.kind().name(), error.details());
+        Finding::fail(item, found, error.hint())
     }
 }
 
@@ -93,7 +93,7 @@ pub async fn run_checks(options: &Options, args: &ReadOptions) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Kind::QualityFailed, format!("{failed} of {} checks failed", findings.len()))
-        .next("fix the problems as described in the findings, then run defi doctor again"))
+        .with_hint("fix the problems as described in the findings, then run defi doctor again"))
 }
 
 fn protocols(config: &Config) -> String {
@@ -115,7 +115,7 @@ async fn check_lake(args: &ReadOptions, findings: &mut Vec<Finding>) -> Option<L
         return None;
     }
     let lake = Lake::new(FolderStore::new(&args.lake.folder));
-    let registry = catalog::in_lake(&lake, args.lake.env.name());
+    let registry = catalog::registry_in_lake(&lake, args.lake.env.name());
     findings.extend(lake::check(&lake, &registry).await);
     Some(lake)
 }
@@ -137,7 +137,7 @@ async fn check_aws(_: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake>
 fn print(findings: &[Finding], json: bool) -> Result<()> {
     if json {
         let text = serde_json::to_string_pretty(findings);
-        return line(text.map_err(|cause| Error::internal("can't serialize the findings").because(cause))?);
+        return line(text.map_err(|cause| Error::internal("can't serialize the findings").with_source(cause))?);
     }
     let mut table = table(&["check", "state", "finding", "how to fix it"], 4, 4);
     for finding in findings {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use defi_shared::config::Config;
-use defi_shared::lake::{Lake, Unit};
+use defi_shared::lake::{Lake, WorkUnit};
 use defi_shared::sources::Traffic;
 use defi_shared::sources::graph::Head;
 use defi_shared::tables::RAW_POSITIONS;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::Finding;
 use crate::source::Source;
-use defi_pages::number::{duration, grouped};
+use defi_pages::number::{duration, with_thousands};
 
 /// The maximum age of a head block. If it is older, the source has fallen behind the chain.
 const MAX_HEAD_AGE_SECONDS: i64 = 3_600;
@@ -45,10 +45,10 @@ pub(super) async fn check(source: &Source, mut config: Config, lake: Option<&Lak
 /// Checks the age of a source's head block. A recording has no new blocks, so that its age is ignored.
 fn check_head(item: &str, number: u64, timestamp: Option<i64>, is_recorded: bool) -> Finding {
     let Some(time) = timestamp else {
-        return Finding::ok(item, format!("available, head block {}", grouped(number)));
+        return Finding::ok(item, format!("available, head block {}", with_thousands(number)));
     };
     let age = Timestamp::now().as_second() - time;
-    let found = format!("available, head block {} is {} old", grouped(number), duration(age));
+    let found = format!("available, head block {} is {} old", with_thousands(number), duration(age));
     if age > MAX_HEAD_AGE_SECONDS && !is_recorded {
         return Finding::warn(
             item,
@@ -64,13 +64,13 @@ async fn check_deployment(item: &str, lake: &Lake, protocol: &str, head: &Head) 
     let item = format!("{item}, deployment");
     let protocol: Arc<str> = protocol.into();
     let newest = lake.units(&RAW_POSITIONS).await.map(|units| {
-        let is_of_protocol = |unit: &Unit| matches!(unit, Unit::DayAndProtocol(_, name) if *name == protocol);
+        let is_of_protocol = |unit: &WorkUnit| matches!(unit, WorkUnit::ProtocolDay(_, name) if *name == protocol);
         units.into_iter().rev().find(is_of_protocol)
     });
     let metadata = match newest {
         Err(error) => return Finding::error(item, &error),
         Ok(None) => return Finding::ok(item, format!("{}; the lake has no snapshot yet", head.deployment)),
-        Ok(Some(unit)) => lake.facts(&RAW_POSITIONS, &unit).await,
+        Ok(Some(unit)) => lake.file_metadata(&RAW_POSITIONS, &unit).await,
     };
     match metadata.map(|metadata| metadata.and_then(|(metadata, _)| metadata.get("deployment").cloned())) {
         Err(error) => Finding::error(item, &error),

@@ -15,7 +15,7 @@ pub(super) async fn published(registry: &Registry, text: Option<&str>) -> Result
     let published = registry.published().await?;
     let Some(newest) = published.last() else {
         return Err(
-            Error::bad_input("no features are published in this lake yet").next("publish features with defi run")
+            Error::bad_input("no features are published in this lake yet").with_hint("publish features with defi run")
         );
     };
     match text {
@@ -56,7 +56,7 @@ fn not_published_error(part: &str, published: &[Day]) -> Error {
         _ => format!("only {} is published", last.map(Day::to_string).unwrap_or_default()),
     };
     Error::bad_input(format!("no features are published as of {part}: {available}"))
-        .next("choose a published day, or publish this one with defi run --as-of")
+        .with_hint("choose a published day, or publish this one with defi run --as-of")
 }
 
 #[cfg(test)]

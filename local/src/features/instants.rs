@@ -9,11 +9,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use defi_shared::domain::fold::{Exposure, Fold};
 use defi_shared::domain::{Address, Category, Day, Links, TxHash};
 use defi_shared::error::{Error, Result};
-use defi_shared::lake::{Lake, Unit};
+use defi_shared::lake::{Lake, WorkUnit};
 use defi_shared::step::history::links_before;
 use defi_shared::tables::{
-    self, BORROWS, DAILY_BLOCKS, DailyBlock, FeatureRow, FoldedHealth, InstantKey, Layer, PlacedEvent, Row, Timestamp,
-    WALLET_HEALTH,
+    self, BORROWS, BlockEventRow, DAILY_BLOCKS, DailyBlock, FeatureRow, FoldHealthRow, InstantKey, Layer, Row,
+    Timestamp, WALLET_HEALTH,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -65,7 +65,7 @@ impl HasBlock for DailyBlock {
     }
 }
 
-impl HasBlock for PlacedEvent {
+impl HasBlock for BlockEventRow {
     fn block_number(&self) -> i64 {
         self.block_number
     }
@@ -91,7 +91,7 @@ pub(super) async fn before_borrows(
         if !unit.day().is_some_and(is_selected) {
             continue;
         }
-        let mut borrows: Vec<PlacedEvent> = lake.require(&BORROWS, &unit).await?;
+        let mut borrows: Vec<BlockEventRow> = lake.require(&BORROWS, &unit).await?;
         borrows.retain(|borrow| wallets.is_none_or(|wallets| wallets.contains(&borrow.sender_address)));
         borrows.sort_by_key(|borrow| (borrow.block_number, borrow.log_index));
         instants.extend(borrows.into_iter().map(|event| Instant {
@@ -184,11 +184,12 @@ fn first_gap(events: &BTreeMap<Day, Vec<Category>>, last: Day) -> Option<Day> {
 impl<'a> History<'a> {
     async fn open(lake: &'a Lake, instants: &[Instant]) -> Result<Self> {
         let last = instants.iter().map(|instant| instant.time).max();
-        let last = Day::of_seconds(last.ok_or_else(|| Error::bad_input("there is no instant to write a row for"))?);
+        let last =
+            Day::from_epoch_seconds(last.ok_or_else(|| Error::bad_input("there is no instant to write a row for"))?);
         let mut events: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for category in Category::ALL {
-            let units = lake.units(tables::events(Layer::Analytics, category)).await?;
-            for day in units.iter().filter_map(Unit::day).filter(|day| *day <= last) {
+            let units = lake.units(tables::event_table(Layer::Analytics, category)).await?;
+            for day in units.iter().filter_map(WorkUnit::day).filter(|day| *day <= last) {
                 events.entry(day).or_default().push(category);
             }
         }
@@ -196,11 +197,11 @@ impl<'a> History<'a> {
             return Err(Error::bad_input(format!(
                 "the lake does not have all events of {day}, which instants up to {last} need"
             ))
-            .next("run the pipeline up to a later day first, or request earlier instants"));
+            .with_hint("run the pipeline up to a later day first, or request earlier instants"));
         }
         let mut snapshots = BTreeMap::new();
-        for day in lake.units(&WALLET_HEALTH).await?.iter().filter_map(Unit::day).filter(|day| *day <= last) {
-            let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &Unit::Day(day)).await?;
+        for day in lake.units(&WALLET_HEALTH).await?.iter().filter_map(WorkUnit::day).filter(|day| *day <= last) {
+            let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &WorkUnit::Day(day)).await?;
             let block = blocks.into_iter().next();
             snapshots.insert(day, block.ok_or_else(|| Error::corrupt("the day has no block").with("day", day))?);
         }
@@ -216,7 +217,7 @@ impl<'a> History<'a> {
     ) -> Result<()> {
         let mut by_day: BTreeMap<Day, Vec<Instant>> = BTreeMap::new();
         for instant in instants {
-            by_day.entry(Day::of_seconds(instant.time)).or_default().push(instant);
+            by_day.entry(Day::from_epoch_seconds(instant.time)).or_default().push(instant);
         }
         let first = self.events.keys().chain(self.snapshots.keys()).chain(by_day.keys()).min().copied();
         let (mut fold, mut snapshot) = (Fold::default(), None);
@@ -239,14 +240,14 @@ impl<'a> History<'a> {
                 write(rows)?;
             }
             for (category, event) in &events {
-                fold.happened(&event.occurrence(*category), &self.links, |wallet| self.wallets.contains(&wallet));
+                fold.apply(&event.fold_event(*category), &self.links, |wallet| self.wallets.contains(&wallet));
             }
         }
         Ok(())
     }
 
     async fn add_snapshot(&self, day: Day, fold: &mut Fold) -> Result<()> {
-        let rows: Vec<FoldedHealth> = self.lake.require(&WALLET_HEALTH, &Unit::Day(day)).await?;
+        let rows: Vec<FoldHealthRow> = self.lake.require(&WALLET_HEALTH, &WorkUnit::Day(day)).await?;
         for wallet_rows in rows.chunk_by(|a, b| a.wallet_address == b.wallet_address) {
             let wallet = wallet_rows[0].wallet_address;
             if self.wallets.contains(&wallet) {
@@ -258,11 +259,11 @@ impl<'a> History<'a> {
     }
 
     /// Reads the events of a day in the order of the fold. The order determines the bits of the sums.
-    async fn events_of(&self, day: Day) -> Result<Vec<(Category, PlacedEvent)>> {
+    async fn events_of(&self, day: Day) -> Result<Vec<(Category, BlockEventRow)>> {
         let mut events = Vec::new();
         for category in self.events.get(&day).into_iter().flatten() {
-            let table = tables::events(Layer::Analytics, *category);
-            let rows: Vec<PlacedEvent> = self.lake.require(table, &Unit::Day(day)).await?;
+            let table = tables::event_table(Layer::Analytics, *category);
+            let rows: Vec<BlockEventRow> = self.lake.require(table, &WorkUnit::Day(day)).await?;
             events.extend(rows.into_iter().map(|event| (*category, event)));
         }
         Ok(events)
@@ -271,15 +272,15 @@ impl<'a> History<'a> {
     /// Groups the events of a day by the wallets of its instants that they concern.
     fn by_wallet<'e>(
         &self,
-        events: &'e [(Category, PlacedEvent)],
+        events: &'e [(Category, BlockEventRow)],
         instants: &[&Instant],
-    ) -> FxHashMap<Address, Vec<&'e (Category, PlacedEvent)>> {
+    ) -> FxHashMap<Address, Vec<&'e (Category, BlockEventRow)>> {
         let wallets: FxHashSet<_> = instants.iter().map(|instant| instant.wallet).collect();
-        let mut by_wallet: FxHashMap<Address, Vec<&(Category, PlacedEvent)>> = FxHashMap::default();
+        let mut by_wallet: FxHashMap<Address, Vec<&(Category, BlockEventRow)>> = FxHashMap::default();
         for event in events.iter().filter(|_| !wallets.is_empty()) {
-            let fold_event = event.1.occurrence(event.0);
+            let fold_event = event.1.fold_event(event.0);
             let concerned =
-                [fold_event.sender, fold_event.account].into_iter().chain(fold_event.wallets_behind(&self.links));
+                [fold_event.sender, fold_event.account].into_iter().chain(fold_event.liquidated_wallets(&self.links));
             for wallet in concerned.collect::<BTreeSet<_>>() {
                 if wallets.contains(&wallet) {
                     by_wallet.entry(wallet).or_default().push(event);
@@ -295,25 +296,25 @@ impl<'a> History<'a> {
         instant: &Instant,
         before: &Fold,
         snapshot: Option<Day>,
-        events: &[&(Category, PlacedEvent)],
+        events: &[&(Category, BlockEventRow)],
     ) -> (InstantKey, FeatureRow) {
         let wallet = instant.wallet;
         let mut fold = before.only(wallet);
         for (category, event) in events {
             if instant.is_after(event) {
-                fold.happened(&event.occurrence(*category), &self.links, |other| other == wallet);
+                fold.apply(&event.fold_event(*category), &self.links, |other| other == wallet);
             }
         }
         let state = *fold.wallet(wallet);
-        let current_day = snapshot.unwrap_or_else(|| Day::of_seconds(instant.time));
+        let current_day = snapshot.unwrap_or_else(|| Day::from_epoch_seconds(instant.time));
         let key = InstantKey {
             wallet_address: wallet,
-            time: Timestamp::from_seconds(instant.time),
+            time: Timestamp::from_epoch_seconds(instant.time),
             block_number: instant.borrow.as_ref().map(|borrow| borrow.block_number),
             transaction_hash: instant.borrow.as_ref().map(|borrow| borrow.transaction_hash),
             log_index: instant.borrow.as_ref().map(|borrow| borrow.log_index),
             snapshot_day: snapshot,
         };
-        (key, FeatureRow::at(wallet, &state, current_day, instant.time))
+        (key, FeatureRow::at_instant(wallet, &state, current_day, instant.time))
     }
 }

@@ -15,7 +15,7 @@ use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, Row};
 use rustc_hash::FxHashSet;
 
 use crate::lake::ReadOptions;
-use defi_pages::number::grouped;
+use defi_pages::number::with_thousands;
 pub use sink::FileFormat;
 use sink::Sink;
 
@@ -70,7 +70,7 @@ pub async fn export(options: &Options, args: &ReadOptions) -> Result<()> {
         }
     };
     let location = output.map(|path| format!(" in {}", path.display())).unwrap_or_default();
-    eprintln!("{} rows{location}", grouped(written));
+    eprintln!("{} rows{location}", with_thousands(written));
     Ok(())
 }
 
@@ -108,12 +108,13 @@ async fn write_days(
 /// Prints the number of requested wallets without a row, so that none is omitted silently.
 fn report_missing(missing: Vec<usize>, days: &[Day]) {
     for (count, day) in missing.into_iter().zip(days).filter(|(count, _)| *count > 0) {
-        eprintln!("{} of the requested wallets have no row as of {day}", grouped(count as u64));
+        eprintln!("{} of the requested wallets have no row as of {day}", with_thousands(count as u64));
     }
 }
 
 fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
-    RecordBatch::try_new(schema, columns).map_err(|cause| Error::internal("can't build a record batch").because(cause))
+    RecordBatch::try_new(schema, columns)
+        .map_err(|cause| Error::internal("can't build a record batch").with_source(cause))
 }
 
 /// Reads the wallets in the first column of a file. A header line is skipped.
@@ -134,7 +135,7 @@ fn read_wallets(path: &Path) -> Result<FxHashSet<Address>> {
 
 /// Reads the records of a CSV file, with their line numbers from 1. Blank lines are skipped.
 fn read_records(path: &Path) -> Result<Vec<(u64, csv::StringRecord)>> {
-    let read_error = |cause| Error::bad_input("the file can't be read").with("path", path.display()).because(cause);
+    let read_error = |cause| Error::bad_input("the file can't be read").with("path", path.display()).with_source(cause);
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -150,5 +151,5 @@ fn read_records(path: &Path) -> Result<Vec<(u64, csv::StringRecord)>> {
 
 /// Returns the error for an invalid line of a file. `problem` completes the sentence `line 5 …`.
 fn line_error(path: &Path, line: u64, problem: &str) -> Error {
-    Error::bad_input(format!("line {line} {problem}")).with("path", path.display()).next("correct the line")
+    Error::bad_input(format!("line {line} {problem}")).with("path", path.display()).with_hint("correct the line")
 }

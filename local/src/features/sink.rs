@@ -50,13 +50,13 @@ impl Sink {
     pub(super) fn open(format: FileFormat, output: Option<&Path>, schema: SchemaRef) -> Result<Self> {
         if output.is_none() && format != FileFormat::Csv && std::io::stdout().is_terminal() {
             return Err(Error::bad_input("Parquet and Arrow are binary and can't be written to a terminal")
-                .next("choose a file with --output, or use --format csv"));
+                .with_hint("choose a file with --output, or use --format csv"));
         }
         let file = output.map(|path| (temporary_path(path), path.to_owned()));
         let out: Out = match &file {
             None => Box::new(StdoutWriter::default()),
             Some((temporary, path)) => Box::new(BufWriter::new(File::create(temporary).map_err(|cause| {
-                Error::bad_input("the file can't be created").with("path", path.display()).because(cause)
+                Error::bad_input("the file can't be created").with("path", path.display()).with_source(cause)
             })?)),
         };
         let writer = match format {
@@ -117,5 +117,5 @@ fn temporary_path(path: &Path) -> PathBuf {
 }
 
 fn write_error(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::internal("the rows can't be written").because(cause).next("check the file or standard output")
+    Error::internal("the rows can't be written").with_source(cause).with_hint("check the file or standard output")
 }

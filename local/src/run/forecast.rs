@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use comfy_table::Table;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
-use defi_shared::lake::{FolderStore, Lake, Unit};
+use defi_shared::lake::{FolderStore, Lake, WorkUnit};
 use defi_shared::pipeline::{Phase, Source, Step};
 use defi_shared::plan::{Plan, PlanPhase};
 use defi_shared::step::{Context, RunReport};
@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{Options, Run, to_json};
 use crate::output::{line, table};
 use crate::source::RequestRates;
-use defi_pages::number::{duration, grouped};
+use defi_pages::number::{duration, with_thousands};
 
 /// The forecast of one step.
 #[derive(Debug, Serialize)]
@@ -70,7 +70,7 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     line(format_args!("\n{}", forecast.table()))?;
     line(format_args!(
         "\n{} requests; extraction takes {} at the configured rate limits, the other steps depend on this machine",
-        grouped(forecast.requests),
+        with_thousands(forecast.requests),
         duration(forecast.extraction_seconds.ceil() as i64)
     ))?;
     for step in forecast.steps.iter().filter(|step| !step.names.is_empty()) {
@@ -123,11 +123,11 @@ impl Forecast {
         for step in &self.steps {
             let requests = step.requests.map_or_else(String::new, |requests| {
                 let bound = if step.measured { "" } else { "at least " };
-                format!("{bound}{}", grouped(requests))
+                format!("{bound}{}", with_thousands(requests))
             });
             table.add_row([
                 step.step.to_string(),
-                grouped(step.units as u64),
+                with_thousands(step.units as u64),
                 step.first.clone().unwrap_or_default(),
                 step.last.clone().unwrap_or_default(),
                 requests,
@@ -139,8 +139,14 @@ impl Forecast {
 }
 
 impl StepForecast {
-    fn new(step: Step, units: &[Unit], rate: Option<f64>, requests_per_unit: Option<f64>, with_units: bool) -> Self {
-        let day = |unit: Option<&Unit>| unit.and_then(Unit::day).map(|day| day.to_string());
+    fn new(
+        step: Step,
+        units: &[WorkUnit],
+        rate: Option<f64>,
+        requests_per_unit: Option<f64>,
+        with_units: bool,
+    ) -> Self {
+        let day = |unit: Option<&WorkUnit>| unit.and_then(WorkUnit::day).map(|day| day.to_string());
         let requests = rate.map(|_| (requests_per_unit.unwrap_or(1.0).max(1.0) * units.len() as f64).round() as u64);
         StepForecast {
             step,
@@ -150,7 +156,7 @@ impl StepForecast {
             requests,
             measured: requests_per_unit.is_some(),
             seconds: rate.zip(requests).map(|(rate, requests)| requests as f64 / rate),
-            names: if with_units { units.iter().map(Unit::to_string).collect() } else { Vec::new() },
+            names: if with_units { units.iter().map(WorkUnit::to_string).collect() } else { Vec::new() },
         }
     }
 }

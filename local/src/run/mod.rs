@@ -22,7 +22,7 @@ use serde::Serialize;
 use crate::config::configuration;
 use crate::env::Env;
 use crate::output::line;
-use crate::source::{Opened, Source};
+use crate::source::{OpenSource, Source};
 pub use forecast::forecast;
 use progress::RunProgress;
 pub use single_step::{list_steps, step};
@@ -79,14 +79,15 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 fn to_json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string_pretty(value).map_err(|cause| Error::internal("can't serialize the output").because(cause))
+    serde_json::to_string_pretty(value)
+        .map_err(|cause| Error::internal("can't serialize the output").with_source(cause))
 }
 
 /// A run that can start: the options are validated and the source is open. Nothing has been written yet.
 #[derive(Debug)]
 pub struct Run {
     config: Arc<Config>,
-    source: Opened,
+    source: OpenSource,
     scope: Scope,
     from: Option<Day>,
     today: Day,
@@ -125,7 +126,7 @@ impl Run {
     /// Like [`Run::open`], but writes nothing.
     async fn open_read_only(&self, lake: Lake) -> Result<Context> {
         check_chain(&lake, self.source.chain.as_deref()).await?;
-        let registry = catalog::in_lake(&lake, self.env.name());
+        let registry = catalog::registry_in_lake(&lake, self.env.name());
         let context = Context::new(lake, registry, Arc::clone(&self.config), self.source.clients.clone(), self.today);
         Ok(Context { progress: self.progress.clone(), ..context })
     }
@@ -134,11 +135,11 @@ impl Run {
     ///
     /// # Errors
     /// As [`run`].
-    pub async fn carry_out(&self, context: &Context) -> Result<RunResult> {
+    pub async fn execute(&self, context: &Context) -> Result<RunResult> {
         self.steps(context).await?.require_pass()
     }
 
-    /// Like [`Run::carry_out`], but a failed check is not an error.
+    /// Like [`Run::execute`], but a failed check is not an error.
     async fn steps(&self, context: &Context) -> Result<RunResult> {
         let result = steps::run(context, &self.scope, self.from, &self.progress).await;
         self.progress.finish();
@@ -159,7 +160,7 @@ pub async fn complete(context: &Context, scope: &Scope, from: Option<Day>) -> Re
 }
 
 /// Checks that the source covers the days.
-fn check_days(source: &Opened, as_of: Day, from: Option<Day>) -> Result<()> {
+fn check_days(source: &OpenSource, as_of: Day, from: Option<Day>) -> Result<()> {
     let Some((first, last)) = source.days else { return Ok(()) };
     let from = from.unwrap_or(first);
     let covered = |option: &str, day: Day| {
@@ -167,7 +168,7 @@ fn check_days(source: &Opened, as_of: Day, from: Option<Day>) -> Result<()> {
             return Ok(());
         }
         Err(Error::bad_input(format!("{option} {day} is outside {}", source.name))
-            .next(format!("choose a day from {first} to {last}")))
+            .with_hint(format!("choose a day from {first} to {last}")))
     };
     covered("--as-of", as_of)?;
     covered("--from", from)
@@ -183,7 +184,7 @@ async fn check_chain(lake: &Lake, chain: Option<&str>) -> Result<()> {
         Some((chain, other)) if other != chain => {
             Err(Error::bad_input(format!("this lake contains {other} and can't store {chain}"))
                 .with("lake", lake.store().location(""))
-                .next("choose another folder with --lake, or delete this one"))
+                .with_hint("choose another folder with --lake, or delete this one"))
         }
         _ => Ok(()),
     }

@@ -21,7 +21,7 @@ pub async fn step(options: &Options, step: Step, input: Option<&str>) -> Result<
     let context = run.open(Lake::new(FolderStore::open_for_run(&options.lake)?)).await?;
     let context = Context { today: run.scope.as_of, ..context };
     let output = handlers::call(step, context.clone(), input).await;
-    context.lake.settle().await;
+    context.lake.drain().await;
     run.progress.finish();
     line(to_json(&output.map_err(|error| error.with("step", step))?)?)
 }
@@ -30,8 +30,8 @@ fn parse_input(text: Option<&str>) -> Result<Value> {
     let Some(text) = text else { return Ok(Value::Null) };
     serde_json::from_str(text).map_err(|cause| {
         Error::bad_input("the step's input is not JSON")
-            .because(cause)
-            .next("write it as '{\"as_of\": \"2023-11-01\"}'")
+            .with_source(cause)
+            .with_hint("write it as '{\"as_of\": \"2023-11-01\"}'")
     })
 }
 

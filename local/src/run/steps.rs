@@ -66,7 +66,7 @@ pub(super) async fn run(
     progress: &RunProgress,
 ) -> Result<RunResult> {
     let result = run_steps(context, scope, from, progress).await;
-    context.lake.settle().await;
+    context.lake.drain().await;
     result
 }
 
@@ -136,7 +136,7 @@ impl Runner<'_> {
         for input in calls {
             let output = handlers::call(step, self.context.clone(), input).await?;
             let output = serde_json::from_value(output)
-                .map_err(|cause| Error::internal("the output of a step is not a report").because(cause))?;
+                .map_err(|cause| Error::internal("the output of a step is not a report").with_source(cause))?;
             report.merge(output);
         }
         let seconds = started.elapsed().as_secs_f64();

@@ -3,7 +3,7 @@
 use comfy_table::Table;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
-use defi_shared::lake::Unit;
+use defi_shared::lake::WorkUnit;
 use defi_shared::pipeline::Step;
 use defi_shared::plan::Scope;
 use defi_shared::step::{Check, CheckResults, Context, Gaps, Outcome, Report};
@@ -12,7 +12,7 @@ use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow};
 use super::Options;
 use super::steps::RunResult;
 use crate::output::{line, table};
-use defi_pages::number::grouped;
+use defi_pages::number::with_thousands;
 
 /// The number of wallets in the table of features.
 const WALLETS_SHOWN: usize = 5;
@@ -96,7 +96,7 @@ fn step_row(name: &str, report: &Report, seconds: Option<f64>) -> Vec<String> {
     ];
     let megabytes = report.bytes as f64 / 1e6;
     let mut row = vec![name.to_owned()];
-    row.extend(counts.iter().map(|count| if *count == 0 { "·".to_owned() } else { grouped(*count) }));
+    row.extend(counts.iter().map(|count| if *count == 0 { "·".to_owned() } else { with_thousands(*count) }));
     row.push(format!("{megabytes:.1}"));
     row.push(seconds.map_or_else(|| "·".to_owned(), |seconds| format!("{seconds:.1}")));
     row
@@ -137,7 +137,7 @@ fn check_row(check: &Check) -> [String; 6] {
 async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
     let mut rows = Vec::new();
     for shard in 0..context.config.shards {
-        rows.extend(context.lake.require::<FeatureRow>(&FEATURES_HISTORY, &Unit::AsOfAndShard(as_of, shard)).await?);
+        rows.extend(context.lake.require::<FeatureRow>(&FEATURES_HISTORY, &WorkUnit::Shard(as_of, shard)).await?);
     }
     Ok(rows)
 }

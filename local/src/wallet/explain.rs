@@ -48,7 +48,7 @@ pub(super) async fn explain(lake: &Lake, wallet: &Wallet, feature: &str) -> Resu
     let Some(published) = wallet.feature(feature) else {
         let names: Vec<_> = FeatureRow::columns().iter().skip(1).map(|Column { name, .. }| *name).collect();
         return Err(Error::bad_input(format!("{feature:?} is not a feature"))
-            .next(format!("choose one of {}", names.join(", "))));
+            .with_hint(format!("choose one of {}", names.join(", "))));
     };
     let recomputed = match feature {
         "risk_factor" | "total_collateral_eth" | "total_available_borrows_eth" => {

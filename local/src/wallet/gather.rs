@@ -7,7 +7,7 @@ use defi_shared::catalog::Registry;
 use defi_shared::domain::price::LOOK_BACK_DAYS;
 use defi_shared::domain::{Address, Category, Day, Link, Links};
 use defi_shared::error::{Error, Result};
-use defi_shared::lake::{Lake, Unit};
+use defi_shared::lake::{Lake, WorkUnit};
 use defi_shared::step::history::links_before;
 use defi_shared::tables::{
     self, FEATURES_HISTORY, FeatureRow, Layer, PricedEvent, STAGE_MARKETS, StagedMarket, WALLET_HEALTH, WalletHealth,
@@ -59,11 +59,10 @@ impl Wallet {
                 Some(day) => format!("no features are published as of {day}"),
                 None => "no features are published in this lake yet".to_owned(),
             })
-            .next("publish them with defi run, or choose another --as-of"));
+            .with_hint("publish them with defi run, or choose another --as-of"));
         };
         let links = links_before(lake, as_of).await?;
-        let linked =
-            |side: fn(&Link) -> Address| links.in_order().into_iter().filter(move |link| side(link) == address);
+        let linked = |side: fn(&Link) -> Address| links.sorted().into_iter().filter(move |link| side(link) == address);
         Ok(Wallet {
             address,
             as_of,
@@ -138,24 +137,25 @@ impl Wallet {
 
 async fn feature_row(lake: &Lake, wallet: Address, as_of: Day) -> Result<FeatureRow> {
     for unit in lake.units(&FEATURES_HISTORY).await?.iter().filter(|unit| unit.day() == Some(as_of)) {
-        let rows: Vec<FeatureRow> = lake.require_between(&FEATURES_HISTORY, unit, wallet..=wallet).await?;
+        let rows: Vec<FeatureRow> = lake.require_in_range(&FEATURES_HISTORY, unit, wallet..=wallet).await?;
         if let Some(row) = rows.into_iter().find(|row| row.wallet_address == wallet) {
             return Ok(row);
         }
     }
     Err(Error::bad_input(format!("there is no wallet {wallet} as of {as_of}: no event before that day involves it"))
-        .next("choose another wallet; defi features lists them"))
+        .with_hint("choose another wallet; defi features lists them"))
 }
 
 /// Reads the events before the as-of day that the wallet sent or that were on its accounts, in the order of the fold.
 async fn events(lake: &Lake, wallet: Address, as_of: Day, links: &Links) -> Result<Vec<Event>> {
     let mut units = BTreeSet::new();
     for category in Category::ALL {
-        let days = lake.units(tables::events(Layer::Analytics, category)).await?;
-        units.extend(days.iter().filter_map(Unit::day).filter(|day| *day < as_of).map(|day| (day, category)));
+        let days = lake.units(tables::event_table(Layer::Analytics, category)).await?;
+        units.extend(days.iter().filter_map(WorkUnit::day).filter(|day| *day < as_of).map(|day| (day, category)));
     }
     let read = |(day, category)| async move {
-        let rows: Vec<PricedEvent> = lake.require(tables::events(Layer::Analytics, category), &Unit::Day(day)).await?;
+        let rows: Vec<PricedEvent> =
+            lake.require(tables::event_table(Layer::Analytics, category), &WorkUnit::Day(day)).await?;
         Ok::<_, Error>(rows.into_iter().filter_map(move |row| {
             // A link applies to events of the second in which it was created.
             let is_on_linked_account =
@@ -179,7 +179,7 @@ async fn events(lake: &Lake, wallet: Address, as_of: Day, links: &Links) -> Resu
 async fn health(lake: &Lake, wallet: Address, as_of: Day) -> Result<Vec<WalletHealth>> {
     let units = lake.units(&WALLET_HEALTH).await?.into_iter().filter(|unit| unit.day().is_some_and(|day| day <= as_of));
     let read = |unit| async move {
-        let rows: Vec<WalletHealth> = lake.require_between(&WALLET_HEALTH, &unit, wallet..=wallet).await?;
+        let rows: Vec<WalletHealth> = lake.require_in_range(&WALLET_HEALTH, &unit, wallet..=wallet).await?;
         Ok::<_, Error>(rows.into_iter().filter(move |row| row.wallet_address == wallet))
     };
     let days = futures::stream::iter(units).map(read).buffered(CONCURRENT_DAYS);
@@ -192,7 +192,7 @@ async fn health(lake: &Lake, wallet: Address, as_of: Day) -> Result<Vec<WalletHe
 
 /// Returns the token symbols from the markets of the as-of day and of the days before it that prices come from.
 async fn symbols(lake: &Lake, as_of: Day) -> Result<BTreeMap<Address, Arc<str>>> {
-    let window = as_of.plus(-LOOK_BACK_DAYS)..=as_of;
+    let window = as_of.plus_days(-LOOK_BACK_DAYS)..=as_of;
     let mut symbols = BTreeMap::new();
     for unit in
         lake.units(&STAGE_MARKETS).await?.iter().filter(|unit| unit.day().is_some_and(|day| window.contains(&day)))

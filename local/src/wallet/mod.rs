@@ -66,10 +66,13 @@ pub async fn show(options: &Options<'_>, args: &ReadOptions) -> Result<()> {
             .with("feature", explanation.feature)
             .with("published", explanation.published)
             .with("from_the_rows", explanation.value)
-            .next("a day was recomputed after the features were built; rebuild them with defi run --force --as-of")),
+            .with_hint(
+                "a day was recomputed after the features were built; rebuild them with defi run --force --as-of",
+            )),
     }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string_pretty(value).map_err(|cause| Error::internal("can't serialize the wallet").because(cause))
+    serde_json::to_string_pretty(value)
+        .map_err(|cause| Error::internal("can't serialize the wallet").with_source(cause))
 }

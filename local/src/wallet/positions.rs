@@ -4,7 +4,7 @@ use defi_shared::domain::Side;
 use defi_shared::domain::health::Health;
 use defi_shared::domain::price::Quote;
 use defi_shared::error::{Error, Result};
-use defi_shared::lake::{Lake, Unit};
+use defi_shared::lake::{Lake, WorkUnit};
 use defi_shared::step::history::Markets;
 use defi_shared::tables::{STAGE_POSITIONS, StagedPosition, WalletHealth};
 use serde_json::{Value, json};
@@ -47,14 +47,14 @@ pub(super) fn health_listing(rows: &[WalletHealth], selection: &str) -> Listing 
 /// `CorruptData` if the health computed from the positions differs from the rows, and the errors of the lake.
 pub(super) async fn listing(lake: &Lake, wallet: &Wallet, rows: &[WalletHealth]) -> Result<Listing> {
     let config = crate::config::configuration()?;
-    let markets = Markets::around(lake, &config, &[wallet.as_of]).await?;
+    let markets = Markets::load(lake, &config, &[wallet.as_of]).await?;
     let prices = markets.prices_on(wallet.as_of);
     let mut cells = Vec::new();
     for row in rows {
-        let unit = Unit::DayAndProtocol(row.day, row.protocol.clone());
+        let unit = WorkUnit::ProtocolDay(row.day, row.protocol.clone());
         let account = row.account_address;
-        let positions = lake.require_between::<StagedPosition>(&STAGE_POSITIONS, &unit, account..=account).await?;
-        let quotes = prices.markets_of(&row.protocol);
+        let positions = lake.require_in_range::<StagedPosition>(&STAGE_POSITIONS, &unit, account..=account).await?;
+        let quotes = prices.market_quotes(&row.protocol);
         let mut health = Health::default();
         for position in positions.iter().filter(|position| position.account_address == account) {
             let quote = quotes.get(&position.market_id).copied();
@@ -120,5 +120,5 @@ fn require_identical(health: &Health, row: &WalletHealth) -> Result<()> {
         .with("account", row.account_address)
         .with("protocol", &row.protocol)
         .with("day", row.day)
-        .next("recompute the day with defi run --force and the configuration that the lake was produced with"))
+        .with_hint("recompute the day with defi run --force and the configuration that the lake was produced with"))
 }

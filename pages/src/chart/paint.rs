@@ -88,7 +88,7 @@ pub(super) fn draw(
     let canvas = SVGBackend::with_string(&mut text, size).into_drawing_area();
     let result = paint(&canvas).and_then(|()| canvas.present());
     drop(canvas);
-    result.map_err(|cause| Error::internal("a chart can't be drawn").with("chart", frame.title).because(cause))?;
+    result.map_err(|cause| Error::internal("a chart can't be drawn").with("chart", frame.title).with_source(cause))?;
     // The outer SVG element is replaced by that of the frame.
     let inner = text.split_once('>').map_or("", |(_, inner)| inner).trim();
     let inner = inner.strip_suffix("</svg>").unwrap_or(inner).to_owned();

@@ -62,10 +62,11 @@ where
             if matches!(error, SdkError::ConstructionFailure(_)) { Kind::BadInput } else { Kind::SourceUnavailable };
         return Error::new(kind, "no response from AWS")
             .with("call", call)
-            .because(error)
-            .next("check the network, the region and the credentials, and run again");
+            .with_source(error)
+            .with_hint("check the network, the region and the credentials, and run again");
     };
-    let (code, message) = (response.err().code().unwrap_or("unknown"), response.err().message().unwrap_or("no message"));
+    let (code, message) =
+        (response.err().code().unwrap_or("unknown"), response.err().message().unwrap_or("no message"));
     let (kind, hint) = match code {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
             (Kind::BadCredentials, "grant the role the permission for this call")
@@ -86,7 +87,7 @@ where
         | "ServiceUnavailable"
         | "RequestTimeout"
         | "OperationTimeoutException" => (Kind::SourceUnavailable, "run again later"),
-        _ => (Kind::Internal, Kind::Internal.next_step()),
+        _ => (Kind::Internal, Kind::Internal.default_hint()),
     };
-    Error::new(kind, format!("{code}: {message}")).with("call", call).next(hint)
+    Error::new(kind, format!("{code}: {message}")).with("call", call).with_hint(hint)
 }

@@ -16,13 +16,13 @@ pub async fn secret(aws: &SdkConfig, id: &str) -> Result<Vec<Secret>> {
     let empty = || {
         Error::new(Kind::BadCredentials, "the secret of an API key has no value")
             .with("secret", id)
-            .next("set the key: aws secretsmanager put-secret-value --secret-id … --secret-string …")
+            .with_hint("set the key: aws secretsmanager put-secret-value --secret-id … --secret-string …")
     };
     let response = match Client::new(aws).get_secret_value().secret_id(id).send().await {
         Ok(response) => response,
         Err(error) if error_code(&error) == Some("ResourceNotFoundException") => return Err(empty()),
         Err(error) => return Err(sdk_error("GetSecretValue", error).with("secret", id)),
     };
-    let keys = response.secret_string().map(Secret::list).unwrap_or_default();
+    let keys = response.secret_string().map(Secret::parse_list).unwrap_or_default();
     if keys.is_empty() { Err(empty()) } else { Ok(keys) }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Partition, Registry, describe, partition};
+use super::{Partition, Registry, catalog_table, partition};
 use crate::error::Result;
-use crate::lake::Unit;
+use crate::lake::WorkUnit;
 use crate::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, Table};
 
 /// The differences between a table's catalog entry and its actual columns and objects.
@@ -24,10 +24,10 @@ impl Registry {
     ///
     /// # Errors
     /// The errors of the catalog.
-    pub async fn differences(&self, table: &Table, units: &BTreeSet<Unit>) -> Result<Option<Differences>> {
+    pub async fn differences(&self, table: &Table, units: &BTreeSet<WorkUnit>) -> Result<Option<Differences>> {
         let database = table.database(&self.env);
         let Some(entry) = self.catalog.table(&database, table.name).await? else { return Ok(None) };
-        let expected = describe(table)?;
+        let expected = catalog_table(table)?;
         let columns = |columns: &[super::CatalogColumn]| -> BTreeSet<(String, String)> {
             columns.iter().map(|column| (column.name.clone(), column.data_type.clone())).collect()
         };

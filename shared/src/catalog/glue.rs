@@ -64,9 +64,9 @@ impl GlueCatalog {
 
     async fn find(&self, database: &str, name: &str) -> Result<Option<VersionedTable>> {
         match self.client.get_table().database_name(database).name(name).send().await {
-            Ok(response) => {
-                Ok(response.table.map(|table| VersionedTable { version: table.version_id.clone(), table: self.read(table) }))
-            }
+            Ok(response) => Ok(response
+                .table
+                .map(|table| VersionedTable { version: table.version_id.clone(), table: self.read(table) })),
             Err(error) if error_code(&error) == Some(NOT_FOUND) => Ok(None),
             Err(error) => Err(sdk_error("GetTable", error).with("table", format!("{database}.{name}"))),
         }
@@ -200,14 +200,14 @@ impl GlueCatalog {
                 )
                 .with("call", "BatchCreatePartition")
                 .with("partition", values.unwrap_or_default().join("/"))
-                .next("run again; partitions that are registered already stay registered"))
+                .with_hint("run again; partitions that are registered already stay registered"))
             }
         }
     }
 }
 
 fn build_error(cause: BuildError) -> Error {
-    Error::internal("incomplete input of a Glue call").because(cause)
+    Error::internal("incomplete input of a Glue call").with_source(cause)
 }
 
 #[async_trait]

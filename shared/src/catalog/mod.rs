@@ -19,7 +19,7 @@ pub use glue::GlueCatalog;
 
 use crate::domain::Day;
 use crate::error::{Error, Result};
-use crate::lake::{Lake, Unit};
+use crate::lake::{Lake, WorkUnit};
 use crate::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, Table};
 
 /// A column in the catalog.
@@ -112,8 +112,8 @@ impl Registry {
     ///
     /// # Errors
     /// The errors of the catalog.
-    pub async fn register<'a>(&self, table: &Table, units: impl IntoIterator<Item = &'a Unit>) -> Result<()> {
-        let entry = describe(table)?;
+    pub async fn register<'a>(&self, table: &Table, units: impl IntoIterator<Item = &'a WorkUnit>) -> Result<()> {
+        let entry = catalog_table(table)?;
         self.catalog.put_table(&table.database(&self.env), table.name, &entry).await?;
         let mut partitions: Vec<_> = units.into_iter().map(|unit| partition(table, unit)).collect();
         partitions.sort_unstable();
@@ -151,7 +151,7 @@ impl Registry {
     pub async fn newest_published(&self) -> Result<Option<Day>> {
         let table = self.catalog.table(&FEATURES_PUBLISHED.database(&self.env), FEATURES_PUBLISHED.name).await?;
         let as_of = table.as_ref().and_then(|table| table.parameters.get(PUBLISHED));
-        let corrupt = |cause: Error| Error::corrupt("the published day in the catalog is invalid").because(cause);
+        let corrupt = |cause: Error| Error::corrupt("the published day in the catalog is invalid").with_source(cause);
         as_of.map(|day| day.parse().map_err(corrupt)).transpose()
     }
 
@@ -171,14 +171,14 @@ impl Registry {
     /// # Errors
     /// The errors of the catalog. `defi_features` still points to the previous day then.
     pub async fn publish(&self, as_of: Day) -> Result<()> {
-        self.register(&FEATURES_HISTORY, [&Unit::AsOfAndShard(as_of, 0)]).await?;
+        self.register(&FEATURES_HISTORY, [&WorkUnit::Shard(as_of, 0)]).await?;
         if self.newest_published().await?.is_some_and(|newest| newest > as_of) {
             return Ok(());
         }
-        let mut entry = describe(&FEATURES_PUBLISHED)?;
+        let mut entry = catalog_table(&FEATURES_PUBLISHED)?;
         // The table has a location and no partitions, so that publishing is one atomic update of this entry.
         entry.partition_columns.clear();
-        entry.location = partition(&FEATURES_PUBLISHED, &Unit::AsOfAndShard(as_of, 0)).location;
+        entry.location = partition(&FEATURES_PUBLISHED, &WorkUnit::Shard(as_of, 0)).location;
         entry.parameters.insert(PUBLISHED.to_owned(), as_of.to_string());
         self.catalog.put_table(&FEATURES_PUBLISHED.database(&self.env), FEATURES_PUBLISHED.name, &entry).await
     }
@@ -188,7 +188,7 @@ impl Registry {
 ///
 /// # Errors
 /// `Internal` if a column has a type without a Glue equivalent.
-pub fn describe(table: &Table) -> Result<CatalogTable> {
+pub fn catalog_table(table: &Table) -> Result<CatalogTable> {
     let columns = (table.columns)().into_iter().map(|column| {
         let data_type = glue_type(&column.data_type)?;
         Ok(CatalogColumn { name: column.name.to_owned(), data_type, comment: column.doc })
@@ -203,7 +203,7 @@ pub fn describe(table: &Table) -> Result<CatalogTable> {
 }
 
 /// Returns the partition of a unit.
-fn partition(table: &Table, unit: &Unit) -> Partition {
+fn partition(table: &Table, unit: &WorkUnit) -> Partition {
     let key = unit.key(table);
     let location = key.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
     Partition { values: unit.partition(), location }
@@ -227,7 +227,7 @@ fn glue_type(data_type: &DataType) -> Result<String> {
 
 /// Creates a registry over a catalog that is stored in the lake itself.
 #[must_use]
-pub fn in_lake(lake: &Lake, env: &str) -> Registry {
+pub fn registry_in_lake(lake: &Lake, env: &str) -> Registry {
     Registry::new(FolderCatalog::new(lake.clone()), env)
 }
 
@@ -242,14 +242,14 @@ mod tests {
     fn registry() -> (tempfile::TempDir, Registry) {
         let folder = tempfile::tempdir().unwrap();
         let lake = Lake::new(FolderStore::new(folder.path()));
-        (folder, in_lake(&lake, "dev"))
+        (folder, registry_in_lake(&lake, "dev"))
     }
 
     #[tokio::test]
     async fn registers_tables_and_partitions_once() {
         let (_folder, registry) = registry();
         let units: Vec<_> = ["2023-01-30", "2023-01-31", "2023-02-01"]
-            .map(|day| Unit::DayAndProtocol(day.parse().unwrap(), "aave-v2-eth".into()))
+            .map(|day| WorkUnit::ProtocolDay(day.parse().unwrap(), "aave-v2-eth".into()))
             .into();
         for _ in 0..2 {
             registry.register(&RAW_MARKETS, &units).await.unwrap();
@@ -279,7 +279,7 @@ mod tests {
         let (_folder, registry) = registry();
         let [early, late] = ["2023-01-30", "2023-02-01"].map(|day| day.parse::<Day>().unwrap());
         registry.publish(early).await.unwrap();
-        registry.register(&FEATURES_HISTORY, [&Unit::AsOfAndShard(late, 0)]).await.unwrap();
+        registry.register(&FEATURES_HISTORY, [&WorkUnit::Shard(late, 0)]).await.unwrap();
         assert!(registry.is_published(early).await.unwrap());
         assert!(!registry.is_published(late).await.unwrap(), "the pointer was not updated");
         assert!(!registry.is_published(early.previous()).await.unwrap());
@@ -288,7 +288,7 @@ mod tests {
     #[tokio::test]
     async fn differences_lists_wrong_columns_and_partitions() {
         let (_folder, registry) = registry();
-        let unit = |day: &str| Unit::DayAndProtocol(day.parse().unwrap(), "aave-v2-eth".into());
+        let unit = |day: &str| WorkUnit::ProtocolDay(day.parse().unwrap(), "aave-v2-eth".into());
         let units = BTreeSet::from([unit("2023-01-30"), unit("2023-02-01")]);
         assert_eq!(registry.differences(&RAW_MARKETS, &units).await.unwrap(), None);
         registry.register(&RAW_MARKETS, &units).await.unwrap();
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn every_column_has_a_glue_type() {
         for table in TABLES {
-            describe(table).unwrap();
+            catalog_table(table).unwrap();
         }
         assert!(glue_type(&DataType::Utf8View).is_err());
     }

@@ -30,10 +30,10 @@ pub type TxHash = HexBytes<32>;
 
 impl<const N: usize> HexBytes<N> {
     /// The smallest value.
-    pub const FIRST: Self = HexBytes([0x00; N]);
+    pub const MIN: Self = HexBytes([0x00; N]);
 
     /// The largest value.
-    pub const LAST: Self = HexBytes([0xff; N]);
+    pub const MAX: Self = HexBytes([0xff; N]);
 
     /// Parses `0x` followed by exactly `2·N` hex digits of any case. Returns `None` for any other string.
     ///

@@ -45,7 +45,7 @@ impl Day {
 
     /// Returns the day that contains a time in epoch seconds.
     #[must_use]
-    pub fn of_seconds(seconds: i64) -> Self {
+    pub fn from_epoch_seconds(seconds: i64) -> Self {
         Day(i32::try_from(seconds.div_euclid(SECONDS_PER_DAY)).unwrap_or(i32::MAX))
     }
 
@@ -63,20 +63,20 @@ impl Day {
 
     /// Returns the day `days` days later, or earlier if `days` is negative.
     #[must_use]
-    pub fn plus(self, days: i32) -> Self {
+    pub fn plus_days(self, days: i32) -> Self {
         Day(self.0.saturating_add(days))
     }
 
     /// Returns the next day.
     #[must_use]
     pub fn next(self) -> Self {
-        self.plus(1)
+        self.plus_days(1)
     }
 
     /// Returns the previous day.
     #[must_use]
     pub fn previous(self) -> Self {
-        self.plus(-1)
+        self.plus_days(-1)
     }
 
     /// Returns the days from this one up to, but excluding, `end`.
@@ -127,15 +127,16 @@ impl FromStr for Day {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid =
-            || Error::bad_input(format!("invalid day {text:?}")).next("write a day as YYYY-MM-DD, such as 2023-11-01");
+        let invalid = || {
+            Error::bad_input(format!("invalid day {text:?}")).with_hint("write a day as YYYY-MM-DD, such as 2023-11-01")
+        };
         let bytes = text.as_bytes();
         let is_well_formed = bytes.len() == 10
             && bytes.iter().enumerate().all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
         if !is_well_formed {
             return Err(invalid());
         }
-        let date: Date = text.parse().map_err(|source: jiff::Error| invalid().because(source))?;
+        let date: Date = text.parse().map_err(|source: jiff::Error| invalid().with_source(source))?;
         if !ACCEPTED_YEARS.contains(&date.year()) {
             return Err(Error::bad_input(format!(
                 "the day {text} is outside the years {} to {}",
@@ -143,7 +144,7 @@ impl FromStr for Day {
                 ACCEPTED_YEARS.end()
             )));
         }
-        let span = date.since(EPOCH).map_err(|source| invalid().because(source))?;
+        let span = date.since(EPOCH).map_err(|source| invalid().with_source(source))?;
         Ok(Day(span.get_days()))
     }
 }
@@ -157,7 +158,7 @@ impl Serialize for Day {
 impl<'de> Deserialize<'de> for Day {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|error: Error| serde::de::Error::custom(error.what()))
+        text.parse().map_err(|error: Error| serde::de::Error::custom(error.details()))
     }
 }
 
@@ -197,15 +198,15 @@ mod tests {
         for (days, displayed) in [(i32::MIN, "-009999-01-01"), (0, "1970-01-01"), (i32::MAX, "9999-12-31")] {
             assert_eq!((Day(days).to_string().as_str(), Day::try_from_epoch_days(days)), (displayed, None));
         }
-        assert_eq!(Day::of_seconds(i64::MAX).to_string(), "9999-12-31");
+        assert_eq!(Day::from_epoch_seconds(i64::MAX).to_string(), "9999-12-31");
         assert_eq!(Day::try_from_epoch_days(19_358).map(|day| day.to_string()).as_deref(), Some("2023-01-01"));
     }
 
     #[test]
     fn of_seconds_returns_the_day_that_contains_the_second() {
         let day: Day = "2023-02-20".parse().unwrap();
-        assert_eq!(Day::of_seconds(day.start()), day);
-        assert_eq!(Day::of_seconds(day.start() - 1), day.previous());
-        assert_eq!(day.through(day.plus(2)).count(), 3);
+        assert_eq!(Day::from_epoch_seconds(day.start()), day);
+        assert_eq!(Day::from_epoch_seconds(day.start() - 1), day.previous());
+        assert_eq!(day.through(day.plus_days(2)).count(), 3);
     }
 }

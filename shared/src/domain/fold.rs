@@ -44,7 +44,7 @@ pub fn mean(sum: f64, count: i64) -> f64 {
 
 /// A wallet's snapshot of one day, over all its accounts and protocols.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Snapshot {
+pub struct WalletSnapshot {
     /// Total collateral, in ETH.
     pub collateral_eth: f64,
     /// Total amount that can still be borrowed, in ETH.
@@ -86,7 +86,7 @@ pub struct FoldEvent<'a> {
 impl FoldEvent<'_> {
     /// Returns the wallets to which a liquidation is attributed: the liquidated account and the wallets linked to it,
     /// including those linked in the same second. Returns nothing for other events.
-    pub fn wallets_behind<'a>(&self, links: &'a Links) -> impl Iterator<Item = Address> + use<'a> {
+    pub fn liquidated_wallets<'a>(&self, links: &'a Links) -> impl Iterator<Item = Address> + use<'a> {
         let is_liquidation = self.category == Category::Liquidation;
         is_liquidation.then(|| links.wallets_of(self.account, self.time + 1)).into_iter().flatten()
     }
@@ -112,12 +112,12 @@ pub struct HealthHistory {
     /// Σ debt over the exposures of every day.
     pub debt_sum_eth: f64,
     /// The latest day with a snapshot, and that snapshot.
-    pub latest: Option<(Day, Snapshot)>,
+    pub latest: Option<(Day, WalletSnapshot)>,
 }
 
 impl HealthHistory {
     fn add(&mut self, day: Day, exposures: &[Exposure]) {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = WalletSnapshot::default();
         for exposure in exposures {
             snapshot.collateral_eth += exposure.collateral_eth;
             snapshot.available_eth += exposure.available_eth;
@@ -136,7 +136,7 @@ impl HealthHistory {
 
     /// Returns the snapshot of exactly `day`. Returns zeros if the latest snapshot is of another day.
     #[must_use]
-    pub fn snapshot_on(&self, day: Day) -> Snapshot {
+    pub fn snapshot_on(&self, day: Day) -> WalletSnapshot {
         self.latest.filter(|(latest, _)| *latest == day).map(|(_, snapshot)| snapshot).unwrap_or_default()
     }
 }
@@ -211,14 +211,14 @@ impl Fold {
 
     /// Applies an event to the wallets that it concerns: its sender, its account and, for a liquidation, the wallets
     /// linked to the account. Only wallets for which `is_included` returns true are updated.
-    pub fn happened(&mut self, event: &FoldEvent<'_>, links: &Links, is_included: impl Fn(Address) -> bool) {
+    pub fn apply(&mut self, event: &FoldEvent<'_>, links: &Links, is_included: impl Fn(Address) -> bool) {
         if is_included(event.sender) {
             self.sent(event.sender, event.category, event.protocol, event.time, event.quantity_eth);
         }
         if is_included(event.account) {
             self.mark_as_wallet(event.account);
         }
-        for wallet in event.wallets_behind(links).filter(|wallet| is_included(*wallet)) {
+        for wallet in event.liquidated_wallets(links).filter(|wallet| is_included(*wallet)) {
             self.liquidated(wallet, event.time, event.quantity_eth);
         }
     }
@@ -306,11 +306,15 @@ impl Fold {
 
     /// Returns every address and its state, sorted by address.
     #[must_use]
-    pub fn in_order(&self) -> Vec<(Address, &WalletState)> {
-        self.order().iter().map(|index| self.wallets.at(*index)).map(|(wallet, state)| (*wallet, state)).collect()
+    pub fn sorted(&self) -> Vec<(Address, &WalletState)> {
+        self.sorted_indices()
+            .iter()
+            .map(|index| self.wallets.at(*index))
+            .map(|(wallet, state)| (*wallet, state))
+            .collect()
     }
 
-    /// Returns an iterator over the rows that `row` computes from the states, in the order of [`Fold::order`]. Rows are
+    /// Returns an iterator over the rows that `row` computes from the states, in the order of [`Fold::sorted_indices`]. Rows are
     /// computed one at a time, because all of them would take as much memory as the states.
     pub fn rows<R>(
         fold: Arc<Self>,
@@ -325,8 +329,8 @@ impl Fold {
 
     /// Returns the indices of the states, sorted by address.
     #[must_use]
-    pub fn order(&self) -> Arc<[usize]> {
-        self.wallets.order().into()
+    pub fn sorted_indices(&self) -> Arc<[usize]> {
+        self.wallets.sorted_indices().into()
     }
 }
 
@@ -342,7 +346,7 @@ mod tests {
     }
 
     fn state(fold: &Fold) -> WalletState {
-        *fold.in_order().first().unwrap().1
+        *fold.sorted().first().unwrap().1
     }
 
     #[test]
@@ -381,7 +385,11 @@ mod tests {
         assert_eq!((health.days, health.collateral_sum_eth, health.risk_max, health.days_at_risk), (2, 20.0, 0.9, 1));
         assert_eq!(health.weighted_risk_sum / health.debt_sum_eth, (2.0 * 0.5 + 6.0 * 0.9) / 8.0);
         assert_eq!(health.snapshot_on(day.next()).collateral_eth, 6.0);
-        assert_eq!(health.snapshot_on(day.plus(2)), Snapshot::default(), "an older snapshot is not returned");
+        assert_eq!(
+            health.snapshot_on(day.plus_days(2)),
+            WalletSnapshot::default(),
+            "an older snapshot is not returned"
+        );
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Health {
 
     /// Returns whether the account has collateral or non-negligible debt. Other accounts are not part of the features.
     #[must_use]
-    pub fn counts(&self) -> bool {
+    pub fn has_exposure(&self) -> bool {
         self.collateral_eth > 0.0 || self.debt_eth >= NEGLIGIBLE_DEBT_ETH
     }
 }
@@ -81,17 +81,17 @@ mod tests {
         health.add(Side::Borrower, false, BaseUnits(800), &quote(1.0, 0.0, 0.0));
         assert_eq!((health.collateral_eth, health.debt_eth), (20.0, 8.0));
         assert_eq!((health.available_eth(), health.risk()), (7.0, 0.5));
-        assert!(health.counts());
+        assert!(health.has_exposure());
     }
 
     #[test]
     fn uncollateralized_debt_is_max_risk_and_dust_is_ignored() {
         let mut health = Health { debt_eth: 1e-9, ..Health::default() };
-        assert_eq!((health.risk(), health.available_eth(), health.counts()), (MAX_RISK, 0.0, true));
+        assert_eq!((health.risk(), health.available_eth(), health.has_exposure()), (MAX_RISK, 0.0, true));
         health.debt_eth = 0.9e-9;
-        assert_eq!((health.risk(), health.counts()), (0.0, false));
+        assert_eq!((health.risk(), health.has_exposure()), (0.0, false));
         health.collateral_eth = 1e-30;
-        assert!(health.counts());
+        assert!(health.has_exposure());
         let tiny = Health { debt_eth: 1.0, threshold_weighted_eth: 1e-12, ..Health::default() };
         assert_eq!(tiny.risk(), MAX_RISK);
     }

@@ -33,7 +33,7 @@ impl Links {
 
     /// Returns the links, sorted by account, then wallet.
     #[must_use]
-    pub fn in_order(&self) -> Vec<Link> {
+    pub fn sorted(&self) -> Vec<Link> {
         let links_of = |(account, wallets): (&Address, &BTreeMap<Address, i64>)| {
             let account = *account;
             wallets
@@ -87,6 +87,6 @@ mod tests {
         let mut links = Links::default();
         links.add(link(9, 1));
         assert_eq!(links.wallets_of(PROXY, 100).collect::<Vec<_>>(), [PROXY]);
-        assert_eq!(links.in_order(), []);
+        assert_eq!(links.sorted(), []);
     }
 }

@@ -84,7 +84,7 @@ impl PriceBook {
     /// `snapshots` may return `None` for a day without a snapshot, and is not called for other days.
     #[must_use]
     pub fn new<'a>(day: Day, snapshots: impl Fn(Day) -> Option<&'a DayMarkets>) -> Self {
-        let window = day.plus(-LOOK_BACK_DAYS).through(day).rev();
+        let window = day.plus_days(-LOOK_BACK_DAYS).through(day).rev();
         let days: Vec<_> =
             window.map(|day| snapshots(day).map(|markets| quotes(day, markets)).unwrap_or_default()).collect();
         let protocols = days.iter().flat_map(|quotes| quotes.keys().cloned()).collect();
@@ -94,7 +94,7 @@ impl PriceBook {
     /// Returns the price of an event's token. All days of the event's own protocol are searched first, then the other
     /// protocols in alphabetical order. The price of native ETH is always 1.
     #[must_use]
-    pub fn token(&self, protocol: &str, token: &Address) -> Option<Quote> {
+    pub fn token_quote(&self, protocol: &str, token: &Address) -> Option<Quote> {
         if token.is_native_eth() {
             return Some(Quote {
                 price_eth: 1.0,
@@ -113,14 +113,14 @@ impl PriceBook {
 
     /// Returns the price of a position in a market. Only that market is used.
     #[must_use]
-    pub fn market(&self, protocol: &str, market: &Address) -> Option<&Quote> {
+    pub fn market_quote(&self, protocol: &str, market: &Address) -> Option<&Quote> {
         self.latest(protocol, |quotes| quotes.by_market.get(market))
     }
 
-    /// Returns the price that [`PriceBook::market`] returns, for every market of a protocol. Faster for the positions
+    /// Returns the price that [`PriceBook::market_quote`] returns, for every market of a protocol. Faster for the positions
     /// of a whole snapshot.
     #[must_use]
-    pub fn markets_of(&self, protocol: &str) -> FxHashMap<Address, &Quote> {
+    pub fn market_quotes(&self, protocol: &str) -> FxHashMap<Address, &Quote> {
         let oldest_first = self.days.iter().rev().filter_map(|day| day.get(protocol));
         oldest_first.flat_map(|quotes| &quotes.by_market).map(|(market, quote)| (*market, quote)).collect()
     }
@@ -193,19 +193,19 @@ mod tests {
     }
 
     fn price(book: &PriceBook, protocol: &str) -> Option<f64> {
-        book.token(protocol, &TOKEN).map(|quote| quote.price_eth)
+        book.token_quote(protocol, &TOKEN).map(|quote| quote.price_eth)
     }
 
     #[test]
     fn price_is_usd_divided_by_eth_price_of_the_same_snapshot() {
         let book = book(100, &[(100, &[("a", vec![market(1, WETH, 2000.0), market(2, TOKEN, 10.0)])])]);
         assert_eq!(price(&book, "a"), Some(0.005));
-        assert_eq!(book.token("a", &WETH).unwrap().price_eth, 1.0);
+        assert_eq!(book.token_quote("a", &WETH).unwrap().price_eth, 1.0);
     }
 
     #[test]
     fn native_eth_price_is_always_1() {
-        let quote = book(100, &[]).token("a", &HexBytes([0xee; 20])).unwrap();
+        let quote = book(100, &[]).token_quote("a", &HexBytes([0xee; 20])).unwrap();
         assert_eq!((quote.price_eth, quote.decimals), (1.0, 18));
     }
 
@@ -259,8 +259,8 @@ mod tests {
         let markets = vec![market(9, TOKEN, 9.0), market(3, TOKEN, 0.0), market(5, TOKEN, 5.0), market(1, WETH, 1.0)];
         let book = book(100, &[(100, &[("a", markets)])]);
         assert_eq!(price(&book, "a"), Some(5.0));
-        assert_eq!(book.market("a", &HexBytes([9; 20])).unwrap().price_eth, 9.0);
-        assert_eq!(book.market("a", &HexBytes([3; 20])), None);
-        assert_eq!(book.market("b", &HexBytes([9; 20])), None, "a position is priced only by its own market");
+        assert_eq!(book.market_quote("a", &HexBytes([9; 20])).unwrap().price_eth, 9.0);
+        assert_eq!(book.market_quote("a", &HexBytes([3; 20])), None);
+        assert_eq!(book.market_quote("b", &HexBytes([9; 20])), None, "a position is priced only by its own market");
     }
 }

@@ -72,14 +72,14 @@ impl<S> WalletMap<S> {
 
     /// Returns the indices of all entries, sorted by address.
     #[must_use]
-    pub fn order(&self) -> Vec<usize> {
+    pub fn sorted_indices(&self) -> Vec<usize> {
         let all = self.sorted.iter().chain(&self.unsorted).enumerate();
         let mut order: Vec<_> = all.map(|(index, (wallet, _))| (*wallet, index)).collect();
         order.sort_unstable();
         order.into_iter().map(|(_, index)| index).collect()
     }
 
-    /// Returns the entry at an index of [`WalletMap::order`].
+    /// Returns the entry at an index of [`WalletMap::sorted_indices`].
     #[must_use]
     pub fn at(&self, index: usize) -> &(Address, S) {
         self.sorted.get(index).unwrap_or_else(|| &self.unsorted[index - self.sorted.len()])
@@ -119,7 +119,7 @@ mod tests {
                     *expected.entry(wallet).or_insert(0) += 1;
                 }
             }
-            let found: Vec<_> = wallets.order().into_iter().map(|index| *wallets.at(index)).collect();
+            let found: Vec<_> = wallets.sorted_indices().into_iter().map(|index| *wallets.at(index)).collect();
             prop_assert_eq!(found, expected.iter().map(|(wallet, count)| (*wallet, *count)).collect::<Vec<_>>());
             for number in 0..6_100 {
                 prop_assert_eq!(wallets.get(address(number)), expected.get(&address(number)));

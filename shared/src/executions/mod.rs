@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 
 #[cfg(feature = "aws")]
-pub use state_machine::{Description, StateMachine, StateProgress};
+pub use state_machine::{ExecutionDetails, StateMachine, StateProgress};
 
 use crate::error::Result;
 

@@ -20,7 +20,7 @@ pub struct StateMachine {
 
 /// An execution with its input and output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Description {
+pub struct ExecutionDetails {
     /// The execution.
     pub execution: Execution,
     /// The input, as JSON.
@@ -58,7 +58,7 @@ impl StateMachine {
     ///
     /// # Errors
     /// `BadInput` if there is no such state machine, and the errors of AWS.
-    pub async fn named(aws: &SdkConfig, name: &str) -> Result<Self> {
+    pub async fn find(aws: &SdkConfig, name: &str) -> Result<Self> {
         let client = Client::new(aws);
         let mut pages = client.list_state_machines().into_paginator().items().send();
         while let Some(machine) = pages.next().await {
@@ -68,7 +68,7 @@ impl StateMachine {
             }
         }
         Err(Error::bad_input(format!("no state machine {name:?} in this account and region"))
-            .next("deploy the environment first, or choose its account and region (AWS_PROFILE, AWS_REGION)"))
+            .with_hint("deploy the environment first, or choose its account and region (AWS_PROFILE, AWS_REGION)"))
     }
 
     /// Starts an execution and returns its ARN.
@@ -84,15 +84,17 @@ impl StateMachine {
     ///
     /// # Errors
     /// `BadInput` for an unknown execution, and the errors of AWS.
-    pub async fn describe(&self, arn: &str) -> Result<Description> {
+    pub async fn describe(&self, arn: &str) -> Result<ExecutionDetails> {
         let response = match self.client.describe_execution().execution_arn(arn).send().await {
             Ok(response) => response,
             Err(error) if matches!(error_code(&error), Some("ExecutionDoesNotExist" | "InvalidArn")) => {
-                return Err(Error::bad_input(format!("no execution {arn}")).next("list the executions with defi status"));
+                return Err(
+                    Error::bad_input(format!("no execution {arn}")).with_hint("list the executions with defi status")
+                );
             }
             Err(error) => return Err(sdk_error("DescribeExecution", error)),
         };
-        Ok(Description {
+        Ok(ExecutionDetails {
             execution: Execution {
                 name: response.name.unwrap_or_default(),
                 status: response.status.as_str().to_owned(),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::RwLock;
 
-use super::store::{Entry, Put, Store};
+use super::store::{Entry, PutOutcome, Store};
 use crate::error::{Error, Kind, Result};
 
 /// The folder of files that are being written. They are renamed into place once complete. Table readers ignore names
@@ -45,17 +45,16 @@ impl FolderStore {
         let unwritable = |cause: io::Error| {
             Error::bad_input("cannot write to the lake's folder")
                 .with("path", root.display())
-                .because(cause)
-                .next("choose another folder with --lake, or make this folder writable")
+                .with_source(cause)
+                .with_hint("choose another folder with --lake, or make this folder writable")
         };
         std::fs::create_dir_all(&root).map_err(unwritable)?;
         let lock = File::create(root.join(LOCK)).map_err(unwritable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(
-                    Error::new(Kind::AlreadyRunning, "another run is writing to this lake").with("path", root.display())
-                );
+                return Err(Error::new(Kind::AlreadyRunning, "another run is writing to this lake")
+                    .with("path", root.display()));
             }
             Err(TryLockError::Error(cause)) => return Err(unwritable(cause)),
         }
@@ -81,7 +80,7 @@ impl FolderStore {
             result
         };
         let result = tokio::task::spawn_blocking(operation).await;
-        let result = result.map_err(|cause| Error::internal("a file operation was interrupted").because(cause))?;
+        let result = result.map_err(|cause| Error::internal("a file operation was interrupted").with_source(cause))?;
         result.map_err(|cause| io_error(cause, &displayed))
     }
 }
@@ -102,7 +101,7 @@ fn io_error(cause: io::Error, path: &str) -> Error {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (Kind::Internal, "free disk space and run again"),
         _ => (Kind::Internal, "check the disk and run again"),
     };
-    Error::new(kind, "cannot read or write a file of the lake").with("path", path).because(cause).next(hint)
+    Error::new(kind, "cannot read or write a file of the lake").with("path", path).with_source(cause).with_hint(hint)
 }
 
 fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -113,11 +112,11 @@ fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-fn compare(old: Option<&[u8]>, new: &[u8]) -> Put {
+fn compare(old: Option<&[u8]>, new: &[u8]) -> PutOutcome {
     match old {
-        None => Put::Created,
-        Some(old) if old == new => Put::Unchanged,
-        Some(_) => Put::Replaced,
+        None => PutOutcome::Created,
+        Some(old) if old == new => PutOutcome::Unchanged,
+        Some(_) => PutOutcome::Replaced,
     }
 }
 
@@ -167,15 +166,15 @@ impl Store for FolderStore {
         Ok(self.run(key, read_if_exists).await?.map(Bytes::from))
     }
 
-    async fn compare(&self, key: &str, bytes: &Bytes) -> Result<Put> {
+    async fn compare(&self, key: &str, bytes: &Bytes) -> Result<PutOutcome> {
         Ok(compare(self.get(key).await?.as_deref(), bytes))
     }
 
-    async fn put(&self, key: &str, bytes: Bytes) -> Result<Put> {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<PutOutcome> {
         let unfinished = self.root.join(UNFINISHED);
         self.run(key, move |path| {
             let put = compare(read_if_exists(path)?.as_deref(), &bytes);
-            if put != Put::Unchanged {
+            if put != PutOutcome::Unchanged {
                 write_atomically(&unfinished, path, &bytes)?;
             }
             Ok(put)
@@ -205,7 +204,7 @@ impl Store for FolderStore {
         .await
     }
 
-    async fn settle(&self) {
+    async fn drain(&self) {
         drop(self.in_progress.write().await);
     }
 

@@ -18,15 +18,15 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 pub use folder::FolderStore;
-pub use parquet::Facts;
+pub use parquet::FileMetadata;
 #[cfg(feature = "aws")]
 pub use s3::S3Store;
-pub use store::{Entry, Put, Store};
-pub use unit::Unit;
+pub use store::{Entry, PutOutcome, Store};
+pub use unit::WorkUnit;
 
+use crate::cpu::spawn_cpu;
 use crate::domain::{Address, Day};
 use crate::error::{Error, Result};
-use crate::processor::off_thread;
 use crate::tables::{QuarantinedRow, Row, Table};
 
 /// The prefix of states. A run continues from a state instead of reading the whole history.
@@ -59,9 +59,9 @@ impl State {
 
 /// The result of writing a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
+pub struct WriteOutcome {
     /// Whether the object was created, replaced or unchanged.
-    pub put: Put,
+    pub put: PutOutcome,
     /// The size of the object, in bytes.
     pub bytes: u64,
     /// The number of rows.
@@ -96,16 +96,16 @@ impl Lake {
         &*self.store
     }
 
-    /// Marks a unit as running until the returned guard is dropped. See [`Lake::settle`].
-    pub async fn hold(&self) -> OwnedRwLockReadGuard<()> {
+    /// Marks a unit as running until the returned guard is dropped. See [`Lake::drain`].
+    pub async fn track(&self) -> OwnedRwLockReadGuard<()> {
         Arc::clone(&self.in_progress).read_owned().await
     }
 
     /// Waits until nothing writes to the lake anymore. A step that is aborted because a concurrent step failed may still
     /// be writing.
-    pub async fn settle(&self) {
+    pub async fn drain(&self) {
         drop(self.in_progress.write().await);
-        self.store.settle().await;
+        self.store.drain().await;
     }
 
     /// Encodes the rows of a unit, without writing the object.
@@ -115,12 +115,12 @@ impl Lake {
     pub async fn encode<R: Row>(
         &self,
         table: &Table,
-        unit: &Unit,
+        unit: &WorkUnit,
         rows: impl IntoIterator<Item = R> + Send + 'static,
-        facts: Facts,
+        metadata: FileMetadata,
     ) -> Result<EncodedUnit> {
-        let (sorted_by, facts) = (table.sorted_by, with_table_facts(table, unit, facts));
-        let encoded = off_thread(move || parquet::encode(rows, sorted_by, &facts)).await;
+        let (sorted_by, metadata) = (table.sorted_by, with_table_facts(table, unit, metadata));
+        let encoded = spawn_cpu(move || parquet::encode(rows, sorted_by, &metadata)).await;
         let key = unit.key(table);
         let (bytes, rows) = encoded.map_err(|error| error.with("object", &key))?;
         Ok(EncodedUnit { key, bytes, rows })
@@ -130,7 +130,7 @@ impl Lake {
     ///
     /// # Errors
     /// The errors of the store.
-    pub async fn compare(&self, object: &EncodedUnit) -> Result<Put> {
+    pub async fn compare(&self, object: &EncodedUnit) -> Result<PutOutcome> {
         self.store.compare(&object.key, &object.bytes).await
     }
 
@@ -138,11 +138,11 @@ impl Lake {
     ///
     /// # Errors
     /// The object could not be written; the old object is intact.
-    pub async fn put(&self, object: EncodedUnit) -> Result<Written> {
+    pub async fn put(&self, object: EncodedUnit) -> Result<WriteOutcome> {
         let EncodedUnit { key, bytes, rows } = object;
         let size = bytes.len() as u64;
         let put = self.store.put(&key, bytes).await.map_err(|error| error.with("object", &key))?;
-        Ok(Written { put, bytes: size, rows })
+        Ok(WriteOutcome { put, bytes: size, rows })
     }
 
     /// Encodes and writes one unit of a table. Steps use [`Context::commit`](crate::step::Context::commit), which also
@@ -153,11 +153,11 @@ impl Lake {
     pub async fn write<R: Row>(
         &self,
         table: &Table,
-        unit: &Unit,
+        unit: &WorkUnit,
         rows: impl IntoIterator<Item = R> + Send + 'static,
-        facts: Facts,
-    ) -> Result<Written> {
-        self.put(self.encode(table, unit, rows, facts).await?).await
+        metadata: FileMetadata,
+    ) -> Result<WriteOutcome> {
+        self.put(self.encode(table, unit, rows, metadata).await?).await
     }
 
     /// Like [`Lake::write`], for record batches, which use less memory than rows. Only for tables from which no state is
@@ -168,13 +168,13 @@ impl Lake {
     pub async fn write_batches<R: Row>(
         &self,
         table: &Table,
-        unit: &Unit,
+        unit: &WorkUnit,
         batches: Vec<RecordBatch>,
-        facts: Facts,
-    ) -> Result<Written> {
+        metadata: FileMetadata,
+    ) -> Result<WriteOutcome> {
         let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
-        let (sorted_by, facts) = (table.sorted_by, with_table_facts(table, unit, facts));
-        let encoded = off_thread(move || parquet::encode_batches::<R>(batches, sorted_by, &facts)).await;
+        let (sorted_by, metadata) = (table.sorted_by, with_table_facts(table, unit, metadata));
+        let encoded = spawn_cpu(move || parquet::encode_batches::<R>(batches, sorted_by, &metadata)).await;
         let key = unit.key(table);
         let bytes = encoded.map_err(|error| error.with("object", &key))?;
         self.put(EncodedUnit { key, bytes, rows }).await
@@ -184,7 +184,7 @@ impl Lake {
     ///
     /// # Errors
     /// `CorruptData` with the object's key, or the errors of the store.
-    pub async fn read<R: Row>(&self, table: &Table, unit: &Unit) -> Result<Option<Vec<R>>> {
+    pub async fn read<R: Row>(&self, table: &Table, unit: &WorkUnit) -> Result<Option<Vec<R>>> {
         self.read_object(unit.key(table)).await
     }
 
@@ -192,7 +192,7 @@ impl Lake {
     ///
     /// # Errors
     /// `NotReady` if the unit is missing, and as [`Lake::read`].
-    pub async fn require<R: Row>(&self, table: &Table, unit: &Unit) -> Result<Vec<R>> {
+    pub async fn require<R: Row>(&self, table: &Table, unit: &WorkUnit) -> Result<Vec<R>> {
         self.read(table, unit).await?.ok_or_else(|| missing_unit(table, unit))
     }
 
@@ -201,64 +201,68 @@ impl Lake {
     ///
     /// # Errors
     /// As [`Lake::require`].
-    pub async fn require_between<R: Row>(
+    pub async fn require_in_range<R: Row>(
         &self,
         table: &Table,
-        unit: &Unit,
+        unit: &WorkUnit,
         range: RangeInclusive<Address>,
     ) -> Result<Vec<R>> {
-        let Some(column) = table.sorted_by.first().filter(|_| range != (Address::FIRST..=Address::LAST)) else {
+        let Some(column) = table.sorted_by.first().filter(|_| range != (Address::MIN..=Address::MAX)) else {
             return self.require(table, unit).await;
         };
         let key = unit.key(table);
         let Some(bytes) = self.store.get(&key).await? else { return Err(missing_unit(table, unit)) };
         let range = range.start().to_string()..=range.end().to_string();
-        let rows = off_thread(move || parquet::decode_between(bytes, column, &range)).await;
+        let rows = spawn_cpu(move || parquet::decode_range(bytes, column, &range)).await;
         rows.map_err(|error| error.with("object", key))
     }
 
-    /// Reads the rows of a unit that must exist, and its [metadata](Facts).
+    /// Reads the rows of a unit that must exist, and its [metadata](FileMetadata).
     ///
     /// # Errors
     /// As [`Lake::require`].
-    pub async fn require_with_facts<R: Row>(&self, table: &Table, unit: &Unit) -> Result<(Vec<R>, Facts)> {
+    pub async fn require_with_metadata<R: Row>(
+        &self,
+        table: &Table,
+        unit: &WorkUnit,
+    ) -> Result<(Vec<R>, FileMetadata)> {
         let rows = self.require(table, unit).await?;
-        let facts = self.facts(table, unit).await?.map(|(facts, _)| facts);
-        Ok((rows, facts.unwrap_or_default()))
+        let metadata = self.file_metadata(table, unit).await?.map(|(metadata, _)| metadata);
+        Ok((rows, metadata.unwrap_or_default()))
     }
 
-    /// Reads the [metadata](Facts) and the number of rows of a unit. Returns `None` if the unit is missing.
+    /// Reads the [metadata](FileMetadata) and the number of rows of a unit. Returns `None` if the unit is missing.
     ///
     /// # Errors
     /// `CorruptData` with the object's key, or the errors of the store.
-    pub async fn facts(&self, table: &Table, unit: &Unit) -> Result<Option<(Facts, u64)>> {
+    pub async fn file_metadata(&self, table: &Table, unit: &WorkUnit) -> Result<Option<(FileMetadata, u64)>> {
         let key = unit.key(table);
         let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
-        parquet::facts(&bytes).map(Some).map_err(|error| error.with("object", key))
+        parquet::file_metadata(&bytes).map(Some).map_err(|error| error.with("object", key))
     }
 
     /// Returns the units of a table that are in the lake.
     ///
     /// # Errors
     /// The objects could not be listed.
-    pub async fn units(&self, table: &Table) -> Result<BTreeSet<Unit>> {
+    pub async fn units(&self, table: &Table) -> Result<BTreeSet<WorkUnit>> {
         let prefix = format!("{}/", table.prefix());
         let entries = self.store.list(&prefix).await?;
-        Ok(entries.iter().filter_map(|entry| Unit::of_key(table, entry.key.strip_prefix(&prefix)?)).collect())
+        Ok(entries.iter().filter_map(|entry| WorkUnit::from_path(table, entry.key.strip_prefix(&prefix)?)).collect())
     }
 
     /// Replaces the quarantine object of a unit with these rejected rows. Deletes the object if there are none.
     ///
     /// # Errors
     /// The object could not be written or deleted.
-    pub async fn quarantine(&self, table: &Table, unit: &Unit, rows: Vec<QuarantinedRow>) -> Result<()> {
+    pub async fn quarantine(&self, table: &Table, unit: &WorkUnit, rows: Vec<QuarantinedRow>) -> Result<()> {
         let key = format!("quarantine/{}/{}", table.name, unit.path(table.layout));
         if rows.is_empty() {
             return self.store.delete(&key).await;
         }
-        let facts = Facts::from([("unit".to_owned(), unit.in_table().to_string())]);
-        let encode = move || parquet::encode(rows, &["row_number"], &facts);
-        let (bytes, _) = off_thread(encode).await?;
+        let metadata = FileMetadata::from([("unit".to_owned(), unit.in_table().to_string())]);
+        let encode = move || parquet::encode(rows, &["row_number"], &metadata);
+        let (bytes, _) = spawn_cpu(encode).await?;
         self.store.put(&key, bytes).await.map(drop)
     }
 
@@ -267,9 +271,11 @@ impl Lake {
     /// # Errors
     /// `CorruptData` with the object's key, or the errors of the store.
     pub async fn newest_state<R: Row>(&self, state: State, last: Day, part: &str) -> Result<Option<(Day, Vec<R>)>> {
-        let stored = self.kept_states(state).await?;
-        let newest =
-            stored.range(..=(last.next(), String::new())).rev().find(|(as_of, stored)| *as_of <= last && stored == part);
+        let stored = self.stored_states(state).await?;
+        let newest = stored
+            .range(..=(last.next(), String::new()))
+            .rev()
+            .find(|(as_of, stored)| *as_of <= last && stored == part);
         let Some((as_of, _)) = newest else { return Ok(None) };
         let rows = self.read_object(state.key(*as_of, part)).await?;
         Ok(rows.map(|rows| (*as_of, rows)))
@@ -279,7 +285,7 @@ impl Lake {
     ///
     /// # Errors
     /// The objects could not be listed.
-    pub async fn kept_states(&self, state: State) -> Result<BTreeSet<(Day, String)>> {
+    pub async fn stored_states(&self, state: State) -> Result<BTreeSet<(Day, String)>> {
         let prefix = state.prefix();
         let entries = self.store.list(&prefix).await?;
         let parse = |key: &str| -> Option<(Day, String)> {
@@ -293,14 +299,14 @@ impl Lake {
     ///
     /// # Errors
     /// The object could not be written.
-    pub async fn keep_state<R: Row>(
+    pub async fn write_state<R: Row>(
         &self,
         state: State,
         as_of: Day,
         part: &str,
         rows: impl IntoIterator<Item = R> + Send + 'static,
     ) -> Result<()> {
-        let (bytes, _) = off_thread(move || parquet::encode(rows, &[], &Facts::new())).await?;
+        let (bytes, _) = spawn_cpu(move || parquet::encode(rows, &[], &FileMetadata::new())).await?;
         self.store.put(&state.key(as_of, part), bytes).await.map(drop)
     }
 
@@ -308,9 +314,9 @@ impl Lake {
     ///
     /// # Errors
     /// The object could not be written.
-    pub async fn write_json(&self, key: &str, value: &impl Serialize) -> Result<Put> {
+    pub async fn write_json(&self, key: &str, value: &impl Serialize) -> Result<PutOutcome> {
         let json = serde_json::to_vec_pretty(value);
-        let mut json = json.map_err(|cause| Error::internal("cannot serialize a value as JSON").because(cause))?;
+        let mut json = json.map_err(|cause| Error::internal("cannot serialize a value as JSON").with_source(cause))?;
         json.push(b'\n');
         self.store.put(key, json.into()).await
     }
@@ -323,31 +329,31 @@ impl Lake {
         let Some(bytes) = self.store.get(key).await? else { return Ok(None) };
         let parsed = serde_json::from_slice(&bytes);
         parsed.map(Some).map_err(|cause| {
-            Error::corrupt("an object is not valid JSON of the expected type").with("object", key).because(cause)
+            Error::corrupt("an object is not valid JSON of the expected type").with("object", key).with_source(cause)
         })
     }
 
     async fn read_object<R: Row>(&self, key: String) -> Result<Option<Vec<R>>> {
         let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
-        let rows = off_thread(move || parquet::decode(bytes)).await;
+        let rows = spawn_cpu(move || parquet::decode(bytes)).await;
         rows.map(Some).map_err(|error| error.with("object", key))
     }
 }
 
-fn missing_unit(table: &Table, unit: &Unit) -> Error {
+fn missing_unit(table: &Table, unit: &WorkUnit) -> Error {
     Error::new(crate::Kind::NotReady, "an input is not in the lake yet")
         .with("object", unit.key(table))
-        .next("run the preceding steps first")
+        .with_hint("run the preceding steps first")
 }
 
 /// Adds to the metadata of an object the entries that every object of a table has.
-fn with_table_facts(table: &Table, unit: &Unit, facts: Facts) -> Facts {
+fn with_table_facts(table: &Table, unit: &WorkUnit, metadata: FileMetadata) -> FileMetadata {
     let common = [
         ("table", format!("{}.{}", table.layer.name(), table.name)),
         ("unit", unit.in_table().to_string()),
         ("schema_version", "1".to_owned()),
     ];
-    facts.into_iter().chain(common.map(|(name, value)| (name.to_owned(), value))).collect()
+    metadata.into_iter().chain(common.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
 #[cfg(test)]
@@ -369,10 +375,10 @@ mod tests {
     #[tokio::test]
     async fn written_unit_is_read_and_listed() {
         let (_folder, lake) = lake();
-        let unit = Unit::Day("2023-01-31".parse().unwrap());
+        let unit = WorkUnit::Day("2023-01-31".parse().unwrap());
         assert_eq!(lake.read::<WalletLink>(&WALLET_LINKS, &unit).await.unwrap(), None);
-        let written = lake.write(&WALLET_LINKS, &unit, vec![link(5)], Facts::new()).await.unwrap();
-        assert_eq!((written.put, written.rows), (Put::Created, 1));
+        let written = lake.write(&WALLET_LINKS, &unit, vec![link(5)], FileMetadata::new()).await.unwrap();
+        assert_eq!((written.put, written.rows), (PutOutcome::Created, 1));
         assert_eq!(lake.read(&WALLET_LINKS, &unit).await.unwrap(), Some(vec![link(5)]));
         assert_eq!(lake.units(&WALLET_LINKS).await.unwrap().into_iter().collect::<Vec<_>>(), [unit]);
     }
@@ -380,17 +386,17 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn settle_waits_for_aborted_writes() {
         let (folder, lake) = lake();
-        let unit = Unit::Day("2023-01-31".parse().unwrap());
+        let unit = WorkUnit::Day("2023-01-31".parse().unwrap());
         for since in 0..50 {
             let writing = lake.clone();
             let unit = unit.clone();
             let work = tokio::spawn(async move {
-                let _guard = writing.hold().await;
-                writing.write(&WALLET_LINKS, &unit, vec![link(since)], Facts::new()).await.map(drop)
+                let _guard = writing.track().await;
+                writing.write(&WALLET_LINKS, &unit, vec![link(since)], FileMetadata::new()).await.map(drop)
             });
             tokio::time::sleep(std::time::Duration::from_micros(100 * (since as u64 % 10))).await;
             work.abort();
-            lake.settle().await;
+            lake.drain().await;
             let unfinished = folder.path().join(".unfinished");
             assert_eq!(std::fs::read_dir(unfinished).unwrap().count(), 0, "a write is still running");
         }
@@ -399,7 +405,7 @@ mod tests {
     #[tokio::test]
     async fn quarantine_is_deleted_when_no_row_is_rejected() {
         let (_folder, lake) = lake();
-        let unit = Unit::Day("2023-01-31".parse().unwrap());
+        let unit = WorkUnit::Day("2023-01-31".parse().unwrap());
         let row = QuarantinedRow { row_number: 0, reason: "odd".to_owned(), row: "{}".to_owned() };
         lake.quarantine(&WALLET_LINKS, &unit, vec![row]).await.unwrap();
         let entries = lake.store().list("quarantine/").await.unwrap();

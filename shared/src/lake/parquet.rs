@@ -21,12 +21,12 @@ use parquet::file::metadata::{KeyValue, PageIndexPolicy, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use crate::error::{Cause, Error, Result};
+use crate::error::{BoxError, Error, Result};
 use crate::tables::{Column, Row};
 
 /// The settings of the Parquet writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct WriterPolicy {
     /// The ZSTD level.
     pub zstd_level: i32,
     /// The number of rows in a row group: small enough for a reader to hold one in memory, large enough to keep the footer
@@ -45,7 +45,7 @@ pub struct Policy {
 }
 
 /// The policy of every object in the lake. `docs/performance.md` compares it with others.
-pub const POLICY: Policy = Policy {
+pub const WRITER_POLICY: WriterPolicy = WriterPolicy {
     zstd_level: 1,
     rows_per_row_group: 256 * 1024,
     rows_per_page: 8 * 1024,
@@ -56,33 +56,37 @@ pub const POLICY: Policy = Policy {
 };
 
 /// Key-value metadata of an object. Equal inputs give equal metadata: it contains no clock times.
-pub type Facts = BTreeMap<String, String>;
+pub type FileMetadata = BTreeMap<String, String>;
 
-/// The prefix of the keys of [`Facts`] in a file's key-value metadata.
+/// The prefix of the keys of [`FileMetadata`] in a file's key-value metadata.
 const FACT_PREFIX: &str = "defi.";
 
 /// Encodes rows as one Parquet file that declares `sorted_by` as its sort order. Returns the file and the number of rows.
 ///
 /// # Errors
 /// A value is out of its column's range.
-pub fn encode<R: Row>(rows: impl IntoIterator<Item = R>, sorted_by: &[&str], facts: &Facts) -> Result<(Bytes, u64)> {
-    encode_by(&POLICY, rows, sorted_by, facts)
+pub fn encode<R: Row>(
+    rows: impl IntoIterator<Item = R>,
+    sorted_by: &[&str],
+    metadata: &FileMetadata,
+) -> Result<(Bytes, u64)> {
+    encode_with_policy(&WRITER_POLICY, rows, sorted_by, metadata)
 }
 
 /// Like [`encode`] with another policy, to compare policies.
 ///
 /// # Errors
 /// As [`encode`].
-pub fn encode_by<R: Row>(
-    policy: &Policy,
+pub fn encode_with_policy<R: Row>(
+    policy: &WriterPolicy,
     rows: impl IntoIterator<Item = R>,
     sorted_by: &[&str],
-    facts: &Facts,
+    metadata: &FileMetadata,
 ) -> Result<(Bytes, u64)> {
-    let mut file = File::new::<R>(policy, sorted_by, facts)?;
+    let mut file = File::new::<R>(policy, sorted_by, metadata)?;
     let (mut rows, mut count) = (rows.into_iter(), 0);
     loop {
-        let page: Vec<R> = rows.by_ref().take(POLICY.rows_per_page).collect();
+        let page: Vec<R> = rows.by_ref().take(WRITER_POLICY.rows_per_page).collect();
         if page.is_empty() {
             return Ok((file.close()?, count));
         }
@@ -96,9 +100,9 @@ pub fn encode_by<R: Row>(
 ///
 /// # Errors
 /// A batch has another schema.
-pub fn encode_batches<R: Row>(batches: Vec<RecordBatch>, sorted_by: &[&str], facts: &Facts) -> Result<Bytes> {
-    let mut file = File::new::<R>(&POLICY, sorted_by, facts)?;
-    let mut coalescer = BatchCoalescer::new(R::schema(), POLICY.rows_per_page);
+pub fn encode_batches<R: Row>(batches: Vec<RecordBatch>, sorted_by: &[&str], metadata: &FileMetadata) -> Result<Bytes> {
+    let mut file = File::new::<R>(&WRITER_POLICY, sorted_by, metadata)?;
+    let mut coalescer = BatchCoalescer::new(R::schema(), WRITER_POLICY.rows_per_page);
     for batch in batches {
         coalescer.push_batch(batch).map_err(|cause| write_error(cause.into()))?;
         while let Some(batch) = coalescer.next_completed_batch() {
@@ -111,15 +115,15 @@ pub fn encode_batches<R: Row>(batches: Vec<RecordBatch>, sorted_by: &[&str], fac
 }
 
 fn write_error(cause: ParquetError) -> Error {
-    Error::internal("cannot encode rows as Parquet").because(cause)
+    Error::internal("cannot encode rows as Parquet").with_source(cause)
 }
 
 /// A file that is being written to memory. It buffers compressed pages, and at most one page of uncompressed rows.
 struct File(ArrowWriter<Vec<u8>>);
 
 impl File {
-    fn new<R: Row>(policy: &Policy, sorted_by: &[&str], facts: &Facts) -> Result<Self> {
-        let properties = policy.properties(&R::columns(), sorted_by, facts)?;
+    fn new<R: Row>(policy: &WriterPolicy, sorted_by: &[&str], metadata: &FileMetadata) -> Result<Self> {
+        let properties = policy.properties(&R::columns(), sorted_by, metadata)?;
         ArrowWriter::try_new(Vec::new(), R::schema(), Some(properties)).map(File).map_err(write_error)
     }
 
@@ -132,16 +136,21 @@ impl File {
     }
 }
 
-impl Policy {
+impl WriterPolicy {
     /// Returns the writer properties of the policy for a table with these columns.
     ///
     /// # Errors
     /// The ZSTD level is invalid.
-    pub fn properties(&self, columns: &[Column], sorted_by: &[&str], facts: &Facts) -> Result<WriterProperties> {
+    pub fn properties(
+        &self,
+        columns: &[Column],
+        sorted_by: &[&str],
+        metadata: &FileMetadata,
+    ) -> Result<WriterProperties> {
         let sorting = sorted_by.iter().filter_map(|name| columns.iter().position(|column| column.name == *name));
         let sorting = sorting.filter_map(|index| i32::try_from(index).ok());
         let sorting = sorting.map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: false });
-        let facts = facts.iter().map(|(key, value)| KeyValue::new(format!("{FACT_PREFIX}{key}"), value.clone()));
+        let metadata = metadata.iter().map(|(key, value)| KeyValue::new(format!("{FACT_PREFIX}{key}"), value.clone()));
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(self.zstd_level).map_err(write_error)?))
             .set_statistics_enabled(EnabledStatistics::Page)
@@ -149,7 +158,7 @@ impl Policy {
             .set_data_page_row_count_limit(self.rows_per_page)
             .set_dictionary_page_size_limit(self.dictionary_bytes)
             .set_sorting_columns(Some(sorting.collect()))
-            .set_key_value_metadata(Some(facts.collect()));
+            .set_key_value_metadata(Some(metadata.collect()));
         for column in columns {
             let path = ColumnPath::from(column.name);
             // Addresses and hashes are effectively random: in an unsorted column, the statistics of a page exclude nothing.
@@ -185,7 +194,7 @@ pub fn decode<R: Row>(file: Bytes) -> Result<Vec<R>> {
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_between<R: Row>(file: Bytes, column: &str, range: &RangeInclusive<String>) -> Result<Vec<R>> {
+pub fn decode_range<R: Row>(file: Bytes, column: &str, range: &RangeInclusive<String>) -> Result<Vec<R>> {
     catch_panics(|| rows(reader::<R>(file, Some((column, range)))?))
 }
 
@@ -211,7 +220,7 @@ fn reader<R: Row>(file: Bytes, between: Option<(&str, &RangeInclusive<String>)>)
     if let Some(pages) = pages {
         reader = reader.with_row_selection(pages);
     }
-    reader.with_projection(columns).with_batch_size(POLICY.rows_per_page).build().map_err(read_error)
+    reader.with_projection(columns).with_batch_size(WRITER_POLICY.rows_per_page).build().map_err(read_error)
 }
 
 /// Selects the rows of the pages whose minimum and maximum overlap the range. Returns `None` if the file has no page
@@ -261,8 +270,8 @@ fn with_dictionaries(metadata: &ArrowReaderMetadata) -> SchemaRef {
     }
 }
 
-fn read_error(cause: impl Into<Cause>) -> Error {
-    Error::corrupt("not a readable Parquet file").because(cause)
+fn read_error(cause: impl Into<BoxError>) -> Error {
+    Error::corrupt("not a readable Parquet file").with_source(cause)
 }
 
 /// Converts a panic of the decoder into `CorruptData`. The decoder panics on some corrupt files.
@@ -271,16 +280,16 @@ fn catch_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     result.unwrap_or_else(|_| Err(read_error("the decoder panicked")))
 }
 
-/// Reads the [`Facts`] and the number of rows from the footer of a Parquet file.
+/// Reads the [`FileMetadata`] and the number of rows from the footer of a Parquet file.
 ///
 /// # Errors
 /// `CorruptData` if the file is not a valid Parquet file.
-pub fn facts(file: &Bytes) -> Result<(Facts, u64)> {
+pub fn file_metadata(file: &Bytes) -> Result<(FileMetadata, u64)> {
     let metadata = catch_panics(|| ArrowReaderMetadata::load(file, Default::default()).map_err(read_error))?;
     let file_metadata = metadata.metadata().file_metadata();
     let pairs = file_metadata.key_value_metadata().into_iter().flatten();
-    let facts = pairs.filter_map(|pair| Some((pair.key.strip_prefix(FACT_PREFIX)?.to_owned(), pair.value.clone()?)));
-    Ok((facts.collect(), u64::try_from(file_metadata.num_rows()).unwrap_or(0)))
+    let metadata = pairs.filter_map(|pair| Some((pair.key.strip_prefix(FACT_PREFIX)?.to_owned(), pair.value.clone()?)));
+    Ok((metadata.collect(), u64::try_from(file_metadata.num_rows()).unwrap_or(0)))
 }
 
 /// Reads the schema of a Parquet file.
@@ -306,16 +315,16 @@ mod tests {
     }
 
     fn file(count: i64) -> Bytes {
-        let facts = Facts::from([("rows_in".to_owned(), count.to_string())]);
-        encode(rows(count), &["row_number"], &facts).unwrap().0
+        let metadata = FileMetadata::from([("rows_in".to_owned(), count.to_string())]);
+        encode(rows(count), &["row_number"], &metadata).unwrap().0
     }
 
     #[test]
     fn rows_and_metadata_survive_a_round_trip() {
         for count in [0, 1, 20_000] {
             assert_eq!(decode::<QuarantinedRow>(file(count)).unwrap(), rows(count));
-            let (facts, rows) = facts(&file(count)).unwrap();
-            assert_eq!((facts["rows_in"].as_str(), rows), (count.to_string().as_str(), count as u64));
+            let (metadata, rows) = file_metadata(&file(count)).unwrap();
+            assert_eq!((metadata["rows_in"].as_str(), rows), (count.to_string().as_str(), count as u64));
         }
     }
 
@@ -326,11 +335,11 @@ mod tests {
 
     #[test]
     fn batch_sizes_do_not_change_the_bytes() {
-        let facts = Facts::from([("rows_in".to_owned(), "20000".to_owned())]);
+        let metadata = FileMetadata::from([("rows_in".to_owned(), "20000".to_owned())]);
         for size in [1, 999, 8_192, 9_000, 20_000] {
             let batches = rows(20_000).chunks(size).map(|chunk| QuarantinedRow::encode(chunk).unwrap()).collect();
             assert!(
-                encode_batches::<QuarantinedRow>(batches, &["row_number"], &facts).unwrap() == file(20_000),
+                encode_batches::<QuarantinedRow>(batches, &["row_number"], &metadata).unwrap() == file(20_000),
                 "{size}"
             );
         }
@@ -354,13 +363,13 @@ mod tests {
     fn range_query_reads_only_matching_pages() {
         let text = |number: i64| format!("{number:08}");
         let row = |number| QuarantinedRow { row_number: number, reason: text(number), row: String::new() };
-        let (file, _) = encode((0..50_000).map(row), &["reason"], &Facts::new()).unwrap();
+        let (file, _) = encode((0..50_000).map(row), &["reason"], &FileMetadata::new()).unwrap();
         let read = |first: i64, last: i64| -> Vec<i64> {
             let range = text(first)..=text(last);
-            let rows: Vec<QuarantinedRow> = decode_between(file.clone(), "reason", &range).unwrap();
+            let rows: Vec<QuarantinedRow> = decode_range(file.clone(), "reason", &range).unwrap();
             rows.into_iter().map(|row| row.row_number).collect()
         };
-        let page = i64::try_from(POLICY.rows_per_page).unwrap();
+        let page = i64::try_from(WRITER_POLICY.rows_per_page).unwrap();
         for (first, last) in [(0, 0), (page - 1, page), (20_000, 30_000), (49_999, 49_999), (0, 49_999)] {
             let rows = read(first, last);
             assert!((first..=last).all(|number| rows.binary_search(&number).is_ok()), "{first} to {last}");
@@ -369,7 +378,7 @@ mod tests {
         }
         assert!(read(60_000, 70_000).is_empty());
         let without_statistics: Vec<QuarantinedRow> =
-            decode_between(file, "row", &(String::new()..=String::new())).unwrap();
+            decode_range(file, "row", &(String::new()..=String::new())).unwrap();
         assert_eq!(without_statistics.len(), 50_000);
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
-use super::store::{Entry, Put, Store};
+use super::store::{Entry, PutOutcome, Store};
 use crate::aws::{error_code, sdk_error};
 use crate::error::{Error, Kind, Result};
 
@@ -94,7 +94,13 @@ impl S3Store {
         }
     }
 
-    async fn write_in_parts(&self, key: &str, bytes: Bytes, digest: &str, current: Option<&ObjectHead>) -> Result<bool> {
+    async fn write_in_parts(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        digest: &str,
+        current: Option<&ObjectHead>,
+    ) -> Result<bool> {
         let upload = self.client.create_multipart_upload().bucket(&self.bucket).key(key).metadata(DIGEST, digest);
         let upload = upload.send().await.map_err(|error| self.object_error("CreateMultipartUpload", key, error))?;
         let id = upload.upload_id().unwrap_or_default();
@@ -127,7 +133,13 @@ impl S3Store {
         stream::iter(uploads).buffered(PARTS_AT_ONCE).try_collect().await
     }
 
-    async fn complete(&self, key: &str, id: &str, parts: Vec<CompletedPart>, current: Option<&ObjectHead>) -> Result<bool> {
+    async fn complete(
+        &self,
+        key: &str,
+        id: &str,
+        parts: Vec<CompletedPart>,
+        current: Option<&ObjectHead>,
+    ) -> Result<bool> {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let complete = self.client.complete_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
         let complete = match current {
@@ -162,18 +174,18 @@ impl Store for S3Store {
         let body = object.body.collect().await.map_err(|cause| {
             Error::new(Kind::SourceUnavailable, "the connection broke while reading an object")
                 .with("object", self.location(key))
-                .because(cause)
+                .with_source(cause)
         })?;
         Ok(Some(body.into_bytes()))
     }
 
-    async fn compare(&self, key: &str, bytes: &Bytes) -> Result<Put> {
-        let Some(current) = self.head(key).await? else { return Ok(Put::Created) };
+    async fn compare(&self, key: &str, bytes: &Bytes) -> Result<PutOutcome> {
+        let Some(current) = self.head(key).await? else { return Ok(PutOutcome::Created) };
         let is_equal = self.is_equal(key, &current, bytes, &digest(bytes)).await?;
-        Ok(if is_equal { Put::Unchanged } else { Put::Replaced })
+        Ok(if is_equal { PutOutcome::Unchanged } else { PutOutcome::Replaced })
     }
 
-    async fn put(&self, key: &str, bytes: Bytes) -> Result<Put> {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<PutOutcome> {
         let digest = digest(&bytes);
         // If another writer was first, try once more: it may have written the same bytes.
         for _ in 0..2 {
@@ -181,10 +193,10 @@ impl Store for S3Store {
             if let Some(current) = &current
                 && self.is_equal(key, current, &bytes, &digest).await?
             {
-                return Ok(Put::Unchanged);
+                return Ok(PutOutcome::Unchanged);
             }
             if self.write(key, bytes.clone(), &digest, current.as_ref()).await? {
-                return Ok(if current.is_some() { Put::Replaced } else { Put::Created });
+                return Ok(if current.is_some() { PutOutcome::Replaced } else { PutOutcome::Created });
             }
         }
         Err(Error::new(Kind::AlreadyRunning, "another writer changed an object concurrently")

@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// The effect of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub enum PutOutcome {
     /// No object with that key existed.
     Created,
     /// The object existed with different bytes.
@@ -40,14 +40,14 @@ pub trait Store: Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Store::get`].
-    async fn compare(&self, key: &str, bytes: &Bytes) -> Result<Put>;
+    async fn compare(&self, key: &str, bytes: &Bytes) -> Result<PutOutcome>;
 
     /// Writes an object, unless it exists with the same bytes.
     ///
     /// # Errors
     /// The object could not be written; the old object, if any, is intact. `AlreadyRunning` if the store detects that
     /// another process wrote different bytes at the same time.
-    async fn put(&self, key: &str, bytes: Bytes) -> Result<Put>;
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<PutOutcome>;
 
     /// Returns the objects whose keys start with `prefix`, sorted by key.
     ///
@@ -63,7 +63,7 @@ pub trait Store: Debug + Send + Sync {
 
     /// Waits until operations whose callers were dropped have ended, such as a write of a step that was aborted because
     /// a concurrent step failed.
-    async fn settle(&self) {}
+    async fn drain(&self) {}
 
     /// Returns the location of an object or folder for display: a path or a URL.
     fn location(&self, key: &str) -> String;

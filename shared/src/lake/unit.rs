@@ -10,20 +10,20 @@ use crate::tables::{Layout, Table};
 /// A unit of work. A step produces one object of its table for each of its units, under a key that depends only on the
 /// table and the unit. Ordered by day.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Unit {
+pub enum WorkUnit {
     /// A UTC day. In a table of events, which holds one category, the day identifies the object.
     Day(Day),
     /// A UTC day of one event category, for steps that work on several categories.
     EventDay(Day, Category),
     /// A UTC day of one protocol.
-    DayAndProtocol(Day, Arc<str>),
+    ProtocolDay(Day, Arc<str>),
     /// A protocol.
     Protocol(Arc<str>),
     /// A shard of the wallets as of a day.
-    AsOfAndShard(Day, u32),
+    Shard(Day, u32),
 }
 
-impl Unit {
+impl WorkUnit {
     /// Returns the key of the unit's object in a table.
     #[must_use]
     pub fn key(&self, table: &Table) -> String {
@@ -34,53 +34,54 @@ impl Unit {
     #[must_use]
     pub fn day(&self) -> Option<Day> {
         match self {
-            Unit::Day(day) | Unit::EventDay(day, _) | Unit::DayAndProtocol(day, _) | Unit::AsOfAndShard(day, _) => {
-                Some(*day)
-            }
-            Unit::Protocol(_) => None,
+            WorkUnit::Day(day)
+            | WorkUnit::EventDay(day, _)
+            | WorkUnit::ProtocolDay(day, _)
+            | WorkUnit::Shard(day, _) => Some(*day),
+            WorkUnit::Protocol(_) => None,
         }
     }
 
-    /// Returns the day of a [`Unit::Day`].
+    /// Returns the day of a [`WorkUnit::Day`].
     ///
     /// # Errors
     /// `Internal` for another kind of unit.
     pub fn as_day(&self) -> Result<Day> {
         match self {
-            Unit::Day(day) => Ok(*day),
+            WorkUnit::Day(day) => Ok(*day),
             _ => Err(self.unexpected("a day")),
         }
     }
 
-    /// Returns the day and category of a [`Unit::EventDay`].
+    /// Returns the day and category of a [`WorkUnit::EventDay`].
     ///
     /// # Errors
     /// `Internal` for another kind of unit.
     pub fn as_event_day(&self) -> Result<(Day, Category)> {
         match self {
-            Unit::EventDay(day, category) => Ok((*day, *category)),
+            WorkUnit::EventDay(day, category) => Ok((*day, *category)),
             _ => Err(self.unexpected("a day of an event category")),
         }
     }
 
-    /// Returns the day and protocol of a [`Unit::DayAndProtocol`].
+    /// Returns the day and protocol of a [`WorkUnit::ProtocolDay`].
     ///
     /// # Errors
     /// `Internal` for another kind of unit.
     pub fn as_protocol_day(&self) -> Result<(Day, Arc<str>)> {
         match self {
-            Unit::DayAndProtocol(day, protocol) => Ok((*day, Arc::clone(protocol))),
+            WorkUnit::ProtocolDay(day, protocol) => Ok((*day, Arc::clone(protocol))),
             _ => Err(self.unexpected("a day of a protocol")),
         }
     }
 
-    /// Returns the protocol of a [`Unit::Protocol`].
+    /// Returns the protocol of a [`WorkUnit::Protocol`].
     ///
     /// # Errors
     /// `Internal` for another kind of unit.
     pub fn as_protocol(&self) -> Result<Arc<str>> {
         match self {
-            Unit::Protocol(protocol) => Ok(Arc::clone(protocol)),
+            WorkUnit::Protocol(protocol) => Ok(Arc::clone(protocol)),
             _ => Err(self.unexpected("a protocol")),
         }
     }
@@ -91,9 +92,9 @@ impl Unit {
 
     /// Returns the unit as a table identifies it: a table of events holds one category, so the day is enough.
     #[must_use]
-    pub(super) fn in_table(&self) -> Unit {
+    pub(super) fn in_table(&self) -> WorkUnit {
         match self {
-            Unit::EventDay(day, _) => Unit::Day(*day),
+            WorkUnit::EventDay(day, _) => WorkUnit::Day(*day),
             unit => unit.clone(),
         }
     }
@@ -102,9 +103,11 @@ impl Unit {
     #[must_use]
     pub fn partition(&self) -> Vec<String> {
         match self {
-            Unit::Day(day) | Unit::EventDay(day, _) | Unit::DayAndProtocol(day, _) => vec![day.year(), day.month()],
-            Unit::AsOfAndShard(as_of, _) => vec![as_of.to_string()],
-            Unit::Protocol(_) => Vec::new(),
+            WorkUnit::Day(day) | WorkUnit::EventDay(day, _) | WorkUnit::ProtocolDay(day, _) => {
+                vec![day.year(), day.month()]
+            }
+            WorkUnit::Shard(as_of, _) => vec![as_of.to_string()],
+            WorkUnit::Protocol(_) => Vec::new(),
         }
     }
 
@@ -114,42 +117,42 @@ impl Unit {
         let partition = layout.partition_columns().iter().zip(self.partition());
         let folders: String = partition.map(|(column, value)| format!("{column}={value}/")).collect();
         let name = match self {
-            Unit::Day(day) | Unit::EventDay(day, _) => day.to_string(),
-            Unit::DayAndProtocol(day, protocol) => format!("{day}.{protocol}"),
-            Unit::Protocol(protocol) => protocol.to_string(),
-            Unit::AsOfAndShard(_, shard) => shard.to_string(),
+            WorkUnit::Day(day) | WorkUnit::EventDay(day, _) => day.to_string(),
+            WorkUnit::ProtocolDay(day, protocol) => format!("{day}.{protocol}"),
+            WorkUnit::Protocol(protocol) => protocol.to_string(),
+            WorkUnit::Shard(_, shard) => shard.to_string(),
         };
         format!("{folders}{name}.parquet")
     }
 
     /// Parses the path of an object within the folder of its table. Returns `None` if no unit has that path.
     #[must_use]
-    pub fn of_key(table: &Table, path: &str) -> Option<Unit> {
+    pub fn from_path(table: &Table, path: &str) -> Option<WorkUnit> {
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name).strip_suffix(".parquet")?;
         let unit = match table.layout {
-            Layout::Day => Unit::Day(name.parse().ok()?),
-            Layout::DayAndProtocol => {
+            Layout::Day => WorkUnit::Day(name.parse().ok()?),
+            Layout::ProtocolDay => {
                 let (day, protocol) = name.split_once('.')?;
-                Unit::DayAndProtocol(day.parse().ok()?, protocol.into())
+                WorkUnit::ProtocolDay(day.parse().ok()?, protocol.into())
             }
-            Layout::Protocol => Unit::Protocol(name.into()),
-            Layout::AsOfAndShard => {
+            Layout::Protocol => WorkUnit::Protocol(name.into()),
+            Layout::Shard => {
                 let as_of = path.strip_prefix("as_of=")?.split_once('/')?.0;
-                Unit::AsOfAndShard(as_of.parse().ok()?, name.parse().ok()?)
+                WorkUnit::Shard(as_of.parse().ok()?, name.parse().ok()?)
             }
         };
         (unit.path(table.layout) == path).then_some(unit)
     }
 }
 
-impl fmt::Display for Unit {
+impl fmt::Display for WorkUnit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unit::Day(day) => write!(f, "{day}"),
-            Unit::EventDay(day, category) => write!(f, "{day} {category}"),
-            Unit::DayAndProtocol(day, protocol) => write!(f, "{day} {protocol}"),
-            Unit::Protocol(protocol) => write!(f, "{protocol}"),
-            Unit::AsOfAndShard(as_of, shard) => write!(f, "{as_of} shard {shard}"),
+            WorkUnit::Day(day) => write!(f, "{day}"),
+            WorkUnit::EventDay(day, category) => write!(f, "{day} {category}"),
+            WorkUnit::ProtocolDay(day, protocol) => write!(f, "{day} {protocol}"),
+            WorkUnit::Protocol(protocol) => write!(f, "{protocol}"),
+            WorkUnit::Shard(as_of, shard) => write!(f, "{as_of} shard {shard}"),
         }
     }
 }
@@ -165,28 +168,28 @@ mod tests {
         let units = [
             (
                 &DAILY_BLOCKS,
-                Unit::Day(day),
+                WorkUnit::Day(day),
                 "raw/transpose/ethereum_daily_blocks/year=2023/month=01/2023-01-02.parquet",
             ),
             (
                 &RAW_MARKETS,
-                Unit::DayAndProtocol(day, "aave-v2-eth".into()),
+                WorkUnit::ProtocolDay(day, "aave-v2-eth".into()),
                 "raw/the_graph/the_graph_historical_market_data/year=2023/month=01/2023-01-02.aave-v2-eth.parquet",
             ),
             (
                 &CURRENT_POSITIONS,
-                Unit::Protocol("aave-v2-eth".into()),
+                WorkUnit::Protocol("aave-v2-eth".into()),
                 "analytics/the_graph/the_graph_current_collateral_positions/aave-v2-eth.parquet",
             ),
             (
                 &FEATURES_PUBLISHED,
-                Unit::AsOfAndShard(day, 3),
+                WorkUnit::Shard(day, 3),
                 "analytics/features/defi_features/as_of=2023-01-02/3.parquet",
             ),
         ];
         for (table, unit, key) in units {
             assert_eq!(unit.key(table), key);
-            assert_eq!(Unit::of_key(table, &key[table.prefix().len() + 1..]), Some(unit));
+            assert_eq!(WorkUnit::from_path(table, &key[table.prefix().len() + 1..]), Some(unit));
         }
     }
 
@@ -200,7 +203,7 @@ mod tests {
                 "as_of=2023-01-02/x.parquet",
                 "2023-01-02.txt",
             ] {
-                assert_eq!(Unit::of_key(table, path), None, "{} {path}", table.name);
+                assert_eq!(WorkUnit::from_path(table, path), None, "{} {path}", table.name);
             }
         }
     }

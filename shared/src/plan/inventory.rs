@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Plan;
 use crate::domain::Day;
 use crate::error::Result;
-use crate::lake::{Lake, State, Unit};
+use crate::lake::{Lake, State, WorkUnit};
 use crate::tables::{self, Layer, Table};
 
 /// The units and states that are in the lake.
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
-    pub(super) units: BTreeMap<(Layer, &'static str), BTreeSet<Unit>>,
+    pub(super) units: BTreeMap<(Layer, &'static str), BTreeSet<WorkUnit>>,
     /// The parts of the fold's state as of the as-of day.
     pub(super) states: BTreeSet<String>,
     /// Whether the links' state as of that day exists.
@@ -23,14 +23,14 @@ impl Inventory {
     ///
     /// # Errors
     /// The objects could not be listed.
-    pub async fn of(lake: &Lake, as_of: Day) -> Result<Self> {
+    pub async fn list(lake: &Lake, as_of: Day) -> Result<Self> {
         let mut units = BTreeMap::new();
         for table in tables::TABLES {
             units.insert((table.layer, table.name), lake.units(table).await?);
         }
-        let states = lake.kept_states(State::Fold).await?;
+        let states = lake.stored_states(State::Fold).await?;
         let states = states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect();
-        let has_links = lake.kept_states(State::Links).await?.iter().any(|(day, _)| *day == as_of);
+        let has_links = lake.stored_states(State::Links).await?.iter().any(|(day, _)| *day == as_of);
         Ok(Inventory { units, states, has_links })
     }
 
@@ -48,18 +48,18 @@ impl Inventory {
 
     /// Returns the keys of the existing objects that a plan computes again because their inputs change.
     #[must_use]
-    pub fn made_again(&self, plan: &Plan) -> BTreeSet<String> {
+    pub fn keys_to_recompute(&self, plan: &Plan) -> BTreeSet<String> {
         let derived = plan.derived().into_iter().filter(|(table, unit)| self.has(table, unit));
         derived.map(|(table, unit)| unit.key(table)).collect()
     }
 
-    pub(super) fn has(&self, table: &Table, unit: &Unit) -> bool {
+    pub(super) fn has(&self, table: &Table, unit: &WorkUnit) -> bool {
         self.units.get(&(table.layer, table.name)).is_some_and(|units| units.contains(unit))
     }
 
     /// Returns the newest day of any unit in the lake.
     pub(super) fn newest_day(&self) -> Option<Day> {
-        self.units.values().filter_map(|units| units.iter().filter_map(Unit::day).max()).max()
+        self.units.values().filter_map(|units| units.iter().filter_map(WorkUnit::day).max()).max()
     }
 }
 

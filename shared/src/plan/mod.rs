@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use self::inventory::{Inventory, state_part};
 pub use self::planner::plan;
-pub use self::scope::{Scope, not_in_the_future};
+pub use self::scope::{Scope, reject_future_day};
 use crate::domain::{Category, Day};
-use crate::lake::Unit;
+use crate::lake::WorkUnit;
 use crate::pipeline::{InputKind, Step};
 use crate::tables::{self, Layer, Table};
 
@@ -27,12 +27,12 @@ pub type DaysBy<K> = BTreeMap<K, Vec<Day>>;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Sorted; steps without units are left out.
-    units: BTreeMap<Step, Vec<Unit>>,
+    units: BTreeMap<Step, Vec<WorkUnit>>,
 }
 
 impl Plan {
     /// Adds units of a step.
-    pub(super) fn extend(&mut self, step: Step, units: impl IntoIterator<Item = Unit>) {
+    pub(super) fn extend(&mut self, step: Step, units: impl IntoIterator<Item = WorkUnit>) {
         let mut units = units.into_iter().peekable();
         if units.peek().is_some() {
             let planned = self.units.entry(step).or_default();
@@ -43,7 +43,7 @@ impl Plan {
 
     /// The units of a step, ordered by day.
     #[must_use]
-    pub fn units(&self, step: Step) -> &[Unit] {
+    pub fn units(&self, step: Step) -> &[WorkUnit] {
         self.units.get(&step).map_or(&[], Vec::as_slice)
     }
 
@@ -64,7 +64,7 @@ impl Plan {
     pub fn days_by_protocol(&self, step: Step) -> DaysBy<String> {
         let mut days_by = DaysBy::new();
         for unit in self.units(step) {
-            if let Unit::DayAndProtocol(day, protocol) = unit {
+            if let WorkUnit::ProtocolDay(day, protocol) = unit {
                 days_by.entry(protocol.to_string()).or_insert_with(Vec::new).push(*day);
             }
         }
@@ -72,12 +72,12 @@ impl Plan {
     }
 
     /// The objects that are computed from other objects of the lake, without those of `build-features`.
-    pub(super) fn derived(&self) -> Vec<(&'static Table, Unit)> {
+    pub(super) fn derived(&self) -> Vec<(&'static Table, WorkUnit)> {
         let mut derived = Vec::new();
         for (step, layer) in [(Step::StageEvents, Layer::Stage), (Step::PriceEvents, Layer::Analytics)] {
             for unit in self.units(step) {
-                if let Unit::EventDay(day, category) = unit {
-                    derived.push((tables::events(layer, *category), Unit::Day(*day)));
+                if let WorkUnit::EventDay(day, category) = unit {
+                    derived.push((tables::event_table(layer, *category), WorkUnit::Day(*day)));
                 }
             }
         }
@@ -96,7 +96,9 @@ impl Plan {
 impl Serialize for Plan {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(
-            self.units.iter().map(|(step, units)| (step.name(), units.iter().map(Unit::to_string).collect::<Vec<_>>())),
+            self.units
+                .iter()
+                .map(|(step, units)| (step.name(), units.iter().map(WorkUnit::to_string).collect::<Vec<_>>())),
         )
     }
 }
@@ -116,19 +118,19 @@ impl<'de> Deserialize<'de> for Plan {
 }
 
 /// Parses a unit as its `Display` writes it. Returns `None` where it is not a unit of a step with such an input.
-fn parse_unit(input: InputKind, text: &str) -> Option<Unit> {
+fn parse_unit(input: InputKind, text: &str) -> Option<WorkUnit> {
     let day = |text: &str| text.parse::<Day>().ok();
     Some(match input {
-        InputKind::Days | InputKind::Shards => Unit::Day(day(text)?),
+        InputKind::Days | InputKind::Shards => WorkUnit::Day(day(text)?),
         InputKind::EventDays => {
             let (date, category) = text.split_once(' ')?;
-            Unit::EventDay(day(date)?, Category::parse(category)?)
+            WorkUnit::EventDay(day(date)?, Category::parse(category)?)
         }
         InputKind::ProtocolDays => {
             let (date, protocol) = text.split_once(' ')?;
-            Unit::DayAndProtocol(day(date)?, protocol.into())
+            WorkUnit::ProtocolDay(day(date)?, protocol.into())
         }
-        InputKind::Protocols => Unit::Protocol(text.into()),
+        InputKind::Protocols => WorkUnit::Protocol(text.into()),
         InputKind::Run => return None,
     })
 }
@@ -151,11 +153,11 @@ mod tests {
     fn plan_survives_a_round_trip_through_json() {
         let day = Day::from_epoch_days(19_000);
         let mut plan = Plan::default();
-        plan.extend(Step::ExtractDailyBlocks, [Unit::Day(day.next()), Unit::Day(day)]);
-        plan.extend(Step::StageEvents, Category::ALL.map(|category| Unit::EventDay(day, category)));
-        plan.extend(Step::StageMarketData, [Unit::DayAndProtocol(day, "aave-v2-eth".into())]);
-        plan.extend(Step::ExtractCurrentPositions, [Unit::Protocol("aave-v2-eth".into())]);
-        plan.extend(Step::BuildFeatures, [Unit::Day(day)]);
+        plan.extend(Step::ExtractDailyBlocks, [WorkUnit::Day(day.next()), WorkUnit::Day(day)]);
+        plan.extend(Step::StageEvents, Category::ALL.map(|category| WorkUnit::EventDay(day, category)));
+        plan.extend(Step::StageMarketData, [WorkUnit::ProtocolDay(day, "aave-v2-eth".into())]);
+        plan.extend(Step::ExtractCurrentPositions, [WorkUnit::Protocol("aave-v2-eth".into())]);
+        plan.extend(Step::BuildFeatures, [WorkUnit::Day(day)]);
         plan.extend(Step::LinkWallets, []);
         let json = serde_json::to_string(&plan).unwrap();
         assert!(json.contains(r#""stage-market-data":["2022-01-08 aave-v2-eth"]"#), "{json}");

@@ -8,7 +8,7 @@ use super::{Inventory, Plan, PlanPhase, Scope, state_part};
 use crate::domain::price::LOOK_BACK_DAYS;
 use crate::domain::{Category, Day};
 use crate::error::Result;
-use crate::lake::Unit;
+use crate::lake::WorkUnit;
 use crate::pipeline::Step;
 use crate::tables::{self, Layer, Table};
 
@@ -27,7 +27,7 @@ struct ChangedDays(BTreeSet<Day>);
 impl ChangedDays {
     /// The days of all units of a step.
     fn of(plan: &Plan, step: Step) -> Self {
-        ChangedDays(plan.units(step).iter().filter_map(Unit::day).collect())
+        ChangedDays(plan.units(step).iter().filter_map(WorkUnit::day).collect())
     }
 
     /// The days of a step's units of one event category.
@@ -42,7 +42,7 @@ impl ChangedDays {
 
     /// Whether a price that is valid on `day` may come from a changed day.
     fn affect_prices_of(&self, day: Day) -> bool {
-        self.0.range(day.plus(-LOOK_BACK_DAYS)..=day).next().is_some()
+        self.0.range(day.plus_days(-LOOK_BACK_DAYS)..=day).next().is_some()
     }
 
     fn any_before(&self, day: Day) -> bool {
@@ -64,12 +64,12 @@ impl Planner<'_> {
         self.plan_staging(&mut plan);
         self.plan_analytics(&mut plan);
         let has_features = (0..self.scope.shards).all(|shard| {
-            let unit = Unit::AsOfAndShard(self.scope.as_of, shard);
+            let unit = WorkUnit::Shard(self.scope.as_of, shard);
             self.inventory.has(&tables::FEATURES_HISTORY, &unit)
                 && self.inventory.states.contains(&state_part(shard, self.scope.shards))
         });
         if self.scope.force || !has_features || !plan.is_empty() {
-            plan.extend(Step::BuildFeatures, [Unit::Day(self.scope.as_of)]);
+            plan.extend(Step::BuildFeatures, [WorkUnit::Day(self.scope.as_of)]);
         }
         Ok(plan)
     }
@@ -79,27 +79,27 @@ impl Planner<'_> {
         self.first_day.until(self.scope.as_of)
     }
 
-    fn is_missing(&self, table: &Table, unit: &Unit) -> bool {
+    fn is_missing(&self, table: &Table, unit: &WorkUnit) -> bool {
         self.scope.force || !self.inventory.has(table, unit)
     }
 
     fn plan_extraction(&self, plan: &mut Plan) {
-        let days = self.first_day.through(self.scope.as_of).map(Unit::Day);
+        let days = self.first_day.through(self.scope.as_of).map(WorkUnit::Day);
         plan.extend(Step::ExtractDailyBlocks, days.filter(|unit| self.is_missing(&tables::DAILY_BLOCKS, unit)));
         for category in Category::ALL {
-            let table = tables::events(Layer::Raw, category);
-            let days = self.event_days().filter(|day| self.is_missing(table, &Unit::Day(*day)));
-            plan.extend(Step::ExtractEvents, days.map(|day| Unit::EventDay(day, category)));
+            let table = tables::event_table(Layer::Raw, category);
+            let days = self.event_days().filter(|day| self.is_missing(table, &WorkUnit::Day(*day)));
+            plan.extend(Step::ExtractEvents, days.map(|day| WorkUnit::EventDay(day, category)));
         }
         for (name, from) in &self.scope.from {
             let protocol: Arc<str> = name.as_str().into();
-            let units = || from.through(self.scope.as_of).map(|day| Unit::DayAndProtocol(day, Arc::clone(&protocol)));
+            let units = || from.through(self.scope.as_of).map(|day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol)));
             plan.extend(Step::ExtractMarketData, units().filter(|unit| self.is_missing(&tables::RAW_MARKETS, unit)));
             plan.extend(
                 Step::ExtractAccountPositions,
                 units().filter(|unit| self.is_missing(&tables::RAW_POSITIONS, unit)),
             );
-            let current = Unit::Protocol(Arc::clone(&protocol));
+            let current = WorkUnit::Protocol(Arc::clone(&protocol));
             if self.is_missing(&tables::CURRENT_POSITIONS, &current) {
                 plan.extend(Step::ExtractCurrentPositions, [current]);
             }
@@ -113,7 +113,7 @@ impl Planner<'_> {
         days: impl Iterator<Item = Day>,
         [raw, staged]: [&Table; 2],
         extracted: &BTreeSet<Day>,
-        unit: impl Fn(Day) -> Unit,
+        unit: impl Fn(Day) -> WorkUnit,
     ) -> impl Iterator<Item = Day> {
         days.filter(move |day| {
             let is_extracted = extracted.contains(day);
@@ -130,10 +130,10 @@ impl Planner<'_> {
             PlanPhase::AfterExtraction(before) => before.cloned().unwrap_or_default(),
         };
         for category in Category::ALL {
-            let tables = [Layer::Raw, Layer::Stage].map(|layer| tables::events(layer, category));
+            let tables = [Layer::Raw, Layer::Stage].map(|layer| tables::event_table(layer, category));
             let extracted = ChangedDays::of_category(&extraction, Step::ExtractEvents, category).0;
-            let days = self.days_to_stage(self.event_days(), tables, &extracted, Unit::Day);
-            plan.extend(Step::StageEvents, days.map(|day| Unit::EventDay(day, category)));
+            let days = self.days_to_stage(self.event_days(), tables, &extracted, WorkUnit::Day);
+            plan.extend(Step::StageEvents, days.map(|day| WorkUnit::EventDay(day, category)));
         }
         for (extract, stage, tables) in [
             (Step::ExtractMarketData, Step::StageMarketData, [&tables::RAW_MARKETS, &tables::STAGE_MARKETS]),
@@ -146,7 +146,7 @@ impl Planner<'_> {
             let mut extracted_days = extraction.days_by_protocol(extract);
             for (name, from) in &self.scope.from {
                 let protocol: Arc<str> = name.as_str().into();
-                let unit = |day| Unit::DayAndProtocol(day, Arc::clone(&protocol));
+                let unit = |day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol));
                 let extracted = extracted_days.remove(name).unwrap_or_default().into_iter().collect();
                 let days = self.days_to_stage(from.through(self.scope.as_of), tables, &extracted, unit);
                 plan.extend(stage, days.map(unit));
@@ -165,7 +165,7 @@ impl Planner<'_> {
     ) -> impl Iterator<Item = Day> {
         let newest = self.inventory.newest_day().unwrap_or(last).max(last);
         self.first_day.through(newest).filter(move |day| {
-            let exists = self.inventory.has(table, &Unit::Day(*day));
+            let exists = self.inventory.has(table, &WorkUnit::Day(*day));
             let is_due = *day <= last && (self.scope.force || !exists);
             (is_due || exists && changes(*day)) && has_inputs(*day)
         })
@@ -173,9 +173,9 @@ impl Planner<'_> {
 
     /// Returns whether a category's staged events of a day are present, or will be.
     fn staged_events(&self, plan: &Plan, category: Category) -> impl Fn(Day) -> bool + use<'_> {
-        let table = tables::events(Layer::Stage, category);
+        let table = tables::event_table(Layer::Stage, category);
         let planned = ChangedDays::of_category(plan, Step::StageEvents, category);
-        move |day| planned.contains(day) || self.inventory.has(table, &Unit::Day(day))
+        move |day| planned.contains(day) || self.inventory.has(table, &WorkUnit::Day(day))
     }
 
     fn plan_analytics(&self, plan: &mut Plan) {
@@ -186,22 +186,22 @@ impl Planner<'_> {
         for category in Category::ALL {
             let events = ChangedDays::of_category(plan, Step::StageEvents, category);
             let changes = |day| events.contains(day) || markets.affect_prices_of(day);
-            let table = tables::events(Layer::Analytics, category);
+            let table = tables::event_table(Layer::Analytics, category);
             let staged = self.staged_events(plan, category);
             let days = self.days_to_compute(table, changes, last_events, staged);
-            plan.extend(Step::PriceEvents, days.map(|day| Unit::EventDay(day, category)));
+            plan.extend(Step::PriceEvents, days.map(|day| WorkUnit::EventDay(day, category)));
         }
 
         let positions = ChangedDays::of(plan, Step::StageAccountPositions);
         let has_positions = |day: Day| {
             let is_staged = |protocol: &String| {
-                self.inventory.has(&tables::STAGE_POSITIONS, &Unit::DayAndProtocol(day, protocol.as_str().into()))
+                self.inventory.has(&tables::STAGE_POSITIONS, &WorkUnit::ProtocolDay(day, protocol.as_str().into()))
             };
             positions.contains(day) || self.scope.from.keys().any(is_staged)
         };
         let changes = |day| positions.contains(day) || markets.affect_prices_of(day) || links.any_before(day);
         let days = self.days_to_compute(&tables::WALLET_HEALTH, changes, self.scope.as_of, has_positions);
-        plan.extend(Step::ValuePositions, days.map(Unit::Day));
+        plan.extend(Step::ValuePositions, days.map(WorkUnit::Day));
     }
 
     /// Plans the links, and returns the days whose links change.
@@ -209,10 +209,10 @@ impl Planner<'_> {
         let borrows = ChangedDays::of_category(plan, Step::StageEvents, Category::Borrow);
         let is_staged = self.staged_events(plan, Category::Borrow);
         let days = self.days_to_compute(&tables::WALLET_LINKS, |day| borrows.contains(day), last_events, &is_staged);
-        plan.extend(Step::LinkWallets, days.map(Unit::Day));
+        plan.extend(Step::LinkWallets, days.map(WorkUnit::Day));
         let changed = ChangedDays::of(plan, Step::LinkWallets);
         // The step also writes the state with the links of all days. A run may have died between the two.
-        let last = Unit::Day(last_events);
+        let last = WorkUnit::Day(last_events);
         let is_linked = self.first_day <= last_events && self.inventory.has(&tables::WALLET_LINKS, &last);
         if plan.units(Step::LinkWallets).is_empty() && is_linked && !self.inventory.has_links && is_staged(last_events)
         {
@@ -238,31 +238,31 @@ mod tests {
         Scope { as_of: day(as_of), from: BTreeMap::from([(PROTOCOL.to_owned(), day(0))]), force: false, shards: 1 }
     }
 
-    fn put(inventory: &mut Inventory, table: &'static Table, unit: Unit) {
+    fn put(inventory: &mut Inventory, table: &'static Table, unit: WorkUnit) {
         inventory.units.entry((table.layer, table.name)).or_default().insert(unit);
     }
 
     /// A lake in which everything up to `last` is done.
     fn done(last: i32) -> Inventory {
         let mut inventory = Inventory::default();
-        let events = |layer| Category::ALL.map(|category| tables::events(layer, category));
+        let events = |layer| Category::ALL.map(|category| tables::event_table(layer, category));
         for day in day(0).through(day(last)) {
-            put(&mut inventory, &tables::DAILY_BLOCKS, Unit::Day(day));
-            put(&mut inventory, &tables::WALLET_HEALTH, Unit::Day(day));
+            put(&mut inventory, &tables::DAILY_BLOCKS, WorkUnit::Day(day));
+            put(&mut inventory, &tables::WALLET_HEALTH, WorkUnit::Day(day));
             for table in
                 [&tables::RAW_MARKETS, &tables::RAW_POSITIONS, &tables::STAGE_MARKETS, &tables::STAGE_POSITIONS]
             {
-                put(&mut inventory, table, Unit::DayAndProtocol(day, PROTOCOL.into()));
+                put(&mut inventory, table, WorkUnit::ProtocolDay(day, PROTOCOL.into()));
             }
         }
         for day in day(0).until(day(last)) {
-            put(&mut inventory, &tables::WALLET_LINKS, Unit::Day(day));
+            put(&mut inventory, &tables::WALLET_LINKS, WorkUnit::Day(day));
             for table in [Layer::Raw, Layer::Stage, Layer::Analytics].into_iter().flat_map(events) {
-                put(&mut inventory, table, Unit::Day(day));
+                put(&mut inventory, table, WorkUnit::Day(day));
             }
         }
-        put(&mut inventory, &tables::CURRENT_POSITIONS, Unit::Protocol(PROTOCOL.into()));
-        put(&mut inventory, &tables::FEATURES_HISTORY, Unit::AsOfAndShard(day(last), 0));
+        put(&mut inventory, &tables::CURRENT_POSITIONS, WorkUnit::Protocol(PROTOCOL.into()));
+        put(&mut inventory, &tables::FEATURES_HISTORY, WorkUnit::Shard(day(last), 0));
         inventory.states.insert(state_part(0, 1));
         inventory.has_links = true;
         inventory
@@ -270,7 +270,7 @@ mod tests {
 
     /// The days of a step's units.
     fn days(plan: &Plan, step: Step) -> Vec<Day> {
-        plan.units(step).iter().filter_map(Unit::day).collect()
+        plan.units(step).iter().filter_map(WorkUnit::day).collect()
     }
 
     /// The days of a step's units of one event category.
@@ -278,7 +278,7 @@ mod tests {
         ChangedDays::of_category(plan, step, category).0.into_iter().collect()
     }
 
-    fn remove(inventory: &mut Inventory, table: &'static Table, unit: &Unit) {
+    fn remove(inventory: &mut Inventory, table: &'static Table, unit: &WorkUnit) {
         assert!(inventory.units.get_mut(&(table.layer, table.name)).unwrap().remove(unit));
     }
 
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn late_markets_change_the_prices_of_seven_more_days() {
         let mut inventory = done(12);
-        remove(&mut inventory, &tables::STAGE_MARKETS, &Unit::DayAndProtocol(day(2), PROTOCOL.into()));
+        remove(&mut inventory, &tables::STAGE_MARKETS, &WorkUnit::ProtocolDay(day(2), PROTOCOL.into()));
         let plan = plan(&scope(12), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
         let changed: Vec<_> = (2..=9).map(day).collect();
         assert_eq!(category_days(&plan, Step::PriceEvents, Category::Repay), changed);
@@ -313,21 +313,21 @@ mod tests {
     #[test]
     fn late_borrows_change_all_later_snapshots() {
         let mut inventory = done(9);
-        remove(&mut inventory, &tables::STAGE_BORROWS, &Unit::Day(day(2)));
+        remove(&mut inventory, &tables::STAGE_BORROWS, &WorkUnit::Day(day(2)));
         let plan = plan(&scope(5), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
         assert_eq!(days(&plan, Step::LinkWallets), [day(2)]);
         assert_eq!(days(&plan, Step::ValuePositions), (3..=9).map(day).collect::<Vec<_>>());
-        assert_eq!(plan.units(Step::PriceEvents), [Unit::EventDay(day(2), Category::Borrow)]);
+        assert_eq!(plan.units(Step::PriceEvents), [WorkUnit::EventDay(day(2), Category::Borrow)]);
     }
 
     #[test]
     fn nothing_is_planned_from_a_lost_day() {
         let mut inventory = done(3);
-        let lost = Unit::DayAndProtocol(day(2), PROTOCOL.into());
+        let lost = WorkUnit::ProtocolDay(day(2), PROTOCOL.into());
         for table in [&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS] {
             remove(&mut inventory, table, &lost);
         }
-        remove(&mut inventory, &tables::WALLET_HEALTH, &Unit::Day(day(2)));
+        remove(&mut inventory, &tables::WALLET_HEALTH, &WorkUnit::Day(day(2)));
         let after = plan(&scope(3), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
         assert_eq!(days(&after, Step::ExtractAccountPositions), [day(2)], "it is requested again");
         assert!(after.units(Step::StageAccountPositions).is_empty() && after.units(Step::ValuePositions).is_empty());
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn units_extracted_again_are_computed_again() {
         let mut inventory = done(9);
-        let markets = Unit::DayAndProtocol(day(4), PROTOCOL.into());
+        let markets = WorkUnit::ProtocolDay(day(4), PROTOCOL.into());
         remove(&mut inventory, &tables::RAW_MARKETS, &markets);
         let before = plan(&scope(9), &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!(days(&before, Step::ExtractMarketData), [day(4)]);

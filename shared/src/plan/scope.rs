@@ -25,7 +25,7 @@ impl Scope {
     /// # Errors
     /// `BadInput` if the as-of day is in the future or before the first day, or if no protocol is configured.
     pub fn new(config: &Config, today: Day, as_of: Option<Day>, from: Option<Day>, force: bool) -> Result<Self> {
-        let as_of = not_in_the_future(as_of.unwrap_or(today), today)?;
+        let as_of = reject_future_day(as_of.unwrap_or(today), today)?;
         let first_day = |(protocol, first): (String, Day)| (protocol, from.unwrap_or(first));
         let from = config.first_days().into_iter().map(first_day).collect();
         let scope = Scope { as_of, from, force, shards: config.shards };
@@ -38,11 +38,10 @@ impl Scope {
     /// # Errors
     /// `BadInput` if there is no protocol, or if the day is after the as-of day.
     pub fn first_day(&self) -> Result<Day> {
-        let first =
-            self.from.values().min().copied().ok_or_else(|| Error::bad_input("no protocol is configured"))?;
+        let first = self.from.values().min().copied().ok_or_else(|| Error::bad_input("no protocol is configured"))?;
         if first > self.as_of {
             return Err(Error::bad_input(format!("the first day {first} is after the as-of day {}", self.as_of))
-                .next("choose an earlier --from or a later --as-of"));
+                .with_hint("choose an earlier --from or a later --as-of"));
         }
         Ok(first)
     }
@@ -57,10 +56,10 @@ impl Scope {
 ///
 /// # Errors
 /// `BadInput` if the day is after today.
-pub fn not_in_the_future(as_of: Day, today: Day) -> Result<Day> {
+pub fn reject_future_day(as_of: Day, today: Day) -> Result<Day> {
     if as_of > today {
         return Err(Error::bad_input(format!("the as-of day {as_of} is in the future: today is {today} (UTC)"))
-            .next("choose today or an earlier day"));
+            .with_hint("choose today or an earlier day"));
     }
     Ok(as_of)
 }

@@ -8,11 +8,11 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::http::{Answer, HttpClient, key_header};
-use super::limits::{KeyRing, Rate, Secret};
+use super::limits::{KeyRing, RateLimit, Secret};
 use super::retry::RetryPolicy;
 use super::traffic::Traffic;
+use crate::cpu::run_cpu;
 use crate::error::{Error, Kind, Result};
-use crate::processor::at_work;
 
 /// Longest text of a source that goes into an error: enough for a message, too little for a page of HTML.
 const LONGEST_MESSAGE: usize = 500;
@@ -41,11 +41,11 @@ pub(crate) struct EndpointSettings<'a> {
     pub base: &'a Url,
     pub header: KeyHeader,
     pub keys: Vec<Secret>,
-    pub rate: Rate,
+    pub rate: RateLimit,
     pub concurrency: usize,
     pub retry: RetryPolicy,
     pub timeout: Duration,
-    pub largest_body: usize,
+    pub max_body_bytes: usize,
 }
 
 impl Endpoint {
@@ -55,7 +55,7 @@ impl Endpoint {
         }
         let endpoint = Endpoint {
             source: settings.source,
-            http: HttpClient::new(settings.base, settings.timeout, settings.largest_body)?,
+            http: HttpClient::new(settings.base, settings.timeout, settings.max_body_bytes)?,
             keys: KeyRing::new(settings.keys, settings.rate)?,
             header: settings.header,
             at_once: Semaphore::new(settings.concurrency.min(Semaphore::MAX_PERMITS)),
@@ -85,11 +85,11 @@ impl Endpoint {
     ) -> Result<T> {
         let once = || async {
             let answer = {
-                let _permit = self.at_once.acquire().await.map_err(|e| Error::internal("no permit").because(e))?;
+                let _permit = self.at_once.acquire().await.map_err(|e| Error::internal("no permit").with_source(e))?;
                 let key = self.keys.turn().await;
                 self.http.post(url.clone(), self.headers(key)?, body, traffic).await?
             };
-            let found = at_work(|| read(&answer)).map_err(|error| error.after(answer.retry_after))?;
+            let found = run_cpu(|| read(&answer)).map_err(|error| error.with_retry_after(answer.retry_after))?;
             traffic.page();
             Ok(found)
         };

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 
 /// A body longer than this is refused and not read into memory. Transpose stops at 10 MB, and 1,000 rows of a subgraph are
 /// below 1 MB: more is no answer of theirs, and a function with 512 MB must survive it.
-pub const LARGEST_BODY: usize = 64 << 20;
+pub const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// A connection that isn't there by now won't come.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,12 +50,12 @@ impl Answer {
 /// Posts JSON. It follows no redirect and repeats nothing by itself.
 pub(crate) struct HttpClient {
     client: reqwest::Client,
-    largest_body: usize,
+    max_body_bytes: usize,
 }
 
 impl HttpClient {
     /// A client for one base address, with a time limit for a whole exchange.
-    pub(crate) fn new(base: &Url, timeout: Duration, largest_body: usize) -> Result<Self> {
+    pub(crate) fn new(base: &Url, timeout: Duration, max_body_bytes: usize) -> Result<Self> {
         // Once a process; a second client finds it installed already, which is no error.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
@@ -69,8 +69,8 @@ impl HttpClient {
             // A proxy of the environment would get to read the key of a plain request, and can't reach this machine anyway.
             builder = builder.no_proxy();
         }
-        let client = builder.build().map_err(|e| Error::internal("no HTTP client").because(e))?;
-        Ok(HttpClient { client, largest_body })
+        let client = builder.build().map_err(|e| Error::internal("no HTTP client").with_source(e))?;
+        Ok(HttpClient { client, max_body_bytes })
     }
 
     /// Posts a body and reads the answer. Only an exchange that failed is an error here; a status of any kind is an answer.
@@ -90,7 +90,7 @@ impl HttpClient {
 
     async fn read(&self, mut response: Response, traffic: &Traffic) -> Result<Vec<u8>> {
         let mut body = Vec::new();
-        let too_long = |length: u64| length > self.largest_body as u64;
+        let too_long = |length: u64| length > self.max_body_bytes as u64;
         if response.content_length().is_some_and(too_long) {
             return Err(self.oversized());
         }
@@ -105,14 +105,14 @@ impl HttpClient {
     }
 
     fn oversized(&self) -> Error {
-        Error::corrupt("the source's answer is too long").with("limit_bytes", self.largest_body)
+        Error::corrupt("the source's answer is too long").with("limit_bytes", self.max_body_bytes)
     }
 }
 
 /// reqwest's error names the URL, in which a person may have put a key (the gateway's old form of address).
 fn unanswered(error: reqwest::Error) -> Error {
     let kind = if error.is_builder() { Kind::Internal } else { Kind::SourceUnavailable };
-    Error::new(kind, "the source did not answer").because(error.without_url())
+    Error::new(kind, "the source did not answer").with_source(error.without_url())
 }
 
 /// `Retry-After`, in seconds or as an HTTP date; what is neither is no wish.
@@ -140,7 +140,7 @@ pub(crate) fn key_header(name: &HeaderName, value: &str) -> Result<(HeaderName, 
 /// `BadInput`. The address itself is not in the message, for the same reason.
 pub(crate) fn base_url(source: &'static str, text: &str) -> Result<Url> {
     let refuse = |why: &str| Error::bad_input(format!("the URL of {source} {why}"));
-    let url = Url::parse(text.trim()).map_err(|e| refuse("can't be read").because(e))?;
+    let url = Url::parse(text.trim()).map_err(|e| refuse("can't be read").with_source(e))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refuse("holds a user or a password; keys go into a header"));
     }

@@ -28,7 +28,7 @@ impl Secret {
 
     /// The keys of a comma-separated list; empty entries are none.
     #[must_use]
-    pub fn list(keys: &str) -> Vec<Self> {
+    pub fn parse_list(keys: &str) -> Vec<Self> {
         keys.split(',').map(Secret::new).filter(|key| !key.0.is_empty()).collect()
     }
 
@@ -52,18 +52,18 @@ impl fmt::Display for Secret {
 
 /// How often each key may be used by this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
+pub struct RateLimit {
     /// Requests a second, of all processes together.
     pub per_second: u32,
     /// Processes that share them.
     pub shared_by: u32,
 }
 
-impl Rate {
+impl RateLimit {
     /// A rate that is for this process alone.
     #[must_use]
     pub fn per_second(per_second: u32) -> Self {
-        Rate { per_second, shared_by: 1 }
+        RateLimit { per_second, shared_by: 1 }
     }
 
     /// The time from one request to the next: three hundredths more than the rate has it. What leaves evenly arrives unevenly, and a
@@ -117,7 +117,7 @@ impl Pace {
 
 impl KeyRing {
     /// The ring of some keys; without any, requests go out without a key, under one limit.
-    pub(crate) fn new(keys: Vec<Secret>, rate: Rate) -> Result<Self> {
+    pub(crate) fn new(keys: Vec<Secret>, rate: RateLimit) -> Result<Self> {
         let between = rate.between()?;
         let keys = if keys.is_empty() { vec![None] } else { keys.into_iter().map(Some).collect() };
         // Keys set off one after another: requests that leave in the same instant hold each other up, and arrive unevenly.
@@ -151,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_take_turns() {
-        let ring = KeyRing::new(Secret::list(" a, b,,c\n"), Rate::per_second(1000)).unwrap();
+        let ring = KeyRing::new(Secret::parse_list(" a, b,,c\n"), RateLimit::per_second(1000)).unwrap();
         let mut seen = String::new();
         for _ in 0..7 {
             seen.push_str(ring.turn().await.unwrap().expose());
@@ -161,12 +161,12 @@ mod tests {
 
     #[tokio::test]
     async fn no_key_is_one_limit_without_a_key() {
-        assert_eq!(KeyRing::new(Vec::new(), Rate::per_second(1000)).unwrap().turn().await, None);
+        assert_eq!(KeyRing::new(Vec::new(), RateLimit::per_second(1000)).unwrap().turn().await, None);
     }
 
     #[tokio::test]
     async fn the_rate_is_kept_even_after_a_pause() {
-        let ring = KeyRing::new(Vec::new(), Rate::per_second(100)).unwrap();
+        let ring = KeyRing::new(Vec::new(), RateLimit::per_second(100)).unwrap();
         ring.turn().await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         let start = Instant::now();
@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_key_has_its_own_limit() {
-        let ring = KeyRing::new(Secret::list("a,b"), Rate::per_second(1)).unwrap();
+        let ring = KeyRing::new(Secret::parse_list("a,b"), RateLimit::per_second(1)).unwrap();
         let next = |key: usize| *ring.turns[key].pace.next.try_lock().unwrap();
         let (a, b) = (next(0), next(1));
         assert_eq!(b - a, Duration::from_millis(515), "they set off one after the other");
@@ -190,18 +190,18 @@ mod tests {
 
     #[test]
     fn a_rate_of_zero_is_refused() {
-        assert!(KeyRing::new(Vec::new(), Rate::per_second(0)).is_err());
-        assert!(KeyRing::new(Vec::new(), Rate { per_second: 1, shared_by: 0 }).is_err());
+        assert!(KeyRing::new(Vec::new(), RateLimit::per_second(0)).is_err());
+        assert!(KeyRing::new(Vec::new(), RateLimit { per_second: 1, shared_by: 0 }).is_err());
     }
 
     #[test]
     fn a_rate_is_shared() {
-        assert_eq!(Rate { per_second: 20, shared_by: 3 }.between().unwrap(), Duration::from_micros(154_500));
+        assert_eq!(RateLimit { per_second: 20, shared_by: 3 }.between().unwrap(), Duration::from_micros(154_500));
     }
 
     #[test]
     fn a_text_from_outside_loses_the_keys() {
-        let ring = KeyRing::new(Secret::list("abc123,xyz789"), Rate::per_second(1)).unwrap();
+        let ring = KeyRing::new(Secret::parse_list("abc123,xyz789"), RateLimit::per_second(1)).unwrap();
         assert_eq!(ring.redact("bad keys abc123 and xyz789"), "bad keys *** and ***");
     }
 }

@@ -22,8 +22,8 @@ mod text;
 pub mod traffic;
 pub mod transpose;
 
-pub use http::LARGEST_BODY;
-pub use limits::{Rate, Secret};
+pub use http::MAX_BODY_BYTES;
+pub use limits::{RateLimit, Secret};
 pub use retry::RetryPolicy;
 pub use text::Text;
 pub use traffic::{Traffic, TrafficReport};

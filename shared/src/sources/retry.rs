@@ -59,7 +59,7 @@ impl RetryPolicy {
             .adjust(|error: &Error, wait| self.wait_for(error, wait))
             .notify(|error: &Error, wait| {
                 traffic.retry(error.kind());
-                tracing::warn!(kind = error.kind().name(), error = error.what(), ?wait, "trying again");
+                tracing::warn!(kind = error.kind().name(), error = error.details(), ?wait, "trying again");
             })
             .await
     }
@@ -111,7 +111,7 @@ mod tests {
         let outcome: Result<()> = policy
             .run(&traffic, || async {
                 tries.fetch_add(1, Ordering::Relaxed);
-                Err(Error::new(kind, "no").after(retry_after))
+                Err(Error::new(kind, "no").with_retry_after(retry_after))
             })
             .await;
         assert_eq!(outcome.unwrap_err().kind(), kind);
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_wait_is_the_sources_wish_and_the_jitter() {
-        let error = Error::new(Kind::Throttled, "no").after(Some(Duration::from_secs(3)));
+        let error = Error::new(Kind::Throttled, "no").with_retry_after(Some(Duration::from_secs(3)));
         let wait = RetryPolicy::REQUEST.wait_for(&error, Some(Duration::from_millis(20)));
         assert_eq!(wait, Some(Duration::from_millis(3020)));
         assert_eq!(RetryPolicy::REQUEST.wait_for(&error, None), None);

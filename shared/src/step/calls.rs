@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{RunId, UnitInput};
 use crate::domain::Day;
 use crate::error::{Error, Result};
-use crate::lake::Unit;
+use crate::lake::WorkUnit;
 use crate::pipeline::{InputKind, Step};
 use crate::plan::Plan;
 
@@ -41,11 +41,11 @@ impl RunCalls<'_> {
     pub fn of(&self, step: Step, plan: &Plan) -> Result<Vec<Value>> {
         match step.input() {
             InputKind::Days => self.by_key(step, plan, |unit| Ok((unit.as_day()?, ())), |()| UnitInput::default()),
-            InputKind::EventDays => self.by_key(step, plan, Unit::as_event_day, |category| UnitInput {
+            InputKind::EventDays => self.by_key(step, plan, WorkUnit::as_event_day, |category| UnitInput {
                 events: Some(vec![*category]),
                 ..UnitInput::default()
             }),
-            InputKind::ProtocolDays => self.by_key(step, plan, Unit::as_protocol_day, |protocol| UnitInput {
+            InputKind::ProtocolDays => self.by_key(step, plan, WorkUnit::as_protocol_day, |protocol| UnitInput {
                 protocols: Some(vec![protocol.to_string()]),
                 ..UnitInput::default()
             }),
@@ -66,7 +66,7 @@ impl RunCalls<'_> {
         &self,
         step: Step,
         plan: &Plan,
-        split: impl Fn(&Unit) -> Result<(Day, K)>,
+        split: impl Fn(&WorkUnit) -> Result<(Day, K)>,
         input: impl Fn(&K) -> UnitInput,
     ) -> Result<Vec<Value>> {
         let mut days_by: BTreeMap<K, Vec<Day>> = BTreeMap::new();
@@ -104,7 +104,7 @@ fn chunks(days: &[Day], days_per_call: usize) -> impl Iterator<Item = &[Day]> {
 }
 
 fn to_json(input: &impl Serialize) -> Result<Value> {
-    serde_json::to_value(input).map_err(|cause| Error::internal("can't serialize an input").because(cause))
+    serde_json::to_value(input).map_err(|cause| Error::internal("can't serialize an input").with_source(cause))
 }
 
 #[cfg(test)]

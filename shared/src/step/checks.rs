@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Measured;
+use super::StepOutput;
 use crate::domain::Day;
 
 /// The outcome of a check.
@@ -47,8 +47,8 @@ pub struct CheckResults {
     pub checks: Vec<Check>,
 }
 
-impl Measured for CheckResults {
-    fn figures(&self) -> Vec<(&'static str, f64)> {
+impl StepOutput for CheckResults {
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
         let value = |name: &str| self.checks.iter().find(|check| check.name == name).map_or(0.0, |check| check.figure);
         vec![
             ("Wallets", self.wallets as f64),

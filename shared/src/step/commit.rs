@@ -3,7 +3,7 @@
 use super::Context;
 use crate::domain::{Category, Day};
 use crate::error::Result;
-use crate::lake::{Facts, Put, State, Unit, Written};
+use crate::lake::{FileMetadata, PutOutcome, State, WorkUnit, WriteOutcome};
 use crate::tables::{self, Layer, Row, Table};
 
 impl Context {
@@ -15,13 +15,13 @@ impl Context {
     pub async fn commit<R: Row>(
         &self,
         table: &Table,
-        unit: &Unit,
+        unit: &WorkUnit,
         rows: impl IntoIterator<Item = R> + Send + 'static,
-        facts: Facts,
-    ) -> Result<Written> {
-        let object = self.lake.encode(table, unit, rows, facts).await?;
+        metadata: FileMetadata,
+    ) -> Result<WriteOutcome> {
+        let object = self.lake.encode(table, unit, rows, metadata).await?;
         if let Some(newest) = newest_state_without(table, unit)
-            && self.lake.compare(&object).await? != Put::Unchanged
+            && self.lake.compare(&object).await? != PutOutcome::Unchanged
         {
             self.delete_states_after(newest, table).await?;
         }
@@ -32,7 +32,7 @@ impl Context {
     async fn delete_states_after(&self, newest: Day, table: &Table) -> Result<()> {
         let is_links = *table == tables::WALLET_LINKS;
         for state in [State::Fold].into_iter().chain(is_links.then_some(State::Links)) {
-            let stale = self.lake.kept_states(state).await?.into_iter().filter(|(as_of, _)| *as_of > newest);
+            let stale = self.lake.stored_states(state).await?.into_iter().filter(|(as_of, _)| *as_of > newest);
             for (as_of, part) in stale {
                 self.lake.store().delete(&state.key(as_of, &part)).await?;
             }
@@ -43,9 +43,9 @@ impl Context {
 
 /// The newest as-of day whose state does not contain this unit's rows. `None` for tables that are not part of a state. The state
 /// of day D contains the events and links of the days before D, and the snapshots up to and including D.
-fn newest_state_without(table: &Table, unit: &Unit) -> Option<Day> {
+fn newest_state_without(table: &Table, unit: &WorkUnit) -> Option<Day> {
     let day = unit.day()?;
-    let is_events = Category::ALL.into_iter().any(|category| tables::events(Layer::Analytics, category) == table);
+    let is_events = Category::ALL.into_iter().any(|category| tables::event_table(Layer::Analytics, category) == table);
     if *table == tables::WALLET_HEALTH {
         Some(day.previous())
     } else if is_events || *table == tables::WALLET_LINKS {
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
     use crate::domain::{HexBytes, Link};
     use crate::tables::{WALLET_LINKS, WalletLink};
-    use crate::testing::{AAVE, Lab, january};
+    use crate::testing::{AAVE, TestLake, january};
 
     fn link(since: i64) -> WalletLink {
         Link { account: HexBytes([1; 20]), wallet: HexBytes([2; 20]), since }.into()
@@ -69,18 +69,18 @@ mod tests {
 
     #[tokio::test]
     async fn commit_deletes_states_that_contain_the_old_rows() {
-        let lab = Lab::new(&[AAVE], january(31)).unwrap();
+        let lab = TestLake::new(&[AAVE], january(31)).unwrap();
         let (context, day) = (lab.context(), january(20));
-        let unit = Unit::Day(day);
-        let commit = |since| context.commit(&WALLET_LINKS, &unit, vec![link(since)], Facts::new());
+        let unit = WorkUnit::Day(day);
+        let commit = |since| context.commit(&WALLET_LINKS, &unit, vec![link(since)], FileMetadata::new());
         commit(5).await.unwrap();
         for as_of in [day, day.next()] {
-            context.lake.keep_state(State::Links, as_of, "all", vec![link(1)]).await.unwrap();
+            context.lake.write_state(State::Links, as_of, "all", vec![link(1)]).await.unwrap();
         }
         commit(5).await.unwrap();
-        assert_eq!(context.lake.kept_states(State::Links).await.unwrap().len(), 2, "equal bytes change nothing");
+        assert_eq!(context.lake.stored_states(State::Links).await.unwrap().len(), 2, "equal bytes change nothing");
         commit(6).await.unwrap();
-        let newest = context.lake.newest_state::<WalletLink>(State::Links, day.plus(9), "all").await.unwrap();
+        let newest = context.lake.newest_state::<WalletLink>(State::Links, day.plus_days(9), "all").await.unwrap();
         assert_eq!(newest.map(|(as_of, _)| as_of), Some(day));
     }
 }

@@ -8,10 +8,10 @@ use crate::config::Config;
 use crate::domain::Day;
 use crate::error::{Error, Result};
 use crate::executions::Executions;
-use crate::lake::{Lake, Unit};
+use crate::lake::{Lake, WorkUnit};
 use crate::sources::graph::{GraphClient, GraphSettings};
 use crate::sources::transpose::{TransposeClient, TransposeSettings};
-use crate::sources::{Rate, Traffic};
+use crate::sources::{RateLimit, Traffic};
 use crate::tables::{self, DailyBlock};
 
 /// Everything that a step works with. Built once per process by [`Context::new`]; a step keeps nothing between two calls.
@@ -60,9 +60,9 @@ impl Clients {
         mut transpose: TransposeSettings,
         shared_by: u32,
     ) -> Result<Self> {
-        graph.rate = Rate { per_second: config.requests_per_second.the_graph, shared_by };
+        graph.rate = RateLimit { per_second: config.requests_per_second.the_graph, shared_by };
         graph.concurrency = config.concurrency.the_graph as usize;
-        transpose.rate = Rate { per_second: config.requests_per_second.transpose, shared_by };
+        transpose.rate = RateLimit { per_second: config.requests_per_second.transpose, shared_by };
         transpose.concurrency = config.concurrency.transpose as usize;
         Ok(Clients { graph: Arc::new(GraphClient::new(graph)?), transpose: Arc::new(TransposeClient::new(transpose)?) })
     }
@@ -91,7 +91,7 @@ impl Context {
     /// # Errors
     /// `NotReady` if it is not known yet, and the errors of the lake.
     pub async fn first_block(&self, day: Day) -> Result<DailyBlock> {
-        let rows: Vec<DailyBlock> = self.lake.require(&tables::DAILY_BLOCKS, &Unit::Day(day)).await?;
+        let rows: Vec<DailyBlock> = self.lake.require(&tables::DAILY_BLOCKS, &WorkUnit::Day(day)).await?;
         rows.into_iter().next().ok_or_else(|| Error::corrupt("the object of a day holds no block").with("day", day))
     }
 }

@@ -23,7 +23,7 @@ pub struct Deadline {
 impl Deadline {
     /// Returns the deadline of a call whose process is killed after the given time.
     #[must_use]
-    pub fn of_call(left: Duration) -> Self {
+    pub fn from_remaining_time(left: Duration) -> Self {
         let now = Instant::now();
         Deadline {
             last_start: now + left.saturating_sub(AFTER_UNITS + UNIT_TIME),
@@ -50,7 +50,7 @@ pub(super) fn too_short(step: Step, remaining: &Remaining) -> Error {
     Error::internal("the time of a call is too short for a single unit")
         .with("step", step)
         .with("unit", remaining.units.first.first().map_or("", String::as_str))
-        .next("increase the timeout or memory of the function, or the step's share of its source's rate limit")
+        .with_hint("increase the timeout or memory of the function, or the step's share of its source's rate limit")
 }
 
 #[cfg(test)]
@@ -59,10 +59,10 @@ mod tests {
 
     #[tokio::test]
     async fn work_completes_before_the_deadline_or_is_aborted() {
-        let far = Deadline::of_call(Duration::from_secs(3600));
+        let far = Deadline::from_remaining_time(Duration::from_secs(3600));
         assert!(!far.is_near());
         assert_eq!(Deadline::before(Some(far), async { 1 }).await, Some(1));
-        let near = Deadline::of_call(AFTER_UNITS + Duration::from_millis(20));
+        let near = Deadline::from_remaining_time(AFTER_UNITS + Duration::from_millis(20));
         assert!(near.is_near());
         assert_eq!(Deadline::before(Some(near), std::future::pending::<()>()).await, None);
         assert_eq!(Deadline::before(None, async { 1 }).await, Some(1));
@@ -73,18 +73,18 @@ mod tests {
         use super::*;
         use crate::domain::Day;
         use crate::error::{Kind, Result};
-        use crate::lake::Unit;
+        use crate::lake::WorkUnit;
         use crate::step::{Context, Report};
-        use crate::testing::{AAVE, Lab, january, kind};
+        use crate::testing::{AAVE, TestLake, january, kind};
 
-        /// Runs a unit per day with a deadline of 50 ms. Units of 2 January and later never complete.
+        /// Runs a unit per day with a deadline of 50 ms. UnitSummary of 2 January and later never complete.
         async fn work_on(days: &[Day]) -> Result<Report> {
-            let mut lab = Lab::new(&[AAVE], january(9))?;
+            let mut lab = TestLake::new(&[AAVE], january(9))?;
             let now = Instant::now();
             let (last_start, last_end) = (now + Duration::from_secs(3600), now + Duration::from_millis(50));
             lab.context.deadline = Some(Deadline { last_start, last_end });
-            let units: Vec<_> = days.iter().copied().map(Unit::Day).collect();
-            let work = |_: Context, unit: Unit| async move {
+            let units: Vec<_> = days.iter().copied().map(WorkUnit::Day).collect();
+            let work = |_: Context, unit: WorkUnit| async move {
                 if unit.day() >= Some(january(2)) {
                     std::future::pending::<()>().await;
                 }

@@ -21,19 +21,19 @@ type Variables<'a> = &'a (dyn Fn(&str) -> Option<String> + Send + Sync);
 /// Builds the context from the variables of this process. [`super::serve`] lists them.
 ///
 /// # Errors
-/// As [`context_of`].
+/// As [`context_from`].
 pub(super) async fn context() -> Result<Context> {
-    context_of(&|name| std::env::var(name).ok()).await
+    context_from(&|name| std::env::var(name).ok()).await
 }
 
 /// Builds the context from the given variables. An empty variable counts as not set.
 ///
 /// # Errors
 /// `BadInput` for a missing or invalid variable, `BadCredentials` for a key that can't be read, and the errors of AWS.
-pub async fn context_of(variables: Variables<'_>) -> Result<Context> {
+pub async fn context_from(variables: Variables<'_>) -> Result<Context> {
     let variable = |name: &str| variables(name).filter(|value| !value.is_empty());
     let variable: Variables<'_> = &variable;
-    let config = variable("DEFI_CONFIG").map_or_else(Config::built_in, |path| Config::read(Path::new(&path)))?;
+    let config = variable("DEFI_CONFIG").map_or_else(Config::built_in, |path| Config::from_file(Path::new(&path)))?;
     let cloud = Cloud::new().await;
     let shared_by = share_of_source(variable("SHARE_OF_SOURCE"))?;
 
@@ -54,15 +54,15 @@ pub async fn context_of(variables: Variables<'_>) -> Result<Context> {
 /// `Internal` if the clock is before 1970.
 pub fn today() -> Result<Day> {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let since_epoch = since_epoch.map_err(|cause| Error::internal("the clock is before 1970").because(cause))?;
-    Ok(Day::of_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)))
+    let since_epoch = since_epoch.map_err(|cause| Error::internal("the clock is before 1970").with_source(cause))?;
+    Ok(Day::from_epoch_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)))
 }
 
 /// The number of calls that share a source's rate limit, including this one.
 fn share_of_source(text: Option<String>) -> Result<u32> {
     let Some(text) = text else { return Ok(1) };
     text.parse().map_err(|cause| {
-        Error::bad_input(format!("SHARE_OF_SOURCE is {text:?}, which is not a number of calls")).because(cause)
+        Error::bad_input(format!("SHARE_OF_SOURCE is {text:?}, which is not a number of calls")).with_source(cause)
     })
 }
 
@@ -70,7 +70,7 @@ fn share_of_source(text: Option<String>) -> Result<u32> {
 async fn keys(cloud: &Cloud, variable: Variables<'_>, secret: &str, keys: &str) -> Result<Vec<Secret>> {
     match variable(secret) {
         Some(id) => cloud.keys(&id).await,
-        None => Ok(variable(keys).map(|keys| Secret::list(&keys)).unwrap_or_default()),
+        None => Ok(variable(keys).map(|keys| Secret::parse_list(&keys)).unwrap_or_default()),
     }
 }
 
@@ -84,13 +84,13 @@ struct Location {
 /// Opens the lake that `LAKE` names: `s3://{bucket}` with its catalog in Glue, or a folder that contains its catalog.
 fn location(cloud: &Cloud, variable: Variables<'_>) -> Result<Location> {
     let lake = variable("LAKE")
-        .ok_or_else(|| Error::bad_input("LAKE is not set").next("set it to s3://{bucket} or a folder"))?;
+        .ok_or_else(|| Error::bad_input("LAKE is not set").with_hint("set it to s3://{bucket} or a folder"))?;
     let env = variable("DEFI_ENV").unwrap_or_else(|| "dev".to_owned());
     if let Some(bucket) = lake.strip_prefix("s3://") {
         return cloud.location(bucket.trim_end_matches('/'), &env, variable);
     }
     let lake = Lake::new(FolderStore::new(lake));
-    Ok(Location { registry: catalog::in_lake(&lake, &env), lake, executions: None })
+    Ok(Location { registry: catalog::registry_in_lake(&lake, &env), lake, executions: None })
 }
 
 /// Access to AWS, in builds with the feature `aws`.
@@ -109,9 +109,8 @@ impl Cloud {
 
     fn location(&self, bucket: &str, env: &str, variable: Variables<'_>) -> Result<Location> {
         if bucket.is_empty() || bucket.contains('/') {
-            return Err(
-                Error::bad_input(format!("{bucket:?} is not the name of a bucket")).next("set LAKE to s3://{bucket}")
-            );
+            return Err(Error::bad_input(format!("{bucket:?} is not the name of a bucket"))
+                .with_hint("set LAKE to s3://{bucket}"));
         }
         let machine = variable("STATE_MACHINE_ARN").map(|arn| crate::executions::StateMachine::new(&self.0, arn));
         Ok(Location {
@@ -143,5 +142,5 @@ impl Cloud {
 
 #[cfg(not(feature = "aws"))]
 fn without_aws() -> Error {
-    Error::bad_input("this build does not support AWS").next("build it with the feature aws: make package")
+    Error::bad_input("this build does not support AWS").with_hint("build it with the feature aws: make package")
 }

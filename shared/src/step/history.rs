@@ -7,11 +7,11 @@ use crate::config::Config;
 use crate::domain::price::{DayMarkets, LOOK_BACK_DAYS, PriceBook};
 use crate::domain::{Day, Link, Links};
 use crate::error::Result;
-use crate::lake::{Lake, State, Unit};
+use crate::lake::{Lake, State, WorkUnit};
 use crate::tables::{STAGE_MARKETS, StagedMarket, WALLET_LINKS, WalletLink};
 
 /// The name of the only part of the links' state.
-pub const ALL_LINKS: &str = "all";
+pub const LINKS_PART: &str = "all";
 
 /// Reads all links before a day: those of the newest state, and those of the days since.
 ///
@@ -19,7 +19,7 @@ pub const ALL_LINKS: &str = "all";
 /// The errors of the lake.
 pub async fn links_before(lake: &Lake, as_of: Day) -> Result<Links> {
     let mut links = Links::default();
-    let state = lake.newest_state::<WalletLink>(State::Links, as_of, ALL_LINKS).await?;
+    let state = lake.newest_state::<WalletLink>(State::Links, as_of, LINKS_PART).await?;
     let since = state.as_ref().map(|(day, _)| *day);
     links.extend(state.iter().flat_map(|(_, rows)| rows).map(Link::from));
     for unit in lake.units(&WALLET_LINKS).await? {
@@ -42,14 +42,14 @@ impl Markets {
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn around(lake: &Lake, config: &Config, days: &[Day]) -> Result<Self> {
+    pub async fn load(lake: &Lake, config: &Config, days: &[Day]) -> Result<Self> {
         let mut markets: BTreeMap<Day, DayMarkets> = BTreeMap::new();
         let (Some(first), Some(last)) = (days.iter().min(), days.iter().max()) else {
             return Ok(Markets(Arc::new(markets)));
         };
-        let range = first.plus(-LOOK_BACK_DAYS)..=*last;
+        let range = first.plus_days(-LOOK_BACK_DAYS)..=*last;
         for unit in lake.units(&STAGE_MARKETS).await? {
-            let Unit::DayAndProtocol(day, protocol) = &unit else { continue };
+            let WorkUnit::ProtocolDay(day, protocol) = &unit else { continue };
             if range.contains(day) && config.protocol(protocol).is_ok() {
                 let rows: Vec<StagedMarket> = lake.require(&STAGE_MARKETS, &unit).await?;
                 let rows = rows.iter().map(StagedMarket::market).collect();

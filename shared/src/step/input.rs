@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use super::{Context, RunId};
 use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
-use crate::lake::Unit;
+use crate::lake::WorkUnit;
 use crate::pipeline::{InputKind, Step};
-use crate::plan::{Inventory, Plan, PlanPhase, Scope, not_in_the_future, plan};
+use crate::plan::{Inventory, Plan, PlanPhase, Scope, plan, reject_future_day};
 
 /// The input of a step that works on days, on days of event categories, or on days of protocols.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -48,13 +48,13 @@ pub fn parse<I: DeserializeOwned>(input: Value) -> Result<I> {
         Value::Object(_) => input,
         _ => {
             return Err(Error::bad_input("the step's input is not a JSON object")
-                .next("write it as {\"as_of\": \"2023-11-01\"}, or {}"));
+                .with_hint("write it as {\"as_of\": \"2023-11-01\"}, or {}"));
         }
     };
     serde_json::from_value(input).map_err(|cause| {
         Error::bad_input("the step's input is invalid")
-            .because(cause)
-            .next("correct the field, or omit it to use its default")
+            .with_source(cause)
+            .with_hint("correct the field, or omit it to use its default")
     })
 }
 
@@ -64,7 +64,7 @@ impl Context {
     /// # Errors
     /// `BadInput` for a day in the future.
     pub fn as_of(&self, as_of: Option<Day>) -> Result<Day> {
-        not_in_the_future(as_of.unwrap_or(self.today), self.today)
+        reject_future_day(as_of.unwrap_or(self.today), self.today)
     }
 
     /// Returns the scope of a run.
@@ -80,8 +80,8 @@ impl Context {
     /// # Errors
     /// The errors of the lake, and `BadInput` as for [`Context::scope`].
     pub async fn plan(&self, scope: &Scope, phase: PlanPhase<'_>) -> Result<Plan> {
-        let unfinished = self.unfinished(None).await?;
-        plan(scope, &Inventory::of(&self.lake, scope.as_of).await?.without(&unfinished), phase)
+        let unfinished = self.unfinished_keys(None).await?;
+        plan(scope, &Inventory::list(&self.lake, scope.as_of).await?.without(&unfinished), phase)
     }
 
     /// Returns the units of a step that an input selects: those of the days that it names, else those that are missing from the
@@ -90,14 +90,14 @@ impl Context {
     /// # Errors
     /// `BadInput` for a field that the step does not have, an unknown protocol, or a day outside the scope, and the errors of
     /// [`Context::plan`].
-    pub async fn units(&self, step: Step, input: &UnitInput) -> Result<Vec<Unit>> {
+    pub async fn units(&self, step: Step, input: &UnitInput) -> Result<Vec<WorkUnit>> {
         reject_fields_of_other_steps(step, input)?;
         let scope = self.scope(input.as_of, input.from, input.force)?;
         let protocols = self.protocols(input.protocols.as_deref())?;
         let categories = sorted(input.events.as_deref().unwrap_or(&Category::ALL));
-        let is_selected = |unit: &Unit| match unit {
-            Unit::EventDay(_, category) => categories.contains(category),
-            Unit::DayAndProtocol(_, protocol) => protocols.iter().any(|name| **name == **protocol),
+        let is_selected = |unit: &WorkUnit| match unit {
+            WorkUnit::EventDay(_, category) => categories.contains(category),
+            WorkUnit::ProtocolDay(_, protocol) => protocols.iter().any(|name| **name == **protocol),
             _ => true,
         };
         let units = match &input.days {
@@ -127,20 +127,20 @@ fn reject_fields_of_other_steps(step: Step, input: &UnitInput) -> Result<()> {
         UnitInput { protocols: Some(_), .. } if kind != InputKind::ProtocolDays => "protocols",
         _ => return Ok(()),
     };
-    Err(Error::bad_input(format!("the input of {step} has no field `{unknown}`")).next("remove the field"))
+    Err(Error::bad_input(format!("the input of {step} has no field `{unknown}`")).with_hint("remove the field"))
 }
 
 /// The units of a step on given days.
-fn units_of_days(step: Step, days: &[Day], categories: &[Category], protocols: &[String]) -> Vec<Unit> {
+fn units_of_days(step: Step, days: &[Day], categories: &[Category], protocols: &[String]) -> Vec<WorkUnit> {
     let protocols: Vec<Arc<str>> = protocols.iter().map(|name| name.as_str().into()).collect();
     let mut units = Vec::new();
     for day in days {
         match step.input() {
-            InputKind::EventDays => units.extend(categories.iter().map(|category| Unit::EventDay(*day, *category))),
+            InputKind::EventDays => units.extend(categories.iter().map(|category| WorkUnit::EventDay(*day, *category))),
             InputKind::ProtocolDays => {
-                units.extend(protocols.iter().map(|protocol| Unit::DayAndProtocol(*day, Arc::clone(protocol))));
+                units.extend(protocols.iter().map(|protocol| WorkUnit::ProtocolDay(*day, Arc::clone(protocol))));
             }
-            _ => units.push(Unit::Day(*day)),
+            _ => units.push(WorkUnit::Day(*day)),
         }
     }
     units
@@ -152,7 +152,7 @@ fn days_within(days: &[Day], scope: &Scope) -> Result<Vec<Day>> {
     let (days, first) = (sorted(days), scope.first_day()?);
     match days.first().filter(|day| **day < first) {
         Some(day) => Err(Error::bad_input(format!("the day {day} is before the first day {first}"))
-            .next("choose later days, or an earlier first day")),
+            .with_hint("choose later days, or an earlier first day")),
         None => Ok(days),
     }
 }

@@ -14,15 +14,15 @@ use crate::pipeline::Step;
 const NAMESPACE: &str = "DefiFeatures";
 
 /// The output of a step, with metrics.
-pub trait Measured: Serialize {
+pub trait StepOutput: Serialize {
     /// Returns the names and values of the metrics.
-    fn figures(&self) -> Vec<(&'static str, f64)> {
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
     }
 }
 
-impl Measured for Report {
-    fn figures(&self) -> Vec<(&'static str, f64)> {
+impl StepOutput for Report {
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
         [
             ("Units", self.units),
             ("UnitsLost", self.lost.count),
@@ -41,8 +41,8 @@ impl Measured for Report {
 
 /// Writes the metrics of a call, including its duration. An error of standard output is ignored: it should not fail the
 /// call.
-pub(super) fn write_metrics(step: Step, output: &impl Measured, duration: Duration) {
-    let mut metrics = output.figures();
+pub(super) fn write_metrics(step: Step, output: &impl StepOutput, duration: Duration) {
+    let mut metrics = output.metrics();
     metrics.push(("Seconds", duration.as_secs_f64()));
     let env = std::env::var("DEFI_ENV").unwrap_or_else(|_| "dev".to_owned());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -69,14 +69,14 @@ mod tests {
     #[test]
     fn line_declares_every_metric_that_it_contains() {
         let report = Report { rows_in: 7, ..Report::default() };
-        let line = embedded(Step::StageEvents, "dev", 17, &report.figures());
+        let line = embedded(Step::StageEvents, "dev", 17, &report.metrics());
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
         assert_eq!(
             (line["RowsIn"].as_f64(), &line["Step"], &directive["Namespace"]),
             (Some(7.0), &json!("stage-events"), &json!(NAMESPACE))
         );
         let declared = directive["Metrics"].as_array().unwrap();
-        assert_eq!(declared.len(), report.figures().len());
+        assert_eq!(declared.len(), report.metrics().len());
         assert!(declared.iter().all(|metric| line[metric["Name"].as_str().unwrap()].is_number()));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Day;
-use crate::lake::{Put, Unit, Written};
+use crate::lake::{PutOutcome, WorkUnit, WriteOutcome};
 use crate::sources::TrafficReport;
 
 /// The number of lost or remaining units that a report names. Further units are only counted.
@@ -37,9 +37,9 @@ pub struct Report {
     pub objects_unchanged: u64,
     /// Total size of those objects, in bytes.
     pub bytes: u64,
-    /// Units whose source no longer has their history.
-    pub lost: Units,
-    /// Units left to another call because the deadline was near.
+    /// UnitSummary whose source no longer has their history.
+    pub lost: UnitSummary,
+    /// UnitSummary left to another call because the deadline was near.
     pub remaining: Remaining,
     /// Network traffic. It varies between equal runs, and is stored only in the reports of runs.
     #[serde(skip_serializing_if = "is_empty_traffic")]
@@ -52,30 +52,30 @@ fn is_empty_traffic(traffic: &TrafficReport) -> bool {
 
 /// The number of units, and the names of the first few.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Units {
+pub struct UnitSummary {
     /// The number of units.
     pub count: u64,
     /// The names of the first units, sorted.
     pub first: Vec<String>,
 }
 
-/// Units left to another call.
+/// UnitSummary left to another call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Remaining {
     /// The units.
     #[serde(flatten)]
-    pub units: Units,
+    pub units: UnitSummary,
     /// The earliest day of the units: the `resume_at` of the next call.
     pub next: Option<Day>,
 }
 
-impl Units {
+impl UnitSummary {
     /// Adds one unit.
     pub fn add(&mut self, unit: impl Into<String>) {
-        self.merge(Units { count: 1, first: vec![unit.into()] });
+        self.merge(UnitSummary { count: 1, first: vec![unit.into()] });
     }
 
-    fn merge(&mut self, other: Units) {
+    fn merge(&mut self, other: UnitSummary) {
         self.count += other.count;
         self.first.extend(other.first);
         self.first.sort_unstable();
@@ -86,20 +86,20 @@ impl Units {
 impl Report {
     /// Adds one unit that was written.
     #[must_use]
-    pub fn wrote(mut self, written: Written) -> Self {
+    pub fn with_written(mut self, written: WriteOutcome) -> Self {
         self.units += 1;
         self.rows_out += written.rows;
         self.bytes += written.bytes;
         match written.put {
-            Put::Unchanged => self.objects_unchanged += 1,
-            Put::Created | Put::Replaced => self.objects_written += 1,
+            PutOutcome::Unchanged => self.objects_unchanged += 1,
+            PutOutcome::Created | PutOutcome::Replaced => self.objects_written += 1,
         }
         self
     }
 
     /// Returns the report of one lost unit.
     #[must_use]
-    pub fn lost(unit: &Unit) -> Self {
+    pub fn lost(unit: &WorkUnit) -> Self {
         let mut report = Report::default();
         report.lost.add(unit.to_string());
         report
@@ -107,7 +107,7 @@ impl Report {
 
     /// Returns the report of one unit that is left to another call.
     #[must_use]
-    pub fn remaining(unit: &Unit) -> Self {
+    pub fn remaining(unit: &WorkUnit) -> Self {
         let mut report = Report::default();
         report.remaining.units.add(unit.to_string());
         report.remaining.next = unit.day();
@@ -150,7 +150,7 @@ mod tests {
     fn merge_is_independent_of_order() {
         let mut parts = Vec::new();
         for i in 0..50u64 {
-            let mut part = Report::lost(&Unit::Protocol(format!("unit {:02}", i * 7 % 50).into()));
+            let mut part = Report::lost(&WorkUnit::Protocol(format!("unit {:02}", i * 7 % 50).into()));
             part.rows_in = i;
             part.rejected.insert(format!("reason {}", i % 3), 1);
             parts.push(part);

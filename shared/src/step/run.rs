@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Context, Report};
 use crate::domain::Day;
 use crate::error::{Error, Result};
-use crate::lake::Unit;
+use crate::lake::WorkUnit;
 use crate::pipeline::Step;
 use crate::plan::{DaysBy, PlanPhase, Scope};
 
@@ -67,7 +67,9 @@ impl FromStr for RunId {
     fn from_str(text: &str) -> Result<Self> {
         let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if text.is_empty() || !text.chars().all(is_valid) {
-            return Err(Error::bad_input(format!("{text:?} is not a run id")).next("use the run_id of plan-run's output"));
+            return Err(
+                Error::bad_input(format!("{text:?} is not a run id")).with_hint("use the run_id of plan-run's output")
+            );
         }
         Ok(RunId(text.to_owned()))
     }
@@ -107,7 +109,13 @@ impl Context {
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn keep_report(&self, run: Option<&RunId>, step: Step, units: &[Unit], report: &Report) -> Result<()> {
+    pub async fn write_call_report(
+        &self,
+        run: Option<&RunId>,
+        step: Step,
+        units: &[WorkUnit],
+        report: &Report,
+    ) -> Result<()> {
         let (Some(run), Some(first)) = (run, units.first()) else { return Ok(()) };
         let key = format!("{}{}.json", run.reports(step), first.to_string().replace(' ', "."));
         self.lake.write_json(&key, report).await.map(drop)
@@ -146,7 +154,7 @@ impl Context {
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn report_run(&self, run: &RunId, scope: &Scope) -> Result<()> {
+    pub async fn write_run_report(&self, run: &RunId, scope: &Scope) -> Result<()> {
         self.lake.write_json(&run.key(REPORT), &self.run_report(run, scope).await?).await.map(drop)
     }
 
@@ -159,7 +167,7 @@ impl Context {
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn forget_reports(&self, run: &RunId) -> Result<()> {
+    pub async fn delete_reports(&self, run: &RunId) -> Result<()> {
         self.lake.store().delete(&run.key(REPORT)).await?;
         for entry in self.lake.store().list(&run.key("reports/")).await? {
             self.lake.store().delete(&entry.key).await?;

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tracing::Instrument;
 
 use super::environment::{self, today};
-use super::metrics::{Measured, write_metrics};
+use super::metrics::{StepOutput, write_metrics};
 use super::{Context, Deadline, parse};
 use crate::error::{Error, Result};
 use crate::pipeline::Step;
@@ -34,7 +34,7 @@ use crate::pipeline::Step;
 pub async fn serve<I, O, F, Fut>(step: Step, handler: F) -> Result<()>
 where
     I: DeserializeOwned + Send,
-    O: Measured,
+    O: StepOutput,
     F: Fn(Context, I) -> Fut,
     Fut: Future<Output = Result<O>>,
 {
@@ -64,7 +64,7 @@ where
         })
     }))
     .await
-    .map_err(|cause| Error::internal("the Lambda runtime stopped").because(cause))
+    .map_err(|cause| Error::internal("the Lambda runtime stopped").with_source(cause))
 }
 
 /// The maximum length of an error message in a diagnostic. If hundreds of calls fail, the state machine holds all their
@@ -74,15 +74,12 @@ const MAX_DIAGNOSTIC: usize = 800;
 /// Returns what Lambda reports for a failed call. The error type is the error's kind, which `Retry` and `Catch` of the state
 /// machine match. The runtime's default would be the path of a Rust type.
 fn diagnostic(error: &Error) -> Diagnostic {
-    let what: String = error.what().chars().take(MAX_DIAGNOSTIC).collect();
-    Diagnostic {
-        error_type: error.kind().name().to_owned(),
-        error_message: format!("{what}; next: {}", error.next_step()),
-    }
+    let what: String = error.details().chars().take(MAX_DIAGNOSTIC).collect();
+    Diagnostic { error_type: error.kind().name().to_owned(), error_message: format!("{what}; next: {}", error.hint()) }
 }
 
 fn deadline(at: SystemTime) -> Deadline {
-    Deadline::of_call(at.duration_since(SystemTime::now()).unwrap_or_default())
+    Deadline::from_remaining_time(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 #[cfg(test)]

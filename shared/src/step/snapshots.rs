@@ -7,29 +7,29 @@ use arrow::array::{Array, RecordBatch};
 
 use super::{CONCURRENT_LARGE_UNITS, CONCURRENT_UNITS, Context, Report, UnitInput};
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Facts, Unit};
+use crate::lake::{FileMetadata, WorkUnit};
 use crate::pipeline::Step;
 use crate::sources::graph::Snapshot;
 use crate::tables::{DailyBlock, RAW_POSITIONS, Row, Table};
 
 /// Rows of a snapshot in the schema of the raw layer: those of one page, or all.
 #[derive(Debug)]
-pub struct RawRows {
+pub struct RawPage {
     batch: RecordBatch,
     rows_in: u64,
     repeats: u64,
 }
 
-impl RawRows {
+impl RawPage {
     /// Converts rows of the source with `raw`. `sort` sorts the raw rows, drops exact duplicates and returns their number.
     ///
     /// # Errors
     /// The rows could not be encoded.
-    pub fn of<T, R: Row>(rows: Vec<T>, raw: impl Fn(T) -> R, sort: impl FnOnce(&mut Vec<R>) -> u64) -> Result<Self> {
+    pub fn new<T, R: Row>(rows: Vec<T>, raw: impl Fn(T) -> R, sort: impl FnOnce(&mut Vec<R>) -> u64) -> Result<Self> {
         let rows_in = rows.len() as u64;
         let mut rows: Vec<R> = rows.into_iter().map(raw).collect();
         let repeats = sort(&mut rows);
-        Ok(RawRows { batch: shrink_to_fit(R::encode(&rows)?)?, rows_in, repeats })
+        Ok(RawPage { batch: shrink_to_fit(R::encode(&rows)?)?, rows_in, repeats })
     }
 }
 
@@ -37,14 +37,14 @@ impl RawRows {
 fn shrink_to_fit(batch: RecordBatch) -> Result<RecordBatch> {
     let (schema, mut columns, _) = batch.into_parts();
     columns.iter_mut().for_each(Array::shrink_to_fit);
-    RecordBatch::try_new(schema, columns).map_err(|cause| Error::internal("invalid record batch").because(cause))
+    RecordBatch::try_new(schema, columns).map_err(|cause| Error::internal("invalid record batch").with_source(cause))
 }
 
 /// A snapshot, with its pages in the order of their keys.
-pub type Taken = Snapshot<RawRows>;
+pub type RawSnapshot = Snapshot<RawPage>;
 
 /// Snapshots without rows, which are checked after all others are written.
-type EmptySnapshots = Arc<Mutex<Vec<(Unit, DailyBlock, Taken)>>>;
+type EmptySnapshots = Arc<Mutex<Vec<(WorkUnit, DailyBlock, RawSnapshot)>>>;
 
 /// Extracts the snapshots of a table: those that the input names, or those that are missing from the lake. A snapshot
 /// without positions that follows a day with positions is a fault of the indexer. If it were written, all wallets would
@@ -64,11 +64,11 @@ pub async fn extract<R, F, Fut>(
 where
     R: Row,
     F: Fn(Context, Arc<str>, DailyBlock) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Result<Taken>> + Send + 'static,
+    Fut: Future<Output = Result<RawSnapshot>> + Send + 'static,
 {
     let units = context.units(step, input).await?;
     let empty: EmptySnapshots = Arc::default();
-    let work = |context: Context, unit: Unit| {
+    let work = |context: Context, unit: WorkUnit| {
         let (fetch, empty) = (fetch.clone(), Arc::clone(&empty));
         async move {
             let (day, protocol) = unit.as_protocol_day()?;
@@ -92,34 +92,34 @@ where
         report.merge(write::<R>(context, table, unit, &block, snapshot).await?);
     }
     context.registry.register(table, &units).await?;
-    context.keep_report(input.run_id.as_ref(), step, &units, &report).await?;
+    context.write_call_report(input.run_id.as_ref(), step, &units, &report).await?;
     Ok(report)
 }
 
 async fn write<R: Row>(
     context: &Context,
     table: &Table,
-    unit: Unit,
+    unit: WorkUnit,
     block: &DailyBlock,
-    snapshot: Taken,
+    snapshot: RawSnapshot,
 ) -> Result<Report> {
     let rows_in = snapshot.rows.iter().map(|page| page.rows_in).sum();
     let repeats: u64 = snapshot.rows.iter().map(|page| page.repeats).sum();
-    let facts = Facts::from([
+    let metadata = FileMetadata::from([
         ("block".to_owned(), block.block_number.to_string()),
         ("deployment".to_owned(), snapshot.deployment),
         ("repeats".to_owned(), repeats.to_string()),
     ]);
     let batches = snapshot.rows.into_iter().map(|page| page.batch).collect();
-    let written = context.lake.write_batches::<R>(table, &unit, batches, facts).await?;
-    Ok(Report { rows_in, repeats, ..Report::default() }.wrote(written))
+    let written = context.lake.write_batches::<R>(table, &unit, batches, metadata).await?;
+    Ok(Report { rows_in, repeats, ..Report::default() }.with_written(written))
 }
 
 /// Returns an error if the snapshot of the previous day has positions.
-async fn reject_sudden_emptiness(context: &Context, unit: &Unit) -> Result<()> {
+async fn reject_sudden_emptiness(context: &Context, unit: &WorkUnit) -> Result<()> {
     let (day, protocol) = unit.as_protocol_day()?;
-    let previous = Unit::DayAndProtocol(day.previous(), protocol);
-    let previous_rows = context.lake.facts(&RAW_POSITIONS, &previous).await?.map_or(0, |(_, rows)| rows);
+    let previous = WorkUnit::ProtocolDay(day.previous(), protocol);
+    let previous_rows = context.lake.file_metadata(&RAW_POSITIONS, &previous).await?.map_or(0, |(_, rows)| rows);
     if previous_rows == 0 {
         return Ok(());
     }

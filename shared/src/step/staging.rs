@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Context, Report};
 use crate::error::{Error, Result};
-use crate::lake::{Facts, Unit};
+use crate::lake::{FileMetadata, WorkUnit};
 use crate::tables::{QuarantinedRow, Reason, Row, Table};
 
 /// The quarantine reason of a valid row whose key an earlier valid row has.
@@ -17,7 +17,7 @@ const DUPLICATE_KEY: &str = "another valid row with the same key came first";
 
 /// Sorts raw rows by key and drops exact duplicates. The sort is stable: rows with equal keys keep their order of
 /// delivery. Returns the number of dropped rows.
-pub fn tidy<R: PartialEq, K: Ord>(rows: &mut Vec<R>, key: impl Fn(&R) -> K) -> u64 {
+pub fn sort_and_dedup<R: PartialEq, K: Ord>(rows: &mut Vec<R>, key: impl Fn(&R) -> K) -> u64 {
     let is_strictly_sorted = |rows: &[R]| rows.is_sorted_by(|a, b| key(a) < key(b));
     if is_strictly_sorted(rows) {
         return 0;
@@ -40,7 +40,7 @@ pub fn tidy<R: PartialEq, K: Ord>(rows: &mut Vec<R>, key: impl Fn(&R) -> K) -> u
 
 /// Returns the sort key of a raw string: case-insensitive, missing strings last.
 #[must_use]
-pub fn sort_text(text: &Option<Arc<str>>) -> (bool, Option<Arc<str>>) {
+pub fn text_sort_key(text: &Option<Arc<str>>) -> (bool, Option<Arc<str>>) {
     let lower = |text: &Arc<str>| match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         true => Arc::from(text.to_ascii_lowercase()),
         false => Arc::clone(text),
@@ -50,7 +50,7 @@ pub fn sort_text(text: &Option<Arc<str>>) -> (bool, Option<Arc<str>>) {
 
 /// Returns the sort key of a raw integer: by value, with missing and invalid integers last.
 #[must_use]
-pub fn sort_number(text: &Option<Arc<str>>) -> (bool, i64, Option<Arc<str>>) {
+pub fn number_sort_key(text: &Option<Arc<str>>) -> (bool, i64, Option<Arc<str>>) {
     let number = text.as_deref().and_then(|text| text.parse::<i64>().ok());
     (number.is_none(), number.unwrap_or_default(), text.clone())
 }
@@ -86,7 +86,7 @@ pub fn stage<R: Serialize, S, K: Hash + Eq>(
             Err(reason) => reason.to_string(),
         };
         let row = serde_json::to_string(row);
-        let row = row.map_err(|cause| Error::internal("cannot serialize a row as JSON").because(cause))?;
+        let row = row.map_err(|cause| Error::internal("cannot serialize a row as JSON").with_source(cause))?;
         staged.quarantined.push(QuarantinedRow { row_number, reason, row });
     }
     Ok(staged)
@@ -94,8 +94,8 @@ pub fn stage<R: Serialize, S, K: Hash + Eq>(
 
 /// Returns the entries of a snapshot's metadata that describe its source: the pinned block and the deployment.
 #[must_use]
-pub fn provenance(facts: &Facts) -> Facts {
-    let entries = facts.iter().filter(|(name, _)| matches!(name.as_str(), "block" | "deployment"));
+pub fn source_metadata(metadata: &FileMetadata) -> FileMetadata {
+    let entries = metadata.iter().filter(|(name, _)| matches!(name.as_str(), "block" | "deployment"));
     entries.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
@@ -107,21 +107,21 @@ pub fn provenance(facts: &Facts) -> Facts {
 pub async fn write<S: Row>(
     context: &Context,
     table: &Table,
-    unit: &Unit,
+    unit: &WorkUnit,
     staged: Staged<S>,
-    facts: Facts,
+    metadata: FileMetadata,
 ) -> Result<Report> {
     let mut rejected = BTreeMap::new();
     for row in &staged.quarantined {
         *rejected.entry(row.reason.clone()).or_default() += 1;
     }
-    let mut facts = facts;
-    facts.insert("rows_in".to_owned(), staged.rows_in.to_string());
-    facts.insert("rejected".to_owned(), staged.quarantined.len().to_string());
+    let mut metadata = metadata;
+    metadata.insert("rows_in".to_owned(), staged.rows_in.to_string());
+    metadata.insert("rejected".to_owned(), staged.quarantined.len().to_string());
     // Write the quarantine first: a unit that exists is not processed again, so its rejected rows would be lost.
     context.lake.quarantine(table, unit, staged.quarantined).await?;
-    let written = context.commit(table, unit, staged.rows, facts).await?;
-    Ok(Report { rows_in: staged.rows_in, rejected, ..Report::default() }.wrote(written))
+    let written = context.commit(table, unit, staged.rows, metadata).await?;
+    Ok(Report { rows_in: staged.rows_in, rejected, ..Report::default() }.with_written(written))
 }
 
 #[cfg(test)]
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn tidy_drops_exact_duplicates_and_is_stable() {
         let mut rows = vec![("b", 1), ("a", 2), ("b", 0), ("b", 1), ("a", 2), ("a", 1)];
-        assert_eq!(tidy(&mut rows, |row| row.0), 2);
+        assert_eq!(sort_and_dedup(&mut rows, |row| row.0), 2);
         assert_eq!(rows, [("a", 2), ("a", 1), ("b", 1), ("b", 0)]);
     }
 
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn integers_sort_by_value_with_missing_ones_last() {
         let mut texts = [None, Some("10"), Some("9"), Some("x")].map(|text| text.map(Arc::from));
-        texts.sort_by_key(sort_number);
+        texts.sort_by_key(number_sort_key);
         assert_eq!(texts.each_ref().map(Option::as_deref), [Some("9"), Some("10"), None, Some("x")]);
     }
 }

@@ -22,7 +22,7 @@ impl Context {
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn unfinished(&self, own: Option<&RunId>) -> Result<BTreeSet<String>> {
+    pub async fn unfinished_keys(&self, own: Option<&RunId>) -> Result<BTreeSet<String>> {
         let (_, unfinished) = self.records().await?;
         Ok(unfinished.into_iter().filter(|(run, _)| Some(run) != own).flat_map(|(_, keys)| keys).collect())
     }
@@ -31,7 +31,7 @@ impl Context {
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn note_unfinished(&self, run: &RunId, keys: BTreeSet<String>) -> Result<()> {
+    pub async fn record_unfinished(&self, run: &RunId, keys: BTreeSet<String>) -> Result<()> {
         let (finished, mut unfinished) = self.records().await?;
         let recorded: BTreeSet<_> = finished.keys().chain(unfinished.keys()).cloned().collect();
         if !keys.is_empty() {
@@ -75,25 +75,25 @@ mod tests {
 
     #[tokio::test]
     async fn unfinished_objects_are_recorded_until_recomputed() {
-        let lab = crate::testing::Lab::new(&[crate::testing::AAVE], crate::testing::january(1)).unwrap();
+        let lab = crate::testing::TestLake::new(&[crate::testing::AAVE], crate::testing::january(1)).unwrap();
         let context = lab.context();
         let run = |name: &str| name.parse::<RunId>().unwrap();
         let finish = async |name| context.lake.write_json(&run(name).key("report.json"), &"done").await.unwrap();
-        context.note_unfinished(&run("1"), keys(&["a", "b", "c"])).await.unwrap();
-        assert_eq!(context.unfinished(None).await.unwrap(), keys(&["a", "b", "c"]));
-        assert_eq!(context.unfinished(Some(&run("1"))).await.unwrap(), keys(&[]));
+        context.record_unfinished(&run("1"), keys(&["a", "b", "c"])).await.unwrap();
+        assert_eq!(context.unfinished_keys(None).await.unwrap(), keys(&["a", "b", "c"]));
+        assert_eq!(context.unfinished_keys(Some(&run("1"))).await.unwrap(), keys(&[]));
 
-        context.note_unfinished(&run("2"), keys(&["a", "b"])).await.unwrap();
+        context.record_unfinished(&run("2"), keys(&["a", "b"])).await.unwrap();
         finish("2").await;
-        assert_eq!(context.unfinished(None).await.unwrap(), keys(&["c"]));
-        context.note_unfinished(&run("3"), keys(&[])).await.unwrap();
+        assert_eq!(context.unfinished_keys(None).await.unwrap(), keys(&["c"]));
+        context.record_unfinished(&run("3"), keys(&[])).await.unwrap();
         let left = lab.objects(RECORDS).await.unwrap();
         assert_eq!(left.keys().collect::<Vec<_>>(), ["runs/unfinished/1.json"]);
 
-        context.note_unfinished(&run("4"), keys(&["c"])).await.unwrap();
+        context.record_unfinished(&run("4"), keys(&["c"])).await.unwrap();
         finish("4").await;
-        context.note_unfinished(&run("4"), keys(&["d"])).await.unwrap();
-        context.forget_reports(&run("4")).await.unwrap();
-        assert_eq!(context.unfinished(None).await.unwrap(), keys(&["d"]));
+        context.record_unfinished(&run("4"), keys(&["d"])).await.unwrap();
+        context.delete_reports(&run("4")).await.unwrap();
+        assert_eq!(context.unfinished_keys(None).await.unwrap(), keys(&["d"]));
     }
 }

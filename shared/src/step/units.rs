@@ -11,7 +11,7 @@ use tracing::Instrument;
 use super::{Context, Deadline, Report, deadline};
 use crate::domain::Category;
 use crate::error::{Error, Kind, Result};
-use crate::lake::Unit;
+use crate::lake::WorkUnit;
 use crate::pipeline::Step;
 use crate::tables::{self, Layer};
 
@@ -30,9 +30,9 @@ impl Context {
     ///
     /// # Errors
     /// The first error of a unit, in the order of the units. `Internal` if the time of a whole call is too short for one unit.
-    pub async fn run_units<F, Fut>(&self, step: Step, units: &[Unit], concurrency: usize, work: F) -> Result<Report>
+    pub async fn run_units<F, Fut>(&self, step: Step, units: &[WorkUnit], concurrency: usize, work: F) -> Result<Report>
     where
-        F: Fn(Context, Unit) -> Fut,
+        F: Fn(Context, WorkUnit) -> Fut,
         Fut: Future<Output = Result<Report>> + Send + 'static,
     {
         self.progress.begin(step, units.len());
@@ -49,7 +49,7 @@ impl Context {
                     aborted.store(true, Ordering::Relaxed);
                     return Ok(Report::remaining(unit));
                 };
-                let result = result.map_err(|cause| Error::internal("a unit was aborted").because(cause))?;
+                let result = result.map_err(|cause| Error::internal("a unit was aborted").with_source(cause))?;
                 self.progress.advance(step);
                 let report = count_pruned_as_lost(step, unit, result);
                 failed.fetch_or(report.is_err(), Ordering::Relaxed);
@@ -77,13 +77,13 @@ impl Context {
     fn start_unit(
         &self,
         step: Step,
-        unit: &Unit,
+        unit: &WorkUnit,
         work: impl Future<Output = Result<Report>> + Send + 'static,
     ) -> UnitTask {
         let lake = self.lake.clone();
         let span = tracing::info_span!("unit", step = step.name(), unit = %unit);
         let logged = async move {
-            let _tracked = lake.hold().await;
+            let _tracked = lake.track().await;
             let report = work.await?;
             let Report { rows_in, rows_out, bytes, unpriced, .. } = report;
             tracing::info!(rows_in, rows_out, bytes, unpriced, rejected = report.rejected(), "unit completed");
@@ -96,13 +96,13 @@ impl Context {
     ///
     /// # Errors
     /// The errors of the catalog.
-    pub async fn register_events(&self, layer: Layer, units: &[Unit]) -> Result<()> {
+    pub async fn register_events(&self, layer: Layer, units: &[WorkUnit]) -> Result<()> {
         for category in Category::ALL {
             let of_category =
                 units.iter().filter_map(|unit| unit.as_event_day().ok()).filter(|(_, of)| *of == category);
-            let units: Vec<_> = of_category.map(|(day, _)| Unit::Day(day)).collect();
+            let units: Vec<_> = of_category.map(|(day, _)| WorkUnit::Day(day)).collect();
             if !units.is_empty() {
-                self.registry.register(tables::events(layer, category), &units).await?;
+                self.registry.register(tables::event_table(layer, category), &units).await?;
             }
         }
         Ok(())
@@ -120,7 +120,7 @@ impl Drop for UnitTask {
 }
 
 /// Turns the error of pruned history into a report of a lost unit: it does not fail the step.
-fn count_pruned_as_lost(step: Step, unit: &Unit, result: Result<Report>) -> Result<Report> {
+fn count_pruned_as_lost(step: Step, unit: &WorkUnit, result: Result<Report>) -> Result<Report> {
     match result {
         Err(error) if error.kind() == Kind::HistoryPruned => {
             tracing::warn!(step = step.name(), unit = %unit, error = %error, "history is pruned: the unit is lost");

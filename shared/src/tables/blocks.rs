@@ -27,6 +27,6 @@ impl DailyBlock {
     /// # Errors
     /// `CorruptData` if the number is negative.
     pub fn number(&self) -> Result<u64> {
-        u64::try_from(self.block_number).map_err(|source| Error::corrupt("negative block number").because(source))
+        u64::try_from(self.block_number).map_err(|source| Error::corrupt("negative block number").with_source(source))
     }
 }

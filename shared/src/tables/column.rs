@@ -22,7 +22,7 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// Converts a time in epoch seconds.
     #[must_use]
-    pub fn from_seconds(seconds: i64) -> Self {
+    pub fn from_epoch_seconds(seconds: i64) -> Self {
         Timestamp(seconds.saturating_mul(1000))
     }
 }
@@ -305,7 +305,7 @@ impl<const N: usize> Scalar for HexBytes<N> {
     fn reader(array: &dyn Array) -> impl FnMut(usize) -> Result<Self> {
         let array = array.as_string::<i32>();
         // In rows sorted by an address, equal addresses are adjacent.
-        let mut last = ("", HexBytes::FIRST);
+        let mut last = ("", HexBytes::MIN);
         move |index| {
             let text = array.value(index);
             if text != last.0 {

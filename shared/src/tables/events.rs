@@ -179,7 +179,7 @@ row! {
 
 row! {
     /// The columns of a borrow from which links are derived.
-    pub struct LinkingBorrow {
+    pub struct BorrowLinkRow {
         /// Account that sent the transaction.
         pub sender_address: Address,
         /// Account that owns the position.
@@ -191,7 +191,7 @@ row! {
 
 row! {
     /// The columns of [`PricedEvent`] that the fold uses.
-    pub struct FoldedEvent {
+    pub struct FoldEventRow {
         /// Account that sent the transaction.
         pub sender_address: Address,
         /// Account that owns the position.
@@ -211,7 +211,7 @@ macro_rules! fold_event {
         impl $row {
             /// Returns the event as an input of the fold.
             #[must_use]
-            pub fn occurrence(&self, category: Category) -> FoldEvent<'_> {
+            pub fn fold_event(&self, category: Category) -> FoldEvent<'_> {
                 FoldEvent {
                     category,
                     sender: self.sender_address,
@@ -225,12 +225,12 @@ macro_rules! fold_event {
     };
 }
 
-fold_event!(FoldedEvent);
-fold_event!(PlacedEvent);
+fold_event!(FoldEventRow);
+fold_event!(BlockEventRow);
 
 row! {
     /// A priced event and its position in the chain, used to compute features as of just before a block.
-    pub struct PlacedEvent {
+    pub struct BlockEventRow {
         /// Block number.
         pub block_number: i64,
         /// Transaction hash.
@@ -280,7 +280,7 @@ impl StagedEvent {
             transaction_hash: hex_bytes("transaction_hash", &raw.transaction_hash)?,
             log_index: integer("log_index", &raw.log_index)?,
             block_number: integer("block_number", &raw.block_number)?,
-            timestamp: Timestamp::from_seconds(seconds),
+            timestamp: Timestamp::from_epoch_seconds(seconds),
             epoch_timestamp: seconds,
             protocol: parse_protocol(raw, rules.protocols)?,
             category: parse_category(raw, rules.category)?,

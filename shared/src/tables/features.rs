@@ -2,7 +2,7 @@
 
 use super::Timestamp;
 use super::row::row;
-use crate::domain::fold::{EventTotals, Fold, HealthHistory, Liquidations, Snapshot, WalletState, mean};
+use crate::domain::fold::{EventTotals, Fold, HealthHistory, Liquidations, WalletSnapshot, WalletState, mean};
 use crate::domain::{Address, Day, TxHash};
 use crate::error::{Error, Result};
 
@@ -71,13 +71,13 @@ impl FeatureRow {
     /// Computes the features of a wallet as of a day from its state.
     #[must_use]
     pub fn new(wallet: Address, state: &WalletState, as_of: Day) -> Self {
-        FeatureRow::at(wallet, state, as_of, as_of.start())
+        FeatureRow::at_instant(wallet, state, as_of, as_of.start())
     }
 
     /// Computes the features as of an instant in epoch seconds. The snapshot of `snapshot_day` is used as the current
     /// one.
     #[must_use]
-    pub fn at(wallet: Address, state: &WalletState, snapshot_day: Day, instant: i64) -> Self {
+    pub fn at_instant(wallet: Address, state: &WalletState, snapshot_day: Day, instant: i64) -> Self {
         let health = &state.health;
         let current = health.snapshot_on(snapshot_day);
         let seconds_since = |time: Option<i64>| time.map(|time| instant - time);
@@ -264,7 +264,7 @@ impl StateRow {
         let borrow_protocols = fold.protocol_set(names(&self.borrow_protocols).iter().map(String::as_str));
         let deposit_protocols = fold.protocol_set(names(&self.deposit_protocols).iter().map(String::as_str));
         let totals = |count, priced, sum_eth| EventTotals { count, priced, sum_eth };
-        let latest = Snapshot {
+        let latest = WalletSnapshot {
             collateral_eth: self.latest_collateral_eth,
             available_eth: self.latest_available_eth,
             risk: self.latest_risk,
@@ -311,7 +311,7 @@ impl StateRow {
             return Err(self.invalid("counts"));
         }
         let mut times = self.first_deposit.iter().chain(&self.last_liquidated);
-        let is_accepted = |time: &i64| Day::try_from_epoch_days(Day::of_seconds(*time).epoch_days()).is_some();
+        let is_accepted = |time: &i64| Day::try_from_epoch_days(Day::from_epoch_seconds(*time).epoch_days()).is_some();
         if times.all(is_accepted) { Ok(()) } else { Err(self.invalid("times")) }
     }
 
@@ -349,7 +349,7 @@ mod tests {
     fn state_round_trips_through_rows() {
         let fold = fold();
         let rows: Vec<_> =
-            fold.in_order().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &fold)).collect();
+            fold.sorted().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &fold)).collect();
         let mut restored = Fold::default();
         let mut decoded = Vec::new();
         StateRow::decode(&StateRow::encode(&rows).unwrap(), &mut decoded).unwrap();
@@ -357,14 +357,14 @@ mod tests {
             row.restore(&mut restored).unwrap();
         }
         let restored_rows: Vec<_> =
-            restored.in_order().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &restored)).collect();
+            restored.sorted().into_iter().map(|(wallet, state)| StateRow::new(wallet, state, &restored)).collect();
         assert_eq!(rows, restored_rows);
     }
 
     #[test]
     fn features_are_computed_from_the_state() {
         let fold = fold();
-        let wallets = fold.in_order();
+        let wallets = fold.sorted();
         let (wallet, state) = wallets.iter().find(|(wallet, _)| *wallet == HexBytes([7; 20])).unwrap();
         let features = FeatureRow::new(*wallet, state, Day::from_epoch_days(19_010));
         assert_eq!(

@@ -132,7 +132,7 @@ mod tests {
             input_token_decimals: Some("18".into()),
             protocol: "compound-v2-eth".into(),
             block_number: 1,
-            block_timestamp: Timestamp::from_seconds(7),
+            block_timestamp: Timestamp::from_epoch_seconds(7),
         }
     }
 

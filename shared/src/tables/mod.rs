@@ -16,14 +16,14 @@ use arrow::array::{Array, RecordBatch};
 pub use blocks::DailyBlock;
 pub use column::{Timestamp, Value};
 pub use events::{
-    EventRules, FoldedEvent, LinkingBorrow, PlacedEvent, PricedEvent, RawEvent, StagedEvent, UnpricedEvent,
+    BlockEventRow, BorrowLinkRow, EventRules, FoldEventRow, PricedEvent, RawEvent, StagedEvent, UnpricedEvent,
 };
 pub use features::{FeatureRow, InstantKey, StateRow};
 pub use markets::{RawMarket, StagedMarket};
-pub use positions::{RawPosition, StagedPosition, ValuedPosition};
+pub use positions::{PositionBalanceRow, RawPosition, StagedPosition};
 pub use row::{Column, Row, schema_of};
 pub use validity::Reason;
-pub use wallets::{FoldedHealth, HealthyWallet, QuarantinedRow, WalletHealth, WalletLink};
+pub use wallets::{ActiveWalletRow, FoldHealthRow, QuarantinedRow, WalletHealth, WalletLink};
 
 use crate::domain::Category;
 use crate::error::{Error, Result};
@@ -57,11 +57,11 @@ pub enum Layout {
     /// `year=YYYY/month=MM/{day}.parquet`.
     Day,
     /// `year=YYYY/month=MM/{day}.{protocol}.parquet`.
-    DayAndProtocol,
+    ProtocolDay,
     /// `{protocol}.parquet`, without partitions.
     Protocol,
     /// `as_of=YYYY-MM-DD/{shard}.parquet`.
-    AsOfAndShard,
+    Shard,
 }
 
 impl Layout {
@@ -69,9 +69,9 @@ impl Layout {
     #[must_use]
     pub fn partition_columns(self) -> &'static [&'static str] {
         match self {
-            Layout::Day | Layout::DayAndProtocol => &["year", "month"],
+            Layout::Day | Layout::ProtocolDay => &["year", "month"],
             Layout::Protocol => &[],
-            Layout::AsOfAndShard => &["as_of"],
+            Layout::Shard => &["as_of"],
         }
     }
 }
@@ -156,9 +156,9 @@ tables! {
     /// Which block opens each day.
     DAILY_BLOCKS = Raw TRANSPOSE "ethereum_daily_blocks" [Day] DailyBlock by ["day"];
     /// Markets at each day's first block, as The Graph gave them.
-    RAW_MARKETS = Raw THE_GRAPH "the_graph_historical_market_data" [DayAndProtocol] RawMarket by [];
+    RAW_MARKETS = Raw THE_GRAPH "the_graph_historical_market_data" [ProtocolDay] RawMarket by [];
     /// Open positions at each day's first block, as The Graph gave them.
-    RAW_POSITIONS = Raw THE_GRAPH "the_graph_historical_account_positions" [DayAndProtocol] RawPosition by ["id"];
+    RAW_POSITIONS = Raw THE_GRAPH "the_graph_historical_account_positions" [ProtocolDay] RawPosition by ["id"];
     /// Borrows, as Transpose gave them.
     RAW_BORROWS = Raw TRANSPOSE "transpose_borrow_events" [Day] RawEvent by [];
     /// Deposits, as Transpose gave them.
@@ -170,9 +170,9 @@ tables! {
     /// Withdrawals, as Transpose gave them.
     RAW_WITHDRAWS = Raw TRANSPOSE "transpose_withdraw_events" [Day] RawEvent by [];
     /// Valid markets at each day's first block.
-    STAGE_MARKETS = Stage THE_GRAPH "the_graph_historical_market_data" [DayAndProtocol] StagedMarket by ["market_id"];
+    STAGE_MARKETS = Stage THE_GRAPH "the_graph_historical_market_data" [ProtocolDay] StagedMarket by ["market_id"];
     /// Valid open positions at each day's first block.
-    STAGE_POSITIONS = Stage THE_GRAPH "the_graph_historical_account_positions" [DayAndProtocol] StagedPosition by ["account_address", "id"];
+    STAGE_POSITIONS = Stage THE_GRAPH "the_graph_historical_account_positions" [ProtocolDay] StagedPosition by ["account_address", "id"];
     /// Valid borrows.
     STAGE_BORROWS = Stage TRANSPOSE "transpose_borrow_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"];
     /// Valid deposits.
@@ -200,14 +200,14 @@ tables! {
     /// The health of each wallet's accounts, by protocol and day.
     WALLET_HEALTH = Analytics FEATURES "wallet_health_daily" [Day] WalletHealth by ["wallet_address", "account_address", "protocol"];
     /// The features of every wallet, as of the newest published day.
-    FEATURES_PUBLISHED = Analytics FEATURES "defi_features" [AsOfAndShard] FeatureRow by ["wallet_address"];
+    FEATURES_PUBLISHED = Analytics FEATURES "defi_features" [Shard] FeatureRow by ["wallet_address"];
     /// The features of every wallet, as of every published day.
-    FEATURES_HISTORY = Analytics FEATURES "defi_features_history" in "defi_features" [AsOfAndShard] FeatureRow by ["wallet_address"];
+    FEATURES_HISTORY = Analytics FEATURES "defi_features_history" in "defi_features" [Shard] FeatureRow by ["wallet_address"];
 }
 
 /// Returns the table of a category's events in a layer.
 #[must_use]
-pub fn events(layer: Layer, category: Category) -> &'static Table {
+pub fn event_table(layer: Layer, category: Category) -> &'static Table {
     let [borrow, deposit, liquidation, repay, withdraw] = match layer {
         Layer::Raw => [&RAW_BORROWS, &RAW_DEPOSITS, &RAW_LIQUIDATIONS, &RAW_REPAYS, &RAW_WITHDRAWS],
         Layer::Stage => [&STAGE_BORROWS, &STAGE_DEPOSITS, &STAGE_LIQUIDATIONS, &STAGE_REPAYS, &STAGE_WITHDRAWS],
@@ -261,7 +261,7 @@ mod tests {
     fn event_table_names_contain_their_category() {
         for layer in [Layer::Raw, Layer::Stage, Layer::Analytics] {
             for category in Category::ALL {
-                let table = events(layer, category);
+                let table = event_table(layer, category);
                 assert_eq!((table.name, table.layer), (format!("transpose_{category}_events").as_str(), layer));
             }
         }

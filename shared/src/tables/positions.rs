@@ -64,7 +64,7 @@ row! {
 
 row! {
     /// The columns of a position from which an account's health is computed.
-    pub struct ValuedPosition {
+    pub struct PositionBalanceRow {
         /// Account that owns the position.
         pub account_address: Address,
         /// Market id.

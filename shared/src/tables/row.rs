@@ -83,7 +83,7 @@ macro_rules! row {
             fn encode(rows: &[Self]) -> $crate::error::Result<arrow::array::RecordBatch> {
                 let columns = vec![$( <$type as $crate::tables::Value>::encode(rows.iter().map(|row| &row.$field))?, )+];
                 arrow::array::RecordBatch::try_new(<Self as $crate::tables::Row>::schema(), columns)
-                    .map_err(|source| $crate::error::Error::internal("invalid record batch").because(source))
+                    .map_err(|source| $crate::error::Error::internal("invalid record batch").with_source(source))
             }
 
             fn decode(batch: &arrow::array::RecordBatch, rows: &mut Vec<Self>) -> $crate::error::Result<()> {

@@ -26,7 +26,7 @@ impl From<Link> for WalletLink {
         WalletLink {
             wallet_address: link.wallet,
             account_address: link.account,
-            since: Timestamp::from_seconds(link.since),
+            since: Timestamp::from_epoch_seconds(link.since),
             since_epoch_timestamp: link.since,
         }
     }
@@ -67,7 +67,7 @@ row! {
 
 row! {
     /// The columns of [`WalletHealth`] that the fold uses.
-    pub struct FoldedHealth {
+    pub struct FoldHealthRow {
         /// The wallet to which the health is attributed.
         pub wallet_address: Address,
         /// Collateral, in ETH.
@@ -83,7 +83,7 @@ row! {
 
 row! {
     /// A wallet and a protocol in which it has collateral or debt.
-    pub struct HealthyWallet {
+    pub struct ActiveWalletRow {
         /// The wallet to which the health is attributed.
         pub wallet_address: Address,
         /// Protocol, such as `aave-v2-eth`.
@@ -91,8 +91,8 @@ row! {
     }
 }
 
-impl From<&FoldedHealth> for Exposure {
-    fn from(row: &FoldedHealth) -> Self {
+impl From<&FoldHealthRow> for Exposure {
+    fn from(row: &FoldHealthRow) -> Self {
         Exposure {
             collateral_eth: row.collateral_eth,
             available_eth: row.available_borrows_eth,

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::catalog::{Catalog, CatalogColumn, CatalogTable, Partition};
 use crate::error::{Kind, Result};
-use crate::lake::{Entry, Put, Store};
+use crate::lake::{Entry, PutOutcome, Store};
 
 /// A number of objects that is larger than the 1,000 of one S3 listing page.
 const MANY: usize = 1_050;
@@ -28,7 +28,7 @@ fn keys(entries: &[Entry]) -> Vec<&str> {
 ///
 /// # Panics
 /// If the store does not behave as [`Store`] specifies.
-pub async fn store(store: Arc<dyn Store>) -> Result<()> {
+pub async fn check_store(store: Arc<dyn Store>) -> Result<()> {
     put_returns_its_effect(&*store).await?;
     list_is_sorted_and_filters_by_prefix(&*store).await?;
     deleting_twice_succeeds(&*store).await?;
@@ -42,13 +42,13 @@ async fn put_returns_its_effect(store: &dyn Store) -> Result<()> {
     for (key, first, second) in [("a/year=2023/b.parquet", &b"1"[..], &b"2"[..]), ("empty", b"", b"no longer")] {
         let [first, second] = [first, second].map(Bytes::copy_from_slice);
         assert_eq!(store.get(key).await?, None);
-        assert_eq!(store.compare(key, &first).await?, Put::Created, "compare does not write");
-        assert_eq!(store.put(key, first.clone()).await?, Put::Created);
-        assert_eq!(store.compare(key, &first).await?, Put::Unchanged);
-        assert_eq!(store.put(key, first.clone()).await?, Put::Unchanged);
-        assert_eq!(store.compare(key, &second).await?, Put::Replaced);
+        assert_eq!(store.compare(key, &first).await?, PutOutcome::Created, "compare does not write");
+        assert_eq!(store.put(key, first.clone()).await?, PutOutcome::Created);
+        assert_eq!(store.compare(key, &first).await?, PutOutcome::Unchanged);
+        assert_eq!(store.put(key, first.clone()).await?, PutOutcome::Unchanged);
+        assert_eq!(store.compare(key, &second).await?, PutOutcome::Replaced);
         assert_eq!(store.get(key).await?, Some(first));
-        assert_eq!(store.put(key, second.clone()).await?, Put::Replaced);
+        assert_eq!(store.put(key, second.clone()).await?, PutOutcome::Replaced);
         assert_eq!(store.get(key).await?, Some(second));
         assert!(store.location(key).ends_with(key));
     }
@@ -73,7 +73,7 @@ async fn deleting_twice_succeeds(store: &dyn Store) -> Result<()> {
         store.delete("d").await?;
         assert_eq!(store.get("d").await?, None);
     }
-    assert_eq!(store.put("d", Bytes::from_static(b"1")).await?, Put::Created);
+    assert_eq!(store.put("d", Bytes::from_static(b"1")).await?, PutOutcome::Created);
     Ok(())
 }
 
@@ -83,9 +83,9 @@ async fn large_object_is_replaced_and_read_back(store: &dyn Store) -> Result<()>
         bytes.extend([last]);
         Bytes::from(bytes)
     };
-    assert_eq!(store.put("large", large(1)).await?, Put::Created);
-    assert_eq!(store.put("large", large(1)).await?, Put::Unchanged);
-    assert_eq!(store.put("large", large(2)).await?, Put::Replaced);
+    assert_eq!(store.put("large", large(1)).await?, PutOutcome::Created);
+    assert_eq!(store.put("large", large(1)).await?, PutOutcome::Unchanged);
+    assert_eq!(store.put("large", large(2)).await?, PutOutcome::Replaced);
     assert_eq!(store.get("large").await?, Some(large(2)));
     assert_eq!(store.list("large").await?, [Entry { key: "large".to_owned(), size: LARGE as u64 + 1 }]);
     Ok(())
@@ -144,7 +144,7 @@ fn table(columns: &[&str], location: &str) -> CatalogTable {
 ///
 /// # Panics
 /// If the catalog does not behave as [`Catalog`] specifies.
-pub async fn catalog(catalog: &dyn Catalog) -> Result<()> {
+pub async fn check_catalog(catalog: &dyn Catalog) -> Result<()> {
     const DATABASE: &str = "db_contract";
     assert_eq!(catalog.table(DATABASE, "t").await?, None);
     assert!(catalog.partitions(DATABASE, "t").await?.is_empty());

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::lake::{Entry, Put, Store};
+use crate::lake::{Entry, PutOutcome, Store};
 
 /// An operation of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,12 +69,12 @@ impl<S: Store, F: Fn(Operation, usize) -> Result<()> + Send + Sync> Store for Fa
         self.store.get(key).await
     }
 
-    async fn compare(&self, key: &str, bytes: &Bytes) -> Result<Put> {
+    async fn compare(&self, key: &str, bytes: &Bytes) -> Result<PutOutcome> {
         self.call(Operation::Compare)?;
         self.store.compare(key, bytes).await
     }
 
-    async fn put(&self, key: &str, bytes: Bytes) -> Result<Put> {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<PutOutcome> {
         self.call(Operation::Put)?;
         self.store.put(key, bytes).await
     }
@@ -84,8 +84,8 @@ impl<S: Store, F: Fn(Operation, usize) -> Result<()> + Send + Sync> Store for Fa
         self.store.list(prefix).await
     }
 
-    async fn settle(&self) {
-        self.store.settle().await;
+    async fn drain(&self) {
+        self.store.drain().await;
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

@@ -39,7 +39,7 @@ pub fn daily_block(day: Day) -> DailyBlock {
     DailyBlock {
         day,
         block_number: first_block(day),
-        timestamp: Timestamp::from_seconds(day.start() + 11),
+        timestamp: Timestamp::from_epoch_seconds(day.start() + 11),
         epoch_timestamp: day.start() + 11,
         block_hash: None,
     }
@@ -93,7 +93,7 @@ pub fn staged_event(category: Category, sender: Address, account: Address, time:
         transaction_hash: hash(sender, time),
         log_index: 0,
         block_number: time / 12,
-        timestamp: Timestamp::from_seconds(time),
+        timestamp: Timestamp::from_epoch_seconds(time),
         epoch_timestamp: time,
         protocol: AAVE.into(),
         category,
@@ -137,7 +137,7 @@ pub fn priced_event(
         quantity_eth,
         price_eth: quantity_eth,
         token_decimals: quantity_eth.map(|_| 18),
-        price_day: quantity_eth.map(|_| Day::of_seconds(time)),
+        price_day: quantity_eth.map(|_| Day::from_epoch_seconds(time)),
         price_protocol: quantity_eth.map(|_| AAVE.into()),
         price_market_id: quantity_eth.map(|_| WETH),
         liquidation_threshold: quantity_eth.map(|_| 0.8),
@@ -161,7 +161,7 @@ pub fn raw_market(protocol: &str, day: Day, market: Address, token: Address, pri
         input_token_decimals: text("18"),
         protocol: protocol.into(),
         block_number: first_block(day),
-        block_timestamp: Timestamp::from_seconds(day.start() + 11),
+        block_timestamp: Timestamp::from_epoch_seconds(day.start() + 11),
     }
 }
 
@@ -179,7 +179,7 @@ pub fn staged_market(protocol: &str, day: Day, market: Address, token: Address, 
         liquidation_threshold: 0.8,
         protocol: protocol.into(),
         block_number: first_block(day),
-        block_timestamp: Timestamp::from_seconds(day.start() + 11),
+        block_timestamp: Timestamp::from_epoch_seconds(day.start() + 11),
         epoch_timestamp: day.start() + 11,
     }
 }
@@ -204,7 +204,7 @@ pub fn raw_position(
         account_id: text(account),
         protocol: protocol.into(),
         block_number: first_block(day),
-        block_timestamp: Timestamp::from_seconds(day.start() + 11),
+        block_timestamp: Timestamp::from_epoch_seconds(day.start() + 11),
     }
 }
 
@@ -228,7 +228,7 @@ pub fn staged_position(
         is_collateral: Some(side == Side::Lender),
         protocol: protocol.into(),
         block_number: first_block(day),
-        block_timestamp: Timestamp::from_seconds(day.start() + 11),
+        block_timestamp: Timestamp::from_epoch_seconds(day.start() + 11),
         epoch_timestamp: day.start() + 11,
     }
 }

@@ -71,7 +71,7 @@ impl Server {
     /// # Errors
     /// No port is available.
     pub async fn start(respond: impl Fn(&Request) -> (u16, Value) + Send + Sync + 'static) -> Result<Self> {
-        let no_port = |cause| Error::internal("no port is available on localhost").because(cause);
+        let no_port = |cause| Error::internal("no port is available on localhost").with_source(cause);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(no_port)?;
         let url = format!("http://{}", listener.local_addr().map_err(no_port)?);
         let requests: Arc<Mutex<Vec<Request>>> = Arc::default();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use defi_shared::error::Kind;
 use defi_shared::sources::graph::{GraphClient, GraphSettings, Position};
-use defi_shared::sources::{Rate, RetryPolicy, Secret, Traffic};
+use defi_shared::sources::{RateLimit, RetryPolicy, Secret, Traffic};
 use serde_json::{Value, json};
 
 use super::loopback::{Reply, Request, Server, scatter};
@@ -15,8 +15,8 @@ pub const SUBGRAPH: &str = "C2zniPn45RnLDGzVeGZCx2Sw3GXrbc9gL4ZfL8B8Em2j";
 pub const BLOCK: u64 = 16_315_721;
 
 pub fn settings(server: &Server, keys: &str) -> GraphSettings {
-    let settings = GraphSettings::new(&server.url, Secret::list(keys));
-    GraphSettings { rate: Rate::per_second(100_000), retry: RetryPolicy::LOOPBACK, ..settings }
+    let settings = GraphSettings::new(&server.url, Secret::parse_list(keys));
+    GraphSettings { rate: RateLimit::per_second(100_000), retry: RetryPolicy::LOOPBACK, ..settings }
 }
 
 pub fn client(server: &Server) -> GraphClient {
@@ -224,7 +224,8 @@ async fn several_keys_share_the_load_and_no_key_is_no_header() {
 #[tokio::test]
 async fn the_rate_holds_for_the_client_as_a_whole() {
     let server = Server::start(|_| Reply::json(&json!({ "data": { "_meta": meta(BLOCK, "QmA") } }))).await;
-    let client = GraphClient::new(GraphSettings { rate: Rate::per_second(50), ..settings(&server, "k3y") }).unwrap();
+    let client =
+        GraphClient::new(GraphSettings { rate: RateLimit::per_second(50), ..settings(&server, "k3y") }).unwrap();
     let (start, traffic) = (Instant::now(), Traffic::new());
     futures::future::try_join_all((0..11).map(|_| client.head(SUBGRAPH, &traffic))).await.unwrap();
     // Noise only makes it longer.
@@ -249,7 +250,7 @@ async fn input_that_makes_no_sense_is_refused_before_any_request() {
     }
     for broken in [
         GraphSettings { concurrency: 0, ..settings(&server, "") },
-        GraphSettings { rate: Rate::per_second(0), ..settings(&server, "") },
+        GraphSettings { rate: RateLimit::per_second(0), ..settings(&server, "") },
         GraphSettings { url: "http://gateway.example".to_owned(), ..settings(&server, "") },
     ] {
         assert_eq!(GraphClient::new(broken).unwrap_err().kind(), Kind::BadInput);

@@ -78,7 +78,7 @@ async fn statuses_have_their_kinds() {
     ] {
         let (error, requests) = failure(move |_| Reply::new(status, "{}")).await;
         assert_eq!((error.kind(), requests), (kind, asked), "{status}");
-        assert!(error.what().contains(&format!("status={status}")), "{error}");
+        assert!(error.details().contains(&format!("status={status}")), "{error}");
     }
     // A server that answers GraphQL errors with 400 is understood all the same.
     let (error, _) = failure(|_| Reply::new(400, errors("block 17 was pruned").to_string())).await;
@@ -90,7 +90,7 @@ async fn a_page_of_html_is_a_passing_fault() {
     recovers(|_| Reply::new(200, "<html>Bad gateway</html>")).await;
     let (error, requests) = failure(|_| Reply::new(200, "<html>Bad gateway</html>")).await;
     assert_eq!((error.kind(), requests), (Kind::SourceUnavailable, TRIES));
-    assert!(error.what().contains("<html>Bad gateway"), "{error}");
+    assert!(error.details().contains("<html>Bad gateway"), "{error}");
 }
 
 #[tokio::test]
@@ -113,8 +113,8 @@ async fn messages_decide_although_the_status_is_200() {
     ] {
         let (error, requests) = failure(move |_| Reply::json(&errors(message))).await;
         assert_eq!((error.kind(), requests), (kind, if kind.is_transient() { TRIES } else { 1 }), "{message}");
-        assert!(error.what().contains(message), "{error}");
-        assert!(error.what().contains(&format!("subgraph={SUBGRAPH}, block={BLOCK}")), "{error}");
+        assert!(error.details().contains(message), "{error}");
+        assert!(error.details().contains(&format!("subgraph={SUBGRAPH}, block={BLOCK}")), "{error}");
     }
 }
 
@@ -238,7 +238,7 @@ async fn a_body_that_is_too_long_is_refused() {
     let announced = Server::start(|_| Reply::new(200, vec![b' '; 1200])).await;
     let streamed = Server::start(move |_| Reply::new(200, Body::from_stream(stream::iter([chunk(), chunk()])))).await;
     for server in [announced, streamed] {
-        let client = GraphClient::new(GraphSettings { largest_body: 1000, ..settings(&server, "k3y") }).unwrap();
+        let client = GraphClient::new(GraphSettings { max_body_bytes: 1000, ..settings(&server, "k3y") }).unwrap();
         let error = client.markets(SUBGRAPH, BLOCK, &Traffic::new()).await.unwrap_err();
         assert_eq!((error.kind(), server.count()), (Kind::CorruptData, 1));
     }

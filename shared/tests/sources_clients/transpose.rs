@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use defi_shared::error::{Error, Kind};
 use defi_shared::sources::transpose::{EVENT_COLUMNS, EventsQuery, TransposeClient, TransposeSettings};
-use defi_shared::sources::{Rate, RetryPolicy, Secret, Traffic};
+use defi_shared::sources::{RateLimit, RetryPolicy, Secret, Traffic};
 use serde_json::{Value, json};
 
 use super::loopback::{Reply, Request, Server, scatter};
@@ -13,8 +13,13 @@ const DAY: i64 = 1_672_531_200;
 const TRIES: usize = RetryPolicy::LOOPBACK.tries;
 
 fn settings(server: &Server, keys: &str) -> TransposeSettings {
-    let settings = TransposeSettings::new(&server.url, Secret::list(keys));
-    TransposeSettings { rate: Rate::per_second(100_000), retry: RetryPolicy::LOOPBACK, rows_per_page: 100, ..settings }
+    let settings = TransposeSettings::new(&server.url, Secret::parse_list(keys));
+    TransposeSettings {
+        rate: RateLimit::per_second(100_000),
+        retry: RetryPolicy::LOOPBACK,
+        rows_per_page: 100,
+        ..settings
+    }
 }
 
 fn client(server: &Server) -> TransposeClient {
@@ -255,8 +260,8 @@ async fn a_failure_has_its_kind() {
     ] {
         let (error, requests) = failure(status, refusal(message)).await;
         assert_eq!((error.kind(), requests), (kind, if kind.is_transient() { TRIES } else { 1 }), "{status} {message}");
-        assert!(error.what().contains(message), "{error}");
-        assert!(error.what().contains("category=borrow"), "{error}");
+        assert!(error.details().contains(message), "{error}");
+        assert!(error.details().contains("category=borrow"), "{error}");
     }
     assert_eq!(failure(200, "<html></html>".to_owned()).await.0.kind(), Kind::SourceUnavailable);
     assert_eq!(failure(200, r#"{"status": "success", "#.to_owned()).await.0.kind(), Kind::SourceUnavailable);

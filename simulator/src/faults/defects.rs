@@ -13,7 +13,7 @@ use crate::recording::{Recording, Row, Snapshots};
 
 /// A defect of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Dirt {
+pub enum RowDefect {
     /// A value of another type: a list instead of a number or a name.
     WrongType,
     /// A null in a required field.
@@ -24,27 +24,28 @@ pub enum Dirt {
     MissingField,
 }
 
-impl Dirt {
+impl RowDefect {
     /// All defects.
-    pub const ALL: &[Dirt] = &[Dirt::WrongType, Dirt::Null, Dirt::UnknownEnum, Dirt::MissingField];
+    pub const ALL: &[RowDefect] =
+        &[RowDefect::WrongType, RowDefect::Null, RowDefect::UnknownEnum, RowDefect::MissingField];
 
     /// Returns the stable name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Dirt::WrongType => "wrong_type",
-            Dirt::Null => "null",
-            Dirt::UnknownEnum => "unknown_enum",
-            Dirt::MissingField => "missing_field",
+            RowDefect::WrongType => "wrong_type",
+            RowDefect::Null => "null",
+            RowDefect::UnknownEnum => "unknown_enum",
+            RowDefect::MissingField => "missing_field",
         }
     }
 
     /// Returns the fields that can have the defect.
     fn fields(self, kind: RowKind) -> &'static [&'static str] {
         match (self, kind) {
-            (Dirt::UnknownEnum, RowKind::Position) => &["side"],
+            (RowDefect::UnknownEnum, RowKind::Position) => &["side"],
             // The category of an event is an enum too, but queries filter by it.
-            (Dirt::UnknownEnum, _) => &[],
+            (RowDefect::UnknownEnum, _) => &[],
             (_, RowKind::Event) => {
                 &["quantity", "token_address", "account_address", "sender_address", "transaction_hash"]
             }
@@ -55,10 +56,10 @@ impl Dirt {
 
     fn apply(self, fields: &mut Map<String, Value>, name: &str) {
         match self {
-            Dirt::WrongType => fields.insert(name.to_owned(), json!([{"not": "expected"}])),
-            Dirt::Null => fields.insert(name.to_owned(), Value::Null),
-            Dirt::UnknownEnum => fields.insert(name.to_owned(), json!("SOMETHING_ELSE")),
-            Dirt::MissingField => fields.shift_remove(name),
+            RowDefect::WrongType => fields.insert(name.to_owned(), json!([{"not": "expected"}])),
+            RowDefect::Null => fields.insert(name.to_owned(), Value::Null),
+            RowDefect::UnknownEnum => fields.insert(name.to_owned(), json!("SOMETHING_ELSE")),
+            RowDefect::MissingField => fields.shift_remove(name),
         };
     }
 }
@@ -76,7 +77,7 @@ pub type DefectCounts = std::collections::BTreeMap<&'static str, u64>;
 
 /// Puts defects into the rows of a recording: each defect into `per_mille` of a thousand rows. Equal rows of several
 /// days have equal defects.
-pub fn soil(recording: &mut Recording, seed: u64, dirt: &[Dirt], per_mille: u64) -> DefectCounts {
+pub fn add_row_defects(recording: &mut Recording, seed: u64, dirt: &[RowDefect], per_mille: u64) -> DefectCounts {
     let mut injector = DefectInjector { seed, defects: dirt, per_mille, counts: DefectCounts::new() };
     for event in &mut recording.events {
         injector.apply(event, RowKind::Event);
@@ -88,7 +89,7 @@ pub fn soil(recording: &mut Recording, seed: u64, dirt: &[Dirt], per_mille: u64)
 
 struct DefectInjector<'a> {
     seed: u64,
-    defects: &'a [Dirt],
+    defects: &'a [RowDefect],
     per_mille: u64,
     counts: DefectCounts,
 }

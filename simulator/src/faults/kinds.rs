@@ -43,7 +43,7 @@ macro_rules! faults {
 
             /// Returns whether the request succeeds if it is repeated often enough.
             #[must_use]
-            pub fn is_passing(self) -> bool {
+            pub fn is_transient(self) -> bool {
                 let persistence = match self {
                     $(Fault::$variant => Persistence::$persistence,)+
                 };
@@ -97,9 +97,9 @@ faults! {
     /// A later page is answered with the first page of the same query.
     RepeatedPage "repeated_page" Both Transient,
     /// Transient GraphQL `errors` with status 200.
-    PassingErrors "passing_errors" Graph Transient,
+    TransientErrors "passing_errors" Graph Transient,
     /// Permanent GraphQL `errors` with status 200.
-    LastingErrors "lasting_errors" Graph Permanent,
+    PermanentErrors "lasting_errors" Graph Permanent,
     /// `data` together with `errors`.
     DataWithErrors "data_with_errors" Graph Transient,
     /// `data: null` without errors.

@@ -20,7 +20,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use sha2::{Digest, Sha256};
 
-pub use defects::{DefectCounts, Dirt, soil};
+pub use defects::{DefectCounts, RowDefect, add_row_defects};
 pub use kinds::Fault;
 use request::ParsedRequest;
 use responses::{FaultContext, OriginalResponse};
@@ -35,7 +35,7 @@ pub struct Faults {
     /// Another seed selects other requests.
     pub seed: u64,
     /// The rules. If several rules select a request, the first one that is applicable to its response is used.
-    pub script: Vec<Line>,
+    pub script: Vec<FaultRule>,
     /// The delay of a stalled body or slow headers.
     pub stall: Duration,
 }
@@ -48,18 +48,18 @@ impl Default for Faults {
 
 /// A rule of a script: a fault, and the requests that have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line {
+pub struct FaultRule {
     /// The fault.
     pub fault: Fault,
     /// The share of the applicable requests (or attempts) that have the fault, in thousandths.
     pub per_mille: u64,
     /// The attempts of a request that have the fault. Of a permanent fault, all attempts have it.
-    pub asks: Asks,
+    pub asks: Attempts,
 }
 
 /// The attempts of a request that have a transient fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asks {
+pub enum Attempts {
     /// Requests are selected at random, and the first attempts of each, up to this number, have the fault.
     First(u32),
     /// Each attempt is selected at random.
@@ -68,7 +68,7 @@ pub enum Asks {
 
 /// The number of injected faults.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct FaultCounts {
     /// The count of each fault, by name.
     pub faults: BTreeMap<&'static str, u64>,
     /// The count of each GraphQL error, by message.
@@ -85,7 +85,7 @@ pub(crate) struct FaultInjector {
 #[derive(Debug, Default)]
 struct State {
     attempts: HashMap<[u8; 32], u32>,
-    counts: Counts,
+    counts: FaultCounts,
 }
 
 /// A fault that is selected for an attempt.
@@ -101,7 +101,7 @@ impl FaultInjector {
         FaultInjector { faults, state: Mutex::default() }
     }
 
-    pub(crate) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> FaultCounts {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
     }
 
@@ -135,7 +135,7 @@ impl FaultInjector {
         original.response()
     }
 
-    /// Counts an attempt of a request and returns the faults that are selected for it, in the order of the script.
+    /// FaultCounts an attempt of a request and returns the faults that are selected for it, in the order of the script.
     fn select(&self, request: &ParsedRequest) -> Vec<SelectedFault> {
         let key = request.key();
         let attempt = self.count_attempt(key);
@@ -145,20 +145,20 @@ impl FaultInjector {
             let draw =
                 |attempt: u32| random_number(self.faults.seed, &[&number.to_le_bytes(), &key, &attempt.to_le_bytes()]);
             let (of_request, of_attempt) = (draw(0), draw(attempt));
-            let (is_selected, random) = match (line.fault.is_passing(), line.asks) {
+            let (is_selected, random) = match (line.fault.is_transient(), line.asks) {
                 // The number is the same for every attempt, and so is the fault.
                 (false, _) => (of_request % 1000 < line.per_mille, of_request),
-                (true, Asks::First(attempts)) => {
+                (true, Attempts::First(attempts)) => {
                     (of_request % 1000 < line.per_mille && attempt <= attempts, of_attempt)
                 }
-                (true, Asks::Any) => (of_attempt % 1000 < line.per_mille, of_attempt),
+                (true, Attempts::Any) => (of_attempt % 1000 < line.per_mille, of_attempt),
             };
             is_selected.then_some(SelectedFault { fault: line.fault, random: random / 1000 })
         });
         selected.collect()
     }
 
-    /// Counts an attempt of a request and returns its number, starting at 1.
+    /// FaultCounts an attempt of a request and returns its number, starting at 1.
     fn count_attempt(&self, key: [u8; 32]) -> u32 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let attempts = state.attempts.entry(key).or_default();
@@ -207,7 +207,7 @@ mod tests {
         let names: BTreeSet<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
         assert_eq!(names.len(), Fault::ALL.len());
         let permanent: Vec<_> =
-            Fault::ALL.iter().filter(|fault| !fault.is_passing()).map(|fault| fault.name()).collect();
+            Fault::ALL.iter().filter(|fault| !fault.is_transient()).map(|fault| fault.name()).collect();
         assert_eq!(permanent, ["lasting_errors", "pruned", "indexing_errors", "out_of_credits"]);
     }
 
@@ -224,14 +224,14 @@ mod tests {
     #[tokio::test]
     async fn transient_faults_end_and_permanent_faults_do_not() {
         let injector = |fault, per_mille, asks| {
-            FaultInjector::new(Faults { script: vec![Line { fault, per_mille, asks }], ..Faults::default() })
+            FaultInjector::new(Faults { script: vec![FaultRule { fault, per_mille, asks }], ..Faults::default() })
         };
-        let transient = injector(Fault::Closed, 1000, Asks::First(2));
+        let transient = injector(Fault::Closed, 1000, Attempts::First(2));
         assert_eq!(faulty_attempts(&transient, 4).await, [true, true, false, false]);
-        let permanent = injector(Fault::OutOfCredits, 1000, Asks::First(2));
+        let permanent = injector(Fault::OutOfCredits, 1000, Attempts::First(2));
         assert_eq!(faulty_attempts(&permanent, 4).await, [true; 4]);
-        assert_eq!(faulty_attempts(&injector(Fault::Closed, 0, Asks::Any), 9).await, [false; 9]);
-        let (one, other) = (injector(Fault::Closed, 500, Asks::Any), injector(Fault::Closed, 500, Asks::Any));
+        assert_eq!(faulty_attempts(&injector(Fault::Closed, 0, Attempts::Any), 9).await, [false; 9]);
+        let (one, other) = (injector(Fault::Closed, 500, Attempts::Any), injector(Fault::Closed, 500, Attempts::Any));
         let faulty = faulty_attempts(&one, 40).await;
         assert_eq!(faulty, faulty_attempts(&other, 40).await);
         assert!((10..30).contains(&faulty.iter().filter(|is_faulty| **is_faulty).count()), "{faulty:?}");

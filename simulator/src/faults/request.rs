@@ -146,7 +146,7 @@ mod tests {
         let rows = request("/sql", json!({"sql": "SELECT 1"})).await;
         let supported = |fault| [&head, &pinned, &rows].map(|request| request.supports(fault));
         assert_eq!(supported(Fault::Closed), [true, true, true]);
-        assert_eq!(supported(Fault::LastingErrors), [true, true, false]);
+        assert_eq!(supported(Fault::PermanentErrors), [true, true, false]);
         assert_eq!(supported(Fault::Pruned), [false, true, false]);
         assert_eq!(supported(Fault::OtherDeployment), [false, false, false]);
         assert_eq!(supported(Fault::Truncated), [false, false, true]);

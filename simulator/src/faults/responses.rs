@@ -86,7 +86,7 @@ pub(super) fn apply(selected: SelectedFault, context: &FaultContext<'_>, stall: 
         Fault::CutJson => original.with_body(original.split_body(selected.random).0),
         Fault::Html => html(StatusCode::OK),
         Fault::EmptyBody => original.with_body(Body::empty()),
-        Fault::PassingErrors | Fault::LastingErrors | Fault::Pruned => return graphql_errors(selected),
+        Fault::TransientErrors | Fault::PermanentErrors | Fault::Pruned => return graphql_errors(selected),
         _ => error_response(selected.fault, context.request).or_else(|| changed_rows(selected, context))?,
     };
     Some(FaultyResponse { response, message: None })
@@ -140,7 +140,7 @@ fn html(status: StatusCode) -> Response {
 /// Returns a GraphQL error with one of the messages of the real servers.
 fn graphql_errors(selected: SelectedFault) -> Option<FaultyResponse> {
     let matches_fault = |kind: Kind| match selected.fault {
-        Fault::PassingErrors => kind.is_transient(),
+        Fault::TransientErrors => kind.is_transient(),
         Fault::Pruned => kind == Kind::HistoryPruned,
         _ => !kind.is_transient() && kind != Kind::HistoryPruned,
     };

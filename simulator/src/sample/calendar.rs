@@ -62,24 +62,24 @@ impl Calendar {
 pub(super) fn day_name(day: u32) -> Result<String> {
     let span = jiff::Span::new()
         .try_days(i64::from(day))
-        .map_err(|error| Error::bad_input("the sample chain has too many days").because(error))?;
+        .map_err(|error| Error::bad_input("the sample chain has too many days").with_source(error))?;
     let day = FIRST_DAY
         .checked_add(span)
-        .map_err(|error| Error::bad_input("the sample chain has too many days").because(error))?;
+        .map_err(|error| Error::bad_input("the sample chain has too many days").with_source(error))?;
     Ok(day.to_string())
 }
 
 fn epoch_seconds(day: Date) -> Result<i64> {
     let midnight = day
         .to_zoned(jiff::tz::TimeZone::UTC)
-        .map_err(|error| Error::internal("invalid first day of the sample chain").because(error))?;
+        .map_err(|error| Error::internal("invalid first day of the sample chain").with_source(error))?;
     Ok(midnight.timestamp().as_second())
 }
 
 /// Formats a timestamp as Transpose does.
 pub(super) fn iso(timestamp: i64) -> Result<String> {
     let time = jiff::Timestamp::from_second(timestamp)
-        .map_err(|error| Error::internal("invalid timestamp of a block of the sample chain").because(error))?;
+        .map_err(|error| Error::internal("invalid timestamp of a block of the sample chain").with_source(error))?;
     Ok(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 

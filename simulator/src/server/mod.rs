@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::faults::{ConnectionCutter, Counts, CuttableListener, FaultInjector, Faults};
+use crate::faults::{ConnectionCutter, CuttableListener, FaultCounts, FaultInjector, Faults};
 use crate::recording::Recording;
 use crate::timeline::Timeline;
 use limit::RateLimit;
@@ -84,7 +84,7 @@ pub struct ServerOptions {
     pub latency: Duration,
     /// The rate limit of each key at each API. Requests above it are rejected with status 429.
     pub requests_per_second: Option<u32>,
-    /// The faults to inject. Invalid rows are part of the recording instead: see [`crate::faults::soil`].
+    /// The faults to inject. Invalid rows are part of the recording instead: see [`crate::faults::add_row_defects`].
     pub faults: Option<Faults>,
 }
 
@@ -121,7 +121,7 @@ impl Server {
         let listener = bind(options.port).await?;
         let address = listener
             .local_addr()
-            .map_err(|error| Error::internal("cannot determine the address of the server").because(error))?;
+            .map_err(|error| Error::internal("cannot determine the address of the server").with_source(error))?;
         let frontend = Arc::new(Frontend {
             requests: AtomicU64::new(0),
             latency: options.latency,
@@ -131,7 +131,7 @@ impl Server {
         let layer = Arc::clone(&frontend);
         let app = tokio::task::spawn_blocking(move || router(&recording, &options, layer))
             .await
-            .map_err(|error| Error::internal("cannot start the server").because(error))??;
+            .map_err(|error| Error::internal("cannot start the server").with_source(error))??;
         let app = app.into_make_service_with_connect_info::<ConnectionCutter>();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
@@ -164,7 +164,7 @@ impl Server {
 
     /// Returns the number of faults so far.
     #[must_use]
-    pub fn faults(&self) -> Counts {
+    pub fn fault_counts(&self) -> FaultCounts {
         self.frontend.faults.as_ref().map(FaultInjector::counts).unwrap_or_default()
     }
 
@@ -184,7 +184,7 @@ async fn bind(port: u16) -> Result<TcpListener> {
             ErrorKind::AddrInUse => format!("port {port} is in use by another process"),
             _ => format!("cannot listen on port {port}"),
         };
-        Error::bad_input(message).because(error).next("choose another port, or 0 for any free port")
+        Error::bad_input(message).with_source(error).with_hint("choose another port, or 0 for any free port")
     })
 }
 

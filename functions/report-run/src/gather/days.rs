@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use defi_shared::domain::{Category, Day};
 use defi_shared::error::Result;
-use defi_shared::lake::{Lake, Unit};
-use defi_shared::tables::{self, FoldedEvent, HealthyWallet, Layer, STAGE_POSITIONS, WALLET_HEALTH};
+use defi_shared::lake::{Lake, WorkUnit};
+use defi_shared::tables::{self, ActiveWalletRow, FoldEventRow, Layer, STAGE_POSITIONS, WALLET_HEALTH};
 
 use super::is_within;
 
@@ -61,8 +61,10 @@ pub(super) async fn daily_counts(lake: &Lake, span: &RangeInclusive<Day>) -> Res
 async fn positions(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Counts> {
     let mut counts = Counts::new();
     for unit in lake.units(&STAGE_POSITIONS).await? {
-        let Unit::DayAndProtocol(day, protocol) = &unit else { continue };
-        if let Some((_, rows)) = if span.contains(day) { lake.facts(&STAGE_POSITIONS, &unit).await? } else { None } {
+        let WorkUnit::ProtocolDay(day, protocol) = &unit else { continue };
+        if let Some((_, rows)) =
+            if span.contains(day) { lake.file_metadata(&STAGE_POSITIONS, &unit).await? } else { None }
+        {
             counts.insert((*day, Arc::clone(protocol)), rows);
         }
     }
@@ -74,7 +76,7 @@ async fn wallets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<(Counts, BTr
     let (mut counts, mut valued) = (Counts::new(), BTreeSet::new());
     for unit in lake.units(&WALLET_HEALTH).await?.iter().filter(|unit| is_within(unit.day(), span)) {
         let Some(day) = unit.day() else { continue };
-        let rows: Vec<HealthyWallet> = lake.require(&WALLET_HEALTH, unit).await?;
+        let rows: Vec<ActiveWalletRow> = lake.require(&WALLET_HEALTH, unit).await?;
         valued.insert(day);
         let wallets: BTreeSet<_> = rows.iter().map(|row| (&row.protocol, row.wallet_address)).collect();
         for (protocol, _) in wallets {
@@ -87,11 +89,11 @@ async fn wallets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<(Counts, BTr
 /// Counts the events by day and protocol, and returns the days that have all categories.
 async fn events(lake: &Lake, span: &RangeInclusive<Day>) -> Result<(Counts, BTreeSet<Day>)> {
     let (mut counts, mut categories_by_day) = (Counts::new(), BTreeMap::<Day, usize>::new());
-    for table in Category::ALL.map(|category| tables::events(Layer::Analytics, category)) {
+    for table in Category::ALL.map(|category| tables::event_table(Layer::Analytics, category)) {
         for unit in lake.units(table).await?.iter().filter(|unit| is_within(unit.day(), span)) {
-            let Unit::Day(day) = unit else { continue };
+            let WorkUnit::Day(day) = unit else { continue };
             *categories_by_day.entry(*day).or_default() += 1;
-            for event in lake.require::<FoldedEvent>(table, unit).await? {
+            for event in lake.require::<FoldEventRow>(table, unit).await? {
                 *counts.entry((*day, event.protocol)).or_default() += 1;
             }
         }

@@ -30,7 +30,7 @@ pub const RUNS_SHOWN: usize = 30;
 
 /// The contents of a report.
 #[derive(Debug)]
-pub struct Gathered {
+pub struct ReportData {
     /// The run that the report is about.
     pub run: RunId,
     /// The day that its features are for.
@@ -71,16 +71,16 @@ pub struct Gathered {
 ///
 /// # Errors
 /// Returns `BadInput` for a run that is not in the lake, and the errors of the lake and of the catalog.
-pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<Gathered> {
+pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<ReportData> {
     let runs = runs(lake).await?;
     let as_of = day_of(run).filter(|_| runs.contains(run)).ok_or_else(|| {
         Error::bad_input(format!("the lake has no run {run}"))
             .with("lake", lake.store().location(""))
-            .next("choose one of the folders in runs/, or omit the run for the newest")
+            .with_hint("choose one of the folders in runs/, or omit the run for the newest")
     })?;
     let published = registry.published().await?;
     let before = published.iter().rev().find(|day| **day < as_of).copied();
-    let span = as_of.plus(1 - DAYS_SHOWN)..=as_of;
+    let span = as_of.plus_days(1 - DAYS_SHOWN)..=as_of;
     // These reads are independent and wait for the lake most of the time, so they run concurrently.
     let (now, previous, days, unpriced, quarantined) = tokio::try_join!(
         features::rows(lake, Some(as_of)),
@@ -89,7 +89,7 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
         unusable::unpriced(lake, config, &span),
         unusable::quarantined(lake, &span),
     )?;
-    Ok(Gathered {
+    Ok(ReportData {
         as_of,
         env: registry.env().to_owned(),
         chain: lake.read_json("chain.json").await?,
@@ -128,7 +128,7 @@ pub async fn newest_run(lake: &Lake) -> Result<RunId> {
     newest.map(|(_, _, run)| run).ok_or_else(|| {
         Error::bad_input("the lake has no runs to report on")
             .with("lake", lake.store().location(""))
-            .next("run the pipeline on this lake first, or choose another lake")
+            .with_hint("run the pipeline on this lake first, or choose another lake")
     })
 }
 

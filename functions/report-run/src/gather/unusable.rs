@@ -8,7 +8,7 @@ use std::sync::Arc;
 use defi_shared::config::Config;
 use defi_shared::domain::{Address, BaseUnits, Category, Day};
 use defi_shared::error::Result;
-use defi_shared::lake::{Lake, Unit, parquet};
+use defi_shared::lake::{Lake, WorkUnit, parquet};
 use defi_shared::step::history::Markets;
 use defi_shared::tables::{
     self, Layer, PricedEvent, QuarantinedRow, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, TABLES,
@@ -86,9 +86,9 @@ pub(super) async fn unpriced(lake: &Lake, config: &Config, span: &RangeInclusive
     let mut unpriced = Unpriced::default();
     let mut tokens = BTreeMap::new();
     for category in Category::ALL {
-        let table = tables::events(Layer::Analytics, category);
+        let table = tables::event_table(Layer::Analytics, category);
         for unit in lake.units(table).await?.iter().filter(|unit| is_within(unit.day(), span)) {
-            let Some((metadata, rows)) = lake.facts(table, unit).await? else { continue };
+            let Some((metadata, rows)) = lake.file_metadata(table, unit).await? else { continue };
             unpriced.events.1 += rows;
             if metadata.get("unpriced").is_none_or(|count| count == "0") {
                 continue;
@@ -136,11 +136,11 @@ async fn positions(
     tokens: &mut BTreeMap<String, UnpricedToken>,
 ) -> Result<(u64, u64)> {
     let (mut unpriced, mut total) = (0, 0);
-    let is_valued = lake.facts(&WALLET_HEALTH, &Unit::Day(day)).await?.is_some();
-    let prices = Markets::around(lake, config, &[day]).await?.prices_on(day);
+    let is_valued = lake.file_metadata(&WALLET_HEALTH, &WorkUnit::Day(day)).await?.is_some();
+    let prices = Markets::load(lake, config, &[day]).await?.prices_on(day);
     for unit in lake.units(&STAGE_POSITIONS).await?.iter().filter(|unit| is_valued && unit.day() == Some(day)) {
-        let Unit::DayAndProtocol(_, protocol) = unit else { continue };
-        let quotes = prices.markets_of(protocol);
+        let WorkUnit::ProtocolDay(_, protocol) = unit else { continue };
+        let quotes = prices.market_quotes(protocol);
         for position in lake.require::<StagedPosition>(&STAGE_POSITIONS, unit).await? {
             total += 1;
             if quotes.contains_key(&position.market_id) {
@@ -161,13 +161,13 @@ async fn positions(
 /// Reads the rows in quarantine of the days of a span.
 pub(super) async fn quarantined(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Vec<QuarantinedRows>> {
     // The table of current positions has no days. Its rows are always those of the newest run.
-    let is_shown = |unit: &Unit| unit.day().is_none_or(|day| span.contains(&day));
+    let is_shown = |unit: &WorkUnit| unit.day().is_none_or(|day| span.contains(&day));
     let mut groups = BTreeMap::<(String, String), QuarantinedRows>::new();
     for entry in lake.store().list("quarantine/").await? {
         let path = entry.key.split_once('/').and_then(|(_, path)| path.split_once('/'));
         let Some((name, path)) = path else { continue };
         let Some(table) = TABLES.iter().find(|table| table.name == name) else { continue };
-        let Some(unit) = Unit::of_key(table, path).filter(is_shown) else { continue };
+        let Some(unit) = WorkUnit::from_path(table, path).filter(is_shown) else { continue };
         let Some(bytes) = lake.store().get(&entry.key).await? else { continue };
         let rows: Vec<QuarantinedRow> = parquet::decode(bytes).map_err(|error| error.with("object", &entry.key))?;
         for row in rows {

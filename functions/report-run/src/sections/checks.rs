@@ -5,13 +5,13 @@ use defi_shared::step::{Check, Outcome};
 use maud::{Markup, html};
 
 use super::badge;
-use crate::gather::{Gathered, RUNS_SHOWN};
+use crate::gather::{RUNS_SHOWN, ReportData};
 use defi_pages::chart::{Frame, Limits, sparkline};
 use defi_pages::data;
 use defi_pages::number::significant;
 use defi_pages::table::Table;
 
-pub(super) fn markup(report: &Gathered) -> Result<Markup> {
+pub(super) fn markup(report: &ReportData) -> Result<Markup> {
     let body = match &report.checked {
         None => html! { p { "The run did not reach its checks." } },
         Some(checked) => {
@@ -35,7 +35,7 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     Ok(html! { section #checks { h2 { "Checks" } (body) } })
 }
 
-fn row(report: &Gathered, check: &Check) -> Result<Markup> {
+fn row(report: &ReportData, check: &Check) -> Result<Markup> {
     let limit =
         |limit: Option<f64>| html! { @match limit { Some(limit) => (data(limit, &significant(limit))), None => "–" } };
     let values = report.history.iter().map(|(_, checked)| value(&checked.checks, &check.name));
@@ -62,7 +62,7 @@ fn value(checks: &[Check], name: &str) -> Option<f64> {
 }
 
 /// Returns a table with the values of all runs in the history.
-fn history(report: &Gathered, checks: &[Check]) -> Markup {
+fn history(report: &ReportData, checks: &[Check]) -> Markup {
     let header = std::iter::once(("run", false)).chain([("wallets", true)]);
     let header: Vec<_> = header.chain(checks.iter().map(|check| (check.name.as_str(), true))).collect();
     let mut table = Table::new("Check values by run", &header);

@@ -4,11 +4,11 @@ use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use maud::{Markup, html};
 
-use crate::gather::{DAYS_SHOWN, Gathered};
+use crate::gather::{DAYS_SHOWN, ReportData};
 use defi_pages::chart::{Frame, Line, lines};
 use defi_pages::count;
 
-pub(super) fn markup(report: &Gathered) -> Result<Markup> {
+pub(super) fn markup(report: &ReportData) -> Result<Markup> {
     let days = &report.days;
     let labels: Vec<String> = days.days.iter().map(Day::to_string).collect();
     let charts = [
@@ -42,7 +42,7 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
     })
 }
 
-pub(super) fn gaps(report: &Gathered) -> Markup {
+pub(super) fn gaps(report: &ReportData) -> Markup {
     let gaps = report.report.as_ref().map(|report| &report.gaps);
     let all = gaps.into_iter().flat_map(|gaps| {
         let with_name = |name: &'static str| move |(protocol, days)| (name, protocol, days);

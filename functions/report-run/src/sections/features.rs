@@ -5,13 +5,13 @@ use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use maud::{Markup, html};
 
-use crate::gather::{Feature, FeatureStatistics, Gathered, Measure};
+use crate::gather::{Feature, FeatureStatistics, Measure, ReportData};
 use defi_pages::chart::{Frame, Scale, histogram};
 use defi_pages::number::{percent, significant};
 use defi_pages::table::Table;
 use defi_pages::{count, data};
 
-pub(super) fn markup(report: &Gathered) -> Result<Markup> {
+pub(super) fn markup(report: &ReportData) -> Result<Markup> {
     let cards = report.features.iter().map(|feature| card(feature, report.as_of, report.before));
     let cards = cards.collect::<Result<Vec<_>>>()?;
     Ok(html! {
@@ -52,7 +52,7 @@ fn card(feature: &Feature, as_of: Day, before: Option<Day>) -> Result<Markup> {
     Ok(html! {
         article.card id=(format!("feature-{}", feature.name)) {
             h3 { code { (feature.name) } }
-            p.muted { (feature.about) " Unit: " (feature.measure.name()) ". " (scale) }
+            p.muted { (feature.about) " WorkUnit: " (feature.measure.name()) ". " (scale) }
             (histogram(&frame, &feature.bins, &sets)?)
             (statistics(feature))
         }
@@ -122,7 +122,7 @@ fn statistics(feature: &Feature) -> Markup {
     }
 }
 
-pub(super) fn movers(report: &Gathered) -> Markup {
+pub(super) fn movers(report: &ReportData) -> Markup {
     let Some((movers, before)) = report.movers.as_ref().zip(report.before) else {
         return html! { section #movers { h2 { "Largest movers" } p { "There is no earlier published set." } } };
     };

@@ -11,10 +11,10 @@ use defi_shared::error::Result;
 use defi_shared::step::Outcome;
 use maud::{Markup, html};
 
-use crate::gather::Gathered;
+use crate::gather::ReportData;
 
 /// Returns the whole page.
-pub(super) fn page(report: &Gathered) -> Result<String> {
+pub(super) fn page(report: &ReportData) -> Result<String> {
     let title = format!("Features as of {} ({})", report.as_of, report.env);
     let body = html! {
         (overview::markup(report))

@@ -3,7 +3,7 @@
 use defi_shared::step::Outcome;
 use maud::{Markup, html};
 
-use crate::gather::Gathered;
+use crate::gather::ReportData;
 use defi_pages::count;
 
 /// The sections of the page: element id and name.
@@ -18,7 +18,7 @@ const SECTIONS: [(&str, &str); 8] = [
     ("gaps", "Gaps"),
 ];
 
-pub(super) fn markup(report: &Gathered) -> Markup {
+pub(super) fn markup(report: &ReportData) -> Markup {
     html! {
         header {
             h1 { "Features as of " time datetime=(report.as_of) { (report.as_of) } }
@@ -37,7 +37,7 @@ pub(super) fn markup(report: &Gathered) -> Markup {
 }
 
 /// Returns a short summary of the outcome of the run.
-fn verdict(report: &Gathered) -> Markup {
+fn verdict(report: &ReportData) -> Markup {
     let count_of =
         |outcome| report.checked.iter().flat_map(|checked| &checked.checks).filter(|c| c.outcome == outcome).count();
     let (failed, warned) = (count_of(Outcome::Fail), count_of(Outcome::Warn));
@@ -83,7 +83,7 @@ fn verdict(report: &Gathered) -> Markup {
     }
 }
 
-fn tiles(report: &Gathered) -> Markup {
+fn tiles(report: &ReportData) -> Markup {
     let steps = || report.report.iter().flat_map(|report| &report.steps).map(|step| &step.report);
     let wallets = report.features.first().map_or(0, |feature| feature.now.wallets as u64);
     let gaps =

@@ -7,13 +7,13 @@ use defi_shared::pipeline::{Phase, Step};
 use defi_shared::step::{Report, StepReport};
 use maud::{Markup, html};
 
-use crate::gather::Gathered;
+use crate::gather::ReportData;
 use defi_pages::chart::{Frame, Span, timeline};
 use defi_pages::count;
-use defi_pages::number::{bytes, grouped};
+use defi_pages::number::{bytes, with_thousands};
 use defi_pages::table::Table;
 
-pub(super) fn markup(report: &Gathered) -> Result<Markup> {
+pub(super) fn markup(report: &ReportData) -> Result<Markup> {
     let steps = report.report.as_ref().map(|report| report.steps.as_slice()).unwrap_or_default();
     let body = match steps {
         [] => html! { p { "This run has no step reports: " (reason(report)) } },
@@ -32,7 +32,7 @@ pub(super) fn markup(report: &Gathered) -> Result<Markup> {
 }
 
 /// Returns the reason why a run has no step reports.
-fn reason(report: &Gathered) -> &'static str {
+fn reason(report: &ReportData) -> &'static str {
     match (&report.report, &report.plan) {
         (Some(_), None) => "the features were up to date and only had to be checked and published.",
         (Some(_), _) => "the lake has no reports of it.",
@@ -51,7 +51,7 @@ fn timeline_chart(steps: &[StepReport]) -> Result<Markup> {
         let Report { units, rows_out, .. } = step.report;
         let units_word = if units == 1 { "unit" } else { "units" };
         let rows = if rows_out == 1 { "row" } else { "rows" };
-        let note = format!("{} {units_word}, {} {rows} out", grouped(units), grouped(rows_out));
+        let note = format!("{} {units_word}, {} {rows} out", with_thousands(units), with_thousands(rows_out));
         Span { name: step.step.to_string(), phase: phase_index(step.step), note }
     });
     let about = "Steps from top to bottom, each with a bar in its phase. Bars in one column mark concurrent steps.";

@@ -68,7 +68,7 @@ struct MetaBlock {
 }
 
 /// The state in an answer to the question for the newest one.
-pub(super) fn read_head(endpoint: &Endpoint, answer: &Answer) -> Result<State> {
+pub(super) fn parse_head(endpoint: &Endpoint, answer: &Answer) -> Result<State> {
     let data: HeadData = read_data(endpoint, answer)?;
     state_of(data.meta.0)
 }

@@ -19,10 +19,10 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
-use super::http::{LARGEST_BODY, base_url, below};
-use super::{Block, Rate, RetryPolicy, Secret, Traffic};
+use super::http::{MAX_BODY_BYTES, base_url, below};
+use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
-use answer::{Page, State, read_head, read_page};
+use answer::{Page, State, parse_head, read_page};
 pub use messages::messages;
 use paging::Range;
 use rows::Entity;
@@ -56,7 +56,7 @@ pub struct GraphSettings {
     /// API keys; they take turns. None: requests carry no key, which a server on this machine may accept.
     pub keys: Vec<Secret>,
     /// The rate of each key.
-    pub rate: Rate,
+    pub rate: RateLimit,
     /// Requests at once, of all calls of the client together.
     pub concurrency: usize,
     /// How passing faults of a request, and changes of a deployment during a snapshot, are tried again.
@@ -64,7 +64,7 @@ pub struct GraphSettings {
     /// The time that one request may take.
     pub timeout: Duration,
     /// The longest body that is read, in bytes.
-    pub largest_body: usize,
+    pub max_body_bytes: usize,
     /// Rows in a page, at most 1,000.
     pub rows_per_page: usize,
 }
@@ -76,11 +76,11 @@ impl GraphSettings {
         GraphSettings {
             url: url.into(),
             keys,
-            rate: Rate::per_second(REQUESTS_PER_SECOND),
+            rate: RateLimit::per_second(REQUESTS_PER_SECOND),
             concurrency: CONCURRENCY,
             retry: RetryPolicy::REQUEST,
             timeout: TIMEOUT,
-            largest_body: LARGEST_BODY,
+            max_body_bytes: MAX_BODY_BYTES,
             rows_per_page: ROWS_PER_PAGE,
         }
     }
@@ -166,7 +166,7 @@ impl GraphClient {
             concurrency: settings.concurrency,
             retry: settings.retry,
             timeout: settings.timeout,
-            largest_body: settings.largest_body,
+            max_body_bytes: settings.max_body_bytes,
         })?;
         Ok(GraphClient { base, endpoint, rows_per_page: settings.rows_per_page })
     }
@@ -179,7 +179,7 @@ impl GraphClient {
         let url = self.subgraph(subgraph_id)?;
         let body =
             json!({ "query": "query Head { _meta { block { number timestamp hash } deployment hasIndexingErrors } }" });
-        let read = |answer: &_| read_head(&self.endpoint, answer);
+        let read = |answer: &_| parse_head(&self.endpoint, answer);
         let state = self.endpoint.ask(&url, &body, traffic, read).await;
         let state = state.map_err(|error| error.with("subgraph", subgraph_id))?;
         Ok(Head { block: state.block, deployment: state.deployment })
@@ -220,7 +220,7 @@ impl GraphClient {
     ///
     /// # Errors
     /// As [`GraphClient::positions`], and those of `keep`.
-    pub async fn pages_of_positions<P: Send>(
+    pub async fn process_position_pages<P: Send>(
         &self,
         subgraph_id: &str,
         block: u64,

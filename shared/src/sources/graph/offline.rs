@@ -2,7 +2,7 @@
 
 use reqwest::StatusCode;
 
-use super::answer::{Page, read_head, read_page};
+use super::answer::{Page, parse_head, read_page};
 use super::paging::Range;
 use super::rows::Entity;
 use super::{GraphClient, Head, Market, Position, ROWS_PER_PAGE};
@@ -18,8 +18,8 @@ impl GraphClient {
     ///
     /// # Errors
     /// As [`GraphClient::head`], without tries.
-    pub fn read_head(&self, body: &[u8]) -> Result<Head> {
-        let state = read_head(&self.endpoint, &ok(body))?;
+    pub fn parse_head(&self, body: &[u8]) -> Result<Head> {
+        let state = parse_head(&self.endpoint, &ok(body))?;
         Ok(Head { block: state.block, deployment: state.deployment })
     }
 
@@ -27,7 +27,7 @@ impl GraphClient {
     ///
     /// # Errors
     /// As [`GraphClient::markets`], without tries.
-    pub fn read_markets(&self, body: &[u8]) -> Result<Vec<Market>> {
+    pub fn parse_markets(&self, body: &[u8]) -> Result<Vec<Market>> {
         self.read_rows(body)
     }
 
@@ -35,7 +35,7 @@ impl GraphClient {
     ///
     /// # Errors
     /// As [`GraphClient::positions`], without tries.
-    pub fn read_positions(&self, body: &[u8]) -> Result<Vec<Position>> {
+    pub fn parse_positions(&self, body: &[u8]) -> Result<Vec<Position>> {
         self.read_rows(body)
     }
 

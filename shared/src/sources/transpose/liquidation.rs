@@ -29,11 +29,11 @@ impl<T, Q> LiquidationLegs<T, Q> {
     ///
     /// ```
     /// use defi_shared::sources::transpose::LiquidationLegs;
-    /// let legs = LiquidationLegs::of_row("0xWETH", "10", "0xUSDC", "17000");
+    /// let legs = LiquidationLegs::from_columns("0xWETH", "10", "0xUSDC", "17000");
     /// assert_eq!((legs.seized.token, legs.seized.quantity), ("0xWETH", "10"));
     /// assert_eq!((legs.repaid.token, legs.repaid.quantity), ("0xUSDC", "17000"));
     /// ```
-    pub fn of_row(token_address: T, quantity: Q, liquidated_token_address: T, quantity_liquidated: Q) -> Self {
+    pub fn from_columns(token_address: T, quantity: Q, liquidated_token_address: T, quantity_liquidated: Q) -> Self {
         LiquidationLegs {
             seized: Leg { token: token_address, quantity },
             repaid: Leg { token: liquidated_token_address, quantity: quantity_liquidated },

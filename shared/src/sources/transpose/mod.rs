@@ -22,9 +22,9 @@ use serde_json::json;
 use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
-use super::http::{LARGEST_BODY, base_url, below};
+use super::http::{MAX_BODY_BYTES, base_url, below};
 use super::text::{Text, share};
-use super::{Block, Rate, RetryPolicy, Secret, Traffic};
+use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
 use answer::{Results, read};
 pub use liquidation::{Leg, LiquidationLegs};
@@ -61,7 +61,7 @@ pub struct TransposeSettings {
     /// API keys; they take turns. None: requests carry no key, which a server on this machine may accept.
     pub keys: Vec<Secret>,
     /// The rate of each key.
-    pub rate: Rate,
+    pub rate: RateLimit,
     /// Requests at once, of all calls of the client together.
     pub concurrency: usize,
     /// How passing faults of a request are tried again.
@@ -69,7 +69,7 @@ pub struct TransposeSettings {
     /// The time that one request may take.
     pub timeout: Duration,
     /// The longest body that is read, in bytes.
-    pub largest_body: usize,
+    pub max_body_bytes: usize,
     /// Rows in a page of events.
     pub rows_per_page: usize,
 }
@@ -81,11 +81,11 @@ impl TransposeSettings {
         TransposeSettings {
             url: url.into(),
             keys,
-            rate: Rate::per_second(REQUESTS_PER_SECOND),
+            rate: RateLimit::per_second(REQUESTS_PER_SECOND),
             concurrency: CONCURRENCY,
             retry: RetryPolicy::REQUEST,
             timeout: TIMEOUT,
-            largest_body: LARGEST_BODY,
+            max_body_bytes: MAX_BODY_BYTES,
             rows_per_page: ROWS_PER_PAGE,
         }
     }
@@ -159,7 +159,7 @@ impl TransposeClient {
             concurrency: settings.concurrency,
             retry: settings.retry,
             timeout: settings.timeout,
-            largest_body: settings.largest_body,
+            max_body_bytes: settings.max_body_bytes,
         })?;
         Ok(TransposeClient { url: below(&base, &["sql"])?, endpoint, rows_per_page: settings.rows_per_page })
     }

@@ -99,7 +99,7 @@ pub(super) fn moment(text: &str) -> Option<Timestamp> {
 /// `BadInput` for a second that no calendar has.
 pub(super) fn moment_of(epoch_seconds: i64) -> Result<Timestamp> {
     Timestamp::from_second(epoch_seconds)
-        .map_err(|e| Error::bad_input("no such time").with("epoch_seconds", epoch_seconds).because(e))
+        .map_err(|e| Error::bad_input("no such time").with("epoch_seconds", epoch_seconds).with_source(e))
 }
 
 /// A row of `ethereum.blocks`.

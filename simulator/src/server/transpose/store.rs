@@ -82,7 +82,7 @@ impl Store {
             connection.authorizer(Some(authorize))?;
             Ok(connection)
         };
-        let connection = fill().map_err(|error| Error::internal("cannot fill the SQL tables").because(error))?;
+        let connection = fill().map_err(|error| Error::internal("cannot fill the SQL tables").with_source(error))?;
         Ok(Store(Mutex::new(connection)))
     }
 

@@ -11,20 +11,20 @@ use crate::error::{Error, Result};
 
 /// Returns the number of CPUs.
 #[must_use]
-pub fn processors() -> usize {
+pub fn num_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// One permit per CPU.
-static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(processors()));
+static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(num_cpus()));
 
 /// Runs long CPU-bound work, such as decoding a file, on a blocking thread. At most one call per CPU runs at a time:
 /// more would not finish sooner, and would use more memory.
 ///
 /// # Errors
 /// The error of `work`, or `Internal` if `work` panics or is cancelled.
-pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let interrupted = |source: &str| Error::internal("CPU-bound work was interrupted").because(source.to_owned());
+pub async fn spawn_cpu<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let interrupted = |source: &str| Error::internal("CPU-bound work was interrupted").with_source(source.to_owned());
     let permit = PERMITS.acquire().await.map_err(|source| interrupted(&source.to_string()))?;
     let result = spawn_blocking(work).await;
     drop(permit);
@@ -34,7 +34,7 @@ pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Se
 /// Runs CPU-bound work of more than a moment, such as parsing a page or sorting a day's rows, on the current thread. On
 /// a multi-threaded runtime, the other tasks of this thread move to another one, so that requests are not delayed by
 /// the work.
-pub fn at_work<T>(work: impl FnOnce() -> T) -> T {
+pub fn run_cpu<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => block_in_place(work),
         _ => work(),

@@ -259,7 +259,7 @@ fn json_log_lines_have_run_step_and_unit() {
     for line in lines {
         let line: Value = serde_json::from_str(line).expect("a JSON object");
         assert!(line["timestamp"].is_string() && line["level"].is_string() && line["fields"].is_object(), "{line}");
-        if line["fields"]["message"] == "the unit is done" {
+        if line["fields"]["message"] == "unit completed" {
             let spans = line["spans"].to_string();
             assert!(["run_id", "step", "unit"].iter().all(|name| spans.contains(&format!("\"{name}\":"))), "{line}");
             units += 1;

@@ -5,6 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use defi_shared::pipeline::{InputKind, Step};
+use tempfile::tempdir;
+
+use crate::support::command::{command, output, path_str, succeed};
+use crate::support::tree::Tree;
+
+/// The options of a small sample chain.
+const SAMPLE: [&str; 4] = ["--wallets", "40", "--days", "5"];
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -43,4 +50,56 @@ fn state_machine_calls_every_step() {
     assert_eq!(maps, planned, "a step with units is called by a map over its batches");
     let whole_run = Step::ALL.iter().filter(|step| step.input() == InputKind::Run);
     assert_eq!(single, whole_run.map(|step| step.name().to_owned()).collect());
+}
+
+#[test]
+fn steps_by_hand_produce_the_lake_of_a_run() {
+    let folder = tempdir().unwrap();
+    let (by_run, by_hand) = (folder.path().join("run"), folder.path().join("steps"));
+    succeed(command(&["run", "--lake", path_str(&by_run)]).args(SAMPLE));
+    for step in Step::ALL.into_iter().filter(|step| *step != Step::ReportRun) {
+        let report = succeed(command(&["step", step.name(), "--lake", path_str(&by_hand)]).args(SAMPLE));
+        assert!(serde_json::from_str::<serde_json::Value>(&report).unwrap().is_object(), "{step}: {report}");
+    }
+    let tables = |lake: &Path| {
+        let mut objects = Tree::read(lake).0;
+        objects.retain(|path, _| !path.starts_with("runs/"));
+        objects
+    };
+    let (expected, actual) = (tables(&by_run), tables(&by_hand));
+    assert_eq!(actual.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    assert!(actual == expected, "objects differ");
+}
+
+#[test]
+fn step_takes_the_input_of_its_function() {
+    let folder = tempdir().unwrap();
+    let lake = path_str(folder.path());
+    let input = r#"{"days": ["2023-01-02"]}"#;
+    let report = succeed(command(&["step", "extract-daily-blocks", input, "--lake", lake]).args(SAMPLE));
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["units"], &report["rows_out"]), (&1.into(), &1.into()));
+    for (args, message) in [
+        (&["step", "extract-everything"][..], "unknown step"),
+        (&["step", "stage-events", "{"], "not JSON"),
+        (&["step", "stage-events", r#"{"protocols": []}"#], "has no field `protocols`"),
+        (&["step", "link-wallets", r#"{"day": "2023-01-02"}"#], "unknown field"),
+        (&["step", "stage-events", r#"{"days": ["2023-01-02"]}"#], "NotReady"),
+        (&["step"], "<NAME>"),
+    ] {
+        let output = output(command(args).args(["--lake", lake]).args(SAMPLE));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(message) && error.lines().count() == 1, "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn step_list_names_every_step() {
+    let table = succeed(&mut command(&["step", "--list"]));
+    let json = succeed(&mut command(&["step", "--list", "--json"]));
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(listed.len(), Step::ALL.len());
+    for (step, entry) in Step::ALL.into_iter().zip(&listed) {
+        assert!(table.contains(step.name()) && entry["step"] == step.name(), "{step}");
+    }
 }

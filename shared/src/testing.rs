@@ -170,7 +170,7 @@ impl TestLake {
         metadata: [(&str, u64); N],
     ) -> Result<()> {
         let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value.to_string()));
-        self.context.lake.write(table, unit, rows, metadata.collect()).await.map(drop)
+        self.context.commit(table, unit, rows, metadata.collect()).await.map(drop)
     }
 
     /// Reads the rows of a unit that must exist.

@@ -1,23 +1,24 @@
-# The same targets on a laptop and in CI. `make run` needs Rust and make; `make test` also Python 3, npm, and Terraform for the
-# part that deploys to a local AWS.
+# The same targets run on a laptop and in CI. `make run` needs Rust and make. `make test` also needs Python 3, npm, and Terraform for
+# the tests that deploy to a local AWS. The durations are those of a first build on two cores.
 
 CARGO ?= cargo
 PYTHON ?= python3
 TERRAFORM ?= terraform
 DOCKER ?= docker
 VENV := .venv
-# Everything; SQL (DataFusion) and AWS take longer to build than all the rest, so `make run` does without.
+# SQL (DataFusion) and AWS take longer to build than everything else, so `make run` builds without them.
 FEATURES := --features defi-local/sql,defi-local/aws
 READERS_LAKE := target/readers-lake
 PAGES_LAKE := target/pages-lake
-# The command and the functions as `make test-rust` leaves them: built any other way, all they depend on would be built once more.
+# Builds the command and the functions with the features and the profile of `make test-rust`: any other choice would build all
+# dependencies a second time.
 BINARIES = $(CARGO) test --locked --workspace $(FEATURES) --no-run --quiet
 
-# The environment that is deployed, and the processors of its functions.
+# The environment to deploy, and the CPU architecture of its functions.
 ENV ?= dev
 ARCHITECTURE ?= x86_64
 CONFIG ?= shared/config.toml
-# Further arguments of terraform apply and destroy: -auto-approve, -var …
+# Additional arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
 .PHONY: help run build test test-rust test-readers test-docs test-pages test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions check infra-check fmt image package bench-cold-start local-aws deploy destroy clean
@@ -25,30 +26,34 @@ TF_APPLY ?=
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-run: ## Run the whole pipeline over the sample chain, into ./lakehouse
-	$(CARGO) run --release --locked -p defi-local -- run
+run: ## Run the whole pipeline over the sample chain, into ./lakehouse (3 min)
+	@echo "Building the defi command without optimization, SQL and AWS: about 3 minutes on two cores, once"
+	$(CARGO) run --locked -p defi-local -- run
 
-build: ## Build the command with SQL and AWS: target/release/defi
+build: ## Build the optimized command with SQL and AWS: target/release/defi (20 min)
+	@echo "Building the optimized defi command with SQL and AWS: about 20 minutes on two cores, once"
 	$(CARGO) build --release --locked -p defi-local $(FEATURES)
 
-test: test-rust test-readers test-docs test-pages test-aws ## Run every test
+test: ## Run every test (18 min)
+	@echo "Building everything without optimization and running all tests: about 18 minutes on two cores"
+	@$(MAKE) --no-print-directory test-rust test-readers test-docs test-pages test-aws
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
 
-# Other people's Parquet readers, over a lake that the command has just made.
+# Other Parquet readers, over a lake that the command has just written.
 test-readers: $(VENV)/readers/ready
 	$(BINARIES)
 	rm -rf $(READERS_LAKE)
 	target/debug/defi run --lake $(READERS_LAKE) --wallets 150 --days 20 --seed 7
 	DEFI_LAKE=$(READERS_LAKE) $(VENV)/readers/bin/python -m pytest -q -p no:cacheprovider tests/readers
 
-# Every command that the README and docs/ show, as a new user runs them.
+# The commands in the README and in docs/, as a new user runs them.
 test-docs: $(VENV)/docs/ready
 	$(BINARIES)
 	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/docs/bin/python -m pytest -q -p no:cacheprovider tests/docs
 
-# The pages as a browser shows them, over a lake in which a set was published before another. Pictures of them go to target/pages.
+# The HTML pages in a browser, over a lake with two published sets. Screenshots are written to target/pages.
 test-pages: tests/pages/node_modules/ready
 	$(BINARIES)
 	@command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq --yes --no-install-recommends install chromium >/dev/null; }
@@ -66,7 +71,7 @@ test-aws: $(VENV)/aws/ready
 	$(BINARIES)
 	$(VENV)/aws/bin/python -m pytest -q -p no:cacheprovider tests/aws
 
-# A virtual environment for each set of Python packages: their versions do not go together.
+# One virtual environment per set of Python packages, because their versions conflict.
 $(VENV)/%/ready: PACKAGES = $(wildcard tests/$*/requirements.txt infra/$*/requirements.txt $*/requirements.txt)
 $(VENV)/%/ready:
 	$(PYTHON) -m venv $(VENV)/$*
@@ -78,8 +83,8 @@ $(VENV)/aws/ready: tests/aws/requirements.txt
 $(VENV)/checks/ready: infra/checks/requirements.txt
 $(VENV)/package/ready: infra/package/requirements.txt
 
-# How much of each the long form tries: random scripts of faults over each chain, places at which a run is killed or its store
-# fails, of each kind and beginning, and cases that are fed to the parsers.
+# The size of the soak tests: random fault scripts per chain, points per scenario at which a run is killed or its store fails, and
+# cases of odd input.
 FAULT_CASES ?= 400
 KILLS ?= 100
 FUZZ_CASES ?= 10000000
@@ -88,7 +93,7 @@ SOAK = $(CARGO) test --release --locked -p defi-local --test
 INTO = -- --nocapture --test-threads 1 2>&1 | tee target/soak-
 soak-%: SHELL := /bin/bash
 soak-%: .SHELLFLAGS := -o pipefail -c
-soak: soak-load soak-faults soak-kills soak-fuzz ## The long form of the tests with faults, kills, load and odd input; ends with a table of what was tried and seen
+soak: soak-load soak-faults soak-kills soak-fuzz ## Run the long form of the tests with faults, kills, load and odd input, and print a table of the results
 	@awk -f tests/support/soak.awk $(^:%=target/%.txt)
 
 soak-load:
@@ -103,31 +108,31 @@ soak-kills:
 soak-fuzz:
 	DEFI_FUZZ_CASES=$(FUZZ_CASES) DEFI_FUZZ_SEED=$(SEED) $(SOAK) fuzz $(INTO)fuzz.txt
 
-# How many times each job is timed at the three sizes, and the seconds that a job may take.
+# The number of timed runs of each job at the three sizes, and the timeout of a job in seconds.
 BENCH_TIMES ?= 3 3 1
 BENCH_LIMIT ?= 600
 BENCH := target/release/bench
 $(VENV)/bench/ready: bench/requirements.txt
-# All that it compiles in one go: with other packages or targets cargo would choose other features, and build everything again.
+# One command compiles everything: with other packages or targets, cargo would choose other features and build everything again.
 BENCHES = $(CARGO) test --release --locked --quiet -p defi-bench -p defi-local
-bench: $(VENV)/bench/ready ## Time the rebuild against DuckDB, Polars and pandas, the daily run, extraction, the kernels, ways to write Parquet
+bench: $(VENV)/bench/ready ## Time the rebuild compared with DuckDB, Polars and pandas, the daily run, extraction, the kernels, and Parquet settings
 	$(BENCHES) --test load --bench kernels --no-run
 	CARGO="$(BENCHES)" bench/run $(VENV)/bench/bin/python $(BENCH) $(BENCH_LIMIT) $(BENCH_TIMES)
 	@printf '\n# Cold starts\n\n'
 	@if [ -d target/package/$(ARCHITECTURE) ]; then $(MAKE) --no-print-directory bench-cold-start; \
-	else echo "not measured: there are no packages, which make package builds in half an hour"; fi
+	else echo "not measured: there are no packages; build them with make package"; fi
 
-# Counts of instructions do not depend on how busy a machine is, and so are held to.
-bench-guard: ## Hold the kernels' instruction counts to the committed ones
+# Instruction counts do not depend on the load of the machine, so a test can limit them.
+bench-guard: ## Compare the kernels' instruction counts with the committed ones
 	$(CARGO) build --release --locked -p defi-bench
 	@command -v valgrind >/dev/null || { apt-get -qq update && apt-get -qq --yes --no-install-recommends install valgrind >/dev/null; }
 	$(PYTHON) bench/guard.py $(BENCH)
 
-bench-instructions: ## Write the kernels' instruction counts of now, to be committed
+bench-instructions: ## Write the kernels' current instruction counts to bench/instructions.json
 	$(CARGO) build --release --locked -p defi-bench
 	$(PYTHON) bench/guard.py $(BENCH) --update
 
-# Built once, and without optimisation, since it has little to do.
+# Built once, without optimization.
 DENY_VERSION := 0.20.2
 DENY_HOME := $(VENV)/cargo-deny-$(DENY_VERSION)
 DENY = $(DENY_HOME)/bin/cargo-deny --workspace --locked
@@ -135,7 +140,7 @@ $(DENY_HOME)/ready:
 	$(CARGO) install --quiet --locked --debug --no-default-features --root $(@D) --version $(DENY_VERSION) cargo-deny
 	touch $@
 
-check: $(DENY_HOME)/ready ## Formatting, lints and documentation, warnings denied; licences, sources and known defects of what it depends on
+check: $(DENY_HOME)/ready ## Check imports, formatting, lints and documentation, and the licences, sources and advisories of dependencies
 	checks/imports
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
@@ -143,7 +148,7 @@ check: $(DENY_HOME)/ready ## Formatting, lints and documentation, warnings denie
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps $(FEATURES)
 	$(DENY) --offline check licenses bans sources
 	@if timeout 120 $(DENY) fetch db 2>/dev/null; then $(DENY) check advisories; \
-	else echo "advisories: not checked, since their database can't be reached from here"; fi
+	else echo "advisories: not checked, because the database is unreachable"; fi
 
 infra-check: $(VENV)/checks/ready ## Check Terraform, the policies, the state machine's definition and the Dockerfile
 	infra/checks/run $(VENV)/checks
@@ -156,13 +161,14 @@ fmt: ## Format the code
 image: ## Build the container image defi-features, with the command, SQL and AWS
 	$(DOCKER) build --tag defi-features .
 
-package: $(VENV)/package/ready ## Build the functions' zips: target/package/$(ARCHITECTURE)
+package: $(VENV)/package/ready ## Build the zip files of the functions: target/package/$(ARCHITECTURE) (12 min)
+	@echo "Building the optimized functions: about 12 minutes on two cores, once"
 	infra/package/build $(VENV)/package/bin $(CONFIG)
 
-bench-cold-start: ## Print each package's size and the time from its process's start to its first question for work
+bench-cold-start: ## Print the size of each package, and the time from the start of its process to its first request
 	$(PYTHON) infra/package/cold_start.py target/package/$(ARCHITECTURE)
 
-local-aws: $(VENV)/aws/ready ## Start a local AWS and deploy to it, over the sample chain, until interrupted
+local-aws: $(VENV)/aws/ready ## Start a local AWS and deploy to it, with the sample chain as its source, until interrupted
 	$(BINARIES)
 	$(VENV)/aws/bin/python tests/aws
 
@@ -173,7 +179,7 @@ deploy: package ## Deploy the environment ENV (dev, prod) to the account of the 
 	$(TF) workspace select -or-create $(ENV)
 	$(TF) apply -var architecture=$(ARCHITECTURE) $(TF_APPLY)
 
-destroy: ## Take the environment ENV down again; a lake that holds anything stays, unless force_destroy was applied
+destroy: ## Remove the environment ENV; a lake with objects is kept unless force_destroy was applied
 	infra/terraform-init infra
 	$(TF) workspace select $(ENV)
 	$(TF) destroy -var architecture=$(ARCHITECTURE) $(TF_APPLY)

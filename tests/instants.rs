@@ -6,6 +6,7 @@ use std::path::Path;
 
 use defi_shared::domain::{Category, Day, HexBytes};
 use defi_shared::lake::{FileMetadata, FolderStore, Lake, WorkUnit};
+use defi_shared::step::commit;
 use defi_shared::tables::{
     self, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, Layer, PricedEvent, WALLET_HEALTH, WALLET_LINKS,
     WalletHealth, WalletLink,
@@ -70,7 +71,7 @@ async fn change_data_from(lake: &Lake, block: i64) {
             }
             events.extend(extra);
             events.sort_by_key(|event| (event.index_address, event.transaction_hash, event.log_index));
-            lake.write(table, &unit, events, FileMetadata::new()).await.expect("the unit is written");
+            commit(lake, table, &unit, events, FileMetadata::new()).await.expect("the unit is written");
         }
     }
     let mut first_changed = None;
@@ -87,7 +88,7 @@ async fn change_data_from(lake: &Lake, block: i64) {
             row.available_borrows_eth += 5.0;
             row.risk_factor += 0.5;
         }
-        lake.write(&WALLET_HEALTH, &unit, rows, FileMetadata::new()).await.expect("the unit is written");
+        commit(lake, &WALLET_HEALTH, &unit, rows, FileMetadata::new()).await.expect("the unit is written");
         first_changed = first_changed.or(Some(day));
     }
     // Link every wallet to another wallet's account, from the first changed day on.
@@ -102,7 +103,7 @@ async fn change_data_from(lake: &Lake, block: i64) {
         }
         links.sort_by_key(|link| (link.wallet_address, link.account_address));
         links.dedup_by_key(|link| (link.wallet_address, link.account_address));
-        lake.write(&WALLET_LINKS, &unit, links, FileMetadata::new()).await.expect("the unit is written");
+        commit(lake, &WALLET_LINKS, &unit, links, FileMetadata::new()).await.expect("the unit is written");
     }
 }
 

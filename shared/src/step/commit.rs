@@ -3,15 +3,14 @@
 use super::Context;
 use crate::domain::{Category, Day};
 use crate::error::Result;
-use crate::lake::{FileMetadata, PutOutcome, State, WorkUnit, WriteOutcome};
+use crate::lake::{FileMetadata, Lake, PutOutcome, State, WorkUnit, WriteOutcome};
 use crate::tables::{self, Layer, Row, Table};
 
 impl Context {
-    /// Commits one unit of a table. If the rows differ from those in the lake, the states that contain the old rows are deleted
-    /// first, so that no state outlives its inputs. Equal rows give equal bytes, which are not written again.
+    /// Commits one unit of a table to the lake of the context: see [`commit`].
     ///
     /// # Errors
-    /// The object can't be encoded or written. The old object is intact then.
+    /// As [`commit`].
     pub async fn commit<R: Row>(
         &self,
         table: &Table,
@@ -19,26 +18,41 @@ impl Context {
         rows: impl IntoIterator<Item = R> + Send + 'static,
         metadata: FileMetadata,
     ) -> Result<WriteOutcome> {
-        let object = self.lake.encode(table, unit, rows, metadata).await?;
-        if let Some(newest) = newest_state_without(table, unit)
-            && self.lake.compare(&object).await? != PutOutcome::Unchanged
-        {
-            self.delete_states_after(newest, table).await?;
-        }
-        self.lake.put(object).await
+        commit(&self.lake, table, unit, rows, metadata).await
     }
+}
 
-    /// Deletes the states of all as-of days after `newest` that contain rows of a table.
-    async fn delete_states_after(&self, newest: Day, table: &Table) -> Result<()> {
-        let is_links = *table == tables::WALLET_LINKS;
-        for state in [State::Fold].into_iter().chain(is_links.then_some(State::Links)) {
-            let stale = self.lake.stored_states(state).await?.into_iter().filter(|(as_of, _)| *as_of > newest);
-            for (as_of, part) in stale {
-                self.lake.store().delete(&state.key(as_of, &part)).await?;
-            }
-        }
-        Ok(())
+/// Commits one unit of a table. If the rows differ from those in the lake, the states that contain the old rows are deleted first, so
+/// that no state outlives its inputs. Equal rows give equal bytes, which are not written again.
+///
+/// # Errors
+/// The object can't be encoded or written. The old object is intact then.
+pub async fn commit<R: Row>(
+    lake: &Lake,
+    table: &Table,
+    unit: &WorkUnit,
+    rows: impl IntoIterator<Item = R> + Send + 'static,
+    metadata: FileMetadata,
+) -> Result<WriteOutcome> {
+    let object = lake.encode(table, unit, rows, metadata).await?;
+    if let Some(newest) = newest_state_without(table, unit)
+        && lake.compare(&object).await? != PutOutcome::Unchanged
+    {
+        delete_states_after(lake, newest, table).await?;
     }
+    lake.put(object).await
+}
+
+/// Deletes the states of all as-of days after `newest` that contain rows of a table.
+async fn delete_states_after(lake: &Lake, newest: Day, table: &Table) -> Result<()> {
+    let is_links = *table == tables::WALLET_LINKS;
+    for state in [State::Fold].into_iter().chain(is_links.then_some(State::Links)) {
+        let stale = lake.stored_states(state).await?.into_iter().filter(|(as_of, _)| *as_of > newest);
+        for (as_of, part) in stale {
+            lake.store().delete(&state.key(as_of, &part)).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The newest as-of day whose state does not contain this unit's rows. `None` for tables that are not part of a state. The state

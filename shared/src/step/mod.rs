@@ -22,6 +22,7 @@ mod units;
 
 pub use calls::RunCalls;
 pub use checks::{Check, CheckResults, Outcome};
+pub use commit::commit;
 pub use context::{Clients, Context};
 pub use deadline::Deadline;
 pub use environment::{context_from, today};

@@ -258,7 +258,10 @@ fn rejects_a_recording_with_an_invalid_manifest() {
     for (manifest, word) in [
         ("{", "manifest.json"),
         (r#"{"name":"n","protocols":[],"first_day":"2023-01-01","last_day":"2023-01-02"}"#, "no protocol"),
-        (r#"{"name":"n","protocols":["aave-v2-eth"],"first_day":"2023-01-02","last_day":"2023-01-01"}"#, "in ascending order"),
+        (
+            r#"{"name":"n","protocols":["aave-v2-eth"],"first_day":"2023-01-02","last_day":"2023-01-01"}"#,
+            "in ascending order",
+        ),
     ] {
         fs::write(folder.join("manifest.json"), manifest).expect("a file");
         assert_mentions(

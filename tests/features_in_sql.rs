@@ -7,9 +7,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::{Array, RecordBatch};
+use arrow_cast::cast;
+use arrow_schema::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
@@ -56,7 +58,7 @@ async fn session(lake: &Path) -> SessionContext {
 async fn query(session: &SessionContext, sql: &str, as_of: &str) -> Result<RecordBatch, DataFusionError> {
     let frame = session.sql(sql).await?.with_param_values(vec![("as_of", ScalarValue::from(as_of))])?;
     let schema = Arc::clone(frame.schema().inner());
-    Ok(arrow::compute::concat_batches(&schema, &frame.collect().await?)?)
+    Ok(arrow_select::concat::concat_batches(&schema, &frame.collect().await?)?)
 }
 
 /// Runs a query with one integer as its result.

@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::csv::WriterBuilder;
-use arrow::datatypes::{DataType, SchemaRef};
-use arrow::json::ArrayWriter;
-use arrow::util::pretty::pretty_format_batches_with_schema;
+use arrow_array::RecordBatch;
+use arrow_cast::pretty::pretty_format_batches_with_schema;
+use arrow_csv::WriterBuilder;
+use arrow_json::ArrayWriter;
+use arrow_schema::{DataType, SchemaRef};
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
@@ -141,7 +141,7 @@ async fn write_csv(schema: SchemaRef, mut rows: SendableRecordBatchStream) -> Re
 
 async fn write_json(mut rows: SendableRecordBatchStream) -> Result<()> {
     let format_error = |cause| Error::internal("can't format the rows as JSON").with_source(cause);
-    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+    let builder = arrow_json::WriterBuilder::new().with_explicit_nulls(true);
     let mut writer: ArrayWriter<Vec<u8>> = builder.build(Vec::new());
     while let Some(batch) = rows.next().await {
         writer.write(&batch.map_err(query_error)?).map_err(format_error)?;

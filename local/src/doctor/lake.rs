@@ -120,7 +120,7 @@ async fn check_schema(lake: &Lake, table: &Table, unit: &WorkUnit) -> Result<Opt
     if actual.fields() == expected.fields() {
         return Ok(None);
     }
-    let columns = |schema: &arrow::datatypes::Schema| -> BTreeSet<String> {
+    let columns = |schema: &arrow_schema::Schema| -> BTreeSet<String> {
         schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
     };
     let differences: Vec<_> = columns(&actual).symmetric_difference(&columns(&expected)).cloned().collect();

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{Schema, SchemaRef};
 use defi_shared::domain::fold::{Exposure, Fold};
 use defi_shared::domain::{Address, Category, Day, Links, TxHash};
 use defi_shared::error::{Error, Result};

@@ -6,8 +6,8 @@ mod sink;
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::{ArrayRef, Date32Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow_array::{ArrayRef, Date32Array, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;

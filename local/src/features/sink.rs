@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
-use arrow::csv::WriterBuilder;
-use arrow::datatypes::SchemaRef;
-use arrow::ipc::writer::FileWriter;
+use arrow_array::RecordBatch;
+use arrow_csv::WriterBuilder;
+use arrow_ipc::writer::FileWriter;
+use arrow_schema::SchemaRef;
 use defi_shared::error::{Error, Result};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -29,7 +29,7 @@ pub enum FileFormat {
 type Out = Box<dyn Write + Send>;
 
 enum Writer {
-    Csv(Box<arrow::csv::Writer<Out>>),
+    Csv(Box<arrow_csv::Writer<Out>>),
     Parquet(Box<ArrowWriter<Out>>),
     Arrow(Box<FileWriter<Out>>),
 }

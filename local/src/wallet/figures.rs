@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Float64Type, Int64Type};
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type};
 use defi_shared::error::{Error, Result};
 use defi_shared::tables::{FeatureRow, Row};
 use serde::{Serialize, Serializer};

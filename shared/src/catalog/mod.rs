@@ -8,7 +8,7 @@ mod glue;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow_schema::{DataType, TimeUnit};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 

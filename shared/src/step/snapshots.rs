@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, RecordBatch};
+use arrow_array::{Array, RecordBatch};
 
 use super::{CONCURRENT_LARGE_UNITS, CONCURRENT_UNITS, Context, Report, UnitInput};
 use crate::error::{Error, Kind, Result};

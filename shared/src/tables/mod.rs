@@ -11,7 +11,7 @@ mod row;
 mod validity;
 mod wallets;
 
-use arrow::array::{Array, RecordBatch};
+use arrow_array::{Array, RecordBatch};
 
 pub use blocks::DailyBlock;
 pub use column::{Timestamp, Value};

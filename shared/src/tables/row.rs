@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use crate::error::Result;
 
@@ -80,13 +80,13 @@ macro_rules! row {
                 }, )+]
             }
 
-            fn encode(rows: &[Self]) -> $crate::error::Result<arrow::array::RecordBatch> {
+            fn encode(rows: &[Self]) -> $crate::error::Result<arrow_array::RecordBatch> {
                 let columns = vec![$( <$type as $crate::tables::Value>::encode(rows.iter().map(|row| &row.$field))?, )+];
-                arrow::array::RecordBatch::try_new(<Self as $crate::tables::Row>::schema(), columns)
+                arrow_array::RecordBatch::try_new(<Self as $crate::tables::Row>::schema(), columns)
                     .map_err(|source| $crate::error::Error::internal("invalid record batch").with_source(source))
             }
 
-            fn decode(batch: &arrow::array::RecordBatch, rows: &mut Vec<Self>) -> $crate::error::Result<()> {
+            fn decode(batch: &arrow_array::RecordBatch, rows: &mut Vec<Self>) -> $crate::error::Result<()> {
                 $( let mut $field = $crate::tables::decode_column::<$type>(batch, stringify!($field))?.into_iter(); )+
                 rows.reserve(batch.num_rows());
                 rows.extend(std::iter::from_fn(|| Some($row { $( $field: $field.next()?, )+ })));

@@ -1,5 +1,8 @@
 //! Tests of the simulated APIs over HTTP.
 
+// clippy.toml allows these in test functions, but not in the helper functions of tests.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 mod graph;
 mod support;
 mod transpose;

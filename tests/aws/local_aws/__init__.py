@@ -1,8 +1,8 @@
 """AWS on one machine, for the tests: moto's server, with corrections where its behaviour differs from AWS in a way that
 matters to the project.
 
-- `objects`, `catalog`, `state_machines`, `other_services`: corrections of moto's S3, Glue, Step Functions and other services,
-each with its reason
+- `objects`, `catalog`, `state_machines`, `other_services`: corrections of moto's S3, Glue, Step Functions and other
+  services, each with its reason
 - `schemas`: EventBridge Schemas, which stores the shareable test events of functions
 - `lambda_runtime`, `sandbox`, `log_groups`: functions, run as processes of their packages over the Lambda Runtime API
 - `policies`, `calls`, `roles`: checks of requests with a role's credentials against the policies of the role

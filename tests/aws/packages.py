@@ -36,7 +36,7 @@ def config() -> str:
 def pack(step: str, package: Path, config: str) -> None:
     """Packages a debug build, without debug information if `strip` is installed."""
     binary = BUILT / step
-    assert binary.exists(), f"{binary} is missing; build it with cargo build --workspace --bins --features defi-shared/aws,defi-local/sql"
+    assert binary.exists(), f"{binary} is missing; build it with cargo build --workspace --bins --features defi-local/sql,defi-local/aws"
     bootstrap = package.with_suffix(".bootstrap")
     if shutil.which("strip"):
         subprocess.run(["strip", "-o", bootstrap, binary], check=True)

@@ -1,5 +1,5 @@
-# The same targets run on a laptop and in CI. `make run` needs Rust and make. `make test` also needs Python 3, npm, and Terraform for
-# the tests that deploy to a local AWS. The durations are those of a first build on two cores.
+# The same targets run on a laptop and in CI. `make run` needs Rust and make. `make test` also needs Python 3, npm, and
+# Terraform for the tests that deploy to a local AWS. The durations are those of a first build on two cores.
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -10,8 +10,8 @@ VENV := .venv
 FEATURES := --features defi-local/sql,defi-local/aws
 READERS_LAKE := target/readers-lake
 PAGES_LAKE := target/pages-lake
-# Builds the command and the functions with the features and the profile of `make test-rust`: any other choice would build all
-# dependencies a second time.
+# Builds the command and the functions with the features and the profile of `make test-rust`: any other choice would
+# build all dependencies a second time.
 BINARIES = $(CARGO) test --locked --workspace $(FEATURES) --no-run --quiet
 
 # The environment to deploy, and the CPU architecture of its functions.
@@ -83,8 +83,8 @@ $(VENV)/aws/ready: tests/aws/requirements.txt
 $(VENV)/checks/ready: infra/checks/requirements.txt
 $(VENV)/package/ready: infra/package/requirements.txt
 
-# The size of the soak tests: random fault scripts per chain, points per scenario at which a run is killed or its store fails, and
-# cases of odd input.
+# The size of the soak tests: random fault scripts per chain, points per scenario at which a run is killed or its store
+# fails, and cases of invalid input.
 FAULT_CASES ?= 400
 KILLS ?= 100
 FUZZ_CASES ?= 10000000
@@ -93,7 +93,7 @@ SOAK = $(CARGO) test --release --locked -p defi-local --test
 INTO = -- --nocapture --test-threads 1 2>&1 | tee target/soak-
 soak-%: SHELL := /bin/bash
 soak-%: .SHELLFLAGS := -o pipefail -c
-soak: soak-load soak-faults soak-kills soak-fuzz ## Run the long form of the tests with faults, kills, load and odd input, and print a table of the results
+soak: soak-load soak-faults soak-kills soak-fuzz ## Run the long form of the tests with faults, kills, load and invalid input, and print a table of the results
 	@awk -f tests/support/soak.awk $(^:%=target/%.txt)
 
 soak-load:
@@ -113,7 +113,8 @@ BENCH_TIMES ?= 3 3 1
 BENCH_LIMIT ?= 600
 BENCH := target/release/bench
 $(VENV)/bench/ready: bench/requirements.txt
-# One command compiles everything: with other packages or targets, cargo would choose other features and build everything again.
+# One command compiles everything: with other packages or targets, cargo would choose other features and build
+# everything again.
 BENCHES = $(CARGO) test --release --locked --quiet -p defi-bench -p defi-local
 bench: $(VENV)/bench/ready ## Time the rebuild compared with DuckDB, Polars and pandas, the daily run, extraction, the kernels, and Parquet settings
 	$(BENCHES) --test load --bench kernels --no-run

@@ -34,9 +34,9 @@ locals {
         {
           Sid    = "Catalog"
           Action = step.registers ? local.glue_register : local.glue_read
-          Resource = concat(["arn:${local.partition}:glue:${local.place}:catalog"], flatten([for database in step.databases : [
-            "arn:${local.partition}:glue:${local.place}:database/${database}",
-            "arn:${local.partition}:glue:${local.place}:table/${database}/*",
+          Resource = concat(["arn:${local.partition}:glue:${local.arn_scope}:catalog"], flatten([for database in step.databases : [
+            "arn:${local.partition}:glue:${local.arn_scope}:database/${database}",
+            "arn:${local.partition}:glue:${local.arn_scope}:table/${database}/*",
           ]]))
         },
         {
@@ -52,7 +52,7 @@ locals {
         {
           Sid      = "Log"
           Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-          Resource = ["arn:${local.partition}:logs:${local.place}:log-group:/aws/lambda/${local.function_names[name]}:*"]
+          Resource = ["arn:${local.partition}:logs:${local.arn_scope}:log-group:/aws/lambda/${local.function_names[name]}:*"]
         },
         {
           # X-Ray has no resource-level permissions.

@@ -11,6 +11,6 @@ locals {
   # Secrets Manager appends a hyphen and six random characters to a secret's ARN.
   secret_arns = {
     for source in ["graph", "transpose"] :
-    source => "arn:${local.partition}:secretsmanager:${local.place}:secret:${local.name}/${source}-api-key-??????"
+    source => "arn:${local.partition}:secretsmanager:${local.arn_scope}:secret:${local.name}/${source}-api-key-??????"
   }
 }

@@ -57,8 +57,8 @@ locals {
         Effect = "Allow"
         Action = ["states:DescribeExecution", "states:StopExecution"]
         Resource = [
-          "arn:${local.partition}:states:${local.place}:execution:${local.name}:*",
-          "arn:${local.partition}:states:${local.place}:execution:${local.name}/*",
+          "arn:${local.partition}:states:${local.arn_scope}:execution:${local.name}:*",
+          "arn:${local.partition}:states:${local.arn_scope}:execution:${local.name}/*",
         ]
       },
       {

@@ -19,7 +19,7 @@ locals {
     priced_events       = [for table in local.events : "analytics/transpose/${table}/"]
     current             = ["analytics/the_graph/${local.current}/"]
     links               = ["analytics/features/wallet_links/"]
-    links_so_far        = ["state/links/"]
+    links_state         = ["state/links/"]
     health              = ["analytics/features/wallet_health_daily/"]
     fold                = ["state/fold/"]
     features            = ["analytics/features/defi_features/"]
@@ -117,7 +117,7 @@ locals {
       memory      = 1769
       concurrency = 1
       reads       = local.prefixes.stage_borrows
-      writes      = concat(local.prefixes.links, local.prefixes.links_so_far)
+      writes      = concat(local.prefixes.links, local.prefixes.links_state)
       deletes     = ["state/"]
       databases   = ["analytics"]
     }
@@ -133,7 +133,7 @@ locals {
     value-positions = {
       memory      = 3008
       concurrency = 4
-      reads       = concat(local.prefixes.stage_positions, local.prefixes.stage_markets, local.prefixes.links, local.prefixes.links_so_far)
+      reads       = concat(local.prefixes.stage_positions, local.prefixes.stage_markets, local.prefixes.links, local.prefixes.links_state)
       writes      = local.prefixes.health
       deletes     = local.prefixes.fold
       databases   = ["analytics"]

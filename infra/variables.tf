@@ -111,7 +111,7 @@ variable "graph_url" {
 
   validation {
     condition     = var.graph_url == null || can(regex("^https?://", var.graph_url))
-    error_message = "The URL must begin with http:// or https://."
+    error_message = "The URL must start with http:// or https://."
   }
 }
 
@@ -122,7 +122,7 @@ variable "transpose_url" {
 
   validation {
     condition     = var.transpose_url == null || can(regex("^https?://", var.transpose_url))
-    error_message = "The URL must begin with http:// or https://."
+    error_message = "The URL must start with http:// or https://."
   }
 }
 

@@ -1,5 +1,5 @@
-//! Strips symbols from the release build of the command, which halves its size. The profile keeps them for the benchmarks, whose
-//! instruction counts find functions by name.
+//! Strips symbols from the release build of the command, which halves its size. The profile keeps them for the
+//! benchmarks, whose instruction counts find functions by name.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

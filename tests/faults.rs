@@ -52,26 +52,26 @@ fn dirty() -> Recording {
     recording
 }
 
-fn line() -> impl Strategy<Value = FaultRule> {
-    let asks = prop_oneof![
+fn rule() -> impl Strategy<Value = FaultRule> {
+    let attempts = prop_oneof![
         3 => (1u32..4).prop_map(Attempts::First),
         1 => (4u32..10).prop_map(Attempts::First),
         2 => Just(Attempts::Any),
     ];
-    (select(Fault::ALL), select(&[3u64, 30, 300][..]), asks).prop_map(|(fault, per_mille, asks)| {
+    (select(Fault::ALL), select(&[3u64, 30, 300][..]), attempts).prop_map(|(fault, per_mille, attempts)| {
         let per_mille = match fault {
             // Each occurrence costs a timeout: a run with many of them would take minutes.
             Fault::SlowHeaders | Fault::StalledBody => per_mille.min(30),
-            // A run fails at its first lasting fault: a low rate lets other faults occur as well.
+            // A run fails at its first permanent fault: a low rate lets other faults occur as well.
             fault if !fault.is_transient() => per_mille / 3,
             _ => per_mille,
         };
-        FaultRule { fault, per_mille, asks }
+        FaultRule { fault, per_mille, attempts }
     })
 }
 
 fn script() -> impl Strategy<Value = Faults> {
-    (any::<u64>(), vec(line(), 1..7)).prop_map(|(seed, script)| Faults { seed, script, ..Faults::default() })
+    (any::<u64>(), vec(rule(), 1..7)).prop_map(|(seed, script)| Faults { seed, script, ..Faults::default() })
 }
 
 /// Calls `work` with each number below `count`, several calls in parallel, and adds up their tallies.
@@ -113,10 +113,10 @@ fn each_single_fault_is_recovered_or_reported() {
     let tally = run_in_parallel(Fault::ALL.len() as u64, |number, tally| {
         let fault = Fault::ALL[number as usize];
         let per_mille = if fault.is_transient() { 200 } else { 60 };
-        let script = vec![FaultRule { fault, per_mille, asks: Attempts::First(2) }];
+        let script = vec![FaultRule { fault, per_mille, attempts: Attempts::First(2) }];
         let outcome = CLEAN.play(&Faults { seed: 1, script, ..Faults::default() }, tally);
         let outcome = outcome.unwrap_or_else(|error| panic!("{}: {error}", fault.name()));
-        // Passing faults end within the attempts of a request. Two of them are not retried.
+        // Transient faults end within the attempts of a request. Two of them are not retried.
         let not_retried = [Fault::RetryAfterAnHour, Fault::WrongShape];
         let is_recovered = fault.is_transient() && !not_retried.contains(&fault);
         assert_eq!(outcome.is_none(), is_recovered, "{}: {outcome:?}", fault.name());
@@ -129,7 +129,7 @@ fn each_single_fault_is_recovered_or_reported() {
 fn client_classifies_every_graphql_error_message() {
     let mut seen = BTreeSet::new();
     for fault in [Fault::TransientErrors, Fault::PermanentErrors, Fault::Pruned] {
-        let script = vec![FaultRule { fault, per_mille: 1000, asks: Attempts::Any }];
+        let script = vec![FaultRule { fault, per_mille: 1000, attempts: Attempts::Any }];
         for error in CLEAN.request_errors(Faults { script, ..Faults::default() }, 600) {
             let details = error.details();
             let is_message = |message: &str| details.starts_with(&format!("{message} ("));

@@ -312,9 +312,9 @@ fn parses_parquet_objects() {
 
 #[test]
 fn parses_json_objects() {
-    let plan = json!({"blocks": ["2023-01-02"], "extract_events": {"borrow": ["2023-01-02"]}, "extract_markets": {},
-        "extract_positions": {"aave-v2-eth": ["2023-01-02"]}, "current_positions": [], "stage_events": {}, "stage_markets": {},
-        "stage_positions": {}, "links": [], "price": {}, "value": [], "features": true});
+    let plan = json!({"extract-daily-blocks": ["2023-01-02"], "extract-events": ["2023-01-02 borrow"],
+        "extract-account-positions": ["2023-01-02 aave-v2-eth"], "extract-current-positions": ["aave-v2-eth"],
+        "link-wallets": [], "build-features": ["2023-01-03"]});
     let column = json!({"name": "a", "type": "bigint", "comment": "b"});
     let table = json!({"description": "a", "columns": [column], "partition_columns": ["year"], "location": "raw",
         "parameters": {"as_of": "2023-01-02"}});

@@ -1,7 +1,9 @@
-"""Checks the definition of the state machine against the code and the rules of this project. Usage: definition.py DEFINITION.json ERROR_RS
+"""Checks the definition of the state machine against the code and the rules of this project.
 
-Every error name is a kind in shared/src/error.rs or an error name of AWS. Every task has a timeout, retries errors of the Lambda service
-and catches all other errors. Permanent errors are not retried."""
+Usage: definition.py DEFINITION.json ERROR_RS
+
+Every error name is a kind in shared/src/error.rs or an error name of AWS. Every task has a timeout, retries errors of
+the Lambda service and catches all other errors. Permanent errors are not retried."""
 
 import json
 import re

@@ -1,7 +1,7 @@
 """Checks that all policies follow least privilege. Usage: policies.py POLICIES.json
 
-An Allow statement must not have `*` in its actions. The resource `*` is only accepted for actions without resource-level permissions.
-Other wildcards are only accepted after a specific prefix."""
+An Allow statement must not have `*` in its actions. The resource `*` is only accepted for actions without
+resource-level permissions. Other wildcards are only accepted after a specific prefix."""
 
 import json
 import re

@@ -1,8 +1,8 @@
-"""Measures cold starts: the time from the start of a function's process until it requests its first invocation, its peak memory until
-then, and the size of its package.
+"""Measures cold starts: the time from the start of a function's process until it requests its first invocation, its
+peak memory until then, and the size of its package.
 
-Usage: cold_start.py PACKAGES. A server on localhost simulates the Lambda Runtime API and Secrets Manager. The measurements don't include
-the overhead of Lambda itself (downloading the package, starting the sandbox).
+Usage: cold_start.py PACKAGES. A server on localhost simulates the Lambda Runtime API and Secrets Manager. The
+measurements don't include the overhead of Lambda itself (downloading the package, starting the sandbox).
 """
 
 import json
@@ -66,7 +66,8 @@ def environment(address: str, step: str) -> dict[str, str]:
 
 
 def start(folder: str, variables: dict[str, str]) -> tuple[float, float]:
-    """Starts a function once. Returns the milliseconds until it requests an invocation, and its peak memory in MB until then."""
+    """Starts a function once. Returns the milliseconds until it requests an invocation, and its peak memory in MB until
+    then."""
     Loopback.ready.clear()
     started = time.perf_counter()
     process = subprocess.Popen([f"{folder}/bootstrap"], cwd=folder, env=variables, stdout=subprocess.DEVNULL)

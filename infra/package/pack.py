@@ -1,5 +1,5 @@
-"""Packages functions as {step}.zip with `bootstrap` and `config.toml`. Equal files give equal bytes, so that only changed functions are
-deployed. Usage: pack.py FOLDER CONFIG PACKAGES. FOLDER contains {step}/bootstrap."""
+"""Packages functions as {step}.zip with `bootstrap` and `config.toml`. Equal files give equal bytes, so that only
+changed functions are deployed. Usage: pack.py FOLDER CONFIG PACKAGES. FOLDER contains {step}/bootstrap."""
 
 import sys
 import zipfile

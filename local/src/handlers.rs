@@ -1,4 +1,4 @@
-//! The handler of each step, called as its function calls it: JSON in, JSON out.
+//! Calls the handler of a step as its Lambda function does: JSON in, JSON out.
 
 use defi_shared::error::{Error, Result};
 use defi_shared::pipeline::Step;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Calls a step with the input of its function and returns its output.
+/// Calls a step with the JSON input of its Lambda function and returns its JSON output.
 ///
 /// # Errors
 /// `BadInput` for an invalid input, and the errors of the step.

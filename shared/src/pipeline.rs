@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A step of the pipeline. Each is a Lambda function, a crate under `functions/` and a state of the state machine, all with the
-/// step's [name](Step::name). Ordered as a run executes them.
+/// A step of the pipeline. Each is a Lambda function, a crate under `functions/` and a state of the state machine, all
+/// with the step's [name](Step::name). Ordered as a run executes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Step {
@@ -97,8 +97,8 @@ pub enum Source {
     Transpose,
 }
 
-/// The days of one call of a step. A month of most steps is seconds of work, so a call ends long before its deadline, and a
-/// backfill of years spreads over parallel calls.
+/// The days of one call of a step. A month of most steps is seconds of work, so a call ends long before its deadline,
+/// and a backfill of years spreads over parallel calls.
 const MONTH: usize = 31;
 
 /// For steps that need all their days in one call.
@@ -198,8 +198,8 @@ impl Step {
         Step::ALL.into_iter().filter(|step| step.input() != InputKind::Run)
     }
 
-    /// Whether the step runs before the lake is planned a second time: its units depend on the sources alone. The newest
-    /// positions are extracted after it, since features do not wait for them.
+    /// Whether the step runs before the lake is planned a second time: its units depend on the sources alone. The
+    /// newest positions are extracted after it, since features do not wait for them.
     #[must_use]
     pub fn is_extraction(self) -> bool {
         self.source().is_some() && self != Step::ExtractCurrentPositions

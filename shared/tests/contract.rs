@@ -43,7 +43,7 @@ impl LocalAws {
         if !python.exists() {
             let in_ci = std::env::var("CI").is_ok_and(|ci| !ci.is_empty());
             assert!(!in_ci, "{} is missing", python.display());
-            // WriteOutcome directly to standard error, because the test harness captures `eprintln!`.
+            // Written directly to standard error, because the test harness captures `eprintln!`.
             writeln!(std::io::stderr(), "NOT RUN: the local AWS needs {}; make test creates it", python.display())
                 .expect("standard error");
             return None;

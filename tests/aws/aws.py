@@ -1,4 +1,4 @@
-"""The local AWS as a process, and clients of it."""
+"""Starts the local AWS as a process, and creates clients for it."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 
 class LocalAws:
-    """`python -m local_aws` on a port of its own. It ends with this value, and with this process."""
+    """Runs `python -m local_aws` on a free port, until the context or this process ends."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -23,9 +23,9 @@ class LocalAws:
 
     def __enter__(self) -> "LocalAws":
         command = [sys.executable, "-m", "local_aws", "--port", "0", "--folder", str(self.folder)]
-        # Its standard input stays open as long as this process lives.
+        # The server ends when its standard input is closed, and thus together with this process.
         self.process = subprocess.Popen(
-            command, cwd=HERE, env=bare_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, cwd=HERE, env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.endpoint = self.process.stdout.readline().strip()
         assert self.endpoint, "the local AWS did not start"
@@ -39,24 +39,24 @@ class LocalAws:
             self.process.kill()
 
     def environment(self) -> dict[str, str]:
-        """What a command needs to find it."""
+        """Returns the environment variables with which a command uses the local AWS."""
         return {
-            **bare_environment(),
+            **clean_environment(),
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": REGION,
             "AWS_ACCESS_KEY_ID": "administrator",
             "AWS_SECRET_ACCESS_KEY": "administrator",
-            # Otherwise an API that is missing looks like a hang.
+            # With the default, a call of an unsupported API is retried for so long that it looks like a hang.
             "AWS_MAX_ATTEMPTS": "3",
         }
 
     @functools.cache
     def client(self, service: str):
-        """A client of the administrator."""
+        """Returns a client with administrator credentials."""
         return self.client_with(service, "administrator", "administrator", None)
 
     def client_as(self, service: str, role_arn: str):
-        """A client with a role's credentials."""
+        """Returns a client with the credentials of a role."""
         credentials = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="test")["Credentials"]
         names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
         return self.client_with(service, *(credentials[name] for name in names))
@@ -73,9 +73,9 @@ class LocalAws:
         )
 
 
-def bare_environment() -> dict[str, str]:
-    """The environment without anything that points at another AWS, or that the pipeline and Terraform would heed."""
-    unwanted = (
+def clean_environment() -> dict[str, str]:
+    """Returns the environment without the variables that AWS clients, the pipeline or Terraform read."""
+    removed = (
         "AWS_",
         "MOTO_",
         "TF_VAR_",
@@ -87,6 +87,6 @@ def bare_environment() -> dict[str, str]:
         "DEFI_",
         "RUST_LOG",
     )
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
-    # All that is asked here is on this machine; only Terraform's registry is not.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(removed)}
+    # All requests go to this machine, except those to the Terraform registry.
     return {**kept, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}

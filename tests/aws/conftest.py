@@ -1,6 +1,7 @@
-"""What the tests share: a local AWS with nothing in it, and one that the pipeline is deployed on.
+"""Shared fixtures: an empty local AWS, and a local AWS with the deployed pipeline.
 
-The deployment takes a minute and a half, most of which Terraform waits: it begins with the session, beside the tests that need none.
+The deployment takes a minute and a half, most of which Terraform waits. It therefore starts with the session,
+concurrently with the tests that do not need it.
 """
 
 import os
@@ -11,27 +12,27 @@ from pathlib import Path
 
 import pytest
 
-from aws import LocalAws, bare_environment
+from aws import LocalAws, clean_environment
 from defi import RECORDING, FolderLake, days
 from deployment import Deployment
 from fakes import document, package
 
 NOT_RUN = pytest.StashKey[list[str]]()
-STARTED = pytest.StashKey[tuple]()
+DEPLOYMENT = pytest.StashKey[tuple]()
 
 
 def pytest_configure(config):
-    # The tests' own clients heed no more of the environment than the commands that they start.
-    chosen = {name: os.environ[name] for name in ("DEFI_PACKAGES",) if name in os.environ}
-    environment = {**bare_environment(), **chosen}
+    # The clients of the tests have the same environment as the commands that the tests start.
+    kept = {name: os.environ[name] for name in ("DEFI_PACKAGES",) if name in os.environ}
+    environment = {**clean_environment(), **kept}
     os.environ.clear()
     os.environ.update(environment)
     config.addinivalue_line("markers", "last: runs after all others")
     config.stash[NOT_RUN] = []
 
 
-def missing() -> str | None:
-    """Why nothing can be deployed on this machine."""
+def missing_requirement() -> str | None:
+    """Returns the reason why the pipeline can't be deployed on this machine, or None if it can."""
     if not shutil.which("terraform"):
         return "terraform is not on the PATH; get it from https://developer.hashicorp.com/terraform/install"
     if not (RECORDING / "manifest.json").exists():
@@ -40,14 +41,14 @@ def missing() -> str | None:
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests that need no deployment come first. Without what a deployment needs its tests are not run, and that is said; in CI
-    it is a failure."""
+    """Moves tests without a deployment to the front. If the deployment is impossible, deselects its tests and reports
+    that, or fails in CI."""
     needing = [item for item in items if "deployment" in item.fixturenames]
-    if needing and (why := missing()):
-        said = f"NOT RUN: {len(needing)} tests of the deployment: {why}"
+    if needing and (reason := missing_requirement()):
+        message = f"NOT RUN: {len(needing)} tests of the deployment: {reason}"
         if os.environ.get("CI"):
-            raise pytest.UsageError(said)
-        config.stash[NOT_RUN].append(said)
+            raise pytest.UsageError(message)
+        config.stash[NOT_RUN].append(message)
         config.hook.pytest_deselected(items=needing)
         items[:] = [item for item in items if item not in needing]
     items.sort(key=lambda item: (item in needing, item.get_closest_marker("last") is not None))
@@ -58,11 +59,11 @@ def pytest_collection_finish(session):
         return
     folder = Path(tempfile.mkdtemp(prefix="deployment-"))
     deployment = Deployment(folder)
-    session.stash[STARTED] = (deployment, ThreadPoolExecutor(1).submit(deployment.__enter__))
+    session.stash[DEPLOYMENT] = (deployment, ThreadPoolExecutor(1).submit(deployment.__enter__))
 
 
 def pytest_sessionfinish(session):
-    deployment, started = session.stash.get(STARTED, (None, None))
+    deployment, started = session.stash.get(DEPLOYMENT, (None, None))
     if started:
         started.exception()
         deployment.__exit__()
@@ -76,16 +77,16 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture(scope="session")
 def local_aws(tmp_path_factory):
-    """A local AWS with nothing in it."""
+    """Returns an empty local AWS."""
     with LocalAws(tmp_path_factory.mktemp("functions")) as aws:
         yield aws
 
 
 @pytest.fixture(scope="session")
 def role(local_aws):
-    """Makes a role that a service may assume, with these statements."""
+    """Returns a function that creates a role with policy statements, which a service may assume."""
 
-    def make(name: str, service: str, *statements: dict) -> str:
+    def create(name: str, service: str, *statements: dict) -> str:
         iam = local_aws.client("iam")
         trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
         arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(trust))["Role"]["Arn"]
@@ -93,14 +94,14 @@ def role(local_aws):
             iam.put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=document(*statements))
         return arn
 
-    return make
+    return create
 
 
 @pytest.fixture(scope="session")
 def function(local_aws, role):
-    """Makes a function that does as it is told."""
+    """Returns a function that creates a Lambda function with the package of `fakes.py`."""
 
-    def make(name: str, *statements: dict, trusted: str = "lambda.amazonaws.com", **configuration) -> str:
+    def create(name: str, *statements: dict, trusted: str = "lambda.amazonaws.com", **configuration) -> str:
         local_aws.client("lambda").create_function(
             FunctionName=name,
             Role=role(name, trusted, *statements),
@@ -111,18 +112,18 @@ def function(local_aws, role):
         )
         return name
 
-    return make
+    return create
 
 
 @pytest.fixture(scope="session")
 def deployment(request) -> Deployment:
-    """The pipeline, deployed."""
-    return request.session.stash[STARTED][1].result()
+    """Returns the deployed pipeline."""
+    return request.session.stash[DEPLOYMENT][1].result()
 
 
 @pytest.fixture(scope="session")
 def folder_lake(deployment, tmp_path_factory) -> FolderLake:
-    """What `defi run` makes of the recording."""
-    lake = FolderLake(tmp_path_factory.mktemp("lake"), deployment.served)
+    """Returns a lake in a folder, to which `defi run` wrote the recording."""
+    lake = FolderLake(tmp_path_factory.mktemp("lake"), deployment.server)
     lake.run(*days())
     return lake

@@ -1,4 +1,4 @@
-"""The pipeline deployed on a local AWS, and what the tests do with it."""
+"""Deploys the pipeline to a local AWS, and provides operations on the deployment for the tests."""
 
 import contextlib
 import json
@@ -7,35 +7,35 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aws import LocalAws
-from defi import API_KEY, RECORDING, Served
+from defi import API_KEY, RECORDING, ServeProcess
 from packages import STEPS, packages
 from terraform import Terraform
 
 ENVIRONMENT = "dev"
-LONGEST_RUN_SECONDS = 240
+RUN_TIMEOUT_SECONDS = 240
 
 
 class Deployment:
-    """What `terraform apply` made, over a recording or the sample chain that is served on this machine."""
+    """The resources that Terraform deploys, with a server on this machine as their source."""
 
     def __init__(self, folder: Path, recording: Path | None = RECORDING):
-        self.folder, self.recording, self.open = folder, recording, contextlib.ExitStack()
-        # Every message so far.
-        self.told: list[dict] = []
+        self.folder, self.recording, self.stack = folder, recording, contextlib.ExitStack()
+        # All messages received so far.
+        self.received: list[dict] = []
 
     def __enter__(self) -> "Deployment":
-        self.served = self.open.enter_context(Served(self.recording))
-        self.aws = self.open.enter_context(LocalAws(self.folder / "functions"))
+        self.server = self.stack.enter_context(ServeProcess(self.recording))
+        self.aws = self.stack.enter_context(LocalAws(self.folder / "functions"))
         variables = {
             "package_dir": str(packages(self.folder / "packages")),
-            "graph_url": self.served.graph_url,
-            "transpose_url": self.served.transpose_url,
+            "graph_url": self.server.graph_url,
+            "transpose_url": self.server.transpose_url,
             "force_destroy": True,
         }
         self.terraform = Terraform(self.folder, self.aws.environment(), variables)
         self.terraform.init()
         self.terraform.workspace(ENVIRONMENT)
-        # More at once than by default: what only waits should wait together.
+        # More operations in parallel than by default, because most of them only wait.
         self.terraform.apply("-parallelism=30")
         outputs = self.terraform.outputs()
         self.bucket, self.machine = outputs["lake_bucket"], outputs["state_machine_arn"]
@@ -45,13 +45,13 @@ class Deployment:
         return self
 
     def __exit__(self, *_) -> None:
-        self.open.close()
+        self.stack.close()
 
     def client(self, service: str):
         return self.aws.client(service)
 
     def subscribe(self, topic: str) -> str:
-        """A queue that gets what the topic gets."""
+        """Creates a queue that receives the messages of a topic, and returns its URL."""
         sqs = self.client("sqs")
         queue = sqs.create_queue(QueueName="messages")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -59,18 +59,18 @@ class Deployment:
         return queue
 
     def messages(self, execution: "Execution | None" = None) -> list[dict]:
-        """What was told of an execution, or of all: the messages, each with its outcome as an attribute has it."""
+        """Returns the messages about an execution, or all messages, each with the value of its attribute `outcome`."""
         sqs = self.client("sqs")
         while received := sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages"):
             for message in received:
                 sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=message["ReceiptHandle"])
                 body = json.loads(message["Body"])
                 outcome = body["MessageAttributes"]["outcome"]["Value"]
-                self.told.append({"subject": body.get("Subject"), "attribute": outcome, **json.loads(body["Message"])})
-        return [message for message in self.told if execution is None or message["execution"] == execution.arn]
+                self.received.append({"subject": body.get("Subject"), "attribute": outcome, **json.loads(body["Message"])})
+        return [message for message in self.received if execution is None or message["execution"] == execution.arn]
 
     def put_keys(self, graph: str, transpose: str | None = None) -> None:
-        """What a person does once after the first apply."""
+        """Sets the API keys, as a person does after the first apply."""
         for source, key in (("graph", graph), ("transpose", transpose or graph)):
             self.client("secretsmanager").put_secret_value(SecretId=self.secrets[source], SecretString=key)
 
@@ -79,7 +79,7 @@ class Deployment:
 
     @contextlib.contextmanager
     def configured(self, steps: Iterable[str], **variables: str):
-        """Functions with other environment variables. They begin anew, and so does their reading of secrets."""
+        """Sets environment variables of functions temporarily. The functions restart and read their secrets again."""
         before = {step: self.environment_of(step) for step in steps}
         try:
             for step, environment in before.items():
@@ -94,53 +94,53 @@ class Deployment:
             FunctionName=self.functions[step], Environment={"Variables": environment}
         )
 
-    def start(self, given: dict) -> str:
-        return self.client("stepfunctions").start_execution(stateMachineArn=self.machine, input=json.dumps(given))[
+    def start(self, run_input: dict) -> str:
+        return self.client("stepfunctions").start_execution(stateMachineArn=self.machine, input=json.dumps(run_input))[
             "executionArn"
         ]
 
-    def run(self, given: dict) -> "Execution":
-        """An execution to its end."""
-        return self.wait(self.start(given))
+    def run(self, run_input: dict) -> "Execution":
+        """Starts an execution and waits until it ends."""
+        return self.wait(self.start(run_input))
 
     def executions(self) -> list["Execution"]:
-        """All that have ended."""
+        """Returns all executions."""
         states = self.client("stepfunctions")
         pages = states.get_paginator("list_executions").paginate(stateMachineArn=self.machine)
         arns = [execution["executionArn"] for page in pages for execution in page["executions"]]
         return [Execution(self, states.describe_execution(executionArn=arn)) for arn in arns]
 
     def wait(self, arn: str) -> "Execution":
-        states, deadline = self.client("stepfunctions"), time.monotonic() + LONGEST_RUN_SECONDS
+        states, deadline = self.client("stepfunctions"), time.monotonic() + RUN_TIMEOUT_SECONDS
         while (end := states.describe_execution(executionArn=arn))["status"] == "RUNNING":
             assert time.monotonic() < deadline, f"{arn} still runs: {Execution(self, end).states()[-5:]}"
             time.sleep(0.1)
         return Execution(self, end)
 
     def call(self, step: str, event: dict) -> tuple[bool, dict, int]:
-        """Whether a function failed, what it answered, and how many bytes that took."""
-        answer = self.client("lambda").invoke(FunctionName=self.functions[step], Payload=json.dumps(event))
-        payload = answer["Payload"].read()
-        return "FunctionError" in answer, json.loads(payload), len(payload)
+        """Calls a function. Returns whether it failed, its response, and the size of the response in bytes."""
+        response = self.client("lambda").invoke(FunctionName=self.functions[step], Payload=json.dumps(event))
+        payload = response["Payload"].read()
+        return "FunctionError" in response, json.loads(payload), len(payload)
 
     def role_of(self, step: str) -> str:
         return self.client("lambda").get_function_configuration(FunctionName=self.functions[step])["Role"]
 
     def versions(self) -> dict[str, tuple[str, str]]:
-        """The newest version of every object of the lake: its ETag and its id."""
+        """Returns the ETag and the id of the newest version of each object in the lake, by key."""
         pages = self.client("s3").get_paginator("list_object_versions").paginate(Bucket=self.bucket)
         newest = [version for page in pages for version in page.get("Versions", []) if version["IsLatest"]]
         return {version["Key"]: (version["ETag"], version["VersionId"]) for version in newest}
 
     def objects(self) -> dict[str, bytes]:
-        """What is in the lake, apart from the runs' own files."""
+        """Returns the objects of the lake by key, without those of runs."""
         return {key: self.body(key) for key in self.versions() if not key.startswith("runs/")}
 
     def body(self, key: str) -> bytes:
         return self.client("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
     def tables(self) -> dict[str, dict]:
-        """The catalog, by database and table."""
+        """Returns the tables of the catalog by `database.table`."""
         glue = self.client("glue")
         found = {}
         for database in self.databases.values():
@@ -149,13 +149,13 @@ class Deployment:
         return found
 
     def partitions(self, table: str) -> dict[tuple[str, ...], dict]:
-        """A table's partitions, by their values."""
+        """Returns the partitions of a table, by their values."""
         database, name = table.split(".")
         pages = self.client("glue").get_paginator("get_partitions").paginate(DatabaseName=database, TableName=name)
         return {tuple(found["Values"]): found for page in pages for found in page["Partitions"]}
 
     def empty(self) -> None:
-        """Empties lake and catalog, as if nothing had run yet."""
+        """Deletes all objects of the lake and all tables of the catalog."""
         s3, glue = self.client("s3"), self.client("glue")
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
             for version in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
@@ -165,16 +165,16 @@ class Deployment:
             glue.delete_table(DatabaseName=database, Name=name)
 
     def published(self) -> str | None:
-        """The as_of that defi_features points at."""
+        """Returns the as-of day of defi_features, or None if nothing is published."""
         table = self.tables().get(f"{self.databases['analytics']}.defi_features")
         return table and table["Parameters"]["as_of"]
 
     def calls(self) -> list[dict]:
-        """Every call of a function so far, whoever made it."""
+        """Returns all calls of functions so far, by the tests and by the state machine."""
         return [json.loads(line) for line in (self.folder / "functions" / "calls.jsonl").read_text().splitlines()]
 
     def logs(self) -> str:
-        """All that is in the log groups of the functions."""
+        """Returns all messages in the log groups of the functions."""
         logs = self.client("logs")
         groups = [f"/aws/lambda/{self.functions[step]}" for step in STEPS]
         pages = (page for group in groups for page in logs.get_paginator("filter_log_events").paginate(logGroupName=group))
@@ -182,7 +182,7 @@ class Deployment:
 
 
 class Execution:
-    """One that has ended."""
+    """An execution that has ended."""
 
     def __init__(self, deployment: Deployment, description: dict):
         self.arn, self.status = description["executionArn"], description["status"]
@@ -198,6 +198,7 @@ class Execution:
         return [event for page in pages for event in page["events"]]
 
     def states(self) -> list[str]:
-        """The names of the states that were entered, in that order. Those of a map's items are executions of their own."""
+        """Returns the names of the entered states in order, without those of a map's items, which are separate
+        executions."""
         entered = (event.get("stateEnteredEventDetails") for event in self.history())
         return [details["name"] for details in entered if details]

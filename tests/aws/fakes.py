@@ -1,11 +1,11 @@
-"""A function that does as it is told, and what else the tests of the local AWS itself are made of."""
+"""A Lambda function that is controlled by its input, and other helpers of the tests of the local AWS itself."""
 
 import io
 import json
 import sys
 import zipfile
 
-# The other end of the Runtime API in as little as that takes.
+# A minimal client of the Runtime API.
 BOOTSTRAP = """#!{python}
 import json, os, sys, time, urllib.request as http
 api = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime"
@@ -22,7 +22,7 @@ while True:
         case "sleep": time.sleep(event["seconds"])
         case "allocate": kept = bytearray(event["megabytes"] << 20); time.sleep(0.3)
         case "exit": os._exit(3)
-        case "fail": outcome, answer = "error", {{"errorType": event["kind"], "errorMessage": "as told"}}
+        case "fail": outcome, answer = "error", {{"errorType": event["kind"], "errorMessage": "simulated failure"}}
         case "answer": answer = "x" * event["bytes"]
         case "process": answer = os.getpid()
     print("did", event.get("do"), flush=True)
@@ -31,7 +31,7 @@ while True:
 
 
 def package() -> bytes:
-    """The function, packed."""
+    """Returns the zip file of the function."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         entry = zipfile.ZipInfo("bootstrap")
@@ -49,11 +49,12 @@ def allow(action: str | list[str], resource: str | list[str], **conditions: dict
 
 
 def call(local_aws, name: str, **event):
-    """What a function answers; an error as its kind and message."""
-    answer = local_aws.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event))
-    payload = json.loads(answer["Payload"].read())
-    return (payload["errorType"], payload["errorMessage"]) if "FunctionError" in answer else payload
+    """Calls a function and returns its response. An error is returned as its kind and message."""
+    response = local_aws.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event))
+    payload = json.loads(response["Payload"].read())
+    return (payload["errorType"], payload["errorMessage"]) if "FunctionError" in response else payload
 
 
-def code_of(refused) -> str:
-    return refused.value.response["Error"]["Code"]
+def code_of(error) -> str:
+    """Returns the AWS error code of an exception that `pytest.raises` caught."""
+    return error.value.response["Error"]["Code"]

@@ -1,4 +1,4 @@
-"""The functions' packages: {step}.zip with `bootstrap` and `config.toml`, as `make package` makes them."""
+"""Builds the packages of the functions: {step}.zip with `bootstrap` and `config.toml`, as `make package` does."""
 
 import os
 import re
@@ -16,7 +16,8 @@ STEPS = tuple(sorted(folder.name for folder in (REPOSITORY / "functions").iterdi
 
 
 def packages(folder: Path) -> Path:
-    """The folder with the packages: the one that DEFI_PACKAGES names, else those of the debug build."""
+    """Returns the folder with the packages: the one that DEFI_PACKAGES names, otherwise new packages of the debug
+    build."""
     if os.environ.get("DEFI_PACKAGES"):
         return Path(os.environ["DEFI_PACKAGES"]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -26,16 +27,16 @@ def packages(folder: Path) -> Path:
 
 
 def config() -> str:
-    """The pipeline's configuration, but for the rates: a server on this machine needs no sparing."""
+    """Returns the built-in configuration with higher rate limits, because the source is a server on this machine."""
     text, rates = re.subn(r"(?m)(?<=^\[requests_per_second\]\n)the_graph = .*\ntranspose = .*$", RATES, CONFIG.read_text())
-    assert rates == 1, f"the rates are not where they were in {CONFIG}"
+    assert rates == 1, f"{CONFIG} has no rate limits in the expected format"
     return text
 
 
 def pack(step: str, package: Path, config: str) -> None:
-    """Packs a debug build, without its debug information where a tool for that is there."""
+    """Packages a debug build, without debug information if `strip` is installed."""
     binary = BUILT / step
-    assert binary.exists(), f"{binary} is not there: cargo build --workspace --bins --features defi-shared/aws,defi-local/sql"
+    assert binary.exists(), f"{binary} is missing; build it with cargo build --workspace --bins --features defi-local/sql,defi-local/aws"
     bootstrap = package.with_suffix(".bootstrap")
     if shutil.which("strip"):
         subprocess.run(["strip", "-o", bootstrap, binary], check=True)

@@ -1,4 +1,4 @@
-"""Terraform over a copy of infra/, so that no state is left in the repository."""
+"""Runs Terraform in a copy of infra/, so that no state is left in the repository."""
 
 import json
 import shutil
@@ -7,25 +7,25 @@ from pathlib import Path
 
 INFRA = Path(__file__).parents[2] / "infra"
 
-# What takes longer, in seconds, hangs: the provider asks again for most of an hour where a call does not succeed.
-LONGEST = 900
+# A command that takes longer is considered to hang: the provider retries a failing call for most of an hour.
+TIMEOUT_SECONDS = 900
 
 
 class TerraformFailed(Exception):
-    """What Terraform printed."""
+    """A Terraform command failed. The message is its output."""
 
 
 class Terraform:
-    """A working copy, against one AWS."""
+    """A working copy of infra/ that deploys to one AWS."""
 
     def __init__(self, folder: Path, environment: dict[str, str], variables: dict):
         self.folder, self.environment = folder / "infra", {**environment, "TF_IN_AUTOMATION": "1"}
-        kept = shutil.ignore_patterns(".terraform", ".terraform.lock.hcl", "terraform.tfstate*", "*.auto.tfvars*")
-        shutil.copytree(INFRA, self.folder, ignore=kept)
-        self.use(variables)
+        ignored = shutil.ignore_patterns(".terraform", ".terraform.lock.hcl", "terraform.tfstate*", "*.auto.tfvars*")
+        shutil.copytree(INFRA, self.folder, ignore=ignored)
+        self.set_variables(variables)
 
-    def use(self, variables: dict) -> None:
-        """The values of its variables from here on."""
+    def set_variables(self, variables: dict) -> None:
+        """Sets the values of the variables."""
         (self.folder / "test.auto.tfvars.json").write_text(json.dumps(variables))
 
     def init(self) -> str:
@@ -44,7 +44,7 @@ class Terraform:
         return self.terraform("destroy", "-auto-approve", "-input=false", "-no-color")
 
     def plan(self) -> list["Change"]:
-        """What an apply would change."""
+        """Returns the changes that an apply would make."""
         self.terraform("plan", "-input=false", "-no-color", "-out=plan")
         planned = json.loads(self.terraform("show", "-json", "plan"))["resource_changes"]
         changes = [Change(resource) for resource in planned if resource["mode"] == "managed"]
@@ -54,21 +54,21 @@ class Terraform:
         return {name: output["value"] for name, output in json.loads(self.terraform("output", "-json")).items()}
 
     def resources(self) -> list[str]:
-        """The addresses of what it manages."""
+        """Returns the addresses of all managed resources."""
         return self.terraform("state", "list").split()
 
     def terraform(self, *arguments: str) -> str:
         return self.run("terraform", f"-chdir={self.folder}", *arguments)
 
     def run(self, *command: str) -> str:
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=LONGEST)
-        if done.returncode:
-            raise TerraformFailed(f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}")
-        return done.stdout
+        result = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        if result.returncode:
+            raise TerraformFailed(f"{' '.join(command)}\n{result.stdout[-4000:]}\n{result.stderr[-8000:]}")
+        return result.stdout
 
 
 class Change:
-    """What a plan would do to one resource."""
+    """A planned change of one resource."""
 
     def __init__(self, planned: dict):
         self.address, self.type = planned["address"], planned["type"]

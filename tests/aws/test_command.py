@@ -1,4 +1,4 @@
-"""`defi start`, `status` and `backfill`: what an engineer does from a terminal."""
+"""`defi start`, `status`, `backfill` and the commands that read the deployed lake."""
 
 import json
 import re
@@ -16,12 +16,13 @@ LATER = tuple((date.fromisoformat(FIRST) + timedelta(days=number)).isoformat() f
 
 @pytest.fixture(scope="module")
 def defi(deployment):
-    """Runs the command against the deployment: exit code, standard output, standard error."""
+    """Returns a function that runs the command on the deployment and returns exit code, standard output and standard
+    error."""
     deployment.empty()
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        done = subprocess.run([BUILT / "defi", *arguments], env=deployment.aws.environment(), capture_output=True, text=True)
-        return done.returncode, done.stdout, done.stderr
+        result = subprocess.run([BUILT / "defi", *arguments], env=deployment.aws.environment(), capture_output=True, text=True)
+        return result.returncode, result.stdout, result.stderr
 
     return run
 
@@ -29,7 +30,7 @@ def defi(deployment):
 def test_start_follows_a_run_and_prints_its_report(deployment, defi):
     code, out, err = defi("start", "--from", FIRST, "--as-of", LATER[1])
     assert code == 0, err
-    assert re.search(r"^publish-features: 1 units in [\d.]+ s$", err, re.M), "a line a step, where there is no terminal"
+    assert re.search(r"^publish-features: 1 units in [\d.]+ s$", err, re.M), "one line per step if standard error is not a terminal"
     steps = {line.split()[0] for line in out.splitlines() if re.match(r" *[a-z]+-[a-z-]+ +\d", line)}
     assert {"extract-daily-blocks", "stage-events", "link-wallets", "build-features"} <= steps, out
     assert re.search(rf"^\d+ wallets as of {LATER[1]}$", out, re.M) and "quarantined_share" in out
@@ -40,7 +41,7 @@ def test_start_follows_a_run_and_prints_its_report(deployment, defi):
     assert code == 0 and "no unit is missing" in out, out + err
 
 
-def test_status_lists_runs_and_tells_of_one(deployment, defi):
+def test_status_lists_runs_and_shows_one(deployment, defi):
     code, out, err = defi("status")
     assert code == 0 and "SUCCEEDED" in out, err
     (name, status, *_) = out.splitlines()[2].split()
@@ -52,7 +53,7 @@ def test_status_lists_runs_and_tells_of_one(deployment, defi):
     assert code == 2 and err.startswith("error: BadInput:") and err.count("\n") == 1
 
 
-def test_a_program_reads_a_line_of_json_for_each_run(deployment, defi):
+def test_json_output_is_one_line_per_run(deployment, defi):
     code, out, err = defi("status", "--json")
     listed = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and {run["status"] for run in listed} == {"SUCCEEDED"}, out + err
@@ -72,7 +73,7 @@ def test_a_program_reads_a_line_of_json_for_each_run(deployment, defi):
     assert code == 0 and again["run"]["nothing_to_do"] and again["stopped"] >= again["started"], out + err
 
 
-def test_the_deployed_lake_is_asked_as_a_folder_is(deployment, defi, tmp_path):
+def test_lake_commands_read_the_deployed_lake(deployment, defi, tmp_path):
     code, out, err = defi("doctor", "--aws", "--json")
     findings = json.loads(out)
     assert {finding["state"] for finding in findings} <= {"ok", "warn"} and code == 0, out + err
@@ -90,10 +91,10 @@ def test_the_deployed_lake_is_asked_as_a_folder_is(deployment, defi, tmp_path):
     assert code == 0, err
     page = (tmp_path / "report.html").read_bytes()
     kept = [key for key in deployment.versions() if key.startswith("runs/") and key.endswith("/report.html")]
-    assert page in [deployment.body(key) for key in kept], "the state machine leaves the report beside the run's other objects"
+    assert page in [deployment.body(key) for key in kept], "the state machine writes the report next to the other objects of the run"
 
 
-def test_a_run_that_is_left_alone_is_followed_later(deployment, defi):
+def test_detached_run_can_be_followed_later(deployment, defi):
     code, out, err = defi("start", "--from", FIRST, "--as-of", LATER[2], "--detach")
     assert code == 0, err
     follow = re.search(r"defi (status .*)$", out, re.M)[1].split()
@@ -101,7 +102,7 @@ def test_a_run_that_is_left_alone_is_followed_later(deployment, defi):
     assert code == 0 and f"wallets as of {LATER[2]}" in out, err
 
 
-def test_backfill_publishes_every_so_many_days(deployment, defi):
+def test_backfill_publishes_every_nth_day(deployment, defi):
     code, out, err = defi("backfill", LATER[3], LATER[5], "--every", "2", "--from", FIRST)
     assert code == 0, err
     assert deployment.published() == LATER[5]
@@ -111,7 +112,7 @@ def test_backfill_publishes_every_so_many_days(deployment, defi):
     assert code == 2 and "is after the last day" in err
 
 
-def test_a_failed_run_is_one_line_with_its_kind(deployment, defi):
+def test_failed_run_prints_one_error_line_with_its_kind(deployment, defi):
     future = (date.today() + timedelta(days=400)).isoformat()
     code, _, err = defi("start", "--as-of", future)
     last = err.splitlines()[-1]
@@ -122,6 +123,6 @@ def test_a_failed_run_is_one_line_with_its_kind(deployment, defi):
     assert "in the future" in failed["cause"] and failed["execution"] in err.splitlines()[-1]
 
 
-def test_an_environment_that_is_not_deployed_is_said_to_be_none(deployment, defi):
+def test_environment_that_is_not_deployed_is_bad_input(deployment, defi):
     code, _, err = defi("status", "--env", "prod")
     assert code == 2 and "defi-prod" in err and "deploy" in err

@@ -1,4 +1,4 @@
-"""The state machine makes of the recording what `defi run` makes of it, object for object and byte for byte."""
+"""The state machine produces the same lake from the recording as `defi run`, object by object and byte by byte."""
 
 import json
 from datetime import date, timedelta
@@ -10,13 +10,13 @@ import pytest
 from aws import REGION
 from defi import days
 
-LARGEST_ANSWER = 8 * 1024
+MAX_RESPONSE_BYTES = 8 * 1024
 FIRST, LAST = days()
 
 
 @pytest.fixture(scope="module")
 def golden(deployment):
-    """The execution that starts with nothing, and the calls that it made."""
+    """Returns an execution that started with an empty lake, with the calls that it made."""
     deployment.empty()
     already = len(deployment.calls())
     execution = deployment.run({"from": FIRST, "as_of": LAST})
@@ -25,19 +25,19 @@ def golden(deployment):
     return execution
 
 
-def test_it_goes_through_every_step_and_tells_of_its_success(deployment, golden):
+def test_run_calls_every_step_and_reports_success(deployment, golden):
     assert {call["function"] for call in golden.calls} == set(deployment.functions.values())
-    (told,) = deployment.messages(golden)
-    assert (told["attribute"], told["as_of"]) == ("succeeded", LAST)
+    (message,) = deployment.messages(golden)
+    assert (message["attribute"], message["as_of"]) == ("succeeded", LAST)
 
 
-def test_the_bucket_holds_what_a_local_run_writes(deployment, golden, folder_lake):
+def test_bucket_has_the_objects_of_a_local_run(deployment, golden, folder_lake):
     ours, theirs = deployment.objects(), folder_lake.objects()
     assert sorted(ours) == sorted(theirs) and len(ours) > 400
     assert [key for key, body in ours.items() if body != theirs[key]] == []
 
 
-def test_the_catalog_says_what_that_of_a_local_run_says(deployment, golden, folder_lake):
+def test_catalog_equals_that_of_a_local_run(deployment, golden, folder_lake):
     ours, theirs = deployment.tables(), folder_lake.tables()
     assert ours.keys() == theirs.keys() and len(ours) == 25
     for name, table in ours.items():
@@ -68,7 +68,7 @@ def test_awswrangler_reads_every_table(deployment, golden, folder_lake):
     assert read == counts and sum(counts.values()) > 10_000
 
 
-def test_once_more_changes_nothing(deployment, golden):
+def test_second_run_changes_nothing(deployment, golden):
     def everything():
         tables = deployment.tables()
         return deployment.versions(), tables, {name: deployment.partitions(name) for name in tables}
@@ -79,15 +79,14 @@ def test_once_more_changes_nothing(deployment, golden):
     assert everything() == before
 
 
-def test_force_makes_everything_again_and_finds_it_equal(deployment, golden):
-    """Beside it no other run begins."""
+def test_force_rewrites_equal_objects_and_rejects_other_runs(deployment, golden):
     before = without_runs(deployment.versions())
     already = len(deployment.calls())
     forced = deployment.start({"from": days_before_last(1), "as_of": LAST, "force": True})
     late = deployment.run({"as_of": LAST, "from": FIRST})
     assert (late.status, late.error) == ("FAILED", "AlreadyRunning")
-    (told,) = deployment.messages(late)
-    assert (told["step"], told["error"]) == ("plan-run", "AlreadyRunning")
+    (message,) = deployment.messages(late)
+    assert (message["step"], message["error"]) == ("plan-run", "AlreadyRunning")
     forced = deployment.wait(forced)
     assert forced.status == "SUCCEEDED", forced
     called = {call["function"] for call in deployment.calls()[already:]}
@@ -95,8 +94,7 @@ def test_force_makes_everything_again_and_finds_it_equal(deployment, golden):
     assert without_runs(deployment.versions()) == before
 
 
-def test_an_earlier_day_is_added_to_the_history_and_not_published(deployment, golden):
-    """The published set never points back."""
+def test_earlier_day_joins_the_history_but_is_not_the_newest(deployment, golden):
     earlier = days_before_last(2)
     execution = deployment.run({"from": FIRST, "as_of": earlier})
     assert execution.status == "SUCCEEDED", execution
@@ -113,7 +111,7 @@ def without_runs(versions: dict) -> dict:
     return {key: version for key, version in versions.items() if not key.startswith("runs/")}
 
 
-def test_alarms_and_dashboard_watch_what_the_functions_measure(deployment, golden):
+def test_alarms_and_dashboard_use_metrics_of_the_functions(deployment, golden):
     measured = set(metrics_in(deployment.logs()))
     alarms = deployment.client("cloudwatch").describe_alarms()["MetricAlarms"]
     watched = {
@@ -132,7 +130,7 @@ def dashboards(deployment) -> list[str]:
 
 
 def metrics_in(logs: str):
-    """The metrics in the embedded metric format: each with its dimensions."""
+    """Yields the metrics in the embedded metric format, each with its dimensions."""
     for line in logs.splitlines():
         if not line.startswith("{") or '"_aws"' not in line:
             continue
@@ -146,7 +144,7 @@ def metrics_in(logs: str):
 
 
 @pytest.mark.last
-def test_answers_are_small(deployment):
+def test_responses_are_small(deployment):
     calls = deployment.calls()
     assert {call["function"] for call in calls} == set(deployment.functions.values())
-    assert [call for call in calls if call["bytes"] >= LARGEST_ANSWER] == []
+    assert [call for call in calls if call["bytes"] >= MAX_RESPONSE_BYTES] == []

@@ -1,4 +1,4 @@
-"""The local AWS does what AWS does where the project relies on it, else what is proven on it proves nothing: functions."""
+"""The local AWS behaves like AWS where the project relies on it, so that the tests on it are meaningful: functions."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,19 +10,19 @@ from aws import ACCOUNT, REGION
 from fakes import allow, call, code_of
 
 
-def test_a_function_sees_its_own_environment_and_nothing_of_the_host(local_aws, function, monkeypatch):
+def test_function_environment_has_no_host_variables(local_aws, function, monkeypatch):
     function("environment", Environment={"Variables": {"LAKE": "s3://lake"}}, MemorySize=256)
     seen = call(local_aws, "environment", do="environment")
     assert seen["LAKE"] == "s3://lake"
     assert seen["AWS_LAMBDA_FUNCTION_NAME"] == "environment"
     assert seen["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "256"
     assert seen["AWS_ACCESS_KEY_ID"].startswith("ASIA") and seen["AWS_SESSION_TOKEN"]
-    # LC_CTYPE is Python's own doing.
+    # Python itself sets LC_CTYPE.
     own = {name for name in seen if not name.startswith(("AWS_", "LAMBDA_", "LC_"))}
     assert own == {"LAKE", "_HANDLER", "LANG", "PATH", "TZ", "TMPDIR"}
 
 
-def test_a_changed_configuration_reaches_the_next_call(local_aws, function):
+def test_next_call_uses_a_changed_configuration(local_aws, function):
     function("changed", Environment={"Variables": {"LAKE": "before"}})
     assert call(local_aws, "changed", do="environment")["LAKE"] == "before"
     local_aws.client("lambda").update_function_configuration(
@@ -33,7 +33,7 @@ def test_a_changed_configuration_reaches_the_next_call(local_aws, function):
 
 def test_errors_have_their_kind(local_aws, function):
     function("errors", Timeout=1, MemorySize=128)
-    assert call(local_aws, "errors", do="fail", kind="Throttled") == ("Throttled", "as told")
+    assert call(local_aws, "errors", do="fail", kind="Throttled") == ("Throttled", "simulated failure")
     kind, message = call(local_aws, "errors", do="sleep", seconds=5)
     assert kind == "Sandbox.Timedout" and "Task timed out after 1.00 seconds" in message
     kind, message = call(local_aws, "errors", do="exit")
@@ -44,12 +44,12 @@ def test_errors_have_their_kind(local_aws, function):
     assert call(local_aws, "errors", do="echo") == {"do": "echo"}
 
 
-def test_a_function_that_fails_to_start_says_why(local_aws, function):
+def test_failure_to_start_is_reported(local_aws, function):
     function("start", Environment={"Variables": {"FAIL_TO_START": "1"}})
     assert call(local_aws, "start") == ("Internal", "no configuration")
 
 
-def test_calls_at_once_have_a_process_each_and_later_ones_share_them(local_aws, function):
+def test_concurrent_calls_have_own_processes_that_are_reused(local_aws, function):
     function("processes", Timeout=10)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: call(local_aws, "processes", do="sleep", seconds=1), range(3)))
@@ -65,20 +65,20 @@ def test_reserved_concurrency_is_a_limit(local_aws, function):
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(call, local_aws, "reserved", do="sleep", seconds=2)
         time.sleep(0.8)
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             call(local_aws, "reserved", do="echo")
-        assert code_of(refused) == "TooManyRequestsException"
+        assert code_of(error) == "TooManyRequestsException"
         running.result()
     assert call(local_aws, "reserved", do="echo") == {"do": "echo"}
 
 
-def test_a_role_has_to_trust_lambda(local_aws, function):
+def test_role_must_trust_lambda(local_aws, function):
     function("untrusted", trusted="states.amazonaws.com")
     kind, message = call(local_aws, "untrusted", do="echo")
     assert kind == "Runtime.InvalidEntrypoint" and "does not let lambda.amazonaws.com assume it" in message
 
 
-def test_output_goes_to_the_log_group_if_the_role_lets_it(local_aws, function):
+def test_output_is_logged_if_the_role_allows_it(local_aws, function):
     logs = local_aws.client("logs")
     for name in ("logged", "unlogged"):
         logs.create_log_group(logGroupName=f"/aws/lambda/{name}")

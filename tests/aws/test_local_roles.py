@@ -1,4 +1,4 @@
-"""The local AWS does what AWS does where the project relies on it, else what is proven on it proves nothing: roles."""
+"""The local AWS behaves like AWS where the project relies on it, so that the tests on it are meaningful: roles."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -16,14 +16,14 @@ def s3(local_aws):
     return s3
 
 
-def test_objects_are_held_to_prefixes(local_aws, role, s3):
+def test_object_access_is_limited_to_prefixes(local_aws, role, s3):
     guarded = local_aws.client_as(
         "s3", role("objects", "lambda.amazonaws.com", allow("s3:GetObject", "arn:aws:s3:::guarded/raw/*"))
     )
     assert guarded.get_object(Bucket="guarded", Key="raw/a")["Body"].read() == b"a"
-    with pytest.raises(ClientError) as refused:
+    with pytest.raises(ClientError) as error:
         guarded.get_object(Bucket="guarded", Key="stage/a")
-    assert code_of(refused) == "AccessDenied" and "s3:GetObject" in str(refused.value)
+    assert code_of(error) == "AccessDenied" and "s3:GetObject" in str(error.value)
     for forbidden in (
         lambda: guarded.put_object(Bucket="guarded", Key="raw/b", Body=b"b"),
         lambda: guarded.delete_object(Bucket="guarded", Key="raw/a"),
@@ -33,36 +33,36 @@ def test_objects_are_held_to_prefixes(local_aws, role, s3):
         lambda: guarded.get_bucket_policy(Bucket="guarded"),
         lambda: guarded.list_buckets(),
     ):
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             forbidden()
-        assert code_of(refused) == "AccessDenied"
-    with pytest.raises(ClientError) as refused:
+        assert code_of(error) == "AccessDenied"
+    with pytest.raises(ClientError) as error:
         guarded.head_object(Bucket="guarded", Key="stage/a")
-    assert code_of(refused) == "403"
+    assert code_of(error) == "403"
     assert s3.list_objects_v2(Bucket="guarded")["KeyCount"] == 2
 
 
-def test_listings_are_held_to_the_prefix_condition(local_aws, role, s3):
+def test_listings_are_limited_by_the_prefix_condition(local_aws, role, s3):
     listing = allow("s3:ListBucket", "arn:aws:s3:::guarded", StringLike={"s3:prefix": ["raw/*"]})
     guarded = local_aws.client_as("s3", role("listings", "lambda.amazonaws.com", listing))
     assert guarded.list_objects_v2(Bucket="guarded", Prefix="raw/")["KeyCount"] == 1
     for arguments in ({"Prefix": "stage/"}, {"Prefix": ""}, {}):
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             guarded.list_objects_v2(Bucket="guarded", **arguments)
-        assert code_of(refused) == "AccessDenied"
+        assert code_of(error) == "AccessDenied"
 
 
-def test_a_missing_object_is_missing_only_to_who_may_list_it(local_aws, role, s3):
+def test_missing_object_is_404_only_with_list_permission(local_aws, role, s3):
     reading = allow("s3:GetObject", "arn:aws:s3:::guarded/*")
     listing = allow("s3:ListBucket", "arn:aws:s3:::guarded", StringLikeIfExists={"s3:prefix": ["raw/*"]})
     guarded = local_aws.client_as("s3", role("missing", "lambda.amazonaws.com", reading, listing))
     for key, status in (("raw/none", "404"), ("stage/none", "403")):
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             guarded.head_object(Bucket="guarded", Key=key)
-        assert code_of(refused) == status
+        assert code_of(error) == status
 
 
-def test_glue_asks_for_catalog_database_and_table(local_aws, role):
+def test_glue_requires_catalog_database_and_table(local_aws, role):
     glue, arn = local_aws.client("glue"), f"arn:aws:glue:{REGION}:{ACCOUNT}"
     for database in ("db_raw", "db_stage"):
         glue.create_database(DatabaseInput={"Name": database})
@@ -76,17 +76,17 @@ def test_glue_asks_for_catalog_database_and_table(local_aws, role):
         lambda: guarded.create_table(DatabaseName="db_raw", TableInput={"Name": "others"}),
         lambda: guarded.get_partitions(DatabaseName="db_raw", TableName="events"),
     ):
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             forbidden()
-        assert code_of(refused) == "AccessDeniedException"
+        assert code_of(error) == "AccessDeniedException"
     no_catalog = allow("glue:GetTable", [f"{arn}:database/db_raw", f"{arn}:table/db_raw/*"])
     guarded = local_aws.client_as("glue", role("glue-without-catalog", "lambda.amazonaws.com", no_catalog))
-    with pytest.raises(ClientError) as refused:
+    with pytest.raises(ClientError) as error:
         guarded.get_table(DatabaseName="db_raw", Name="events")
-    assert code_of(refused) == "AccessDeniedException"
+    assert code_of(error) == "AccessDeniedException"
 
 
-def test_a_secret_is_held_to_its_arn_by_whatever_name(local_aws, role):
+def test_secret_access_is_limited_by_name_and_arn(local_aws, role):
     secrets = local_aws.client("secretsmanager")
     arns = {name: secrets.create_secret(Name=name, SecretString="key")["ARN"] for name in ("ours", "theirs")}
     reading = allow("secretsmanager:GetSecretValue", arns["ours"])
@@ -94,12 +94,12 @@ def test_a_secret_is_held_to_its_arn_by_whatever_name(local_aws, role):
     for name in ("ours", arns["ours"]):
         assert guarded.get_secret_value(SecretId=name)["SecretString"] == "key"
     for name in ("theirs", arns["theirs"]):
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             guarded.get_secret_value(SecretId=name)
-        assert code_of(refused) == "AccessDeniedException"
+        assert code_of(error) == "AccessDeniedException"
 
 
-def test_other_services_too(local_aws, role):
+def test_other_services_deny_access(local_aws, role):
     arn = role("nothing", "lambda.amazonaws.com")
     topic = local_aws.client("sns").create_topic(Name="guarded")["TopicArn"]
     for service, refusal, forbidden in (
@@ -110,12 +110,12 @@ def test_other_services_too(local_aws, role):
         ("sqs", "AccessDeniedException", lambda client: client.list_queues()),
         ("cloudwatch", "AccessDeniedException", lambda client: client.put_metric_data(Namespace="n", MetricData=[])),
     ):
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             forbidden(local_aws.client_as(service, arn))
-        assert code_of(refused) == refusal, service
+        assert code_of(error) == refusal, service
 
 
-def test_an_explicit_deny_wins(local_aws, role, s3):
+def test_explicit_deny_overrides_allow(local_aws, role, s3):
     deny = {"Effect": "Deny", "Action": "s3:Get*", "Resource": "arn:aws:s3:::guarded/raw/*"}
     guarded = local_aws.client_as("s3", role("deny", "lambda.amazonaws.com", allow("s3:*", "*"), deny))
     assert guarded.get_object(Bucket="guarded", Key="stage/a")
@@ -123,8 +123,8 @@ def test_an_explicit_deny_wins(local_aws, role, s3):
         guarded.get_object(Bucket="guarded", Key="raw/a")
 
 
-def test_a_session_that_no_one_began_is_refused(local_aws):
+def test_unknown_session_is_rejected(local_aws):
     stranger = local_aws.client_with("secretsmanager", "ASIAAAAAAAAAAAAAAAAA", "secret", "token")
-    with pytest.raises(ClientError) as refused:
+    with pytest.raises(ClientError) as error:
         stranger.list_secrets()
-    assert code_of(refused) == "InvalidClientTokenIdException"
+    assert code_of(error) == "InvalidClientTokenIdException"

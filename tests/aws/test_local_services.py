@@ -1,4 +1,4 @@
-"""The local AWS does what AWS does where the project relies on it: objects, catalog, secrets and messages."""
+"""The local AWS behaves like AWS where the project relies on it: objects, catalog, secrets and messages."""
 
 import json
 
@@ -14,7 +14,7 @@ def s3(local_aws):
     return local_aws.client("s3")
 
 
-def test_a_policy_against_what_is_not_tls_lets_everything_pass(s3):
+def test_tls_only_policy_allows_all_requests(s3):
     s3.create_bucket(Bucket="tls-only")
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::tls-only/*"}
     s3.put_bucket_policy(Bucket="tls-only", Policy=document({**deny, "Condition": {"Bool": {"aws:SecureTransport": "false"}}}))
@@ -25,22 +25,22 @@ def test_a_policy_against_what_is_not_tls_lets_everything_pass(s3):
         s3.get_object(Bucket="tls-only", Key="key")
 
 
-def test_conditional_writes(s3):
+def test_conditional_writes_check_their_condition(s3):
     etag = s3.put_object(Bucket="objects", Key="state", Body=b"1", IfNoneMatch="*")["ETag"]
     for arguments in ({"IfNoneMatch": "*"}, {"IfMatch": '"0123456789abcdef0123456789abcdef"'}):
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             s3.put_object(Bucket="objects", Key="state", Body=b"2", **arguments)
-        assert code_of(refused) == "PreconditionFailed"
-        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 412
+        assert code_of(error) == "PreconditionFailed"
+        assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 412
     assert s3.get_object(Bucket="objects", Key="state")["Body"].read() == b"1"
     s3.put_object(Bucket="objects", Key="state", Body=b"2", IfMatch=etag)
     assert s3.get_object(Bucket="objects", Key="state")["Body"].read() == b"2"
-    with pytest.raises(ClientError) as refused:
+    with pytest.raises(ClientError) as error:
         s3.put_object(Bucket="objects", Key="missing", Body=b"2", IfMatch=etag)
-    assert code_of(refused) == "NoSuchKey"
+    assert code_of(error) == "NoSuchKey"
 
 
-def test_conditional_writes_of_several_parts(s3):
+def test_conditional_multipart_uploads_check_their_condition(s3):
     def upload(**condition):
         names = {"Bucket": "objects", "Key": "large"}
         upload = s3.create_multipart_upload(**names)["UploadId"]
@@ -50,18 +50,18 @@ def test_conditional_writes_of_several_parts(s3):
 
     etag = upload(IfNoneMatch="*")
     for arguments in ({"IfNoneMatch": "*"}, {"IfMatch": '"0123456789abcdef0123456789abcdef-1"'}):
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             upload(**arguments)
-        assert code_of(refused) == "PreconditionFailed"
+        assert code_of(error) == "PreconditionFailed"
     upload(IfMatch=etag)
 
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME", "SHA256"])
-def test_checksums_and_metadata_come_back(s3, algorithm):
+def test_checksums_and_metadata_are_returned(s3, algorithm):
     try:
         s3.put_object(Bucket="objects", Key="sum", Body=b"body", ChecksumAlgorithm=algorithm, Metadata={"unit": "day"})
     except Exception as cause:
-        # The client computes some of them only with a library of its own; those are not what is tested here.
+        # The client needs an additional library for some algorithms. Their values are given here instead.
         if "MissingDependency" not in type(cause).__name__:
             raise
         values = {"CRC32C": "MbM8lQ==", "CRC64NVME": "AAAAAAAAAAA="}
@@ -72,13 +72,13 @@ def test_checksums_and_metadata_come_back(s3, algorithm):
     assert head[f"Checksum{algorithm}"] and head["Metadata"] == {"unit": "day"}
 
 
-def test_a_wrong_checksum_is_refused(s3):
-    with pytest.raises(ClientError) as refused:
+def test_wrong_checksum_is_rejected(s3):
+    with pytest.raises(ClientError) as error:
         s3.put_object(Bucket="objects", Key="wrong", Body=b"body", ChecksumSHA256="x" * 43 + "=")
-    assert code_of(refused) in ("BadDigest", "InvalidRequest")
+    assert code_of(error) in ("BadDigest", "InvalidRequest")
 
 
-def test_listings_come_in_pages(s3):
+def test_listings_are_paged(s3):
     s3.create_bucket(Bucket="pages")
     keys = [f"raw/{number:03}" for number in range(7)]
     for key in keys:
@@ -88,7 +88,7 @@ def test_listings_come_in_pages(s3):
     assert [page["IsTruncated"] for page in pages] == [True, True, False]
 
 
-def test_a_bucket_is_emptied_page_by_page_after_its_versioning_was_suspended(s3):
+def test_suspended_bucket_can_be_emptied_page_by_page(s3):
     s3.create_bucket(Bucket="versioned")
     s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
     for key in ("a", "b", "b", "c", "d"):
@@ -100,8 +100,8 @@ def test_a_bucket_is_emptied_page_by_page_after_its_versioning_was_suspended(s3)
     assert left == 6
     while page["IsTruncated"]:
         page = s3.list_object_versions(Bucket="versioned", MaxKeys=2, **marker)
-        gone = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        found = [{name: version[name] for name in ("Key", "VersionId")} for version in gone]
+        deleted = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        found = [{name: version[name] for name in ("Key", "VersionId")} for version in deleted]
         assert "Errors" not in s3.delete_objects(Bucket="versioned", Delete={"Objects": found})
         left -= len(found)
         assert versions_left(s3, "versioned") == left
@@ -125,7 +125,7 @@ def glue(local_aws):
     return glue
 
 
-def test_partitions_that_are_there_are_errors_of_their_own(glue):
+def test_each_existing_partition_is_an_error(glue):
     add = [{"Values": ["2023", f"{month:02}"], "StorageDescriptor": columns()} for month in range(1, 13)]
     assert not glue.batch_create_partition(DatabaseName="catalog", TableName="days", PartitionInputList=add[:10]).get("Errors")
     errors = glue.batch_create_partition(DatabaseName="catalog", TableName="days", PartitionInputList=add)["Errors"]
@@ -139,13 +139,13 @@ def test_partitions_that_are_there_are_errors_of_their_own(glue):
     assert sorted(found) == [f"{month:02}" for month in range(1, 13)] and len(pages) == 3
 
 
-def test_no_more_than_a_hundred_partitions_at_once(glue):
+def test_batch_has_at_most_100_partitions(glue):
     add = [{"Values": ["1999", str(number)], "StorageDescriptor": columns()} for number in range(101)]
     with pytest.raises(ClientError):
         glue.batch_create_partition(DatabaseName="catalog", TableName="days", PartitionInputList=add)
 
 
-def test_a_table_has_versions(glue):
+def test_table_update_checks_its_version(glue):
     def update(name: str, **arguments):
         table = {"Name": "versions", "StorageDescriptor": columns(name)}
         glue.update_table(DatabaseName="catalog", TableInput=table, **arguments)
@@ -157,9 +157,9 @@ def test_a_table_has_versions(glue):
     first = version()
     update("b", VersionId=first)
     assert version() != first
-    with pytest.raises(ClientError) as refused:
+    with pytest.raises(ClientError) as error:
         update("c", VersionId=first)
-    assert code_of(refused) == "ConcurrentModificationException"
+    assert code_of(error) == "ConcurrentModificationException"
     kept = len(glue.get_table_versions(DatabaseName="catalog", TableName="versions")["TableVersions"])
     update("d", VersionId=version(), SkipArchive=True)
     assert len(glue.get_table_versions(DatabaseName="catalog", TableName="versions")["TableVersions"]) == kept
@@ -169,15 +169,15 @@ def columns(name: str = "a") -> dict:
     return {"Columns": [{"Name": name, "Type": "string"}], "Location": "s3://catalog/days/"}
 
 
-def test_an_empty_secret_has_no_value(local_aws):
+def test_empty_secret_has_no_value(local_aws):
     secrets = local_aws.client("secretsmanager")
     secrets.create_secret(Name="empty")
-    with pytest.raises(ClientError) as refused:
+    with pytest.raises(ClientError) as error:
         secrets.get_secret_value(SecretId="empty")
-    assert code_of(refused) == "ResourceNotFoundException"
+    assert code_of(error) == "ResourceNotFoundException"
 
 
-def test_messages_reach_a_queue(local_aws):
+def test_queue_receives_filtered_messages(local_aws):
     sns, sqs = local_aws.client("sns"), local_aws.client("sqs")
     topic = sns.create_topic(Name="messages")["TopicArn"]
     queue = sqs.create_queue(QueueName="messages")["QueueUrl"]

@@ -1,4 +1,5 @@
-"""The local AWS does what AWS does where the project relies on it, else what is proven on it proves nothing: state machines."""
+"""The local AWS behaves like AWS where the project relies on it, so that the tests on it are meaningful: state
+machines."""
 
 import json
 import time
@@ -12,18 +13,18 @@ from fakes import allow, code_of
 
 @pytest.fixture(scope="module")
 def machine(local_aws, role, function):
-    """Runs a definition, and gives its end."""
+    """Returns a function that runs a definition and returns the description of the ended execution."""
     function("worker", Timeout=20)
     local_aws.client("s3").create_bucket(Bucket="items")
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:worker"
     statements = [allow("lambda:InvokeFunction", arn), allow("s3:GetObject", "arn:aws:s3:::items/allowed/*")]
     role_arn = role("machine", "states.amazonaws.com", *statements)
-    states, made = local_aws.client("stepfunctions"), []
+    states, names = local_aws.client("stepfunctions"), []
 
-    def run(definition: dict, given: dict | None = None) -> dict:
-        made.append(name := f"machine-{len(made)}")
+    def run(definition: dict, run_input: dict | None = None) -> dict:
+        names.append(name := f"machine-{len(names)}")
         arn = states.create_state_machine(name=name, definition=json.dumps(definition), roleArn=role_arn)["stateMachineArn"]
-        execution = states.start_execution(stateMachineArn=arn, input=json.dumps(given or {}))["executionArn"]
+        execution = states.start_execution(stateMachineArn=arn, input=json.dumps(run_input or {}))["executionArn"]
         while (end := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
             time.sleep(0.05)
         return end
@@ -63,13 +64,13 @@ def over_items(item: dict, **fields) -> dict:
         ("$.names['with-hyphen'].key", "k"),
     ],
 )
-def test_paths_are_read_as_step_functions_reads_them(machine, path, value):
-    given = {"items": [{"failed": []}], "one": [{"failed": ["a"]}], "names": {"with-hyphen": {"key": "k"}}}
-    end = machine({"StartAt": "p", "States": {"p": {"Type": "Pass", "Parameters": {"value.$": path}, "End": True}}}, given)
+def test_paths_are_evaluated_as_in_step_functions(machine, path, value):
+    run_input = {"items": [{"failed": []}], "one": [{"failed": ["a"]}], "names": {"with-hyphen": {"key": "k"}}}
+    end = machine({"StartAt": "p", "States": {"p": {"Type": "Pass", "Parameters": {"value.$": path}, "End": True}}}, run_input)
     assert json.loads(end["output"]) == {"value": value}
 
 
-def test_an_execution_knows_its_name(machine):
+def test_execution_context_has_name_and_start_time(machine):
     end = machine(
         {"StartAt": "p", "States": {"p": {"Type": "Pass", "Parameters": {"execution.$": "$$.Execution"}, "End": True}}}
     )
@@ -78,7 +79,7 @@ def test_an_execution_knows_its_name(machine):
     assert execution["StartTime"].startswith("20")
 
 
-def test_a_failed_item_fails_the_map(machine):
+def test_failed_item_fails_the_map(machine):
     item = worker(**{"do": "fail", "kind.$": "$.kind"})
     good = {"Type": "Choice", "Choices": [{"Variable": "$.kind", "IsPresent": True, "Next": "fails"}], "Default": "passes"}
     definition = over_items(good)
@@ -91,7 +92,7 @@ def test_a_failed_item_fails_the_map(machine):
     assert machine(definition, {"items": [{}, {"kind": "CorruptData"}, {}]})["status"] == "SUCCEEDED"
 
 
-def test_a_caught_item_does_not_fail_the_map(machine):
+def test_caught_item_does_not_fail_the_map(machine):
     caught = {"ErrorEquals": ["States.ALL"], "Next": "failed"}
     item = {**worker(do="fail", kind="CorruptData"), "Catch": [caught]}
     definition = over_items(item, ItemsPath="$.items")
@@ -104,7 +105,7 @@ def test_a_caught_item_does_not_fail_the_map(machine):
     assert json.loads(end["output"]) == [{"error": "CorruptData"}] * 2
 
 
-def test_an_item_is_an_execution_of_its_own(machine):
+def test_each_item_is_a_separate_execution(machine):
     item = {"Type": "Pass", "Parameters": {"id.$": "$$.Execution.Id"}, "End": True}
     end = machine(over_items(item, ItemsPath="$.items"), {"items": [1, 2]})
     names = {answer["id"] for answer in json.loads(end["output"])}
@@ -132,34 +133,34 @@ def test_functions_are_called_with_the_role_of_the_machine(machine):
     assert end["error"] == "Lambda.AWSLambdaException" and "lambda:InvokeFunction" in end["cause"]
 
 
-def test_the_kind_of_a_functions_error_is_the_error(machine):
+def test_function_error_kind_is_the_execution_error(machine):
     end = machine({"StartAt": "t", "States": {"t": worker(do="fail", kind="BadInput")}})
     assert end["status"] == "FAILED" and end["error"] == "BadInput"
-    assert json.loads(end["cause"])["errorMessage"] == "as told"
+    assert json.loads(end["cause"])["errorMessage"] == "simulated failure"
 
 
-def test_too_large_a_payload_ends_the_execution_past_every_catch(machine):
+def test_error_of_a_too_large_payload_cannot_be_caught(machine):
     task = {**worker(do="answer", bytes=300_000), "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "caught"}]}
     end = machine({"StartAt": "t", "States": {"t": task, "caught": {"Type": "Succeed"}}})
     assert (end["status"], end["error"]) == ("FAILED", "States.DataLimitExceeded")
 
 
-def test_a_transition_that_leads_nowhere_is_refused(machine):
-    there = {"Type": "Pass", "End": True}
+def test_invalid_transition_is_rejected(machine):
+    valid = {"Type": "Pass", "End": True}
     for wrong in (
         {"StartAt": "a", "States": {"a": {"Type": "Pass", "Next": "b"}}},
-        {"StartAt": "b", "States": {"a": there}},
-        {"StartAt": "a", "States": {"a": there, "b": there}},
+        {"StartAt": "b", "States": {"a": valid}},
+        {"StartAt": "a", "States": {"a": valid, "b": valid}},
         {"StartAt": "a", "States": {"a": {**worker(), "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "b"}]}}},
         {"StartAt": "a", "States": {"a": {"Type": "Choice", "Choices": [], "Default": "b"}}},
         over_items({"Type": "Pass", "Next": "b"}),
     ):
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             machine(wrong)
-        assert code_of(refused) == "InvalidDefinition", wrong
+        assert code_of(error) == "InvalidDefinition", wrong
 
 
-def test_executions_are_listed_by_status_and_told_in_pages(machine, local_aws):
+def test_executions_are_filtered_and_histories_are_paged(machine, local_aws):
     end = machine(
         {"StartAt": "w", "States": {"w": {"Type": "Wait", "Seconds": 1, "Next": "p"}, "p": {"Type": "Pass", "End": True}}}
     )

@@ -1,4 +1,4 @@
-"""Terraform makes the pipeline, finds nothing to change in it, and takes all of it away again."""
+"""Terraform deploys the pipeline, plans no further changes, and destroys everything."""
 
 import json
 import re
@@ -7,11 +7,12 @@ import pytest
 
 from packages import REPOSITORY, STEPS
 
-# What the second plan may change because the local AWS forgets it, each with its reason: {(type, attribute): reason}.
-FORGOTTEN: dict[tuple[str, str], str] = {}
+# Changes that the second plan may contain because the local AWS does not store an attribute: {(type, attribute):
+# reason}.
+EXPECTED_CHANGES: dict[tuple[str, str], str] = {}
 
-# Errors that Step Functions and Lambda name themselves.
-NAMES_OF_AWS = {
+# The error names of Step Functions and Lambda.
+AWS_ERRORS = {
     "States.ALL",
     "States.Timeout",
     "States.TaskFailed",
@@ -28,21 +29,21 @@ NAMES_OF_AWS = {
 }
 
 
-def test_the_configuration_is_valid(deployment):
+def test_configuration_is_valid(deployment):
     validated = deployment.terraform.validate()
     assert validated["valid"] and not validated["diagnostics"]
 
 
-def test_a_second_plan_changes_nothing(deployment):
+def test_second_plan_changes_nothing(deployment):
     changed = {
         (change.type, attribute): change for change in deployment.terraform.plan() for attribute in change.attributes or [""]
     }
-    unexpected = [change for key, change in changed.items() if key not in FORGOTTEN]
+    unexpected = [change for key, change in changed.items() if key not in EXPECTED_CHANGES]
     assert not unexpected
-    assert changed.keys() == FORGOTTEN.keys(), "the local AWS has stopped forgetting something: take it off the list"
+    assert changed.keys() == EXPECTED_CHANGES.keys(), "the local AWS now stores an attribute: remove it from EXPECTED_CHANGES"
 
 
-def test_there_is_a_function_for_each_step(deployment):
+def test_each_step_has_a_function(deployment):
     assert set(deployment.functions) == set(STEPS)
     for step in STEPS:
         environment = deployment.environment_of(step)
@@ -50,27 +51,27 @@ def test_there_is_a_function_for_each_step(deployment):
         assert not [name for name in environment if "KEY" in name], f"{step} has a key in its environment"
 
 
-def test_every_error_name_in_the_definition_is_one_that_there_is(deployment):
+def test_error_names_in_the_definition_exist(deployment):
     source = (REPOSITORY / "shared" / "src" / "error.rs").read_text()
     kinds = dict(re.findall(r'Kind::(\w+) => "(\w+)"', source))
     assert len(kinds) >= 12
     definition = json.loads(
         deployment.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.machine)["definition"]
     )
-    named = set(error_names(definition))
-    assert named >= {"Throttled", "SourceUnavailable", "NotReady", "States.ALL"}
-    assert named <= set(kinds.values()) | NAMES_OF_AWS
+    names = set(error_names(definition))
+    assert names >= {"Throttled", "SourceUnavailable", "NotReady", "States.ALL"}
+    assert names <= set(kinds.values()) | AWS_ERRORS
 
 
 def error_names(part):
-    """Every name that a Retry or a Catch goes by."""
+    """Yields the error names of all Retry and Catch rules."""
     if isinstance(part, dict):
         yield from part.get("ErrorEquals", [])
     for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else []:
         yield from error_names(inner)
 
 
-def test_every_task_has_a_timeout_longer_than_its_functions(deployment):
+def test_task_timeouts_exceed_function_timeouts(deployment):
     definition = json.loads(
         deployment.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.machine)["definition"]
     )

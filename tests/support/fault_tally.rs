@@ -1,11 +1,11 @@
-//! FaultCounts over many runs with faults, printed as rows of a Markdown table. `make soak` adds up rows of the same name.
+//! Counts over many runs with faults, printed as rows of a Markdown table. `make soak` adds up rows of the same name.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use defi_simulator::faults::{Fault, FaultCounts};
 
-/// FaultCounts over runs.
+/// Counts over runs.
 #[derive(Debug, Default)]
 pub struct Tally {
     faults: BTreeMap<&'static str, u64>,

@@ -17,8 +17,8 @@ pub struct Batches {
     pub count: usize,
 }
 
-/// Writes the calls of a plan to the lake and returns where they are, by step. A plan before extraction has the calls of
-/// extraction, a plan after it those of all other steps.
+/// Writes the calls of a plan to the lake and returns where they are, by step. A plan before extraction has the calls
+/// of extraction, a plan after it those of all other steps.
 pub(crate) async fn write(
     context: &Context,
     plan: &Plan,

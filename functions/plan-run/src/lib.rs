@@ -29,11 +29,12 @@ pub struct Input {
     pub from: Option<Day>,
     /// Produce all units, including those that are in the lake.
     pub force: bool,
-    /// After extraction: the key of the plan that extraction executed, from the `plan` field of that call's output. Nothing is then
-    /// planned from units that could not be extracted, and units that were extracted are computed again from there on.
+    /// After extraction: the key of the plan that extraction executed, from the `plan` field of that call's output.
+    /// Nothing is then planned from units that could not be extracted, and units that were extracted are computed again
+    /// from there on.
     pub after: Option<String>,
-    /// Plan even though another execution of the state machine is running. Both produce the same objects, so the work of one is
-    /// wasted.
+    /// Plan even though another execution of the state machine is running. Both produce the same objects, so the work
+    /// of one is wasted.
     pub allow_concurrent: bool,
     /// The ARN of the calling execution of the state machine, which does not count as another one.
     pub execution: Option<String>,
@@ -62,7 +63,8 @@ pub struct Output {
     pub published: bool,
     /// The key of the plan. None if there is nothing to do.
     pub plan: Option<String>,
-    /// The calls that the state machine makes, by step: before extraction those of extraction, after it those of the other steps.
+    /// The calls that the state machine makes, by step: before extraction those of extraction, after it those of the
+    /// other steps.
     pub batches: BTreeMap<String, Batches>,
 }
 
@@ -71,8 +73,8 @@ impl StepOutput for Output {}
 /// Plans a run and writes the plan to the lake.
 ///
 /// # Errors
-/// `BadInput` for a day in the future or a first day after the as-of day, `AlreadyRunning` if an execution of the state machine
-/// that started earlier is running, and the errors of the lake.
+/// `BadInput` for a day in the future or a first day after the as-of day, `AlreadyRunning` if an execution of the state
+/// machine that started earlier is running, and the errors of the lake.
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
     reject_concurrent_run(&context, &input).await?;
     let (mut output, plan) = plan(&context, &input).await?;
@@ -89,7 +91,8 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
     Ok(output)
 }
 
-/// Rejects the run if an earlier execution is running. Of two executions that start together, only the later one is rejected.
+/// Rejects the run if an earlier execution is running. Of two executions that start together, only the later one is
+/// rejected.
 async fn reject_concurrent_run(context: &Context, input: &Input) -> Result<()> {
     let Some(executions) = context.executions.as_ref().filter(|_| !input.allow_concurrent) else { return Ok(()) };
     let running = executions.running().await?;
@@ -117,7 +120,8 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         None => PlanPhase::BeforeExtraction,
     };
     let inventory = Inventory::list(&context.lake, scope.as_of).await?;
-    // After extraction this run knows which units it has to compute again: fewer than planned if a source had nothing new.
+    // After extraction this run knows which units it has to compute again: fewer than planned if a source had nothing
+    // new.
     let own = before.as_ref().map(|(run_id, _)| run_id);
     let plan =
         defi_shared::plan::plan(&scope, &inventory.clone().without(&context.unfinished_keys(own).await?), phase)?;
@@ -147,8 +151,8 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     Ok((output, plan))
 }
 
-/// Writes the plan to its run. At the start of a run, it also notes which objects the run will compute again, and deletes the
-/// reports of an earlier run with the same id.
+/// Writes the plan to its run. At the start of a run, it also notes which objects the run will compute again, and
+/// deletes the reports of an earlier run with the same id.
 async fn write_plan(
     context: &Context,
     run: &RunId,
@@ -181,8 +185,8 @@ async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(Run
     Ok(Some((run, plan)))
 }
 
-/// Registers every table with its units in the catalog, so that each can be queried even if the run produces no unit of it.
-/// Published features are left to publish-features.
+/// Registers every table with its units in the catalog, so that each can be queried even if the run produces no unit of
+/// it. Published features are left to publish-features.
 async fn register_tables(context: &Context) -> Result<()> {
     for table in TABLES.iter().filter(|table| ***table != FEATURES_PUBLISHED) {
         let units = if **table == FEATURES_HISTORY { Default::default() } else { context.lake.units(table).await? };
@@ -191,7 +195,8 @@ async fn register_tables(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The id of a run: the as-of day and a digest of the plan. It contains no time, so that equal runs write equal objects.
+/// The id of a run: the as-of day and a digest of the plan. It contains no time, so that equal runs write equal
+/// objects.
 fn run_id_of(as_of: Day, plan: &Plan) -> Result<RunId> {
     let text =
         serde_json::to_vec(plan).map_err(|cause| Error::internal("can't serialize a plan").with_source(cause))?;

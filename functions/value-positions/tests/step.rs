@@ -75,7 +75,7 @@ async fn account_without_collateral_or_debt_has_no_row() -> Result<()> {
 }
 
 #[tokio::test]
-async fn links_apply_from_the_day_after_they_are_made() -> Result<()> {
+async fn links_apply_from_the_day_after_their_first_borrow() -> Result<()> {
     let lab = lab(vec![position(9, ETH_MARKET, Side::Lender, 5)]).await?;
     let midnight = january(2).start();
     lab.put(&WALLET_LINKS, &WorkUnit::Day(january(1)), vec![link(address(1), address(9), midnight - 1)]).await?;
@@ -87,7 +87,7 @@ async fn links_apply_from_the_day_after_they_are_made() -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_day_uses_only_links_made_before_it() -> Result<()> {
+async fn each_day_uses_only_links_created_before_it() -> Result<()> {
     let lab = lab(vec![position(9, ETH_MARKET, Side::Lender, 5)]).await?;
     let first_day = staged_position(AAVE, january(1), address(9), ETH_MARKET, Side::Lender, 5);
     lab.put(&STAGE_POSITIONS, &unit(AAVE, january(1)), vec![first_day]).await?;

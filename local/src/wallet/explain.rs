@@ -12,7 +12,7 @@ use defi_shared::tables::{Column, FeatureRow, Row, WalletHealth};
 use serde::Serialize;
 use serde_json::json;
 
-use super::figures::FeatureValue;
+use super::feature::FeatureValue;
 use super::gather::{Event, Wallet};
 use super::listing::Listing;
 use super::positions;

@@ -15,7 +15,7 @@ use defi_shared::tables::{
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
-use super::figures::{Feature, features};
+use super::feature::{Feature, features};
 
 /// The number of days that are read concurrently.
 const CONCURRENT_DAYS: usize = 8;

@@ -1,7 +1,7 @@
 //! `defi wallet`: shows the data of one wallet in a lake, and explains its features.
 
 mod explain;
-mod figures;
+mod feature;
 mod gather;
 mod listing;
 mod page;

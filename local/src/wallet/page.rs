@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::explain::{DailyHealth, Explanation, by_day};
-use super::figures::FeatureValue;
+use super::feature::FeatureValue;
 use super::gather::{Event, Wallet};
 use super::listing::Listing;
 use defi_pages::chart::{Frame, Line, lines};

@@ -6,7 +6,7 @@ use defi_shared::error::Result;
 use serde_json::Value;
 
 use super::explain::{DailyHealth, Explanation, by_day};
-use super::figures::FeatureValue;
+use super::feature::FeatureValue;
 use super::gather::{Event, Wallet};
 use super::listing::Listing;
 use crate::output::{line, table};

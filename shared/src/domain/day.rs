@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn of_seconds_returns_the_day_that_contains_the_second() {
+    fn from_epoch_seconds_returns_the_day_of_the_second() {
         let day: Day = "2023-02-20".parse().unwrap();
         assert_eq!(Day::from_epoch_seconds(day.start()), day);
         assert_eq!(Day::from_epoch_seconds(day.start() - 1), day.previous());

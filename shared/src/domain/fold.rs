@@ -314,8 +314,8 @@ impl Fold {
             .collect()
     }
 
-    /// Returns an iterator over the rows that `row` computes from the states, in the order of [`Fold::sorted_indices`]. Rows are
-    /// computed one at a time, because all of them would take as much memory as the states.
+    /// Returns an iterator over the rows that `row` computes from the states, in the order of [`Fold::sorted_indices`].
+    /// Rows are computed one at a time, because all of them would take as much memory as the states.
     pub fn rows<R>(
         fold: Arc<Self>,
         order: Arc<[usize]>,

@@ -117,8 +117,8 @@ impl PriceBook {
         self.latest(protocol, |quotes| quotes.by_market.get(market))
     }
 
-    /// Returns the price that [`PriceBook::market_quote`] returns, for every market of a protocol. Faster for the positions
-    /// of a whole snapshot.
+    /// Returns the price that [`PriceBook::market_quote`] returns, for every market of a protocol. Faster for the
+    /// positions of a whole snapshot.
     #[must_use]
     pub fn market_quotes(&self, protocol: &str) -> FxHashMap<Address, &Quote> {
         let oldest_first = self.days.iter().rev().filter_map(|day| day.get(protocol));

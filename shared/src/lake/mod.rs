@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn settle_waits_for_aborted_writes() {
+    async fn drain_waits_for_aborted_writes() {
         let (folder, lake) = lake();
         let unit = WorkUnit::Day("2023-01-31".parse().unwrap());
         for since in 0..50 {

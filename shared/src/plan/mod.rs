@@ -1,5 +1,6 @@
-//! What a run has to do. The lake is the state: the units that are missing from it are the work. A unit whose inputs are about to
-//! change is planned again, so that data that arrives late reaches everything that was computed without it.
+//! What a run has to do. The lake is the state: the units that are missing from it are the work. A unit whose inputs
+//! are about to change is planned again, so that data that arrives late reaches everything that was computed without
+//! it.
 
 mod inventory;
 mod planner;
@@ -22,8 +23,8 @@ pub type DaysBy<K> = BTreeMap<K, Vec<Day>>;
 
 /// The units of work of a run, by step. Serialized as a map from the step's name to its units as strings.
 ///
-/// Of `extract-current-positions` a plan lists only the protocols that were never extracted; the step refreshes all protocols
-/// whenever a run has anything to do. The one unit of `build-features` is the as-of day.
+/// Of `extract-current-positions` a plan lists only the protocols that were never extracted; the step refreshes all
+/// protocols whenever a run has anything to do. The one unit of `build-features` is the as-of day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Sorted; steps without units are left out.
@@ -140,8 +141,8 @@ fn parse_unit(input: InputKind, text: &str) -> Option<WorkUnit> {
 pub enum PlanPhase<'a> {
     /// Before extraction. Units that will be extracted count as present.
     BeforeExtraction,
-    /// After extraction. Units that could not be extracted, because their history is pruned, are missing, and nothing is computed
-    /// from them. Units that the given plan extracted are computed again from there on.
+    /// After extraction. Units that could not be extracted, because their history is pruned, are missing, and nothing
+    /// is computed from them. Units that the given plan extracted are computed again from there on.
     AfterExtraction(Option<&'a Plan>),
 }
 

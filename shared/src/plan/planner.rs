@@ -1,5 +1,5 @@
-//! Computes the plan of a run from its scope and the contents of the lake. The steps are planned in order: the units of each depend
-//! on what changes in the steps before it.
+//! Computes the plan of a run from its scope and the contents of the lake. The steps are planned in order: the units of
+//! each depend on what changes in the steps before it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -106,8 +106,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The days to stage: the raw unit is present, or will be, and the staged unit is missing or was produced from another raw
-    /// unit.
+    /// The days to stage: the raw unit is present, or will be, and the staged unit is missing or was produced from
+    /// another raw unit.
     fn days_to_stage(
         &self,
         days: impl Iterator<Item = Day>,
@@ -154,8 +154,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The days to compute of an analytics table. Up to the `last` day: those that are missing or whose inputs change. After it,
-    /// where a later run left units: those whose inputs change.
+    /// The days to compute of an analytics table. Up to the `last` day: those that are missing or whose inputs change.
+    /// After it, where a later run left units: those whose inputs change.
     fn days_to_compute(
         &self,
         table: &Table,

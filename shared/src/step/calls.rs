@@ -12,7 +12,8 @@ use crate::lake::WorkUnit;
 use crate::pipeline::{InputKind, Step};
 use crate::plan::Plan;
 
-/// The maximum number of calls per event category or protocol. What the calls of a step report of failures must fit into 256 KB.
+/// The maximum number of calls per event category or protocol. What the calls of a step report of failures must fit
+/// into 256 KB.
 const MAX_CALLS: usize = 24;
 
 /// What all calls of a run have in common.

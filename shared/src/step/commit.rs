@@ -1,4 +1,5 @@
-//! Committing a unit: the states that were computed from another version of it are deleted before its object is written.
+//! Committing a unit: the states that were computed from another version of it are deleted before its object is
+//! written.
 
 use super::Context;
 use crate::domain::{Category, Day};
@@ -22,8 +23,8 @@ impl Context {
     }
 }
 
-/// Commits one unit of a table. If the rows differ from those in the lake, the states that contain the old rows are deleted first, so
-/// that no state outlives its inputs. Equal rows give equal bytes, which are not written again.
+/// Commits one unit of a table. If the rows differ from those in the lake, the states that contain the old rows are
+/// deleted first, so that no state outlives its inputs. Equal rows give equal bytes, which are not written again.
 ///
 /// # Errors
 /// The object can't be encoded or written. The old object is intact then.
@@ -55,8 +56,8 @@ async fn delete_states_after(lake: &Lake, newest: Day, table: &Table) -> Result<
     Ok(())
 }
 
-/// The newest as-of day whose state does not contain this unit's rows. `None` for tables that are not part of a state. The state
-/// of day D contains the events and links of the days before D, and the snapshots up to and including D.
+/// The newest as-of day whose state does not contain this unit's rows. `None` for tables that are not part of a state.
+/// The state of day D contains the events and links of the days before D, and the snapshots up to and including D.
 fn newest_state_without(table: &Table, unit: &WorkUnit) -> Option<Day> {
     let day = unit.day()?;
     let is_events = Category::ALL.into_iter().any(|category| tables::event_table(Layer::Analytics, category) == table);

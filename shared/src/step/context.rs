@@ -14,7 +14,8 @@ use crate::sources::transpose::{TransposeClient, TransposeSettings};
 use crate::sources::{RateLimit, Traffic};
 use crate::tables::{self, DailyBlock};
 
-/// Everything that a step works with. Built once per process by [`Context::new`]; a step keeps nothing between two calls.
+/// Everything that a step works with. Built once per process by [`Context::new`]; a step keeps nothing between two
+/// calls.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The lake.
@@ -49,8 +50,8 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Creates the clients with the rates and the concurrency of the configuration. `shared_by` is the number of processes that
-    /// share the rates, including this one.
+    /// Creates the clients with the rates and the concurrency of the configuration. `shared_by` is the number of
+    /// processes that share the rates, including this one.
     ///
     /// # Errors
     /// `BadInput` for an invalid URL.

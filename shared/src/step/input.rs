@@ -84,12 +84,12 @@ impl Context {
         plan(scope, &Inventory::list(&self.lake, scope.as_of).await?.without(&unfinished), phase)
     }
 
-    /// Returns the units of a step that an input selects: those of the days that it names, else those that are missing from the
-    /// lake. Ordered by day.
+    /// Returns the units of a step that an input selects: those of the days that it names, else those that are missing
+    /// from the lake. Ordered by day.
     ///
     /// # Errors
-    /// `BadInput` for a field that the step does not have, an unknown protocol, or a day outside the scope, and the errors of
-    /// [`Context::plan`].
+    /// `BadInput` for a field that the step does not have, an unknown protocol, or a day outside the scope, and the
+    /// errors of [`Context::plan`].
     pub async fn units(&self, step: Step, input: &UnitInput) -> Result<Vec<WorkUnit>> {
         reject_fields_of_other_steps(step, input)?;
         let scope = self.scope(input.as_of, input.from, input.force)?;
@@ -146,8 +146,8 @@ fn units_of_days(step: Step, days: &[Day], categories: &[Category], protocols: &
     units
 }
 
-/// The days that an input names, sorted. Before the first day of a run no protocol exists: the unit of such a day would be empty,
-/// and would replace the one in the lake.
+/// The days that an input names, sorted. Before the first day of a run no protocol exists: the unit of such a day would
+/// be empty, and would replace the one in the lake.
 fn days_within(days: &[Day], scope: &Scope) -> Result<Vec<Day>> {
     let (days, first) = (sorted(days), scope.first_day()?);
     match days.first().filter(|day| **day < first) {

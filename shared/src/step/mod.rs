@@ -1,5 +1,5 @@
-//! What all steps share: the context that they work in, their inputs, how units are run and committed, reports, and serving under
-//! Lambda.
+//! What all steps share: the context that they work in, their inputs, how units are run and committed, reports, and
+//! serving under Lambda.
 
 mod calls;
 mod checks;

@@ -37,9 +37,9 @@ pub struct Report {
     pub objects_unchanged: u64,
     /// Total size of those objects, in bytes.
     pub bytes: u64,
-    /// UnitSummary whose source no longer has their history.
+    /// Units whose source no longer has their history.
     pub lost: UnitSummary,
-    /// UnitSummary left to another call because the deadline was near.
+    /// Units left to another call because the deadline was near.
     pub remaining: Remaining,
     /// Network traffic. It varies between equal runs, and is stored only in the reports of runs.
     #[serde(skip_serializing_if = "is_empty_traffic")]
@@ -59,7 +59,7 @@ pub struct UnitSummary {
     pub first: Vec<String>,
 }
 
-/// UnitSummary left to another call.
+/// Units left to another call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Remaining {
     /// The units.

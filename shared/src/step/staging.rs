@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tidy_drops_exact_duplicates_and_is_stable() {
+    fn sort_and_dedup_is_stable_and_drops_duplicates() {
         let mut rows = vec![("b", 1), ("a", 2), ("b", 0), ("b", 1), ("a", 2), ("a", 1)];
         assert_eq!(sort_and_dedup(&mut rows, |row| row.0), 2);
         assert_eq!(rows, [("a", 2), ("a", 1), ("b", 1), ("b", 0)]);

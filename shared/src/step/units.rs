@@ -15,21 +15,24 @@ use crate::lake::WorkUnit;
 use crate::pipeline::Step;
 use crate::tables::{self, Layer};
 
-/// The number of units that a step processes concurrently: enough to keep two cores busy while others wait for a disk or a
-/// response.
+/// The number of units that a step processes concurrently: enough to keep two cores busy while others wait for a disk
+/// or a response.
 pub const CONCURRENT_UNITS: usize = 8;
 
-/// The same for units of positions, which are by far the largest. All rows of a unit are in memory at once, and with so few units
-/// a day of ten times the usual size still fits into a function. The pages of one snapshot are requested concurrently.
+/// The same for units of positions, which are by far the largest. All rows of a unit are in memory at once, and with so
+/// few units a day of ten times the usual size still fits into a function. The pages of one snapshot are requested
+/// concurrently.
 pub const CONCURRENT_LARGE_UNITS: usize = 3;
 
 impl Context {
-    /// Runs the units of a step, at most `concurrency` at once, and returns the sum of their reports. A unit whose history is
-    /// pruned counts as lost. Any other error ends the step once the running units have ended. Near the deadline no further unit
-    /// is started; at the deadline the running units are aborted; the rest is reported as remaining.
+    /// Runs the units of a step, at most `concurrency` at once, and returns the sum of their reports. A unit whose
+    /// history is pruned counts as lost. Any other error ends the step once the running units have ended. Near the
+    /// deadline no further unit is started; at the deadline the running units are aborted; the rest is reported as
+    /// remaining.
     ///
     /// # Errors
-    /// The first error of a unit, in the order of the units. `Internal` if the time of a whole call is too short for one unit.
+    /// The first error of a unit, in the order of the units. `Internal` if the time of a whole call is too short for
+    /// one unit.
     pub async fn run_units<F, Fut>(&self, step: Step, units: &[WorkUnit], concurrency: usize, work: F) -> Result<Report>
     where
         F: Fn(Context, WorkUnit) -> Fut,
@@ -109,8 +112,8 @@ impl Context {
     }
 }
 
-/// The task of a unit. Aborted when its step is dropped: if a step is dropped because a concurrent step failed, no unit goes on
-/// while the next run starts.
+/// The task of a unit. Aborted when its step is dropped: if a step is dropped because a concurrent step failed, no unit
+/// goes on while the next run starts.
 struct UnitTask(JoinHandle<Result<Report>>);
 
 impl Drop for UnitTask {

@@ -77,8 +77,8 @@ pub type DefectCounts = std::collections::BTreeMap<&'static str, u64>;
 
 /// Puts defects into the rows of a recording: each defect into `per_mille` of a thousand rows. Equal rows of several
 /// days have equal defects.
-pub fn add_row_defects(recording: &mut Recording, seed: u64, dirt: &[RowDefect], per_mille: u64) -> DefectCounts {
-    let mut injector = DefectInjector { seed, defects: dirt, per_mille, counts: DefectCounts::new() };
+pub fn add_row_defects(recording: &mut Recording, seed: u64, defects: &[RowDefect], per_mille: u64) -> DefectCounts {
+    let mut injector = DefectInjector { seed, defects, per_mille, counts: DefectCounts::new() };
     for event in &mut recording.events {
         injector.apply(event, RowKind::Event);
     }

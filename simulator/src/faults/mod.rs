@@ -54,7 +54,7 @@ pub struct FaultRule {
     /// The share of the applicable requests (or attempts) that have the fault, in thousandths.
     pub per_mille: u64,
     /// The attempts of a request that have the fault. Of a permanent fault, all attempts have it.
-    pub asks: Attempts,
+    pub attempts: Attempts,
 }
 
 /// The attempts of a request that have a transient fault.
@@ -135,30 +135,30 @@ impl FaultInjector {
         original.response()
     }
 
-    /// FaultCounts an attempt of a request and returns the faults that are selected for it, in the order of the script.
+    /// Counts an attempt of a request and returns the faults that are selected for it, in the order of the script.
     fn select(&self, request: &ParsedRequest) -> Vec<SelectedFault> {
         let key = request.key();
         let attempt = self.count_attempt(key);
-        let lines = self.faults.script.iter().zip(0u64..);
-        let applicable = lines.filter(|(line, _)| request.supports(line.fault));
-        let selected = applicable.filter_map(|(line, number)| {
+        let rules = self.faults.script.iter().zip(0u64..);
+        let applicable = rules.filter(|(rule, _)| request.supports(rule.fault));
+        let selected = applicable.filter_map(|(rule, number)| {
             let draw =
                 |attempt: u32| random_number(self.faults.seed, &[&number.to_le_bytes(), &key, &attempt.to_le_bytes()]);
             let (of_request, of_attempt) = (draw(0), draw(attempt));
-            let (is_selected, random) = match (line.fault.is_transient(), line.asks) {
+            let (is_selected, random) = match (rule.fault.is_transient(), rule.attempts) {
                 // The number is the same for every attempt, and so is the fault.
-                (false, _) => (of_request % 1000 < line.per_mille, of_request),
+                (false, _) => (of_request % 1000 < rule.per_mille, of_request),
                 (true, Attempts::First(attempts)) => {
-                    (of_request % 1000 < line.per_mille && attempt <= attempts, of_attempt)
+                    (of_request % 1000 < rule.per_mille && attempt <= attempts, of_attempt)
                 }
-                (true, Attempts::Any) => (of_attempt % 1000 < line.per_mille, of_attempt),
+                (true, Attempts::Any) => (of_attempt % 1000 < rule.per_mille, of_attempt),
             };
-            is_selected.then_some(SelectedFault { fault: line.fault, random: random / 1000 })
+            is_selected.then_some(SelectedFault { fault: rule.fault, random: random / 1000 })
         });
         selected.collect()
     }
 
-    /// FaultCounts an attempt of a request and returns its number, starting at 1.
+    /// Counts an attempt of a request and returns its number, starting at 1.
     fn count_attempt(&self, key: [u8; 32]) -> u32 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let attempts = state.attempts.entry(key).or_default();
@@ -223,8 +223,8 @@ mod tests {
 
     #[tokio::test]
     async fn transient_faults_end_and_permanent_faults_do_not() {
-        let injector = |fault, per_mille, asks| {
-            FaultInjector::new(Faults { script: vec![FaultRule { fault, per_mille, asks }], ..Faults::default() })
+        let injector = |fault, per_mille, attempts| {
+            FaultInjector::new(Faults { script: vec![FaultRule { fault, per_mille, attempts }], ..Faults::default() })
         };
         let transient = injector(Fault::Closed, 1000, Attempts::First(2));
         assert_eq!(faulty_attempts(&transient, 4).await, [true, true, false, false]);

@@ -27,7 +27,7 @@ impl RateLimit {
         RateLimit { per_second: per_second as usize, callers: Mutex::default() }
     }
 
-    /// FaultCounts a request and returns a response with status 429 if it exceeds the limit.
+    /// Counts a request and returns a response with status 429 if it exceeds the limit.
     pub(super) fn reject(&self, request: &Request<Body>) -> Option<Response> {
         let headers = request.headers();
         let key = headers.get(AUTHORIZATION).or_else(|| headers.get("x-api-key")).cloned();

@@ -1,12 +1,12 @@
-"""The local AWS as a command."""
+"""The command that runs the local AWS."""
 
 import argparse
 import logging
 import tempfile
 
 parser = argparse.ArgumentParser(prog="local_aws", description="AWS on this machine, for tests.")
-parser.add_argument("--port", type=int, default=0, help="0, the default, is any free one")
-parser.add_argument("--folder", help="for what functions print, their packages and their /tmp; default: a new one")
+parser.add_argument("--port", type=int, default=0, help="default: 0, which chooses a free port")
+parser.add_argument("--folder", help="for the output, packages and /tmp of functions; default: a new folder")
 arguments = parser.parse_args()
 
 logging.getLogger("werkzeug").setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""What a request to AWS wants to do, in the words of IAM: its actions, their resources and condition keys.
+"""Derives the IAM actions, resources and condition keys of a request to AWS.
 
-Services that the functions and the state machine call are known down to the resource. Of any other the action is known but
-not the resource, so that only a policy for `*` allows it.
+Resources are derived only for the services that the functions and the state machine call. For other services the
+resource is unknown, so that only a policy for `*` allows the action.
 """
 
 import json
@@ -15,7 +15,7 @@ CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request"
 
 
 class Request:
-    """A request as it arrives: method, path, query, headers and, where it matters, the body."""
+    """A request: method, path, query, some headers and, if it is needed, the body."""
 
     def __init__(self, environ: dict, account: str, body: bytes):
         self.method = environ["REQUEST_METHOD"]
@@ -24,7 +24,7 @@ class Request:
             key: values[0] for key, values in parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).items()
         }
         self.target = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
-        self.copied = unquote(environ.get("HTTP_X_AMZ_COPY_SOURCE", "")).lstrip("/")
+        self.copy_source = unquote(environ.get("HTTP_X_AMZ_COPY_SOURCE", "")).lstrip("/")
         self.account, self.body = account, body
         credential = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
         self.key, self.region, self.service = credential.groups() if credential else ("", "", "")
@@ -40,7 +40,7 @@ class Request:
 
 
 def calls_of(request: Request) -> list[Call]:
-    """The calls that a request makes; all of them have to be allowed."""
+    """Returns the calls that a request makes. All of them must be allowed."""
     of_service = SERVICES.get(request.service)
     if of_service:
         return of_service(request)
@@ -83,7 +83,7 @@ def s3_object(request: Request, bucket: str, key: str) -> list[Call]:
         case "GET":
             return [Call("s3:ListMultipartUploadParts", arn)]
         case "PUT" | "POST":
-            copied = [Call("s3:GetObject", f"arn:aws:s3:::{request.copied}")] if request.copied else []
+            copied = [Call("s3:GetObject", f"arn:aws:s3:::{request.copy_source}")] if request.copy_source else []
             return [Call("s3:PutObject", arn), *copied]
         case "DELETE" if upload:
             return [Call("s3:AbortMultipartUpload", arn)]
@@ -93,25 +93,25 @@ def s3_object(request: Request, bucket: str, key: str) -> list[Call]:
 
 
 def listings_of(call: Call) -> list[Call]:
-    """What S3 may ask before it says that an object is missing: whether the caller may list its name."""
+    """Returns the calls of which one must be allowed before S3 reports an object as missing: the listing of its key."""
     bucket, _, key = call.resource.partition("/")
     return [Call("s3:ListBucket", bucket, {"s3:prefix": key}), Call("s3:ListBucket", bucket)]
 
 
 def glue(request: Request) -> list[Call]:
-    """Glue asks for the catalog, the database and the table of what a call touches."""
-    asked = request.json()
+    """Returns the calls of a request to Glue, which checks permissions on the catalog, the database and the table."""
+    parameters = request.json()
     resources = ["catalog"]
-    database = asked.get("DatabaseName") or asked.get("DatabaseInput", {}).get("Name")
-    if "Database" in request.target and "Name" in asked:
-        database = asked["Name"]
+    database = parameters.get("DatabaseName") or parameters.get("DatabaseInput", {}).get("Name")
+    if "Database" in request.target and "Name" in parameters:
+        database = parameters["Name"]
     if database:
         resources.append(f"database/{database}")
-        table = asked.get("TableName") or asked.get("TableInput", {}).get("Name")
+        table = parameters.get("TableName") or parameters.get("TableInput", {}).get("Name")
         if request.target == "GetTables":
             resources.append(f"table/{database}/*")
         elif "Table" in request.target or "Partition" in request.target:
-            resources.append(f"table/{database}/{table or asked.get('Name', '*')}")
+            resources.append(f"table/{database}/{table or parameters.get('Name', '*')}")
     return [Call(f"glue:{request.target}", request.arn("glue", resource)) for resource in resources]
 
 
@@ -125,20 +125,20 @@ def secretsmanager(request: Request) -> list[Call]:
 
 
 def states(request: Request) -> list[Call]:
-    asked = request.json()
+    parameters = request.json()
     names = ("stateMachineArn", "executionArn", "mapRunArn", "activityArn")
-    return [Call(f"states:{request.target}", next((asked[name] for name in names if name in asked), "*"))]
+    return [Call(f"states:{request.target}", next((parameters[name] for name in names if name in parameters), "*"))]
 
 
 def sns(request: Request) -> list[Call]:
-    asked = request.form()
-    return [Call(f"sns:{asked.get('Action') or request.target}", asked.get("TopicArn") or asked.get("TargetArn", "*"))]
+    parameters = request.form()
+    return [Call(f"sns:{parameters.get('Action') or request.target}", parameters.get("TopicArn") or parameters.get("TargetArn", "*"))]
 
 
 def logs(request: Request) -> list[Call]:
-    asked = request.json()
-    group = asked.get("logGroupName") or asked.get("logGroupIdentifier", "*").split(":log-group:")[-1]
-    stream = asked.get("logStreamName")
+    parameters = request.json()
+    group = parameters.get("logGroupName") or parameters.get("logGroupIdentifier", "*").split(":log-group:")[-1]
+    stream = parameters.get("logStreamName")
     resource = (
         f"log-group:{group}:log-stream:{stream}" if stream and request.target == "PutLogEvents" else f"log-group:{group}:*"
     )
@@ -156,8 +156,8 @@ def lambda_(request: Request) -> list[Call]:
 
 
 def sts(request: Request) -> list[Call]:
-    asked = request.form()
-    return [Call(f"sts:{asked.get('Action')}", asked.get("RoleArn", "*"))]
+    parameters = request.form()
+    return [Call(f"sts:{parameters.get('Action')}", parameters.get("RoleArn", "*"))]
 
 
 SERVICES = {

@@ -1,16 +1,16 @@
-"""What moto's Glue lacks or does otherwise than Glue."""
+"""Corrects the behaviour of moto's Glue."""
 
 from moto.core.responses import ActionResult
 from moto.glue.exceptions import GlueClientError
 from moto.glue.responses import GlueResponse
 
-LARGEST_PAGE = 1000
-LARGEST_BATCH = 100
+MAX_PAGE_SIZE = 1000
+MAX_BATCH_SIZE = 100
 
 
 def install() -> None:
     page_partitions()
-    bound_batches()
+    limit_batches()
     guard_table_versions()
 
 
@@ -25,15 +25,15 @@ class ConcurrentModification(GlueClientError):
 
 
 def page_partitions() -> None:
-    """moto gives all partitions at once, with their columns whatever was asked."""
+    """Pages partitions and supports ExcludeColumnSchema. moto returns all partitions at once, with their columns."""
 
     def get_partitions(self):
-        asked = self.parameters
-        found = self.glue_backend.get_partitions(asked["DatabaseName"], asked["TableName"], asked.get("Expression"))
-        start = int(asked.get("NextToken") or 0)
-        end = start + (asked.get("MaxResults") or LARGEST_PAGE)
+        parameters = self.parameters
+        found = self.glue_backend.get_partitions(parameters["DatabaseName"], parameters["TableName"], parameters.get("Expression"))
+        start = int(parameters.get("NextToken") or 0)
+        end = start + (parameters.get("MaxResults") or MAX_PAGE_SIZE)
         page = [partition.as_dict() for partition in found[start:end]]
-        if asked.get("ExcludeColumnSchema"):
+        if parameters.get("ExcludeColumnSchema"):
             page = [without_columns(partition) for partition in page]
         token = {"NextToken": str(end)} if end < len(found) else {}
         return ActionResult({"Partitions": page, **token})
@@ -46,31 +46,31 @@ def without_columns(partition: dict) -> dict:
     return {**partition, "StorageDescriptor": storage}
 
 
-def bound_batches() -> None:
-    """moto takes any number of partitions at once."""
+def limit_batches() -> None:
+    """Limits the number of partitions in one batch, which moto does not."""
     original = GlueResponse.batch_create_partition
 
     def batch_create_partition(self):
-        if len(self.parameters["PartitionInputList"]) > LARGEST_BATCH:
-            raise InvalidInput(f"partitionInputList: Member must have length less than or equal to {LARGEST_BATCH}")
+        if len(self.parameters["PartitionInputList"]) > MAX_BATCH_SIZE:
+            raise InvalidInput(f"partitionInputList: Member must have length less than or equal to {MAX_BATCH_SIZE}")
         return original(self)
 
     GlueResponse.batch_create_partition = batch_create_partition
 
 
 def guard_table_versions() -> None:
-    """moto heeds neither the version that an update builds upon nor the wish to keep no old one."""
+    """Supports VersionId and SkipArchive of UpdateTable, which moto ignores."""
     original = GlueResponse.update_table
 
     def update_table(self):
-        asked = self.parameters
-        table = self.glue_backend.get_table(asked["DatabaseName"], asked["TableInput"]["Name"])
+        parameters = self.parameters
+        table = self.glue_backend.get_table(parameters["DatabaseName"], parameters["TableInput"]["Name"])
         before = str(table._current_version)
-        if asked.get("VersionId") and asked["VersionId"] != before:
+        if parameters.get("VersionId") and parameters["VersionId"] != before:
             raise ConcurrentModification
-        answer = original(self)
-        if asked.get("SkipArchive"):
+        response = original(self)
+        if parameters.get("SkipArchive"):
             table.versions.pop(before, None)
-        return answer
+        return response
 
     GlueResponse.update_table = update_table

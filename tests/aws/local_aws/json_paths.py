@@ -1,4 +1,4 @@
-"""JSONPath as Step Functions reads it: a definite path has the value of its one match, an indefinite one has a list."""
+"""Evaluates JSONPath as Step Functions does: a definite path has one value, an indefinite path has a list."""
 
 import functools
 import re
@@ -8,13 +8,14 @@ from typing import Any
 from jsonpath_ng.ext import parse
 from moto.stepfunctions.parser.asl.utils.json_path import NoSuchJsonPathError
 
-# Wildcards, slices, unions, filters and descents, outside of quoted names.
+# Wildcards, slices, unions, filters and recursive descents, outside of quoted names.
 INDEFINITE = re.compile(r"\.\.|\.\*|\[\*\]|\[\?|\[[^\]'\"]*[:,]")
 QUOTED = re.compile(r"\['[^']*'\]|\[\"[^\"]*\"\]")
 
 
 def install() -> None:
-    """moto unpacks some lists of one match, packs some single values, and has an error for some lists of none."""
+    """Replaces moto's evaluation, which unpacks some one-element lists, wraps some single values, and fails for some
+    empty lists."""
     for module in [module for name, module in sys.modules.items() if name.startswith("moto.stepfunctions.")]:
         if hasattr(module, "extract_json"):
             module.extract_json = extract_json

@@ -1,8 +1,8 @@
-"""Functions run as their own packages: a process for each execution environment, which polls the Lambda Runtime API.
+"""Runs functions from their packages: one process per execution environment, which polls the Lambda Runtime API.
 
-A function gets the environment that its configuration gives it and what AWS adds, nothing of the host's; the credentials are
-those of its role. Time, memory and the sizes of payloads are bounded as AWS bounds them; what a function prints goes to its
-log group, if its role lets it.
+A function has the environment variables of its configuration and those that AWS adds, none of the host, and the
+credentials of its role. Time, memory and payload sizes have the limits of AWS. The output of a function is written to
+its log group, if its role allows that.
 """
 
 import atexit
@@ -24,12 +24,12 @@ from moto.core.utils import iso_8601_datetime_with_nanoseconds
 from .roles import NotTrusted
 from .sandbox import Sandbox
 
-LARGEST_REQUEST = LARGEST_RESPONSE = 6 * 1024 * 1024
-LARGEST_TAIL = 4096
+MAX_REQUEST_BYTES = MAX_RESPONSE_BYTES = 6 * 1024 * 1024
+MAX_TAIL_BYTES = 4096
 
 
 class TooManyRequests(JsonRESTError):
-    """All of a function's reserved concurrency is in use."""
+    """The reserved concurrency of a function is exhausted."""
 
     code = 429
 
@@ -47,7 +47,7 @@ class RequestTooLarge(JsonRESTError):
 
 
 def install(endpoint: str, folder: str) -> "Functions":
-    """Has moto's functions run here."""
+    """Replaces the execution of moto's functions."""
     functions = Functions(endpoint, Path(folder))
     atexit.register(functions.close)
 
@@ -60,7 +60,7 @@ def install(endpoint: str, folder: str) -> "Functions":
 
 
 def date_updates() -> None:
-    """moto's functions keep the date of their creation."""
+    """Sets the modification date of an updated function, which moto leaves at the date of creation."""
     original = LambdaFunction.update_configuration
 
     def update_configuration(self, updates):
@@ -71,7 +71,7 @@ def date_updates() -> None:
 
 
 class Functions:
-    """The execution environments of all functions: idle ones are used again, as many as needed are made."""
+    """The execution environments of all functions. Idle environments are reused, and new ones are created as needed."""
 
     def __init__(self, endpoint: str, folder: Path):
         self.endpoint, self.folder = endpoint, folder
@@ -83,19 +83,19 @@ class Functions:
             (folder / part).mkdir(parents=True, exist_ok=True)
 
     def invoke(self, function: LambdaFunction, body: bytes | str, request_headers, response_headers) -> bytes:
-        """Calls a function. An error of the function is an answer too, and the header says which it is."""
+        """Calls a function. An error of the function is a response as well, marked by a header."""
         payload = (body.encode() if isinstance(body, str) else body) or b"{}"
-        if len(payload) > LARGEST_REQUEST:
+        if len(payload) > MAX_REQUEST_BYTES:
             raise RequestTooLarge(len(payload))
         if request_headers.get("X-Amz-Invocation-Type") == "Event":
             threading.Thread(target=self.run, args=(function, payload), daemon=True).start()
             return b""
-        failed, answer, printed = self.run(function, payload)
+        failed, response, output = self.run(function, payload)
         if failed:
             response_headers["x-amz-function-error"] = "Unhandled"
-        # The end of what the function printed, for whoever asks for it.
-        response_headers["x-amz-log-result"] = base64.b64encode(printed[-LARGEST_TAIL:].encode()).decode()
-        return answer
+        # The end of the output of the function.
+        response_headers["x-amz-log-result"] = base64.b64encode(output[-MAX_TAIL_BYTES:].encode()).decode()
+        return response
 
     def run(self, function: LambdaFunction, payload: bytes) -> tuple[bool, bytes, str]:
         request = str(uuid.uuid4())
@@ -105,22 +105,22 @@ class Functions:
                 sandbox = self.take(function)
             except (OSError, NotTrusted) as cause:
                 return failure("Runtime.InvalidEntrypoint", f"RequestId: {request} Error: {cause}")
-            failed, answer, printed = sandbox.invoke(request, payload)
-            self.note(function, failed, answer, sandbox)
+            failed, response, output = sandbox.invoke(request, payload)
+            self.record(function, failed, response, sandbox)
             self.give_back(sandbox)
         finally:
             self.leave(function)
-        if len(answer) > LARGEST_RESPONSE:
+        if len(response) > MAX_RESPONSE_BYTES:
             return failure(
                 "Function.ResponseSizeTooLarge",
-                f"Response payload size exceeded maximum allowed payload size ({LARGEST_RESPONSE} bytes).",
+                f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes).",
             )
-        return failed, answer, printed
+        return failed, response, output
 
-    def note(self, function: LambdaFunction, failed: bool, answer: bytes, sandbox: Sandbox) -> None:
-        """Keeps a line about each call, for the tests: those that a state machine makes are seen nowhere else."""
-        kind = json.loads(answer).get("errorType") if failed else None
-        line = {"function": function.function_name, "kind": kind, "bytes": len(answer), "kilobytes": sandbox.peak}
+    def record(self, function: LambdaFunction, failed: bool, response: bytes, sandbox: Sandbox) -> None:
+        """Writes a line about each call for the tests, which can't observe the calls of a state machine otherwise."""
+        kind = json.loads(response).get("errorType") if failed else None
+        line = {"function": function.function_name, "kind": kind, "bytes": len(response), "kilobytes": sandbox.peak}
         with self.lock, (self.folder / "calls.jsonl").open("a") as journal:
             journal.write(f"{json.dumps(line)}\n")
 
@@ -136,7 +136,7 @@ class Functions:
             self.running[function.function_name] -= 1
 
     def take(self, function: LambdaFunction) -> Sandbox:
-        """An execution environment of the function as it is configured now."""
+        """Returns an execution environment with the current configuration of the function."""
         revision = revision_of(function)
         with self.lock:
             idle = self.idle.setdefault(function.function_arn, [])
@@ -157,7 +157,7 @@ class Functions:
             sandbox.close()
 
     def unpacked(self, function: LambdaFunction) -> Path:
-        """The package's folder; all environments of a function read the same one."""
+        """Returns the folder with the unpacked package, which all environments of a function share."""
         folder = self.folder / "code" / hashlib.sha256(function.code_bytes).hexdigest()[:16]
         with self.lock:
             if not folder.exists():
@@ -168,7 +168,7 @@ class Functions:
         return folder
 
     def close(self) -> None:
-        """Ends every process."""
+        """Stops all processes."""
         with self.lock:
             self.closed = True
             sandboxes = [sandbox for idle in self.idle.values() for sandbox in idle]
@@ -183,5 +183,6 @@ def failure(kind: str, message: str) -> tuple[bool, bytes, str]:
 
 
 def revision_of(function: LambdaFunction) -> str:
-    """What makes an execution environment out of date: any update of the function does, even one that changes nothing."""
+    """Returns a value that changes with every update of the function, after which its execution environments are
+    outdated."""
     return f"{function.code_sha_256} {function.last_modified}"

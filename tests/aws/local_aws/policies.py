@@ -1,6 +1,6 @@
-"""Whether policies allow a call: the part of IAM's evaluation that the project's policies use.
+"""Evaluates whether policies allow a call: the subset of IAM that the policies of the project use.
 
-What it does not know it refuses loudly, so that no policy passes here for want of understanding.
+Unsupported parts of a policy raise an exception, so that no policy is accepted by mistake.
 """
 
 import fnmatch
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 
-class NotUnderstood(Exception):
-    """A policy uses something that this evaluation does not know."""
+class UnsupportedPolicy(Exception):
+    """A policy uses a feature that is not supported here."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One thing that a request wants to do: an action on a resource, in a context of condition keys."""
+    """An action on a resource, with the values of condition keys."""
 
     action: str
     resource: str
@@ -24,85 +24,85 @@ class Call:
 
 
 def allowed(documents: list[str], call: Call) -> bool:
-    """An explicit deny wins; without an allow there is none."""
-    effects = {statement["Effect"] for document in documents for statement in statements(document) if concerns(statement, call)}
+    """Returns whether policies allow a call: a statement must allow it, and none may deny it."""
+    effects = {statement["Effect"] for document in documents for statement in statements(document) if applies_to(statement, call)}
     return effects == {"Allow"}
 
 
 def denied(document: str, call: Call) -> bool:
-    """Whether a policy denies a call outright."""
-    return any(statement["Effect"] == "Deny" and concerns(statement, call) for statement in statements(document))
+    """Returns whether a policy explicitly denies a call."""
+    return any(statement["Effect"] == "Deny" and applies_to(statement, call) for statement in statements(document))
 
 
 def trusts(document: str, service: str, context: dict[str, str]) -> bool:
-    """Whether a role's trust policy lets an AWS service assume it."""
+    """Returns whether a trust policy allows an AWS service to assume its role."""
     call = Call("sts:AssumeRole", "*", context)
-    matching = [s for s in statements(document) if names_service(s, service) and matches_action(s, call) and holds(s, call)]
+    matching = [s for s in statements(document) if names_service(s, service) and matches_action(s, call) and conditions_met(s, call)]
     return {statement["Effect"] for statement in matching} == {"Allow"}
 
 
 @lru_cache(maxsize=256)
 def statements(document: str) -> tuple[dict, ...]:
-    return tuple(listed(json.loads(document)["Statement"]))
+    return tuple(as_list(json.loads(document)["Statement"]))
 
 
-def concerns(statement: dict, call: Call) -> bool:
-    return matches_action(statement, call) and matches_resource(statement, call) and holds(statement, call)
+def applies_to(statement: dict, call: Call) -> bool:
+    return matches_action(statement, call) and matches_resource(statement, call) and conditions_met(statement, call)
 
 
 def names_service(statement: dict, service: str) -> bool:
     principal = statement.get("Principal", {})
-    return principal == "*" or service in listed(principal.get("Service", []))
+    return principal == "*" or service in as_list(principal.get("Service", []))
 
 
 def matches_action(statement: dict, call: Call) -> bool:
     if "NotAction" in statement:
-        return not any(like(pattern.lower(), call.action.lower()) for pattern in listed(statement["NotAction"]))
-    return any(like(pattern.lower(), call.action.lower()) for pattern in listed(statement["Action"]))
+        return not any(matches_pattern(pattern.lower(), call.action.lower()) for pattern in as_list(statement["NotAction"]))
+    return any(matches_pattern(pattern.lower(), call.action.lower()) for pattern in as_list(statement["Action"]))
 
 
 def matches_resource(statement: dict, call: Call) -> bool:
     if "NotResource" in statement:
-        return not any(like(pattern, call.resource) for pattern in listed(statement["NotResource"]))
-    return any(like(pattern, call.resource) for pattern in listed(statement["Resource"]))
+        return not any(matches_pattern(pattern, call.resource) for pattern in as_list(statement["NotResource"]))
+    return any(matches_pattern(pattern, call.resource) for pattern in as_list(statement["Resource"]))
 
 
-def holds(statement: dict, call: Call) -> bool:
-    """Whether every condition of a statement is met. Keys are compared without case, as AWS does."""
+def conditions_met(statement: dict, call: Call) -> bool:
+    """Returns whether all conditions of a statement are met. Keys are case-insensitive, as in AWS."""
     context = {key.lower(): value for key, value in call.context.items()}
     for operator, keys in statement.get("Condition", {}).items():
-        if not all(met(operator, listed(expected), context.get(key.lower())) for key, expected in keys.items()):
+        if not all(is_met(operator, as_list(expected), context.get(key.lower())) for key, expected in keys.items()):
             return False
     return True
 
 
-def met(operator: str, expected: list[str], actual: str | None) -> bool:
+def is_met(operator: str, expected: list[str], actual: str | None) -> bool:
     if operator.endswith("IfExists"):
-        return actual is None or met(operator.removesuffix("IfExists"), expected, actual)
+        return actual is None or is_met(operator.removesuffix("IfExists"), expected, actual)
     if operator == "Null":
         return (actual is None) == (str(expected[0]).lower() == "true")
     compare = COMPARISONS.get(operator)
     if compare is None:
-        raise NotUnderstood(f"the condition operator {operator}")
-    # A negated operator is met where the key is not there at all.
+        raise UnsupportedPolicy(f"the condition operator {operator}")
+    # A negated operator is met if the key is missing.
     if "Not" in operator:
         return actual is None or not any(compare(str(value), actual) for value in expected)
     return actual is not None and any(compare(str(value), actual) for value in expected)
 
 
-def like(pattern: str, value: str) -> bool:
+def matches_pattern(pattern: str, value: str) -> bool:
     if "${" in pattern:
-        raise NotUnderstood(f"the policy variable in {pattern}")
+        raise UnsupportedPolicy(f"the policy variable in {pattern}")
     return wildcard(pattern).fullmatch(value) is not None
 
 
 @lru_cache(maxsize=1024)
 def wildcard(pattern: str) -> re.Pattern:
-    # IAM knows * and ? alone; a bracket is itself.
+    # IAM supports only * and ? as wildcards: a bracket is a literal character.
     return re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
 
 
-def listed(value: object) -> list:
+def as_list(value: object) -> list:
     return value if isinstance(value, list) else [value]
 
 
@@ -118,10 +118,10 @@ COMPARISONS = {
     "StringEquals": equal,
     "StringNotEquals": equal,
     "StringEqualsIgnoreCase": equal_ignoring_case,
-    "StringLike": like,
-    "StringNotLike": like,
-    "ArnEquals": like,
-    "ArnLike": like,
-    "ArnNotLike": like,
+    "StringLike": matches_pattern,
+    "StringNotLike": matches_pattern,
+    "ArnEquals": matches_pattern,
+    "ArnLike": matches_pattern,
+    "ArnNotLike": matches_pattern,
     "Bool": equal_ignoring_case,
 }

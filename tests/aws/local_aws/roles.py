@@ -1,7 +1,7 @@
-"""Whoever calls with a role's credentials is held to that role's policies: action, resource and conditions.
+"""Checks requests with a role's credentials against the role's policies: action, resource and conditions.
 
-moto's own check knows neither resources nor conditions outside S3, and asks everyone or no one. Here only sessions of roles are
-asked; any other key is the administrator that Terraform and the tests are.
+moto's own check supports neither resources nor conditions outside S3, and applies to all requests or to none. Here only
+sessions of roles are checked. All other keys belong to the administrator, as whom Terraform and the tests act.
 """
 
 import io
@@ -23,8 +23,8 @@ SESSION_SECONDS = 12 * 3600
 lock = threading.Lock()
 
 
-class Refused(Exception):
-    """A role does not allow what was asked."""
+class AccessDenied(Exception):
+    """The policies of a role do not allow a call."""
 
     def __init__(self, session: "Session", call: Call):
         super().__init__(
@@ -34,27 +34,27 @@ class Refused(Exception):
 
 
 class NotTrusted(Exception):
-    """A role does not let a service assume it."""
+    """The trust policy of a role does not allow a service to assume it."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """A role that someone has assumed."""
+    """The session of an assumed role."""
 
     arn: str
     role_arn: str
 
     def require(self, call: Call) -> None:
         if not self.allows(call):
-            raise Refused(self, call)
+            raise AccessDenied(self, call)
 
     def allows(self, call: Call) -> bool:
-        # Every call arrives as if over TLS.
+        # All calls are considered to use TLS.
         context = {"aws:SecureTransport": "true", "aws:PrincipalArn": self.role_arn, **call.context}
         return allowed(self.policies(), Call(call.action, call.resource, context))
 
     def policies(self) -> list[str]:
-        """The role's policies as they are now: its own, and those attached to it."""
+        """Returns the current inline and attached policies of the role."""
         role = role_of(self.role_arn)
         attached = [policy.document for policy in role.managed_policies.values()]
         return [*role.policies.values(), *attached]
@@ -65,7 +65,7 @@ def role_of(role_arn: str):
 
 
 def assume(role_arn: str, service: str, name: str, source_arn: str, region: str):
-    """The credentials of a role that an AWS service assumes for a resource, if the role trusts it to."""
+    """Returns the credentials of a role that an AWS service assumes for a resource, if the role trusts the service."""
     context = {"aws:SourceAccount": ACCOUNT, "aws:SourceArn": source_arn}
     if not trusts(json.dumps(trust_policy(role_arn)), service, context):
         raise NotTrusted(f"{role_arn} does not let {service} assume it for {source_arn}")
@@ -79,7 +79,7 @@ def trust_policy(role_arn: str) -> dict:
 
 
 def session_of(key: str, token: str) -> Session | None:
-    """Who a key belongs to: a role's session, or None for the administrator."""
+    """Returns the session of a role that a key belongs to, or None for the administrator."""
     if not key.startswith("ASIA"):
         return None
     assumed = sts_backends[ACCOUNT]["aws"].get_assumed_role_from_access_key(key)
@@ -89,7 +89,7 @@ def session_of(key: str, token: str) -> Session | None:
 
 
 class Gate:
-    """The check in front of the server."""
+    """The WSGI middleware that checks requests before the server handles them."""
 
     def __init__(self, app):
         self.app = app
@@ -101,8 +101,8 @@ class Gate:
             if session:
                 request.body = body_of(environ, request)
                 self.check(session, request)
-        except (Refused, LookupError) as refusal:
-            return refuse(environ, start_response, request, refusal)
+        except (AccessDenied, LookupError) as error:
+            return error_response(environ, start_response, request, error)
         return self.app(environ, start_response)
 
     def check(self, session: Session, request: Request) -> None:
@@ -110,8 +110,8 @@ class Gate:
         for call in calls:
             if call.action != "sts:GetCallerIdentity":
                 session.require(call)
-        # Who may not list a name is not told that there is nothing behind it. Whether the name then counts as s3:prefix is not
-        # documented: a role has to allow it either way.
+        # Without the permission to list an object, a caller must not learn that it is missing. AWS does not document
+        # whether s3:prefix is then the key or missing, so that a role must allow both.
         if calls[0].action == "s3:GetObject" and not exists(calls[0].resource):
             for call in listings_of(calls[0]):
                 session.require(call)
@@ -124,7 +124,8 @@ def exists(object_arn: str) -> bool:
 
 
 def body_of(environ: dict, request: Request) -> bytes:
-    """The body, where it says what is asked; it is put back for the server. That of an object is left alone."""
+    """Reads the body if the calls of the request depend on it, and restores it for the server. Skips the bodies of
+    objects."""
     if request.service == "s3" and "delete" not in request.query:
         return b""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -132,18 +133,18 @@ def body_of(environ: dict, request: Request) -> bytes:
     return body
 
 
-def refuse(environ: dict, start_response, request: Request, refusal: Exception) -> list[bytes]:
-    """A refusal in the form in which the service says it."""
-    code = "AccessDenied" if isinstance(refusal, Refused) else "InvalidClientTokenId"
+def error_response(environ: dict, start_response, request: Request, error: Exception) -> list[bytes]:
+    """Sends an error in the format of the service."""
+    code = "AccessDenied" if isinstance(error, AccessDenied) else "InvalidClientTokenId"
     if request.service in ("s3", "sts", "sns", "iam"):
         status, kind = "403 Forbidden", "application/xml"
         code = "AuthorizationError" if request.service == "sns" else code
-        error = f"<Error><Code>{code}</Code><Message>{escape(str(refusal))}</Message></Error>"
-        body = error if request.service == "s3" else f"<ErrorResponse>{error}</ErrorResponse>"
+        xml = f"<Error><Code>{code}</Code><Message>{escape(str(error))}</Message></Error>"
+        body = xml if request.service == "s3" else f"<ErrorResponse>{xml}</ErrorResponse>"
     else:
         status = "403 Forbidden" if request.service == "lambda" else "400 Bad Request"
         kind, code = "application/x-amz-json-1.1", f"{code}Exception"
-        body = json.dumps({"__type": code, "message": str(refusal), "Message": str(refusal)})
+        body = json.dumps({"__type": code, "message": str(error), "Message": str(error)})
     body = b"" if environ["REQUEST_METHOD"] == "HEAD" else body.encode()
     headers = {"Content-Type": kind, "Content-Length": len(body), "x-amzn-ErrorType": code, "x-amzn-RequestId": uuid.uuid4()}
     start_response(status, [(name, str(value)) for name, value in headers.items()])

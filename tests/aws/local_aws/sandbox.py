@@ -1,4 +1,4 @@
-"""One execution environment: a process of a function's package, and the Runtime API that it polls."""
+"""An execution environment: a process of a function's package, and the Runtime API that it polls."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from moto.awslambda.models import LambdaFunction
 from . import roles
 from .log_groups import Log
 
-# How often a running call's memory is looked at.
-LOOK_SECONDS = 0.05
+# The interval at which the memory of a running call is checked.
+POLL_SECONDS = 0.05
 INIT_SECONDS = 10
 NEXT = "/2018-06-01/runtime/invocation/next"
 
@@ -29,8 +29,8 @@ class Sandbox:
         self.function_arn, self.revision = function.function_arn, revision
         self.timeout, self.megabytes = float(function.timeout), int(function.memory_size)
         self.calls: queue.Queue = queue.Queue()
-        self.answers: queue.Queue = queue.Queue()
-        self.began, self.peak = False, 0
+        self.responses: queue.Queue = queue.Queue()
+        self.is_initialized, self.peak = False, 0
         self.ephemeral = tempfile.mkdtemp(dir=folder / "ephemeral")
         assumed = roles.assume(
             function.role, "lambda.amazonaws.com", function.function_name, function.function_arn, function.region
@@ -55,8 +55,8 @@ class Sandbox:
         self.log.follow(self.process.stdout)
 
     def environment(self, function: LambdaFunction, assumed, code: Path, endpoint: str) -> dict[str, str]:
-        """What AWS gives to every function, and the function's own. Two variables are the stand-in's: where AWS is, and where
-        the function's own /tmp is."""
+        """Returns the variables that AWS sets for every function and those of the configuration, and the endpoint of
+        the local AWS and the temporary folder, which only the local AWS sets."""
         return {
             "_HANDLER": function.handler or "bootstrap",
             "AWS_REGION": function.region,
@@ -82,36 +82,36 @@ class Sandbox:
         }
 
     def invoke(self, request: str, payload: bytes) -> tuple[bool, bytes, str]:
-        """Whether the call failed, what it answered, and what the function printed meanwhile."""
+        """Calls the function. Returns whether the call failed, its response, and the output during the call."""
         self.log.start(request)
-        began = time.monotonic()
-        # A function's time begins once it is initialised; a first call may take that much longer.
-        limit = self.timeout + (0 if self.began else INIT_SECONDS)
+        start = time.monotonic()
+        # The timeout starts after the initialisation, for which the first call has additional time.
+        limit = self.timeout + (0 if self.is_initialized else INIT_SECONDS)
         self.calls.put((request, payload))
-        failed, answer = self.answer(request, began + limit)
+        failed, response = self.wait_for_response(request, start + limit)
         self.peak = max(self.peak, self.memory("VmHWM"))
-        printed = self.log.end(request, time.monotonic() - began, self.peak)
-        return failed, answer, printed
+        output = self.log.end(request, time.monotonic() - start, self.peak)
+        return failed, response, output
 
-    def answer(self, request: str, deadline: float) -> tuple[bool, bytes]:
+    def wait_for_response(self, request: str, deadline: float) -> tuple[bool, bytes]:
         while True:
             try:
-                return self.answers.get(timeout=LOOK_SECONDS)
+                return self.responses.get(timeout=POLL_SECONDS)
             except queue.Empty:
                 pass
-            ended = self.ended(deadline)
-            if ended and self.answers.empty():
+            failure = self.failure(deadline)
+            if failure and self.responses.empty():
                 self.close()
-                kind, message = ended
+                kind, message = failure
                 return True, json.dumps({"errorType": kind, "errorMessage": f"RequestId: {request} Error: {message}"}).encode()
 
-    def ended(self, deadline: float) -> tuple[str, str] | None:
-        """How a call ended without an answer."""
+    def failure(self, deadline: float) -> tuple[str, str] | None:
+        """Returns the error of a call that ended without a response, or None if it still runs."""
         status = self.process.poll()
         if status is not None:
-            how = f"signal: {-status}" if status < 0 else f"exit status {status}"
-            return "Runtime.ExitError", f"Runtime exited with error: {how}"
-        # What the process has written to, not the pages of its executable.
+            reason = f"signal: {-status}" if status < 0 else f"exit status {status}"
+            return "Runtime.ExitError", f"Runtime exited with error: {reason}"
+        # Anonymous memory only, without the pages of the executable.
         if self.memory("RssAnon") > self.megabytes * 1024:
             return "Runtime.ExitError", "Runtime exited with error: signal: killed"
         if time.monotonic() > deadline:
@@ -119,7 +119,7 @@ class Sandbox:
         return None
 
     def memory(self, field: str) -> int:
-        """A figure of the process's memory in KB, 0 once it has ended."""
+        """Returns a memory value of the process in KB, or 0 after the process has ended."""
         try:
             lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         except OSError:
@@ -132,7 +132,7 @@ class Sandbox:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        # Lets go of a request for the next call.
+        # Ends a pending request for the next call.
         self.calls.put(None)
         self.api.shutdown()
         self.api.server_close()
@@ -140,7 +140,7 @@ class Sandbox:
 
 
 def handler_of(sandbox: Sandbox) -> type[BaseHTTPRequestHandler]:
-    """The Runtime API of one execution environment."""
+    """Returns the handler of the Runtime API of one execution environment."""
 
     class RuntimeApi(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -151,7 +151,7 @@ def handler_of(sandbox: Sandbox) -> type[BaseHTTPRequestHandler]:
         def do_GET(self):
             if self.path != NEXT:
                 return self.reply(404)
-            sandbox.began = True
+            sandbox.is_initialized = True
             call = sandbox.calls.get()
             if call is None:
                 self.close_connection = True
@@ -169,7 +169,7 @@ def handler_of(sandbox: Sandbox) -> type[BaseHTTPRequestHandler]:
         def do_POST(self):
             body = self.body()
             # runtime/init/error, runtime/invocation/{request}/response or runtime/invocation/{request}/error
-            sandbox.answers.put((self.path.endswith("/error"), body))
+            sandbox.responses.put((self.path.endswith("/error"), body))
             self.reply(202, b'{"status":"OK"}')
 
         def body(self) -> bytes:

@@ -1,4 +1,4 @@
-"""EventBridge Schemas, of which moto has nothing: registries and schemas, as far as shareable test events need them."""
+"""EventBridge Schemas, which moto lacks: registries and schemas, as far as shareable test events need them."""
 
 import json
 from datetime import UTC, datetime
@@ -19,30 +19,32 @@ ROUTES = Map(
 )
 
 
-class Refused(Exception):
+class ApiError(Exception):
+    """An error response of the API."""
+
     def __init__(self, status: int, code: str, message: str):
         super().__init__(message)
         self.status, self.code = status, code
 
 
 class Schemas:
-    """The service, as a WSGI application. Registries and schemas are kept as they are described, tags by ARN."""
+    """The service as a WSGI application. Stores the descriptions of registries and schemas, and tags by ARN."""
 
     def __init__(self):
-        self.kept: dict[tuple[str, ...], dict] = {}
+        self.resources: dict[tuple[str, ...], dict] = {}
         self.tags: dict[str, dict[str, str]] = {}
 
     def __call__(self, environ, start_response):
         request = Request(environ)
         try:
             endpoint, names = ROUTES.bind_to_environ(environ).match()
-            status, answer = 200, getattr(self, f"{endpoint}_{request.method.lower()}")(request, **names)
-        except Refused as refused:
-            status, answer = refused.status, {"Code": refused.code, "Message": str(refused)}
+            status, response = 200, getattr(self, f"{endpoint}_{request.method.lower()}")(request, **names)
+        except ApiError as error:
+            status, response = error.status, {"Code": error.code, "Message": str(error)}
         except (HTTPException, AttributeError):
-            status, answer = 404, {"Code": "UnknownOperation", "Message": f"{request.method} {request.path}"}
-        kind = {"x-amzn-ErrorType": answer["Code"]} if status >= 400 else {}
-        return Response(json.dumps(answer), status, kind, mimetype="application/json")(environ, start_response)
+            status, response = 404, {"Code": "UnknownOperation", "Message": f"{request.method} {request.path}"}
+        kind = {"x-amzn-ErrorType": response["Code"]} if status >= 400 else {}
+        return Response(json.dumps(response), status, kind, mimetype="application/json")(environ, start_response)
 
     def registry_post(self, request: Request, registry: str) -> dict:
         return self.create(request, (registry,), f"registry/{registry}", {"RegistryName": registry})
@@ -54,8 +56,8 @@ class Schemas:
         return self.update(request, (registry,))
 
     def registry_delete(self, request: Request, registry: str) -> dict:
-        if any(len(key) == 2 and key[0] == registry for key in self.kept):
-            raise Refused(400, "BadRequestException", f"registry {registry} still has schemas")
+        if any(len(key) == 2 and key[0] == registry for key in self.resources):
+            raise ApiError(400, "BadRequestException", f"registry {registry} still has schemas")
         return self.delete((registry,))
 
     def schema_post(self, request: Request, registry: str, schema: str) -> dict:
@@ -86,24 +88,24 @@ class Schemas:
         return {}
 
     def create(self, request: Request, key: tuple[str, ...], resource: str, names: dict) -> dict:
-        if key in self.kept:
-            raise Refused(409, "ConflictException", f"{'/'.join(key)} is there already")
-        asked = request.get_json()
+        if key in self.resources:
+            raise ApiError(409, "ConflictException", f"{'/'.join(key)} exists already")
+        body = request.get_json()
         region = CREDENTIAL.search(request.headers["Authorization"])[2]
         kind = "Registry" if len(key) == 1 else "Schema"
         arn = f"arn:aws:schemas:{region}:{ACCOUNT}:{resource}"
-        self.tags[arn] = asked.pop("tags", None) or {}
-        described = {f"{kind}Arn": arn, **names, **asked, "tags": self.tags[arn]}
+        self.tags[arn] = body.pop("tags", None) or {}
+        described = {f"{kind}Arn": arn, **names, **body, "tags": self.tags[arn]}
         if kind == "Schema":
             described |= {"SchemaVersion": "1", "VersionCreatedDate": now(), "LastModified": now()}
             check(described)
-        self.kept[key] = described
+        self.resources[key] = described
         return described
 
     def described(self, key: tuple[str, ...]) -> dict:
-        if key not in self.kept:
-            raise Refused(404, "NotFoundException", f"{'/'.join(key)} does not exist")
-        return self.kept[key]
+        if key not in self.resources:
+            raise ApiError(404, "NotFoundException", f"{'/'.join(key)} does not exist")
+        return self.resources[key]
 
     def update(self, request: Request, key: tuple[str, ...]) -> dict:
         described = self.described(key)
@@ -115,19 +117,19 @@ class Schemas:
 
     def delete(self, key: tuple[str, ...]) -> dict:
         self.described(key)
-        del self.kept[key]
+        del self.resources[key]
         return {}
 
 
 def check(schema: dict) -> None:
-    """A schema's content is a document of its type."""
+    """Checks that the content of a schema is a document of its type."""
     try:
         document = json.loads(schema["Content"])
     except ValueError as cause:
-        raise Refused(400, "BadRequestException", f"the content is no JSON: {cause}") from cause
+        raise ApiError(400, "BadRequestException", f"the content is not JSON: {cause}") from cause
     marker = {"OpenApi3": "openapi", "JSONSchemaDraft4": "$schema"}[schema["Type"]]
     if marker not in document:
-        raise Refused(400, "BadRequestException", f"the content is no {schema['Type']} document")
+        raise ApiError(400, "BadRequestException", f"the content is not a valid {schema['Type']} document")
 
 
 def now() -> str:

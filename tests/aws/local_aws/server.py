@@ -1,4 +1,4 @@
-"""The server: moto's, behind the check of roles, with the Schemas API beside it."""
+"""The server: moto's services and the Schemas API, behind the check of roles."""
 
 import os
 import signal
@@ -8,13 +8,13 @@ import threading
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from . import catalog, json_paths, lambda_runtime, mends, objects, schemas, state_machines
+from . import catalog, json_paths, lambda_runtime, other_services, objects, schemas, state_machines
 from .calls import CREDENTIAL
 from .roles import Gate
 
 
 class Services:
-    """Sends a request to the service that it is signed for."""
+    """Dispatches a request to the service that it is signed for."""
 
     def __init__(self):
         self.moto = DomainDispatcherApplication(create_backend_app)
@@ -27,11 +27,11 @@ class Services:
 
 
 def serve(port: int, folder: str) -> None:
-    """Serves until the process is told to end, or until whoever started it is gone."""
-    # The socket listens from here on; a port of 0 is any free one.
+    """Serves until the process is terminated, or until its parent process ends."""
+    # The socket listens from here on. Port 0 chooses a free port.
     server = make_server("127.0.0.1", port, Gate(Services()), threaded=True)
     endpoint = f"http://127.0.0.1:{server.server_port}"
-    mends.install()
+    other_services.install()
     objects.install()
     catalog.install()
     state_machines.install(endpoint)
@@ -47,7 +47,7 @@ def serve(port: int, folder: str) -> None:
 
 
 def end_with_parent() -> None:
-    """Who starts the local AWS holds its standard input open; its end is the end."""
+    """Terminates this process when its standard input ends, which the parent process keeps open."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
     signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What moto's States Language interpreter lacks or does otherwise than Step Functions."""
+"""Corrects the behaviour of moto's Step Functions."""
 
 import functools
 import json
@@ -46,21 +46,22 @@ class InvalidDefinition(AWSError):
 
 
 def install(endpoint: str) -> None:
-    """Mends the interpreter, and switches it on."""
+    """Corrects the interpreter and enables it."""
     default_user_config["stepfunctions"]["execute_state_machine"] = True
     call_with_the_role_of_the_machine(endpoint)
-    refuse_dangling_transitions()
+    reject_invalid_transitions()
     name_every_execution()
     fail_a_map_whose_items_fail()
     fail_a_map_whose_items_cannot_be_read()
     keep_fatal_errors_from_catch_all()
-    answer_what_terraform_asks()
+    support_calls_of_terraform()
     page_histories()
 
 
 def call_with_the_role_of_the_machine(endpoint: str) -> None:
-    """moto's interpreter calls with made-up keys, and makes a client for each call."""
-    making = threading.Lock()
+    """Calls services with the credentials of the machine's role, and reuses clients. moto uses invalid keys and a new
+    client for each call."""
+    creation_lock = threading.Lock()
 
     @functools.cache
     def client(region: str, service: str, role_arn: str, machine_arn: str):
@@ -79,7 +80,7 @@ def call_with_the_role_of_the_machine(endpoint: str) -> None:
 
     def boto_client_for(region: str, service: str, state_credentials=None):
         role_arn = state_credentials.role_arn
-        with making:
+        with creation_lock:
             return client(region, service, role_arn, machine_of(role_arn))
 
     for module in [module for name, module in sys.modules.items() if name.startswith("moto.stepfunctions.")]:
@@ -90,7 +91,7 @@ def call_with_the_role_of_the_machine(endpoint: str) -> None:
 
     def error_and_cause(client_error):
         error, cause = original(client_error)
-        # Step Functions has no name of its own for a call that its role forbids.
+        # Step Functions has no specific error name for a call that the role does not allow.
         return ("Lambda.AWSLambdaException" if error.startswith("Lambda.AccessDenied") else error), cause
 
     StateTaskServiceLambda._error_cause_from_client_error = staticmethod(error_and_cause)
@@ -103,8 +104,8 @@ def machine_of(role_arn: str) -> str:
     return next((machine.arn for machine in machines if machine.roleArn == role_arn), "")
 
 
-def refuse_dangling_transitions() -> None:
-    """moto takes a definition whose transitions lead nowhere; AWS refuses it."""
+def reject_invalid_transitions() -> None:
+    """Rejects a definition with transitions to missing states, which moto accepts."""
     original = StepFunctionsParserBackend._validate_definition
 
     def validate(definition: str) -> None:
@@ -120,7 +121,7 @@ def refuse_dangling_transitions() -> None:
 
 
 def problems(machine: dict, path: str) -> list[str]:
-    """Transitions to states that are not there, and states that nothing leads to."""
+    """Returns the transitions to missing states, and the unreachable states."""
     states = machine["States"]
     reached = {machine["StartAt"]}
     wrong = [] if machine["StartAt"] in states else [f"MISSING_TRANSITION_TARGET: StartAt at {path}"]
@@ -134,14 +135,14 @@ def problems(machine: dict, path: str) -> list[str]:
 
 
 def transitions(state: dict):
-    """The names that a state leads to."""
+    """Yields the names of the next states of a state."""
     for part in [state, *state.get("Choices", []), *state.get("Catch", [])]:
         yield from (part[key] for key in ("Next", "Default") if key in part)
 
 
 def name_every_execution() -> None:
-    """An execution started without a name is called None, so that $$.Execution.Id and $$.Execution.Name are too; any name is
-    taken; and $$.Execution.StartTime is no text."""
+    """Generates missing names of executions, validates given ones, and makes $$.Execution.StartTime a string. moto
+    names an execution None, accepts any name, and uses another type for the time."""
     original = StepFunctionsParserBackend.start_execution
 
     def start_execution(self, state_machine_arn, name=None, execution_input=None, trace_header=None):
@@ -161,8 +162,8 @@ def name_every_execution() -> None:
 
 
 def fail_a_map_whose_items_fail() -> None:
-    """A failed item of a Distributed Map becomes null in moto, and the map succeeds. In AWS it fails the map once more items
-    have failed than are tolerated; and each item is an execution of its own."""
+    """Fails a Distributed Map if more items fail than are tolerated, and makes each item a separate execution. In moto
+    a failed item becomes null, and the map succeeds."""
     original = DistributedItemProcessorWorker._eval_job
 
     def eval_job(self, env, job):
@@ -171,7 +172,7 @@ def fail_a_map_whose_items_fail() -> None:
         machine = self._map_run_record.map_state_machine_arn.replace(":stateMachine:", ":execution:")
         data["Execution"] = {**data["Execution"], "Id": f"{machine}:{name}", "Name": name, "Input": job.job_input}
         original(self, env, job)
-        if not isinstance(env.program_state(), ProgramEnded) and intolerable(self._map_run_record):
+        if not isinstance(env.program_state(), ProgramEnded) and exceeds_tolerated_failures(self._map_run_record):
             job.job_output = failure(
                 env,
                 StatesErrorNameType.StatesExceedToleratedFailureThreshold,
@@ -182,8 +183,8 @@ def fail_a_map_whose_items_fail() -> None:
     DistributedItemProcessorWorker._eval_job = eval_job
 
 
-def intolerable(run) -> bool:
-    """Whether a map run has failed. Both limits are 0 where none is given, and the larger one counts."""
+def exceeds_tolerated_failures(run) -> bool:
+    """Returns whether more items of a map run failed than either limit tolerates. A missing limit is 0."""
     counts = run.item_counter
     failed = max(1, counts.failed.get() + counts.timed_out.get() + counts.aborted.get())
     share = 100 * failed / max(1, counts.total.get())
@@ -191,7 +192,8 @@ def intolerable(run) -> bool:
 
 
 def fail_a_map_whose_items_cannot_be_read() -> None:
-    """moto calls an item reader's failure States.Runtime, which nothing can catch."""
+    """Reports the failure of an item reader as States.ItemReaderFailed. moto reports States.Runtime, which can't be
+    caught."""
     original = ItemReader._eval_body
 
     def eval_body(self, env):
@@ -217,7 +219,7 @@ def failure(env, kind: StatesErrorNameType, cause: str, event: HistoryEventType)
 
 
 def keep_fatal_errors_from_catch_all() -> None:
-    """In AWS States.ALL matches neither States.Runtime nor States.DataLimitExceeded."""
+    """Excludes States.Runtime and States.DataLimitExceeded from States.ALL, as in AWS."""
     original = ErrorEqualsDecl._eval_body
 
     def eval_body(self, env):
@@ -229,8 +231,8 @@ def keep_fatal_errors_from_catch_all() -> None:
     ErrorEqualsDecl._eval_body = eval_body
 
 
-def answer_what_terraform_asks() -> None:
-    """Calls of the provider that moto lacks."""
+def support_calls_of_terraform() -> None:
+    """Supports the calls of Terraform's provider that moto lacks."""
 
     def validate_state_machine_definition(self):
         try:
@@ -245,7 +247,7 @@ def answer_what_terraform_asks() -> None:
 
 
 def page_histories() -> None:
-    """moto gives a whole history at once, whatever was asked."""
+    """Pages histories. moto always returns a whole history."""
 
     def get_execution_history(self):
         history = self.stepfunction_backend.get_execution_history(self._get_param("executionArn"))

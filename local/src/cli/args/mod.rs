@@ -1,7 +1,7 @@
 //! The arguments of the command line: the commands and their options.
 
 mod aws;
-mod questions;
+mod read;
 mod runs;
 
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::report;
 #[cfg(feature = "aws")]
 pub(super) use aws::StartOptions;
 pub(super) use aws::{BackfillArgs, StartArgs, StatusArgs};
-pub(super) use questions::{DoctorArgs, FeaturesArgs, QueryArgs, TablesArgs, WalletArgs};
+pub(super) use read::{DoctorArgs, FeaturesArgs, QueryArgs, TablesArgs, WalletArgs};
 pub(super) use runs::{PlanArgs, RunArgs, ServeArgs, StepArgs};
 
 #[derive(Debug, Subcommand)]

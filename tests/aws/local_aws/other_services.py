@@ -1,4 +1,4 @@
-"""What moto lacks or does otherwise than AWS in services that have no module of their own here."""
+"""Corrects the behaviour of moto's services that have no module here."""
 
 import json
 
@@ -12,13 +12,13 @@ def install() -> None:
 
 
 def list_athena_tags() -> None:
-    """moto has an error for a resource without tags."""
+    """Returns no tags for a resource without tags, for which moto fails."""
     original = AthenaBackend.list_tags_for_resource
     AthenaBackend.list_tags_for_resource = lambda self, resource_arn: original(self, resource_arn) or {"Tags": []}
 
 
 def delete_named_queries() -> None:
-    """moto can't delete a named query, and has no error for one that is not there."""
+    """Supports the deletion of named queries, and returns an error for a missing one."""
 
     def delete_named_query(self):
         self.athena_backend.named_queries.pop(self._get_param("NamedQueryId"), None)

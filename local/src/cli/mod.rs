@@ -35,7 +35,8 @@ enum LogFormat {
 #[command(name = "defi", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Cli {
     /// Format of the log on standard error; RUST_LOG sets the log level (default: errors only)
-    #[arg(long, global = true, value_enum, default_value = "text")]
+    // Listed after the options of the command.
+    #[arg(long, global = true, value_enum, default_value = "text", display_order = 900)]
     log_format: LogFormat,
     #[command(subcommand)]
     command: Command,

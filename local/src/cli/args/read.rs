@@ -10,7 +10,7 @@ use crate::features::FileFormat;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  defi query \"select wallet_address, risk_factor from db_analytics_dev.defi_features order by 2 desc limit 10\""
+    after_help = "Example:\n  defi query \"select wallet_address, risk_factor from db_analytics_dev.defi_features limit 10\""
 )]
 pub(in crate::cli) struct QueryArgs {
     /// SQL query; tables are named db_{layer}_{env}.{table}
@@ -59,7 +59,7 @@ pub(in crate::cli) struct WalletArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A row as of an instant is computed from the blocks strictly before it. snapshot_day is the day of the\n\
+    after_help = "A row as of an instant is computed from the blocks strictly before it. snapshot_day is the day of the \
     newest daily snapshot among them.\n\n\
     Examples:\n  defi features > features.csv\n  defi features --as-of 2023-01-01..2023-01-31 --format parquet --output january.parquet\n  \
     defi features --at-borrows --format arrow --output training.arrow\n  defi features --at wallets-and-times.csv"
@@ -95,7 +95,7 @@ pub(in crate::cli) struct FeaturesArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "With --aws, the secrets and the state machine of the deployed environment are checked, too. The exit\n\
+    after_help = "With --aws, the secrets and the state machine of the deployed environment are checked, too. The exit \
     code is 1 if a check fails.\n\nExamples:\n  defi doctor\n  \
     GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi doctor --live\n  defi doctor --aws --env prod --json"
 )]
@@ -108,10 +108,10 @@ pub(in crate::cli) struct DoctorArgs {
     /// Also check this recording of the two APIs
     #[arg(long, value_name = "DIR", conflicts_with = "graph_url")]
     pub(in crate::cli) recording: Option<PathBuf>,
-    /// Also check this server with The Graph's API
+    /// Also check the server at this URL that replaces The Graph; needs --transpose-url
     #[arg(long, value_name = "URL", requires = "transpose_url")]
     pub(in crate::cli) graph_url: Option<String>,
-    /// Also check this server with Transpose's API
+    /// Also check the server at this URL that replaces Transpose; needs --graph-url
     #[arg(long, value_name = "URL", requires = "graph_url")]
     pub(in crate::cli) transpose_url: Option<String>,
     /// Print JSON instead of a table

@@ -81,10 +81,10 @@ pub(in crate::cli) struct SourceArgs {
     /// Use the live APIs, with the API keys in GRAPH_API_KEY and TRANSPOSE_API_KEY
     #[arg(long, conflicts_with_all = ["recording", "wallets", "days", "seed"])]
     pub(in crate::cli) live: bool,
-    /// Use this server with The Graph's API
+    /// Use the server at this URL instead of The Graph; needs --transpose-url
     #[arg(long, value_name = "URL", requires = "transpose_url", conflicts_with_all = ["live", "recording", "wallets", "days", "seed"])]
     pub(in crate::cli) graph_url: Option<String>,
-    /// Use this server with Transpose's API
+    /// Use the server at this URL instead of Transpose; needs --graph-url
     #[arg(long, value_name = "URL", requires = "graph_url")]
     pub(in crate::cli) transpose_url: Option<String>,
 }
@@ -116,7 +116,7 @@ impl ScopeArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The input is the JSON input of the step's Lambda function. Every field has a default. By default a step\n\
+    after_help = "The input is the JSON input of the step's Lambda function. Every field has a default. By default a step \
     processes the days that are missing from the lake, up to the last day of the source.\n\n\
     Examples:\n  defi step --list\n  defi step extract-daily-blocks\n  \
     defi step stage-events '{\"days\": [\"2023-01-14\"], \"events\": [\"borrow\"]}' --lake ./lakehouse"
@@ -156,7 +156,8 @@ impl StepArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A unit is one object that a step writes: one day of a table, for some tables of one protocol or category.\n\n\
+    after_help = "A unit is one object that a step writes: one day of a table, for some tables of one protocol or category. \
+    build-features counts as one unit, whatever the number of shards.\n\n\
     Examples:\n  defi plan\n  defi plan --as-of 2023-02-10 --units\n  defi plan --force --json | jq .requests"
 )]
 pub(in crate::cli) struct PlanArgs {
@@ -172,8 +173,8 @@ pub(in crate::cli) struct PlanArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The server runs until it is interrupted. If DEFI_SERVE_API_KEY is set, both APIs require that key. Otherwise they\n\
-    accept any key, or none.\n\n\
+    after_help = "The server runs until it is interrupted. If DEFI_SERVE_API_KEY is set, both APIs require that key. \
+    Otherwise they accept any key, or none.\n\n\
     Examples:\n  defi serve\n  defi serve --recording DIR --port 8700"
 )]
 pub(in crate::cli) struct ServeArgs {

@@ -14,8 +14,8 @@ use super::traffic::Traffic;
 use crate::error::{Error, Kind, Result};
 use crate::processor::at_work;
 
-/// The maximum number of characters of a source's message that an error includes: enough for an error message, too few for
-/// an HTML page.
+/// The maximum number of characters of a source's message that an error includes: enough for an error message, too few
+/// for an HTML page.
 const MAX_MESSAGE_CHARS: usize = 500;
 
 /// Sends requests to one of the two APIs.
@@ -75,8 +75,8 @@ impl Endpoint {
         &self.retry
     }
 
-    /// Sends a POST request and parses the response, with retries of transient errors. `parse` is part of the attempt: the
-    /// request is also retried when `parse` returns a transient error.
+    /// Sends a POST request and parses the response, with retries of transient errors. `parse` is part of the attempt:
+    /// the request is also retried when `parse` returns a transient error.
     pub(crate) async fn request<T>(
         &self,
         url: &Url,
@@ -101,8 +101,10 @@ impl Endpoint {
     /// Returns an error with the source's message, truncated and with API keys redacted.
     pub(crate) fn source_error(&self, kind: Kind, response: &HttpResponse, message: &str) -> Error {
         let message = self.keys.redact(message);
-        let short: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
-        let message = if short.is_empty() { "the source returned an error without a message".to_owned() } else { short };
+        let mut message: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
+        if message.is_empty() {
+            message.push_str("the source returned an error without a message");
+        }
         let mut error = Error::new(kind, message);
         if !response.status.is_success() {
             error = error.with("status", response.status.as_u16());
@@ -110,8 +112,8 @@ impl Endpoint {
         error
     }
 
-    /// Returns the error for a response that is not valid JSON: usually the HTML page of a proxy in front of an unavailable
-    /// source. The parser's message is omitted because it can quote the response, including API keys.
+    /// Returns the error for a response that is not valid JSON: usually the HTML page of a proxy in front of an
+    /// unavailable source. The parser's message is omitted because it can quote the response, including API keys.
     pub(crate) fn invalid_json_error(&self, response: &HttpResponse, error: &serde_json::Error) -> Error {
         let kind = response.kind_of_status().unwrap_or(Kind::SourceUnavailable);
         let body = String::from_utf8_lossy(&response.body);

@@ -12,15 +12,17 @@ use url::{Host, Url};
 use super::traffic::Traffic;
 use crate::error::{Error, Kind, Result};
 
-/// The maximum length of a response body, in bytes; longer bodies are rejected and not read into memory. Transpose truncates
-/// at 10 MB, and 1,000 rows of a subgraph are less than 1 MB. A function with 512 MB of memory must survive anything longer.
+/// The maximum length of a response body, in bytes; longer bodies are rejected and not read into memory. Transpose
+/// truncates at 10 MB, and 1,000 rows of a subgraph are less than 1 MB. A function with 512 MB of memory must survive
+/// anything longer.
 pub const LARGEST_BODY: usize = 64 << 20;
 
 /// The timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The idle time after which a connection is closed. It is shorter than the idle timeout of load balancers, and short enough
-/// that a Lambda function that was frozen between two invocations opens a new connection instead of writing to a dead one.
+/// The idle time after which a connection is closed. It is shorter than the idle timeout of load balancers, and short
+/// enough that a Lambda function that was frozen between two invocations opens a new connection instead of writing to a
+/// dead one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// An HTTP response with any status.
@@ -66,16 +68,16 @@ impl HttpClient {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .timeout(timeout);
         if is_loopback(base) {
-            // A proxy from the environment could read the key of a plain http request, and cannot reach this machine anyway.
+            // A proxy from the environment could read the key of a plain http request, and cannot reach this machine
+            // anyway.
             builder = builder.no_proxy();
         }
-        let client =
-            builder.build().map_err(|e| Error::internal("the HTTP client could not be created").because(e))?;
+        let client = builder.build().map_err(|e| Error::internal("the HTTP client could not be created").because(e))?;
         Ok(HttpClient { client, largest_body })
     }
 
-    /// Sends a POST request and reads the response. A response with any status is `Ok`; errors are failures to receive a
-    /// complete response.
+    /// Sends a POST request and reads the response. A response with any status is `Ok`; errors are failures to receive
+    /// a complete response.
     pub(crate) async fn post(
         &self,
         url: Url,
@@ -111,7 +113,8 @@ impl HttpClient {
     }
 }
 
-/// Converts an error of reqwest, without the URL: a user may have put an API key into its path (the gateway's old URL format).
+/// Converts an error of reqwest, without the URL: a user may have put an API key into its path (the gateway's old URL
+/// format).
 fn transport_error(error: reqwest::Error) -> Error {
     let kind = if error.is_builder() { Kind::Internal } else { Kind::SourceUnavailable };
     Error::new(kind, "the source did not respond").because(error.without_url())
@@ -136,8 +139,8 @@ pub(crate) fn key_header(name: &HeaderName, value: &str) -> Result<(HeaderName, 
     Ok((name.clone(), value))
 }
 
-/// Parses and checks a base URL: https, or http for a loopback address. A user name, a password, a query and a fragment are
-/// rejected because they could contain an API key.
+/// Parses and checks a base URL: https, or http for a loopback address. A user name, a password, a query and a fragment
+/// are rejected because they could contain an API key.
 ///
 /// # Errors
 /// `BadInput`. The message does not contain the URL, for the same reason.

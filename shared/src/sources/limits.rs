@@ -66,8 +66,9 @@ impl Rate {
         Rate { per_second, shared_by: 1 }
     }
 
-    /// Returns the interval between two requests: 3% longer than the rate requires. Requests that are sent at even intervals
-    /// do not arrive at even intervals, and a server with a strict limit would count one request too many in some seconds.
+    /// Returns the interval between two requests: 3% longer than the rate requires. Requests that are sent at even
+    /// intervals do not arrive at even intervals, and a server with a strict limit would count one request too many in
+    /// some seconds.
     fn interval(self) -> Result<Duration> {
         if self.per_second == 0 || self.shared_by == 0 {
             return Err(Error::bad_input(
@@ -89,15 +90,15 @@ struct KeySlot {
     limiter: RateLimiter,
 }
 
-/// Spaces requests evenly, in the order of the calls. A limiter that allows bursts of, for example, one second's requests
-/// would send almost twice the rate in the second after a pause. A limiter without bursts would lose the time by which its
-/// timer fires late, a few percent of the rate.
+/// Spaces requests evenly, in the order of the calls. A limiter that allows bursts of, for example, one second's
+/// requests would send almost twice the rate in the second after a pause. A limiter that never
+/// catches up would lose the time by which its timer fires late, a few percent of the rate.
 struct RateLimiter {
     interval: Duration,
     next: Mutex<Instant>,
 }
 
-/// The maximum timer delay that does not postpone later requests. A longer delay is a pause, and is not caught up.
+/// The maximum timer delay that is caught up, so that it does not postpone later requests. A longer delay is a pause.
 const TIMER_TOLERANCE: Duration = Duration::from_millis(5);
 
 impl RateLimiter {
@@ -121,7 +122,8 @@ impl KeyRing {
     pub(crate) fn new(keys: Vec<Secret>, rate: Rate) -> Result<Self> {
         let interval = rate.interval()?;
         let keys = if keys.is_empty() { vec![None] } else { keys.into_iter().map(Some).collect() };
-        // The keys start at different times: requests that are sent at the same instant delay each other and arrive unevenly.
+        // The keys start at different times: requests that are sent at the same instant delay each other and arrive
+        // unevenly.
         let (start, offset) = (Instant::now(), interval / u32::try_from(keys.len()).unwrap_or(u32::MAX));
         let slots = (0..)
             .zip(keys)

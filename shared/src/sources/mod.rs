@@ -1,8 +1,8 @@
 //! Clients of the two data sources: lending subgraphs on The Graph, and Transpose's SQL API.
 //!
-//! The clients handle paging, a rate limit per API key and retries, and return rows with the field values exactly as the
-//! source sent them ([`Text`]). This layer decides what is an error, and of which kind, but does not interpret values. It
-//! does not depend on the lake or the tables.
+//! The clients handle paging, a rate limit per API key and retries, and return rows with the field values exactly as
+//! the source sent them ([`Text`]). This layer decides what is an error, and of which kind, but does not interpret
+//! values. It does not depend on the lake or the tables.
 //!
 //! | module | contents |
 //! |---|---|

@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 
 /// The number of attempts and the backoff between them, for transient errors.
 ///
-/// The n-th wait (n from 0) is uniformly random between zero and `first_wait` · 2ⁿ, with `longest_wait` as the maximum ("full
-/// jitter": tasks that fail at the same time do not retry at the same time). The source's `Retry-After` is added to it.
+/// The n-th wait (n from 0) is uniformly random between zero and `first_wait` · 2ⁿ, with `longest_wait` as the maximum
+/// ("full jitter": tasks that fail at the same time do not retry at the same time). The source's `Retry-After` is added
+/// to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The maximum number of attempts, including the first; at least one is made.
@@ -20,14 +21,15 @@ pub struct RetryPolicy {
     pub first_wait: Duration,
     /// The upper bound of all waits.
     pub longest_wait: Duration,
-    /// The longest `Retry-After` to wait for. If it is longer, the error is returned at once: sleeping in a Lambda function
-    /// costs money, waiting in the state machine does not.
+    /// The longest `Retry-After` to wait for. If it is longer, the error is returned at once: sleeping in a Lambda
+    /// function costs money, waiting in the state machine does not.
     pub longest_retry_after: Duration,
 }
 
 impl RetryPolicy {
-    /// The policy for a request of a step. Seven attempts take up to about 40 seconds: longer than a rolling restart of a
-    /// gateway or a switch between indexers, and short enough for the step to report and leave the rest to the state machine.
+    /// The policy for a request of a step. Seven attempts take up to about 40 seconds: longer than a rolling restart of
+    /// a gateway or a switch between indexers, and short enough for the step to report and leave the rest to the state
+    /// machine.
     pub const REQUEST: RetryPolicy = RetryPolicy {
         tries: 7,
         first_wait: Duration::from_millis(500),
@@ -35,7 +37,8 @@ impl RetryPolicy {
         longest_retry_after: Duration::from_secs(60),
     };
 
-    /// The policy for tests with a server on the loopback interface: the same number of attempts, with very short waits.
+    /// The policy for tests with a server on the loopback interface: the same number of attempts, with very short
+    /// waits.
     pub const LOOPBACK: RetryPolicy = RetryPolicy {
         tries: 7,
         first_wait: Duration::from_millis(1),
@@ -43,8 +46,8 @@ impl RetryPolicy {
         longest_retry_after: Duration::from_secs(2),
     };
 
-    /// Runs an operation, and repeats it while it returns a transient error and attempts are left. Each retry is counted in
-    /// `traffic` and logged.
+    /// Runs an operation, and repeats it while it returns a transient error and attempts are left. Each retry is
+    /// counted in `traffic` and logged.
     ///
     /// # Errors
     /// The error of the last attempt.
@@ -66,7 +69,8 @@ impl RetryPolicy {
 
     fn wait_for(&self, error: &Error, wait: Option<Duration>) -> Option<Duration> {
         let retry_after = error.retry_after().unwrap_or_default();
-        // The jitter is added to `Retry-After`: otherwise all clients that received the same value would retry at the same time.
+        // The jitter is added to `Retry-After`: otherwise all clients that received the same value would retry at the
+        // same time.
         wait.filter(|_| retry_after <= self.longest_retry_after).map(|wait| wait.saturating_add(retry_after))
     }
 }
@@ -89,7 +93,8 @@ impl BackoffBuilder for FullJitter {
             .with_min_delay(policy.first_wait)
             .with_max_delay(policy.longest_wait)
             .with_max_times(policy.tries.saturating_sub(1));
-        // backon adds a uniformly random duration between zero and the wait to the wait. Subtracting the wait gives full jitter.
+        // backon adds a uniformly random duration between zero and the wait to the wait. Subtracting the wait gives
+        // full jitter.
         let jittered = plain.with_jitter().build();
         jittered
             .zip(plain.build())

@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 
 /// A field of any JSON type as a string; `None` if the field is null or missing.
 ///
-/// A string is kept unquoted. A number or a boolean is kept as its JSON text: a uint256 that is sent as a number keeps all
-/// digits. An object or an array is kept as its JSON text without whitespace. A field of an unexpected type therefore never
-/// causes an error for its page: the stage layer validates the values row by row.
+/// A string is kept unquoted. A number or a boolean is kept as its JSON text: a uint256 that is sent as a number keeps
+/// all digits. An object or an array is kept as its JSON text without whitespace. A field of an unexpected type
+/// therefore never causes an error for its page: the stage layer validates the values row by row.
 ///
 /// ```
 /// use defi_shared::sources::Text;
@@ -63,7 +63,8 @@ impl<'de> Deserialize<'de> for Text {
 fn json_to_string(json: &str) -> Option<Arc<str>> {
     match json.as_bytes().first() {
         Some(b'n') => None,
-        // JSON allows strings that are not valid Unicode (an unpaired surrogate). They are kept as sent, including the quotes.
+        // JSON allows strings that are not valid Unicode (an unpaired surrogate). They are kept as sent, including the
+        // quotes.
         Some(b'"') => Some(serde_json::from_str(json).unwrap_or_else(|_| Arc::from(json))),
         Some(b'{' | b'[') => Some(Arc::from(strip_whitespace(json))),
         _ => Some(Arc::from(json)),
@@ -106,8 +107,8 @@ pub(crate) fn intern(rows: &mut [impl TextRow]) {
     }
 }
 
-/// A row or a nested object that may be malformed. Anything other than an object of the expected fields is deserialized as
-/// the default value, so that null or a malformed object gives null fields instead of an error for the page.
+/// A row or a nested object that may be malformed. Anything other than an object of the expected fields is deserialized
+/// as the default value, so that null or a malformed object gives null fields instead of an error for the page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Lenient<T>(pub T);
 

@@ -82,8 +82,7 @@ pub(super) fn parse_page<E: Entity>(endpoint: &Endpoint, response: &HttpResponse
 }
 
 fn parse_data<T: DeserializeOwned>(endpoint: &Endpoint, response: &HttpResponse) -> Result<T> {
-    let body: Body =
-        serde_json::from_slice(&response.body).map_err(|e| endpoint.invalid_json_error(response, &e))?;
+    let body: Body = serde_json::from_slice(&response.body).map_err(|e| endpoint.invalid_json_error(response, &e))?;
     let messages = error_messages(body.errors.as_ref());
     if let Some(kind) = error_kind(response, &messages) {
         let body = || String::from_utf8_lossy(&response.body).into_owned();
@@ -105,8 +104,8 @@ fn error_kind(response: &HttpResponse, messages: &[String]) -> Option<Kind> {
     if messages.is_empty() || status.is_some_and(|kind| kind != Kind::SourceRejected) {
         return status;
     }
-    // An unknown message is treated as a transient error. Retries are bounded, so a wrong guess costs a few requests. Treating
-    // it as permanent could lose a day, because its block is pruned within hours.
+    // An unknown message is treated as a transient error. Retries are bounded, so a wrong guess costs a few requests.
+    // Treating it as permanent could lose a day, because its block is pruned within hours.
     let kinds = messages.iter().map(|message| classify(message).or(status).unwrap_or(Kind::SourceUnavailable));
     let kinds: Vec<Kind> = kinds.collect();
     // A permanent error takes precedence over a transient one.

@@ -2,14 +2,14 @@
 
 use crate::error::Kind;
 
-/// An error kind, the lower-case substrings that a message of this kind contains (all of them), and an example: a message of
-/// graph-node, the gateway or a GraphQL server.
+/// An error kind, the lower-case substrings that a message of this kind contains (all of them), and an example: a
+/// message of graph-node, the gateway or a GraphQL server.
 type Rule = (Kind, &'static [&'static str], &'static str);
 
 /// The rules for messages; the first match wins.
 ///
-/// The order matters: graph-node wraps "not yet" and "pruned" messages in "Failed to decode `block.number`", and the gateway
-/// returns both "auth error: payment required" and "auth error: API key not found".
+/// The order matters: graph-node wraps "not yet" and "pruned" messages in "Failed to decode `block.number`", and the
+/// gateway returns both "auth error: payment required" and "auth error: API key not found".
 #[rustfmt::skip] // keeps one rule per line or two
 const RULES: &[Rule] = &[
     (Kind::NotReady, &["only indexed up to block"],
@@ -20,7 +20,8 @@ const RULES: &[Rule] = &[
     (Kind::NotReady, &["not started syncing"], "deployment QmX has not started syncing yet"),
     (Kind::HistoryPruned, &["only has data starting at block"],
      "Failed to decode `block.number` value: `subgraph QmX only has data starting at block number 99 and data for block number 17 is therefore not available`"),
-    // graph-node's message for a pruned block is the same as for a block before the subgraph's first one, so the kind is too.
+    // graph-node's message for a pruned block is the same as for a block before the subgraph's first one, so the kind
+    // is too.
     (Kind::HistoryPruned, &["before minimum `startblock`"],
      "bad query: requested block 1, before minimum `startBlock` of manifest 16291071"),
     (Kind::HistoryPruned, &["pruned"], "the state at block 17 was pruned"),
@@ -98,9 +99,9 @@ pub(super) fn classify(message: &str) -> Option<Kind> {
     }
 }
 
-/// Returns the kind of a gateway message that lists the error of each indexer. The kind is permanent only if all indexers
-/// agree: if one timed out, it may still have a block that the others have pruned. Payment errors of an indexer are transient,
-/// because they concern the gateway and not the client.
+/// Returns the kind of a gateway message that lists the error of each indexer. An error is conclusive only if all
+/// indexers agree: if one timed out, it may still have a block that the others have pruned. Payment errors of an
+/// indexer are never conclusive, because they concern the gateway and not the client.
 fn classify_indexers(indexers: &str) -> Kind {
     let mut kinds = indexers.split(", 0x").map(|error| classify_one(error).unwrap_or(Kind::SourceUnavailable));
     let first = kinds.next().unwrap_or(Kind::SourceUnavailable);
@@ -116,8 +117,8 @@ fn find_rule(message: &str) -> Option<&'static Rule> {
     RULES.iter().find(|(_, substrings, _)| substrings.iter().all(|substring| message.contains(substring)))
 }
 
-/// Classifies "missing block: 17, latest: 16". The gateway's message is the same for a block that an indexer does not have
-/// yet and for one that it has pruned; the numbers show which.
+/// Classifies "missing block: 17, latest: 16". The gateway's message is the same for a block that an indexer does not
+/// have yet and for one that it has pruned; the numbers show which.
 fn classify_missing_block(message: &str) -> Option<Kind> {
     let numbers = message.split_once("missing block: ")?.1;
     let (missing, latest) = numbers.split_once(", latest: ")?;

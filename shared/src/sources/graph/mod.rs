@@ -1,8 +1,8 @@
 //! A client of The Graph, for lending subgraphs in Messari's standard schema.
 //!
-//! A [`Snapshot`] contains rows of one block and one deployment. It is read in pages of up to 1,000 rows in id order. If the
-//! first page is full, the ids after it are split into ranges by the first hex digit of the account, which are paged in
-//! parallel.
+//! A [`Snapshot`] contains rows of one block and one deployment. It is read in pages of up to 1,000 rows in id order.
+//! If the first page is full, the ids after it are split into ranges by the first hex digit of the account, which are
+//! paged in parallel.
 
 mod answer;
 mod messages;
@@ -32,12 +32,12 @@ pub use rows::{Market, Position};
 /// The URL of the gateway of the decentralised network.
 pub const LIVE_URL: &str = "https://gateway.thegraph.com/api";
 
-/// The default rate limit per key. The gateway documents no limit; indexers return a page within a second, and this value keeps
-/// the load of a backfill with many concurrent functions moderate.
+/// The default rate limit per key. The gateway documents no limit; indexers return a page within a second, and this
+/// value keeps the load of a backfill with many concurrent functions moderate.
 pub const REQUESTS_PER_SECOND: u32 = 20;
 
-/// The default number of concurrent requests: half of the id ranges. This hides the latency of the responses, and the other
-/// ranges follow when the first ones are finished.
+/// The default number of concurrent requests: half of the id ranges. This hides the latency of the responses, and the
+/// other ranges follow when the first ones are finished.
 pub const CONCURRENCY: usize = 8;
 
 /// The default timeout of a request. The gateway's own timeout for its indexers is about 30 seconds.
@@ -46,7 +46,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// The default number of rows per page, which is the maximum of graph-node.
 pub const ROWS_PER_PAGE: usize = 1000;
 
-/// The maximum number of accounts in one filter. An address is 44 bytes of JSON, and some servers reject bodies from 100 KB.
+/// The maximum number of accounts in one filter. An address is 44 bytes of JSON, and some servers reject bodies from
+/// 100 KB.
 const ACCOUNTS_PER_QUERY: usize = 1000;
 
 /// The settings of a [`GraphClient`].
@@ -151,8 +152,8 @@ impl GraphClient {
     /// Creates a client.
     ///
     /// # Errors
-    /// `BadInput` for a URL that could leak a key (http to another machine, or with a user name or query), an invalid key, a
-    /// rate or concurrency of zero, or a page size that graph-node does not support.
+    /// `BadInput` for a URL that could leak a key (http to another machine, or with a user name or query), an invalid
+    /// key, a rate or concurrency of zero, or a page size that graph-node does not support.
     pub fn new(settings: GraphSettings) -> Result<Self> {
         if !(1..=ROWS_PER_PAGE).contains(&settings.rows_per_page) {
             return Err(Error::bad_input(format!("the page size for The Graph must be 1 to {ROWS_PER_PAGE} rows")));
@@ -196,15 +197,15 @@ impl GraphClient {
         snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
     }
 
-    /// Returns all positions with a balance at a block, or only those of the given accounts (`0x…` addresses in upper or lower
-    /// case).
+    /// Returns all positions with a balance at a block, or only those of the given accounts (`0x…` addresses in upper
+    /// or lower case).
     ///
     /// # Errors
-    /// After all retries: `Throttled`, `SourceUnavailable` (also if the deployment or the block hash changes between pages),
-    /// `NotReady` (the block is not indexed yet). Without retries: `HistoryPruned` (the block is no longer available),
-    /// `QuotaExceeded`, `BadCredentials`, `SourceRejected` (a rejected query, an unknown subgraph, indexing errors),
-    /// `CorruptData` (a response that does not match the query), `BadInput` (an invalid subgraph id, a block number of 2³¹ or
-    /// more).
+    /// After all retries: `Throttled`, `SourceUnavailable` (also if the deployment or the block hash changes between
+    /// pages), `NotReady` (the block is not indexed yet). Without retries: `HistoryPruned` (the block is no longer
+    /// available), `QuotaExceeded`, `BadCredentials`, `SourceRejected` (a rejected query, an unknown subgraph, indexing
+    /// errors), `CorruptData` (a response that does not match the query), `BadInput` (an invalid subgraph id, a block
+    /// number of 2³¹ or more).
     pub async fn positions(
         &self,
         subgraph_id: &str,
@@ -213,12 +214,13 @@ impl GraphClient {
         traffic: &Traffic,
     ) -> Result<Snapshot<Position>> {
         let url = self.subgraph_url(subgraph_id)?;
-        let snapshot = self.fetch_snapshot(&url, block, position_filters(accounts), &Ok, traffic).await.map(Snapshot::flatten);
+        let snapshot =
+            self.fetch_snapshot(&url, block, position_filters(accounts), &Ok, traffic).await.map(Snapshot::flatten);
         snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
     }
 
-    /// Reads all positions with a balance at a block, and processes them page by page: only the results of `process` stay in
-    /// memory. No id is in two pages.
+    /// Reads all positions with a balance at a block, and processes them page by page: only the results of `process`
+    /// stay in memory. No id is in two pages.
     ///
     /// # Errors
     /// As [`GraphClient::positions`], and the errors of `process`.
@@ -265,7 +267,8 @@ impl GraphClient {
         process: &impl ProcessPage<E, P>,
         traffic: &Traffic,
     ) -> Result<Vec<ProcessedPage<P>>> {
-        // Collects the futures, here and below: a stream over the closure would result in a future that cannot be spawned.
+        // Collects the futures, here and below: a stream over the closure would result in a future that cannot be
+        // spawned.
         let pages: Vec<_> = queries.iter().map(|query| self.fetch_query(query, process, traffic)).collect();
         let pages: Vec<Vec<ProcessedPage<P>>> = stream::iter(pages).buffered(CONCURRENCY).try_collect().await?;
         Ok(pages.into_iter().flatten().collect())
@@ -284,7 +287,8 @@ impl GraphClient {
             let count = ranges.len();
             let ranges: Vec<_> =
                 ranges.into_iter().map(|range| self.fetch_range(query, range, process, traffic)).collect();
-            // Returns the ranges in order. All run concurrently, and the endpoint limits the number of concurrent requests.
+            // Returns the ranges in order. All run concurrently, and the endpoint limits the number of concurrent
+            // requests.
             let rest: Vec<Vec<ProcessedPage<P>>> = stream::iter(ranges).buffered(count).try_collect().await?;
             pages.extend(rest.into_iter().flatten());
         }
@@ -380,7 +384,10 @@ fn merge_pages<P>(pages: Vec<ProcessedPage<P>>) -> Result<Snapshot<P>> {
         // Some indexers omit the timestamp and the hash; all others must agree.
         let other = page.state.block;
         if conflict(&block.hash, &other.hash) || conflict(&block.timestamp, &other.timestamp) {
-            return Err(Error::new(Kind::SourceUnavailable, "the pages are from different blocks with the same number"));
+            return Err(Error::new(
+                Kind::SourceUnavailable,
+                "the pages are from different blocks with the same number",
+            ));
         }
         block.hash = block.hash.or(other.hash);
         block.timestamp = block.timestamp.or(other.timestamp);

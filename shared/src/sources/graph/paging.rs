@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 use super::rows::Entity;
 use crate::error::{Error, Kind, Result};
 
-/// The boundaries between ranges: by the first hex digit of the account, with an even number of digits as `Bytes` requires.
+/// The boundaries between ranges: by the first hex digit of the account, with an even number of digits as `Bytes`
+/// requires.
 const BOUNDARIES: [&str; 15] = [
     "0x10", "0x20", "0x30", "0x40", "0x50", "0x60", "0x70", "0x80", "0x90", "0xa0", "0xb0", "0xc0", "0xd0", "0xe0",
     "0xf0",
@@ -38,8 +39,8 @@ impl IdRange {
         IdRange { lower: LowerBound::After(id.to_owned()), end: self.end }
     }
 
-    /// Splits the ids after `id` into ranges without gaps or overlaps. The first range starts right after `id`, and the last
-    /// one has no upper bound, so that ids of a form other than `0x…` are in one of these two, and none is lost.
+    /// Splits the ids after `id` into ranges without gaps or overlaps. The first range starts right after `id`, and the
+    /// last one has no upper bound, so that ids of a form other than `0x…` are in one of these two, and none is lost.
     pub(super) fn split_after(id: &str) -> Vec<Self> {
         let mut ranges = Vec::with_capacity(BOUNDARIES.len() + 1);
         let mut lower = LowerBound::After(id.to_owned());

@@ -47,8 +47,8 @@ pub struct Position {
 
 /// A row of a snapshot: a market or a position.
 pub(super) trait Entity: TextRow + Send {
-    /// The GraphQL query. The whole filter is one variable, `$where`: ids are `Bytes` in one version of the schema and `ID` in
-    /// the other, and a variable for an id would have to be declared as one of them.
+    /// The GraphQL query. The whole filter is one variable, `$where`: ids are `Bytes` in one version of the schema and
+    /// `ID` in the other, and a variable for an id would have to be declared as one of them.
     const QUERY: &'static str;
     /// The JSON object in the response, with renamed fields and nested objects.
     type Json: Default + DeserializeOwned + Send;

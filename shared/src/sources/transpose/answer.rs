@@ -97,8 +97,8 @@ fn refine_kind(status: u16, kind: Kind, message: &str) -> Kind {
     }
 }
 
-/// Lower-case substrings that identify error messages; the first match wins. Only used where the status is not conclusive
-/// (200, 403). Credits come before the API key, because "this API key is out of credits" mentions both.
+/// Lower-case substrings that identify error messages; the first match wins. Only used where the status is not
+/// conclusive (200, 403). Credits come before the API key, because "this API key is out of credits" mentions both.
 const MESSAGE_KINDS: &[(Kind, &str)] = &[
     (Kind::QuotaExceeded, "credit"),
     (Kind::QuotaExceeded, "quota"),

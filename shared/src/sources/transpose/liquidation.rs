@@ -21,11 +21,11 @@ pub struct LiquidationLegs<T, Q = T> {
 impl<T, Q> LiquidationLegs<T, Q> {
     /// Creates the two sides from the columns of a liquidation row.
     ///
-    /// `token_address` / `quantity` is the collateral that was seized, `liquidated_token_address` / `quantity_liquidated` the
-    /// debt that was repaid. The names suggest the opposite (a "liquidated token" sounds like the collateral), but this is
-    /// how the provider documents them, and it matches the published feature values of the original system. No other code
-    /// interprets these columns. If the provider swaps them, this is the only place to change, and the quality checks
-    /// detect it, because most repaid tokens have no liquidation threshold.
+    /// `token_address` / `quantity` is the collateral that was seized, `liquidated_token_address` /
+    /// `quantity_liquidated` the debt that was repaid. The names suggest the opposite (a "liquidated token" sounds like
+    /// the collateral), but this is how the provider documents them, and it matches the published feature values of the
+    /// original system. No other code interprets these columns. If the provider swaps them, this is the only place to
+    /// change, and the quality checks detect it, because most repaid tokens have no liquidation threshold.
     ///
     /// ```
     /// use defi_shared::sources::transpose::LiquidationLegs;

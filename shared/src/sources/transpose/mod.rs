@@ -1,7 +1,7 @@
 //! A client of Transpose, an HTTP API for SQL queries that are executed by PostgreSQL.
 //!
-//! The server truncates a response at 10 MB or at its time limit, with status 200 and `truncated: true`, so that a short page
-//! is not necessarily the last one. The module `paging` ensures that no rows are lost.
+//! The server truncates a response at 10 MB or at its time limit, with status 200 and `truncated: true`, so that a
+//! short page is not necessarily the last one. The module `paging` ensures that no rows are lost.
 
 mod answer;
 mod liquidation;
@@ -35,20 +35,20 @@ pub use rows::{EVENT_COLUMNS, Event};
 /// The URL of the live API.
 pub const LIVE_URL: &str = "https://api.transpose.io";
 
-/// The default rate limit per key. The value is low because the provider does not document its limit, only that it exists
-/// (429), and one day of a category usually takes a single request.
+/// The default rate limit per key. The value is low because the provider does not document its limit, only that it
+/// exists (429), and one day of a category usually takes a single request.
 pub const REQUESTS_PER_SECOND: u32 = 2;
 
-/// The default number of concurrent requests. The pages of one query are sequential, so this only matters for concurrent
-/// calls.
+/// The default number of concurrent requests. The pages of one query are sequential, so this only matters for
+/// concurrent calls.
 pub const CONCURRENCY: usize = 4;
 
-/// The default number of rows per page. Credits are charged per request, and a row is 0.8 to 1 KB of JSON, so this is about the
-/// most that a response can hold (10 MB). A truncated page only costs one more request.
+/// The default number of rows per page. Credits are charged per request, and a row is 0.8 to 1 KB of JSON, so this is
+/// about the most that a response can hold (10 MB). A truncated page only costs one more request.
 pub const ROWS_PER_PAGE: usize = 10_000;
 
-/// The time limit that is sent to the server, which is also the limit of the free tier. It results in a truncated response
-/// instead of a dropped connection.
+/// The time limit that is sent to the server, which is also the limit of the free tier. It results in a truncated
+/// response instead of a dropped connection.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// The default timeout of a request: twice the server's time limit, after which a body of up to 10 MB is sent.
@@ -110,8 +110,8 @@ pub struct EventsQuery {
 }
 
 impl EventsQuery {
-    /// Checks that rows match this query; null and invalid fields match. A cache that confuses two queries must not fill a day or
-    /// category with the rows of another.
+    /// Checks that rows match this query; missing fields and invalid timestamps match. A cache that confuses two
+    /// queries must not fill a day or category with the rows of another.
     fn check(&self, rows: &[Event]) -> Result<()> {
         let is = |field: &Text, expected: &str| field.as_deref().is_none_or(|value| value == expected);
         let matches = |row: &Event| {
@@ -122,9 +122,11 @@ impl EventsQuery {
         };
         match rows.iter().find(|row| !matches(row)) {
             None => Ok(()),
-            Some(row) => Err(Error::new(Kind::SourceUnavailable, "the response has a row that does not match the query")
-                .with("row_category", &row.category)
-                .with("row_timestamp", &row.timestamp)),
+            Some(row) => {
+                Err(Error::new(Kind::SourceUnavailable, "the response has a row that does not match the query")
+                    .with("row_category", &row.category)
+                    .with("row_timestamp", &row.timestamp))
+            }
         }
     }
 }
@@ -146,8 +148,8 @@ impl TransposeClient {
     /// Creates a client.
     ///
     /// # Errors
-    /// `BadInput` for a URL that could leak a key (http to another machine, or with a user name or query), an invalid key, or a
-    /// rate, concurrency or page size of zero.
+    /// `BadInput` for a URL that could leak a key (http to another machine, or with a user name or query), an invalid
+    /// key, or a rate, concurrency or page size of zero.
     pub fn new(settings: TransposeSettings) -> Result<Self> {
         if settings.rows_per_page == 0 {
             return Err(Error::bad_input("the page size must be at least one row"));
@@ -167,14 +169,14 @@ impl TransposeClient {
         Ok(TransposeClient { url: append_path(&base, &["sql"])?, endpoint, rows_per_page: settings.rows_per_page })
     }
 
-    /// Returns all events of a query, ordered by (timestamp, log_index), including rows without one of them. A row that the
-    /// source sends twice is returned twice.
+    /// Returns all events of a query, ordered by (timestamp, log_index), including rows without one of them. A row that
+    /// the source sends twice is returned twice.
     ///
     /// # Errors
-    /// After all retries: `Throttled`, `SourceUnavailable` (also: rows out of order, rows that do not match the query, or a
-    /// single log index whose rows are truncated each time). Without retries: `QuotaExceeded` (out of credits),
-    /// `BadCredentials`, `SourceRejected` (a rejected query), `CorruptData` (a response without the expected structure, or a
-    /// truncated page without a row to continue from), `BadInput` (an invalid time).
+    /// After all retries: `Throttled`, `SourceUnavailable` (also: rows out of order, rows that do not match the query,
+    /// or a single log index whose rows are truncated each time). Without retries: `QuotaExceeded` (out of credits),
+    /// `BadCredentials`, `SourceRejected` (a rejected query), `CorruptData` (a response without the expected structure,
+    /// or a truncated page without a row to continue from), `BadInput` (an invalid time).
     pub async fn events(&self, query: &EventsQuery, traffic: &Traffic) -> Result<Vec<Event>> {
         let events = self.fetch_all(query, traffic).await;
         events.map_err(|error| {

@@ -1,12 +1,12 @@
 //! Keyset paging through responses that may be truncated anywhere, without losing a row.
 //!
-//! A page that is full or truncated is *partial*: rows that belong with its last ones may be missing. The possibly incomplete
-//! rows are dropped and requested again: the rows of the last second of the page; or, if all rows have the same second, those
-//! of its last log index; or, if all rows have the same log index, those of that key alone.
+//! A page that is full or truncated is *partial*: rows that belong with its last ones may be missing. The possibly
+//! incomplete rows are dropped and requested again: the rows of the last second of the page; or, if all rows have the
+//! same second, those of its last log index; or, if all rows have the same log index, those of that key alone.
 //!
 //! Whole seconds are dropped where possible because of rows without a valid log index: PostgreSQL sorts NULLs last, but
-//! `(timestamp, log_index) > (…)` is never true for a NULL in the second of the cursor. If paging continues within a second,
-//! its rows without a log index are requested separately ([`PageRequest::WithoutLogIndex`]).
+//! `(timestamp, log_index) > (…)` is never true for a NULL in the second of the cursor. If paging continues within a
+//! second, its rows without a log index are requested separately ([`PageRequest::WithoutLogIndex`]).
 
 use std::collections::BTreeSet;
 
@@ -115,8 +115,8 @@ impl Pager {
         self.advance(next)
     }
 
-    /// Sets the next request. Before paging leaves a second within which it continued, that second's rows without a log index
-    /// are requested.
+    /// Sets the next request. Before paging leaves a second within which it continued, that second's rows without a log
+    /// index are requested.
     fn advance(mut self, next: Option<PageRequest>) -> Result<Progress> {
         let leaves = |time: Timestamp| match next {
             Some(PageRequest::After(key) | PageRequest::Exactly(key)) => key.time > time,
@@ -135,7 +135,8 @@ impl Pager {
         Ok(Progress::More(self))
     }
 
-    /// Appends rows without spare capacity: a day can be large, and doubling the capacity could leave half of it unused.
+    /// Appends rows without spare capacity: a day can be large, and doubling the capacity could leave half of it
+    /// unused.
     fn extend(&mut self, rows: Vec<Event>) {
         self.rows.reserve_exact(rows.len());
         self.rows.extend(rows);

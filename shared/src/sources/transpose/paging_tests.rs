@@ -43,8 +43,9 @@ fn sorted(mut rows: Vec<Event>) -> Vec<Event> {
     rows
 }
 
-/// Reads all pages. Returns the rows and the number of requests. `lengths` contains the length at which each response is
-/// truncated, if at all. Responses for a single key are never truncated, because the client would retry such a request.
+/// Reads all pages. Returns the rows and the number of requests. `lengths` contains the length at which each response
+/// is truncated, if at all. Responses for a single key are never truncated, because the client would retry such a
+/// request.
 fn read_all(table: &[Event], limit: usize, lengths: &[Option<usize>]) -> Result<(Vec<Event>, usize)> {
     let mut pager = Pager::new();
     for number in 0.. {
@@ -67,8 +68,7 @@ fn read_all(table: &[Event], limit: usize, lengths: &[Option<usize>]) -> Result<
 /// Generates rows with many equal seconds and log indices, and some without a log index.
 fn tables() -> impl Strategy<Value = Vec<Event>> {
     let key = (0i64..6, prop_oneof![9 => (0i64..4).prop_map(Some), 1 => Just(None)]);
-    let table =
-        |keys: Vec<_>| keys.into_iter().enumerate().map(|(n, (second, index))| row(second, index, n)).collect();
+    let table = |keys: Vec<_>| keys.into_iter().enumerate().map(|(n, (second, index))| row(second, index, n)).collect();
     prop::collection::vec(key, 0..60).prop_map(table).prop_map(sorted)
 }
 
@@ -104,8 +104,7 @@ fn a_page_that_is_not_full_or_truncated_is_the_last() {
 
 #[test]
 fn rows_without_log_index_survive_truncation_in_their_second() {
-    let table =
-        sorted((0..6).map(|n| row(0, (n < 4).then_some(n), n as usize)).chain([row(1, Some(0), 6)]).collect());
+    let table = sorted((0..6).map(|n| row(0, (n < 4).then_some(n), n as usize)).chain([row(1, Some(0), 6)]).collect());
     for length in 1..=6 {
         assert_eq!(read_all(&table, 100, &[Some(length), None]).unwrap().0, table, "{length}");
     }

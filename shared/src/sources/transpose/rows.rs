@@ -86,8 +86,8 @@ impl Event {
     }
 }
 
-/// Parses a timestamp of Transpose: `2023-01-01T00:00:11Z`, with or without fractional seconds. The column has no time zone and
-/// is in UTC, even if a server omits the `Z`.
+/// Parses a timestamp of Transpose: `2023-01-01T00:00:11Z`, with or without fractional seconds. The column has no time
+/// zone and is in UTC, even if a server omits the `Z`.
 pub(super) fn parse_timestamp(text: &str) -> Option<Timestamp> {
     let zoned = text.parse::<Timestamp>().ok();
     zoned.or_else(|| text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp()))

@@ -1,9 +1,9 @@
 //! The SQL statements, with values as literals.
 //!
-//! Transpose replaces `{{name}}` by a parameter. Whether the placeholder must be quoted depends on whether the server binds the
-//! value or inserts its text, and the documentation and the behaviour have not always agreed. Literals work in either case,
-//! and in any PostgreSQL. Only timestamps, integers and names of safe characters become literals: no other string from a
-//! response or a user is ever part of a statement.
+//! Transpose replaces `{{name}}` by a parameter. Whether the placeholder must be quoted depends on whether the server
+//! binds the value or inserts its text, and the documentation and the behaviour have not always agreed. Literals work
+//! in either case, and in any PostgreSQL. Only timestamps, integers and names of safe characters become literals: no
+//! other string from a response or a user is ever part of a statement.
 
 use super::EventsQuery;
 use super::paging::PageRequest;
@@ -17,7 +17,8 @@ pub(super) fn events(query: &EventsQuery, request: &PageRequest, rows: usize) ->
     let category = literal(&query.category)?;
     let (from, to) = (timestamp_from_seconds(query.from)?, timestamp_from_seconds(query.to)?);
     let condition = condition(request);
-    // With equality on the leading columns of the index and an order by the others, a page is a range of the index, in order.
+    // With equality on the leading columns of the index and an order by the others, a page is a range of the index, in
+    // order.
     Ok(format!(
         "SELECT {columns} FROM ethereum.lending_events \
          WHERE protocol_name = {protocol_name} AND contract_version = {contract_version} \
@@ -35,8 +36,8 @@ fn condition(request: &PageRequest) -> String {
     }
 }
 
-/// Returns a name as a literal. Only letters, digits, `_`, `-` and `.` are allowed, which are safe under the quoting rules of any
-/// server.
+/// Returns a name as a literal. Only letters, digits, `_`, `-` and `.` are allowed, which are safe under the quoting
+/// rules of any server.
 fn literal(name: &str) -> Result<String> {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if name.is_empty() || !name.bytes().all(safe) {

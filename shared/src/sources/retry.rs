@@ -10,20 +10,20 @@ use crate::error::{Error, Result};
 
 /// The number of attempts and the backoff between them, for transient errors.
 ///
-/// The n-th wait (n from 0) is uniformly random between zero and `first_wait` · 2ⁿ, with `longest_wait` as the maximum
-/// ("full jitter": tasks that fail at the same time do not retry at the same time). The source's `Retry-After` is added
-/// to it.
+/// The n-th wait (n from 0) is uniformly random between zero and `initial_backoff` · 2ⁿ, with `max_backoff` as the
+/// maximum ("full jitter": tasks that fail at the same time do not retry at the same time). The source's `Retry-After`
+/// is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The maximum number of attempts, including the first; at least one is made.
     pub tries: usize,
     /// The upper bound of the first wait.
-    pub first_wait: Duration,
+    pub initial_backoff: Duration,
     /// The upper bound of all waits.
-    pub longest_wait: Duration,
+    pub max_backoff: Duration,
     /// The longest `Retry-After` to wait for. If it is longer, the error is returned at once: sleeping in a Lambda
     /// function costs money, waiting in the state machine does not.
-    pub longest_retry_after: Duration,
+    pub max_retry_after: Duration,
 }
 
 impl RetryPolicy {
@@ -32,18 +32,18 @@ impl RetryPolicy {
     /// machine.
     pub const REQUEST: RetryPolicy = RetryPolicy {
         tries: 7,
-        first_wait: Duration::from_millis(500),
-        longest_wait: Duration::from_secs(15),
-        longest_retry_after: Duration::from_secs(60),
+        initial_backoff: Duration::from_millis(500),
+        max_backoff: Duration::from_secs(15),
+        max_retry_after: Duration::from_secs(60),
     };
 
     /// The policy for tests with a server on the loopback interface: the same number of attempts, with very short
     /// waits.
     pub const LOOPBACK: RetryPolicy = RetryPolicy {
         tries: 7,
-        first_wait: Duration::from_millis(1),
-        longest_wait: Duration::from_millis(4),
-        longest_retry_after: Duration::from_secs(2),
+        initial_backoff: Duration::from_millis(1),
+        max_backoff: Duration::from_millis(4),
+        max_retry_after: Duration::from_secs(2),
     };
 
     /// Runs an operation, and repeats it while it returns a transient error and attempts are left. Each retry is
@@ -71,7 +71,7 @@ impl RetryPolicy {
         let retry_after = error.retry_after().unwrap_or_default();
         // The jitter is added to `Retry-After`: otherwise all clients that received the same value would retry at the
         // same time.
-        wait.filter(|_| retry_after <= self.longest_retry_after).map(|wait| wait.saturating_add(retry_after))
+        wait.filter(|_| retry_after <= self.max_retry_after).map(|wait| wait.saturating_add(retry_after))
     }
 }
 
@@ -90,8 +90,8 @@ impl BackoffBuilder for FullJitter {
     fn build(self) -> Self::Backoff {
         let policy = self.0;
         let plain = ExponentialBuilder::new()
-            .with_min_delay(policy.first_wait)
-            .with_max_delay(policy.longest_wait)
+            .with_min_delay(policy.initial_backoff)
+            .with_max_delay(policy.max_backoff)
             .with_max_times(policy.tries.saturating_sub(1));
         // backon adds a uniformly random duration between zero and the wait to the wait. Subtracting the wait gives
         // full jitter.
@@ -140,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn does_not_wait_for_a_long_retry_after() {
-        let too_long = RetryPolicy::LOOPBACK.longest_retry_after + Duration::from_secs(1);
+        let too_long = RetryPolicy::LOOPBACK.max_retry_after + Duration::from_secs(1);
         let (attempts, _) = count_attempts(Kind::Throttled, RetryPolicy::LOOPBACK, Some(too_long)).await;
         assert_eq!(attempts, 1);
     }
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn waits_are_random_below_a_growing_bound() {
-        let policy = RetryPolicy { tries: 6, longest_wait: Duration::from_secs(4), ..RetryPolicy::REQUEST };
+        let policy = RetryPolicy { tries: 6, max_backoff: Duration::from_secs(4), ..RetryPolicy::REQUEST };
         let bounds = [500, 1000, 2000, 4000, 4000].map(Duration::from_millis);
         let samples: Vec<Vec<Duration>> = (0..200).map(|_| FullJitter(policy).build().collect()).collect();
         for (n, bound) in bounds.into_iter().enumerate() {

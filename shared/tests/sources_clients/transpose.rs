@@ -201,11 +201,11 @@ async fn malformed_rows_are_kept() {
 async fn outcome_of(rows: Value, count: usize) -> (Option<Kind>, usize) {
     let stats = json!({ "count": count, "truncated": false });
     let body = json!({ "status": "success", "stats": stats, "results": rows });
-    let server =
-        TestServer::start(
-            move |request| if request.number < TRIES { TestResponse::json(&body) } else { success(&[], false) },
-        );
-    let server = server.await;
+    let server = TestServer::start(move |request| match request.number {
+        0..TRIES => TestResponse::json(&body),
+        _ => success(&[], false),
+    })
+    .await;
     let outcome = client(&server).events(&query(), &Traffic::new()).await;
     (outcome.err().map(|error| error.kind()), server.count())
 }

@@ -28,7 +28,7 @@ impl GraphClient {
     /// # Errors
     /// As [`GraphClient::markets`], without retries.
     pub fn read_markets(&self, body: &[u8]) -> Result<Vec<Market>> {
-        self.read_rows(body)
+        self.parse_rows(body)
     }
 
     /// Parses the body of a response with positions.
@@ -36,11 +36,11 @@ impl GraphClient {
     /// # Errors
     /// As [`GraphClient::positions`], without retries.
     pub fn read_positions(&self, body: &[u8]) -> Result<Vec<Position>> {
-        self.read_rows(body)
+        self.parse_rows(body)
     }
 
     /// Parses the rows of a page after the first one, including the check that determines where the next page starts.
-    fn read_rows<E: Entity>(&self, body: &[u8]) -> Result<Vec<E>> {
+    fn parse_rows<E: Entity>(&self, body: &[u8]) -> Result<Vec<E>> {
         let page: Page<E> = parse_page(&self.endpoint, &ok(body))?;
         IdRange::all().after("0x").next_cursor(&page.rows, ROWS_PER_PAGE)?;
         Ok(page.rows)

@@ -260,5 +260,5 @@ fn one_block(results: Results<BlockRow>) -> Result<Option<Block>> {
     if results.truncated && results.rows.is_empty() {
         return Err(Error::new(Kind::SourceUnavailable, "the response was truncated before its first row"));
     }
-    results.rows.into_iter().next().map(BlockRow::block).transpose()
+    results.rows.into_iter().next().map(BlockRow::into_block).transpose()
 }

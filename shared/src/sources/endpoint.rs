@@ -1,4 +1,4 @@
-//! What both APIs have in common: a key that waits for its turn, a bound on requests at once, and tries.
+//! Logic shared by both APIs: API keys with rate limits, a limit on concurrent requests, and retries.
 
 use std::time::Duration;
 
@@ -7,36 +7,37 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::http::{Answer, HttpClient, key_header};
-use super::limits::{KeyRing, RateLimit, Secret};
+use super::http::{HttpClient, HttpResponse, key_header};
+use super::limits::{KeyRing, Rate, Secret};
 use super::retry::RetryPolicy;
 use super::traffic::Traffic;
 use crate::cpu::run_cpu;
 use crate::error::{Error, Kind, Result};
 
-/// Longest text of a source that goes into an error: enough for a message, too little for a page of HTML.
-const LONGEST_MESSAGE: usize = 500;
+/// The maximum number of characters of a source's message that an error includes: enough for an error message, too few
+/// for an HTML page.
+const MAX_MESSAGE_CHARS: usize = 500;
 
-/// How the two APIs are asked.
+/// Sends requests to one of the two APIs.
 pub(crate) struct Endpoint {
     source: &'static str,
     http: HttpClient,
     keys: KeyRing,
     header: KeyHeader,
-    /// Holds for all callers of the client together.
-    at_once: Semaphore,
+    /// Limits the concurrent requests of all callers together.
+    permits: Semaphore,
     retry: RetryPolicy,
 }
 
-/// The header that carries the key, and what stands before the key in it.
+/// The header that carries the API key, and the prefix of its value.
 pub(crate) struct KeyHeader {
     pub name: HeaderName,
     pub prefix: &'static str,
 }
 
-/// What an [`Endpoint`] is made of.
+/// The settings of an [`Endpoint`].
 pub(crate) struct EndpointSettings<'a> {
-    /// What errors call it: two sources are asked at once, and the URL may not be shown.
+    /// The name of the source in errors, which must not contain the URL.
     pub source: &'static str,
     pub base: &'a Url,
     pub header: KeyHeader,
@@ -51,14 +52,14 @@ pub(crate) struct EndpointSettings<'a> {
 impl Endpoint {
     pub(crate) fn new(settings: EndpointSettings<'_>) -> Result<Self> {
         if settings.concurrency == 0 {
-            return Err(Error::bad_input("at least one request at a time must be allowed"));
+            return Err(Error::bad_input("the number of concurrent requests must be at least one"));
         }
         let endpoint = Endpoint {
             source: settings.source,
             http: HttpClient::new(settings.base, settings.timeout, settings.max_body_bytes)?,
             keys: KeyRing::new(settings.keys, settings.rate)?,
             header: settings.header,
-            at_once: Semaphore::new(settings.concurrency.min(Semaphore::MAX_PERMITS)),
+            permits: Semaphore::new(settings.concurrency.min(Semaphore::MAX_PERMITS)),
             retry: settings.retry,
         };
         for key in endpoint.keys.keys() {
@@ -74,46 +75,49 @@ impl Endpoint {
         &self.retry
     }
 
-    /// Posts until `read` makes something of an answer, or an error stands. `read` is part of the try: an answer that it
-    /// finds broken is asked for again.
-    pub(crate) async fn ask<T>(
+    /// Sends a POST request and parses the response, with retries of transient errors. `parse` is part of the attempt:
+    /// the request is also retried when `parse` returns a transient error.
+    pub(crate) async fn request<T>(
         &self,
         url: &Url,
         body: &impl Serialize,
         traffic: &Traffic,
-        read: impl Fn(&Answer) -> Result<T>,
+        parse: impl Fn(&HttpResponse) -> Result<T>,
     ) -> Result<T> {
-        let once = || async {
-            let answer = {
-                let _permit = self.at_once.acquire().await.map_err(|e| Error::internal("no permit").with_source(e))?;
-                let key = self.keys.turn().await;
+        let attempt = || async {
+            let response = {
+                let _permit =
+                    self.permits.acquire().await.map_err(|e| Error::internal("the semaphore is closed").because(e))?;
+                let key = self.keys.acquire().await;
                 self.http.post(url.clone(), self.headers(key)?, body, traffic).await?
             };
-            let found = run_cpu(|| read(&answer)).map_err(|error| error.with_retry_after(answer.retry_after))?;
-            traffic.page();
-            Ok(found)
+            let parsed = at_work(|| parse(&response)).map_err(|error| error.after(response.retry_after))?;
+            traffic.count_page();
+            Ok(parsed)
         };
-        self.retry.run(traffic, once).await.map_err(|error| error.with("source", self.source))
+        self.retry.run(traffic, attempt).await.map_err(|error| error.with("source", self.source))
     }
 
-    /// An error with what the source said: without keys, and not too long.
-    pub(crate) fn said(&self, kind: Kind, answer: &Answer, message: &str) -> Error {
+    /// Returns an error with the source's message, truncated and with API keys redacted.
+    pub(crate) fn source_error(&self, kind: Kind, response: &HttpResponse, message: &str) -> Error {
         let message = self.keys.redact(message);
-        let short: String = message.chars().take(LONGEST_MESSAGE).collect();
-        let mut error = Error::new(kind, if short.is_empty() { "the source gave no reason".to_owned() } else { short });
-        if !answer.status.is_success() {
-            error = error.with("status", answer.status.as_u16());
+        let mut message: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
+        if message.is_empty() {
+            message.push_str("the source returned an error without a message");
+        }
+        let mut error = Error::new(kind, message);
+        if !response.status.is_success() {
+            error = error.with("status", response.status.as_u16());
         }
         error
     }
 
-    /// The error of an answer that isn't JSON: most often a proxy's page of HTML in front of a source that is down. The
-    /// parser's own words are left out: they can quote the answer, keys and all.
-    pub(crate) fn not_json(&self, answer: &Answer, error: &serde_json::Error) -> Error {
-        let kind = answer.kind_of_status().unwrap_or(Kind::SourceUnavailable);
-        let body = String::from_utf8_lossy(&answer.body);
-        self.said(kind, answer, &format!("the answer is not the JSON that it must be: {body}"))
-            .with("line", error.line())
+    /// Returns the error for a response that is not valid JSON: usually the HTML page of a proxy in front of an
+    /// unavailable source. The parser's message is omitted because it can quote the response, including API keys.
+    pub(crate) fn invalid_json_error(&self, response: &HttpResponse, error: &serde_json::Error) -> Error {
+        let kind = response.kind_of_status().unwrap_or(Kind::SourceUnavailable);
+        let body = String::from_utf8_lossy(&response.body);
+        self.source_error(kind, response, &format!("the response is not valid JSON: {body}")).with("line", error.line())
     }
 
     fn headers(&self, key: Option<&Secret>) -> Result<HeaderMap> {

@@ -1,4 +1,4 @@
-//! JSON over HTTP: one POST, bounded in time and size, and what a status means.
+//! JSON over HTTP: POST requests with limits on time and size, and the error kinds of status codes.
 
 use std::time::Duration;
 
@@ -12,156 +12,162 @@ use url::{Host, Url};
 use super::traffic::Traffic;
 use crate::error::{Error, Kind, Result};
 
-/// A body longer than this is refused and not read into memory. Transpose stops at 10 MB, and 1,000 rows of a subgraph are
-/// below 1 MB: more is no answer of theirs, and a function with 512 MB must survive it.
-pub const MAX_BODY_BYTES: usize = 64 << 20;
+/// The maximum length of a response body, in bytes; longer bodies are rejected and not read into memory. Transpose
+/// truncates at 10 MB, and 1,000 rows of a subgraph are less than 1 MB. A function with 512 MB of memory must survive
+/// anything longer.
+pub const LARGEST_BODY: usize = 64 << 20;
 
-/// A connection that isn't there by now won't come.
+/// The timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Below the idle time after which load balancers drop a connection, and short enough that a function that was frozen
-/// between two runs opens a new one instead of writing into a dead one.
-const IDLE_CONNECTION: Duration = Duration::from_secs(15);
+/// The idle time after which a connection is closed. It is shorter than the idle timeout of load balancers, and short
+/// enough that a Lambda function that was frozen between two invocations opens a new connection instead of writing to a
+/// dead one.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What came back, whatever its status.
+/// An HTTP response with any status.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub status: StatusCode,
     pub retry_after: Option<Duration>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    /// What the status says by itself; each source refines it by what its body says.
+impl HttpResponse {
+    /// Returns the error kind of the status, or `None` for a success. Each source refines it based on the body.
     pub(crate) fn kind_of_status(&self) -> Option<Kind> {
         match self.status.as_u16() {
             200..=299 => None,
             429 => Some(Kind::Throttled),
-            // 408 is a server that gave up waiting, not a request that is wrong.
+            // 408 means that the server timed out, not that the request is invalid.
             408 | 500..=599 => Some(Kind::SourceUnavailable),
             401 | 403 => Some(Kind::BadCredentials),
             402 => Some(Kind::QuotaExceeded),
-            // Redirects too: they are not followed, since one could carry the key to another host.
+            // Includes redirects: they are not followed, because one could send the key to another host.
             _ => Some(Kind::SourceRejected),
         }
     }
 }
 
-/// Posts JSON. It follows no redirect and repeats nothing by itself.
+/// Sends JSON in POST requests. Follows no redirects and does not retry.
 pub(crate) struct HttpClient {
     client: reqwest::Client,
     max_body_bytes: usize,
 }
 
 impl HttpClient {
-    /// A client for one base address, with a time limit for a whole exchange.
-    pub(crate) fn new(base: &Url, timeout: Duration, max_body_bytes: usize) -> Result<Self> {
-        // Once a process; a second client finds it installed already, which is no error.
-        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+    /// Creates a client for a base URL. `timeout` covers a whole request, including the response body.
+    pub(crate) fn new(base: &Url, timeout: Duration, largest_body: usize) -> Result<Self> {
+        // Installed once per process. For later clients this returns an error, which is harmless.
+        let _already_installed = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("defi-features/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
             .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_CONNECTION)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .timeout(timeout);
         if is_loopback(base) {
-            // A proxy of the environment would get to read the key of a plain request, and can't reach this machine anyway.
+            // A proxy from the environment could read the key of a plain http request, and cannot reach this machine
+            // anyway.
             builder = builder.no_proxy();
         }
-        let client = builder.build().map_err(|e| Error::internal("no HTTP client").with_source(e))?;
-        Ok(HttpClient { client, max_body_bytes })
+        let client = builder.build().map_err(|e| Error::internal("the HTTP client could not be created").because(e))?;
+        Ok(HttpClient { client, largest_body })
     }
 
-    /// Posts a body and reads the answer. Only an exchange that failed is an error here; a status of any kind is an answer.
+    /// Sends a POST request and reads the response. A response with any status is `Ok`; errors are failures to receive
+    /// a complete response.
     pub(crate) async fn post(
         &self,
         url: Url,
         headers: HeaderMap,
         body: &impl Serialize,
         traffic: &Traffic,
-    ) -> Result<Answer> {
-        traffic.request();
-        let response = self.client.post(url).headers(headers).json(body).send().await.map_err(unanswered)?;
+    ) -> Result<HttpResponse> {
+        traffic.count_request();
+        let response = self.client.post(url).headers(headers).json(body).send().await.map_err(transport_error)?;
         let (status, retry_after) = (response.status(), retry_after(response.headers(), Timestamp::now()));
-        let body = self.read(response, traffic).await?;
-        Ok(Answer { status, retry_after, body })
+        let body = self.read_body(response, traffic).await?;
+        Ok(HttpResponse { status, retry_after, body })
     }
 
-    async fn read(&self, mut response: Response, traffic: &Traffic) -> Result<Vec<u8>> {
+    async fn read_body(&self, mut response: Response, traffic: &Traffic) -> Result<Vec<u8>> {
         let mut body = Vec::new();
         let too_long = |length: u64| length > self.max_body_bytes as u64;
         if response.content_length().is_some_and(too_long) {
-            return Err(self.oversized());
+            return Err(self.body_too_long());
         }
-        while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
-            traffic.received(chunk.len());
+        while let Some(chunk) = response.chunk().await.map_err(transport_error)? {
+            traffic.count_bytes(chunk.len());
             if too_long((body.len() + chunk.len()) as u64) {
-                return Err(self.oversized());
+                return Err(self.body_too_long());
             }
             body.extend_from_slice(&chunk);
         }
         Ok(body)
     }
 
-    fn oversized(&self) -> Error {
-        Error::corrupt("the source's answer is too long").with("limit_bytes", self.max_body_bytes)
+    fn body_too_long(&self) -> Error {
+        Error::corrupt("the response body is too long").with("limit_bytes", self.largest_body)
     }
 }
 
-/// reqwest's error names the URL, in which a person may have put a key (the gateway's old form of address).
-fn unanswered(error: reqwest::Error) -> Error {
+/// Converts an error of reqwest, without the URL: a user may have put an API key into its path (the gateway's old URL
+/// format).
+fn transport_error(error: reqwest::Error) -> Error {
     let kind = if error.is_builder() { Kind::Internal } else { Kind::SourceUnavailable };
-    Error::new(kind, "the source did not answer").with_source(error.without_url())
+    Error::new(kind, "the source did not respond").because(error.without_url())
 }
 
-/// `Retry-After`, in seconds or as an HTTP date; what is neither is no wish.
+/// Parses `Retry-After`, in seconds or as an HTTP date. Returns `None` if the header is missing or invalid.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    let date = rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 
-/// The header that carries a key. It is marked as sensitive, so that no debug output shows it.
+/// Returns the header that carries an API key. The value is marked as sensitive, so that `Debug` does not show it.
 pub(crate) fn key_header(name: &HeaderName, value: &str) -> Result<(HeaderName, HeaderValue)> {
-    // The value is no part of the message.
+    // The message must not contain the value.
     let mut value = HeaderValue::from_str(value)
-        .map_err(|_| Error::bad_input("an API key has a character that no header may have"))?;
+        .map_err(|_| Error::bad_input("an API key contains a character that is not allowed in a header"))?;
     value.set_sensitive(true);
     Ok((name.clone(), value))
 }
 
-/// Checks a base address: https, or http to this machine; no user, query or fragment, in which a key could stand.
+/// Parses and checks a base URL: https, or http for a loopback address. A user name, a password, a query and a fragment
+/// are rejected because they could contain an API key.
 ///
 /// # Errors
-/// `BadInput`. The address itself is not in the message, for the same reason.
+/// `BadInput`. The message does not contain the URL, for the same reason.
 pub(crate) fn base_url(source: &'static str, text: &str) -> Result<Url> {
-    let refuse = |why: &str| Error::bad_input(format!("the URL of {source} {why}"));
-    let url = Url::parse(text.trim()).map_err(|e| refuse("can't be read").with_source(e))?;
+    let invalid = |reason: &str| Error::bad_input(format!("the URL of {source} {reason}"));
+    let url = Url::parse(text.trim()).map_err(|e| invalid("is invalid").because(e))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse("holds a user or a password; keys go into a header"));
+        return Err(invalid("contains a user name or a password; API keys are sent in a header"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(refuse("holds a query or a fragment; keys go into a header"));
+        return Err(invalid("contains a query or a fragment; API keys are sent in a header"));
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(refuse("is plain http, which would show the key to the network; only this machine is asked so")),
-        _ => Err(refuse("is neither https nor http")),
+        "http" => Err(invalid("uses http, which would expose the API key; only loopback addresses may use http")),
+        _ => Err(invalid("must use https or http")),
     }
 }
 
-/// The address of a resource below a base address.
-pub(crate) fn below(base: &Url, path: &[&str]) -> Result<Url> {
+/// Returns the URL of a resource: the base URL with path segments appended.
+pub(crate) fn append_path(base: &Url, segments: &[&str]) -> Result<Url> {
     let mut url = base.clone();
     url.path_segments_mut()
-        .map_err(|()| Error::bad_input("the URL of a source has no path"))?
+        .map_err(|()| Error::bad_input("the URL of a source cannot have a path"))?
         .pop_if_empty()
-        .extend(path);
+        .extend(segments);
     Ok(url)
 }
 
@@ -178,26 +184,26 @@ fn is_loopback(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    fn asked(value: &str) -> Option<Duration> {
+    fn parse_retry_after(value: &str) -> Option<Duration> {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
         retry_after(&headers, "2015-10-21T07:27:30Z".parse().unwrap())
     }
 
     #[test]
-    fn a_retry_after_is_seconds_or_a_date() {
-        assert_eq!(asked("17"), Some(Duration::from_secs(17)));
-        assert_eq!(asked("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(asked("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(asked("soon"), None);
-        assert_eq!(asked("-1"), None);
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(parse_retry_after("17"), Some(Duration::from_secs(17)));
+        assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after("soon"), None);
+        assert_eq!(parse_retry_after("-1"), None);
         assert_eq!(retry_after(&HeaderMap::new(), Timestamp::now()), None);
     }
 
     #[test]
-    fn a_status_has_a_kind() {
+    fn maps_status_codes_to_error_kinds() {
         let kind = |status| {
-            let answer = Answer { status: StatusCode::from_u16(status).unwrap(), retry_after: None, body: Vec::new() };
-            answer.kind_of_status()
+            let status = StatusCode::from_u16(status).unwrap();
+            HttpResponse { status, retry_after: None, body: Vec::new() }.kind_of_status()
         };
         assert_eq!(kind(200), None);
         assert_eq!(kind(429), Some(Kind::Throttled));
@@ -214,17 +220,17 @@ mod tests {
     }
 
     #[test]
-    fn a_base_address_can_hold_no_key_and_leak_none() {
-        for good in [
+    fn rejects_base_urls_that_could_leak_a_key() {
+        for valid in [
             "https://a.example/api",
             "http://127.0.0.1:80",
             "http://localhost:9/x",
             "http://[::1]:9",
             "http://127.9.9.9",
         ] {
-            assert!(base_url("X", good).is_ok(), "{good}");
+            assert!(base_url("X", valid).is_ok(), "{valid}");
         }
-        for bad in [
+        for invalid in [
             "http://a.example/hunter2",
             "http://localhost.example/hunter2",
             "http://10.0.0.1/hunter2",
@@ -235,16 +241,16 @@ mod tests {
             "ftp://a.example/hunter2",
             "hunter2",
         ] {
-            let error = base_url("X", bad).unwrap_err();
-            assert_eq!(error.kind(), Kind::BadInput, "{bad}");
+            let error = base_url("X", invalid).unwrap_err();
+            assert_eq!(error.kind(), Kind::BadInput, "{invalid}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
     }
 
     #[test]
-    fn a_resource_is_below_its_base_with_or_without_a_slash() {
+    fn appends_path_with_or_without_trailing_slash() {
         for base in ["https://a.example/api", "https://a.example/api/"] {
-            let url = below(&Url::parse(base).unwrap(), &["subgraphs", "id", "a/b"]).unwrap();
+            let url = append_path(&Url::parse(base).unwrap(), &["subgraphs", "id", "a/b"]).unwrap();
             assert_eq!(url.as_str(), "https://a.example/api/subgraphs/id/a%2Fb");
         }
     }

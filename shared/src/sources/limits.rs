@@ -1,4 +1,4 @@
-//! API keys, and the rate at which each may be used.
+//! API keys, and the rate limit of each.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,19 +20,19 @@ use crate::error::{Error, Result};
 pub struct Secret(String);
 
 impl Secret {
-    /// A key; white space around it (the line break of a file, say) is no part of it.
+    /// Creates a key. Leading and trailing whitespace, such as the line break at the end of a file, is removed.
     #[must_use]
     pub fn new(key: impl AsRef<str>) -> Self {
         Secret(key.as_ref().trim().to_owned())
     }
 
-    /// The keys of a comma-separated list; empty entries are none.
+    /// Parses a comma-separated list of keys. Empty entries are skipped.
     #[must_use]
     pub fn parse_list(keys: &str) -> Vec<Self> {
         keys.split(',').map(Secret::new).filter(|key| !key.0.is_empty()).collect()
     }
 
-    /// The key itself, for the request's header alone.
+    /// Returns the key itself, for use in a request header only.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -50,98 +50,102 @@ impl fmt::Display for Secret {
     }
 }
 
-/// How often each key may be used by this process.
+/// The rate limit of each API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Requests a second, of all processes together.
+pub struct Rate {
+    /// Requests per second, of all processes together.
     pub per_second: u32,
-    /// Processes that share them.
+    /// The number of processes that share the limit.
     pub shared_by: u32,
 }
 
-impl RateLimit {
-    /// A rate that is for this process alone.
+impl Rate {
+    /// Returns a rate limit that this process shares with no other.
     #[must_use]
     pub fn per_second(per_second: u32) -> Self {
         RateLimit { per_second, shared_by: 1 }
     }
 
-    /// The time from one request to the next: three hundredths more than the rate has it. What leaves evenly arrives unevenly, and a
-    /// server that counts strictly would find one request too many in some second.
-    fn between(self) -> Result<Duration> {
+    /// Returns the interval between two requests: 3% longer than the rate requires. Requests that are sent at even
+    /// intervals do not arrive at even intervals, and a server with a strict limit would count one request too many in
+    /// some seconds.
+    fn interval(self) -> Result<Duration> {
         if self.per_second == 0 || self.shared_by == 0 {
             return Err(Error::bad_input(
-                "the rate of an API is at least one request per second, for at least one process",
+                "a rate limit needs at least one request per second and at least one process",
             ));
         }
         Ok(Duration::from_millis(1030) * self.shared_by / self.per_second)
     }
 }
 
-/// The keys of one API. Each has its own limit, and they take turns.
+/// The API keys of a source, used in rotation. Each key has its own rate limit.
 pub(crate) struct KeyRing {
-    turns: Vec<Turn>,
+    slots: Vec<KeySlot>,
     next: AtomicUsize,
 }
 
-struct Turn {
+struct KeySlot {
     key: Option<Secret>,
-    pace: Pace,
+    limiter: RateLimiter,
 }
 
-/// Requests evenly spaced, in the order in which they asked. A limiter with a burst, of a second's worth say, would after a pause
-/// put nearly twice the rate into one second; one without loses what its timer is late by, a few hundredths of the rate.
-struct Pace {
-    between: Duration,
+/// Spaces requests evenly, in the order of the calls. A limiter that allows bursts of, for example, one second's
+/// requests would send almost twice the rate in the second after a pause. A limiter that never
+/// catches up would lose the time by which its timer fires late, a few percent of the rate.
+struct RateLimiter {
+    interval: Duration,
     next: Mutex<Instant>,
 }
 
-/// A wait that ended so much too late does not delay the waits after it. Anything longer is a pause, and is not made up for.
-const GRAIN: Duration = Duration::from_millis(5);
+/// The maximum timer delay that is caught up, so that it does not postpone later requests. A longer delay is a pause.
+const TIMER_TOLERANCE: Duration = Duration::from_millis(5);
 
-impl Pace {
-    fn new(between: Duration, begin: Instant) -> Self {
-        Pace { between, next: Mutex::new(begin) }
+impl RateLimiter {
+    fn new(interval: Duration, start: Instant) -> Self {
+        RateLimiter { interval, next: Mutex::new(start) }
     }
 
-    async fn turn(&self) {
+    async fn acquire(&self) {
         let mut next = self.next.lock().await;
         if Instant::now() < *next {
             sleep_until(*next).await;
         }
         let now = Instant::now();
-        let begun = if now > *next + GRAIN { now } else { *next };
-        *next = begun + self.between;
+        let started = if now > *next + TIMER_TOLERANCE { now } else { *next };
+        *next = started + self.interval;
     }
 }
 
 impl KeyRing {
-    /// The ring of some keys; without any, requests go out without a key, under one limit.
-    pub(crate) fn new(keys: Vec<Secret>, rate: RateLimit) -> Result<Self> {
-        let between = rate.between()?;
+    /// Creates a ring of keys. Without keys, requests are sent without a key, under one rate limit.
+    pub(crate) fn new(keys: Vec<Secret>, rate: Rate) -> Result<Self> {
+        let interval = rate.interval()?;
         let keys = if keys.is_empty() { vec![None] } else { keys.into_iter().map(Some).collect() };
-        // Keys set off one after another: requests that leave in the same instant hold each other up, and arrive unevenly.
-        let (begin, apart) = (Instant::now(), between / u32::try_from(keys.len()).unwrap_or(u32::MAX));
-        let turns = (0..).zip(keys).map(|(number, key)| Turn { key, pace: Pace::new(between, begin + apart * number) });
-        let turns = turns.collect();
-        Ok(KeyRing { turns, next: AtomicUsize::new(0) })
+        // The keys start at different times: requests that are sent at the same instant delay each other and arrive
+        // unevenly.
+        let (start, offset) = (Instant::now(), interval / u32::try_from(keys.len()).unwrap_or(u32::MAX));
+        let slots = (0..)
+            .zip(keys)
+            .map(|(number, key)| KeySlot { key, limiter: RateLimiter::new(interval, start + offset * number) });
+        let slots = slots.collect();
+        Ok(KeyRing { slots, next: AtomicUsize::new(0) })
     }
 
-    /// The next key, as soon as its limit allows a request with it.
-    pub(crate) async fn turn(&self) -> Option<&Secret> {
-        let turn = self.turns.get(self.next.fetch_add(1, Ordering::Relaxed) % self.turns.len())?;
-        turn.pace.turn().await;
-        turn.key.as_ref()
+    /// Returns the next key, once its rate limit allows a request.
+    pub(crate) async fn acquire(&self) -> Option<&Secret> {
+        let slot = self.slots.get(self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len())?;
+        slot.limiter.acquire().await;
+        slot.key.as_ref()
     }
 
-    /// A text from outside without any of the keys: a server may say in an error what it was sent.
+    /// Replaces the keys in a string from a source, which may quote the request in an error message.
     pub(crate) fn redact(&self, text: &str) -> String {
-        let keys = self.turns.iter().filter_map(|turn| turn.key.as_ref());
-        keys.fold(text.to_owned(), |text, key| text.replace(key.expose(), "***"))
+        self.keys().fold(text.to_owned(), |text, key| text.replace(key.expose(), "***"))
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Secret> {
-        self.turns.iter().filter_map(|turn| turn.key.as_ref())
+        self.slots.iter().filter_map(|slot| slot.key.as_ref())
     }
 }
 
@@ -150,58 +154,58 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn keys_take_turns() {
-        let ring = KeyRing::new(Secret::parse_list(" a, b,,c\n"), RateLimit::per_second(1000)).unwrap();
-        let mut seen = String::new();
+    async fn keys_are_used_in_rotation() {
+        let ring = KeyRing::new(Secret::list(" a, b,,c\n"), Rate::per_second(1000)).unwrap();
+        let mut used = String::new();
         for _ in 0..7 {
-            seen.push_str(ring.turn().await.unwrap().expose());
+            used.push_str(ring.acquire().await.unwrap().expose());
         }
-        assert_eq!(seen, "abcabca");
+        assert_eq!(used, "abcabca");
     }
 
     #[tokio::test]
-    async fn no_key_is_one_limit_without_a_key() {
-        assert_eq!(KeyRing::new(Vec::new(), RateLimit::per_second(1000)).unwrap().turn().await, None);
+    async fn no_keys_give_requests_without_a_key() {
+        assert_eq!(KeyRing::new(Vec::new(), Rate::per_second(1000)).unwrap().acquire().await, None);
     }
 
     #[tokio::test]
-    async fn the_rate_is_kept_even_after_a_pause() {
-        let ring = KeyRing::new(Vec::new(), RateLimit::per_second(100)).unwrap();
-        ring.turn().await;
+    async fn rate_limit_holds_after_a_pause() {
+        let ring = KeyRing::new(Vec::new(), Rate::per_second(100)).unwrap();
+        ring.acquire().await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         let start = Instant::now();
         for _ in 0..21 {
-            ring.turn().await;
+            ring.acquire().await;
         }
-        // A busy machine can only make this longer: the assertion can't fail by noise.
+        // A busy machine only makes this longer, so that the assertion is not flaky.
         assert!(start.elapsed() >= Duration::from_millis(200));
     }
 
     #[tokio::test]
     async fn each_key_has_its_own_limit() {
-        let ring = KeyRing::new(Secret::parse_list("a,b"), RateLimit::per_second(1)).unwrap();
-        let next = |key: usize| *ring.turns[key].pace.next.try_lock().unwrap();
+        let ring = KeyRing::new(Secret::list("a,b"), Rate::per_second(1)).unwrap();
+        let next = |key: usize| *ring.slots[key].limiter.next.try_lock().unwrap();
         let (a, b) = (next(0), next(1));
-        assert_eq!(b - a, Duration::from_millis(515), "they set off one after the other");
-        ring.turn().await;
+        assert_eq!(b - a, Duration::from_millis(515), "the keys start at different times");
+        ring.acquire().await;
         assert!(next(0) >= a + Duration::from_millis(1030));
         assert_eq!(next(1), b);
     }
 
     #[test]
-    fn a_rate_of_zero_is_refused() {
-        assert!(KeyRing::new(Vec::new(), RateLimit::per_second(0)).is_err());
-        assert!(KeyRing::new(Vec::new(), RateLimit { per_second: 1, shared_by: 0 }).is_err());
+    fn rejects_a_rate_of_zero() {
+        assert!(KeyRing::new(Vec::new(), Rate::per_second(0)).is_err());
+        assert!(KeyRing::new(Vec::new(), Rate { per_second: 1, shared_by: 0 }).is_err());
     }
 
     #[test]
-    fn a_rate_is_shared() {
-        assert_eq!(RateLimit { per_second: 20, shared_by: 3 }.between().unwrap(), Duration::from_micros(154_500));
+    fn processes_share_a_rate() {
+        assert_eq!(Rate { per_second: 20, shared_by: 3 }.interval().unwrap(), Duration::from_micros(154_500));
     }
 
     #[test]
-    fn a_text_from_outside_loses_the_keys() {
-        let ring = KeyRing::new(Secret::parse_list("abc123,xyz789"), RateLimit::per_second(1)).unwrap();
+    fn redacts_all_keys() {
+        let ring = KeyRing::new(Secret::list("abc123,xyz789"), Rate::per_second(1)).unwrap();
         assert_eq!(ring.redact("bad keys abc123 and xyz789"), "bad keys *** and ***");
     }
 }

@@ -1,17 +1,17 @@
-//! The two sources: lending subgraphs on The Graph, and Transpose's SQL over HTTP.
+//! Clients of the two data sources: lending subgraphs on The Graph, and Transpose's SQL API.
 //!
-//! A client pages, keeps to a rate per key, tries passing faults again, and hands over rows as the source said them
-//! ([`Text`] fields). What is an error, and of which kind, is decided here; what a value means is not. This layer knows no
-//! lake and no tables.
+//! The clients handle paging, a rate limit per API key and retries, and return rows with the field values exactly as
+//! the source sent them ([`Text`]). This layer decides what is an error, and of which kind, but does not interpret
+//! values. It does not depend on the lake or the tables.
 //!
-//! | module | what it knows |
+//! | module | contents |
 //! |---|---|
-//! | [`graph`] | snapshots of markets and positions, pinned to a block |
-//! | [`transpose`] | lending events of a time span, and blocks |
-//! | [`retry`] | the one place where something is tried again |
-//! | `limits` | API keys that take turns, each with its rate |
-//! | [`traffic`] | what went over the wire |
-//! | `http`, `endpoint` | one POST of JSON, bounded in time and size; what both clients do with it |
+//! | [`graph`] | snapshots of markets and positions at a given block |
+//! | [`transpose`] | lending events in a time range, and blocks |
+//! | [`retry`] | the only place that retries requests |
+//! | `limits` | rotation of API keys, each with its own rate limit |
+//! | [`traffic`] | counters of requests, retries, bytes and pages |
+//! | `http`, `endpoint` | JSON POST requests with limits on time and size; logic shared by both clients |
 
 mod endpoint;
 pub mod graph;
@@ -28,13 +28,14 @@ pub use retry::RetryPolicy;
 pub use text::Text;
 pub use traffic::{Traffic, TrafficReport};
 
-/// A block of the chain, as a source names it.
+/// A block of the chain, as identified by a source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Block {
-    /// Its number.
+    /// The block number.
     pub number: u64,
-    /// Seconds since 1970-01-01T00:00:00Z. Transpose always says it; an older graph-node doesn't for a pinned block.
+    /// Seconds since 1970-01-01T00:00:00Z. Always present from Transpose; older graph-node versions omit it for a given
+    /// block.
     pub timestamp: Option<i64>,
-    /// Its hash, as the source writes it; likewise.
+    /// The block hash, as the source formats it. Transpose and older graph-node versions may omit it.
     pub hash: Option<std::sync::Arc<str>>,
 }

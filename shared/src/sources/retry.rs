@@ -1,4 +1,4 @@
-//! The one place where something is tried again.
+//! Retries with exponential backoff. No other module retries requests.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,46 +8,49 @@ use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use super::traffic::Traffic;
 use crate::error::{Error, Result};
 
-/// How often, and after how long, a passing fault is tried again.
+/// The number of attempts and the backoff between them, for transient errors.
 ///
-/// The n-th wait is drawn evenly from zero to `first_wait` · 2ⁿ, at most `longest_wait` ("full jitter": tasks that failed
-/// together do not come back together). A `Retry-After` of the source is waited out first.
+/// The n-th wait (n from 0) is uniformly random between zero and `initial_backoff` · 2ⁿ, with `max_backoff` as the
+/// maximum ("full jitter": tasks that fail at the same time do not retry at the same time). The source's `Retry-After`
+/// is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Tries in all, the first included; at least one is made.
+    /// The maximum number of attempts, including the first; at least one is made.
     pub tries: usize,
-    /// Upper bound of the first wait.
-    pub first_wait: Duration,
-    /// Upper bound of every wait.
-    pub longest_wait: Duration,
-    /// The longest `Retry-After` that is waited out here. On a longer one the error is returned at once: a function that
-    /// sleeps for minutes is paid for, the state machine waits for free.
-    pub longest_retry_after: Duration,
+    /// The upper bound of the first wait.
+    pub initial_backoff: Duration,
+    /// The upper bound of all waits.
+    pub max_backoff: Duration,
+    /// The longest `Retry-After` to wait for. If it is longer, the error is returned at once: sleeping in a Lambda
+    /// function costs money, waiting in the state machine does not.
+    pub max_retry_after: Duration,
 }
 
 impl RetryPolicy {
-    /// For one request of a step. Seven tries span up to about 40 seconds: longer than a rolling restart of a gateway or
-    /// a change of indexers takes, and short enough that a step still has time to report and leave the rest to the machine.
+    /// The policy for a request of a step. Seven attempts take up to about 40 seconds: longer than a rolling restart of
+    /// a gateway or a switch between indexers, and short enough for the step to report and leave the rest to the state
+    /// machine.
     pub const REQUEST: RetryPolicy = RetryPolicy {
         tries: 7,
-        first_wait: Duration::from_millis(500),
-        longest_wait: Duration::from_secs(15),
-        longest_retry_after: Duration::from_secs(60),
+        initial_backoff: Duration::from_millis(500),
+        max_backoff: Duration::from_secs(15),
+        max_retry_after: Duration::from_secs(60),
     };
 
-    /// For tests against a server on loopback: as many tries, and no wait that a person would notice.
+    /// The policy for tests with a server on the loopback interface: the same number of attempts, with very short
+    /// waits.
     pub const LOOPBACK: RetryPolicy = RetryPolicy {
         tries: 7,
-        first_wait: Duration::from_millis(1),
-        longest_wait: Duration::from_millis(4),
-        longest_retry_after: Duration::from_secs(2),
+        initial_backoff: Duration::from_millis(1),
+        max_backoff: Duration::from_millis(4),
+        max_retry_after: Duration::from_secs(2),
     };
 
-    /// Does something, and does it again while it fails with a transient kind and tries are left. The last error is
-    /// returned. Every repetition is counted in `traffic` and logged.
+    /// Runs an operation, and repeats it while it returns a transient error and attempts are left. Each retry is
+    /// counted in `traffic` and logged.
     ///
     /// # Errors
-    /// The operation's last error.
+    /// The error of the last attempt.
     pub async fn run<T, F, Fut>(&self, traffic: &Traffic, operation: F) -> Result<T>
     where
         F: FnMut() -> Fut,
@@ -58,16 +61,17 @@ impl RetryPolicy {
             .when(|error: &Error| error.kind().is_transient())
             .adjust(|error: &Error, wait| self.wait_for(error, wait))
             .notify(|error: &Error, wait| {
-                traffic.retry(error.kind());
-                tracing::warn!(kind = error.kind().name(), error = error.details(), ?wait, "trying again");
+                traffic.count_retry(error.kind());
+                tracing::warn!(kind = error.kind().name(), error = error.what(), ?wait, "retrying");
             })
             .await
     }
 
     fn wait_for(&self, error: &Error, wait: Option<Duration>) -> Option<Duration> {
-        let asked = error.retry_after().unwrap_or_default();
-        // On top of what the source asked for, or all that were told the same number would return at the same moment.
-        wait.filter(|_| asked <= self.longest_retry_after).map(|wait| wait.saturating_add(asked))
+        let retry_after = error.retry_after().unwrap_or_default();
+        // The jitter is added to `Retry-After`: otherwise all clients that received the same value would retry at the
+        // same time.
+        wait.filter(|_| retry_after <= self.max_retry_after).map(|wait| wait.saturating_add(retry_after))
     }
 }
 
@@ -77,7 +81,7 @@ impl Default for RetryPolicy {
     }
 }
 
-/// The waits of a policy, as `backon` wants them.
+/// The waits of a policy, as a backoff of `backon`.
 struct FullJitter(RetryPolicy);
 
 impl BackoffBuilder for FullJitter {
@@ -86,10 +90,11 @@ impl BackoffBuilder for FullJitter {
     fn build(self) -> Self::Backoff {
         let policy = self.0;
         let plain = ExponentialBuilder::new()
-            .with_min_delay(policy.first_wait)
-            .with_max_delay(policy.longest_wait)
+            .with_min_delay(policy.initial_backoff)
+            .with_max_delay(policy.max_backoff)
             .with_max_times(policy.tries.saturating_sub(1));
-        // backon's jitter adds an even draw from zero to the wait; without the wait itself that draw is the full jitter.
+        // backon adds a uniformly random duration between zero and the wait to the wait. Subtracting the wait gives
+        // full jitter.
         let jittered = plain.with_jitter().build();
         jittered
             .zip(plain.build())
@@ -106,61 +111,61 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
-    async fn tries_of(kind: Kind, policy: RetryPolicy, retry_after: Option<Duration>) -> (usize, Traffic) {
-        let (traffic, tries) = (Traffic::new(), AtomicUsize::new(0));
+    async fn count_attempts(kind: Kind, policy: RetryPolicy, retry_after: Option<Duration>) -> (usize, Traffic) {
+        let (traffic, attempts) = (Traffic::new(), AtomicUsize::new(0));
         let outcome: Result<()> = policy
             .run(&traffic, || async {
-                tries.fetch_add(1, Ordering::Relaxed);
-                Err(Error::new(kind, "no").with_retry_after(retry_after))
+                attempts.fetch_add(1, Ordering::Relaxed);
+                Err(Error::new(kind, "failed").after(retry_after))
             })
             .await;
         assert_eq!(outcome.unwrap_err().kind(), kind);
-        (tries.into_inner(), traffic)
+        (attempts.into_inner(), traffic)
     }
 
     #[tokio::test]
-    async fn only_transient_kinds_are_tried_again() {
+    async fn retries_only_transient_errors() {
         for kind in Kind::ALL {
-            let (tries, traffic) = tries_of(kind, RetryPolicy::LOOPBACK, None).await;
-            assert_eq!(tries, if kind.is_transient() { 7 } else { 1 }, "{kind}");
-            assert_eq!(traffic.report().retries.values().sum::<u64>(), tries as u64 - 1);
+            let (attempts, traffic) = count_attempts(kind, RetryPolicy::LOOPBACK, None).await;
+            assert_eq!(attempts, if kind.is_transient() { 7 } else { 1 }, "{kind}");
+            assert_eq!(traffic.report().retries.values().sum::<u64>(), attempts as u64 - 1);
         }
     }
 
     #[tokio::test]
-    async fn one_try_is_one_try() {
+    async fn a_policy_of_one_attempt_does_not_retry() {
         let policy = RetryPolicy { tries: 1, ..RetryPolicy::LOOPBACK };
-        assert_eq!(tries_of(Kind::Throttled, policy, None).await.0, 1);
+        assert_eq!(count_attempts(Kind::Throttled, policy, None).await.0, 1);
     }
 
     #[tokio::test]
-    async fn a_wait_too_long_is_left_to_the_caller() {
-        let longest = RetryPolicy::LOOPBACK.longest_retry_after;
-        let (tries, _) = tries_of(Kind::Throttled, RetryPolicy::LOOPBACK, Some(longest + Duration::from_secs(1))).await;
-        assert_eq!(tries, 1);
+    async fn does_not_wait_for_a_long_retry_after() {
+        let too_long = RetryPolicy::LOOPBACK.max_retry_after + Duration::from_secs(1);
+        let (attempts, _) = count_attempts(Kind::Throttled, RetryPolicy::LOOPBACK, Some(too_long)).await;
+        assert_eq!(attempts, 1);
     }
 
     #[test]
-    fn a_wait_is_the_sources_wish_and_the_jitter() {
-        let error = Error::new(Kind::Throttled, "no").with_retry_after(Some(Duration::from_secs(3)));
+    fn waits_for_retry_after_plus_jitter() {
+        let error = Error::new(Kind::Throttled, "failed").after(Some(Duration::from_secs(3)));
         let wait = RetryPolicy::REQUEST.wait_for(&error, Some(Duration::from_millis(20)));
         assert_eq!(wait, Some(Duration::from_millis(3020)));
         assert_eq!(RetryPolicy::REQUEST.wait_for(&error, None), None);
     }
 
     #[test]
-    fn waits_are_drawn_from_zero_to_a_growing_bound() {
-        let policy = RetryPolicy { tries: 6, longest_wait: Duration::from_secs(4), ..RetryPolicy::REQUEST };
+    fn waits_are_random_below_a_growing_bound() {
+        let policy = RetryPolicy { tries: 6, max_backoff: Duration::from_secs(4), ..RetryPolicy::REQUEST };
         let bounds = [500, 1000, 2000, 4000, 4000].map(Duration::from_millis);
-        let draws: Vec<Vec<Duration>> = (0..200).map(|_| FullJitter(policy).build().collect()).collect();
+        let samples: Vec<Vec<Duration>> = (0..200).map(|_| FullJitter(policy).build().collect()).collect();
         for (n, bound) in bounds.into_iter().enumerate() {
-            let waits: Vec<Duration> = draws.iter().map(|waits| waits[n]).collect();
+            let waits: Vec<Duration> = samples.iter().map(|waits| waits[n]).collect();
             assert!(waits.iter().all(|wait| *wait <= bound), "{n}");
             assert!(
                 waits.iter().any(|wait| *wait < bound / 4) && waits.iter().any(|wait| *wait > bound / 4 * 3),
                 "{n}"
             );
         }
-        assert!(draws.iter().all(|waits| waits.len() == bounds.len()));
+        assert!(samples.iter().all(|waits| waits.len() == bounds.len()));
     }
 }

@@ -1,4 +1,4 @@
-//! One field of a source's row, kept as the source said it.
+//! Fields of a source's rows, kept exactly as the source sent them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// A field as text, whatever its JSON type was; `None` is null or missing.
+/// A field of any JSON type as a string; `None` if the field is null or missing.
 ///
-/// A string is itself. A number or a boolean is its JSON text exactly as sent: a uint256 that comes as a bare number keeps
-/// every digit. An object or an array is its JSON text without white space. A field of an unexpected type therefore never
-/// fails a page: whether a value makes sense is for the stage layer to say, row by row.
+/// A string is kept unquoted. A number or a boolean is kept as its JSON text: a uint256 that is sent as a number keeps
+/// all digits. An object or an array is kept as its JSON text without whitespace. A field of an unexpected type
+/// therefore never causes an error for its page: the stage layer validates the values row by row.
 ///
 /// ```
 /// use defi_shared::sources::Text;
@@ -27,13 +27,13 @@ use serde_json::value::RawValue;
 pub struct Text(pub Option<Arc<str>>);
 
 impl Text {
-    /// The text, or `None` for null and missing.
+    /// Returns the string, or `None` if the field is null or missing.
     #[must_use]
     pub fn as_deref(&self) -> Option<&str> {
         self.0.as_deref()
     }
 
-    /// Whether the field was null or missing.
+    /// Returns whether the field is null or missing.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.0.is_none()
@@ -54,24 +54,25 @@ impl fmt::Display for Text {
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The raw text and not a parsed value: a parsed number would go through f64 and lose digits.
+        // Reads the JSON text instead of a parsed value: a parsed number would be converted to f64 and lose digits.
         let raw = <&RawValue>::deserialize(deserializer)?;
-        Ok(Text(text_of(raw.get())))
+        Ok(Text(json_to_string(raw.get())))
     }
 }
 
-fn text_of(json: &str) -> Option<Arc<str>> {
+fn json_to_string(json: &str) -> Option<Arc<str>> {
     match json.as_bytes().first() {
         Some(b'n') => None,
-        // A string that JSON allows and Unicode doesn't (half a surrogate pair) stays as it was sent, quotes included.
+        // JSON allows strings that are not valid Unicode (an unpaired surrogate). They are kept as sent, including the
+        // quotes.
         Some(b'"') => Some(serde_json::from_str(json).unwrap_or_else(|_| Arc::from(json))),
-        Some(b'{' | b'[') => Some(Arc::from(without_white_space(json))),
+        Some(b'{' | b'[') => Some(Arc::from(strip_whitespace(json))),
         _ => Some(Arc::from(json)),
     }
 }
 
-/// Drops white space outside strings. Parsing and writing again would change numbers.
-fn without_white_space(json: &str) -> String {
+/// Removes whitespace outside strings. Parsing and serializing the JSON instead would change numbers.
+fn strip_whitespace(json: &str) -> String {
     let (mut in_string, mut escaped) = (false, false);
     json.chars()
         .filter(|&c| {
@@ -86,28 +87,28 @@ fn without_white_space(json: &str) -> String {
         .collect()
 }
 
-/// A row whose fields are texts.
-pub(crate) trait Texts {
-    /// Hands over each field that another row may well have too.
-    fn each_text(&mut self, take: &mut impl FnMut(&mut Text));
+/// A row of [`Text`] fields.
+pub(crate) trait TextRow {
+    /// Calls a function with each field whose value is likely to repeat in other rows.
+    fn for_each_repeated(&mut self, visit: &mut impl FnMut(&mut Text));
 }
 
-/// Keeps a text that several rows of a page have once: of a market's id, a flag or a name there are few, of rows there are many.
-pub(crate) fn share(rows: &mut [impl Texts]) {
-    let mut texts: FxHashSet<Arc<str>> = FxHashSet::default();
+/// Stores equal values of a page's rows only once: a page has many rows, but few distinct market ids, flags and names.
+pub(crate) fn intern(rows: &mut [impl TextRow]) {
+    let mut values: FxHashSet<Arc<str>> = FxHashSet::default();
     for row in rows {
-        row.each_text(&mut |field| {
-            let Some(text) = &field.0 else { return };
-            match texts.get(text) {
-                Some(known) => field.0 = Some(Arc::clone(known)),
-                None => drop(texts.insert(Arc::clone(text))),
+        row.for_each_repeated(&mut |field| {
+            let Some(value) = &field.0 else { return };
+            match values.get(value) {
+                Some(existing) => field.0 = Some(Arc::clone(existing)),
+                None => drop(values.insert(Arc::clone(value))),
             }
         });
     }
 }
 
-/// A nested object or a row that may have any shape: what isn't an object of the wanted fields is an empty one, so that
-/// a null or malformed object gives null fields and not a failed page.
+/// A row or a nested object that may be malformed. Anything other than an object of the expected fields is deserialized
+/// as the default value, so that null or a malformed object gives null fields instead of an error for the page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Lenient<T>(pub T);
 
@@ -115,7 +116,7 @@ impl<'de, T: Default + for<'a> Deserialize<'a>> Deserialize<'de> for Lenient<T> 
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
         if !raw.get().starts_with('{') {
-            // Serde would read an array as the fields in order.
+            // Serde would read the items of an array as the fields in order.
             return Ok(Lenient::default());
         }
         Ok(Lenient(serde_json::from_str(raw.get()).unwrap_or_default()))
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_json_type_has_a_text() {
+    fn reads_every_json_type() {
         assert_eq!(text(r#""a \"b\" \u00e9""#).as_deref(), Some("a \"b\" é"));
         assert_eq!(text(" 1.50e3 ").as_deref(), Some("1.50e3"));
         assert_eq!(text("-0").as_deref(), Some("-0"));
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_any_shape_is_a_row() {
+    fn reads_malformed_rows_as_empty_rows() {
         let rows: Vec<Lenient<Row>> = serde_json::from_str(
             r#"[{"a":1,"inner":{"id":"x"}},{"inner":null},{"inner":"0x1"},{"inner":["x"]},{"inner":{"id":{}}},null,7,["a"]]"#,
         )
@@ -172,12 +173,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_integer_keeps_its_digits(digits in "-?[1-9][0-9]{0,90}") {
+        fn integers_keep_all_digits(digits in "-?[1-9][0-9]{0,90}") {
             prop_assert_eq!(text(&digits), Some(digits));
         }
 
         #[test]
-        fn a_compacted_object_says_the_same(key in ".*", value in ".*") {
+        fn stripping_whitespace_keeps_objects_equal(key in ".*", value in ".*") {
             let object = serde_json::json!({ key: [value, { "n": 1 }] });
             let pretty = serde_json::to_string_pretty(&object).unwrap();
             prop_assert_eq!(text(&pretty), Some(object.to_string()));

@@ -1,4 +1,4 @@
-//! What went over the wire: requests, retries, bytes and pages.
+//! Counters of requests, retries, bytes and pages.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Kind;
 
-/// Counters that every call of a client adds to. One per step (or per unit) is shared by all tasks of it.
+/// Counters that the calls of a client increment. All tasks of a step (or of a unit) share one.
 #[derive(Debug, Default)]
 pub struct Traffic {
     requests: AtomicU64,
@@ -18,13 +18,13 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Counters at zero.
+    /// Creates counters that are all zero.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The figures as of now.
+    /// Returns the current values.
     #[must_use]
     pub fn report(&self) -> TrafficReport {
         let retries = Kind::ALL.iter().zip(&self.retries);
@@ -37,36 +37,36 @@ impl Traffic {
         }
     }
 
-    pub(crate) fn request(&self) {
+    pub(crate) fn count_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn page(&self) {
+    pub(crate) fn count_page(&self) {
         self.pages.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn received(&self, bytes: usize) {
+    pub(crate) fn count_bytes(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn retry(&self, kind: Kind) {
-        let slot = Kind::ALL.iter().position(|one| *one == kind).and_then(|index| self.retries.get(index));
-        if let Some(slot) = slot {
-            slot.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_retry(&self, kind: Kind) {
+        let index = Kind::ALL.iter().position(|other| *other == kind);
+        if let Some(count) = index.and_then(|index| self.retries.get(index)) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// The figures of a [`Traffic`], for a step's report; they add up.
+/// The values of a [`Traffic`], for a step's report. Reports can be added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficReport {
-    /// HTTP requests sent, retries included: what an API bills.
+    /// The number of HTTP requests sent, including retries: what an API bills.
     pub requests: u64,
-    /// Answers of rows that were accepted.
+    /// The number of responses that were accepted.
     pub pages: u64,
-    /// Bytes of the answers' bodies, after decompression.
+    /// The size of the response bodies in bytes, after decompression.
     pub bytes: u64,
-    /// How often something was asked again, by the name of the error's kind.
+    /// The number of retries per kind of error, by the name of the kind.
     pub retries: BTreeMap<String, u64>,
 }
 
@@ -86,15 +86,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_a_counter_and_reports_add_up() {
+    fn counts_every_kind_and_adds_reports() {
         let traffic = Traffic::new();
         for kind in Kind::ALL {
-            traffic.retry(kind);
+            traffic.count_retry(kind);
         }
-        traffic.retry(Kind::Throttled);
-        traffic.request();
-        traffic.page();
-        traffic.received(17);
+        traffic.count_retry(Kind::Throttled);
+        traffic.count_request();
+        traffic.count_page();
+        traffic.count_bytes(17);
         let mut sum = traffic.report();
         sum += &traffic.report();
         assert_eq!((sum.requests, sum.pages, sum.bytes), (2, 2, 34));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_happen_is_not_listed() {
+    fn omits_kinds_without_retries() {
         assert_eq!(
             serde_json::to_string(&Traffic::new().report()).unwrap(),
             r#"{"requests":0,"pages":0,"bytes":0,"retries":{}}"#

@@ -1,4 +1,4 @@
-//! Snapshots: paging, what is asked, what comes back.
+//! Tests of snapshots: paging, requests and responses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,17 +9,17 @@ use defi_shared::sources::graph::{GraphClient, GraphSettings, Position};
 use defi_shared::sources::{RateLimit, RetryPolicy, Secret, Traffic};
 use serde_json::{Value, json};
 
-use super::loopback::{Reply, Request, Server, scatter};
+use crate::loopback::{TestRequest, TestResponse, TestServer, pseudo_random};
 
 pub const SUBGRAPH: &str = "C2zniPn45RnLDGzVeGZCx2Sw3GXrbc9gL4ZfL8B8Em2j";
 pub const BLOCK: u64 = 16_315_721;
 
-pub fn settings(server: &Server, keys: &str) -> GraphSettings {
-    let settings = GraphSettings::new(&server.url, Secret::parse_list(keys));
-    GraphSettings { rate: RateLimit::per_second(100_000), retry: RetryPolicy::LOOPBACK, ..settings }
+pub fn settings(server: &TestServer, keys: &str) -> GraphSettings {
+    let settings = GraphSettings::new(&server.url, Secret::list(keys));
+    GraphSettings { rate: Rate::per_second(100_000), retry: RetryPolicy::LOOPBACK, ..settings }
 }
 
-pub fn client(server: &Server) -> GraphClient {
+pub fn client(server: &TestServer) -> GraphClient {
     GraphClient::new(settings(server, "k3y")).unwrap()
 }
 
@@ -39,22 +39,22 @@ pub fn position(id: &str) -> Value {
     })
 }
 
-fn text<'a>(filter: &'a Value, name: &str) -> Option<&'a str> {
-    filter.get(name).map(|bound| bound.as_str().unwrap())
+fn bound<'a>(filter: &'a Value, name: &str) -> Option<&'a str> {
+    filter.get(name).map(|value| value.as_str().unwrap())
 }
 
-/// What graph-node does with a filter, `first` and `orderBy: id`.
-pub fn answer(ids: &[String], request: &Request) -> Value {
+/// Responds as graph-node does, with a filter, `first` and `orderBy: id`.
+pub fn respond(ids: &[String], request: &TestRequest) -> Value {
     let filter = &request.body["variables"]["where"];
     let accounts = filter.get("account_in").map(|accounts| accounts.as_array().unwrap().clone());
-    let wanted = |id: &&String| {
+    let matches = |id: &&String| {
         let account = id.split('-').next().unwrap();
-        text(filter, "id_gt").is_none_or(|bound| id.as_str() > bound)
-            && text(filter, "id_gte").is_none_or(|bound| id.as_str() >= bound)
-            && text(filter, "id_lt").is_none_or(|bound| id.as_str() < bound)
+        bound(filter, "id_gt").is_none_or(|bound| id.as_str() > bound)
+            && bound(filter, "id_gte").is_none_or(|bound| id.as_str() >= bound)
+            && bound(filter, "id_lt").is_none_or(|bound| id.as_str() < bound)
             && accounts.as_ref().is_none_or(|accounts| accounts.contains(&json!(account)))
     };
-    let mut ids: Vec<&String> = ids.iter().filter(wanted).collect();
+    let mut ids: Vec<&String> = ids.iter().filter(matches).collect();
     ids.sort_unstable();
     let first = request.body["variables"]["first"].as_u64().unwrap() as usize;
     let rows: Vec<Value> = ids.into_iter().take(first).map(|id| position(id)).collect();
@@ -62,11 +62,11 @@ pub fn answer(ids: &[String], request: &Request) -> Value {
     json!({ "data": { "_meta": meta(block, "QmA"), "positions": rows } })
 }
 
-/// Ids of positions all over the space, and some of a form that no subgraph has.
+/// Generates position ids across the whole id space, and some of a form that no subgraph uses.
 fn ids(count: usize) -> Vec<String> {
-    let id = |n: usize| format!("0x{:08x}{:032x}-0xm-LENDER-0", scatter(n) as u32, n);
-    let odd = ["!", "-1", "0x", "0x10", "0X10", "0xf", "0xf0", "0xFF", "0xa", "abc", "zzz", "é"];
-    (0..count).map(id).chain(odd.map(str::to_owned)).collect()
+    let id = |n: usize| format!("0x{:08x}{:032x}-0xm-LENDER-0", pseudo_random(n) as u32, n);
+    let unusual = ["!", "-1", "0x", "0x10", "0X10", "0xf", "0xf0", "0xFF", "0xa", "abc", "zzz", "é"];
+    (0..count).map(id).chain(unusual.map(str::to_owned)).collect()
 }
 
 fn ids_of(rows: &[Position]) -> Vec<&str> {
@@ -74,12 +74,14 @@ fn ids_of(rows: &[Position]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thousands_of_rows_come_in_one_order_whatever_the_timing() {
+async fn rows_are_in_id_order_regardless_of_timing() {
     let table = Arc::new(ids(20_500));
     let served = table.clone();
-    // Answers overtake each other.
-    let delay = |request: &Request| Duration::from_millis(scatter(request.number) as u64 % 20);
-    let server = Server::start(move |request| Reply::json(&answer(&served, request)).after(delay(request))).await;
+    // Responses arrive out of order.
+    let delay = |request: &TestRequest| Duration::from_millis(pseudo_random(request.number) as u64 % 20);
+    let server =
+        TestServer::start(move |request| TestResponse::json(&respond(&served, request)).with_delay(delay(request)))
+            .await;
     let client = GraphClient::new(GraphSettings { concurrency: 5, ..settings(&server, "k3y") }).unwrap();
     let traffic = Traffic::new();
     let snapshot = client.positions(SUBGRAPH, BLOCK, None, &traffic).await.unwrap();
@@ -89,33 +91,33 @@ async fn thousands_of_rows_come_in_one_order_whatever_the_timing() {
     assert!(ids_of(&snapshot.rows) == sorted, "{} of {} rows", snapshot.rows.len(), sorted.len());
     assert_eq!((snapshot.block.number, snapshot.block.timestamp), (BLOCK, Some(1_672_531_211)));
     assert_eq!((snapshot.block.hash.as_deref(), snapshot.deployment.as_str()), (Some("0xabc"), "QmA"));
-    assert!(server.most_at_once() <= 5, "{}", server.most_at_once());
+    assert!(server.max_concurrent() <= 5, "{}", server.max_concurrent());
     let report = traffic.report();
     assert_eq!((report.requests, report.pages), (server.count() as u64, server.count() as u64));
     assert!(report.bytes > 20_000 * 100 && report.retries.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ranges_are_paged_at_the_same_time() {
+async fn ranges_are_paged_concurrently() {
     let (table, waiting) = (ids(3000), AtomicUsize::new(0));
-    let server = Server::start(move |request| {
-        let reply = Reply::json(&answer(&table, request));
-        // The first two requests for ranges each wait for the other one: one at a time would never end.
+    let server = TestServer::start(move |request| {
+        let response = TestResponse::json(&respond(&table, request));
+        // The first two requests for ranges wait for each other. Without concurrency, both would time out.
         if request.number == 1 || request.number == 2 {
             waiting.fetch_add(1, Ordering::SeqCst);
             let start = Instant::now();
-            // What else this thread was to do, the other request among it perhaps, is done by another one meanwhile.
-            let came = tokio::task::block_in_place(|| {
+            // Other tasks of this thread, perhaps the other request, continue on another thread meanwhile.
+            let arrived = tokio::task::block_in_place(|| {
                 while waiting.load(Ordering::SeqCst) < 2 && start.elapsed() < Duration::from_secs(20) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 waiting.load(Ordering::SeqCst) >= 2
             });
-            if !came {
-                return Reply::new(400, "the other request did not come");
+            if !arrived {
+                return TestResponse::new(400, "the other request did not arrive");
             }
         }
-        reply
+        response
     })
     .await;
     let snapshot = client(&server).positions(SUBGRAPH, BLOCK, None, &Traffic::new()).await.unwrap();
@@ -123,9 +125,9 @@ async fn ranges_are_paged_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_not_full_is_one_request() {
+async fn a_first_page_that_is_not_full_needs_one_request() {
     let table: Vec<String> = (0..999).map(|n| format!("0x{n:04}")).collect();
-    let server = Server::start(move |request| Reply::json(&answer(&table, request))).await;
+    let server = TestServer::start(move |request| TestResponse::json(&respond(&table, request))).await;
     let snapshot = client(&server).positions(SUBGRAPH, BLOCK, None, &Traffic::new()).await.unwrap();
     assert_eq!(snapshot.rows.len(), 999);
 
@@ -133,8 +135,8 @@ async fn a_page_that_is_not_full_is_one_request() {
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].path, format!("/subgraphs/id/{SUBGRAPH}"));
     assert_eq!(requests[0].header("authorization"), Some("Bearer k3y"));
-    let wanted = json!({ "block": BLOCK, "first": 1000, "where": { "balance_not": "0", "id_gt": "" } });
-    assert_eq!(requests[0].body["variables"], wanted);
+    let expected = json!({ "block": BLOCK, "first": 1000, "where": { "balance_not": "0", "id_gt": "" } });
+    assert_eq!(requests[0].body["variables"], expected);
     let query = requests[0].body["query"].as_str().unwrap();
     assert!(query.contains("$block: Int!, $first: Int!, $where: Position_filter!"), "{query}");
     assert!(query.contains("_meta(block: {number: $block})"), "{query}");
@@ -142,22 +144,22 @@ async fn a_page_that_is_not_full_is_one_request() {
 }
 
 #[tokio::test]
-async fn a_full_page_alone_is_followed_to_its_end() {
+async fn a_full_first_page_needs_a_second_request() {
     let table: Vec<String> = (0..1000).map(|n| format!("0xff{n:04}")).collect();
-    let server = Server::start(move |request| Reply::json(&answer(&table, request))).await;
+    let server = TestServer::start(move |request| TestResponse::json(&respond(&table, request))).await;
     let snapshot = client(&server).positions(SUBGRAPH, BLOCK, None, &Traffic::new()).await.unwrap();
     assert_eq!((snapshot.rows.len(), server.count()), (1000, 2));
 }
 
 #[tokio::test]
-async fn markets_are_flattened_and_may_have_any_shape() {
-    let server = Server::start(|_| {
+async fn markets_are_flattened_and_may_be_malformed() {
+    let server = TestServer::start(|_| {
         let token = json!({ "id": "0xt", "symbol": "T", "decimals": 18 });
         let market = json!({
             "id": "0xm", "name": "M", "maximumLTV": "80", "liquidationThreshold": 82.5, "inputTokenPriceUSD": "1", "inputToken": token,
         });
         let markets = json!([market, { "id": 7, "inputToken": null }, null]);
-        Reply::json(&json!({ "data": { "_meta": meta(BLOCK, "QmA"), "markets": markets } }))
+        TestResponse::json(&json!({ "data": { "_meta": meta(BLOCK, "QmA"), "markets": markets } }))
     })
     .await;
     let snapshot = client(&server).markets(SUBGRAPH, BLOCK, &Traffic::new()).await.unwrap();
@@ -172,12 +174,12 @@ async fn markets_are_flattened_and_may_have_any_shape() {
 }
 
 #[tokio::test]
-async fn accounts_are_asked_for_in_parts_and_in_lower_case() {
+async fn accounts_are_split_and_sent_in_lower_case() {
     let account = |n: usize| format!("0x{n:040x}");
     let table: Vec<String> = (0..4000).map(|n| format!("{}-0xm-LENDER-0", account(n))).collect();
-    let server = Server::start(move |request| Reply::json(&answer(&table, request))).await;
-    let wanted: Vec<String> = (0..2500).rev().map(|n| account(n).to_uppercase().replace("0X", "0x")).collect();
-    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, Some(&wanted), &Traffic::new()).await.unwrap();
+    let server = TestServer::start(move |request| TestResponse::json(&respond(&table, request))).await;
+    let accounts: Vec<String> = (0..2500).rev().map(|n| account(n).to_uppercase().replace("0X", "0x")).collect();
+    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, Some(&accounts), &Traffic::new()).await.unwrap();
     let sorted: Vec<String> = (0..2500).map(|n| format!("{}-0xm-LENDER-0", account(n))).collect();
     assert!(ids_of(&snapshot.rows) == sorted);
 
@@ -186,19 +188,19 @@ async fn accounts_are_asked_for_in_parts_and_in_lower_case() {
 }
 
 #[tokio::test]
-async fn the_head_is_asked_without_a_block() {
-    let server = Server::start(|_| Reply::json(&json!({ "data": { "_meta": meta(99, "QmA") } }))).await;
+async fn head_query_has_no_block() {
+    let server = TestServer::start(|_| TestResponse::json(&json!({ "data": { "_meta": meta(99, "QmA") } }))).await;
     let head = client(&server).head(SUBGRAPH, &Traffic::new()).await.unwrap();
     assert_eq!((head.block.number, head.deployment.as_str()), (99, "QmA"));
     assert!(!server.requests()[0].body["query"].as_str().unwrap().contains("number:"));
 }
 
 #[tokio::test]
-async fn an_older_node_may_leave_time_and_hash_out() {
-    let server = Server::start(|_| {
+async fn older_nodes_may_omit_timestamp_and_hash() {
+    let server = TestServer::start(|_| {
         let meta =
             json!({ "block": { "number": BLOCK, "timestamp": null }, "deployment": "QmA", "hasIndexingErrors": false });
-        Reply::json(&json!({ "data": { "_meta": meta, "markets": [] } }))
+        TestResponse::json(&json!({ "data": { "_meta": meta, "markets": [] } }))
     })
     .await;
     let block = client(&server).markets(SUBGRAPH, BLOCK, &Traffic::new()).await.unwrap().block;
@@ -206,9 +208,9 @@ async fn an_older_node_may_leave_time_and_hash_out() {
 }
 
 #[tokio::test]
-async fn several_keys_share_the_load_and_no_key_is_no_header() {
-    let empty = |_: &Request| Reply::json(&json!({ "data": { "_meta": meta(BLOCK, "QmA") } }));
-    let server = Server::start(empty).await;
+async fn keys_rotate_and_no_key_means_no_header() {
+    let empty = |_: &TestRequest| TestResponse::json(&json!({ "data": { "_meta": meta(BLOCK, "QmA") } }));
+    let server = TestServer::start(empty).await;
     let client = GraphClient::new(settings(&server, "a,b,c")).unwrap();
     for _ in 0..9 {
         client.head(SUBGRAPH, &Traffic::new()).await.unwrap();
@@ -216,54 +218,53 @@ async fn several_keys_share_the_load_and_no_key_is_no_header() {
     for key in ["Bearer a", "Bearer b", "Bearer c"] {
         assert_eq!(server.requests().iter().filter(|request| request.header("authorization") == Some(key)).count(), 3);
     }
-    let keyless = Server::start(empty).await;
+    let keyless = TestServer::start(empty).await;
     GraphClient::new(settings(&keyless, "")).unwrap().head(SUBGRAPH, &Traffic::new()).await.unwrap();
     assert_eq!(keyless.requests()[0].header("authorization"), None);
 }
 
 #[tokio::test]
-async fn the_rate_holds_for_the_client_as_a_whole() {
-    let server = Server::start(|_| Reply::json(&json!({ "data": { "_meta": meta(BLOCK, "QmA") } }))).await;
-    let client =
-        GraphClient::new(GraphSettings { rate: RateLimit::per_second(50), ..settings(&server, "k3y") }).unwrap();
+async fn rate_limit_applies_to_the_whole_client() {
+    let server = TestServer::start(|_| TestResponse::json(&json!({ "data": { "_meta": meta(BLOCK, "QmA") } }))).await;
+    let client = GraphClient::new(GraphSettings { rate: Rate::per_second(50), ..settings(&server, "k3y") }).unwrap();
     let (start, traffic) = (Instant::now(), Traffic::new());
     futures::future::try_join_all((0..11).map(|_| client.head(SUBGRAPH, &traffic))).await.unwrap();
-    // Noise only makes it longer.
+    // A busy machine only makes this longer.
     assert!(start.elapsed() >= Duration::from_millis(200));
     assert_eq!(server.count(), 11);
 }
 
 #[tokio::test]
-async fn input_that_makes_no_sense_is_refused_before_any_request() {
-    let server = Server::start(|_| Reply::new(500, "")).await;
+async fn rejects_invalid_input_before_any_request() {
+    let server = TestServer::start(|_| TestResponse::new(500, "")).await;
     let client = client(&server);
     for id in ["", "../x", "a/b", "a?b"] {
         assert_eq!(client.head(id, &Traffic::new()).await.unwrap_err().kind(), Kind::BadInput);
     }
-    let beyond = client.markets(SUBGRAPH, 1 << 31, &Traffic::new()).await.unwrap_err();
-    assert_eq!(beyond.kind(), Kind::BadInput);
+    let error = client.markets(SUBGRAPH, 1 << 31, &Traffic::new()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::BadInput);
     assert_eq!(server.count(), 0);
     for keys in [vec![Secret::new(" ")], vec![Secret::new("hunter2\nx")]] {
         let error = GraphClient::new(GraphSettings { keys, ..settings(&server, "") }).unwrap_err();
         assert_eq!(error.kind(), Kind::BadInput);
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
-    for broken in [
+    for invalid in [
         GraphSettings { concurrency: 0, ..settings(&server, "") },
         GraphSettings { rate: RateLimit::per_second(0), ..settings(&server, "") },
         GraphSettings { url: "http://gateway.example".to_owned(), ..settings(&server, "") },
     ] {
-        assert_eq!(GraphClient::new(broken).unwrap_err().kind(), Kind::BadInput);
+        assert_eq!(GraphClient::new(invalid).unwrap_err().kind(), Kind::BadInput);
     }
 }
 
 #[test]
-fn a_call_can_be_spawned() {
-    fn sendable<T: Send>(_: T) {}
+fn futures_are_send() {
+    fn assert_send<T: Send>(_: T) {}
     let check = |client: &'static GraphClient, traffic: &'static Traffic| {
-        sendable(client.positions(SUBGRAPH, BLOCK, None, traffic));
-        sendable(client.markets(SUBGRAPH, BLOCK, traffic));
-        sendable(client.head(SUBGRAPH, traffic));
+        assert_send(client.positions(SUBGRAPH, BLOCK, None, traffic));
+        assert_send(client.markets(SUBGRAPH, BLOCK, traffic));
+        assert_send(client.head(SUBGRAPH, traffic));
     };
     let _ = check;
 }

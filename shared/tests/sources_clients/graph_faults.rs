@@ -1,4 +1,4 @@
-//! What the gateway, its indexers and what stands before them can do wrong.
+//! Tests of faults of the gateway, its indexers and the proxies in front of them.
 
 use std::time::{Duration, Instant};
 
@@ -9,27 +9,27 @@ use defi_shared::sources::{RetryPolicy, Secret, Traffic};
 use futures::stream;
 use serde_json::{Value, json};
 
-use super::graph::{BLOCK, SUBGRAPH, answer, client, meta, settings};
-use super::loopback::{Reply, Request, Server};
+use crate::graph::{BLOCK, SUBGRAPH, client, meta, respond, settings};
+use crate::loopback::{TestRequest, TestResponse, TestServer};
 
 const TRIES: usize = RetryPolicy::LOOPBACK.tries;
 const KEY: &str = "hunter2hunter2";
 
-fn markets(block: u64, deployment: &str) -> Reply {
-    Reply::json(&json!({ "data": { "_meta": meta(block, deployment), "markets": [] } }))
+fn markets(block: u64, deployment: &str) -> TestResponse {
+    TestResponse::json(&json!({ "data": { "_meta": meta(block, deployment), "markets": [] } }))
 }
 
-/// The error of a server that always answers so, and how often it was asked.
-async fn failure(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> (Error, usize) {
-    let server = Server::start(reply).await;
+/// Returns the error if the server always responds with a fault, and the number of requests.
+async fn failure(fault: impl Fn(&TestRequest) -> TestResponse + Send + Sync + 'static) -> (Error, usize) {
+    let server = TestServer::start(fault).await;
     let error = client(&server).markets(SUBGRAPH, BLOCK, &Traffic::new()).await.unwrap_err();
     (error, server.count())
 }
 
-/// A fault that goes away after two answers.
-async fn recovers(fault: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Traffic {
+/// Checks that the client succeeds if the server responds with a fault twice.
+async fn recovers(fault: impl Fn(&TestRequest) -> TestResponse + Send + Sync + 'static) -> Traffic {
     let server =
-        Server::start(move |request| if request.number < 2 { fault(request) } else { markets(BLOCK, "QmA") }).await;
+        TestServer::start(move |request| if request.number < 2 { fault(request) } else { markets(BLOCK, "QmA") }).await;
     let traffic = Traffic::new();
     client(&server).markets(SUBGRAPH, BLOCK, &traffic).await.unwrap();
     assert_eq!(server.count(), 3);
@@ -41,18 +41,18 @@ fn errors(message: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_status_that_passes_is_tried_again_and_counted() {
-    let traffic = recovers(|_| Reply::new(500, "oops")).await;
+async fn transient_statuses_are_retried_and_counted() {
+    let traffic = recovers(|_| TestResponse::new(500, "oops")).await;
     let report = traffic.report();
     assert_eq!((report.requests, report.pages, report.retries["SourceUnavailable"]), (3, 1, 2));
-    let traffic = recovers(|_| Reply::new(429, "slow down")).await;
+    let traffic = recovers(|_| TestResponse::new(429, "slow down")).await;
     assert_eq!(traffic.report().retries["Throttled"], 2);
 }
 
 #[tokio::test]
-async fn a_retry_after_is_waited_out() {
-    let server = Server::start(|request| match request.number {
-        0 => Reply::new(429, "{}").with("retry-after", 1),
+async fn waits_for_retry_after() {
+    let server = TestServer::start(|request| match request.number {
+        0 => TestResponse::new(429, "{}").with_header("retry-after", 1),
         _ => markets(BLOCK, "QmA"),
     })
     .await;
@@ -60,13 +60,13 @@ async fn a_retry_after_is_waited_out() {
     client(&server).markets(SUBGRAPH, BLOCK, &Traffic::new()).await.unwrap();
     assert!(start.elapsed() >= Duration::from_secs(1));
 
-    let (error, requests) = failure(|_| Reply::new(429, "{}").with("retry-after", 3600)).await;
+    let (error, requests) = failure(|_| TestResponse::new(429, "{}").with_header("retry-after", 3600)).await;
     assert_eq!((error.kind(), error.retry_after(), requests), (Kind::Throttled, Some(Duration::from_secs(3600)), 1));
 }
 
 #[tokio::test]
-async fn statuses_have_their_kinds() {
-    for (status, kind, asked) in [
+async fn maps_statuses_to_error_kinds() {
+    for (status, kind, expected_requests) in [
         (400, Kind::SourceRejected, 1),
         (401, Kind::BadCredentials, 1),
         (402, Kind::QuotaExceeded, 1),
@@ -76,29 +76,29 @@ async fn statuses_have_their_kinds() {
         (500, Kind::SourceUnavailable, TRIES),
         (503, Kind::SourceUnavailable, TRIES),
     ] {
-        let (error, requests) = failure(move |_| Reply::new(status, "{}")).await;
-        assert_eq!((error.kind(), requests), (kind, asked), "{status}");
-        assert!(error.details().contains(&format!("status={status}")), "{error}");
+        let (error, requests) = failure(move |_| TestResponse::new(status, "{}")).await;
+        assert_eq!((error.kind(), requests), (kind, expected_requests), "{status}");
+        assert!(error.what().contains(&format!("status={status}")), "{error}");
     }
-    // A server that answers GraphQL errors with 400 is understood all the same.
-    let (error, _) = failure(|_| Reply::new(400, errors("block 17 was pruned").to_string())).await;
+    // Some servers return GraphQL errors with status 400.
+    let (error, _) = failure(|_| TestResponse::new(400, errors("block 17 was pruned").to_string())).await;
     assert_eq!(error.kind(), Kind::HistoryPruned);
 }
 
 #[tokio::test]
-async fn a_page_of_html_is_a_passing_fault() {
-    recovers(|_| Reply::new(200, "<html>Bad gateway</html>")).await;
-    let (error, requests) = failure(|_| Reply::new(200, "<html>Bad gateway</html>")).await;
+async fn an_html_page_is_a_transient_error() {
+    recovers(|_| TestResponse::new(200, "<html>Bad gateway</html>")).await;
+    let (error, requests) = failure(|_| TestResponse::new(200, "<html>Bad gateway</html>")).await;
     assert_eq!((error.kind(), requests), (Kind::SourceUnavailable, TRIES));
     assert!(error.details().contains("<html>Bad gateway"), "{error}");
 }
 
 #[tokio::test]
-async fn messages_decide_although_the_status_is_200() {
+async fn messages_determine_the_kind_if_the_status_is_200() {
     for (message, kind) in [
         ("Query timed out", Kind::SourceUnavailable),
         ("bad indexers: {0xab: Timeout}", Kind::SourceUnavailable),
-        ("something never seen", Kind::SourceUnavailable),
+        ("an unknown message", Kind::SourceUnavailable),
         (
             "subgraph QmA has only indexed up to block number 1 and data for block number 2 is therefore not yet available",
             Kind::NotReady,
@@ -111,7 +111,7 @@ async fn messages_decide_although_the_status_is_200() {
         ("auth error: API key not found", Kind::BadCredentials),
         ("Type `Market` has no field `ltv`", Kind::SourceRejected),
     ] {
-        let (error, requests) = failure(move |_| Reply::json(&errors(message))).await;
+        let (error, requests) = failure(move |_| TestResponse::json(&errors(message))).await;
         assert_eq!((error.kind(), requests), (kind, if kind.is_transient() { TRIES } else { 1 }), "{message}");
         assert!(error.details().contains(message), "{error}");
         assert!(error.details().contains(&format!("subgraph={SUBGRAPH}, block={BLOCK}")), "{error}");
@@ -119,59 +119,61 @@ async fn messages_decide_although_the_status_is_200() {
 }
 
 #[tokio::test]
-async fn data_beside_errors_is_an_error() {
+async fn data_with_errors_is_an_error() {
     let both = || json!({ "data": { "_meta": meta(BLOCK, "QmA"), "markets": [] }, "errors": [{ "message": "Query timed out" }] });
-    let (error, requests) = failure(move |_| Reply::json(&both())).await;
+    let (error, requests) = failure(move |_| TestResponse::json(&both())).await;
     assert_eq!((error.kind(), requests), (Kind::SourceUnavailable, TRIES));
-    // Of several, what won't pass decides.
+    // A permanent error takes precedence over a transient one.
     let several = || json!({ "errors": [{ "message": "Query timed out" }, { "message": "auth error: no" }] });
-    assert_eq!(failure(move |_| Reply::json(&several())).await.0.kind(), Kind::BadCredentials);
-    // No errors is no errors.
-    let server = Server::start(|_| {
-        Reply::json(&json!({ "data": { "_meta": meta(BLOCK, "QmA"), "markets": [] }, "errors": [] }))
+    assert_eq!(failure(move |_| TestResponse::json(&several())).await.0.kind(), Kind::BadCredentials);
+    // An empty list of errors is a success.
+    let server = TestServer::start(|_| {
+        TestResponse::json(&json!({ "data": { "_meta": meta(BLOCK, "QmA"), "markets": [] }, "errors": [] }))
     })
     .await;
     client(&server).markets(SUBGRAPH, BLOCK, &Traffic::new()).await.unwrap();
 }
 
 #[tokio::test]
-async fn an_answer_without_data_or_of_another_shape_is_none() {
+async fn rejects_responses_without_data_or_malformed() {
     for empty in ["{}", r#"{"data": null}"#] {
-        assert_eq!(failure(move |_| Reply::new(200, empty)).await.0.kind(), Kind::SourceUnavailable, "{empty}");
+        assert_eq!(failure(move |_| TestResponse::new(200, empty)).await.0.kind(), Kind::SourceUnavailable, "{empty}");
     }
-    for shape in [r#"{"data": {}}"#, r#"{"data": {"_meta": null, "markets": []}}"#, r#"{"data": {"markets": {}}}"#] {
-        let (error, requests) = failure(move |_| Reply::new(200, shape)).await;
-        assert_eq!((error.kind(), requests), (Kind::CorruptData, 1), "{shape}");
+    for malformed in [r#"{"data": {}}"#, r#"{"data": {"_meta": null, "markets": []}}"#, r#"{"data": {"markets": {}}}"#]
+    {
+        let (error, requests) = failure(move |_| TestResponse::new(200, malformed)).await;
+        assert_eq!((error.kind(), requests), (Kind::CorruptData, 1), "{malformed}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_of_another_block_is_not_taken() {
+async fn rejects_responses_for_another_block() {
     recovers(|_| markets(BLOCK - 1, "QmA")).await;
     let (error, requests) = failure(|_| markets(BLOCK - 1, "QmA")).await;
     assert_eq!((error.kind(), requests), (Kind::SourceUnavailable, TRIES));
 }
 
 #[tokio::test]
-async fn indexing_errors_are_final() {
+async fn indexing_errors_are_permanent() {
     let (error, requests) = failure(|_| {
         let mut meta = meta(BLOCK, "QmA");
         meta["hasIndexingErrors"] = json!(true);
-        Reply::json(&json!({ "data": { "_meta": meta, "markets": [] } }))
+        TestResponse::json(&json!({ "data": { "_meta": meta, "markets": [] } }))
     })
     .await;
     assert_eq!((error.kind(), requests), (Kind::SourceRejected, 1));
 }
 
-/// A table of two pages, whose second page differs in a field of `_meta`.
-async fn two_states(field: &'static str, value: Value, until: usize) -> (Result<String, Error>, usize, Traffic) {
+/// Reads a snapshot of two pages. In requests before number `end`, the second page has another value in a field of
+/// `_meta`.
+async fn read_two_states(field: &'static str, value: Value, end: usize) -> (Result<String, Error>, usize, Traffic) {
     let ids: Vec<String> = (0..1500).map(|n| format!("0xff{n:04}")).collect();
-    let server = Server::start(move |request| {
-        let mut body = answer(&ids, request);
-        if request.number % 2 == 1 && request.number < until {
+    let server = TestServer::start(move |request| {
+        let mut body = respond(&ids, request);
+        if request.number % 2 == 1 && request.number < end {
             *body.pointer_mut(&format!("/data/_meta/{field}")).unwrap() = value.clone();
         }
-        Reply::json(&body)
+        TestResponse::json(&body)
     })
     .await;
     let traffic = Traffic::new();
@@ -184,24 +186,24 @@ async fn two_states(field: &'static str, value: Value, until: usize) -> (Result<
 }
 
 #[tokio::test]
-async fn a_snapshot_is_of_one_deployment_and_one_block() {
+async fn a_snapshot_has_one_deployment_and_one_block() {
     for (field, value) in [("deployment", json!("QmB")), ("block/hash", json!("0xdef"))] {
-        // The second page is of another state once; then the whole snapshot is asked again.
-        let (deployment, requests, traffic) = two_states(field, value.clone(), 2).await;
+        // The second page has another state once; then the whole snapshot is read again.
+        let (deployment, requests, traffic) = read_two_states(field, value.clone(), 2).await;
         assert_eq!((deployment.unwrap().as_str(), requests), ("QmA", 4));
         assert_eq!(traffic.report().retries["SourceUnavailable"], 1);
 
-        let (outcome, requests, _) = two_states(field, value, usize::MAX).await;
+        let (outcome, requests, _) = read_two_states(field, value, usize::MAX).await;
         assert_eq!((outcome.unwrap_err().kind(), requests), (Kind::SourceUnavailable, 2 * TRIES));
     }
 }
 
 #[tokio::test]
-async fn a_failed_page_does_not_start_the_snapshot_again() {
+async fn a_failed_page_does_not_restart_the_snapshot() {
     let ids: Vec<String> = (0..1500).map(|n| format!("0xff{n:04}")).collect();
-    let server = Server::start(move |request| match request.number {
-        0 => Reply::json(&answer(&ids, request)),
-        _ => Reply::new(500, ""),
+    let server = TestServer::start(move |request| match request.number {
+        0 => TestResponse::json(&respond(&ids, request)),
+        _ => TestResponse::new(500, ""),
     })
     .await;
     let error = client(&server).positions(SUBGRAPH, BLOCK, None, &Traffic::new()).await.unwrap_err();
@@ -209,12 +211,12 @@ async fn a_failed_page_does_not_start_the_snapshot_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_ignores_the_filter_ends_with_an_error_and_not_never() {
+async fn an_ignored_filter_is_an_error_and_not_an_endless_loop() {
     let ids: Vec<String> = (0..1000).map(|n| format!("0xff{n:04}")).collect();
-    let server = Server::start(move |request| {
+    let server = TestServer::start(move |request| {
         let mut unfiltered = request.clone();
         unfiltered.body["variables"]["where"] = json!({});
-        Reply::json(&answer(&ids, &unfiltered))
+        TestResponse::json(&respond(&ids, &unfiltered))
     })
     .await;
     let error = client(&server).positions(SUBGRAPH, BLOCK, None, &Traffic::new()).await.unwrap_err();
@@ -222,31 +224,33 @@ async fn a_server_that_ignores_the_filter_ends_with_an_error_and_not_never() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
-    let other = Server::start(|_| markets(BLOCK, "QmA")).await;
+async fn redirects_are_not_followed() {
+    let other = TestServer::start(|_| markets(BLOCK, "QmA")).await;
     for status in [301, 302, 303, 307, 308] {
-        let there = other.url.clone();
-        let (error, requests) = failure(move |_| Reply::new(status, "").with("location", &there)).await;
+        let location = other.url.clone();
+        let (error, requests) =
+            failure(move |_| TestResponse::new(status, "").with_header("location", &location)).await;
         assert_eq!((error.kind(), requests), (Kind::SourceRejected, 1), "{status}");
     }
     assert_eq!(other.count(), 0);
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_long_is_refused() {
+async fn rejects_a_body_that_is_too_long() {
     let chunk = || Ok::<_, std::io::Error>(vec![b' '; 600]);
-    let announced = Server::start(|_| Reply::new(200, vec![b' '; 1200])).await;
-    let streamed = Server::start(move |_| Reply::new(200, Body::from_stream(stream::iter([chunk(), chunk()])))).await;
-    for server in [announced, streamed] {
-        let client = GraphClient::new(GraphSettings { max_body_bytes: 1000, ..settings(&server, "k3y") }).unwrap();
+    let with_length = TestServer::start(|_| TestResponse::new(200, vec![b' '; 1200])).await;
+    let streamed =
+        TestServer::start(move |_| TestResponse::new(200, Body::from_stream(stream::iter([chunk(), chunk()])))).await;
+    for server in [with_length, streamed] {
+        let client = GraphClient::new(GraphSettings { largest_body: 1000, ..settings(&server, "k3y") }).unwrap();
         let error = client.markets(SUBGRAPH, BLOCK, &Traffic::new()).await.unwrap_err();
         assert_eq!((error.kind(), server.count()), (Kind::CorruptData, 1));
     }
 }
 
 #[tokio::test]
-async fn silence_is_bounded() {
-    let server = Server::start(|_| markets(BLOCK, "QmA").after(Duration::from_secs(60))).await;
+async fn requests_time_out() {
+    let server = TestServer::start(|_| markets(BLOCK, "QmA").with_delay(Duration::from_secs(60))).await;
     let retry = RetryPolicy { tries: 2, ..RetryPolicy::LOOPBACK };
     let settings = GraphSettings { timeout: Duration::from_millis(50), retry, ..settings(&server, "k3y") };
     let error = GraphClient::new(settings).unwrap().markets(SUBGRAPH, BLOCK, &Traffic::new()).await.unwrap_err();
@@ -254,20 +258,20 @@ async fn silence_is_bounded() {
 }
 
 #[tokio::test]
-async fn no_error_shows_the_key() {
-    let said = format!("no such key: Bearer {KEY}");
+async fn errors_do_not_contain_the_key() {
+    let message = format!("no such key: Bearer {KEY}");
     let bodies = [
-        errors(&said).to_string(),
-        json!({ "errors": [{ "message": format!("auth error: {said}") }] }).to_string(),
-        json!({ "data": said }).to_string(),
-        json!({ "message": said }).to_string(),
-        json!(said).to_string(),
-        format!("<html>{said}</html>"),
+        errors(&message).to_string(),
+        json!({ "errors": [{ "message": format!("auth error: {message}") }] }).to_string(),
+        json!({ "data": message }).to_string(),
+        json!({ "message": message }).to_string(),
+        json!(message).to_string(),
+        format!("<html>{message}</html>"),
         format!("{}{KEY}", " ".repeat(495)),
     ];
     for status in [200, 302, 400, 401, 402, 403, 404, 429, 500] {
         for body in bodies.clone() {
-            let server = Server::start(move |_| Reply::new(status, body.clone())).await;
+            let server = TestServer::start(move |_| TestResponse::new(status, body.clone())).await;
             let retry = RetryPolicy { tries: 1, ..RetryPolicy::LOOPBACK };
             let client = GraphClient::new(GraphSettings { retry, ..settings(&server, KEY) }).unwrap();
             let error = client.markets(SUBGRAPH, BLOCK, &Traffic::new()).await.unwrap_err();
@@ -276,7 +280,7 @@ async fn no_error_shows_the_key() {
             assert_eq!(server.requests()[0].header("authorization"), Some("Bearer hunter2hunter2"));
         }
     }
-    // A key in the path (the gateway's old form of address) stays out of it too.
+    // Errors do not contain a key in the URL path (the gateway's old URL format) either.
     let url = format!("http://127.0.0.1:1/{KEY}");
     let retry = RetryPolicy { tries: 1, ..RetryPolicy::LOOPBACK };
     let client = GraphClient::new(GraphSettings { retry, ..GraphSettings::new(url, vec![Secret::new(KEY)]) }).unwrap();

@@ -1,6 +1,6 @@
-//! The two clients against a real HTTP server on loopback.
+//! Tests of the two clients with an HTTP server on the loopback interface.
 
-// clippy.toml allows these in tests, but doesn't see that all of this is one.
+// clippy.toml allows these in tests, but clippy does not recognize that this whole crate is one.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod graph;

@@ -1,4 +1,4 @@
-//! Events and blocks over HTTP.
+//! Tests of events and blocks.
 
 use std::time::Duration;
 
@@ -7,22 +7,17 @@ use defi_shared::sources::transpose::{EVENT_COLUMNS, EventsQuery, TransposeClien
 use defi_shared::sources::{RateLimit, RetryPolicy, Secret, Traffic};
 use serde_json::{Value, json};
 
-use super::loopback::{Reply, Request, Server, scatter};
+use crate::loopback::{TestRequest, TestResponse, TestServer, pseudo_random};
 
 const DAY: i64 = 1_672_531_200;
 const TRIES: usize = RetryPolicy::LOOPBACK.tries;
 
-fn settings(server: &Server, keys: &str) -> TransposeSettings {
-    let settings = TransposeSettings::new(&server.url, Secret::parse_list(keys));
-    TransposeSettings {
-        rate: RateLimit::per_second(100_000),
-        retry: RetryPolicy::LOOPBACK,
-        rows_per_page: 100,
-        ..settings
-    }
+fn settings(server: &TestServer, keys: &str) -> TransposeSettings {
+    let settings = TransposeSettings::new(&server.url, Secret::list(keys));
+    TransposeSettings { rate: Rate::per_second(100_000), retry: RetryPolicy::LOOPBACK, rows_per_page: 100, ..settings }
 }
 
-fn client(server: &Server) -> TransposeClient {
+fn client(server: &TestServer) -> TransposeClient {
     TransposeClient::new(settings(server, "k3y")).unwrap()
 }
 
@@ -36,84 +31,84 @@ fn query() -> EventsQuery {
     }
 }
 
-fn success(rows: &[Value], truncated: bool) -> Reply {
+fn success(rows: &[Value], truncated: bool) -> TestResponse {
     let stats = json!({ "count": rows.len(), "size": 1, "time": 1, "truncated": truncated });
-    Reply::json(&json!({ "status": "success", "stats": stats, "results": rows }))
+    TestResponse::json(&json!({ "status": "success", "stats": stats, "results": rows }))
 }
 
-fn refusal(message: &str) -> String {
+fn error_body(message: &str) -> String {
     json!({ "status": "error", "message": message }).to_string()
 }
 
-/// Second of the day and log index of an event.
-type Place = (i64, i64);
+/// The second of the day and the log index of an event.
+type Key = (i64, i64);
 
-fn event(place: Place, number: usize) -> Value {
-    let (hour, minute, second) = (place.0 / 3600, place.0 / 60 % 60, place.0 % 60);
+fn event(key: Key, number: usize) -> Value {
+    let (hour, minute, second) = (key.0 / 3600, key.0 / 60 % 60, key.0 % 60);
     json!({
         "timestamp": format!("2023-01-01T{hour:02}:{minute:02}:{second:02}Z"),
-        "log_index": place.1,
+        "log_index": key.1,
         "transaction_hash": number.to_string(),
         "quantity": "115792089237316195423570985008687907853269984665640564039457584007913129639935",
         "metadata": { "n": number },
     })
 }
 
-/// What PostgreSQL gives for the condition in a request. It reads the SQL no further than which condition it has.
-fn select(table: &[(Place, Value)], request: &Request) -> Vec<Value> {
+/// Returns the rows that PostgreSQL would return for a request. Only parses the paging condition of the SQL.
+fn select(table: &[(Key, Value)], request: &TestRequest) -> Vec<Value> {
     let sql = request.body["sql"].as_str().unwrap();
-    // The place that follows these words: `'2023-01-01T00:00:11Z'`, then the log index up to the next bracket or space.
-    let bound = |words: &str, between: &str| {
-        let rest = sql.split_once(words).unwrap().1;
-        let (time, rest) = rest.split_once(between).unwrap();
+    // Parses the key after a prefix: the timestamp, a separator, and the log index up to the next parenthesis or space.
+    let bound = |prefix: &str, separator: &str| {
+        let rest = sql.split_once(prefix).unwrap().1;
+        let (time, rest) = rest.split_once(separator).unwrap();
         let log_index = rest.split([')', ' ']).next().unwrap();
         (time.to_owned(), log_index.parse::<i64>().unwrap())
     };
-    let holds = |row: &Value| {
-        let place = (row["timestamp"].as_str().unwrap().to_owned(), row["log_index"].as_i64().unwrap());
+    let matches = |row: &Value| {
+        let key = (row["timestamp"].as_str().unwrap().to_owned(), row["log_index"].as_i64().unwrap());
         if sql.contains("IS NULL") {
             false
         } else if sql.contains("(timestamp, log_index) > (") {
-            place > bound("(timestamp, log_index) > ('", "', ")
+            key > bound("(timestamp, log_index) > ('", "', ")
         } else if sql.contains("log_index = ") {
-            place == bound(" AND timestamp = '", "' AND log_index = ")
+            key == bound(" AND timestamp = '", "' AND log_index = ")
         } else {
             true
         }
     };
-    table.iter().map(|(_, row)| row).filter(|row| holds(row)).take(100).cloned().collect()
+    table.iter().map(|(_, row)| row).filter(|row| matches(row)).take(100).cloned().collect()
 }
 
-/// Events with many ties, in order.
-fn table(count: usize) -> Vec<(Place, Value)> {
-    let place = |n: usize| ((scatter(n) % 700) as i64, (scatter(n + count) % 4) as i64);
-    let mut places: Vec<Place> = (0..count).map(place).collect();
-    places.sort_unstable();
-    places.into_iter().enumerate().map(|(n, place)| (place, event(place, n))).collect()
+/// Generates events with many equal keys, in order.
+fn table(count: usize) -> Vec<(Key, Value)> {
+    let key = |n: usize| ((pseudo_random(n) % 700) as i64, (pseudo_random(n + count) % 4) as i64);
+    let mut keys: Vec<Key> = (0..count).map(key).collect();
+    keys.sort_unstable();
+    keys.into_iter().enumerate().map(|(n, key)| (key, event(key, n))).collect()
 }
 
-fn hashes(events: &[defi_shared::sources::transpose::Event]) -> Vec<usize> {
+fn numbers(events: &[defi_shared::sources::transpose::Event]) -> Vec<usize> {
     events.iter().map(|event| event.transaction_hash.as_deref().unwrap().parse().unwrap()).collect()
 }
 
 #[tokio::test]
-async fn thousands_of_events_come_through_answers_that_are_cut_anywhere() {
+async fn reads_all_events_from_truncated_responses() {
     let rows = table(3000);
-    let server = Server::start(move |request| {
+    let server = TestServer::start(move |request| {
         let mut page = select(&rows, request);
-        // An answer for one place alone is left whole: to ask for less there is no way.
+        // Responses for a single key are not truncated, because the client cannot request less.
         let exact = request.body["sql"].as_str().unwrap().contains(" AND timestamp = '");
-        let cut = 1 + scatter(request.number) % 60;
-        let truncated = !exact && request.number % 3 != 0 && cut < page.len();
+        let length = 1 + pseudo_random(request.number) % 60;
+        let truncated = !exact && request.number % 3 != 0 && length < page.len();
         if truncated {
-            page.truncate(cut);
+            page.truncate(length);
         }
         success(&page, truncated)
     })
     .await;
     let traffic = Traffic::new();
     let events = client(&server).events(&query(), &traffic).await.unwrap();
-    assert!(hashes(&events).into_iter().eq(0..3000), "{} events", events.len());
+    assert!(numbers(&events).into_iter().eq(0..3000), "{} events", events.len());
     assert_eq!(events[17].metadata.as_deref(), Some("{\"n\":17}"));
     assert_eq!(events[17].quantity.as_deref().map(str::len), Some(78));
     let report = traffic.report();
@@ -122,8 +117,8 @@ async fn thousands_of_events_come_through_answers_that_are_cut_anywhere() {
 }
 
 #[tokio::test]
-async fn a_request_says_all_that_the_server_must_know() {
-    let server = Server::start(|_| success(&[], false)).await;
+async fn requests_have_the_expected_sql_options_and_key() {
+    let server = TestServer::start(|_| success(&[], false)).await;
     assert!(client(&server).events(&query(), &Traffic::new()).await.unwrap().is_empty());
     let requests = server.requests();
     assert_eq!(requests.len(), 1);
@@ -135,18 +130,18 @@ async fn a_request_says_all_that_the_server_must_know() {
         sql.starts_with(&format!("SELECT {} FROM ethereum.lending_events WHERE ", EVENT_COLUMNS.join(", "))),
         "{sql}"
     );
-    let of_the_day = "protocol_name = 'aave' AND contract_version = 'v2' AND category = 'borrow' \
+    let condition = "protocol_name = 'aave' AND contract_version = 'v2' AND category = 'borrow' \
         AND timestamp >= '2023-01-01T00:00:00Z' AND timestamp < '2023-01-02T00:00:00Z'";
-    assert!(sql.ends_with(&format!("{of_the_day} ORDER BY timestamp, log_index LIMIT 100")), "{sql}");
+    assert!(sql.ends_with(&format!("{condition} ORDER BY timestamp, log_index LIMIT 100")), "{sql}");
 
-    let keyless = Server::start(|_| success(&[], false)).await;
+    let keyless = TestServer::start(|_| success(&[], false)).await;
     TransposeClient::new(settings(&keyless, "")).unwrap().events(&query(), &Traffic::new()).await.unwrap();
     assert_eq!(keyless.requests()[0].header("x-api-key"), None);
 }
 
 #[tokio::test]
-async fn keys_share_the_load() {
-    let server = Server::start(|_| success(&[], false)).await;
+async fn keys_rotate() {
+    let server = TestServer::start(|_| success(&[], false)).await;
     let client = TransposeClient::new(settings(&server, "a, b")).unwrap();
     for _ in 0..6 {
         client.events(&query(), &Traffic::new()).await.unwrap();
@@ -155,32 +150,32 @@ async fn keys_share_the_load() {
 }
 
 #[tokio::test]
-async fn answers_that_can_not_be_are_asked_for_again() {
+async fn invalid_pages_are_retried() {
     let (first, second) = (event((1, 0), 0), event((2, 0), 1));
-    let broken = [(vec![], true), (vec![second.clone(), first.clone()], false)];
-    for (rows, truncated) in broken {
-        let right = vec![first.clone(), second.clone()];
-        let server = Server::start(move |request| match request.number {
+    let invalid = [(vec![], true), (vec![second.clone(), first.clone()], false)];
+    for (rows, truncated) in invalid {
+        let correct = vec![first.clone(), second.clone()];
+        let server = TestServer::start(move |request| match request.number {
             0 => success(&rows, truncated),
-            _ => success(&right, false),
+            _ => success(&correct, false),
         })
         .await;
         let traffic = Traffic::new();
-        assert_eq!(hashes(&client(&server).events(&query(), &traffic).await.unwrap()), [0, 1]);
+        assert_eq!(numbers(&client(&server).events(&query(), &traffic).await.unwrap()), [0, 1]);
         assert_eq!(traffic.report().retries["SourceUnavailable"], 1);
     }
 }
 
 #[tokio::test]
-async fn one_place_that_stays_cut_short_is_an_error_and_no_loss() {
+async fn rows_of_one_key_that_stay_truncated_are_an_error() {
     let rows: Vec<Value> = (0..3).map(|n| event((1, 7), n)).collect();
     let two = rows[..2].to_vec();
-    let server = Server::start(move |_| success(&two, true)).await;
+    let server = TestServer::start(move |_| success(&two, true)).await;
     let error = client(&server).events(&query(), &Traffic::new()).await.unwrap_err();
     assert_eq!((error.kind(), server.count()), (Kind::SourceUnavailable, 1 + TRIES));
 
-    // Cut short twice, whole the third time.
-    let server = Server::start(move |request| {
+    // Truncated twice, complete the third time.
+    let server = TestServer::start(move |request| {
         let exact = request.body["sql"].as_str().unwrap().contains("log_index = ");
         match (exact, request.number) {
             (_, 0 | 1) => success(&rows[..2], true),
@@ -189,32 +184,34 @@ async fn one_place_that_stays_cut_short_is_an_error_and_no_loss() {
         }
     })
     .await;
-    assert_eq!(hashes(&client(&server).events(&query(), &Traffic::new()).await.unwrap()), [0, 1, 2]);
+    assert_eq!(numbers(&client(&server).events(&query(), &Traffic::new()).await.unwrap()), [0, 1, 2]);
 }
 
 #[tokio::test]
-async fn rows_of_any_shape_are_kept() {
-    let rows = json!([{ "timestamp": null }, { "timestamp": "then", "log_index": {} }, null, { "quantity": 1.50 }]);
-    let server = Server::start(move |_| success(rows.as_array().unwrap(), false)).await;
+async fn malformed_rows_are_kept() {
+    let rows = json!([{ "timestamp": null }, { "timestamp": "invalid", "log_index": {} }, null, { "quantity": 1.50 }]);
+    let server = TestServer::start(move |_| success(rows.as_array().unwrap(), false)).await;
     let events = client(&server).events(&query(), &Traffic::new()).await.unwrap();
     assert_eq!(events.len(), 4);
-    assert_eq!(events[1].timestamp.as_deref(), Some("then"));
+    assert_eq!(events[1].timestamp.as_deref(), Some("invalid"));
     assert_eq!(events[3].quantity.as_deref(), Some("1.5"));
 }
 
-/// The kind and the number of requests for an answer that stays as it is.
+/// Returns the error kind and the number of requests if the server keeps returning these rows and this count.
 async fn outcome_of(rows: Value, count: usize) -> (Option<Kind>, usize) {
     let stats = json!({ "count": count, "truncated": false });
     let body = json!({ "status": "success", "stats": stats, "results": rows });
-    let server =
-        Server::start(move |request| if request.number < TRIES { Reply::json(&body) } else { success(&[], false) });
-    let server = server.await;
+    let server = TestServer::start(move |request| match request.number {
+        0..TRIES => TestResponse::json(&body),
+        _ => success(&[], false),
+    })
+    .await;
     let outcome = client(&server).events(&query(), &Traffic::new()).await;
     (outcome.err().map(|error| error.kind()), server.count())
 }
 
 #[tokio::test]
-async fn rows_that_are_counted_but_not_there_are_asked_for_again() {
+async fn retries_if_there_are_fewer_rows_than_the_count() {
     let row = event((1, 0), 0);
     assert_eq!(outcome_of(json!([row]), 1).await, (None, 1));
     assert_eq!(outcome_of(json!([row]), 2).await, (Some(Kind::SourceUnavailable), TRIES));
@@ -222,31 +219,31 @@ async fn rows_that_are_counted_but_not_there_are_asked_for_again() {
 }
 
 #[tokio::test]
-async fn rows_of_another_question_are_not_taken() {
+async fn rejects_rows_that_do_not_match_the_query() {
     let mut row = event((1, 0), 0);
-    for (field, asked, other) in [
+    for (field, matching, other) in [
         ("category", "borrow", "repay"),
         ("protocol_name", "aave", "compound"),
         ("contract_version", "v2", "v3"),
         ("timestamp", "2023-01-01T23:59:59.9Z", "2023-01-02T00:00:00Z"),
         ("timestamp", "2023-01-01T00:00:00Z", "2022-12-31T23:59:59Z"),
     ] {
-        row[field] = json!(asked);
-        assert_eq!(outcome_of(json!([row]), 1).await, (None, 1), "{asked}");
+        row[field] = json!(matching);
+        assert_eq!(outcome_of(json!([row]), 1).await, (None, 1), "{matching}");
         row[field] = json!(other);
         assert_eq!(outcome_of(json!([row]), 1).await, (Some(Kind::SourceUnavailable), TRIES), "{other}");
-        row[field] = json!(asked);
+        row[field] = json!(matching);
     }
 }
 
 async fn failure(status: u16, body: String) -> (Error, usize) {
-    let server = Server::start(move |_| Reply::new(status, body.clone())).await;
+    let server = TestServer::start(move |_| TestResponse::new(status, body.clone())).await;
     let error = client(&server).events(&query(), &Traffic::new()).await.unwrap_err();
     (error, server.count())
 }
 
 #[tokio::test]
-async fn a_failure_has_its_kind() {
+async fn maps_errors_to_kinds() {
     for (status, message, kind) in [
         (400, "Execution error: Table 'x' does not exist", Kind::SourceRejected),
         (401, "Invalid API key", Kind::BadCredentials),
@@ -258,7 +255,7 @@ async fn a_failure_has_its_kind() {
         (200, "Rate limit exceeded", Kind::Throttled),
         (200, "Execution error: Table 'x' does not exist", Kind::SourceRejected),
     ] {
-        let (error, requests) = failure(status, refusal(message)).await;
+        let (error, requests) = failure(status, error_body(message)).await;
         assert_eq!((error.kind(), requests), (kind, if kind.is_transient() { TRIES } else { 1 }), "{status} {message}");
         assert!(error.details().contains(message), "{error}");
         assert!(error.details().contains("category=borrow"), "{error}");
@@ -270,10 +267,10 @@ async fn a_failure_has_its_kind() {
 }
 
 #[tokio::test]
-async fn a_passing_failure_is_tried_again_after_the_wait_that_was_asked_for() {
-    let server = Server::start(|request| match request.number {
-        0 => Reply::new(429, refusal("Too many requests")).with("retry-after", 1),
-        1 => Reply::new(500, "oops"),
+async fn transient_errors_are_retried_after_retry_after() {
+    let server = TestServer::start(|request| match request.number {
+        0 => TestResponse::new(429, error_body("Too many requests")).with_header("retry-after", 1),
+        1 => TestResponse::new(500, "oops"),
         _ => success(&[event((1, 0), 0)], false),
     })
     .await;
@@ -285,8 +282,8 @@ async fn a_passing_failure_is_tried_again_after_the_wait_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn blocks_are_found_by_time() {
-    let server = Server::start(|request| {
+async fn finds_blocks_by_time() {
+    let server = TestServer::start(|request| {
         let head = request.body["sql"].as_str().unwrap().contains("DESC");
         let late = request.body["sql"].as_str().unwrap().contains("timestamp >= '2023-01-02T00:00:00Z'");
         match (head, late) {
@@ -309,30 +306,31 @@ async fn blocks_are_found_by_time() {
 }
 
 #[tokio::test]
-async fn a_block_that_can_not_be_is_not_taken() {
+async fn rejects_invalid_blocks() {
     let early =
-        Server::start(|_| success(&[json!({ "block_number": 17, "timestamp": "2022-12-31T23:59:59Z" })], false)).await;
+        TestServer::start(|_| success(&[json!({ "block_number": 17, "timestamp": "2022-12-31T23:59:59Z" })], false))
+            .await;
     let error = client(&early).first_block(DAY, &Traffic::new()).await.unwrap_err();
     assert_eq!((error.kind(), early.count()), (Kind::SourceUnavailable, TRIES));
-    let cut = Server::start(|_| success(&[], true)).await;
-    assert_eq!(client(&cut).first_block(DAY, &Traffic::new()).await.unwrap_err().kind(), Kind::SourceUnavailable);
-    let none = Server::start(|_| success(&[], false)).await;
-    assert_eq!(client(&none).head_block(&Traffic::new()).await.unwrap_err().kind(), Kind::SourceUnavailable);
-    let shapeless = Server::start(|_| success(&[json!({ "block_number": null })], false)).await;
-    assert_eq!(client(&shapeless).head_block(&Traffic::new()).await.unwrap_err().kind(), Kind::CorruptData);
+    let truncated = TestServer::start(|_| success(&[], true)).await;
+    assert_eq!(client(&truncated).first_block(DAY, &Traffic::new()).await.unwrap_err().kind(), Kind::SourceUnavailable);
+    let empty = TestServer::start(|_| success(&[], false)).await;
+    assert_eq!(client(&empty).head_block(&Traffic::new()).await.unwrap_err().kind(), Kind::SourceUnavailable);
+    let malformed = TestServer::start(|_| success(&[json!({ "block_number": null })], false)).await;
+    assert_eq!(client(&malformed).head_block(&Traffic::new()).await.unwrap_err().kind(), Kind::CorruptData);
 }
 
 #[tokio::test]
-async fn no_error_shows_the_key() {
+async fn errors_do_not_contain_the_key() {
     let key = "hunter2hunter2";
     for status in [200, 307, 400, 401, 403, 429, 500] {
         for body in [
-            refusal(&format!("bad key {key}")),
+            error_body(&format!("bad key {key}")),
             format!("<p>{key}"),
             json!(key).to_string(),
             json!({ "results": key }).to_string(),
         ] {
-            let server = Server::start(move |_| Reply::new(status, body.clone())).await;
+            let server = TestServer::start(move |_| TestResponse::new(status, body.clone())).await;
             let retry = RetryPolicy { tries: 1, ..RetryPolicy::LOOPBACK };
             let client = TransposeClient::new(TransposeSettings { retry, ..settings(&server, key) }).unwrap();
             let error = client.events(&query(), &Traffic::new()).await.unwrap_err();
@@ -344,22 +342,22 @@ async fn no_error_shows_the_key() {
 }
 
 #[tokio::test]
-async fn input_that_makes_no_sense_is_refused() {
-    let server = Server::start(|_| success(&[], false)).await;
-    let beyond = EventsQuery { to: i64::MAX, ..query() };
-    assert_eq!(client(&server).events(&beyond, &Traffic::new()).await.unwrap_err().kind(), Kind::BadInput);
+async fn rejects_invalid_input() {
+    let server = TestServer::start(|_| success(&[], false)).await;
+    let out_of_range = EventsQuery { to: i64::MAX, ..query() };
+    assert_eq!(client(&server).events(&out_of_range, &Traffic::new()).await.unwrap_err().kind(), Kind::BadInput);
     assert_eq!(server.count(), 0);
-    let no_page = TransposeSettings { rows_per_page: 0, ..settings(&server, "k3y") };
-    assert_eq!(TransposeClient::new(no_page).unwrap_err().kind(), Kind::BadInput);
+    let empty_pages = TransposeSettings { rows_per_page: 0, ..settings(&server, "k3y") };
+    assert_eq!(TransposeClient::new(empty_pages).unwrap_err().kind(), Kind::BadInput);
 }
 
 #[test]
-fn a_call_can_be_spawned() {
-    fn sendable<T: Send>(_: T) {}
+fn futures_are_send() {
+    fn assert_send<T: Send>(_: T) {}
     let check = |client: &'static TransposeClient, query: &'static EventsQuery, traffic: &'static Traffic| {
-        sendable(client.events(query, traffic));
-        sendable(client.first_block(DAY, traffic));
-        sendable(client.head_block(traffic));
+        assert_send(client.events(query, traffic));
+        assert_send(client.first_block(DAY, traffic));
+        assert_send(client.head_block(traffic));
     };
     let _ = check;
 }

@@ -1,29 +1,29 @@
-//! Reading an answer of The Graph: the body decides, its errors before its data.
+//! Parsing of The Graph's responses. The body determines the result; its errors take precedence over its data.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::messages::kind_of;
+use super::messages::classify;
 use super::rows::Entity;
 use crate::error::{Error, Kind, Result};
 use crate::sources::Block;
 use crate::sources::endpoint::Endpoint;
-use crate::sources::http::Answer;
-use crate::sources::text::{Lenient, Text, share};
+use crate::sources::http::HttpResponse;
+use crate::sources::text::{Lenient, Text, intern};
 
-/// Which state of which deployment an answer is of.
+/// The block and the deployment that a response describes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct SubgraphState {
     pub block: Block,
     pub deployment: String,
 }
 
-/// Rows with the state that they are of.
+/// The rows of a response, and the state that they describe.
 #[derive(Debug)]
 pub(super) struct Page<E> {
-    pub state: State,
+    pub state: SubgraphState,
     pub rows: Vec<E>,
 }
 
@@ -67,52 +67,52 @@ struct MetaBlock {
     hash: Text,
 }
 
-/// The state in an answer to the question for the newest one.
-pub(super) fn parse_head(endpoint: &Endpoint, answer: &Answer) -> Result<State> {
-    let data: HeadData = read_data(endpoint, answer)?;
+/// Parses the response to the query for the newest state.
+pub(super) fn parse_head(endpoint: &Endpoint, response: &HttpResponse) -> Result<SubgraphState> {
+    let data: HeadData = parse_data(endpoint, response)?;
     state_of(data.meta.0)
 }
 
-/// The rows in an answer, with the state that they are of.
-pub(super) fn read_page<E: Entity>(endpoint: &Endpoint, answer: &Answer) -> Result<Page<E>> {
-    let data: PageData<E::Sent> = read_data(endpoint, answer)?;
-    let mut rows: Vec<E> = data.rows.into_iter().map(|row| E::flat(row.0)).collect();
-    share(&mut rows);
+/// Parses a response with a page of rows.
+pub(super) fn parse_page<E: Entity>(endpoint: &Endpoint, response: &HttpResponse) -> Result<Page<E>> {
+    let data: PageData<E::Json> = parse_data(endpoint, response)?;
+    let mut rows: Vec<E> = data.rows.into_iter().map(|row| E::from_json(row.0)).collect();
+    intern(&mut rows);
     Ok(Page { state: state_of(data.meta.0)?, rows })
 }
 
-fn read_data<T: DeserializeOwned>(endpoint: &Endpoint, answer: &Answer) -> Result<T> {
-    let body: Body = serde_json::from_slice(&answer.body).map_err(|e| endpoint.not_json(answer, &e))?;
-    let messages = messages_of(body.errors.as_ref());
-    if let Some(kind) = kind_of_answer(answer, &messages) {
-        let body = || String::from_utf8_lossy(&answer.body).into_owned();
+fn parse_data<T: DeserializeOwned>(endpoint: &Endpoint, response: &HttpResponse) -> Result<T> {
+    let body: Body = serde_json::from_slice(&response.body).map_err(|e| endpoint.invalid_json_error(response, &e))?;
+    let messages = error_messages(body.errors.as_ref());
+    if let Some(kind) = error_kind(response, &messages) {
+        let body = || String::from_utf8_lossy(&response.body).into_owned();
         let message = if messages.is_empty() { body() } else { messages.join("; ") };
-        return Err(endpoint.said(kind, answer, &message));
+        return Err(endpoint.source_error(kind, response, &message));
     }
     let Some(data) = body.data.filter(|data| data.get() != "null") else {
-        return Err(endpoint.said(Kind::SourceUnavailable, answer, "the answer has neither data nor errors"));
+        let message = "the response has neither data nor errors";
+        return Err(endpoint.source_error(Kind::SourceUnavailable, response, message));
     };
-    // The parser's words could quote the answer.
-    serde_json::from_str(data.get()).map_err(|e| {
-        Error::corrupt("the answer's data does not have the shape that was asked for").with("line", e.line())
-    })
+    // The parser's message is omitted because it could quote the response.
+    serde_json::from_str(data.get())
+        .map_err(|e| Error::corrupt("the data of the response does not match the query").with("line", e.line()))
 }
 
-/// The kind of an answer that is an error: one with a status that says so, or with messages, data or not.
-fn kind_of_answer(answer: &Answer, messages: &[String]) -> Option<Kind> {
-    let status = answer.kind_of_status();
+/// Returns the error kind of a response whose status is an error or that contains error messages, even next to data.
+fn error_kind(response: &HttpResponse, messages: &[String]) -> Option<Kind> {
+    let status = response.kind_of_status();
     if messages.is_empty() || status.is_some_and(|kind| kind != Kind::SourceRejected) {
         return status;
     }
-    // An unknown message passes for a passing fault. The tries are bounded, so a wrong guess costs a few requests; the
-    // other way around it could cost a day for good, since its block is pruned within hours.
-    let kinds = messages.iter().map(|message| kind_of(message).or(status).unwrap_or(Kind::SourceUnavailable));
+    // An unknown message is treated as a transient error. Retries are bounded, so a wrong guess costs a few requests.
+    // Treating it as permanent could lose a day, because its block is pruned within hours.
+    let kinds = messages.iter().map(|message| classify(message).or(status).unwrap_or(Kind::SourceUnavailable));
     let kinds: Vec<Kind> = kinds.collect();
-    // Of several, what won't pass outweighs what may.
+    // A permanent error takes precedence over a transient one.
     kinds.iter().find(|kind| !kind.is_transient()).or(kinds.first()).copied()
 }
 
-fn messages_of(errors: Option<&Value>) -> Vec<String> {
+fn error_messages(errors: Option<&Value>) -> Vec<String> {
     let message = |error: &Value| match error.get("message").and_then(Value::as_str) {
         Some(message) => message.to_owned(),
         None => error.to_string(),
@@ -124,16 +124,18 @@ fn messages_of(errors: Option<&Value>) -> Vec<String> {
     }
 }
 
-fn state_of(meta: Meta) -> Result<State> {
-    let shapeless =
-        |field: &'static str| Error::corrupt("the answer's _meta does not say what it must").with("field", field);
+fn state_of(meta: Meta) -> Result<SubgraphState> {
+    let invalid = |field: &'static str| {
+        Error::corrupt("a field of _meta in the response is missing or invalid").with("field", field)
+    };
     if meta.has_indexing_errors.as_deref() == Some("true") {
-        return Err(Error::new(Kind::SourceRejected, "the subgraph has indexing errors: its data can't be trusted"));
+        let message = "the subgraph has indexing errors, so its data may be wrong";
+        return Err(Error::new(Kind::SourceRejected, message));
     }
     let block = meta.block.0;
     let number =
-        block.number.as_deref().and_then(|number| number.parse().ok()).ok_or_else(|| shapeless("block.number"))?;
+        block.number.as_deref().and_then(|number| number.parse().ok()).ok_or_else(|| invalid("block.number"))?;
     let timestamp = block.timestamp.as_deref().and_then(|timestamp| timestamp.parse().ok());
-    let deployment = meta.deployment.as_deref().ok_or_else(|| shapeless("deployment"))?.to_owned();
-    Ok(State { block: Block { number, timestamp, hash: block.hash.0 }, deployment })
+    let deployment = meta.deployment.as_deref().ok_or_else(|| invalid("deployment"))?.to_owned();
+    Ok(SubgraphState { block: Block { number, timestamp, hash: block.hash.0 }, deployment })
 }

@@ -1,17 +1,17 @@
-//! What the messages of graph-node and of the gateway mean. The status is 200 for nearly all of them.
+//! Error kinds of the messages of graph-node and the gateway. Almost all of these messages come with status 200.
 
 use crate::error::Kind;
 
-/// A kind, the pieces that all occur in a message of it, in lower case, and such a message in the words of graph-node, the
-/// gateway or a GraphQL server.
-type Meaning = (Kind, &'static [&'static str], &'static str);
+/// An error kind, the lower-case substrings that a message of this kind contains (all of them), and an example: a
+/// message of graph-node, the gateway or a GraphQL server.
+type Rule = (Kind, &'static [&'static str], &'static str);
 
-/// The first row that fits counts.
+/// The rules for messages; the first match wins.
 ///
-/// The order matters: graph-node wraps "not yet" and "pruned" into "Failed to decode `block.number`", the gateway says both
-/// "auth error: payment required" and "auth error: API key not found".
-#[rustfmt::skip] // a table: one meaning after the other
-const MEANINGS: &[Meaning] = &[
+/// The order matters: graph-node wraps "not yet" and "pruned" messages in "Failed to decode `block.number`", and the
+/// gateway returns both "auth error: payment required" and "auth error: API key not found".
+#[rustfmt::skip] // keeps one rule per line or two
+const RULES: &[Rule] = &[
     (Kind::NotReady, &["only indexed up to block"],
      "Failed to decode `block.number` value: `subgraph QmX has only indexed up to block number 16 and data for block number 17 is therefore not yet available`"),
     (Kind::NotReady, &["not yet available"], "data for block number 17 is not yet available"),
@@ -20,7 +20,8 @@ const MEANINGS: &[Meaning] = &[
     (Kind::NotReady, &["not started syncing"], "deployment QmX has not started syncing yet"),
     (Kind::HistoryPruned, &["only has data starting at block"],
      "Failed to decode `block.number` value: `subgraph QmX only has data starting at block number 99 and data for block number 17 is therefore not available`"),
-    // graph-node has the same words for a pruned block and for one before the subgraph's first: so have we.
+    // graph-node's message for a pruned block is the same as for a block before the subgraph's first one, so the kind
+    // is too.
     (Kind::HistoryPruned, &["before minimum `startblock`"],
      "bad query: requested block 1, before minimum `startBlock` of manifest 16291071"),
     (Kind::HistoryPruned, &["pruned"], "the state at block 17 was pruned"),
@@ -80,44 +81,45 @@ const MEANINGS: &[Meaning] = &[
     (Kind::SourceUnavailable, &["internal error"], "internal error: failed to send"),
     (Kind::SourceUnavailable, &["panic processing query"], "panic processing query: oops"),
     (Kind::SourceUnavailable, &["try again"], "Something went wrong, try again"),
-    // Last, since a passing fault may well speak of something that it did not find.
+    // Last, because the message of a transient error may also say that something was not found.
     (Kind::SourceRejected, &["not found"], "Not found"),
 ];
 
-/// A message of each meaning with its kind, for servers that stand in for The Graph.
+/// Returns an example message of each rule with its kind, for servers that simulate The Graph.
 pub fn messages() -> impl Iterator<Item = (Kind, &'static str)> {
-    MEANINGS.iter().map(|(kind, _, example)| (*kind, *example))
+    RULES.iter().map(|(kind, _, example)| (*kind, *example))
 }
 
-/// The kind that a message stands for, or `None` for one never seen.
-pub(super) fn kind_of(message: &str) -> Option<Kind> {
+/// Returns the kind of a message, or `None` if the message is unknown.
+pub(super) fn classify(message: &str) -> Option<Kind> {
     let message = message.to_lowercase();
     match message.split_once("bad indexers: {") {
-        Some((_, indexers)) => Some(kind_of_all(indexers)),
-        None => kind_of_one(&message),
+        Some((_, indexers)) => Some(classify_indexers(indexers)),
+        None => classify_one(&message),
     }
 }
 
-/// The gateway lists what each indexer said. Only what all of them say is so: while one of them timed out, a block that
-/// the others have pruned can still be had. What an indexer says of payment is between the gateway and it.
-fn kind_of_all(indexers: &str) -> Kind {
-    let mut kinds = indexers.split(", 0x").map(|said| kind_of_one(said).unwrap_or(Kind::SourceUnavailable));
+/// Returns the kind of a gateway message that lists the error of each indexer. An error is conclusive only if all
+/// indexers agree: if one timed out, it may still have a block that the others have pruned. Payment errors of an
+/// indexer are never conclusive, because they concern the gateway and not the client.
+fn classify_indexers(indexers: &str) -> Kind {
+    let mut kinds = indexers.split(", 0x").map(|error| classify_one(error).unwrap_or(Kind::SourceUnavailable));
     let first = kinds.next().unwrap_or(Kind::SourceUnavailable);
-    let settled = matches!(first, Kind::NotReady | Kind::HistoryPruned | Kind::SourceRejected);
-    if settled && kinds.all(|kind| kind == first) { first } else { Kind::SourceUnavailable }
+    let conclusive = matches!(first, Kind::NotReady | Kind::HistoryPruned | Kind::SourceRejected);
+    if conclusive && kinds.all(|kind| kind == first) { first } else { Kind::SourceUnavailable }
 }
 
-fn kind_of_one(message: &str) -> Option<Kind> {
-    missing_block(message).or_else(|| meaning_of(message).map(|(kind, ..)| *kind))
+fn classify_one(message: &str) -> Option<Kind> {
+    classify_missing_block(message).or_else(|| find_rule(message).map(|(kind, ..)| *kind))
 }
 
-fn meaning_of(message: &str) -> Option<&'static Meaning> {
-    MEANINGS.iter().find(|(_, pieces, _)| pieces.iter().all(|piece| message.contains(piece)))
+fn find_rule(message: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|(_, substrings, _)| substrings.iter().all(|substring| message.contains(substring)))
 }
 
-/// "missing block: 17, latest: 16": the gateway has the same words for a block that an indexer does not have yet and for one
-/// that it does not have any more; the numbers tell.
-fn missing_block(message: &str) -> Option<Kind> {
+/// Classifies "missing block: 17, latest: 16". The gateway's message is the same for a block that an indexer does not
+/// have yet and for one that it has pruned; the numbers show which.
+fn classify_missing_block(message: &str) -> Option<Kind> {
     let numbers = message.split_once("missing block: ")?.1;
     let (missing, latest) = numbers.split_once(", latest: ")?;
     let (missing, latest): (u64, u64) = (missing.parse().ok()?, leading_digits(latest).parse().ok()?);
@@ -133,40 +135,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_row_of_the_table_has_its_message() {
-        for (kind, pieces, example) in MEANINGS {
-            assert_eq!(meaning_of(&example.to_lowercase()).unwrap().1, *pieces, "{example}");
-            assert_eq!(kind_of(example), Some(*kind), "{example}");
+    fn each_rule_matches_its_example() {
+        for (kind, substrings, example) in RULES {
+            assert_eq!(find_rule(&example.to_lowercase()).unwrap().1, *substrings, "{example}");
+            assert_eq!(classify(example), Some(*kind), "{example}");
         }
     }
 
     #[test]
-    fn an_unknown_message_has_no_kind() {
-        assert_eq!(kind_of("the stars are not right"), None);
+    fn unknown_messages_have_no_kind() {
+        assert_eq!(classify("a message that no server sends"), None);
     }
 
     #[test]
-    fn numbers_tell_a_block_not_indexed_yet_from_a_pruned_one() {
-        assert_eq!(kind_of("bad indexers: {0xab: Unavailable(missing block: 17, latest: 16)}"), Some(Kind::NotReady));
+    fn block_numbers_distinguish_not_indexed_from_pruned() {
+        assert_eq!(classify("bad indexers: {0xab: Unavailable(missing block: 17, latest: 16)}"), Some(Kind::NotReady));
         assert_eq!(
-            kind_of("bad indexers: {0xab: Unavailable(missing block: 17, latest: 99)}"),
+            classify("bad indexers: {0xab: Unavailable(missing block: 17, latest: 99)}"),
             Some(Kind::HistoryPruned)
         );
-        assert_eq!(kind_of("bad indexers: {0xab: Unavailable(missing block: 17)}"), Some(Kind::SourceUnavailable));
+        assert_eq!(classify("bad indexers: {0xab: Unavailable(missing block: 17)}"), Some(Kind::SourceUnavailable));
     }
 
     #[test]
-    fn only_what_all_indexers_say_is_so() {
+    fn an_error_is_conclusive_only_if_all_indexers_agree() {
         let pruned = "0xab: Unavailable(missing block: 17, latest: 99)";
         let both = format!("bad indexers: {{{pruned}, {pruned}}}");
-        assert_eq!(kind_of(&both), Some(Kind::HistoryPruned));
+        assert_eq!(classify(&both), Some(Kind::HistoryPruned));
         for other in ["0xcd: Timeout", "0xcd: BadResponse(402)", "0xcd: Unavailable(missing block: 17, latest: 16)"] {
             let mixed = format!("bad indexers: {{{pruned}, {other}}}");
-            assert_eq!(kind_of(&mixed), Some(Kind::SourceUnavailable), "{mixed}");
+            assert_eq!(classify(&mixed), Some(Kind::SourceUnavailable), "{mixed}");
         }
         let unpaid = "bad indexers: {0xab: BadResponse(402 payment required)}";
-        assert_eq!(kind_of(unpaid), Some(Kind::SourceUnavailable));
+        assert_eq!(classify(unpaid), Some(Kind::SourceUnavailable));
         let expensive = "bad indexers: {0xab: BadResponse(unattestable response: query is too expensive)}";
-        assert_eq!(kind_of(expensive), Some(Kind::SourceRejected));
+        assert_eq!(classify(expensive), Some(Kind::SourceRejected));
     }
 }

@@ -1,7 +1,8 @@
-//! The Graph: lending subgraphs in Messari's standard schema.
+//! A client of The Graph, for lending subgraphs in Messari's standard schema.
 //!
-//! A [`Snapshot`] is of one block and one deployment. It comes in pages of up to 1,000 rows in id order; when the first is
-//! full, the ids after it are split into ranges by the first hex digit of the account, and those are paged at the same time.
+//! A [`Snapshot`] contains rows of one block and one deployment. It is read in pages of up to 1,000 rows in id order.
+//! If the first page is full, the ids after it are split into ranges by the first hex digit of the account, which are
+//! paged in parallel.
 
 mod answer;
 mod messages;
@@ -19,58 +20,59 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
-use super::http::{MAX_BODY_BYTES, base_url, below};
-use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
+use super::http::{LARGEST_BODY, append_path, base_url};
+use super::{Block, Rate, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
-use answer::{Page, State, parse_head, read_page};
+use answer::{Page, SubgraphState, parse_head, parse_page};
 pub use messages::messages;
-use paging::Range;
+use paging::IdRange;
 use rows::Entity;
 pub use rows::{Market, Position};
 
-/// The gateway of the decentralised network.
+/// The URL of the gateway of the decentralised network.
 pub const LIVE_URL: &str = "https://gateway.thegraph.com/api";
 
-/// The gateway names no limit; indexers answer a pinned page within a second, and this keeps a backfill of many functions
-/// at once polite.
+/// The default rate limit per key. The gateway documents no limit; indexers return a page within a second, and this
+/// value keeps the load of a backfill with many concurrent functions moderate.
 pub const REQUESTS_PER_SECOND: u32 = 20;
 
-/// Half of the id ranges at once: enough to hide the answers' latency, and pages of ranges that are done make room for
-/// the others.
+/// The default number of concurrent requests: half of the id ranges. This hides the latency of the responses, and the
+/// other ranges follow when the first ones are finished.
 pub const CONCURRENCY: usize = 8;
 
-/// The gateway gives up on its indexers after about 30 seconds.
+/// The default timeout of a request. The gateway's own timeout for its indexers is about 30 seconds.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Rows in a page: the most that graph-node gives.
+/// The default number of rows per page, which is the maximum of graph-node.
 pub const ROWS_PER_PAGE: usize = 1000;
 
-/// Accounts in one filter. An address is 44 bytes of JSON, and servers begin to refuse bodies at 100 KB.
+/// The maximum number of accounts in one filter. An address is 44 bytes of JSON, and some servers reject bodies from
+/// 100 KB.
 const ACCOUNTS_PER_QUERY: usize = 1000;
 
-/// How The Graph is asked.
+/// The settings of a [`GraphClient`].
 #[derive(Debug, Clone)]
 pub struct GraphSettings {
-    /// The base address, below which `/subgraphs/id/{id}` lies. https, or http to this machine.
+    /// The base URL, to which `/subgraphs/id/{id}` is appended. https, or http for a loopback address.
     pub url: String,
-    /// API keys; they take turns. None: requests carry no key, which a server on this machine may accept.
+    /// The API keys, used in rotation. If empty, requests have no key, which a local server may accept.
     pub keys: Vec<Secret>,
-    /// The rate of each key.
-    pub rate: RateLimit,
-    /// Requests at once, of all calls of the client together.
+    /// The rate limit of each key.
+    pub rate: Rate,
+    /// The maximum number of concurrent requests, of all calls of the client together.
     pub concurrency: usize,
-    /// How passing faults of a request, and changes of a deployment during a snapshot, are tried again.
+    /// The retry policy for transient errors of a request, and for a change of deployment during a snapshot.
     pub retry: RetryPolicy,
-    /// The time that one request may take.
+    /// The timeout of a request.
     pub timeout: Duration,
-    /// The longest body that is read, in bytes.
-    pub max_body_bytes: usize,
-    /// Rows in a page, at most 1,000.
+    /// The maximum length of a response body, in bytes.
+    pub largest_body: usize,
+    /// The number of rows per page, at most 1,000.
     pub rows_per_page: usize,
 }
 
 impl GraphSettings {
-    /// The usual settings for an address and keys.
+    /// Creates the default settings for a URL and keys.
     #[must_use]
     pub fn new(url: impl Into<String>, keys: Vec<Secret>) -> Self {
         GraphSettings {
@@ -89,44 +91,44 @@ impl GraphSettings {
 /// The newest state of a subgraph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// The newest block that it has indexed; it may still be reorganised.
+    /// The newest indexed block; a reorganisation may still replace it.
     pub block: Block,
-    /// The deployment that serves the subgraph now.
+    /// The deployment that currently serves the subgraph.
     pub deployment: String,
 }
 
-/// All rows of one kind, as of one block of one deployment.
+/// All markets or positions at one block of one deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot<T> {
-    /// The block that was asked for.
+    /// The requested block.
     pub block: Block,
-    /// The deployment that answered: the same for every page.
+    /// The deployment that served all pages.
     pub deployment: String,
-    /// The rows in id order, as delivered; or what was kept of each page, in that order.
+    /// The rows as sent, in id order; or the processed pages, in that order.
     pub rows: Vec<T>,
 }
 
 impl<T> Snapshot<Vec<T>> {
-    /// The rows of all pages.
-    fn flat(self) -> Snapshot<T> {
+    /// Concatenates the rows of all pages.
+    fn flatten(self) -> Snapshot<T> {
         let mut rows = Vec::with_capacity(self.rows.iter().map(Vec::len).sum());
         self.rows.into_iter().for_each(|page| rows.extend(page));
         Snapshot { block: self.block, deployment: self.deployment, rows }
     }
 }
 
-/// What is kept of a page, with the state that it is of.
-struct Kept<P> {
-    state: State,
+/// A page after processing, and the state that it describes.
+struct ProcessedPage<P> {
+    state: SubgraphState,
     rows: P,
 }
 
-/// Makes of a page's rows what is to be kept of them.
-trait Keep<E, P>: Fn(Vec<E>) -> Result<P> + Sync {}
+/// A function that processes the rows of a page.
+trait ProcessPage<E, P>: Fn(Vec<E>) -> Result<P> + Sync {}
 
-impl<E, P, F: Fn(Vec<E>) -> Result<P> + Sync> Keep<E, P> for F {}
+impl<E, P, F: Fn(Vec<E>) -> Result<P> + Sync> ProcessPage<E, P> for F {}
 
-/// A client of The Graph. Built once; all calls share its connections, limits and keys.
+/// A client of The Graph. All calls share its connections, limits and keys.
 pub struct GraphClient {
     base: Url,
     endpoint: Endpoint,
@@ -139,22 +141,22 @@ impl fmt::Debug for GraphClient {
     }
 }
 
-/// What one snapshot asks for.
-struct Ask<'a> {
+/// The query for the rows of a block that match a filter.
+struct SnapshotQuery<'a> {
     url: &'a Url,
     block: u64,
     filter: Map<String, Value>,
 }
 
 impl GraphClient {
-    /// A client of some settings.
+    /// Creates a client.
     ///
     /// # Errors
-    /// `BadInput` for an address that could leak a key (plain http to another machine, a user or query in it), an unusable
-    /// key, a rate or concurrency of zero, or pages that graph-node does not give.
+    /// `BadInput` for a URL that could leak a key (http to another machine, or with a user name or query), an invalid
+    /// key, a rate or concurrency of zero, or a page size that graph-node does not support.
     pub fn new(settings: GraphSettings) -> Result<Self> {
         if !(1..=ROWS_PER_PAGE).contains(&settings.rows_per_page) {
-            return Err(Error::bad_input(format!("a page of The Graph has 1 to {ROWS_PER_PAGE} rows")));
+            return Err(Error::bad_input(format!("the page size for The Graph must be 1 to {ROWS_PER_PAGE} rows")));
         }
         let base = base_url("The Graph", &settings.url)?;
         let endpoint = Endpoint::new(EndpointSettings {
@@ -171,38 +173,39 @@ impl GraphClient {
         Ok(GraphClient { base, endpoint, rows_per_page: settings.rows_per_page })
     }
 
-    /// The newest block of a subgraph.
+    /// Returns the newest block and the deployment of a subgraph.
     ///
     /// # Errors
     /// As [`GraphClient::positions`].
     pub async fn head(&self, subgraph_id: &str, traffic: &Traffic) -> Result<Head> {
-        let url = self.subgraph(subgraph_id)?;
+        let url = self.subgraph_url(subgraph_id)?;
         let body =
             json!({ "query": "query Head { _meta { block { number timestamp hash } deployment hasIndexingErrors } }" });
-        let read = |answer: &_| parse_head(&self.endpoint, answer);
-        let state = self.endpoint.ask(&url, &body, traffic, read).await;
+        let parse = |response: &_| parse_head(&self.endpoint, response);
+        let state = self.endpoint.request(&url, &body, traffic, parse).await;
         let state = state.map_err(|error| error.with("subgraph", subgraph_id))?;
         Ok(Head { block: state.block, deployment: state.deployment })
     }
 
-    /// All markets at a block.
+    /// Returns all markets at a block.
     ///
     /// # Errors
     /// As [`GraphClient::positions`].
     pub async fn markets(&self, subgraph_id: &str, block: u64, traffic: &Traffic) -> Result<Snapshot<Market>> {
-        let url = self.subgraph(subgraph_id)?;
-        let snapshot = self.snapshot(&url, block, vec![Map::new()], &Ok, traffic).await.map(Snapshot::flat);
+        let url = self.subgraph_url(subgraph_id)?;
+        let snapshot = self.fetch_snapshot(&url, block, vec![Map::new()], &Ok, traffic).await.map(Snapshot::flatten);
         snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
     }
 
-    /// All positions with a balance at a block, or those of some accounts (`0x…` addresses in any case).
+    /// Returns all positions with a balance at a block, or only those of the given accounts (`0x…` addresses in upper
+    /// or lower case).
     ///
     /// # Errors
-    /// After all tries: `Throttled`, `SourceUnavailable` (also: the deployment or the block's hash changed from page to
-    /// page), `NotReady` (the block is not indexed yet). At once: `HistoryPruned` (the block is not kept any more),
-    /// `QuotaExceeded`, `BadCredentials`, `SourceRejected` (a query that the server refuses, an unknown subgraph, indexing
-    /// errors), `CorruptData` (an answer without the shape that was asked for), `BadInput` (no subgraph's id, a block
-    /// number beyond 2³¹).
+    /// After all retries: `Throttled`, `SourceUnavailable` (also if the deployment or the block hash changes between
+    /// pages), `NotReady` (the block is not indexed yet). Without retries: `HistoryPruned` (the block is no longer
+    /// available), `QuotaExceeded`, `BadCredentials`, `SourceRejected` (a rejected query, an unknown subgraph, indexing
+    /// errors), `CorruptData` (a response that does not match the query), `BadInput` (an invalid subgraph id, a block
+    /// number of 2³¹ or more).
     pub async fn positions(
         &self,
         subgraph_id: &str,
@@ -210,176 +213,181 @@ impl GraphClient {
         accounts: Option<&[String]>,
         traffic: &Traffic,
     ) -> Result<Snapshot<Position>> {
-        let url = self.subgraph(subgraph_id)?;
-        let snapshot = self.snapshot(&url, block, position_filters(accounts), &Ok, traffic).await.map(Snapshot::flat);
+        let url = self.subgraph_url(subgraph_id)?;
+        let snapshot =
+            self.fetch_snapshot(&url, block, position_filters(accounts), &Ok, traffic).await.map(Snapshot::flatten);
         snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
     }
 
-    /// All positions with a balance at a block, page by page: of each page only what `keep` makes of it stays in memory. No id
-    /// is in two pages.
+    /// Reads all positions with a balance at a block, and processes them page by page: only the results of `process`
+    /// stay in memory. No id is in two pages.
     ///
     /// # Errors
-    /// As [`GraphClient::positions`], and those of `keep`.
-    pub async fn process_position_pages<P: Send>(
+    /// As [`GraphClient::positions`], and the errors of `process`.
+    pub async fn pages_of_positions<P: Send>(
         &self,
         subgraph_id: &str,
         block: u64,
-        keep: impl Fn(Vec<Position>) -> Result<P> + Sync,
+        process: impl Fn(Vec<Position>) -> Result<P> + Sync,
         traffic: &Traffic,
     ) -> Result<Snapshot<P>> {
-        let url = self.subgraph(subgraph_id)?;
-        let snapshot = self.snapshot(&url, block, position_filters(None), &keep, traffic).await;
+        let url = self.subgraph_url(subgraph_id)?;
+        let snapshot = self.fetch_snapshot(&url, block, position_filters(None), &process, traffic).await;
         snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
     }
 
-    /// Takes a snapshot, and takes the whole of it again if its pages are not of one state.
-    async fn snapshot<E: Entity, P>(
+    /// Reads a snapshot, and reads all of it again if its pages describe different states.
+    async fn fetch_snapshot<E: Entity, P>(
         &self,
         url: &Url,
         block: u64,
         filters: Vec<Map<String, Value>>,
-        keep: &impl Keep<E, P>,
+        process: &impl ProcessPage<E, P>,
         traffic: &Traffic,
     ) -> Result<Snapshot<P>> {
-        // `$block` is an `Int`, and those end there.
+        // `$block` is a GraphQL `Int`, which has 32 bits.
         if i32::try_from(block).is_err() {
-            return Err(Error::bad_input("no block has such a number").with("block", block));
+            return Err(Error::bad_input("the block number is too large").with("block", block));
         }
-        let asks: Vec<Ask<'_>> = filters.into_iter().map(|filter| Ask { url, block, filter }).collect();
-        let asks = &asks;
-        let once = || async move {
-            match self.pages(asks, keep, traffic).await {
-                Ok(pages) => one_state(pages).map(Ok),
-                // Each page has been tried as often as it may: a failed one does not start the others again.
+        let queries: Vec<_> = filters.into_iter().map(|filter| SnapshotQuery { url, block, filter }).collect();
+        let queries = &queries;
+        let attempt = || async move {
+            match self.fetch_all(queries, process, traffic).await {
+                Ok(pages) => merge_pages(pages).map(Ok),
+                // The requests of each page have their own retries: after an error, the other pages are not read again.
                 Err(error) => Ok(Err(error)),
             }
         };
-        self.endpoint.retry().run(traffic, once).await?
+        self.endpoint.retry().run(traffic, attempt).await?
     }
 
-    async fn pages<E: Entity, P>(
+    async fn fetch_all<E: Entity, P>(
         &self,
-        asks: &[Ask<'_>],
-        keep: &impl Keep<E, P>,
+        queries: &[SnapshotQuery<'_>],
+        process: &impl ProcessPage<E, P>,
         traffic: &Traffic,
-    ) -> Result<Vec<Kept<P>>> {
-        // Collected, here and below: a stream over the closure would make the future one that can't be spawned.
-        let pages: Vec<_> = asks.iter().map(|ask| self.pages_of(ask, keep, traffic)).collect();
-        let pages: Vec<Vec<Kept<P>>> = stream::iter(pages).buffered(CONCURRENCY).try_collect().await?;
+    ) -> Result<Vec<ProcessedPage<P>>> {
+        // Collects the futures, here and below: a stream over the closure would result in a future that cannot be
+        // spawned.
+        let pages: Vec<_> = queries.iter().map(|query| self.fetch_query(query, process, traffic)).collect();
+        let pages: Vec<Vec<ProcessedPage<P>>> = stream::iter(pages).buffered(CONCURRENCY).try_collect().await?;
         Ok(pages.into_iter().flatten().collect())
     }
 
-    async fn pages_of<E: Entity, P>(
+    async fn fetch_query<E: Entity, P>(
         &self,
-        ask: &Ask<'_>,
-        keep: &impl Keep<E, P>,
+        query: &SnapshotQuery<'_>,
+        process: &impl ProcessPage<E, P>,
         traffic: &Traffic,
-    ) -> Result<Vec<Kept<P>>> {
-        let (first, last_id) = self.page(ask, &Range::all(), keep, traffic).await?;
+    ) -> Result<Vec<ProcessedPage<P>>> {
+        let (first, cursor) = self.fetch_page(query, &IdRange::all(), process, traffic).await?;
         let mut pages = vec![first];
-        if let Some(last_id) = last_id {
-            let ranges = Range::split_after(&last_id);
+        if let Some(cursor) = cursor {
+            let ranges = IdRange::split_after(&cursor);
             let count = ranges.len();
             let ranges: Vec<_> =
-                ranges.into_iter().map(|range| self.pages_of_range(ask, range, keep, traffic)).collect();
-            // In the order of the ranges, whichever is done first. All are under way; the endpoint bounds the requests.
-            let rest: Vec<Vec<Kept<P>>> = stream::iter(ranges).buffered(count).try_collect().await?;
+                ranges.into_iter().map(|range| self.fetch_range(query, range, process, traffic)).collect();
+            // Returns the ranges in order. All run concurrently, and the endpoint limits the number of concurrent
+            // requests.
+            let rest: Vec<Vec<ProcessedPage<P>>> = stream::iter(ranges).buffered(count).try_collect().await?;
             pages.extend(rest.into_iter().flatten());
         }
         Ok(pages)
     }
 
-    async fn pages_of_range<E: Entity, P>(
+    async fn fetch_range<E: Entity, P>(
         &self,
-        ask: &Ask<'_>,
-        mut range: Range,
-        keep: &impl Keep<E, P>,
+        query: &SnapshotQuery<'_>,
+        mut range: IdRange,
+        process: &impl ProcessPage<E, P>,
         traffic: &Traffic,
-    ) -> Result<Vec<Kept<P>>> {
+    ) -> Result<Vec<ProcessedPage<P>>> {
         let mut pages = Vec::new();
         loop {
-            let (page, last_id) = self.page(ask, &range, keep, traffic).await?;
+            let (page, cursor) = self.fetch_page(query, &range, process, traffic).await?;
             pages.push(page);
-            match last_id {
-                Some(last_id) => range = range.after(&last_id),
+            match cursor {
+                Some(cursor) => range = range.after(&cursor),
                 None => return Ok(pages),
             }
         }
     }
 
-    /// One page of a range, and the id after which the next one begins.
-    async fn page<E: Entity, P>(
+    /// Returns one page of a range, and the id after which the next page starts, if any.
+    async fn fetch_page<E: Entity, P>(
         &self,
-        ask: &Ask<'_>,
-        range: &Range,
-        keep: &impl Keep<E, P>,
+        query: &SnapshotQuery<'_>,
+        range: &IdRange,
+        process: &impl ProcessPage<E, P>,
         traffic: &Traffic,
-    ) -> Result<(Kept<P>, Option<String>)> {
-        let mut filter = ask.filter.clone();
-        range.narrow(&mut filter);
-        let variables = json!({ "block": ask.block, "first": self.rows_per_page, "where": filter });
+    ) -> Result<(ProcessedPage<P>, Option<String>)> {
+        let mut filter = query.filter.clone();
+        range.add_to_filter(&mut filter);
+        let variables = json!({ "block": query.block, "first": self.rows_per_page, "where": filter });
         let body = json!({ "query": E::QUERY, "variables": variables });
-        let read = |answer: &_| {
-            let page: Page<E> = read_page(&self.endpoint, answer)?;
-            let answered = page.state.block.number;
-            if answered != ask.block {
-                return Err(
-                    Error::new(Kind::SourceUnavailable, "the answer is of another block").with("answered", answered)
-                );
+        let parse = |response: &_| {
+            let page: Page<E> = parse_page(&self.endpoint, response)?;
+            let block = page.state.block.number;
+            if block != query.block {
+                return Err(Error::new(Kind::SourceUnavailable, "the response is for a different block")
+                    .with("response_block", block));
             }
-            let next = range.next(&page.rows, self.rows_per_page)?;
-            Ok((Kept { state: page.state, rows: keep(page.rows)? }, next))
+            let cursor = range.next_cursor(&page.rows, self.rows_per_page)?;
+            Ok((ProcessedPage { state: page.state, rows: process(page.rows)? }, cursor))
         };
-        self.endpoint.ask(ask.url, &body, traffic, read).await
+        self.endpoint.request(query.url, &body, traffic, parse).await
     }
 
-    fn subgraph(&self, id: &str) -> Result<Url> {
+    fn subgraph_url(&self, id: &str) -> Result<Url> {
         if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(Error::bad_input("a subgraph's id is letters and digits").with("subgraph", id));
+            return Err(Error::bad_input("a subgraph id must consist of letters and digits").with("subgraph", id));
         }
-        below(&self.base, &["subgraphs", "id", id])
+        append_path(&self.base, &["subgraphs", "id", id])
     }
 }
 
-/// Filters whose answers, one after the other, are in id order: accounts sorted, since ids begin with them.
+/// Returns filters whose rows, concatenated, are in id order: the accounts are sorted, and ids start with the account.
 fn position_filters(accounts: Option<&[String]>) -> Vec<Map<String, Value>> {
-    let open = Map::from_iter([("balance_not".to_owned(), Value::from("0"))]);
-    let Some(accounts) = accounts else { return vec![open] };
-    // Lower case, as graph-node stores addresses: where ids are `ID`, another case matches nothing.
+    let with_balance = Map::from_iter([("balance_not".to_owned(), Value::from("0"))]);
+    let Some(accounts) = accounts else { return vec![with_balance] };
+    // graph-node stores addresses in lower case. Where ids are of type `ID`, the comparison is case-sensitive.
     let mut accounts: Vec<String> = accounts.iter().map(|account| account.to_ascii_lowercase()).collect();
     accounts.sort_unstable();
     accounts.dedup();
     let of_accounts = |accounts: &[String]| {
-        let mut filter = open.clone();
+        let mut filter = with_balance.clone();
         filter.insert("account_in".to_owned(), Value::from(accounts));
         filter
     };
     if accounts.is_empty() {
-        // Asked all the same: a snapshot names the block and the deployment, rows or none.
+        // Sends a request all the same: a snapshot without rows also has a block and a deployment.
         return vec![of_accounts(&[])];
     }
     accounts.chunks(ACCOUNTS_PER_QUERY).map(of_accounts).collect()
 }
 
-/// Puts pages together, if all are of one state.
-fn one_state<P>(pages: Vec<Kept<P>>) -> Result<Snapshot<P>> {
+/// Merges pages into a snapshot. Returns an error if they describe different states.
+fn merge_pages<P>(pages: Vec<ProcessedPage<P>>) -> Result<Snapshot<P>> {
     let mut rows = Vec::with_capacity(pages.len());
     let mut pages = pages.into_iter();
-    let Some(Kept { state: State { mut block, deployment }, rows: first }) = pages.next() else {
-        return Err(Error::internal("a snapshot without a page"));
+    let Some(ProcessedPage { state: SubgraphState { mut block, deployment }, rows: first }) = pages.next() else {
+        return Err(Error::internal("a snapshot has no pages"));
     };
     rows.push(first);
     for page in pages {
         if page.state.deployment != deployment {
             return Err(Error::new(
                 Kind::SourceUnavailable,
-                "the subgraph moved to another deployment between two pages",
+                "the deployment of the subgraph changed between two pages",
             ));
         }
-        // Not every indexer says timestamp and hash; those that do must agree.
+        // Some indexers omit the timestamp and the hash; all others must agree.
         let other = page.state.block;
-        if differ(&block.hash, &other.hash) || differ(&block.timestamp, &other.timestamp) {
-            return Err(Error::new(Kind::SourceUnavailable, "the pages are of two blocks with the same number"));
+        if conflict(&block.hash, &other.hash) || conflict(&block.timestamp, &other.timestamp) {
+            return Err(Error::new(
+                Kind::SourceUnavailable,
+                "the pages are from different blocks with the same number",
+            ));
         }
         block.hash = block.hash.or(other.hash);
         block.timestamp = block.timestamp.or(other.timestamp);
@@ -388,6 +396,6 @@ fn one_state<P>(pages: Vec<Kept<P>>) -> Result<Snapshot<P>> {
     Ok(Snapshot { block, deployment, rows })
 }
 
-fn differ<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
+fn conflict<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
     a.is_some() && b.is_some() && a != b
 }

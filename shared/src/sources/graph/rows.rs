@@ -1,14 +1,14 @@
-//! Markets and positions: what is asked of them, and how the nested answer becomes a flat row.
+//! Markets and positions: their queries, and the conversion of the nested JSON objects to flat rows.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::sources::text::{Lenient, Text, Texts};
+use crate::sources::text::{Lenient, Text, TextRow};
 
-/// A lending market at a block. The fields that both versions of Messari's schema have (3.1.0 and 2.0.1).
+/// A lending market at a block, with fields that exist in both versions of Messari's schema (3.1.0 and 2.0.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Market {
-    /// `id`: the address of the market (of its interest-bearing token).
+    /// `id`: the address of the market, which is the address of its interest-bearing token.
     pub id: Text,
     /// `name`.
     pub name: Text,
@@ -16,7 +16,7 @@ pub struct Market {
     pub maximum_ltv: Text,
     /// `liquidationThreshold`, in percent.
     pub liquidation_threshold: Text,
-    /// `inputTokenPriceUSD`, US dollars of one whole token.
+    /// `inputTokenPriceUSD`, in US dollars per whole token.
     pub input_token_price_usd: Text,
     /// `inputToken { id }`: the token's address.
     pub input_token_id: Text,
@@ -33,9 +33,9 @@ pub struct Position {
     pub id: Text,
     /// `balance`, in base units of the market's input token.
     pub balance: Text,
-    /// `side`: LENDER or COLLATERAL of a supply, BORROWER of a debt.
+    /// `side`: LENDER or COLLATERAL for a supply, BORROWER for a debt.
     pub side: Text,
-    /// `isCollateral`: whether the supply counts as collateral; null where the subgraph doesn't know.
+    /// `isCollateral`: whether the supply counts as collateral; null if the subgraph does not know.
     pub is_collateral: Text,
     /// `market { id }`.
     pub market_id: Text,
@@ -45,27 +45,27 @@ pub struct Position {
     pub account_id: Text,
 }
 
-/// What a snapshot can be taken of.
-pub(super) trait Entity: Texts + Send {
-    /// The query. `$where` is one variable of the filter's type: the ids in it are `Bytes` in one version of the schema and
-    /// `ID` in the other, and a variable of its own would have to be declared as one of them.
+/// A row of a snapshot: a market or a position.
+pub(super) trait Entity: TextRow + Send {
+    /// The GraphQL query. The whole filter is one variable, `$where`: ids are `Bytes` in one version of the schema and
+    /// `ID` in the other, and a variable for an id would have to be declared as one of them.
     const QUERY: &'static str;
-    /// The row as it comes. Aliased fields and nested objects.
-    type Sent: Default + DeserializeOwned + Send;
+    /// The JSON object in the response, with renamed fields and nested objects.
+    type Json: Default + DeserializeOwned + Send;
 
-    fn flat(sent: Self::Sent) -> Self;
+    fn from_json(json: Self::Json) -> Self;
     fn id(&self) -> Option<&str>;
 }
 
-impl Texts for Market {
-    /// A page is a day's markets: nothing repeats that would be worth looking for.
-    fn each_text(&mut self, _: &mut impl FnMut(&mut Text)) {}
+impl TextRow for Market {
+    /// Visits no field: a page contains each market once, so almost no value repeats.
+    fn for_each_repeated(&mut self, _: &mut impl FnMut(&mut Text)) {}
 }
 
-impl Texts for Position {
-    fn each_text(&mut self, take: &mut impl FnMut(&mut Text)) {
+impl TextRow for Position {
+    fn for_each_repeated(&mut self, visit: &mut impl FnMut(&mut Text)) {
         let Position { id: _, balance: _, side, is_collateral, market_id, market_name, account_id } = self;
-        [side, is_collateral, market_id, market_name, account_id].into_iter().for_each(take);
+        [side, is_collateral, market_id, market_name, account_id].into_iter().for_each(visit);
     }
 }
 
@@ -74,16 +74,16 @@ impl Entity for Market {
         _meta(block: {number: $block}) { block { number timestamp hash } deployment hasIndexingErrors } \
         markets(first: $first, orderBy: id, orderDirection: asc, block: {number: $block}, where: $where) { \
         id name maximumLTV liquidationThreshold inputTokenPriceUSD inputToken { id symbol decimals } } }";
-    type Sent = SentMarket;
+    type Json = MarketJson;
 
-    fn flat(sent: SentMarket) -> Self {
-        let token = sent.input_token.0;
+    fn from_json(json: MarketJson) -> Self {
+        let token = json.input_token.0;
         Market {
-            id: sent.id,
-            name: sent.name,
-            maximum_ltv: sent.maximum_ltv,
-            liquidation_threshold: sent.liquidation_threshold,
-            input_token_price_usd: sent.input_token_price_usd,
+            id: json.id,
+            name: json.name,
+            maximum_ltv: json.maximum_ltv,
+            liquidation_threshold: json.liquidation_threshold,
+            input_token_price_usd: json.input_token_price_usd,
             input_token_id: token.id,
             input_token_symbol: token.symbol,
             input_token_decimals: token.decimals,
@@ -100,15 +100,15 @@ impl Entity for Position {
         _meta(block: {number: $block}) { block { number timestamp hash } deployment hasIndexingErrors } \
         positions(first: $first, orderBy: id, orderDirection: asc, block: {number: $block}, where: $where) { \
         id balance side isCollateral market { id name } account { id } } }";
-    type Sent = SentPosition;
+    type Json = PositionJson;
 
-    fn flat(sent: SentPosition) -> Self {
-        let (market, account) = (sent.market.0, sent.account.0);
+    fn from_json(json: PositionJson) -> Self {
+        let (market, account) = (json.market.0, json.account.0);
         Position {
-            id: sent.id,
-            balance: sent.balance,
-            side: sent.side,
-            is_collateral: sent.is_collateral,
+            id: json.id,
+            balance: json.balance,
+            side: json.side,
+            is_collateral: json.is_collateral,
             market_id: market.id,
             market_name: market.name,
             account_id: account.id,
@@ -122,7 +122,7 @@ impl Entity for Position {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct SentMarket {
+pub(super) struct MarketJson {
     id: Text,
     name: Text,
     #[serde(rename = "maximumLTV")]
@@ -130,12 +130,12 @@ pub(super) struct SentMarket {
     liquidation_threshold: Text,
     #[serde(rename = "inputTokenPriceUSD")]
     input_token_price_usd: Text,
-    input_token: Lenient<SentToken>,
+    input_token: Lenient<TokenJson>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct SentToken {
+struct TokenJson {
     id: Text,
     symbol: Text,
     decimals: Text,
@@ -143,18 +143,18 @@ struct SentToken {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct SentPosition {
+pub(super) struct PositionJson {
     id: Text,
     balance: Text,
     side: Text,
     is_collateral: Text,
-    market: Lenient<SentNamed>,
-    account: Lenient<SentNamed>,
+    market: Lenient<ReferenceJson>,
+    account: Lenient<ReferenceJson>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct SentNamed {
+struct ReferenceJson {
     id: Text,
     name: Text,
 }
@@ -163,20 +163,20 @@ struct SentNamed {
 mod tests {
     use super::*;
 
-    fn flat<E: Entity>(json: &str) -> E {
-        E::flat(serde_json::from_str::<Lenient<E::Sent>>(json).unwrap().0)
+    fn parse<E: Entity>(json: &str) -> E {
+        E::from_json(serde_json::from_str::<Lenient<E::Json>>(json).unwrap().0)
     }
 
     #[test]
-    fn a_market_is_flattened() {
-        let market: Market = flat(
+    fn flattens_a_market() {
+        let market: Market = parse(
             r#"{"id": "0xa", "name": "USDC", "maximumLTV": "80", "liquidationThreshold": "82.5", "inputTokenPriceUSD": "1.0001",
                 "inputToken": {"id": "0xb", "symbol": "USDC", "decimals": 6}}"#,
         );
         let (maximum_ltv, liquidation_threshold) = ("80".into(), "82.5".into());
         let (input_token_id, input_token_symbol, input_token_decimals) = ("0xb".into(), "USDC".into(), "6".into());
         let input_token_price_usd = "1.0001".into();
-        let wanted = Market {
+        let expected = Market {
             id: "0xa".into(),
             name: "USDC".into(),
             maximum_ltv,
@@ -186,16 +186,16 @@ mod tests {
             input_token_symbol,
             input_token_decimals,
         };
-        assert_eq!(market, wanted);
+        assert_eq!(market, expected);
     }
 
     #[test]
-    fn a_position_is_flattened() {
-        let position: Position = flat(
+    fn flattens_a_position() {
+        let position: Position = parse(
             r#"{"id": "0xa-0xb-LENDER-0", "balance": "17", "side": "LENDER", "isCollateral": true,
                 "market": {"id": "0xb", "name": "USDC"}, "account": {"id": "0xa"}}"#,
         );
-        let wanted = Position {
+        let expected = Position {
             id: "0xa-0xb-LENDER-0".into(),
             balance: "17".into(),
             side: "LENDER".into(),
@@ -204,12 +204,12 @@ mod tests {
             market_name: "USDC".into(),
             account_id: "0xa".into(),
         };
-        assert_eq!(position, wanted);
+        assert_eq!(position, expected);
     }
 
     #[test]
-    fn what_is_missing_is_none() {
-        assert_eq!(flat::<Position>("{\"market\": null}"), Position::default());
-        assert_eq!(flat::<Market>("{\"inputToken\": \"0xb\"}"), Market::default());
+    fn missing_fields_are_none() {
+        assert_eq!(parse::<Position>("{\"market\": null}"), Position::default());
+        assert_eq!(parse::<Market>("{\"inputToken\": \"0xb\"}"), Market::default());
     }
 }

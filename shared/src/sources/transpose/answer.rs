@@ -1,14 +1,14 @@
-//! Reading an answer of Transpose.
+//! Parsing of Transpose's responses.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
 use crate::sources::endpoint::Endpoint;
-use crate::sources::http::Answer;
+use crate::sources::http::HttpResponse;
 use crate::sources::text::{Lenient, Text};
 
-/// Rows, and whether the answer stopped before all of them (at 10 MB, or at its time limit).
+/// The rows of a response, and whether the server truncated it (at 10 MB, or at its time limit).
 #[derive(Debug)]
 pub(super) struct Results<T> {
     pub rows: Vec<T>,
@@ -35,67 +35,71 @@ struct Stats {
     truncated: Text,
 }
 
-/// The rows in an answer, or the error that it is.
-pub(super) fn read<T: Default + DeserializeOwned>(endpoint: &Endpoint, answer: &Answer) -> Result<Results<T>> {
-    if let Some(kind) = answer.kind_of_status() {
-        let message = message_of(&answer.body);
-        return Err(endpoint.said(kind_of(answer.status.as_u16(), kind, &message), answer, &message));
+/// Returns the rows of a response, or the error that it reports.
+pub(super) fn parse<T: Default + DeserializeOwned>(endpoint: &Endpoint, response: &HttpResponse) -> Result<Results<T>> {
+    if let Some(kind) = response.kind_of_status() {
+        let message = error_message(&response.body);
+        return Err(endpoint.source_error(refine_kind(response.status.as_u16(), kind, &message), response, &message));
     }
-    let body: Body<T> = serde_json::from_slice(&answer.body).map_err(|e| unreadable(endpoint, answer, &e))?;
+    let body: Body<T> = serde_json::from_slice(&response.body).map_err(|e| parse_error(endpoint, response, &e))?;
     match (body.status.as_deref(), body.results) {
         (Some("error"), _) => {
             let message = body.message.to_string();
-            let kind = kind_of_message(&message).unwrap_or(Kind::SourceRejected);
-            Err(endpoint.said(kind, answer, &message))
+            let kind = classify(&message).unwrap_or(Kind::SourceRejected);
+            Err(endpoint.source_error(kind, response, &message))
         }
         (_, Some(rows)) => {
             let stats = body.stats.0;
             let truncated = stats.truncated.as_deref() == Some("true");
             let count = stats.count.as_deref().and_then(|count| count.parse().ok()).unwrap_or(0);
-            // Of an answer that is cut short, the count may be of what it would have held.
+            // The count of a truncated response may include the rows that were cut off.
             if rows.len() < count && !truncated {
-                return Err(Error::new(Kind::SourceUnavailable, "the answer counts more rows than it holds")
+                return Err(Error::new(Kind::SourceUnavailable, "the response has fewer rows than its row count")
                     .with("count", count)
                     .with("rows", rows.len()));
             }
             Ok(Results { rows: rows.into_iter().map(|row| row.0).collect(), truncated })
         }
-        (_, None) => Err(endpoint.said(Kind::SourceUnavailable, answer, "the answer has neither results nor an error")),
+        (_, None) => {
+            let message = "the response has neither results nor an error";
+            Err(endpoint.source_error(Kind::SourceUnavailable, response, message))
+        }
     }
 }
 
-fn unreadable(endpoint: &Endpoint, answer: &Answer, error: &serde_json::Error) -> Error {
+fn parse_error(endpoint: &Endpoint, response: &HttpResponse, error: &serde_json::Error) -> Error {
     if error.is_data() {
-        // The parser's words could quote the answer.
-        return Error::corrupt("the answer does not have the shape that it must have").with("line", error.line());
+        // The parser's message is omitted because it could quote the response.
+        return Error::corrupt("the response does not have the expected structure").with("line", error.line());
     }
-    endpoint.not_json(answer, error)
+    endpoint.invalid_json_error(response, error)
 }
 
-/// The `message` of a body, or the whole of it if it is something else.
-fn message_of(body: &[u8]) -> String {
-    let parsed = serde_json::from_slice::<Lenient<Failure>>(body).ok();
+/// Returns the `message` of an error response, or the whole body if there is none.
+fn error_message(body: &[u8]) -> String {
+    let parsed = serde_json::from_slice::<Lenient<ErrorBody>>(body).ok();
     let message = parsed.and_then(|body| body.0.message.0);
     message.map_or_else(|| String::from_utf8_lossy(body).into_owned(), |message| message.to_string())
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Failure {
+struct ErrorBody {
     message: Text,
 }
 
-/// The status decides, but for 403: that is an account out of credits, unless the message speaks of the key.
-fn kind_of(status: u16, kind: Kind, message: &str) -> Kind {
+/// Returns the kind of the status, except for 403, which means that the account is out of credits unless the message is
+/// about the API key.
+fn refine_kind(status: u16, kind: Kind, message: &str) -> Kind {
     match status {
-        403 if kind_of_message(message) != Some(Kind::BadCredentials) => Kind::QuotaExceeded,
+        403 if classify(message) != Some(Kind::BadCredentials) => Kind::QuotaExceeded,
         _ => kind,
     }
 }
 
-/// Messages by a piece of them, in lower case; the first that fits counts. Only needed where the status says nothing (200,
-/// 403). Credits come before the key, since "this API key is out of credits" speaks of both.
-const MEANINGS: &[(Kind, &str)] = &[
+/// Lower-case substrings that identify error messages; the first match wins. Only used where the status is not
+/// conclusive (200, 403). Credits come before the API key, because "this API key is out of credits" mentions both.
+const MESSAGE_KINDS: &[(Kind, &str)] = &[
     (Kind::QuotaExceeded, "credit"),
     (Kind::QuotaExceeded, "quota"),
     (Kind::QuotaExceeded, "payment required"),
@@ -112,16 +116,16 @@ const MEANINGS: &[(Kind, &str)] = &[
     (Kind::SourceUnavailable, "internal"),
 ];
 
-fn kind_of_message(message: &str) -> Option<Kind> {
+fn classify(message: &str) -> Option<Kind> {
     let message = message.to_lowercase();
-    MEANINGS.iter().find(|(_, piece)| message.contains(piece)).map(|(kind, _)| *kind)
+    MESSAGE_KINDS.iter().find(|(_, substring)| message.contains(substring)).map(|(kind, _)| *kind)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// One message for each row of the table, in its order.
+    /// A message for each entry of `MESSAGE_KINDS`, in its order.
     const MESSAGES: &[&str] = &[
         "This API key is out of credits",
         "Monthly quota reached",
@@ -140,29 +144,29 @@ mod tests {
     ];
 
     #[test]
-    fn each_row_of_the_table_has_its_message() {
-        assert_eq!(MESSAGES.len(), MEANINGS.len());
-        for (message, meaning) in MESSAGES.iter().zip(MEANINGS) {
+    fn each_entry_matches_its_message() {
+        assert_eq!(MESSAGES.len(), MESSAGE_KINDS.len());
+        for (message, entry) in MESSAGES.iter().zip(MESSAGE_KINDS) {
             let lower = message.to_lowercase();
-            assert_eq!(MEANINGS.iter().find(|(_, piece)| lower.contains(piece)), Some(meaning), "{message}");
-            assert_eq!(kind_of_message(message), Some(meaning.0), "{message}");
+            assert_eq!(MESSAGE_KINDS.iter().find(|(_, substring)| lower.contains(substring)), Some(entry), "{message}");
+            assert_eq!(classify(message), Some(entry.0), "{message}");
         }
     }
 
     #[test]
-    fn a_refusal_is_about_credits_unless_it_speaks_of_the_key() {
-        assert_eq!(kind_of(403, Kind::BadCredentials, "You are out of credits"), Kind::QuotaExceeded);
-        assert_eq!(kind_of(403, Kind::BadCredentials, "This API key is out of credits"), Kind::QuotaExceeded);
-        assert_eq!(kind_of(403, Kind::BadCredentials, "Forbidden"), Kind::QuotaExceeded);
-        assert_eq!(kind_of(403, Kind::BadCredentials, "Invalid API key"), Kind::BadCredentials);
-        assert_eq!(kind_of(401, Kind::BadCredentials, "no credits"), Kind::BadCredentials);
-        assert_eq!(kind_of(400, Kind::SourceRejected, "statement timeout"), Kind::SourceRejected);
+    fn status_403_means_out_of_credits_unless_about_the_key() {
+        assert_eq!(refine_kind(403, Kind::BadCredentials, "You are out of credits"), Kind::QuotaExceeded);
+        assert_eq!(refine_kind(403, Kind::BadCredentials, "This API key is out of credits"), Kind::QuotaExceeded);
+        assert_eq!(refine_kind(403, Kind::BadCredentials, "Forbidden"), Kind::QuotaExceeded);
+        assert_eq!(refine_kind(403, Kind::BadCredentials, "Invalid API key"), Kind::BadCredentials);
+        assert_eq!(refine_kind(401, Kind::BadCredentials, "no credits"), Kind::BadCredentials);
+        assert_eq!(refine_kind(400, Kind::SourceRejected, "statement timeout"), Kind::SourceRejected);
     }
 
     #[test]
-    fn the_message_of_a_body_is_found_or_is_the_body() {
-        assert_eq!(message_of(br#"{"status": "error", "message": "no"}"#), "no");
-        assert_eq!(message_of(b"<html>no</html>"), "<html>no</html>");
-        assert_eq!(message_of(br#"{"error": "no"}"#), r#"{"error": "no"}"#);
+    fn error_message_is_the_message_field_or_the_body() {
+        assert_eq!(error_message(br#"{"status": "error", "message": "no"}"#), "no");
+        assert_eq!(error_message(b"<html>no</html>"), "<html>no</html>");
+        assert_eq!(error_message(br#"{"error": "no"}"#), r#"{"error": "no"}"#);
     }
 }

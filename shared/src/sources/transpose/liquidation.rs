@@ -1,31 +1,31 @@
-//! Which of a liquidation's two tokens is which.
+//! The two tokens of a liquidation.
 
-/// A token and how much of it was moved.
+/// A token and the amount that was moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leg<T, Q = T> {
     /// The token's address.
     pub token: T,
-    /// The amount, in its base units.
+    /// The amount, in base units of the token.
     pub quantity: Q,
 }
 
 /// The two sides of a liquidation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiquidationLegs<T, Q = T> {
-    /// The collateral that the liquidator took: what the features count.
+    /// The collateral that the liquidator seized; the features count this side.
     pub seized: Leg<T, Q>,
     /// The debt that the liquidator repaid.
     pub repaid: Leg<T, Q>,
 }
 
 impl<T, Q> LiquidationLegs<T, Q> {
-    /// The sides of a liquidation row, from its columns.
+    /// Creates the two sides from the columns of a liquidation row.
     ///
-    /// `token_address` / `quantity` is the collateral that was seized, `liquidated_token_address` / `quantity_liquidated` the
-    /// debt that was repaid. The names suggest the opposite (a "liquidated token" sounds like the collateral), but the
-    /// provider documents it so, and the published feature values of the original system agree. Nothing else in the
-    /// pipeline knows these columns' meaning: should the provider turn them around, this is the one place, and the quality
-    /// gate notices, because most repaid tokens have no liquidation threshold.
+    /// `token_address` / `quantity` is the collateral that was seized, `liquidated_token_address` /
+    /// `quantity_liquidated` the debt that was repaid. The names suggest the opposite (a "liquidated token" sounds like
+    /// the collateral), but this is how the provider documents them, and it matches the published feature values of the
+    /// original system. No other code interprets these columns. If the provider swaps them, this is the only place to
+    /// change, and the quality checks detect it, because most repaid tokens have no liquidation threshold.
     ///
     /// ```
     /// use defi_shared::sources::transpose::LiquidationLegs;

@@ -1,7 +1,7 @@
-//! Transpose: SQL over HTTP, PostgreSQL behind it.
+//! A client of Transpose, an HTTP API for SQL queries that are executed by PostgreSQL.
 //!
-//! An answer stops at 10 MB or at its time limit, with status 200 and `truncated: true`: a short page is no sign of the end.
-//! How nothing is lost all the same is in `paging`.
+//! The server truncates a response at 10 MB or at its time limit, with status 200 and `truncated: true`, so that a
+//! short page is not necessarily the last one. The module `paging` ensures that no rows are lost.
 
 mod answer;
 mod liquidation;
@@ -22,60 +22,63 @@ use serde_json::json;
 use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
-use super::http::{MAX_BODY_BYTES, base_url, below};
-use super::text::{Text, share};
-use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
+use super::http::{LARGEST_BODY, append_path, base_url};
+use super::text::{Text, intern};
+use super::{Block, Rate, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
-use answer::{Results, read};
+use answer::{Results, parse};
 pub use liquidation::{Leg, LiquidationLegs};
 use paging::{EventPage, Pager, Progress};
-use rows::{BlockRow, moment_of};
+use rows::{BlockRow, timestamp_from_seconds};
 pub use rows::{EVENT_COLUMNS, Event};
 
-/// The live API.
+/// The URL of the live API.
 pub const LIVE_URL: &str = "https://api.transpose.io";
 
-/// Careful: the provider names no rate, only that there is one (429), and a day of one category is mostly a single request.
+/// The default rate limit per key. The value is low because the provider does not document its limit, only that it
+/// exists (429), and one day of a category usually takes a single request.
 pub const REQUESTS_PER_SECOND: u32 = 2;
 
-/// A page follows from the one before it; more at once only serves several calls at the same time.
+/// The default number of concurrent requests. The pages of one query are sequential, so this only matters for
+/// concurrent calls.
 pub const CONCURRENCY: usize = 4;
 
-/// Rows in a page. A row is 0.8 to 1 KB of JSON, so this is just what an answer can hold (10 MB), and credits are spent per
-/// request. A page that is cut shorter than this costs nothing but the next request.
+/// The default number of rows per page. Credits are charged per request, and a row is 0.8 to 1 KB of JSON, so this is
+/// about the most that a response can hold (10 MB). A truncated page only costs one more request.
 pub const ROWS_PER_PAGE: usize = 10_000;
 
-/// What the server is told to stop at, as the free tier would anyway: a cut answer instead of a dropped connection.
+/// The time limit that is sent to the server, which is also the limit of the free tier. It results in a truncated
+/// response instead of a dropped connection.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Twice the server's limit: the body of 10 MB comes after it.
+/// The default timeout of a request: twice the server's time limit, after which a body of up to 10 MB is sent.
 pub const TIMEOUT: Duration = Duration::from_secs(50);
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// How Transpose is asked.
+/// The settings of a [`TransposeClient`].
 #[derive(Debug, Clone)]
 pub struct TransposeSettings {
-    /// The base address, below which `/sql` lies. https, or http to this machine.
+    /// The base URL, to which `/sql` is appended. https, or http for a loopback address.
     pub url: String,
-    /// API keys; they take turns. None: requests carry no key, which a server on this machine may accept.
+    /// The API keys, used in rotation. If empty, requests have no key, which a local server may accept.
     pub keys: Vec<Secret>,
-    /// The rate of each key.
-    pub rate: RateLimit,
-    /// Requests at once, of all calls of the client together.
+    /// The rate limit of each key.
+    pub rate: Rate,
+    /// The maximum number of concurrent requests, of all calls of the client together.
     pub concurrency: usize,
-    /// How passing faults of a request are tried again.
+    /// The retry policy for transient errors of a request.
     pub retry: RetryPolicy,
-    /// The time that one request may take.
+    /// The timeout of a request.
     pub timeout: Duration,
-    /// The longest body that is read, in bytes.
-    pub max_body_bytes: usize,
-    /// Rows in a page of events.
+    /// The maximum length of a response body, in bytes.
+    pub largest_body: usize,
+    /// The number of rows per page of events.
     pub rows_per_page: usize,
 }
 
 impl TransposeSettings {
-    /// The usual settings for an address and keys.
+    /// Creates the default settings for a URL and keys.
     #[must_use]
     pub fn new(url: impl Into<String>, keys: Vec<Secret>) -> Self {
         TransposeSettings {
@@ -91,7 +94,7 @@ impl TransposeSettings {
     }
 }
 
-/// Which events are asked for.
+/// A query for the events of a protocol and category in a time range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventsQuery {
     /// `protocol_name` (`aave`, `compound`, …).
@@ -100,33 +103,35 @@ pub struct EventsQuery {
     pub contract_version: String,
     /// `category`: deposit, borrow, repay, withdraw or liquidation.
     pub category: String,
-    /// The first second of the span, since 1970-01-01T00:00:00Z.
+    /// The start of the range, in seconds since 1970-01-01T00:00:00Z.
     pub from: i64,
-    /// The first second after it.
+    /// The exclusive end of the range, in seconds since 1970-01-01T00:00:00Z.
     pub to: i64,
 }
 
 impl EventsQuery {
-    /// Holds rows to be those that are asked for, as far as they say what they are. A cache that mixes up two questions must not
-    /// fill one day or category with the rows of another.
+    /// Checks that rows match this query; missing fields and invalid timestamps match. A cache that confuses two
+    /// queries must not fill a day or category with the rows of another.
     fn check(&self, rows: &[Event]) -> Result<()> {
-        let is = |field: &Text, asked: &str| field.as_deref().is_none_or(|said| said == asked);
-        let is_asked_for = |row: &Event| {
+        let is = |field: &Text, expected: &str| field.as_deref().is_none_or(|value| value == expected);
+        let matches = |row: &Event| {
             is(&row.category, &self.category)
                 && is(&row.protocol_name, &self.protocol_name)
                 && is(&row.contract_version, &self.contract_version)
                 && row.time().is_none_or(|time| (self.from..self.to).contains(&time.as_second()))
         };
-        match rows.iter().find(|row| !is_asked_for(row)) {
+        match rows.iter().find(|row| !matches(row)) {
             None => Ok(()),
-            Some(row) => Err(Error::new(Kind::SourceUnavailable, "there are rows that were not asked for")
-                .with("row_category", &row.category)
-                .with("row_timestamp", &row.timestamp)),
+            Some(row) => {
+                Err(Error::new(Kind::SourceUnavailable, "the response has a row that does not match the query")
+                    .with("row_category", &row.category)
+                    .with("row_timestamp", &row.timestamp))
+            }
         }
     }
 }
 
-/// A client of Transpose. Built once; all calls share its connections, limits and keys.
+/// A client of Transpose. All calls share its connections, limits and keys.
 pub struct TransposeClient {
     url: Url,
     endpoint: Endpoint,
@@ -140,14 +145,14 @@ impl fmt::Debug for TransposeClient {
 }
 
 impl TransposeClient {
-    /// A client of some settings.
+    /// Creates a client.
     ///
     /// # Errors
-    /// `BadInput` for an address that could leak a key (plain http to another machine, a user or query in it), an unusable
-    /// key, or a rate, concurrency or page of zero.
+    /// `BadInput` for a URL that could leak a key (http to another machine, or with a user name or query), an invalid
+    /// key, or a rate, concurrency or page size of zero.
     pub fn new(settings: TransposeSettings) -> Result<Self> {
         if settings.rows_per_page == 0 {
-            return Err(Error::bad_input("a page has at least one row"));
+            return Err(Error::bad_input("the page size must be at least one row"));
         }
         let base = base_url("Transpose", &settings.url)?;
         let endpoint = Endpoint::new(EndpointSettings {
@@ -161,19 +166,19 @@ impl TransposeClient {
             timeout: settings.timeout,
             max_body_bytes: settings.max_body_bytes,
         })?;
-        Ok(TransposeClient { url: below(&base, &["sql"])?, endpoint, rows_per_page: settings.rows_per_page })
+        Ok(TransposeClient { url: append_path(&base, &["sql"])?, endpoint, rows_per_page: settings.rows_per_page })
     }
 
-    /// All events of a query, in the order of (timestamp, log_index); rows that lack one of them are among them. A row can
-    /// come twice if the source sends it twice.
+    /// Returns all events of a query, ordered by (timestamp, log_index), including rows without one of them. A row that
+    /// the source sends twice is returned twice.
     ///
     /// # Errors
-    /// After all tries: `Throttled`, `SourceUnavailable` (also: rows out of order, rows of another question, or one place in the chain whose rows are
-    /// cut short again and again). At once: `QuotaExceeded` (out of credits), `BadCredentials`, `SourceRejected` (a query
-    /// that the server refuses), `CorruptData` (an answer without the shape that it must have, or without a row to page on
-    /// from), `BadInput` (a time that no calendar has).
+    /// After all retries: `Throttled`, `SourceUnavailable` (also: rows out of order, rows that do not match the query,
+    /// or a single log index whose rows are truncated each time). Without retries: `QuotaExceeded` (out of credits),
+    /// `BadCredentials`, `SourceRejected` (a rejected query), `CorruptData` (a response without the expected structure,
+    /// or a truncated page without a row to continue from), `BadInput` (an invalid time).
     pub async fn events(&self, query: &EventsQuery, traffic: &Traffic) -> Result<Vec<Event>> {
-        let events = self.all_pages(query, traffic).await;
+        let events = self.fetch_all(query, traffic).await;
         events.map_err(|error| {
             error
                 .with("protocol_name", &query.protocol_name)
@@ -183,59 +188,59 @@ impl TransposeClient {
         })
     }
 
-    async fn all_pages(&self, query: &EventsQuery, traffic: &Traffic) -> Result<Vec<Event>> {
+    async fn fetch_all(&self, query: &EventsQuery, traffic: &Traffic) -> Result<Vec<Event>> {
         let mut pager = Pager::new();
         loop {
-            let page = self.page(query, &pager, traffic).await?;
-            match pager.take(page)? {
+            let page = self.fetch_page(query, &pager, traffic).await?;
+            match pager.add(page)? {
                 Progress::More(more) => pager = more,
                 Progress::Done(events) => return Ok(events),
             }
         }
     }
 
-    async fn page(&self, query: &EventsQuery, pager: &Pager, traffic: &Traffic) -> Result<EventPage> {
-        let statement = sql::events(query, pager.ask(), self.rows_per_page)?;
-        self.ask(&statement, traffic, |mut results: Results<Event>| {
-            share(&mut results.rows);
-            let cut = results.truncated || results.rows.len() >= self.rows_per_page;
-            let page = EventPage { rows: results.rows, cut };
+    async fn fetch_page(&self, query: &EventsQuery, pager: &Pager, traffic: &Traffic) -> Result<EventPage> {
+        let statement = sql::events(query, pager.request(), self.rows_per_page)?;
+        self.query(&statement, traffic, |mut results: Results<Event>| {
+            intern(&mut results.rows);
+            let partial = results.truncated || results.rows.len() >= self.rows_per_page;
+            let page = EventPage { rows: results.rows, partial };
             query.check(&page.rows)?;
-            pager.ask().check(&page).map(|()| page)
+            pager.request().check(&page).map(|()| page)
         })
         .await
     }
 
-    /// The first block at or after a time (seconds since 1970-01-01T00:00:00Z), or `None` if the chain is not there yet.
+    /// Returns the first block at or after a time (seconds since 1970-01-01T00:00:00Z), or `None` if there is none yet.
     ///
     /// # Errors
-    /// As [`TransposeClient::events`]; `CorruptData` for a row without number or time.
+    /// As [`TransposeClient::events`]; `CorruptData` for a row without a number or a timestamp.
     pub async fn first_block(&self, at_or_after: i64, traffic: &Traffic) -> Result<Option<Block>> {
         let statement = sql::first_block(at_or_after)?;
-        let earliest = moment_of(at_or_after)?.as_second();
-        let found = self.ask(&statement, traffic, |results| {
+        let earliest = timestamp_from_seconds(at_or_after)?.as_second();
+        let block = self.query(&statement, traffic, |results| {
             let block = one_block(results)?;
             match block.as_ref().and_then(|block| block.timestamp) {
                 Some(time) if time < earliest => {
-                    Err(Error::new(Kind::SourceUnavailable, "the block is from before the time"))
+                    Err(Error::new(Kind::SourceUnavailable, "the block is before the requested time"))
                 }
                 _ => Ok(block),
             }
         });
-        found.await.map_err(|error| error.with("at_or_after", at_or_after))
+        block.await.map_err(|error| error.with("at_or_after", at_or_after))
     }
 
-    /// The newest block that the source has; it may still be reorganised.
+    /// Returns the newest block of the source; a reorganisation may still replace it.
     ///
     /// # Errors
-    /// As [`TransposeClient::first_block`]; `SourceUnavailable` for a source without any block.
+    /// As [`TransposeClient::first_block`]; `SourceUnavailable` if the source has no block.
     pub async fn head_block(&self, traffic: &Traffic) -> Result<Block> {
         let block =
-            |results| one_block(results)?.ok_or_else(|| Error::new(Kind::SourceUnavailable, "there is no block"));
-        self.ask(&sql::head_block(), traffic, block).await
+            |results| one_block(results)?.ok_or_else(|| Error::new(Kind::SourceUnavailable, "the source has no block"));
+        self.query(&sql::head_block(), traffic, block).await
     }
 
-    async fn ask<T: Default + DeserializeOwned, U>(
+    async fn query<T: Default + DeserializeOwned, U>(
         &self,
         statement: &str,
         traffic: &Traffic,
@@ -246,14 +251,14 @@ impl TransposeClient {
             "parameters": {},
             "options": { "stringify_numbers": true, "timeout": SERVER_TIMEOUT.as_millis() as u64 },
         });
-        self.endpoint.ask(&self.url, &body, traffic, |answer| accept(read(&self.endpoint, answer)?)).await
+        self.endpoint.request(&self.url, &body, traffic, |response| accept(parse(&self.endpoint, response)?)).await
     }
 }
 
-/// The block of an answer of at most one row.
+/// Returns the block of a response with at most one row.
 fn one_block(results: Results<BlockRow>) -> Result<Option<Block>> {
     if results.truncated && results.rows.is_empty() {
-        return Err(Error::new(Kind::SourceUnavailable, "the answer was cut short before its first row"));
+        return Err(Error::new(Kind::SourceUnavailable, "the response was truncated before its first row"));
     }
-    results.rows.into_iter().next().map(BlockRow::block).transpose()
+    results.rows.into_iter().next().map(BlockRow::into_block).transpose()
 }

@@ -1,10 +1,10 @@
-//! Paging against a stand-in for PostgreSQL that cuts its answers wherever it likes.
+//! Tests of paging with a simulated PostgreSQL that truncates responses anywhere.
 
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::paging::{Ask, EventPage, Pager, Progress};
-use super::rows::{Event, Key};
+use super::paging::{EventPage, PageRequest, Pager, Progress};
+use super::rows::{Event, EventKey};
 use crate::error::{Kind, Result};
 use crate::sources::Text;
 
@@ -14,7 +14,7 @@ fn time(second: i64) -> Timestamp {
     Timestamp::from_second(DAY + second).unwrap()
 }
 
-/// A row at a second and a log index (or without one), told apart by a number.
+/// Creates a row with a second, a log index (or none) and a number that identifies it.
 fn row(second: i64, log_index: Option<i64>, number: usize) -> Event {
     Event {
         timestamp: Text(Some(time(second).to_string().into())),
@@ -24,67 +24,67 @@ fn row(second: i64, log_index: Option<i64>, number: usize) -> Event {
     }
 }
 
-/// Whether PostgreSQL's WHERE holds: a comparison with NULL doesn't.
-fn answers(ask: &Ask, row: &Event) -> bool {
+/// Returns whether PostgreSQL's WHERE condition is true; a comparison with NULL is not.
+fn matches(request: &PageRequest, row: &Event) -> bool {
     let (row_time, index) = (row.time().unwrap(), row.log_index.as_deref().map(|index| index.parse::<i64>().unwrap()));
-    match ask {
-        Ask::First => true,
-        Ask::After(key) => {
+    match request {
+        PageRequest::First => true,
+        PageRequest::After(key) => {
             row_time > key.time || (row_time == key.time && index.is_some_and(|index| index > key.log_index))
         }
-        Ask::Exactly(key) => row.key() == Some(*key),
-        Ask::Unplaced(at) => row_time == *at && index.is_none(),
+        PageRequest::Exactly(key) => row.key() == Some(*key),
+        PageRequest::WithoutLogIndex(at) => row_time == *at && index.is_none(),
     }
 }
 
-/// ORDER BY timestamp, log_index: NULLs last.
-fn in_order(mut rows: Vec<Event>) -> Vec<Event> {
+/// Sorts as ORDER BY timestamp, log_index: NULLs last.
+fn sorted(mut rows: Vec<Event>) -> Vec<Event> {
     rows.sort_by_key(|row| (row.time(), row.key().is_none(), row.key()));
     rows
 }
 
-/// Pages to the end. `cuts` says, request by request, after how many rows the answer is truncated, if at all; an answer
-/// for one place is cut only as often as the retry around it would ask again.
-fn page_through(table: &[Event], limit: usize, cuts: &[Option<usize>]) -> Result<(Vec<Event>, usize)> {
+/// Reads all pages. Returns the rows and the number of requests. `lengths` contains the length at which each response
+/// is truncated, if at all. Responses for a single key are never truncated, because the client would retry such a
+/// request.
+fn read_all(table: &[Event], limit: usize, lengths: &[Option<usize>]) -> Result<(Vec<Event>, usize)> {
     let mut pager = Pager::new();
-    for request in 0.. {
-        let mut rows: Vec<Event> = table.iter().filter(|row| answers(pager.ask(), row)).cloned().collect();
-        let whole = matches!(pager.ask(), Ask::Exactly(_) | Ask::Unplaced(_));
-        let cut = cuts[request % cuts.len()].filter(|_| !whole);
-        let limit = if whole { usize::MAX } else { limit };
-        let truncated = cut.is_some_and(|cut| cut < rows.len());
-        rows.truncate(cut.unwrap_or(usize::MAX).min(limit));
-        let page = EventPage { cut: truncated || rows.len() >= limit, rows };
-        pager.ask().check(&page)?;
-        match pager.take(page)? {
+    for number in 0.. {
+        let mut rows: Vec<Event> = table.iter().filter(|row| matches(pager.request(), row)).cloned().collect();
+        let complete = matches!(pager.request(), PageRequest::Exactly(_) | PageRequest::WithoutLogIndex(_));
+        let length = lengths[number % lengths.len()].filter(|_| !complete);
+        let limit = if complete { usize::MAX } else { limit };
+        let truncated = length.is_some_and(|length| length < rows.len());
+        rows.truncate(length.unwrap_or(usize::MAX).min(limit));
+        let page = EventPage { partial: truncated || rows.len() >= limit, rows };
+        pager.request().check(&page)?;
+        match pager.add(page)? {
             Progress::More(more) => pager = more,
-            Progress::Done(rows) => return Ok((rows, request + 1)),
+            Progress::Done(rows) => return Ok((rows, number + 1)),
         }
     }
     unreachable!()
 }
 
-/// Rows with many ties of second and log index, and some without a log index.
+/// Generates rows with many equal seconds and log indices, and some without a log index.
 fn tables() -> impl Strategy<Value = Vec<Event>> {
-    let place = (0i64..6, prop_oneof![9 => (0i64..4).prop_map(Some), 1 => Just(None)]);
-    let table =
-        |places: Vec<_>| places.into_iter().enumerate().map(|(n, (second, index))| row(second, index, n)).collect();
-    prop::collection::vec(place, 0..60).prop_map(table).prop_map(in_order)
+    let key = (0i64..6, prop_oneof![9 => (0i64..4).prop_map(Some), 1 => Just(None)]);
+    let table = |keys: Vec<_>| keys.into_iter().enumerate().map(|(n, (second, index))| row(second, index, n)).collect();
+    prop::collection::vec(key, 0..60).prop_map(table).prop_map(sorted)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A cut of at least one row with a key makes progress; rows without one can't stop it as long as a key is on the page.
+    /// A page makes progress if it has a row with a key, even if other rows have none.
     #[test]
-    fn no_cut_loses_repeats_or_moves_a_row(
+    fn truncation_does_not_lose_repeat_or_reorder_rows(
         table in tables(),
         limit in 1usize..70,
-        cuts in prop::collection::vec(prop::option::of(1usize..9), 1..6),
+        lengths in prop::collection::vec(prop::option::of(1usize..9), 1..6),
     ) {
-        match page_through(&table, limit, &cuts) {
+        match read_all(&table, limit, &lengths) {
             Ok((rows, _)) => prop_assert_eq!(rows, table),
-            // A page of nothing but rows without a log index is told, not skipped.
+            // A partial page whose rows all lack a log index is an error; its rows are not skipped.
             Err(error) => {
                 prop_assert_eq!(error.kind(), Kind::CorruptData);
                 prop_assert!(table.iter().any(|row| row.key().is_none()));
@@ -94,59 +94,58 @@ proptest! {
 }
 
 #[test]
-fn a_page_that_is_neither_full_nor_truncated_is_the_end() {
+fn a_page_that_is_not_full_or_truncated_is_the_last() {
     let table = vec![row(0, Some(1), 0), row(0, Some(2), 1)];
-    assert_eq!(page_through(&table, 3, &[None]).unwrap(), (table.clone(), 1));
-    assert_eq!(page_through(&[], 3, &[None]).unwrap(), (Vec::new(), 1));
-    // Full: there could be a third row.
-    assert!(page_through(&table, 2, &[None]).unwrap().1 > 1);
+    assert_eq!(read_all(&table, 3, &[None]).unwrap(), (table.clone(), 1));
+    assert_eq!(read_all(&[], 3, &[None]).unwrap(), (Vec::new(), 1));
+    // The page is full, so there could be a third row.
+    assert!(read_all(&table, 2, &[None]).unwrap().1 > 1);
 }
 
 #[test]
-fn rows_without_a_log_index_survive_a_cut_within_their_second() {
-    let table =
-        in_order((0..6).map(|n| row(0, (n < 4).then_some(n), n as usize)).chain([row(1, Some(0), 6)]).collect());
-    for cut in 1..=6 {
-        assert_eq!(page_through(&table, 100, &[Some(cut), None]).unwrap().0, table, "{cut}");
+fn rows_without_log_index_survive_truncation_in_their_second() {
+    let table = sorted((0..6).map(|n| row(0, (n < 4).then_some(n), n as usize)).chain([row(1, Some(0), 6)]).collect());
+    for length in 1..=6 {
+        assert_eq!(read_all(&table, 100, &[Some(length), None]).unwrap().0, table, "{length}");
     }
 }
 
 #[test]
-fn a_row_without_a_time_is_kept() {
-    let lost = Event { log_index: "3".into(), ..Event::default() };
-    let rows = vec![row(0, Some(1), 0), row(1, Some(2), 1), lost.clone()];
-    let Progress::More(pager) = Pager::new().take(EventPage { rows, cut: true }).unwrap() else { panic!("cut") };
-    assert_eq!(*pager.ask(), Ask::After(Key { time: time(0), log_index: 1 }));
+fn rows_without_a_timestamp_are_kept() {
+    let without_time = Event { log_index: "3".into(), ..Event::default() };
+    let rows = vec![row(0, Some(1), 0), row(1, Some(2), 1), without_time.clone()];
+    let Progress::More(pager) = Pager::new().add(EventPage { rows, partial: true }).unwrap() else { panic!("partial") };
+    assert_eq!(*pager.request(), PageRequest::After(EventKey { time: time(0), log_index: 1 }));
     let rows = vec![row(1, Some(2), 1)];
-    let Progress::Done(rows) = pager.take(EventPage { rows, cut: false }).unwrap() else { panic!("not cut") };
-    assert_eq!(rows, [row(0, Some(1), 0), lost, row(1, Some(2), 1)]);
+    let Progress::Done(rows) = pager.add(EventPage { rows, partial: false }).unwrap() else { panic!("complete") };
+    assert_eq!(rows, [row(0, Some(1), 0), without_time, row(1, Some(2), 1)]);
 }
 
 #[test]
-fn a_cut_page_without_a_key_is_an_error_and_no_loop() {
+fn a_partial_page_without_a_key_is_an_error() {
     for rows in [vec![Event::default()], vec![row(0, None, 0), row(0, None, 1)]] {
-        let error = Pager::new().take(EventPage { rows, cut: true }).unwrap_err();
+        let error = Pager::new().add(EventPage { rows, partial: true }).unwrap_err();
         assert_eq!(error.kind(), Kind::CorruptData);
     }
 }
 
 #[test]
-fn a_broken_answer_is_asked_for_again() {
-    let key = Key { time: time(1), log_index: 1 };
+fn responses_that_do_not_match_the_request_are_retried() {
+    let key = EventKey { time: time(1), log_index: 1 };
     let (at, later) = (row(1, Some(1), 0), row(2, Some(1), 1));
-    let broken = [
-        (Ask::First, vec![later.clone(), at.clone()], false),
-        (Ask::After(key), vec![at.clone(), later.clone()], false),
-        (Ask::Exactly(key), vec![later.clone()], false),
-        (Ask::Exactly(key), vec![at.clone()], true),
-        (Ask::Unplaced(time(1)), vec![at.clone()], false),
-        (Ask::Unplaced(time(1)), vec![row(1, None, 2)], true),
-        (Ask::First, vec![], true),
+    let invalid = [
+        (PageRequest::First, vec![later.clone(), at.clone()], false),
+        (PageRequest::After(key), vec![at.clone(), later.clone()], false),
+        (PageRequest::Exactly(key), vec![later.clone()], false),
+        (PageRequest::Exactly(key), vec![at.clone()], true),
+        (PageRequest::WithoutLogIndex(time(1)), vec![at.clone()], false),
+        (PageRequest::WithoutLogIndex(time(1)), vec![row(1, None, 2)], true),
+        (PageRequest::First, vec![], true),
     ];
-    for (ask, rows, cut) in broken {
-        let error = ask.check(&EventPage { rows, cut }).unwrap_err();
-        assert_eq!(error.kind(), Kind::SourceUnavailable, "{ask:?}");
+    for (request, rows, partial) in invalid {
+        let error = request.check(&EventPage { rows, partial }).unwrap_err();
+        assert_eq!(error.kind(), Kind::SourceUnavailable, "{request:?}");
     }
-    assert!(Ask::After(key).check(&EventPage { rows: vec![later], cut: true }).is_ok());
-    assert!(Ask::Exactly(key).check(&EventPage { rows: vec![at.clone(), at], cut: false }).is_ok());
+    assert!(PageRequest::After(key).check(&EventPage { rows: vec![later], partial: true }).is_ok());
+    assert!(PageRequest::Exactly(key).check(&EventPage { rows: vec![at.clone(), at], partial: false }).is_ok());
 }

@@ -1,4 +1,4 @@
-//! The columns of Transpose's tables, and what a row's moments and places are.
+//! Rows of Transpose's tables, and their timestamps and keys.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -7,99 +7,99 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::sources::Block;
-use crate::sources::text::{Text, Texts};
+use crate::sources::text::{Text, TextRow};
 
-/// Declares [`Event`] and the list of its columns from one place, so that what is asked for is what is read.
+/// Declares [`Event`] and [`EVENT_COLUMNS`] together, so that the queried columns and the parsed fields are the same.
 macro_rules! event_columns {
     ($($(#[$doc:meta])* $column:ident,)+) => {
-        /// A row of `ethereum.lending_events`: a field per column, as the source said it.
+        /// A row of `ethereum.lending_events`, with one field per column, exactly as the source sent it.
         #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
         #[serde(default)]
         pub struct Event {
             $($(#[$doc])* pub $column: Text,)+
         }
 
-        impl Texts for Event {
-            fn each_text(&mut self, take: &mut impl FnMut(&mut Text)) {
-                $(take(&mut self.$column);)+
+        impl TextRow for Event {
+            fn for_each_repeated(&mut self, visit: &mut impl FnMut(&mut Text)) {
+                $(visit(&mut self.$column);)+
             }
         }
 
-        /// The columns of an [`Event`], in its order.
+        /// The columns of [`Event`], in the order of its fields.
         pub const EVENT_COLUMNS: &[&str] = &[$(stringify!($column)),+];
     };
 }
 
 event_columns! {
-    /// deposit, borrow, repay, withdraw or liquidation.
+    /// The category: deposit, borrow, repay, withdraw or liquidation.
     category,
-    /// The block's number.
+    /// The block number.
     block_number,
-    /// The log's place in its block.
+    /// The index of the log in its block.
     log_index,
-    /// The block's time, as `2023-01-01T00:00:11Z`.
+    /// The block's timestamp, formatted as `2023-01-01T00:00:11Z`.
     timestamp,
-    /// The transaction's hash.
+    /// The transaction hash.
     transaction_hash,
     /// The protocol (`aave`, `compound`, …).
     protocol_name,
-    /// Its version (`v2`, …).
+    /// The protocol version (`v2`, …).
     contract_version,
     /// The market's address.
     market_address,
-    /// The token that was moved; of a liquidation, the collateral that was seized.
+    /// The address of the token that was moved; for a liquidation, the seized collateral.
     token_address,
-    /// The token's id, where it has one.
+    /// The token's id, if it has one.
     token_id,
-    /// Who owns the position.
+    /// The address that owns the position.
     account_address,
-    /// Who sent the transaction.
+    /// The address that sent the transaction.
     sender_address,
-    /// How much of `token_address`, in base units.
+    /// The amount of `token_address`, in base units.
     quantity,
-    /// Who liquidated.
+    /// The address of the liquidator.
     liquidator_address,
-    /// Of a liquidation, the token of the debt that was repaid.
+    /// For a liquidation, the address of the token of the repaid debt.
     liquidated_token_address,
-    /// How much of `liquidated_token_address`, in base units.
+    /// The amount of `liquidated_token_address`, in base units.
     quantity_liquidated,
-    /// What else is known, as JSON text.
+    /// Additional data, as JSON text.
     metadata,
 }
 
-/// The place of an event in the order of the chain.
+/// The sort key of an event: its position in the order of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(super) struct EventKey {
     pub time: Timestamp,
     pub log_index: i64,
 }
 
 impl Event {
-    /// When it was, if the row says so in a form that can be read.
+    /// Returns the timestamp, or `None` if it is missing or invalid.
     pub(super) fn time(&self) -> Option<Timestamp> {
-        self.timestamp.as_deref().and_then(moment)
+        self.timestamp.as_deref().and_then(parse_timestamp)
     }
 
-    /// Where it is, if the row says both time and log index.
-    pub(super) fn key(&self) -> Option<Key> {
-        Some(Key { time: self.time()?, log_index: self.log_index.as_deref()?.parse().ok()? })
+    /// Returns the sort key, or `None` if the timestamp or the log index is missing or invalid.
+    pub(super) fn key(&self) -> Option<EventKey> {
+        Some(EventKey { time: self.time()?, log_index: self.log_index.as_deref()?.parse().ok()? })
     }
 }
 
-/// A timestamp of Transpose's: `2023-01-01T00:00:11Z`, with or without a fraction. The column has no time zone and is UTC,
-/// also where a server leaves the `Z` out.
-pub(super) fn moment(text: &str) -> Option<Timestamp> {
+/// Parses a timestamp of Transpose: `2023-01-01T00:00:11Z`, with or without fractional seconds. The column has no time
+/// zone and is in UTC, even if a server omits the `Z`.
+pub(super) fn parse_timestamp(text: &str) -> Option<Timestamp> {
     let zoned = text.parse::<Timestamp>().ok();
     zoned.or_else(|| text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp()))
 }
 
-/// A time in seconds as a parameter: `2023-01-01T00:00:11Z`.
+/// Converts seconds since 1970-01-01T00:00:00Z to a timestamp, which is formatted as `2023-01-01T00:00:11Z`.
 ///
 /// # Errors
-/// `BadInput` for a second that no calendar has.
-pub(super) fn moment_of(epoch_seconds: i64) -> Result<Timestamp> {
+/// `BadInput` if the time is out of range.
+pub(super) fn timestamp_from_seconds(epoch_seconds: i64) -> Result<Timestamp> {
     Timestamp::from_second(epoch_seconds)
-        .map_err(|e| Error::bad_input("no such time").with("epoch_seconds", epoch_seconds).with_source(e))
+        .map_err(|e| Error::bad_input("the time is out of range").with("epoch_seconds", epoch_seconds).because(e))
 }
 
 /// A row of `ethereum.blocks`.
@@ -112,15 +112,15 @@ pub(super) struct BlockRow {
 }
 
 impl BlockRow {
-    /// The block that the row describes.
-    pub(super) fn block(self) -> Result<Block> {
+    /// Converts the row to a block.
+    pub(super) fn into_block(self) -> Result<Block> {
         let number = self.block_number.as_deref().and_then(|number| number.parse().ok());
-        let time = self.timestamp.as_deref().and_then(moment);
+        let time = self.timestamp.as_deref().and_then(parse_timestamp);
         match (number, time) {
             (Some(number), Some(time)) => {
                 Ok(Block { number, timestamp: Some(time.as_second()), hash: self.block_hash.0 })
             }
-            _ => Err(Error::corrupt("a row of ethereum.blocks has no number or no time")
+            _ => Err(Error::corrupt("a row of ethereum.blocks has a missing or invalid number or timestamp")
                 .with("block_number", &self.block_number)
                 .with("timestamp", &self.timestamp)),
         }
@@ -132,20 +132,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timestamp_is_read_in_every_form_that_it_comes_in() {
-        let second = |text| moment(text).map(|moment| moment.as_second());
+    fn parses_all_timestamp_formats() {
+        let second = |text| parse_timestamp(text).map(|timestamp| timestamp.as_second());
         assert_eq!(second("2023-01-01T00:00:11Z"), Some(1_672_531_211));
         assert_eq!(second("2023-01-01T00:00:11.250Z"), Some(1_672_531_211));
         assert_eq!(second("2023-01-01T00:00:11+00:00"), Some(1_672_531_211));
         assert_eq!(second("2023-01-01T00:00:11"), Some(1_672_531_211));
         assert_eq!(second("2023-01-01 00:00:11.5"), Some(1_672_531_211));
         assert_eq!(second("yesterday"), None);
-        assert_eq!(moment_of(1_672_531_211).unwrap().to_string(), "2023-01-01T00:00:11Z");
-        assert!(moment_of(i64::MAX).is_err());
+        assert_eq!(timestamp_from_seconds(1_672_531_211).unwrap().to_string(), "2023-01-01T00:00:11Z");
+        assert!(timestamp_from_seconds(i64::MAX).is_err());
     }
 
     #[test]
-    fn an_event_keeps_what_was_sent() {
+    fn events_keep_values_as_sent() {
         let event: Event = serde_json::from_str(
             r#"{"timestamp": "2023-01-01T00:00:11Z", "log_index": 7, "metadata": {"a": [1, 2.50]},
                 "quantity": 115792089237316195423570985008687907853269984665640564039457584007913129639935}"#,
@@ -158,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn a_block_needs_a_number_and_a_time() {
-        let block = |json| serde_json::from_str::<BlockRow>(json).unwrap().block();
-        let wanted = Block { number: 17, timestamp: Some(1_672_531_211), hash: Some("0xa".into()) };
+    fn blocks_need_a_number_and_a_timestamp() {
+        let block = |json| serde_json::from_str::<BlockRow>(json).unwrap().into_block();
+        let expected = Block { number: 17, timestamp: Some(1_672_531_211), hash: Some("0xa".into()) };
         let number = r#"{"block_number": 17, "timestamp": "2023-01-01T00:00:11Z", "block_hash": "0xa"}"#;
         let string = r#"{"block_number": "17", "timestamp": "2023-01-01T00:00:11.999Z", "block_hash": "0xa"}"#;
-        assert_eq!(block(number).unwrap(), wanted);
-        assert_eq!(block(string).unwrap(), wanted);
+        assert_eq!(block(number).unwrap(), expected);
+        assert_eq!(block(string).unwrap(), expected);
         assert!(block(r#"{"block_number": 17}"#).is_err());
         assert!(block(r#"{"block_number": "x", "timestamp": "2023-01-01T00:00:11Z"}"#).is_err());
     }

@@ -1,23 +1,24 @@
-//! The SQL that is sent, with its values as literals.
+//! The SQL statements, with values as literals.
 //!
-//! Transpose replaces `{{name}}` by a parameter, but whether it binds the value or pastes its text decides whether the name
-//! must stand in quotes, and its documentation and its behaviour have not always agreed. A literal holds either way and for
-//! any PostgreSQL. Only values of this module's own making become literals: times and integers, and names that are checked
-//! to be plain words; nothing that an answer or a user said is ever part of a statement as text.
+//! Transpose replaces `{{name}}` by a parameter. Whether the placeholder must be quoted depends on whether the server
+//! binds the value or inserts its text, and the documentation and the behaviour have not always agreed. Literals work
+//! in either case, and in any PostgreSQL. Only timestamps, integers and names of safe characters become literals: no
+//! other string from a response or a user is ever part of a statement.
 
 use super::EventsQuery;
-use super::paging::Ask;
-use super::rows::{EVENT_COLUMNS, moment_of};
+use super::paging::PageRequest;
+use super::rows::{EVENT_COLUMNS, timestamp_from_seconds};
 use crate::error::{Error, Result};
 
-/// One page of a query's events.
-pub(super) fn events(query: &EventsQuery, ask: &Ask, rows: usize) -> Result<String> {
+/// Returns the statement for one page of a query's events.
+pub(super) fn events(query: &EventsQuery, request: &PageRequest, rows: usize) -> Result<String> {
     let columns = EVENT_COLUMNS.join(", ");
-    let (protocol_name, contract_version) = (word(&query.protocol_name)?, word(&query.contract_version)?);
-    let category = word(&query.category)?;
-    let (from, to) = (moment_of(query.from)?, moment_of(query.to)?);
-    let condition = condition(ask);
-    // Equality on the leading columns of the index and an order by the others: the page is a range of it, read in order.
+    let (protocol_name, contract_version) = (literal(&query.protocol_name)?, literal(&query.contract_version)?);
+    let category = literal(&query.category)?;
+    let (from, to) = (timestamp_from_seconds(query.from)?, timestamp_from_seconds(query.to)?);
+    let condition = condition(request);
+    // With equality on the leading columns of the index and an order by the others, a page is a range of the index, in
+    // order.
     Ok(format!(
         "SELECT {columns} FROM ethereum.lending_events \
          WHERE protocol_name = {protocol_name} AND contract_version = {contract_version} \
@@ -26,41 +27,42 @@ pub(super) fn events(query: &EventsQuery, ask: &Ask, rows: usize) -> Result<Stri
     ))
 }
 
-fn condition(ask: &Ask) -> String {
-    match ask {
-        Ask::First => String::new(),
-        Ask::After(key) => format!(" AND (timestamp, log_index) > ('{}', {})", key.time, key.log_index),
-        Ask::Exactly(key) => format!(" AND timestamp = '{}' AND log_index = {}", key.time, key.log_index),
-        Ask::Unplaced(time) => format!(" AND timestamp = '{time}' AND log_index IS NULL"),
+fn condition(request: &PageRequest) -> String {
+    match request {
+        PageRequest::First => String::new(),
+        PageRequest::After(key) => format!(" AND (timestamp, log_index) > ('{}', {})", key.time, key.log_index),
+        PageRequest::Exactly(key) => format!(" AND timestamp = '{}' AND log_index = {}", key.time, key.log_index),
+        PageRequest::WithoutLogIndex(time) => format!(" AND timestamp = '{time}' AND log_index IS NULL"),
     }
 }
 
-/// A name as a literal: letters, digits, `_`, `-` and `.`, which no quoting rule of any server can misread.
-fn word(name: &str) -> Result<String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    if name.is_empty() || !name.bytes().all(plain) {
-        return Err(Error::bad_input(format!("{name:?} is no name of a protocol, version or category")));
+/// Returns a name as a literal. Only letters, digits, `_`, `-` and `.` are allowed, which are safe under the quoting
+/// rules of any server.
+fn literal(name: &str) -> Result<String> {
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if name.is_empty() || !name.bytes().all(safe) {
+        return Err(Error::bad_input(format!("{name:?} is not a valid name of a protocol, version or category")));
     }
     Ok(format!("'{name}'"))
 }
 
-/// The first block at or after a time.
+/// Returns the statement for the first block at or after a time.
 pub(super) fn first_block(at_or_after: i64) -> Result<String> {
-    let at_or_after = moment_of(at_or_after)?;
+    let at_or_after = timestamp_from_seconds(at_or_after)?;
     Ok(format!(
         "SELECT block_number, timestamp, block_hash FROM ethereum.blocks \
          WHERE timestamp >= '{at_or_after}' ORDER BY timestamp LIMIT 1"
     ))
 }
 
-/// The newest block.
+/// Returns the statement for the newest block.
 pub(super) fn head_block() -> String {
     "SELECT block_number, timestamp, block_hash FROM ethereum.blocks ORDER BY timestamp DESC LIMIT 1".to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::{Key, moment};
+    use super::super::rows::{EventKey, parse_timestamp};
     use super::*;
 
     fn query() -> EventsQuery {
@@ -74,9 +76,9 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_events_is_a_range_of_the_index() {
-        let key = Key { time: moment("2023-01-01T00:00:11Z").unwrap(), log_index: 7 };
-        let statement = events(&query(), &Ask::After(key), 10_000).unwrap();
+    fn a_page_of_events_is_an_index_range() {
+        let key = EventKey { time: parse_timestamp("2023-01-01T00:00:11Z").unwrap(), log_index: 7 };
+        let statement = events(&query(), &PageRequest::After(key), 10_000).unwrap();
         let (_, rest) = statement.split_once(" FROM ").unwrap();
         assert_eq!(
             rest,
@@ -88,10 +90,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_more_than_a_word_never_becomes_sql() {
+    fn rejects_names_with_unsafe_characters() {
         for name in ["", "o'hara", "x; --", "a\\'", "{{key}}", "a b", "ä"] {
             let query = EventsQuery { protocol_name: name.to_owned(), ..query() };
-            assert_eq!(events(&query, &Ask::First, 10).unwrap_err().kind(), crate::Kind::BadInput, "{name}");
+            assert_eq!(events(&query, &PageRequest::First, 10).unwrap_err().kind(), crate::Kind::BadInput, "{name}");
         }
     }
 }

@@ -18,8 +18,8 @@ pub use secrets::secret;
 
 use crate::error::{Error, Kind};
 
-/// The time after which an idle connection is closed. It is shorter than the idle timeout of AWS, so that a function that
-/// was frozen between two invocations opens a new connection instead of using one that AWS has closed.
+/// The time after which an idle connection is closed. It is shorter than the idle timeout of AWS, so that a function
+/// that was frozen between two invocations opens a new connection instead of using one that AWS has closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
 
 /// The timeout for establishing a connection.
@@ -65,7 +65,8 @@ where
             .because(error)
             .next("check the network, the region and the credentials, and run again");
     };
-    let (code, message) = (response.err().code().unwrap_or("unknown"), response.err().message().unwrap_or("no message"));
+    let (code, message) =
+        (response.err().code().unwrap_or("unknown"), response.err().message().unwrap_or("no message"));
     let (kind, hint) = match code {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
             (Kind::BadCredentials, "grant the role the permission for this call")

@@ -64,9 +64,9 @@ impl GlueCatalog {
 
     async fn find(&self, database: &str, name: &str) -> Result<Option<VersionedTable>> {
         match self.client.get_table().database_name(database).name(name).send().await {
-            Ok(response) => {
-                Ok(response.table.map(|table| VersionedTable { version: table.version_id.clone(), table: self.read(table) }))
-            }
+            Ok(response) => Ok(response
+                .table
+                .map(|table| VersionedTable { version: table.version_id.clone(), table: self.read(table) })),
             Err(error) if error_code(&error) == Some(NOT_FOUND) => Ok(None),
             Err(error) => Err(sdk_error("GetTable", error).with("table", format!("{database}.{name}"))),
         }

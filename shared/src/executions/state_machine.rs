@@ -88,7 +88,9 @@ impl StateMachine {
         let response = match self.client.describe_execution().execution_arn(arn).send().await {
             Ok(response) => response,
             Err(error) if matches!(error_code(&error), Some("ExecutionDoesNotExist" | "InvalidArn")) => {
-                return Err(Error::bad_input(format!("no execution {arn}")).next("list the executions with defi status"));
+                return Err(
+                    Error::bad_input(format!("no execution {arn}")).next("list the executions with defi status")
+                );
             }
             Err(error) => return Err(sdk_error("DescribeExecution", error)),
         };

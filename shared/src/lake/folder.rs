@@ -53,9 +53,8 @@ impl FolderStore {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(
-                    Error::new(Kind::AlreadyRunning, "another run is writing to this lake").with("path", root.display())
-                );
+                return Err(Error::new(Kind::AlreadyRunning, "another run is writing to this lake")
+                    .with("path", root.display()));
             }
             Err(TryLockError::Error(cause)) => return Err(unwritable(cause)),
         }

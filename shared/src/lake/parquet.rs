@@ -29,8 +29,8 @@ use crate::tables::{Column, Row};
 pub struct Policy {
     /// The ZSTD level.
     pub zstd_level: i32,
-    /// The number of rows in a row group: small enough for a reader to hold one in memory, large enough to keep the footer
-    /// small.
+    /// The number of rows in a row group: small enough for a reader to hold one in memory, large enough to keep the
+    /// footer small.
     pub rows_per_row_group: usize,
     /// The number of rows in a page. A lookup of one wallet reads one page of each column.
     pub rows_per_page: usize,
@@ -61,7 +61,8 @@ pub type Facts = BTreeMap<String, String>;
 /// The prefix of the keys of [`Facts`] in a file's key-value metadata.
 const FACT_PREFIX: &str = "defi.";
 
-/// Encodes rows as one Parquet file that declares `sorted_by` as its sort order. Returns the file and the number of rows.
+/// Encodes rows as one Parquet file that declares `sorted_by` as its sort order. Returns the file and the number of
+/// rows.
 ///
 /// # Errors
 /// A value is out of its column's range.
@@ -91,8 +92,8 @@ pub fn encode_by<R: Row>(
     }
 }
 
-/// Encodes record batches as one Parquet file. The bytes are those of [`encode`] for the same rows, regardless of how the
-/// rows are split into batches.
+/// Encodes record batches as one Parquet file. The bytes are those of [`encode`] for the same rows, regardless of how
+/// the rows are split into batches.
 ///
 /// # Errors
 /// A batch has another schema.
@@ -152,7 +153,8 @@ impl Policy {
             .set_key_value_metadata(Some(facts.collect()));
         for column in columns {
             let path = ColumnPath::from(column.name);
-            // Addresses and hashes are effectively random: in an unsorted column, the statistics of a page exclude nothing.
+            // Addresses and hashes are effectively random: in an unsorted column, the statistics of a page exclude
+            // nothing.
             if column.data_type == DataType::Utf8 && !sorted_by.contains(&column.name) {
                 properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
             }
@@ -180,8 +182,8 @@ pub fn decode<R: Row>(file: Bytes) -> Result<Vec<R>> {
     catch_panics(|| rows(reader::<R>(file, None)?))
 }
 
-/// Decodes the rows of the pages whose statistics allow a value of a string column within a range. The result may include
-/// rows outside the range. Without page statistics, it includes all rows.
+/// Decodes the rows of the pages whose statistics allow a value of a string column within a range. The result may
+/// include rows outside the range. Without page statistics, it includes all rows.
 ///
 /// # Errors
 /// As [`decode`].

@@ -38,8 +38,7 @@ impl Scope {
     /// # Errors
     /// `BadInput` if there is no protocol, or if the day is after the as-of day.
     pub fn first_day(&self) -> Result<Day> {
-        let first =
-            self.from.values().min().copied().ok_or_else(|| Error::bad_input("no protocol is configured"))?;
+        let first = self.from.values().min().copied().ok_or_else(|| Error::bad_input("no protocol is configured"))?;
         if first > self.as_of {
             return Err(Error::bad_input(format!("the first day {first} is after the as-of day {}", self.as_of))
                 .next("choose an earlier --from or a later --as-of"));

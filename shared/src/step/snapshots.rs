@@ -21,7 +21,8 @@ pub struct RawRows {
 }
 
 impl RawRows {
-    /// Converts rows of the source with `raw`. `sort` sorts the raw rows, drops exact duplicates and returns their number.
+    /// Converts rows of the source with `raw`. `sort` sorts the raw rows, drops exact duplicates and returns their
+    /// number.
     ///
     /// # Errors
     /// The rows could not be encoded.

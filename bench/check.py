@@ -1,6 +1,7 @@
-"""Holds the tables that another job left behind to ours: the features row by row, the others by their columns, rows and sums.
+"""Compares the output of a peer with ours: features row by row, other tables by columns, row counts, sums and order.
 
-usage: check.py --ours LAKE --theirs OUT --as-of DAY. Every difference is a line; with any, the exit code is 1.
+usage: check.py --ours LAKE --theirs OUT --as-of DAY. Prints one line per difference. The exit code is 1 if any is
+found.
 """
 
 import argparse
@@ -10,15 +11,15 @@ from pathlib import Path
 
 import duckdb
 
-# Sums in another order differ by this much of themselves.
-RELATIVE = 1e-9
-# What is left of two large sums where they cancel, which no share of the difference could bound.
+# Relative tolerance: sums in different orders differ by at most this.
+RELATIVE_TOLERANCE = 1e-9
+# Features that are differences of two sums. Their tolerance is relative to the sums, which may cancel.
 DIFFERENCES = {
     "borrow_repay_diff_eth": ("borrow_amount_sum_eth", "repay_amount_sum_eth"),
     "withdraw_deposit_diff_eth": ("withdraw_amount_sum_eth", "deposit_amount_sum_eth"),
 }
 CATEGORIES = ("borrow", "deposit", "liquidation", "repay", "withdraw")
-# Each table by its folder: the columns whose sums are compared, and those that the rows of a file are sorted by.
+# For each table, by its folder: the columns whose sums are compared, and the columns by which a file is sorted.
 TABLES = {
     **{
         f"transpose/transpose_{category}_events": (
@@ -41,96 +42,97 @@ TABLES = {
 }
 
 
-def rows_of(root: Path, table: str) -> str:
-    """A table's rows as a relation of SQL; each knows its file and its place in it."""
+def table_relation(root: Path, table: str) -> str:
+    """Returns a SQL relation with the rows of a table, their file names and their row numbers."""
     files = f"{root}/analytics/{table}/**/*.parquet"
     return f"read_parquet('{files}', hive_partitioning = false, union_by_name = true, filename = true, file_row_number = true)"
 
 
-def only_row(database: duckdb.DuckDBPyConnection, query: str) -> tuple:
-    """The one row that a query gives."""
+def single_row(database: duckdb.DuckDBPyConnection, query: str) -> tuple:
+    """Returns the row of a query with one row."""
     return database.execute(query).fetchall()[0]
 
 
 def columns_of(database: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
-    """The names of a relation's columns with their types."""
+    """Returns the types of a relation's columns by name."""
     described = database.execute(f"DESCRIBE SELECT * EXCLUDE (filename, file_row_number) FROM {relation}").fetchall()
     return {name: kind for name, kind, *_ in described}
 
 
-def close(ours: str, theirs: str, scale: str = "0") -> str:
-    """The condition that two numbers are equal but for the order of a sum."""
+def is_close(ours: str, theirs: str, scale: str = "0") -> str:
+    """Returns the SQL condition that two numbers are equal within the tolerance."""
     largest = f"greatest(abs({ours}), abs({theirs}), {scale})"
-    return f"({ours} IS NOT DISTINCT FROM {theirs} OR abs({ours} - {theirs}) <= {RELATIVE} * {largest})"
+    return f"({ours} IS NOT DISTINCT FROM {theirs} OR abs({ours} - {theirs}) <= {RELATIVE_TOLERANCE} * {largest})"
 
 
-def same(column: str, kind: str) -> str:
-    """The condition that a feature of a wallet is the same in both."""
+def is_same(column: str, kind: str) -> str:
+    """Returns the SQL condition that the value of a feature is the same in both results."""
     if kind != "DOUBLE":
         return f"(ours.{column} IS NOT DISTINCT FROM theirs.{column})"
     scale = " + ".join(f"ours.{part}" for part in DIFFERENCES.get(column, ())) or "0"
-    return close(f"ours.{column}", f"theirs.{column}", scale)
+    return is_close(f"ours.{column}", f"theirs.{column}", scale)
 
 
 def feature_differences(database: duckdb.DuckDBPyConnection, ours: str, theirs: str) -> Iterator[str]:
-    """What differs in the features: wallets that only one of both has, and values."""
-    for name, here, there in (("missing", ours, theirs), ("unexpected", theirs, ours)):
-        alone = f"SELECT count(*), min(wallet_address) FROM {here} AS here ANTI JOIN {there} AS there USING (wallet_address)"
-        count, example = only_row(database, alone)
+    """Yields the differences in the features: wallets that only one result has, and values."""
+    for name, left, right in (("missing", ours, theirs), ("unexpected", theirs, ours)):
+        query = f"SELECT count(*), min(wallet_address) FROM {left} AS l ANTI JOIN {right} AS r USING (wallet_address)"
+        count, example = single_row(database, query)
         if count:
-            yield f"defi_features: {count} {name} wallets, such as {example}"
+            yield f"defi_features: {count} {name} wallets, for example {example}"
     kinds = columns_of(database, ours)
-    wrong = ", ".join(
-        f"min(wallet_address) FILTER ({same(column, kind)} IS NOT TRUE), "
-        f"count(*) FILTER ({same(column, kind)} IS NOT TRUE)"
+    mismatches = ", ".join(
+        f"min(wallet_address) FILTER ({is_same(column, kind)} IS NOT TRUE), "
+        f"count(*) FILTER ({is_same(column, kind)} IS NOT TRUE)"
         for column, kind in kinds.items()
     )
     both = f"{ours} AS ours JOIN {theirs} AS theirs USING (wallet_address)"
-    found = only_row(database, f"SELECT {wrong} FROM {both}")
+    found = single_row(database, f"SELECT {mismatches} FROM {both}")
     for column, example, count in zip(kinds, found[::2], found[1::2], strict=True):
         if count:
-            yield f"defi_features: {column} of {count} wallets differs, such as {example}"
+            yield f"defi_features: {column} of {count} wallets differs, for example {example}"
 
 
 def summary(database: duckdb.DuckDBPyConnection, relation: str, sums: tuple[str, ...]) -> dict[str, float]:
-    """The number of rows of a table and the sums of some columns."""
+    """Returns the number of rows of a table and the sums of the given columns."""
     columns = ", ".join(f"coalesce(fsum({column}), 0) AS {column}" for column in sums)
-    values = only_row(database, f"SELECT count(*), {columns} FROM {relation}")
+    values = single_row(database, f"SELECT count(*), {columns} FROM {relation}")
     return dict(zip(("rows", *sums), values, strict=True))
 
 
 def out_of_order(database: duckdb.DuckDBPyConnection, relation: str, sorted_by: tuple[str, ...]) -> int:
-    """How many rows come before one that should come first."""
+    """Returns the number of rows that follow a row with a larger sort key."""
     key = f"struct_pack({', '.join(f'{column} := {column}' for column in sorted_by)})"
     before = f"lag({key}) OVER (PARTITION BY filename ORDER BY file_row_number)"
-    return only_row(database, f"SELECT count(*) FROM (SELECT {key} < {before} AS odd FROM {relation}) WHERE odd")[0]
+    query = f"SELECT count(*) FROM (SELECT {key} < {before} AS unordered FROM {relation}) WHERE unordered"
+    return single_row(database, query)[0]
 
 
 def table_differences(database: duckdb.DuckDBPyConnection, ours: Path, theirs: Path, table: str) -> Iterator[str]:
-    """What differs in a table: columns, rows, sums, and the order in a file."""
+    """Yields the differences in a table: columns, row count, sums, and the order of rows within files."""
     sums, sorted_by = TABLES[table]
-    here, there = rows_of(ours, table), rows_of(theirs, table)
-    if columns_of(database, here) != (found := columns_of(database, there)):
-        yield f"{table}: the columns are {found}"
+    our_rows, their_rows = table_relation(ours, table), table_relation(theirs, table)
+    if (expected := columns_of(database, our_rows)) != (found := columns_of(database, their_rows)):
+        yield f"{table}: columns {found}, expected {expected}"
         return
-    expected = summary(database, here, sums)
-    for name, value in summary(database, there, sums).items():
-        if abs(value - expected[name]) > RELATIVE * abs(expected[name]):
-            yield f"{table}: {name} {value}, not {expected[name]}"
-    if count := out_of_order(database, there, sorted_by):
+    expected = summary(database, our_rows, sums)
+    for name, value in summary(database, their_rows, sums).items():
+        if abs(value - expected[name]) > RELATIVE_TOLERANCE * abs(expected[name]):
+            yield f"{table}: {name} {value}, expected {expected[name]}"
+    if count := out_of_order(database, their_rows, sorted_by):
         yield f"{table}: {count} rows are out of order"
 
 
 def differences(ours: Path, theirs: Path, as_of: str) -> Iterator[str]:
-    """Every difference, as a line."""
+    """Yields all differences, one line each."""
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
         features = f"features/defi_features/as_of={as_of}"
-        here, there = rows_of(ours, features), rows_of(theirs, features)
-        if columns_of(database, here) == (found := columns_of(database, there)):
-            yield from feature_differences(database, here, there)
+        our_rows, their_rows = table_relation(ours, features), table_relation(theirs, features)
+        if (expected := columns_of(database, our_rows)) == (found := columns_of(database, their_rows)):
+            yield from feature_differences(database, our_rows, their_rows)
         else:
-            yield f"defi_features: the columns are {found}"
+            yield f"defi_features: columns {found}, expected {expected}"
         for table in TABLES:
             yield from table_differences(database, ours, theirs, table)
 
@@ -139,9 +141,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ours", type=Path, required=True, metavar="LAKE", help="the lake with our tables")
     parser.add_argument(
-        "--theirs", type=Path, required=True, metavar="OUT", help="the folder with another job's tables"
+        "--theirs", type=Path, required=True, metavar="OUT", help="the folder with the peer's tables"
     )
-    parser.add_argument("--as-of", required=True, metavar="DAY", help="the day that the features are for")
+    parser.add_argument("--as-of", required=True, metavar="DAY", help="the as-of day of the features")
     arguments = parser.parse_args()
     found = list(differences(arguments.ours, arguments.theirs, arguments.as_of))
     print(*found, sep="\n", end="\n" if found else "")

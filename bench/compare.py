@@ -1,8 +1,8 @@
-"""Measures the same job done by this project and by other tools, each as a whole process, and prints a table for each size.
+"""Measures the same job in this project and in other tools (the peers), as whole processes. Prints a table per size.
 
-usage: compare.py NAME:LAKE:DAY … --repetitions N --limit SECONDS --json FILE. The jobs take turns, so that a machine that gets
-slower does so for all of them. The first result of each tool is held to ours by check.py; a difference ends the benchmark. The
-floor is no job but a part of ours, and says itself how long it took.
+usage: compare.py NAME:LAKE:DAY … --repetitions N --limit SECONDS --json FILE. The jobs take turns, so that a machine
+that becomes slower affects all of them. check.py compares the first result of each peer with ours, and a difference
+ends the benchmark. The floor is not a job but a part of ours, and reports its own time.
 """
 
 import argparse
@@ -22,15 +22,15 @@ from typing import NamedTuple
 BENCH = Path(__file__).resolve().parent
 OURS, FLOOR = "ours", "decode and encode alone"
 PEERS = ("duckdb", "polars", "pandas")
-# How often a process's memory is looked at. Its end is noticed at once.
-WATCH_SECONDS = 0.05
-WANT_OF_MEMORY = re.compile("out of memory|MemoryError|memory allocation of|bad_alloc", re.IGNORECASE)
+# The interval at which the memory of a process is checked. The end of a process is noticed at once.
+POLL_SECONDS = 0.05
+OUT_OF_MEMORY = re.compile("out of memory|MemoryError|memory allocation of|bad_alloc", re.IGNORECASE)
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MB = 1e6
 
 
 class Size(NamedTuple):
-    """A lake to measure with, and the day that features are built for."""
+    """A lake, and the as-of day of its features."""
 
     name: str
     lake: Path
@@ -38,7 +38,7 @@ class Size(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What one process took. The peak is never below that of this script, about 15 MB."""
+    """The time and memory of one process. The peak is never below that of this script, about 15 MB."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -46,15 +46,15 @@ class Run(NamedTuple):
 
 
 def measure(command: list[str], limit_seconds: float, limit_bytes: int) -> Run | str:
-    """Runs a process to its end, or to a limit of time or memory; returns what it took, or why it did not come to its end."""
+    """Runs a process until it ends or exceeds a limit. Returns its time and memory, or why it did not complete."""
     with tempfile.TemporaryFile() as errors:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-        exceeded = watch(process.pid, begun + limit_seconds, limit_bytes)
+        exceeded = watch(process.pid, start + limit_seconds, limit_bytes)
         if exceeded:
             process.kill()
         _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begun
+        wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         if exceeded:
             return exceeded
@@ -65,10 +65,10 @@ def measure(command: list[str], limit_seconds: float, limit_bytes: int) -> Run |
 
 
 def watch(pid: int, deadline: float, limit_bytes: int) -> str | None:
-    """Waits for the end of a process; returns the limit that it came to before."""
+    """Waits until a process ends, or returns the limit that it exceeds."""
     handle = os.pidfd_open(pid)
     try:
-        while not select.select([handle], [], [], WATCH_SECONDS)[0]:
+        while not select.select([handle], [], [], POLL_SECONDS)[0]:
             if time.perf_counter() > deadline:
                 return "out of time"
             if resident_bytes(pid) > limit_bytes:
@@ -79,20 +79,20 @@ def watch(pid: int, deadline: float, limit_bytes: int) -> str | None:
 
 
 def resident_bytes(pid: int) -> int:
-    """The memory that a process holds; none if it has just ended."""
+    """Returns the resident memory of a process, or 0 if it has just ended."""
     fields = Path(f"/proc/{pid}/statm").read_text().split()
     return int(fields[1]) * PAGE
 
 
 def failure(code: int, errors: str) -> str:
-    """Why a process failed: for want of memory (the kernel kills with signal 9), or as its last line says."""
-    if code == -9 or WANT_OF_MEMORY.search(errors):
+    """Returns why a process failed: out of memory (the kernel kills with signal 9), or the last line of its output."""
+    if code == -9 or OUT_OF_MEMORY.search(errors):
         return "out of memory"
     return f"failed: {next(filter(str.strip, reversed(errors.splitlines())), f'exit code {code}')}"
 
 
 def command_of(job: str, binary: Path, size: Size, out: Path) -> list[str]:
-    """How a job is started."""
+    """Returns the command of a job."""
     if job == OURS:
         return [str(binary), "rebuild", str(size.lake), size.as_of]
     script = BENCH / "peers" / f"{job}_job.py"
@@ -100,33 +100,33 @@ def command_of(job: str, binary: Path, size: Size, out: Path) -> list[str]:
 
 
 def clear(job: str, lake: Path, out: Path) -> None:
-    """Removes what an earlier run of the job left, and lets the disk come to rest."""
-    mine = [lake / name for name in ("analytics", "state", "catalog", "runs")] if job == OURS else []
-    for folder in (*mine, out):
+    """Removes the output of an earlier run of the job, and waits until the disk is idle."""
+    outputs = [lake / name for name in ("analytics", "state", "catalog", "runs")] if job == OURS else []
+    for folder in (*outputs, out):
         shutil.rmtree(folder, ignore_errors=True)
     os.sync()
 
 
 def warm(lake: Path) -> None:
-    """Reads the job's input once, so that the first to run is not the one that waits for the disk."""
+    """Reads the input once, so that the first job does not have to wait for the disk."""
     for file in (lake / "stage").rglob("*.parquet"):
         file.read_bytes()
 
 
 def check(size: Size, job: str, out: Path) -> None:
-    """Holds a peer's result to ours.
+    """Compares a peer's result with ours.
 
     Raises:
-        SystemExit: They differ.
+        SystemExit: The results differ.
     """
     command = [sys.executable, str(BENCH / "check.py"), "--ours", str(size.lake), "--theirs", str(out)]
-    found = subprocess.run([*command, "--as-of", size.as_of], check=False, capture_output=True, text=True)
-    if found.returncode:
-        sys.exit(f"{size.name}: the result of {job} is not ours\n{found.stdout}{found.stderr}")
+    done = subprocess.run([*command, "--as-of", size.as_of], check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{size.name}: the result of {job} differs from ours\n{done.stdout}{done.stderr}")
 
 
 def compare(size: Size, repetitions: int, arguments: argparse.Namespace) -> dict[str, list[Run] | str]:
-    """Runs the jobs in turns. One that a limit stopped, or that failed, has the reason in place of runs, and no more turns."""
+    """Runs the jobs in turns. A peer that fails or exceeds a limit gets no more turns, and its result is the reason."""
     results: dict[str, list[Run] | str] = {}
     out = arguments.work / size.name
     warm(size.lake)
@@ -152,40 +152,40 @@ def compare(size: Size, repetitions: int, arguments: argparse.Namespace) -> dict
 
 
 def floor(size: Size, repetitions: int, binary: Path) -> float:
-    """The seconds that only decoding the columns that are needed, and encoding what is left behind, take with all processors."""
+    """Returns the seconds that decoding the input columns and encoding the output take on all CPUs."""
     command = [str(binary), "floor", str(size.lake)]
-    said = (subprocess.run(command, check=True, capture_output=True).stdout for _ in range(repetitions))
-    return statistics.median(json.loads(line)["seconds"] for line in said)
+    outputs = (subprocess.run(command, check=True, capture_output=True).stdout for _ in range(repetitions))
+    return statistics.median(json.loads(line)["seconds"] for line in outputs)
 
 
 def medians(runs: list[Run]) -> Run:
-    """The median of each figure."""
-    return Run(*(statistics.median(figures) for figures in zip(*runs, strict=True)))
+    """Returns the median of each value."""
+    return Run(*(statistics.median(values) for values in zip(*runs, strict=True)))
 
 
 def table(size: Size, results: dict[str, list[Run] | str], floor_seconds: float) -> str:
-    """The results of a size as a Markdown table."""
+    """Returns the results of a size as a Markdown table."""
     lines = [
         f"### {size.name}",
         "",
         "| job | wall s (median) | CPU s | peak MB | wall over ours | memory over ours |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    figures = {job: runs if isinstance(runs, str) else medians(runs) for job, runs in results.items()}
-    ours = figures[OURS]
-    assert isinstance(ours, Run), "without ours the benchmark has ended"
-    for job, run in figures.items():
+    summaries = {job: runs if isinstance(runs, str) else medians(runs) for job, runs in results.items()}
+    ours = summaries[OURS]
+    assert isinstance(ours, Run), "a failure of our job ends the benchmark"
+    for job, run in summaries.items():
         if isinstance(run, str):
             lines.append(f"| {job} | {run} | | | | |")
         else:
-            over = f"{run.wall_seconds / ours.wall_seconds:.2f} | {run.peak_mb / ours.peak_mb:.2f}"
-            lines.append(f"| {job} | {run.wall_seconds:.2f} | {run.cpu_seconds:.2f} | {run.peak_mb:,.0f} | {over} |")
+            ratios = f"{run.wall_seconds / ours.wall_seconds:.2f} | {run.peak_mb / ours.peak_mb:.2f}"
+            lines.append(f"| {job} | {run.wall_seconds:.2f} | {run.cpu_seconds:.2f} | {run.peak_mb:,.0f} | {ratios} |")
     lines.append(f"| {FLOOR} | {floor_seconds:.2f} | | | {floor_seconds / ours.wall_seconds:.2f} | |")
     return "\n".join(lines) + "\n"
 
 
 def as_json(size: Size, results: dict[str, list[Run] | str], floor_seconds: float) -> dict:
-    """The results of a size, every run among them."""
+    """Returns the results of a size, with every run, for the JSON file."""
     jobs = {
         job: {"failed": runs}
         if isinstance(runs, str)
@@ -196,23 +196,23 @@ def as_json(size: Size, results: dict[str, list[Run] | str], floor_seconds: floa
 
 
 def parse_size(text: str) -> Size:
-    """A size from NAME:LAKE:DAY."""
+    """Parses NAME:LAKE:DAY."""
     name, lake, as_of = text.split(":")
     return Size(name, Path(lake), as_of)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sizes", nargs="+", type=parse_size, metavar="NAME:LAKE:DAY", help="a lake and its last day")
+    parser.add_argument("sizes", nargs="+", type=parse_size, metavar="NAME:LAKE:DAY", help="a lake and its as-of day")
     parser.add_argument(
         "--repetitions", nargs="+", type=int, default=[3], metavar="N", help="of all sizes, or one for each (default 3)"
     )
-    parser.add_argument("--limit", type=float, default=1800, metavar="SECONDS", help="for a process (default 1800)")
-    parser.add_argument("--memory-limit", type=float, default=20, metavar="GIB", help="for a process (default 20)")
-    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="whom to compare with (default all)")
-    parser.add_argument("--binary", type=Path, default=BENCH.parent / "target/release/bench", help="our job")
-    parser.add_argument("--work", type=Path, default=BENCH.parent / "target/bench-peers", help="where the peers write")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures are written as well")
+    parser.add_argument("--limit", type=float, default=1800, metavar="SECONDS", help="per process (default 1800)")
+    parser.add_argument("--memory-limit", type=float, default=20, metavar="GIB", help="per process (default 20)")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="peers to compare with (default all)")
+    parser.add_argument("--binary", type=Path, default=BENCH.parent / "target/release/bench", help="our executable")
+    parser.add_argument("--work", type=Path, default=BENCH.parent / "target/bench-peers", help="output of the peers")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     arguments = parser.parse_args()
     if len(arguments.repetitions) == 1:
         arguments.repetitions *= len(arguments.sizes)
@@ -229,7 +229,7 @@ def main() -> None:
         floor_seconds = floor(size, repetitions, arguments.binary)
         print(table(size, results, floor_seconds), flush=True)
         measured.append(as_json(size, results, floor_seconds))
-        # After each size, so that one that fails takes no other with it.
+        # Write after each size, so that a later failure does not lose the earlier results.
         if arguments.json:
             arguments.json.write_text(json.dumps(measured, indent=2) + "\n")
 

@@ -1,6 +1,6 @@
-"""Times one more day on lakes whose histories are of different lengths: bench/daily.py BENCH LAKE FIRST_DAY DAYS…
+"""Measures one more day on histories of different lengths: bench/daily.py BENCH LAKE FIRST_DAY DAYS…
 
-The days before are rebuilt once for each length, off the clock. Prints a table of the steps' seconds.
+The days before are rebuilt once for each length, which is not measured. Prints a table of the steps' seconds.
 """
 
 import json
@@ -12,26 +12,26 @@ import sys
 from datetime import date, timedelta
 from pathlib import Path
 
-TIMES = 5
+REPETITIONS = 5
 STEPS = ("link-wallets", "price-events", "value-positions", "build-features")
 
 
 def run(bench: str, command: str, lake: Path, as_of: date) -> dict[str, float]:
-    """The seconds of each step."""
+    """Runs a bench command and returns the seconds of each step."""
     done = subprocess.run([bench, command, lake, str(as_of)], check=True, capture_output=True, text=True)
     return {line["step"]: line["seconds"] for line in map(json.loads, done.stdout.splitlines())}
 
 
-def forget(lake: Path, as_of: date) -> None:
-    """Removes what the day's run has left, so that it can be done again."""
+def remove_day(lake: Path, as_of: date) -> None:
+    """Removes the output of an as-of day, so that the day can be processed again."""
     analytics = lake / "analytics"
     for folder in (lake / "state/fold" / f"as_of={as_of}", lake / "state/links" / f"as_of={as_of}",
                    analytics / "features/defi_features" / f"as_of={as_of}"):
         shutil.rmtree(folder, ignore_errors=True)
     for day in (as_of, as_of - timedelta(days=1)):
         for file in analytics.rglob(f"{day}.parquet"):
-            is_before = "wallet_health_daily" in str(file) and day != as_of
-            if not is_before:
+            is_earlier_health = "wallet_health_daily" in str(file) and day != as_of
+            if not is_earlier_health:
                 file.unlink()
     os.sync()
 
@@ -47,11 +47,11 @@ def main() -> None:
         as_of = first + timedelta(days=days)
         run(bench, "rebuild", lake, as_of)
         runs = []
-        for _ in range(TIMES):
-            forget(lake, as_of + timedelta(days=1))
+        for _ in range(REPETITIONS):
+            remove_day(lake, as_of + timedelta(days=1))
             runs.append(run(bench, "daily", lake, as_of + timedelta(days=1)))
-        medians = [statistics.median(one[step] for one in runs) for step in STEPS]
-        # Pricing and valuing run side by side.
+        medians = [statistics.median(seconds[step] for seconds in runs) for step in STEPS]
+        # Pricing and valuing run concurrently.
         total = medians[0] + max(medians[1], medians[2]) + medians[3]
         print(f"| {days} | " + " | ".join(f"{seconds:.3f}" for seconds in (*medians, total)) + " |", flush=True)
 

@@ -1,4 +1,6 @@
-"""Holds the kernels' instruction counts, by callgrind, to the committed ones: counts do not depend on how busy a machine is.
+"""Compares the kernels' instruction counts, measured by callgrind, with the committed ones.
+
+The counts do not depend on the load of the machine.
 
     python bench/guard.py target/release/bench            compares with bench/instructions.json
     python bench/guard.py target/release/bench --update   writes it
@@ -12,49 +14,49 @@ import sys
 import tempfile
 from pathlib import Path
 
-FIGURES = Path(__file__).with_name("instructions.json")
+COMMITTED_COUNTS = Path(__file__).with_name("instructions.json")
 KERNELS = ["parse-events-page", "parse-positions-page", "stage-a-day", "price-a-day", "value-a-day", "fold-a-day"]
-# The function that a kernel's work is done in: a count ends with each call of it, and the first is that of the preparation.
-COUNTED = "defi_bench::kernels::counted_kernel"
-ALLOWED = 0.05
+# The function that runs a kernel. A count ends with each call, and the first count is that of the preparation.
+KERNEL_FUNCTION = "defi_bench::kernels::counted_kernel"
+ALLOWED_INCREASE = 0.05
 
 
 def count(bench: Path) -> dict[str, int]:
-    """The instructions of each kernel, on all threads."""
+    """Returns the number of instructions of each kernel, on all threads."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out",
-                   f"--dump-after={COUNTED}", str(bench), "kernels"]
+                   f"--dump-after={KERNEL_FUNCTION}", str(bench), "kernels"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            sys.exit(f"the kernels can't be counted: {done.stderr}")
-        # The dumps are numbered; the last one, of what comes after all kernels, has no number.
+            sys.exit(f"callgrind failed: {done.stderr}")
+        # The dumps are numbered, except for the last one, after all kernels.
         dumps = sorted(Path(folder).glob("out.[0-9]*"), key=lambda dump: int(dump.suffix[1:]))
         totals = [int(re.search(r"^(?:totals|summary): (\d+)", dump.read_text(), re.MULTILINE)[1]) for dump in dumps[1:]]
     if len(totals) != len(KERNELS):
-        sys.exit(f"{len(totals)} kernels were counted where there are {len(KERNELS)}")
+        sys.exit(f"callgrind counted {len(totals)} kernels, expected {len(KERNELS)}")
     return dict(zip(KERNELS, totals, strict=True))
 
 
 def main() -> None:
-    """Compares, or writes."""
+    """Compares the counts, or writes them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", type=Path)
     parser.add_argument("--update", action="store_true")
     arguments = parser.parse_args()
     counted = count(arguments.bench)
     if arguments.update:
-        FIGURES.write_text(json.dumps(counted, indent=2) + "\n")
+        COMMITTED_COUNTS.write_text(json.dumps(counted, indent=2) + "\n")
         return
-    committed = json.loads(FIGURES.read_text())
+    committed = json.loads(COMMITTED_COUNTS.read_text())
     failed = False
     print("| kernel | instructions | committed | change |\n|---|---|---|---|")
     for kernel, instructions in counted.items():
         change = instructions / committed[kernel] - 1
-        failed |= change > ALLOWED
+        failed |= change > ALLOWED_INCREASE
         print(f"| {kernel} | {instructions:,} | {committed[kernel]:,} | {change:+.1%} |")
     if failed:
-        sys.exit(f"a kernel takes over {ALLOWED:.0%} more instructions than committed; "
-                 "if that is meant to be, run make bench-instructions and commit the new figures")
+        sys.exit(f"a kernel takes over {ALLOWED_INCREASE:.0%} more instructions than committed; "
+                 "if this is intended, run make bench-instructions and commit the new counts")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! What a user can get wrong: each is one line that says what to do, a non-zero exit, and nothing half written.
+//! User errors: each gives one line with a hint and a non-zero exit code, and leaves nothing half written.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -8,38 +8,38 @@ use std::process::{Command, Stdio};
 use tempfile::{TempDir, tempdir};
 use tokio::net::TcpSocket;
 
-use crate::support::command::{command, output, succeed, text};
-use crate::support::server::Served;
+use crate::support::command::{command, output, path_str, succeed};
+use crate::support::server::ServeProcess;
 use crate::support::tree::Tree;
 
-/// A place for one test's lake, which is not made yet.
-struct Place(TempDir);
+/// A temporary folder for the files and the lake of one test. The lake does not exist at first.
+struct Workspace(TempDir);
 
-impl Place {
-    fn new() -> Place {
-        Place(tempdir().expect("a folder"))
+impl Workspace {
+    fn new() -> Workspace {
+        Workspace(tempdir().expect("a temporary folder"))
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// A call with this place's lake.
+    /// Returns the command with the lake of this workspace.
     fn defi(&self, args: &[&str]) -> Command {
         let mut command = command(args);
         command.arg("--lake").arg(self.path("lake"));
         command
     }
 
-    /// Runs what must be refused with an error of a kind before a lake is made. The error's line.
-    fn refused(&self, kind: &str, args: &[&str]) -> String {
-        let error = refused(kind, &mut self.defi(args));
-        assert!(!self.path("lake").exists(), "{args:?} left a lake");
+    /// Asserts that a command fails with an error of a kind before it creates a lake, and returns the error.
+    fn expect_error(&self, kind: &str, args: &[&str]) -> String {
+        let error = expect_error(kind, &mut self.defi(args));
+        assert!(!self.path("lake").exists(), "{args:?} created a lake");
         error
     }
 
-    /// What a run leaves that found its source closed: a plan and a catalog, and no object of a table.
-    fn assert_no_table(&self) {
+    /// Asserts that the lake has no object of a table.
+    fn assert_no_table_objects(&self) {
         let lake = Tree::read(&self.path("lake"));
         let is_object = |path: &&str| {
             ["raw/", "stage/", "analytics/", "state/", "quarantine/"].iter().any(|folder| path.starts_with(folder))
@@ -48,28 +48,28 @@ impl Place {
     }
 }
 
-/// Runs what must be refused with an error of a kind: one line, a next step, an exit that is none of success. The line.
-fn refused(kind: &str, command: &mut Command) -> String {
+/// Asserts that a command fails with an error of a kind, on one line and with a hint, and returns the error.
+fn expect_error(kind: &str, command: &mut Command) -> String {
     let output = output(command);
-    let error = String::from_utf8(output.stderr).expect("text");
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(error.lines().count(), 1, "{command:?}: {error}");
     assert!(error.starts_with(&format!("error: {kind}: ")), "{command:?}: {error}");
-    let next = error.split_once("; next: ").map(|(_, next)| next.trim());
-    assert!(next.is_some_and(|next| !next.is_empty()), "{command:?}: {error}");
+    let hint = error.split_once("; next: ").map(|(_, hint)| hint.trim());
+    assert!(hint.is_some_and(|hint| !hint.is_empty()), "{command:?}: {error}");
     let code = output.status.code();
     assert_eq!(code, Some(if kind == "BadInput" { 2 } else { 1 }), "{command:?}: {error}");
     error
 }
 
-/// The error speaks of all of these.
-fn assert_names(error: &str, words: &[&str]) {
+/// Asserts that an error contains all of the words.
+fn assert_mentions(error: &str, words: &[&str]) {
     for word in words {
         assert!(error.contains(word), "{word:?} is not in: {error}");
     }
 }
 
 #[test]
-fn unknown_words_on_the_command_line() {
+fn rejects_invalid_arguments() {
     for (args, word) in [
         (&["run", "--no-such-option"][..], "--no-such-option"),
         (&["run", "--wallets", "many"], "many"),
@@ -80,13 +80,13 @@ fn unknown_words_on_the_command_line() {
         (&["query"], "SQL"),
         (&["tables", "--format", "xml"], "xml"),
     ] {
-        assert_names(&refused("BadInput", &mut command(args)), &[word, "--help"]);
+        assert_mentions(&expect_error("BadInput", &mut command(args)), &[word, "--help"]);
     }
 }
 
 #[test]
-fn options_that_exclude_each_other() {
-    let place = Place::new();
+fn rejects_conflicting_options() {
+    let workspace = Workspace::new();
     let urls = ["--graph-url", "http://127.0.0.1:1", "--transpose-url", "http://127.0.0.1:1"];
     for args in [
         &["run", "--live", "--recording", "r"][..],
@@ -97,64 +97,71 @@ fn options_that_exclude_each_other() {
         &["run", "--graph-url", "http://127.0.0.1:1"],
         &["run", "--transpose-url", "http://127.0.0.1:1"],
     ] {
-        assert_names(&place.refused("BadInput", args), &["defi run --help"]);
+        assert_mentions(&workspace.expect_error("BadInput", args), &["defi run --help"]);
     }
 }
 
 #[test]
-fn days_that_are_none() {
-    let place = Place::new();
+fn rejects_invalid_days() {
+    let workspace = Workspace::new();
     for day in ["2023-13-01", "2023-02-29", "2023-1-1", "today", ""] {
         for option in ["--as-of", "--from"] {
-            assert_names(&place.refused("BadInput", &["run", option, day]), &[&format!("{day:?}"), "YYYY-MM-DD"]);
+            assert_mentions(
+                &workspace.expect_error("BadInput", &["run", option, day]),
+                &[&format!("{day:?}"), "YYYY-MM-DD"],
+            );
         }
     }
 }
 
 #[test]
-fn days_that_the_source_does_not_cover() {
-    let place = Place::new();
+fn rejects_days_outside_the_source() {
+    let workspace = Workspace::new();
     let chain = ["run", "--wallets", "5", "--days", "5"];
     for day in ["2022-12-31", "2023-01-07", "2199-01-01"] {
         for option in ["--as-of", "--from"] {
-            let error = place.refused("BadInput", &[&chain[..], &[option, day]].concat());
-            assert_names(&error, &[option, day, "2023-01-01", "2023-01-06"]);
+            let error = workspace.expect_error("BadInput", &[&chain[..], &[option, day]].concat());
+            assert_mentions(&error, &[option, day, "2023-01-01", "2023-01-06"]);
         }
     }
-    let error = place.refused("BadInput", &[&chain[..], &["--from", "2023-01-05", "--as-of", "2023-01-04"]].concat());
-    assert_names(&error, &["2023-01-05", "2023-01-04", "--from", "--as-of"]);
-}
-
-#[test]
-fn a_day_in_the_future() {
-    let url = "http://127.0.0.1:1";
     let error =
-        Place::new().refused("BadInput", &["run", "--graph-url", url, "--transpose-url", url, "--as-of", "2199-01-01"]);
-    assert_names(&error, &["2199-01-01", "future"]);
+        workspace.expect_error("BadInput", &[&chain[..], &["--from", "2023-01-05", "--as-of", "2023-01-04"]].concat());
+    assert_mentions(&error, &["2023-01-05", "2023-01-04", "--from", "--as-of"]);
 }
 
 #[test]
-fn a_chain_of_no_size() {
-    let place = Place::new();
+fn rejects_a_day_in_the_future() {
+    let url = "http://127.0.0.1:1";
+    let error = Workspace::new()
+        .expect_error("BadInput", &["run", "--graph-url", url, "--transpose-url", url, "--as-of", "2199-01-01"]);
+    assert_mentions(&error, &["2199-01-01", "future"]);
+}
+
+#[test]
+fn rejects_invalid_sizes_of_the_sample_chain() {
+    let workspace = Workspace::new();
     for args in [["--wallets", "0"], ["--days", "0"], ["--wallets", "4000000000"], ["--days", "4000000000"]] {
-        assert_names(&place.refused("BadInput", &[&["run"], &args[..]].concat()), &["sample chain"]);
+        assert_mentions(&workspace.expect_error("BadInput", &[&["run"], &args[..]].concat()), &["sample chain"]);
     }
 }
 
 #[test]
-fn a_lake_that_cannot_be_written() {
-    let place = Place::new();
-    fs::write(place.path("file"), "text").expect("a file");
+fn rejects_a_lake_that_is_not_a_folder() {
+    let workspace = Workspace::new();
+    fs::write(workspace.path("file"), "text").expect("a file");
     for lake in ["file", "file/lake"] {
-        let path = place.path(lake);
-        let error = refused("BadInput", &mut command(&["run", "--wallets", "5", "--days", "5", "--lake", text(&path)]));
-        assert_names(&error, &[text(&path), "--lake"]);
+        let path = workspace.path(lake);
+        let error = expect_error(
+            "BadInput",
+            &mut command(&["run", "--wallets", "5", "--days", "5", "--lake", path_str(&path)]),
+        );
+        assert_mentions(&error, &[path_str(&path), "--lake"]);
     }
-    assert_eq!(fs::read_to_string(place.path("file")).expect("the file"), "text");
+    assert_eq!(fs::read_to_string(workspace.path("file")).expect("the file"), "text");
 }
 
-/// A recording of one protocol and two days that a run accepts.
-fn recording(folder: &Path) {
+/// Writes a valid recording of one protocol and two days.
+fn write_recording(folder: &Path) {
     fs::create_dir(folder).expect("a folder");
     let (account, token) = (format!("0x{}", "a1".repeat(20)), "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2");
     let event = format!(
@@ -169,7 +176,7 @@ fn recording(folder: &Path) {
     let position = format!(
         r#"{{"block_number":20,"position":{{"id":"{account}-{token}-COLLATERAL-0","balance":"1000000000000000000","isCollateral":true,"side":"COLLATERAL","market":{{"id":"{token}","name":"WETH"}},"account":{{"id":"{account}"}}}}}}"#
     );
-    for (name, text) in [
+    for (name, content) in [
         (
             "manifest.json",
             r#"{"name":"tiny","protocols":["aave-v2-eth"],"first_day":"2023-01-01","last_day":"2023-01-02"}"#
@@ -184,24 +191,24 @@ fn recording(folder: &Path) {
         ("markets.aave-v2-eth.jsonl", format!("{}\n{}\n", market(10), market(20))),
         ("positions.aave-v2-eth.jsonl", format!("{position}\n")),
     ] {
-        fs::write(folder.join(name), text).expect("a file");
+        fs::write(folder.join(name), content).expect("a file");
     }
 }
 
 #[test]
-fn a_recording_that_is_whole_is_taken() {
-    let place = Place::new();
-    recording(&place.path("recording"));
-    let printed = succeed(&mut place.defi(&["run", "--recording", text(&place.path("recording"))]));
-    assert_names(&printed, &["1 wallets as of 2023-01-02"]);
+fn accepts_a_complete_recording() {
+    let workspace = Workspace::new();
+    write_recording(&workspace.path("recording"));
+    let printed = succeed(&mut workspace.defi(&["run", "--recording", path_str(&workspace.path("recording"))]));
+    assert_mentions(&printed, &["1 wallets as of 2023-01-02"]);
 }
 
 #[test]
-fn a_recording_with_a_file_missing() {
-    let place = Place::new();
-    let folder = place.path("recording");
-    let run = ["run", "--recording", text(&folder)];
-    assert_names(&place.refused("BadInput", &run), &[text(&folder), "manifest.json"]);
+fn rejects_a_recording_with_a_missing_file() {
+    let workspace = Workspace::new();
+    let folder = workspace.path("recording");
+    let run = ["run", "--recording", path_str(&folder)];
+    assert_mentions(&workspace.expect_error("BadInput", &run), &[path_str(&folder), "manifest.json"]);
     for file in [
         "manifest.json",
         "blocks.jsonl",
@@ -209,11 +216,11 @@ fn a_recording_with_a_file_missing() {
         "markets.aave-v2-eth.jsonl",
         "positions.aave-v2-eth.jsonl",
     ] {
-        recording(&folder);
+        write_recording(&folder);
         fs::remove_file(folder.join(file)).expect("a file");
-        assert_names(&place.refused("BadInput", &run), &[text(&folder.join(file)), "missing"]);
-        assert_names(
-            &refused("BadInput", &mut command(&["serve", "--port", "0", "--recording", text(&folder)])),
+        assert_mentions(&workspace.expect_error("BadInput", &run), &[path_str(&folder.join(file)), "missing"]);
+        assert_mentions(
+            &expect_error("BadInput", &mut command(&["serve", "--port", "0", "--recording", path_str(&folder)])),
             &[file],
         );
         fs::remove_dir_all(&folder).expect("the folder");
@@ -221,184 +228,197 @@ fn a_recording_with_a_file_missing() {
 }
 
 #[test]
-fn a_recording_with_a_broken_line() {
-    let place = Place::new();
-    let folder = place.path("recording");
-    for (file, broken) in [
+fn rejects_a_recording_with_an_invalid_line() {
+    let workspace = Workspace::new();
+    let folder = workspace.path("recording");
+    for (file, invalid) in [
         ("blocks.jsonl", "{\"block_number\":30}"),
         ("lending_events.jsonl", "{\"category\":"),
         ("markets.aave-v2-eth.jsonl", "[]"),
         ("positions.aave-v2-eth.jsonl", "{\"block_number\":20,\"position\":7}"),
     ] {
-        recording(&folder);
+        write_recording(&folder);
         let path = folder.join(file);
         let lines = fs::read_to_string(&path).expect("a file");
-        fs::write(&path, format!("{lines}{broken}\n")).expect("a file");
+        fs::write(&path, format!("{lines}{invalid}\n")).expect("a file");
         let line = format!("line={}", lines.lines().count() + 1);
-        assert_names(&place.refused("CorruptData", &["run", "--recording", text(&folder)]), &[text(&path), &line]);
+        assert_mentions(
+            &workspace.expect_error("CorruptData", &["run", "--recording", path_str(&folder)]),
+            &[path_str(&path), &line],
+        );
         fs::remove_dir_all(&folder).expect("the folder");
     }
 }
 
 #[test]
-fn a_recording_with_a_manifest_that_is_none() {
-    let place = Place::new();
-    let folder = place.path("recording");
-    recording(&folder);
+fn rejects_a_recording_with_an_invalid_manifest() {
+    let workspace = Workspace::new();
+    let folder = workspace.path("recording");
+    write_recording(&folder);
     for (manifest, word) in [
         ("{", "manifest.json"),
         (r#"{"name":"n","protocols":[],"first_day":"2023-01-01","last_day":"2023-01-02"}"#, "no protocol"),
         (r#"{"name":"n","protocols":["aave-v2-eth"],"first_day":"2023-01-02","last_day":"2023-01-01"}"#, "in order"),
     ] {
         fs::write(folder.join("manifest.json"), manifest).expect("a file");
-        assert_names(&place.refused("CorruptData", &["run", "--recording", text(&folder)]), &["manifest.json", word]);
+        assert_mentions(
+            &workspace.expect_error("CorruptData", &["run", "--recording", path_str(&folder)]),
+            &["manifest.json", word],
+        );
     }
 }
 
 #[test]
-fn wrong_keys_are_refused_and_never_shown() {
+fn rejects_wrong_api_keys_without_printing_them() {
     let serve = ["serve", "--port", "0", "--wallets", "5", "--days", "5"];
-    let server = Served::start(command(&serve).env("DEFI_SERVE_API_KEY", "the-right-key"));
+    let server = ServeProcess::start(command(&serve).env("DEFI_SERVE_API_KEY", "the-right-key"));
     let urls = ["--graph-url", &server.graph_url, "--transpose-url", &server.transpose_url];
     let run = [&["run", "--from", "2023-01-01", "--as-of", "2023-01-03"], &urls[..]].concat();
-    let place = Place::new();
+    let workspace = Workspace::new();
     for (graph, transpose) in
         [("wr0ng-graph", "wr0ng-transpose"), ("the-right-key", "wr0ng-transpose"), ("wr0ng-graph", "the-right-key")]
     {
-        // A lake of its own for each: what a right key brings may stay.
-        let other = Place::new();
-        let mut call = other.defi(&run);
+        // A new lake for each pair: data that a valid key extracts may stay.
+        let new_workspace = Workspace::new();
+        let mut call = new_workspace.defi(&run);
         call.env("GRAPH_API_KEY", graph).env("TRANSPOSE_API_KEY", transpose);
         let output = output(&mut call);
-        let printed = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("text"));
+        let printed = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("UTF-8"));
         assert!(!output.status.success());
         let errors: Vec<_> = printed[1].lines().filter(|line| line.starts_with("error: BadCredentials: ")).collect();
         assert_eq!(errors.len(), 1, "{printed:?}");
-        assert_names(errors[0], &["; next: "]);
+        assert_mentions(errors[0], &["; next: "]);
         assert!(!printed.concat().contains("wr0ng"), "{printed:?}");
         assert!(!printed.concat().contains("the-right-key"), "{printed:?}");
     }
-    let mut call = place.defi(&run);
+    let mut call = workspace.defi(&run);
     call.env("GRAPH_API_KEY", "wr0ng-graph").env("TRANSPOSE_API_KEY", "wr0ng-transpose");
-    assert_names(&refused("BadCredentials", &mut call), &["Transpose"]);
-    place.assert_no_table();
+    assert_mentions(&expect_error("BadCredentials", &mut call), &["Transpose"]);
+    workspace.assert_no_table_objects();
     succeed(call.env("GRAPH_API_KEY", "the-right-key").env("TRANSPOSE_API_KEY", "the-right-key"));
 }
 
 #[test]
-fn live_without_keys() {
-    let place = Place::new();
-    assert_names(&place.refused("BadCredentials", &["run", "--live"]), &["GRAPH_API_KEY", "TRANSPOSE_API_KEY"]);
-    assert_names(
-        &refused("BadCredentials", place.defi(&["run", "--live"]).env("GRAPH_API_KEY", "k")),
+fn live_run_requires_api_keys() {
+    let workspace = Workspace::new();
+    assert_mentions(
+        &workspace.expect_error("BadCredentials", &["run", "--live"]),
+        &["GRAPH_API_KEY", "TRANSPOSE_API_KEY"],
+    );
+    assert_mentions(
+        &expect_error("BadCredentials", workspace.defi(&["run", "--live"]).env("GRAPH_API_KEY", "k")),
         &["TRANSPOSE_API_KEY is not set"],
     );
-    assert!(!place.path("lake").exists());
+    assert!(!workspace.path("lake").exists());
 }
 
 #[test]
-fn a_server_that_is_not_there() {
-    // A socket that is bound but does not listen refuses connections, and keeps its port from the servers of other tests.
+fn reports_an_unreachable_server() {
+    // A socket that is bound but does not listen refuses connections, and keeps its port from the servers of other
+    // tests.
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
-    let port = socket.local_addr().expect("its address").port();
+    let port = socket.local_addr().expect("the local address").port();
     let url = format!("http://127.0.0.1:{port}");
     let args = ["run", "--graph-url", &url, "--transpose-url", &url, "--from", "2023-01-01", "--as-of", "2023-01-02"];
-    let place = Place::new();
-    // Which of the two it is must be said. Its URL must not: there are those who write a key into it.
-    assert_names(&refused("SourceUnavailable", &mut place.defi(&args)), &["Transpose", "refused"]);
-    place.assert_no_table();
+    let workspace = Workspace::new();
+    // The error names the source, but not its URL, which may contain a key.
+    assert_mentions(&expect_error("SourceUnavailable", &mut workspace.defi(&args)), &["Transpose", "refused"]);
+    workspace.assert_no_table_objects();
 }
 
 #[test]
-fn urls_that_are_none() {
-    let place = Place::new();
+fn rejects_invalid_urls() {
+    let workspace = Workspace::new();
     for url in ["no url", "ftp://127.0.0.1", "127.0.0.1:1"] {
-        let error =
-            place.refused("BadInput", &["run", "--as-of", "2023-01-02", "--graph-url", url, "--transpose-url", url]);
-        assert_names(&error, &["URL of The Graph"]);
+        let error = workspace
+            .expect_error("BadInput", &["run", "--as-of", "2023-01-02", "--graph-url", url, "--transpose-url", url]);
+        assert_mentions(&error, &["URL of The Graph"]);
     }
 }
 
 #[test]
-fn a_port_that_is_taken() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = taken.local_addr().expect("its address").port().to_string();
-    assert_names(
-        &refused("BadInput", &mut command(&["serve", "--port", &port, "--wallets", "5", "--days", "5"])),
+fn rejects_a_port_in_use() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("the local address").port().to_string();
+    assert_mentions(
+        &expect_error("BadInput", &mut command(&["serve", "--port", &port, "--wallets", "5", "--days", "5"])),
         &[&port, "another port"],
     );
 }
 
 #[test]
-fn a_configuration_that_says_what_it_may_not() {
-    let place = Place::new();
-    let config = place.path("config.toml");
+fn rejects_an_invalid_configuration() {
+    let workspace = Workspace::new();
+    let config = workspace.path("config.toml");
     let built_in = include_str!("../shared/config.toml");
     let run = ["run", "--wallets", "5", "--days", "3"];
-    let refused_with = |text: &str| {
-        fs::write(&config, text).expect("a file");
-        let error = refused("BadInput", place.defi(&run).env("DEFI_CONFIG", &config));
-        assert!(!place.path("lake").exists());
+    let error_with = |content: &str| {
+        fs::write(&config, content).expect("a file");
+        let error = expect_error("BadInput", workspace.defi(&run).env("DEFI_CONFIG", &config));
+        assert!(!workspace.path("lake").exists());
         error
     };
-    assert_names(&refused_with(&format!("colour = \"red\"\n{built_in}")), &["colour", "config.toml"]);
-    assert_names(&refused_with(&built_in.replace("shards = 4", "shards = 0")), &["shards"]);
-    assert_names(&refused_with("shards = 4"), &["missing field"]);
+    assert_mentions(&error_with(&format!("colour = \"red\"\n{built_in}")), &["colour", "config.toml"]);
+    assert_mentions(&error_with(&built_in.replace("shards = 4", "shards = 0")), &["shards"]);
+    assert_mentions(&error_with("shards = 4"), &["missing field"]);
     fs::remove_file(&config).expect("the file");
-    assert_names(&refused("BadInput", place.defi(&run).env("DEFI_CONFIG", &config)), &["config.toml"]);
-    // The one that is built in is taken as a file too.
+    assert_mentions(&expect_error("BadInput", workspace.defi(&run).env("DEFI_CONFIG", &config)), &["config.toml"]);
+    // The built-in configuration is valid as a file.
     fs::write(&config, built_in).expect("a file");
-    succeed(place.defi(&run).env("DEFI_CONFIG", &config));
+    succeed(workspace.defi(&run).env("DEFI_CONFIG", &config));
 }
 
 #[test]
-fn two_runs_on_one_lake() {
-    let place = Place::new();
-    fs::create_dir(place.path("lake")).expect("a folder");
-    let lock = File::create(place.path("lake").join(".lock")).expect("a file");
+fn rejects_a_second_run_on_a_locked_lake() {
+    let workspace = Workspace::new();
+    fs::create_dir(workspace.path("lake")).expect("a folder");
+    let lock = File::create(workspace.path("lake").join(".lock")).expect("a file");
     lock.try_lock().expect("the lock");
     let run = ["run", "--wallets", "5", "--days", "3"];
-    assert_names(&refused("AlreadyRunning", &mut place.defi(&run)), &[text(&place.path("lake"))]);
-    place.assert_no_table();
+    assert_mentions(&expect_error("AlreadyRunning", &mut workspace.defi(&run)), &[path_str(&workspace.path("lake"))]);
+    workspace.assert_no_table_objects();
     drop(lock);
-    succeed(&mut place.defi(&run));
+    succeed(&mut workspace.defi(&run));
 }
 
 #[test]
-fn another_chain_for_the_same_lake() {
-    let place = Place::new();
+fn rejects_another_chain_for_an_existing_lake() {
+    let workspace = Workspace::new();
     let run = ["run", "--wallets", "5", "--days", "3", "--seed"];
-    succeed(&mut place.defi(&[&run[..], &["1"]].concat()));
-    let before = Tree::read(&place.path("lake"));
-    let error = refused("BadInput", &mut place.defi(&[&run[..], &["2"]].concat()));
-    assert_names(&error, &["seed 1", "seed 2", text(&place.path("lake")), "--lake"]);
-    assert_eq!(Tree::read(&place.path("lake")), before);
+    succeed(&mut workspace.defi(&[&run[..], &["1"]].concat()));
+    let before = Tree::read(&workspace.path("lake"));
+    let error = expect_error("BadInput", &mut workspace.defi(&[&run[..], &["2"]].concat()));
+    assert_mentions(&error, &["seed 1", "seed 2", path_str(&workspace.path("lake")), "--lake"]);
+    assert_eq!(Tree::read(&workspace.path("lake")), before);
 }
 
 #[test]
-fn a_folder_without_a_lake() {
-    let place = Place::new();
-    let lake = place.path("lake");
-    assert_names(&place.refused("BadInput", &["tables"]), &[text(&lake), "--lake"]);
+fn rejects_a_folder_without_a_lake() {
+    let workspace = Workspace::new();
+    let lake = workspace.path("lake");
+    assert_mentions(&workspace.expect_error("BadInput", &["tables"]), &[path_str(&lake), "--lake"]);
     #[cfg(feature = "sql")]
-    assert_names(&place.refused("BadInput", &["query", "select 1"]), &[text(&lake), "--lake"]);
+    assert_mentions(&workspace.expect_error("BadInput", &["query", "select 1"]), &[path_str(&lake), "--lake"]);
 }
 
 #[test]
-fn the_other_environment() {
-    let place = Place::new();
-    succeed(&mut place.defi(&["run", "--wallets", "5", "--days", "3"]));
-    assert_names(&refused("BadInput", &mut place.defi(&["tables", "--env", "prod"])), &["db_analytics_prod", "--env"]);
+fn rejects_an_environment_without_tables() {
+    let workspace = Workspace::new();
+    succeed(&mut workspace.defi(&["run", "--wallets", "5", "--days", "3"]));
+    assert_mentions(
+        &expect_error("BadInput", &mut workspace.defi(&["tables", "--env", "prod"])),
+        &["db_analytics_prod", "--env"],
+    );
 }
 
 #[cfg(feature = "sql")]
 #[test]
-fn questions_that_cannot_be_answered() {
-    let place = Place::new();
-    succeed(&mut place.defi(&["run", "--wallets", "5", "--days", "3"]));
-    let before = Tree::read(&place.path("lake"));
-    let target = place.path("out.csv");
+fn rejects_invalid_queries() {
+    let workspace = Workspace::new();
+    succeed(&mut workspace.defi(&["run", "--wallets", "5", "--days", "3"]));
+    let before = Tree::read(&workspace.path("lake"));
+    let target = workspace.path("out.csv");
     let features = "db_analytics_dev.defi_features";
     for (sql, word) in [
         ("selec 1", "selec"),
@@ -416,16 +436,16 @@ fn questions_that_cannot_be_answered() {
         ("select 1; drop table t", "SQL"),
     ] {
         for format in ["table", "csv", "json"] {
-            let error = refused("BadInput", &mut place.defi(&["query", "--format", format, sql]));
-            assert_names(&error, &[word, "defi tables"]);
+            let error = expect_error("BadInput", &mut workspace.defi(&["query", "--format", format, sql]));
+            assert_mentions(&error, &[word, "defi tables"]);
         }
     }
-    assert_eq!(Tree::read(&place.path("lake")), before, "a question changes nothing");
+    assert_eq!(Tree::read(&workspace.path("lake")), before, "a query changed the lake");
     assert!(!target.exists());
 }
 
-/// Calls the command with an output whose reader has gone away.
-fn assert_survives_a_closed_pipe(command: &mut Command) {
+/// Asserts that a command succeeds although the reader of its output is closed.
+fn assert_tolerates_closed_pipe(command: &mut Command) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let output = command
@@ -433,22 +453,22 @@ fn assert_survives_a_closed_pipe(command: &mut Command) {
         .stderr(Stdio::piped())
         .spawn()
         .and_then(|child| child.wait_with_output())
-        .expect("it ran");
-    let error = String::from_utf8(output.stderr).expect("text");
+        .expect("the process runs");
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(!error.contains("panicked") && !error.contains("error"), "{command:?}: {error}");
     assert!(output.status.success(), "{command:?}: {error}");
 }
 
 #[test]
-fn an_output_that_nobody_reads() {
-    let place = Place::new();
-    assert_survives_a_closed_pipe(&mut place.defi(&["run", "--wallets", "5", "--days", "3"]));
-    assert_survives_a_closed_pipe(&mut place.defi(&["run", "--wallets", "5", "--days", "3"]));
-    assert_survives_a_closed_pipe(&mut command(&["--help"]));
+fn tolerates_a_closed_output_pipe() {
+    let workspace = Workspace::new();
+    assert_tolerates_closed_pipe(&mut workspace.defi(&["run", "--wallets", "5", "--days", "3"]));
+    assert_tolerates_closed_pipe(&mut workspace.defi(&["run", "--wallets", "5", "--days", "3"]));
+    assert_tolerates_closed_pipe(&mut command(&["--help"]));
     for format in ["table", "csv", "json"] {
-        assert_survives_a_closed_pipe(&mut place.defi(&["tables", "--format", format]));
+        assert_tolerates_closed_pipe(&mut workspace.defi(&["tables", "--format", format]));
         #[cfg(feature = "sql")]
-        assert_survives_a_closed_pipe(&mut place.defi(&[
+        assert_tolerates_closed_pipe(&mut workspace.defi(&[
             "query",
             "--format",
             format,

@@ -1,5 +1,5 @@
-//! The dictionaries of features and tables come from the code: this test holds them to it, and with `UPDATE_DOCS` set in the
-//! environment writes them. The worked examples of further protocols are configurations that load.
+//! The generated sections of `docs/features.md` and `docs/tables.md` match the code. With the environment variable
+//! `UPDATE_DOCS` set, the test writes them. The example configurations of further protocols are valid.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use defi_shared::catalog::describe;
 use defi_shared::config::Config;
 use defi_shared::tables::{Column, FEATURES_HISTORY, FeatureRow, InstantKey, Layer, Row, TABLES};
 
-fn file(path: &str) -> PathBuf {
+/// Returns the path of a file of the repository.
+fn repository_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
@@ -69,40 +70,45 @@ fn tables() -> String {
     text
 }
 
-/// Puts a text between the markers of a name.
-fn with_section(page: &str, name: &str, text: &str) -> String {
+/// Replaces the section between the markers with a name.
+fn replace_section(page: &str, name: &str, text: &str) -> String {
     let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
-    let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("there is no section {name}"));
+    let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("no section {name}"));
     let (_, after) = rest.split_once(&end).unwrap();
     format!("{before}{begin}{text}{end}{after}")
 }
 
 #[test]
-fn the_dictionaries_list_every_table_and_every_feature_as_the_code_has_them() {
+fn docs_list_every_table_and_feature_of_the_code() {
     let pages = [
         ("docs/features.md", vec![("features", features()), ("instants", instants())]),
         ("docs/tables.md", vec![("tables", tables())]),
     ];
     for (path, sections) in pages {
-        let page = std::fs::read_to_string(file(path)).unwrap();
-        let wanted = sections.iter().fold(page.clone(), |page, (name, text)| with_section(&page, name, text));
+        let page = std::fs::read_to_string(repository_file(path)).unwrap();
+        let expected = sections.iter().fold(page.clone(), |page, (name, text)| replace_section(&page, name, text));
         if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(file(path), &wanted).unwrap();
+            std::fs::write(repository_file(path), &expected).unwrap();
         }
         assert!(
-            page == wanted,
-            "{path} is not what the code says: UPDATE_DOCS=1 cargo test -p defi-local --test pipeline dictionary::"
+            page == expected,
+            "{path} does not match the code; to update it: UPDATE_DOCS=1 cargo test -p defi-local --test pipeline dictionary::"
         );
     }
 }
 
 #[test]
-fn further_protocols_are_configuration_alone() {
+fn example_configurations_only_add_a_protocol() {
     let built_in = Config::built_in().unwrap();
     for name in ["aave-v3-eth", "compound-v3-eth"] {
-        let config = Config::read(&file(&format!("docs/protocols/{name}.toml"))).unwrap();
+        let config = Config::read(&repository_file(&format!("docs/protocols/{name}.toml"))).unwrap();
         assert!(config.protocol(name).is_ok());
-        let others: Vec<_> = config.protocols.iter().filter(|protocol| protocol.name != name).cloned().collect();
-        assert_eq!(Config { protocols: others, ..config }, built_in, "{name}: else as built in");
+        let other_protocols: Vec<_> =
+            config.protocols.iter().filter(|protocol| protocol.name != name).cloned().collect();
+        assert_eq!(
+            Config { protocols: other_protocols, ..config },
+            built_in,
+            "{name} differs from the built-in configuration in more than its protocol"
+        );
     }
 }

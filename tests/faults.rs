@@ -1,9 +1,10 @@
-//! Whatever goes wrong with the sources, no run calls a wrong lake good. Scripts of faults are played by the server of the sample
-//! chain; a run either gives the lake of a run without faults, byte for byte, or it fails with a kind that fits what happened,
-//! and the next run without faults completes it to that same lake.
+//! Faults of the sources never lead to a wrong lake. The simulated server injects scripts of faults into a run over the
+//! sample chain. The run produces the lake of a run without faults, byte for byte, or fails with an error kind that
+//! fits the faults. In the latter case the next run, without faults, completes the same lake.
 //!
-//! `DEFI_FAULT_CASES` is the number of random scripts of each chain (12), `DEFI_FAULT_SEED` chooses them (0). From 200 scripts
-//! on that is the long form: every fault has to occur, and a recording is played over too. A table says what did occur.
+//! `DEFI_FAULT_CASES` is the number of random scripts for each chain (default 12), `DEFI_FAULT_SEED` their seed
+//! (default 0). 200 or more scripts are the long form: every fault must occur, and a recording is used as well. The
+//! tests print the number of occurrences of each fault as a table.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,35 +20,35 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-use crate::support::fault_bench::Bench;
+use crate::support::fault_bench::FaultBench;
 use crate::support::fault_tally::Tally;
 
-/// From so many random scripts on it is the long form, and chance leaves nothing out.
-const MANY: u64 = 200;
+/// The minimum number of random scripts of the long form, enough that every fault occurs.
+const LONG_FORM_CASES: u64 = 200;
 
-/// Scripts that are played at once: a run waits more than it works.
-const AT_ONCE: u64 = 4;
+/// The number of scripts that run in parallel. A run mostly waits.
+const PARALLELISM: u64 = 4;
 
-/// The sample chain, clean.
-static CLEAN: LazyLock<Bench> = LazyLock::new(|| Bench::new(sample()));
+/// A bench over the sample chain without invalid rows.
+static CLEAN: LazyLock<FaultBench> = LazyLock::new(|| FaultBench::new(sample()));
 
-fn number(variable: &str, default: u64) -> u64 {
+fn env_number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
 fn cases() -> u64 {
-    number("DEFI_FAULT_CASES", 12)
+    env_number("DEFI_FAULT_CASES", 12)
 }
 
 fn sample() -> Recording {
     chain(&SampleOptions { wallets: 40, days: 3, seed: 5 }).expect("a chain")
 }
 
-/// The sample chain with dirt on it, and how much of which kind.
+/// Returns the sample chain with invalid rows of every kind.
 fn dirty() -> Recording {
     let mut recording = sample();
-    let soiled = soil(&mut recording, number("DEFI_FAULT_SEED", 0), Dirt::ALL, 40);
-    assert_eq!(soiled.len(), Dirt::ALL.len(), "{soiled:?}");
+    let counts = soil(&mut recording, env_number("DEFI_FAULT_SEED", 0), Dirt::ALL, 40);
+    assert_eq!(counts.len(), Dirt::ALL.len(), "{counts:?}");
     recording
 }
 
@@ -59,9 +60,9 @@ fn line() -> impl Strategy<Value = Line> {
     ];
     (select(Fault::ALL), select(&[3u64, 30, 300][..]), asks).prop_map(|(fault, per_mille, asks)| {
         let per_mille = match fault {
-            // Each is waited out: a run with very many of them would take minutes, and show nothing new.
+            // Each occurrence costs a timeout: a run with many of them would take minutes.
             Fault::SlowHeaders | Fault::StalledBody => per_mille.min(30),
-            // A run ends with the first fault that lasts: rare ones leave something to the others.
+            // A run fails at its first lasting fault: a low rate lets other faults occur as well.
             fault if !fault.is_passing() => per_mille / 3,
             _ => per_mille,
         };
@@ -73,14 +74,14 @@ fn script() -> impl Strategy<Value = Faults> {
     (any::<u64>(), vec(line(), 1..7)).prop_map(|(seed, script)| Faults { seed, script, ..Faults::default() })
 }
 
-/// Does so many things by number, several at once, and adds up what they tell.
-fn side_by_side(count: u64, work: impl Fn(u64, &mut Tally) + Sync) -> Tally {
+/// Calls `work` with each number below `count`, several calls in parallel, and adds up their tallies.
+fn run_in_parallel(count: u64, work: impl Fn(u64, &mut Tally) + Sync) -> Tally {
     let (work, mut sum) = (&work, Tally::default());
     thread::scope(|scope| {
-        let workers = (0..AT_ONCE).map(|worker| {
+        let workers = (0..PARALLELISM).map(|worker| {
             scope.spawn(move || {
                 let mut tally = Tally::default();
-                (worker..count).step_by(AT_ONCE as usize).for_each(|number| work(number, &mut tally));
+                (worker..count).step_by(PARALLELISM as usize).for_each(|number| work(number, &mut tally));
                 tally
             })
         });
@@ -91,79 +92,79 @@ fn side_by_side(count: u64, work: impl Fn(u64, &mut Tally) + Sync) -> Tally {
     sum
 }
 
-/// Plays random scripts over a chain. A script that leads to a wrong lake is made smaller before it is shown.
-fn play_random_scripts(bench: &Bench) -> Tally {
-    let tally = side_by_side(cases(), |case, tally| {
+/// Runs random scripts over a chain. A script that leads to a wrong lake is shrunk before it is reported.
+fn play_random_scripts(bench: &FaultBench) -> Tally {
+    let tally = run_in_parallel(cases(), |case, tally| {
         let config = Config { cases: 1, failure_persistence: None, max_shrink_iters: 60, ..Config::default() };
         let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&number("DEFI_FAULT_SEED", 0).to_le_bytes());
+        seed[..8].copy_from_slice(&env_number("DEFI_FAULT_SEED", 0).to_le_bytes());
         seed[8..16].copy_from_slice(&case.to_le_bytes());
         let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
         let tally = std::cell::RefCell::new(tally);
         let play = |faults| bench.play(&faults, &mut tally.borrow_mut()).map(drop).map_err(TestCaseError::fail);
-        runner.run(&script(), play).unwrap_or_else(|wrong| panic!("case {case}: {wrong}"));
+        runner.run(&script(), play).unwrap_or_else(|error| panic!("case {case}: {error}"));
     });
     println!("{tally}");
     tally
 }
 
 #[test]
-fn every_fault_by_itself_is_survived_or_refused() {
-    let tally = side_by_side(Fault::ALL.len() as u64, |number, tally| {
+fn each_single_fault_is_recovered_or_reported() {
+    let tally = run_in_parallel(Fault::ALL.len() as u64, |number, tally| {
         let fault = Fault::ALL[number as usize];
         let per_mille = if fault.is_passing() { 200 } else { 60 };
         let script = vec![Line { fault, per_mille, asks: Asks::First(2) }];
         let outcome = CLEAN.play(&Faults { seed: 1, script, ..Faults::default() }, tally);
-        let outcome = outcome.unwrap_or_else(|wrong| panic!("{}: {wrong}", fault.name()));
-        // What passes within the tries of a request goes unnoticed, but for what is not asked again at all.
-        let gives_up = [Fault::RetryAfterAnHour, Fault::WrongShape];
-        let is_survived = fault.is_passing() && !gives_up.contains(&fault);
-        assert_eq!(outcome.is_none(), is_survived, "{}: {outcome:?}", fault.name());
-        assert!(tally.happened(fault), "{} did not happen", fault.name());
+        let outcome = outcome.unwrap_or_else(|error| panic!("{}: {error}", fault.name()));
+        // Passing faults end within the attempts of a request. Two of them are not retried.
+        let not_retried = [Fault::RetryAfterAnHour, Fault::WrongShape];
+        let is_recovered = fault.is_passing() && !not_retried.contains(&fault);
+        assert_eq!(outcome.is_none(), is_recovered, "{}: {outcome:?}", fault.name());
+        assert!(tally.occurred(fault), "{} did not occur", fault.name());
     });
     println!("{tally}");
 }
 
 #[test]
-fn each_message_of_a_graphql_error_is_understood_through_the_whole_client() {
-    let mut said = BTreeSet::new();
+fn client_classifies_every_graphql_error_message() {
+    let mut seen = BTreeSet::new();
     for fault in [Fault::PassingErrors, Fault::LastingErrors, Fault::Pruned] {
         let script = vec![Line { fault, per_mille: 1000, asks: Asks::Any }];
-        for error in CLEAN.refusals(Faults { script, ..Faults::default() }, 600) {
-            let what = error.what();
-            let is_said = |message: &str| what.starts_with(&format!("{message} ("));
-            let (kind, message) = messages().find(|(_, message)| is_said(message)).expect("a message of the table");
+        for error in CLEAN.request_errors(Faults { script, ..Faults::default() }, 600) {
+            let details = error.what();
+            let is_message = |message: &str| details.starts_with(&format!("{message} ("));
+            let (kind, message) = messages().find(|(_, message)| is_message(message)).expect("a known message");
             assert_eq!(error.kind(), kind, "{message}");
-            said.insert(message);
+            seen.insert(message);
         }
     }
-    let missing: Vec<_> = messages().filter(|(_, message)| !said.contains(message)).collect();
-    assert!(missing.is_empty(), "were not said: {missing:?}");
+    let missing: Vec<_> = messages().filter(|(_, message)| !seen.contains(message)).collect();
+    assert!(missing.is_empty(), "messages that did not occur: {missing:?}");
 }
 
 #[test]
-fn random_scripts_never_lead_to_a_wrong_lake() {
+fn random_scripts_never_give_a_wrong_lake() {
     let tally = play_random_scripts(&CLEAN);
-    if cases() >= MANY {
-        let missing: Vec<_> = Fault::ALL.iter().filter(|fault| !tally.happened(**fault)).collect();
-        assert!(missing.is_empty(), "did not happen: {missing:?}");
+    if cases() >= LONG_FORM_CASES {
+        let missing: Vec<_> = Fault::ALL.iter().filter(|fault| !tally.occurred(**fault)).collect();
+        assert!(missing.is_empty(), "faults that did not occur: {missing:?}");
     }
 }
 
 #[test]
-fn rows_that_are_wrong_at_their_source_are_kept_aside_whatever_else_goes_wrong() {
-    let bench = Bench::new(dirty());
-    assert_eq!(bench.raw_rows(), CLEAN.raw_rows(), "rows of the raw layer");
+fn invalid_source_rows_are_quarantined_despite_faults() {
+    let bench = FaultBench::new(dirty());
+    assert_eq!(bench.raw_rows(), CLEAN.raw_rows(), "rows in the raw layer");
     assert!(bench.rejected() > CLEAN.rejected(), "{}", bench.rejected());
     play_random_scripts(&bench);
 }
 
-/// The recordings take longer than the rest together: they are part of the long form.
+/// Long form only: a recording takes longer than all other tests of this file together.
 #[test]
-fn random_scripts_over_a_recording_never_lead_to_a_wrong_lake() {
+fn random_scripts_over_a_recording_never_give_a_wrong_lake() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/recordings/golden-two-protocols");
-    if cases() < MANY || !folder.exists() {
-        return println!("not played: {} scripts, {}", cases(), folder.display());
+    if cases() < LONG_FORM_CASES || !folder.exists() {
+        return println!("skipped: {} scripts, {}", cases(), folder.display());
     }
-    play_random_scripts(&Bench::new(Recording::load(&folder).expect("a recording")));
+    play_random_scripts(&FaultBench::new(Recording::load(&folder).expect("a recording")));
 }

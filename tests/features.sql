@@ -1,13 +1,13 @@
--- The 26 features of every wallet as of 00:00:00 UTC of the day $as_of, from the valid rows of the stage layer alone.
+-- The 26 features of every wallet as of 00:00:00 UTC of the day $as_of, computed only from the stage layer.
 --
--- The pipeline computes the same numbers as a fold over days; here each is a plain aggregate, so that a reader can see
--- what a number means, and a test can hold the fold to it. $as_of is a date, such as '2023-01-21'. It runs as it stands in
+-- The pipeline computes the same values as a fold over days. Here, each value is a plain aggregate: it defines the
+-- feature, and a test compares the fold with it. $as_of is a date, such as '2023-01-21'. The query runs unchanged in
 -- DataFusion and in DuckDB (there with SET TimeZone = 'UTC').
 
 WITH
 
--- ── The instant ────────────────────────────────────────────────────────────────────────────────────────────────────
--- Events count before `as_of` 00:00:00 UTC, daily snapshots up to and including the day itself.
+-- ── Instant ────────────────────────────────────────────────────────────────────────────────────────────────────────
+-- Events before `as_of` 00:00:00 UTC count, and daily snapshots up to and including the day itself.
 instant AS (
     SELECT
         CAST($as_of AS DATE) AS as_of,
@@ -15,8 +15,8 @@ instant AS (
 ),
 
 -- ── Prices ─────────────────────────────────────────────────────────────────────────────────────────────────────────
--- Markets that state a price: one that is zero, negative or missing does not exist. The snapshot of a day is pinned to
--- the day's first block, so its day is that block's.
+-- Markets with a price. A price that is zero, negative or missing does not count. The snapshot of a day is taken at the
+-- day's first block, so its day is the day of that block.
 quoted_markets AS (
     SELECT
         CAST(block_timestamp AS DATE) AS day,
@@ -32,8 +32,8 @@ quoted_markets AS (
     WHERE input_token_price_usd > 0 AND CAST(block_timestamp AS DATE) <= as_of
 ),
 
--- What ETH costs in a protocol's snapshot: the market of WETH, or of native ETH under either of its two addresses.
--- Where several markets hold it, the smallest market id that has a price that day.
+-- The price of ETH in a protocol's snapshot: that of the market of WETH, or of native ETH under either of its two
+-- addresses. If there are several such markets, that of the smallest market id with a price on that day.
 eth_quotes AS (
     SELECT day, protocol, price_usd, ROW_NUMBER() OVER (PARTITION BY day, protocol ORDER BY market_id) AS choice
     FROM quoted_markets
@@ -44,26 +44,26 @@ eth_quotes AS (
     )
 ),
 
--- The ETH price that applies to a protocol on a day: its own, or else that of the first other one in alphabetical
--- order. A day on which no protocol has one has no prices at all: its markets find no partner here.
+-- The ETH price of a protocol on a day: its own, or else that of the first other protocol in alphabetical order. A day
+-- on which no protocol has an ETH price has no prices at all: its markets have no match in the join.
 protocol_days AS (
     SELECT DISTINCT day, protocol FROM quoted_markets
 ),
 
 eth_choices AS (
     SELECT
-        asking.day,
-        asking.protocol,
+        protocol_day.day,
+        protocol_day.protocol,
         quote.price_usd AS eth_usd,
         ROW_NUMBER() OVER (
-            PARTITION BY asking.day, asking.protocol
-            ORDER BY CASE WHEN quote.protocol = asking.protocol THEN 0 ELSE 1 END, quote.protocol
+            PARTITION BY protocol_day.day, protocol_day.protocol
+            ORDER BY CASE WHEN quote.protocol = protocol_day.protocol THEN 0 ELSE 1 END, quote.protocol
         ) AS choice
-    FROM protocol_days AS asking
-    JOIN eth_quotes AS quote ON quote.day = asking.day AND quote.choice = 1
+    FROM protocol_days AS protocol_day
+    JOIN eth_quotes AS quote ON quote.day = protocol_day.day AND quote.choice = 1
 ),
 
--- Price: ETH per whole token, by day, protocol and market. Decimals, threshold and maximum LTV are those of the same row.
+-- Prices in ETH per whole token, by day, protocol and market. Decimals, threshold and maximum LTV are of the same row.
 market_prices AS (
     SELECT
         market.day,
@@ -78,7 +78,7 @@ market_prices AS (
     JOIN eth_choices AS eth ON eth.day = market.day AND eth.protocol = market.protocol AND eth.choice = 1
 ),
 
--- By token: where several markets of a protocol hold it, the smallest market id that has a price that day gives it.
+-- Prices by token. If a protocol has several markets for a token, that of the smallest market id with a price that day.
 token_prices AS (
     SELECT
         day,
@@ -91,7 +91,7 @@ token_prices AS (
 ),
 
 -- ── Events ─────────────────────────────────────────────────────────────────────────────────────────────────────────
--- All valid events before `as_of`. Of a liquidation, token and quantity are the collateral that was seized.
+-- All valid events before `as_of`. The token and quantity of a liquidation are those of the seized collateral.
 events AS (
     SELECT
         CAST(event.timestamp AS DATE) AS day,
@@ -129,8 +129,8 @@ events AS (
     WHERE event.epoch_timestamp < instant.epoch
 ),
 
--- The price of an event: of its day and the 7 days before it the newest that has one. Its own protocol is asked for all
--- 8 days first, then the others in alphabetical order, each for all 8.
+-- The price of an event: the newest price of its token on its day or the 7 days before. All 8 days of the event's own
+-- protocol come first, then all 8 days of each other protocol, in alphabetical order.
 event_price_choices AS (
     SELECT
         event.category,
@@ -149,8 +149,8 @@ event_price_choices AS (
         AND price.day BETWEEN event.day - INTERVAL '7' DAY AND event.day
 ),
 
--- Amounts in ETH. Native ETH always costs 1 and has 18 decimals, before any look-up. Without a price the amount is NULL:
--- the event still counts in every count, link, time and protocol count, and sums and means leave it out.
+-- Amounts in ETH. Native ETH always has the price 1 and 18 decimals, without a lookup. Without a price the amount is
+-- NULL: the event is included in counts, links, times and protocol counts, but not in sums and means.
 priced_events AS (
     SELECT
         event.category,
@@ -172,15 +172,16 @@ priced_events AS (
 ),
 
 -- ── Wallets and their accounts ─────────────────────────────────────────────────────────────────────────────────────
--- A wallet is an address that is sender or account of a valid event. (A liquidator that is neither is none.)
+-- A wallet is an address that is the sender or the account of a valid event. (A liquidator that is neither is not a
+-- wallet.)
 wallets AS (
     SELECT sender_address AS wallet FROM events
     UNION
     SELECT account_address AS wallet FROM events
 ),
 
--- The accounts of a wallet: itself, at all times (`since` is NULL), and each account that it borrowed through, from the
--- first such borrow on.
+-- The accounts of a wallet: the wallet itself, at all times (`since` is NULL), and each account through which it
+-- borrowed, from the first such borrow on.
 links AS (
     SELECT wallet, wallet AS account, CAST(NULL AS BIGINT) AS since
     FROM wallets
@@ -207,8 +208,8 @@ positions AS (
     WHERE CAST(block_timestamp AS DATE) <= as_of
 ),
 
--- The price of a position: that of its own market alone, on the newest of the same 8 days that has one. An unpriced
--- position adds nothing: it finds no partner here.
+-- The price of a position: the newest price of its own market within the same 8 days. A position without a price adds
+-- nothing: it has no match in the join.
 position_price_choices AS (
     SELECT
         position.day,
@@ -230,7 +231,7 @@ position_price_choices AS (
         AND price.day BETWEEN position.day - INTERVAL '7' DAY AND position.day
 ),
 
--- What a position adds. Only supply that is enabled as collateral counts; NULL is not enabled.
+-- The collateral and debt of a position. Supply counts only if it is enabled as collateral; NULL means not enabled.
 valued_positions AS (
     SELECT
         day,
@@ -244,7 +245,7 @@ valued_positions AS (
     WHERE choice = 1
 ),
 
--- One account in one protocol on one snapshot.
+-- The sums of one account in one protocol on one day.
 account_sums AS (
     SELECT
         day,
@@ -258,8 +259,8 @@ account_sums AS (
     GROUP BY day, protocol, account
 ),
 
--- Risk is the reciprocal of the health factor: 0 without a debt of 1e-9 ETH, at most 1e6, and 1e6 where there is debt and
--- nothing that secures it. An account and protocol counts only with collateral or such a debt; the rest add nothing.
+-- Risk is the reciprocal of the health factor: 0 for a debt below 1e-9 ETH, at most 1e6, and 1e6 for a debt without
+-- collateral. An account in a protocol counts only if it has collateral or a debt of at least 1e-9 ETH.
 account_health AS (
     SELECT
         day,
@@ -277,8 +278,8 @@ account_health AS (
     WHERE collateral > 0 OR debt >= 1e-9
 ),
 
--- The same for each wallet that the account belongs to by then. Links never work backwards in time: the snapshot of a day
--- uses those made before the day's 00:00:00.
+-- The health of accounts, by the wallets that are linked to them. Links have no effect on earlier days: the snapshot of
+-- a day uses the links created before 00:00:00 of the day.
 wallet_account_health AS (
     SELECT link.wallet, health.day, health.collateral, health.available, health.debt, health.risk
     FROM account_health AS health
@@ -287,8 +288,8 @@ wallet_account_health AS (
         AND (link.since IS NULL OR link.since < CAST(EXTRACT(EPOCH FROM CAST(health.day AS TIMESTAMP)) AS BIGINT))
 ),
 
--- A wallet's snapshot of a day: sums over its accounts and protocols, and the largest risk. Days on which none of them
--- counts are not here, and so are no zeros in an average.
+-- A wallet's snapshot of a day: sums over its accounts and protocols, and the largest risk. Days on which no account
+-- counts have no row, so that averages do not include them as zeros.
 wallet_days AS (
     SELECT
         wallet,
@@ -302,8 +303,8 @@ wallet_days AS (
     GROUP BY wallet, day
 ),
 
--- ── Summaries, one row per wallet ──────────────────────────────────────────────────────────────────────────────────
--- Over all of its daily snapshots; the weighted risk takes every account and protocol with its own risk.
+-- ── Aggregates, one row per wallet ─────────────────────────────────────────────────────────────────────────────────
+-- Over all daily snapshots. The weighted risk uses the debt and risk of each account in each protocol.
 health_history AS (
     SELECT
         wallet,
@@ -317,14 +318,14 @@ health_history AS (
     GROUP BY wallet
 ),
 
--- Now is the snapshot of `as_of` itself, never an older one.
+-- The current snapshot is that of `as_of` itself, never an older one.
 health_now AS (
     SELECT wallet, collateral, available, risk
     FROM wallet_days
     JOIN instant ON wallet_days.day = instant.as_of
 ),
 
--- What the wallet sent.
+-- The events that the wallet sent.
 sent AS (
     SELECT
         sender_address AS wallet,
@@ -344,7 +345,7 @@ sent AS (
     GROUP BY sender_address
 ),
 
--- Liquidations of its accounts: whoever sent them, through the links in force at the event (made at its time or before).
+-- Liquidations of the wallet's accounts, whoever sent them, by the links created at the time of the event or before.
 liquidated AS (
     SELECT
         link.wallet,
@@ -360,7 +361,8 @@ liquidated AS (
 )
 
 -- ── Features ───────────────────────────────────────────────────────────────────────────────────────────────────────
--- Every wallet has a row. An average, sum or maximum over nothing is 0; a time since nothing is NULL.
+-- Every wallet has a row. An average, sum or maximum of no rows is 0. The time since an event that never occurred is
+-- NULL.
 SELECT
     wallets.wallet AS wallet_address,
     COALESCE(health_now.risk, 0e0) AS risk_factor,

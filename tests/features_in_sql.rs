@@ -1,5 +1,5 @@
-//! The features a second time: `features.sql` says in SQL over the stage layer what each number means, and here the
-//! pipeline's fold is held to it, wallet by wallet and column by column, over lakes that the real command makes.
+//! Compares the pipeline's features with an independent definition: `features.sql` computes them in SQL over the stage
+//! layer. The comparison covers every wallet and column, over lakes that the `defi` command produces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,99 +26,103 @@ use tempfile::TempDir;
 
 const FEATURES: &str = include_str!("features.sql");
 
-/// Two sums of the same amounts in another order differ by this much of themselves.
-const RELATIVE: f64 = 1e-9;
+/// Relative tolerance: sums of the same amounts in different orders differ by at most this.
+const RELATIVE_TOLERANCE: f64 = 1e-9;
 
-/// What is left of two large sums where they cancel, which no share of the difference could bound.
-const OF_A_DIFFERENCE: f64 = 1e-12;
+/// Absolute tolerance of differences: where two large sums cancel, no relative tolerance of the result is sufficient.
+const DIFFERENCE_TOLERANCE: f64 = 1e-12;
 
-const DIFFERENCES: [&str; 2] = ["borrow_repay_diff_eth", "withdraw_deposit_diff_eth"];
+/// The features that are differences of two sums.
+const DIFFERENCE_COLUMNS: [&str; 2] = ["borrow_repay_diff_eth", "withdraw_deposit_diff_eth"];
 
 // ── Lakes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Runs the command, as a user would, into a lake.
+/// Runs the command into a lake.
 fn run(lake: &Path, arguments: &[&str]) {
     run_with(Command::new(env!("CARGO_BIN_EXE_defi")).env_remove("DEFI_CONFIG"), lake, arguments);
 }
 
 fn run_with(command: &mut Command, lake: &Path, arguments: &[&str]) {
-    let done = command.arg("run").arg("--lake").arg(lake).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "defi run {arguments:?}: {said}\n{}", String::from_utf8_lossy(&done.stdout));
+    let output = command.arg("run").arg("--lake").arg(lake).args(arguments).output().unwrap();
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    assert!(output.status.success(), "defi run {arguments:?}: {stderr}\n{stdout}");
 }
 
 async fn session(lake: &Path) -> SessionContext {
     defi_local::query::session(&Lake::new(FolderStore::new(lake)), "dev").await.unwrap()
 }
 
-/// The rows of a question, in one batch.
-async fn ask(session: &SessionContext, sql: &str, as_of: &str) -> Result<RecordBatch, DataFusionError> {
-    let answer = session.sql(sql).await?.with_param_values(vec![("as_of", ScalarValue::from(as_of))])?;
-    let schema = Arc::clone(answer.schema().inner());
-    Ok(arrow::compute::concat_batches(&schema, &answer.collect().await?)?)
+/// Runs a query and returns its rows in one batch.
+async fn query(session: &SessionContext, sql: &str, as_of: &str) -> Result<RecordBatch, DataFusionError> {
+    let frame = session.sql(sql).await?.with_param_values(vec![("as_of", ScalarValue::from(as_of))])?;
+    let schema = Arc::clone(frame.schema().inner());
+    Ok(arrow::compute::concat_batches(&schema, &frame.collect().await?)?)
 }
 
-/// A question with one number for an answer.
-async fn count(session: &SessionContext, sql: &str) -> i64 {
-    let answer = ask(session, sql, "").await.unwrap();
-    answer.column(0).as_primitive::<Int64Type>().value(0)
+/// Runs a query with one integer as its result.
+async fn query_count(session: &SessionContext, sql: &str) -> i64 {
+    let rows = query(session, sql, "").await.unwrap();
+    rows.column(0).as_primitive::<Int64Type>().value(0)
 }
 
-// ── Step by step ─────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Evaluation ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// The answer to a question that consists of named steps, each computed once and kept. As one question DataFusion computes
-/// a step again wherever it is named.
+/// The results of the common table expressions of a query, each computed once. In a single query, DataFusion evaluates
+/// a common table expression again for each reference.
 struct Steps {
     as_of: &'static str,
-    /// Name, text and rows; the last one is the answer and has no name.
-    done: Vec<(String, String, RecordBatch)>,
+    /// Name, SQL and rows of each step. The last step is the result of the query and has no name.
+    results: Vec<(String, String, RecordBatch)>,
 }
 
 impl Steps {
     async fn compute(session: &SessionContext, sql: &str, as_of: &'static str) -> Steps {
-        Steps { as_of, done: Vec::new() }.again(session, sql).await
+        Steps { as_of, results: Vec::new() }.recompute(session, sql).await
     }
 
-    /// The same for another wording of the question: a step whose text is the same, and those of all that it names, is kept.
-    async fn again(&self, session: &SessionContext, sql: &str) -> Steps {
+    /// Computes a modified query. The result of a step is reused if its SQL and all steps that it references are
+    /// unchanged.
+    async fn recompute(&self, session: &SessionContext, sql: &str) -> Steps {
         let mut changed: Vec<String> = Vec::new();
-        let mut done = Vec::new();
+        let mut results = Vec::new();
         for (index, (name, text)) in steps(sql).into_iter().enumerate() {
-            let kept = self.done.get(index).filter(|(_, before, _)| {
+            let reusable = self.results.get(index).filter(|(_, before, _)| {
                 *before == text && !changed.iter().any(|changed| text.contains(changed.as_str()))
             });
-            let rows = match kept {
+            let rows = match reusable {
                 Some((.., rows)) => rows.clone(),
-                None => ask(session, &text, self.as_of).await.unwrap_or_else(|error| panic!("{name}: {error}\n{text}")),
+                None => {
+                    query(session, &text, self.as_of).await.unwrap_or_else(|error| panic!("{name}: {error}\n{text}"))
+                }
             };
             if !name.is_empty() {
                 let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]]).unwrap();
                 session.deregister_table(name.as_str()).unwrap();
                 session.register_table(name.as_str(), Arc::new(table)).unwrap();
-                changed.extend(kept.is_none().then(|| name.clone()));
+                changed.extend(reusable.is_none().then(|| name.clone()));
             }
-            done.push((name, text, rows));
+            results.push((name, text, rows));
         }
-        Steps { as_of: self.as_of, done }
+        Steps { as_of: self.as_of, results }
     }
 
     fn wallets(&self) -> Wallets {
-        wallets(&self.done.last().unwrap().2)
+        wallets(&self.results.last().unwrap().2)
     }
 }
 
-/// The named steps of a question and their texts, and the question that is left.
+/// Returns the names and SQL of the common table expressions of a query, and the remaining query without a name.
 fn steps(sql: &str) -> Vec<(String, String)> {
     let statement = Parser::parse_sql(&GenericDialect {}, sql).unwrap().remove(0);
-    let Statement::Query(mut query) = statement else { panic!("{statement} is no question") };
-    let named = query.with.take().unwrap().cte_tables.into_iter();
-    let named = named.map(|step| (step.alias.name.value.clone(), step.query.to_string()));
-    named.chain([(String::new(), query.to_string())]).collect()
+    let Statement::Query(mut query) = statement else { panic!("{statement} is not a query") };
+    let expressions = query.with.take().unwrap().cte_tables.into_iter();
+    let expressions = expressions.map(|step| (step.alias.name.value.clone(), step.query.to_string()));
+    expressions.chain([(String::new(), query.to_string())]).collect()
 }
 
-// ── Comparing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Comparison ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// A feature of a wallet.
+/// The value of a feature of a wallet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Cell {
     Null,
@@ -126,7 +130,7 @@ enum Cell {
     Number(f64),
 }
 
-/// Each wallet's features, by column.
+/// The features of each wallet, by column.
 type Wallets = BTreeMap<String, BTreeMap<String, Cell>>;
 
 fn wallets(batch: &RecordBatch) -> Wallets {
@@ -149,18 +153,19 @@ fn cell(column: &dyn Array, row: usize) -> Cell {
     }
 }
 
+/// Returns whether two values are equal within the tolerances.
 fn agree(column: &str, left: Cell, right: Cell) -> bool {
     match (left, right) {
         (Cell::Number(left), Cell::Number(right)) => {
-            let apart = (left - right).abs();
-            apart <= RELATIVE * left.abs().max(right.abs())
-                || (DIFFERENCES.contains(&column) && apart <= OF_A_DIFFERENCE)
+            let distance = (left - right).abs();
+            distance <= RELATIVE_TOLERANCE * left.abs().max(right.abs())
+                || (DIFFERENCE_COLUMNS.contains(&column) && distance <= DIFFERENCE_TOLERANCE)
         }
         _ => left == right,
     }
 }
 
-/// Where the SQL and the fold disagree: wallet, column and both values.
+/// Returns a description of each value in which the SQL and the fold disagree: wallet, column and both values.
 fn disagreements(sql: &Wallets, fold: &Wallets) -> Vec<String> {
     let all: BTreeSet<_> = sql.keys().chain(fold.keys()).collect();
     let mut found = Vec::new();
@@ -180,26 +185,26 @@ fn disagreements(sql: &Wallets, fold: &Wallets) -> Vec<String> {
     found
 }
 
-/// What the fold made of a day.
-async fn folded(session: &SessionContext, as_of: &str) -> Wallets {
+/// Returns the pipeline's features as of a day.
+async fn fold_features(session: &SessionContext, as_of: &str) -> Wallets {
     let columns: Vec<_> = (FEATURES_HISTORY.columns)().iter().map(|column| column.name).collect();
     assert_eq!(columns.len(), 27, "the wallet and its 26 features");
     let sql = format!("SELECT {} FROM db_analytics_dev.defi_features_history WHERE as_of = $as_of", columns.join(", "));
-    let wallets = wallets(&ask(session, &sql, as_of).await.unwrap());
+    let wallets = wallets(&query(session, &sql, as_of).await.unwrap());
     assert!(!wallets.is_empty(), "no features as of {as_of}");
     wallets
 }
 
-/// Holds the fold to the SQL for a day, and gives what both agree on.
-async fn agreed(session: &SessionContext, as_of: &'static str) -> Wallets {
+/// Asserts that the fold and the SQL agree as of a day, and returns the features.
+async fn agreed_features(session: &SessionContext, as_of: &'static str) -> Wallets {
     let sql = Steps::compute(session, FEATURES, as_of).await.wallets();
-    assert_agreement(as_of, &sql, &folded(session, as_of).await);
+    assert_agreement(as_of, &sql, &fold_features(session, as_of).await);
     sql
 }
 
 fn assert_agreement(as_of: &str, sql: &Wallets, fold: &Wallets) {
     let found = disagreements(sql, fold);
-    assert!(found.is_empty(), "as of {as_of}, {} disagree:\n{}", found.len(), found.join("\n"));
+    assert!(found.is_empty(), "as of {as_of}, {} values differ:\n{}", found.len(), found.join("\n"));
 }
 
 fn sum(wallets: &Wallets, column: &str) -> f64 {
@@ -219,8 +224,8 @@ const EVENTS: &str = "(SELECT * FROM db_analytics_dev.transpose_borrow_events
     UNION ALL SELECT * FROM db_analytics_dev.transpose_repay_events
     UNION ALL SELECT * FROM db_analytics_dev.transpose_withdraw_events)";
 
-/// Runs the sample chain for a day in its middle, and from there for its last day, and compares both.
-async fn over_the_sample_chain(
+/// Runs the sample chain for an as-of day in the middle and then for the last day, and compares both sets of features.
+async fn check_sample_chain(
     wallets: &str,
     days: &str,
     seed: &str,
@@ -232,11 +237,11 @@ async fn over_the_sample_chain(
     run(lake.path(), &[&chain[..], &["--as-of", middle]].concat());
     run(lake.path(), &chain);
     let session = session(lake.path()).await;
-    let earlier = agreed(&session, middle).await;
-    let wallets = agreed(&session, last).await;
-    assert!(wallets.len() > earlier.len(), "no wallet came after {middle}");
+    let earlier = agreed_features(&session, middle).await;
+    let wallets = agreed_features(&session, last).await;
+    assert!(wallets.len() > earlier.len(), "no new wallets after {middle}");
 
-    let where_it_matters = [
+    let nonzero_columns = [
         "risk_factor",
         "total_collateral_eth",
         "total_available_borrows_eth",
@@ -248,35 +253,35 @@ async fn over_the_sample_chain(
         "liquidation_amount_sum_eth",
         "time_since_last_liquidated",
     ];
-    for column in where_it_matters {
+    for column in nonzero_columns {
         assert!(sum(&wallets, column) > 0.0, "{column} is 0 for every wallet");
     }
     let proxies = "SELECT COUNT(*) FROM db_stage_dev.transpose_borrow_events WHERE sender_address <> account_address";
-    assert!(count(&session, proxies).await > 0, "nobody borrowed through a proxy");
+    assert!(query_count(&session, proxies).await > 0, "no borrow through a proxy");
     for table in [EVENTS, "db_stage_dev.the_graph_historical_account_positions"] {
-        let protocols = count(&session, &format!("SELECT COUNT(DISTINCT protocol) FROM {table}")).await;
+        let protocols = query_count(&session, &format!("SELECT COUNT(DISTINCT protocol) FROM {table}")).await;
         assert_eq!(protocols, 2, "protocols in {table}");
     }
     (lake, session)
 }
 
 #[tokio::test]
-async fn the_sample_chain_has_the_features_that_the_sql_gives() {
-    let (_lake, session) = over_the_sample_chain("150", "20", "7", "2023-01-10", "2023-01-21").await;
-    let unpriced = count(&session, &format!("SELECT COUNT(*) FROM {EVENTS} WHERE quantity_eth IS NULL")).await;
+async fn sample_chain_features_equal_the_sql() {
+    let (_lake, session) = check_sample_chain("150", "20", "7", "2023-01-10", "2023-01-21").await;
+    let unpriced = query_count(&session, &format!("SELECT COUNT(*) FROM {EVENTS} WHERE quantity_eth IS NULL")).await;
     assert!(unpriced > 0, "every event has a price");
-    // As one question, as an analyst asks it.
-    let sql = wallets(&ask(&session, FEATURES, "2023-01-21").await.unwrap());
-    assert_agreement("2023-01-21", &sql, &folded(&session, "2023-01-21").await);
+    // As a single query, like a user would run it.
+    let sql = wallets(&query(&session, FEATURES, "2023-01-21").await.unwrap());
+    assert_agreement("2023-01-21", &sql, &fold_features(&session, "2023-01-21").await);
 }
 
 #[tokio::test]
-async fn other_sample_chains_do_too() {
-    over_the_sample_chain("80", "16", "2", "2023-01-09", "2023-01-17").await;
-    over_the_sample_chain("80", "16", "3", "2023-01-02", "2023-01-17").await;
+async fn features_of_other_sample_chains_equal_the_sql() {
+    check_sample_chain("80", "16", "2", "2023-01-09", "2023-01-17").await;
+    check_sample_chain("80", "16", "3", "2023-01-02", "2023-01-17").await;
 }
 
-// ── A chain where every rule matters ─────────────────────────────────────────────────────────────────────────────────
+// ── A chain that tests every rule ────────────────────────────────────────────────────────────────────────────────────
 
 const DAYS: u32 = 16;
 const MIDDLE: &str = "2023-01-09";
@@ -286,13 +291,13 @@ const MIDNIGHT: i64 = 1_672_531_200; // 2023-01-01 00:00:00 UTC
 const WETH: &str = "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2";
 const ETH: &str = "0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
 const ZERO: &str = "0x0000000000000000000000000000000000000000";
-/// A stable coin that two markets of each protocol hold.
+/// A stablecoin for which most protocols have two markets.
 const USD: &str = "0x00000000000000000000000000000000000000d1";
-/// A token that is seldom priced.
+/// A token that rarely has a price.
 const RARE: &str = "0x00000000000000000000000000000000000000d2";
-/// A token that only one of the protocols knows.
+/// A token with a market in only one protocol.
 const ONLY: &str = "0x00000000000000000000000000000000000000d3";
-/// A token that no market holds.
+/// A token without a market.
 const UNKNOWN: &str = "0x00000000000000000000000000000000000000d4";
 
 struct Protocol {
@@ -314,8 +319,8 @@ const fn market(id: u8, token: &'static str, decimals: u32, usd: f64, priced: f6
     Market { id, token, decimals, usd, priced }
 }
 
-/// Markets with gaps in their prices: ETH is held by two markets of one protocol, and none of them is always priced. Two
-/// protocols have a market of the same id.
+/// Markets with gaps in their prices. One protocol has two markets for ETH, and no market for ETH has a price on every
+/// day. Two protocols have a market with the same id.
 const PROTOCOLS: [Protocol; 3] = [
     Protocol {
         name: "aave",
@@ -356,7 +361,7 @@ impl Protocol {
     }
 }
 
-/// What the configuration that comes with the pipeline lacks.
+/// The protocol that is missing in the built-in configuration.
 const THIRD_PROTOCOL: &str = "
 [[protocols]]
 name = \"euler-v1-eth\"
@@ -382,10 +387,11 @@ fn pick<T: Copy>(random: &mut impl Rng, choices: &[T]) -> T {
     choices[random.random_range(0..choices.len())]
 }
 
-/// Blocks come at few moments of a day, so that a link, a liquidation and a snapshot share one again and again. Some days
-/// begin with a block at 00:00:00 itself.
-const MOMENTS: [i64; 4] = [0, 12, 43_200, 86_399];
+/// The times of day of all blocks, in seconds. There are few, so that links, liquidations and snapshots often share a
+/// block. Some days start with a block at exactly 00:00:00.
+const BLOCK_TIMES: [i64; 4] = [0, 12, 43_200, 86_399];
 
+/// Returns the number and time of the first block of a day.
 fn first_block(day: u32) -> (i64, i64) {
     let after_midnight = if day.is_multiple_of(3) { 12 } else { 0 };
     let time = MIDNIGHT + i64::from(day) * 86_400 + after_midnight;
@@ -396,9 +402,9 @@ fn block_at(time: i64) -> i64 {
     16_000_000 + (time - MIDNIGHT) / 12
 }
 
-/// Writes a recording of a made-up chain: prices with gaps of any length, links and liquidations at the same moments, dust
-/// and giant debts.
-fn record(folder: &Path, seed: u64) {
+/// Writes a recording of a synthetic chain: prices with gaps of any length, links and liquidations at the same time,
+/// and very small and very large debts.
+fn write_recording(folder: &Path, seed: u64) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let protocols: Vec<_> = PROTOCOLS.iter().map(Protocol::key).collect();
     let manifest = json!({"name": "every-rule", "protocols": protocols, "first_day": "2023-01-01", "last_day": LAST});
@@ -421,11 +427,11 @@ fn write_lines(path: &Path, rows: Vec<Value>) {
 }
 
 fn events(random: &mut impl Rng) -> Vec<Value> {
-    let mut moments: Vec<_> = (0..900)
-        .map(|_| MIDNIGHT + i64::from(random.random_range(0..DAYS)) * 86_400 + pick(random, &MOMENTS))
+    let mut times: Vec<_> = (0..900)
+        .map(|_| MIDNIGHT + i64::from(random.random_range(0..DAYS)) * 86_400 + pick(random, &BLOCK_TIMES))
         .collect();
-    moments.sort_unstable();
-    moments.iter().enumerate().map(|(index, &time)| event(random, index, time)).collect()
+    times.sort_unstable();
+    times.iter().enumerate().map(|(index, &time)| event(random, index, time)).collect()
 }
 
 fn event(random: &mut impl Rng, index: usize, time: i64) -> Value {
@@ -433,14 +439,14 @@ fn event(random: &mut impl Rng, index: usize, time: i64) -> Value {
     let category = pick(random, &["borrow", "borrow", "deposit", "repay", "withdraw", "liquidation"]);
     let number = random.random_range(0..SENDERS);
     let sender = address(1, number);
-    // Most liquidations hit proxies, which have two owners by and by; some hit accounts that never sent anything.
+    // Most liquidations are of proxies, which get several owners over time, some of accounts that never sent an event.
     let account = match (category, random.random_range(0..10)) {
         ("liquidation", 0..7) => address(2, random.random_range(0..PROXIES)),
         ("borrow" | "deposit", 0..4) => address(2, number % PROXIES),
         ("liquidation" | "deposit", 9) => address(3, random.random_range(0..4)),
         _ => sender.clone(),
     };
-    // A token that another protocol alone has a price for, or nobody.
+    // The token may have a price only in another protocol, or none.
     let token = match random.random_range(0..10) {
         0..7 => pick(random, &[USD, RARE, ONLY, WETH]),
         7 if category != "liquidation" => pick(random, &[UNKNOWN, ETH, ZERO]),
@@ -459,12 +465,12 @@ fn event(random: &mut impl Rng, index: usize, time: i64) -> Value {
     })
 }
 
-/// Base units of so many whole tokens.
+/// Returns the base units of an amount in whole tokens.
 fn quantity(decimals: u32, whole: f64) -> String {
     format!("{:.0}", (whole * 10f64.powi(decimals as i32)).ceil())
 }
 
-/// The markets of a snapshot. Thresholds move from day to day; a market without a price may lack its row altogether.
+/// Returns the markets of a snapshot. Thresholds change from day to day. A market without a price may have no row.
 fn quotes(random: &mut impl Rng, block: i64, markets: &[Market]) -> Vec<Value> {
     let mut rows = Vec::new();
     for market in markets {
@@ -490,9 +496,9 @@ fn quotes(random: &mut impl Rng, block: i64, markets: &[Market]) -> Vec<Value> {
 fn positions(random: &mut impl Rng, block: i64, markets: &[Market]) -> Vec<Value> {
     let senders = (0..SENDERS).map(|number| address(1, number));
     let proxies = (0..PROXIES).map(|number| address(2, number));
-    let strangers = (0..6).map(|number| address(3, number));
+    let other_accounts = (0..6).map(|number| address(3, number));
     let mut rows = Vec::new();
-    for account in senders.chain(proxies).chain(strangers) {
+    for account in senders.chain(proxies).chain(other_accounts) {
         if random.random_bool(0.5) {
             continue;
         }
@@ -506,7 +512,7 @@ fn positions(random: &mut impl Rng, block: i64, markets: &[Market]) -> Vec<Value
 }
 
 fn position(random: &mut impl Rng, block: i64, market: &Market, account: &str, side: &str) -> Value {
-    // Some debts are below 1e-9 ETH, some collateral is so little that the risk passes 1e6.
+    // Some debts are below 1e-9 ETH, and some collateral is so small that the risk would exceed 1e6.
     let eth = random.random_range(0.01..5.0) * pick(random, &[1.0, 1.0, 0.3, 1e-11]);
     let enabled =
         if side == "LENDER" { pick(random, &[Some(true), Some(true), Some(true), Some(false), None]) } else { None };
@@ -517,8 +523,8 @@ fn position(random: &mut impl Rng, block: i64, market: &Market, account: &str, s
     }})
 }
 
-/// A rule, a text of `features.sql` that keeps it, and a text that breaks it.
-#[rustfmt::skip] // a table: one rule after the other
+/// A rule, the text of `features.sql` that implements it, and a replacement that breaks it.
+#[rustfmt::skip] // formatted as a table
 const RULES: &[(&str, &str, &str)] = &[
     ("a price of zero or less does not exist", "input_token_price_usd > 0", "input_token_price_usd <> 0"),
     ("WETH gives the price of ETH", "'0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2',\n", ""),
@@ -527,25 +533,25 @@ const RULES: &[(&str, &str, &str)] = &[
     ("ETH has the price of the smallest market id",
      "OVER (PARTITION BY day, protocol ORDER BY market_id)",
      "OVER (PARTITION BY day, protocol ORDER BY market_id DESC)"),
-    ("ETH has its price from another protocol",
-     "ON quote.day = asking.day",
-     "ON quote.day = asking.day AND quote.protocol = asking.protocol"),
-    ("ETH has its price from its own protocol first",
-     "CASE WHEN quote.protocol = asking.protocol THEN 0 ELSE 1 END, ",
+    ("the price of ETH can come from another protocol",
+     "ON quote.day = protocol_day.day",
+     "ON quote.day = protocol_day.day AND quote.protocol = protocol_day.protocol"),
+    ("the price of ETH comes from its own protocol first",
+     "CASE WHEN quote.protocol = protocol_day.protocol THEN 0 ELSE 1 END, ",
      ""),
     ("a token has the price of the smallest market id", "token ORDER BY market_id)", "token ORDER BY market_id DESC)"),
-    ("ETH has its price from the first of the others",
+    ("the price of ETH comes from the first other protocol",
      "THEN 0 ELSE 1 END, quote.protocol",
      "THEN 0 ELSE 1 END, quote.protocol DESC"),
-    ("an event asks all of a protocol's days first",
+    ("an event uses all days of a protocol before the next protocol",
      "END, price.protocol, price.day DESC",
      "END, price.day DESC, price.protocol"),
-    ("an event asks the others in order",
+    ("an event uses other protocols in order",
      "END, price.protocol, price.day DESC",
      "END, price.protocol DESC, price.day DESC"),
     ("an event's price is the newest", "price.protocol, price.day DESC", "price.protocol, price.day"),
-    ("an event asks its own protocol first", "CASE WHEN price.protocol = event.protocol THEN 0 ELSE 1 END, ", ""),
-    ("an event asks other protocols",
+    ("an event uses its own protocol first", "CASE WHEN price.protocol = event.protocol THEN 0 ELSE 1 END, ", ""),
+    ("an event can use other protocols",
      "ON price.token = event.token",
      "ON price.token = event.token AND price.protocol = event.protocol"),
     ("an event's price is up to 7 days old",
@@ -561,7 +567,7 @@ const RULES: &[(&str, &str, &str)] = &[
     ("WETH is priced by its market",
      "WHEN event.token IN (",
      "WHEN event.token IN ('0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2', "),
-    ("an amount without a price is left out of means",
+    ("an amount without a price is excluded from means",
      "THEN quantity_eth END) AS borrow_avg",
      "THEN COALESCE(quantity_eth, 0) END) AS borrow_avg"),
     ("a borrow without a price counts", "'borrow' THEN 1 END", "'borrow' THEN quantity_eth END"),
@@ -579,26 +585,26 @@ const RULES: &[(&str, &str, &str)] = &[
     ("a deposit without a price has a protocol",
      "'deposit' THEN protocol",
      "'deposit' AND quantity_eth >= 0 THEN protocol"),
-    ("the first deposit counts", "MIN(CASE WHEN category = 'deposit'", "MAX(CASE WHEN category = 'deposit'"),
-    ("the newest liquidation counts", "MAX(event.epoch_timestamp)", "MIN(event.epoch_timestamp)"),
-    ("events count before as_of alone",
+    ("the time of the first deposit is used", "MIN(CASE WHEN category = 'deposit'", "MAX(CASE WHEN category = 'deposit'"),
+    ("the time of the newest liquidation is used", "MAX(event.epoch_timestamp)", "MIN(event.epoch_timestamp)"),
+    ("only events before as_of count",
      "WHERE event.epoch_timestamp < instant.epoch",
      "WHERE event.epoch_timestamp <= instant.epoch"),
     ("an account without a sent event is a wallet",
      "SELECT account_address AS wallet",
      "SELECT sender_address AS wallet"),
-    ("an account counts for those who borrowed through it", "'borrow' AND account_address <> sender_address", "'none'"),
-    ("a wallet counts once for itself", " AND account_address <> sender_address", ""),
-    ("only borrows make links",
+    ("an account is linked to wallets that borrowed through it", "'borrow' AND account_address <> sender_address", "'none'"),
+    ("a wallet is linked to itself once", " AND account_address <> sender_address", ""),
+    ("only borrows create links",
      "WHERE category = 'borrow' AND account_address <> sender_address",
      "WHERE account_address <> sender_address"),
-    ("a snapshot uses links made before", "link.since < CAST", "0 < CAST"),
-    ("a link of 00:00:00 is not before", "link.since < CAST", "link.since <= CAST"),
-    ("a liquidation uses links made by then", "link.since <= event.epoch_timestamp", "link.since > 0"),
-    ("a link of the same second is made by then",
+    ("a snapshot uses earlier links", "link.since < CAST", "0 < CAST"),
+    ("a link at 00:00:00 is not earlier", "link.since < CAST", "link.since <= CAST"),
+    ("a liquidation uses links up to its time", "link.since <= event.epoch_timestamp", "link.since > 0"),
+    ("a liquidation uses links of the same second",
      "link.since <= event.epoch_timestamp",
      "link.since < event.epoch_timestamp"),
-    ("a liquidation hits the account",
+    ("a liquidation belongs to the account, not the sender",
      "ON link.account = event.account_address",
      "ON link.account = event.sender_address"),
     ("a position's price is up to 7 days old",
@@ -614,23 +620,23 @@ const RULES: &[(&str, &str, &str)] = &[
      "ON price.protocol = position.protocol\n        AND price.market_id",
      "ON price.market_id"),
     ("only enabled supply is collateral", "AND is_collateral IS TRUE", ""),
-    ("a missing flag is not enabled", "is_collateral IS TRUE", "is_collateral IS NOT FALSE"),
-    ("risk goes by the threshold", "SUM(collateral * liquidation_threshold)", "SUM(collateral * maximum_ltv)"),
-    ("borrow power goes by the maximum LTV",
+    ("a missing flag means not enabled", "is_collateral IS TRUE", "is_collateral IS NOT FALSE"),
+    ("risk uses the liquidation threshold", "SUM(collateral * liquidation_threshold)", "SUM(collateral * maximum_ltv)"),
+    ("borrow power uses the maximum LTV",
      "SUM(collateral * maximum_ltv)",
      "SUM(collateral * liquidation_threshold)"),
-    ("what is available is not negative", "GREATEST(0e0, borrow_power - debt)", "borrow_power - debt"),
-    ("dust is no risk", "WHEN debt < 1e-9 THEN", "WHEN debt <= 0 THEN"),
+    ("the available amount is not negative", "GREATEST(0e0, borrow_power - debt)", "borrow_power - debt"),
+    ("a debt below 1e-9 ETH has no risk", "WHEN debt < 1e-9 THEN", "WHEN debt <= 0 THEN"),
     ("risk is at most 1e6", "LEAST(debt / threshold_weighted_collateral, 1e6)", "debt / threshold_weighted_collateral"),
-    ("a debt without collateral is the largest risk", "ELSE 1e6", "ELSE 0e0"),
+    ("a debt without collateral has the largest risk", "ELSE 1e6", "ELSE 0e0"),
     ("a day without collateral and debt does not count",
      "WHERE collateral > 0 OR debt >= 1e-9",
      "WHERE collateral >= 0"),
-    ("a day with debt alone counts", "WHERE collateral > 0 OR debt >= 1e-9", "WHERE collateral > 0"),
+    ("a day with only debt counts", "WHERE collateral > 0 OR debt >= 1e-9", "WHERE collateral > 0"),
     ("a wallet's risk is the largest", "MAX(risk) AS risk,", "SUM(risk) AS risk,"),
-    ("each account has its own weight", "SUM(debt * risk)", "SUM(debt) * MAX(risk)"),
+    ("the weighted risk uses the debt of each account", "SUM(debt * risk)", "SUM(debt) * MAX(risk)"),
     ("a risk above 1/1.2 is counted", "1e0 / 1.2e0", "1e0"),
-    ("now is as_of alone",
+    ("current values are those of as_of",
      "ON wallet_days.day = instant.as_of",
      "ON wallet_days.day = instant.as_of - INTERVAL '1' DAY"),
     ("snapshots count up to as_of",
@@ -644,12 +650,12 @@ const RULES: &[(&str, &str, &str)] = &[
      "GREATEST(-1e9, COALESCE(sent.withdraw_sum"),
 ];
 
-/// The fold keeps every rule of the contract on a chain where each of them matters: with any one of them broken, the SQL no
-/// longer gives the fold's features.
+/// The fold implements every rule, on a chain that tests each of them: with any one rule broken, the SQL no longer
+/// gives the features of the fold.
 #[tokio::test]
-async fn every_rule_matters_and_the_fold_keeps_it() {
+async fn fold_implements_every_rule() {
     let recording = tempfile::tempdir().unwrap();
-    record(recording.path(), 4);
+    write_recording(recording.path(), 4);
     let lake = tempfile::tempdir().unwrap();
     let config = recording.path().join("config.toml");
     fs::write(&config, configuration()).unwrap();
@@ -659,20 +665,20 @@ async fn every_rule_matters_and_the_fold_keeps_it() {
     }
 
     let session = session(lake.path()).await;
-    let mut idle: Vec<_> = RULES.iter().collect();
+    let mut untested: Vec<_> = RULES.iter().collect();
     for as_of in [LAST, MIDDLE] {
-        let fold = folded(&session, as_of).await;
-        let kept = Steps::compute(&session, FEATURES, as_of).await;
-        assert_agreement(as_of, &kept.wallets(), &fold);
-        let mut still = Vec::new();
-        for rule in idle {
-            let (name, text, instead) = rule;
-            assert!(FEATURES.contains(text), "{name}: features.sql no longer says {text:?}");
-            let broken = kept.again(&session, &FEATURES.replace(text, instead)).await;
-            still.extend(disagreements(&broken.wallets(), &fold).is_empty().then_some(rule));
+        let fold = fold_features(&session, as_of).await;
+        let steps = Steps::compute(&session, FEATURES, as_of).await;
+        assert_agreement(as_of, &steps.wallets(), &fold);
+        let mut still_untested = Vec::new();
+        for rule in untested {
+            let (name, text, replacement) = rule;
+            assert!(FEATURES.contains(text), "{name}: features.sql does not contain {text:?}");
+            let broken = steps.recompute(&session, &FEATURES.replace(text, replacement)).await;
+            still_untested.extend(disagreements(&broken.wallets(), &fold).is_empty().then_some(rule));
         }
-        idle = still;
+        untested = still_untested;
     }
-    let idle: Vec<_> = idle.iter().map(|(name, ..)| name).collect();
-    assert!(idle.is_empty(), "the chain has no case for: {idle:#?}");
+    let untested: Vec<_> = untested.iter().map(|(name, ..)| name).collect();
+    assert!(untested.is_empty(), "the chain has no case for: {untested:#?}");
 }

@@ -1,4 +1,4 @@
-//! Features as of an instant know the blocks strictly before it, and nothing else.
+//! Features as of an instant are computed only from blocks strictly before it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,26 +14,27 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use tempfile::tempdir;
 
-use crate::support::command::{command, output, succeed, text};
-use crate::support::recording::recording;
+use crate::support::command::{command, output, path_str, succeed};
+use crate::support::recording::recording_folder;
 
-/// A row of an export, by its columns.
+/// The rows of an export, each as a map from column to value.
 type Rows = Vec<BTreeMap<String, String>>;
 
-fn rows(csv: &str) -> Rows {
+fn parse_rows(csv: &str) -> Rows {
     let mut lines = csv.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
-    let header = lines.next().expect("a heading");
+    let header = lines.next().expect("a header");
     lines.map(|line| header.iter().cloned().zip(line).collect()).collect()
 }
 
-fn at_borrows(lake: &Path, more: &[&str]) -> Rows {
-    rows(&succeed(command(&["features", "--at-borrows", "--lake", text(lake)]).args(more)))
+/// Exports the features as of the instant of each borrow.
+fn features_at_borrows(lake: &Path) -> Rows {
+    parse_rows(&succeed(&mut command(&["features", "--at-borrows", "--lake", path_str(lake)])))
 }
 
-/// The sample chain, small.
-fn sample(lake: &Path, seed: &str) {
+/// Runs a small sample chain into a lake.
+fn run_sample(lake: &Path, seed: &str) {
     let sample = ["--wallets", "100", "--days", "14", "--seed", seed];
-    succeed(command(&["run", "--lake", text(lake)]).args(sample));
+    succeed(command(&["run", "--lake", path_str(lake)]).args(sample));
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -53,8 +54,8 @@ fn number(row: &BTreeMap<String, String>, column: &str) -> i64 {
     row[column].parse().expect("a number")
 }
 
-/// Rewrites everything in a lake that is of a block or later, as wildly as the tables allow.
-async fn change_everything_from(lake: &Lake, block: i64) {
+/// Changes all data of a lake from a block on: amounts, additional events, health and links.
+async fn change_data_from(lake: &Lake, block: i64) {
     for category in Category::ALL {
         let table = tables::events(Layer::Analytics, category);
         for unit in lake.units(table).await.expect("units") {
@@ -62,14 +63,14 @@ async fn change_everything_from(lake: &Lake, block: i64) {
             let mut extra = Vec::new();
             for event in events.iter_mut().filter(|event| event.block_number >= block) {
                 event.quantity_eth = event.quantity_eth.map_or(Some(3.0), |quantity| Some(quantity * 7.0 + 1.0));
-                let mut other = event.clone();
-                other.log_index += 100_000;
-                other.protocol = "compound-v2-eth".into();
-                extra.push(other);
+                let mut additional = event.clone();
+                additional.log_index += 100_000;
+                additional.protocol = "compound-v2-eth".into();
+                extra.push(additional);
             }
             events.extend(extra);
             events.sort_by_key(|event| (event.index_address, event.transaction_hash, event.log_index));
-            lake.write(table, &unit, events, Facts::new()).await.expect("written");
+            lake.write(table, &unit, events, Facts::new()).await.expect("the unit is written");
         }
     }
     let mut first_changed = None;
@@ -86,63 +87,63 @@ async fn change_everything_from(lake: &Lake, block: i64) {
             row.available_borrows_eth += 5.0;
             row.risk_factor += 0.5;
         }
-        lake.write(&WALLET_HEALTH, &unit, rows, Facts::new()).await.expect("written");
+        lake.write(&WALLET_HEALTH, &unit, rows, Facts::new()).await.expect("the unit is written");
         first_changed = first_changed.or(Some(day));
     }
-    // Links that are made later: everybody borrows through everybody's account.
+    // Link every wallet to another wallet's account, from the first changed day on.
     for unit in lake.units(&WALLET_LINKS).await.expect("units") {
         if unit.day().is_none_or(|day| first_changed.is_none_or(|first| day < first)) {
             continue;
         }
         let mut links: Vec<WalletLink> = lake.require(&WALLET_LINKS, &unit).await.expect("links");
-        let others: Vec<_> = links.iter().map(|link| link.account_address).collect();
-        for (link, account) in links.clone().into_iter().zip(others.into_iter().rev()) {
+        let accounts: Vec<_> = links.iter().map(|link| link.account_address).collect();
+        for (link, account) in links.clone().into_iter().zip(accounts.into_iter().rev()) {
             links.push(WalletLink { account_address: account, ..link });
         }
         links.sort_by_key(|link| (link.wallet_address, link.account_address));
         links.dedup_by_key(|link| (link.wallet_address, link.account_address));
-        lake.write(&WALLET_LINKS, &unit, links, Facts::new()).await.expect("written");
+        lake.write(&WALLET_LINKS, &unit, links, Facts::new()).await.expect("the unit is written");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_after_the_instant_changes_a_row() {
-    let folder = tempdir().expect("a folder");
+async fn later_data_does_not_change_a_row() {
+    let folder = tempdir().expect("a temporary folder");
     let lake = folder.path().join("lake");
-    sample(&lake, "3");
-    let before = at_borrows(&lake, &[]);
+    run_sample(&lake, "3");
+    let before = features_at_borrows(&lake);
     assert!(before.len() > 50, "{}", before.len());
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(11);
-    let mut changed = 0;
+    let mut rounds_with_changes = 0;
     for round in 0..8 {
         let cut = number(before.choose(&mut random).expect("a row"), "block_number") + random.random_range(0..2);
-        let other = folder.path().join(format!("lake-{round}"));
-        copy(&lake, &other);
-        change_everything_from(&Lake::new(FolderStore::open_for_run(&other).expect("a lake")), cut).await;
-        let after = at_borrows(&other, &[]);
-        let until = |rows: &Rows| -> Rows {
-            // The instant of a borrow is just before its block: of the block itself nothing is known either.
+        let changed_lake = folder.path().join(format!("lake-{round}"));
+        copy(&lake, &changed_lake);
+        change_data_from(&Lake::new(FolderStore::open_for_run(&changed_lake).expect("a lake")), cut).await;
+        let after = features_at_borrows(&changed_lake);
+        let before_cut = |rows: &Rows| -> Rows {
+            // The instant of a borrow is just before its block, so that data of the block itself does not count either.
             rows.iter()
                 .filter(|row| number(row, "block_number") <= cut && number(row, "log_index") < 100_000)
                 .cloned()
                 .collect()
         };
-        assert_eq!(until(&before), until(&after), "what is of block {cut} or later reached a row before it");
-        changed += usize::from(before != after);
+        assert_eq!(before_cut(&before), before_cut(&after), "data of block {cut} or later changed an earlier row");
+        rounds_with_changes += usize::from(before != after);
     }
-    assert!(changed > 4, "the changes reach the rows after them: {changed}");
+    assert!(rounds_with_changes > 4, "later rows changed in only {rounds_with_changes} rounds");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn just_after_a_days_snapshot_the_features_are_those_of_the_day() {
-    let folder = tempdir().expect("a folder");
+async fn features_just_after_a_snapshot_equal_those_of_its_day() {
+    let folder = tempdir().expect("a temporary folder");
     let path = folder.path().join("lake");
     for as_of in ["2023-01-09", "2023-01-14"] {
         let sample = ["--wallets", "100", "--days", "14", "--seed", "4", "--as-of", as_of];
-        succeed(command(&["run", "--lake", text(&path)]).args(sample));
+        succeed(command(&["run", "--lake", path_str(&path)]).args(sample));
     }
     let lake = Lake::new(FolderStore::new(&path));
-    let day: Day = "2023-01-09".parse().expect("a day");
+    let day: Day = "2023-01-09".parse().expect("a valid day");
     let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &Unit::Day(day)).await.expect("a block");
     let instant = blocks[0].epoch_timestamp + 1;
     for category in Category::ALL {
@@ -150,75 +151,77 @@ async fn just_after_a_days_snapshot_the_features_are_those_of_the_day() {
             lake.require(tables::events(Layer::Analytics, category), &Unit::Day(day)).await.expect("events");
         assert!(
             events.iter().all(|event| event.epoch_timestamp >= instant),
-            "the sample chain has an event that early"
+            "the sample chain has an event before the instant"
         );
     }
     let mut published: Vec<FeatureRow> = Vec::new();
     for unit in lake.units(&FEATURES_HISTORY).await.expect("units").iter().filter(|unit| unit.day() == Some(day)) {
         published.extend(lake.require::<FeatureRow>(&FEATURES_HISTORY, unit).await.expect("features"));
     }
-    let wanted = folder.path().join("wanted.csv");
+    let instants = folder.path().join("instants.csv");
     let mut list = "wallet_address,time\n".to_owned();
     published.iter().for_each(|row| list.push_str(&format!("{},{instant}\n", row.wallet_address)));
-    fs::write(&wanted, list).expect("a file");
-    let made = rows(&succeed(&mut command(&["features", "--lake", text(&path), "--at", text(&wanted)])));
-    let daily = rows(&succeed(&mut command(&["features", "--lake", text(&path), "--as-of", "2023-01-09"])));
-    assert_eq!(made.len(), daily.len());
-    let later = instant - day.start();
-    for (made, daily) in made.iter().zip(&daily) {
-        assert_eq!(made["snapshot_day"], "2023-01-09");
+    fs::write(&instants, list).expect("a file");
+    let at_instant =
+        parse_rows(&succeed(&mut command(&["features", "--lake", path_str(&path), "--at", path_str(&instants)])));
+    let daily = parse_rows(&succeed(&mut command(&["features", "--lake", path_str(&path), "--as-of", "2023-01-09"])));
+    assert_eq!(at_instant.len(), daily.len());
+    let elapsed = instant - day.start();
+    for (at_instant, daily) in at_instant.iter().zip(&daily) {
+        assert_eq!(at_instant["snapshot_day"], "2023-01-09");
         for (column, value) in daily.iter().filter(|(column, _)| *column != "as_of") {
             if column.starts_with("time_since") && !value.is_empty() {
-                assert_eq!(number(made, column), number(daily, column) + later, "{column}");
+                assert_eq!(number(at_instant, column), number(daily, column) + elapsed, "{column}");
             } else {
-                assert_eq!(&made[column], value, "{column} of {}", daily["wallet_address"]);
+                assert_eq!(&at_instant[column], value, "{column} of {}", daily["wallet_address"]);
             }
         }
     }
-    // A second earlier the snapshot's block is not over.
-    fs::write(&wanted, format!("{},{}\n", published[0].wallet_address, instant - 1)).expect("a file");
-    let early = rows(&succeed(&mut command(&["features", "--lake", text(&path), "--at", text(&wanted)])));
+    // One second earlier is the time of the snapshot's block itself.
+    fs::write(&instants, format!("{},{}\n", published[0].wallet_address, instant - 1)).expect("a file");
+    let early =
+        parse_rows(&succeed(&mut command(&["features", "--lake", path_str(&path), "--at", path_str(&instants)])));
     assert_eq!(early[0]["snapshot_day"], "2023-01-08");
 }
 
 #[test]
-fn a_borrow_in_a_days_first_block_does_not_know_that_days_snapshot() {
-    let Some(recording) = recording("golden-two-protocols") else { return };
-    let folder = tempdir().expect("a folder");
+fn borrow_in_a_days_first_block_excludes_that_days_snapshot() {
+    let Some(recording) = recording_folder("golden-two-protocols") else { return };
+    let folder = tempdir().expect("a temporary folder");
     let lake = folder.path().join("lake");
-    succeed(&mut command(&["run", "--lake", text(&lake), "--recording", text(&recording)]));
+    succeed(&mut command(&["run", "--lake", path_str(&lake), "--recording", path_str(&recording)]));
     let blocks = fs::read_to_string(recording.join("blocks.jsonl")).expect("blocks");
     let first_blocks: Vec<serde_json::Value> =
         blocks.lines().map(|line| serde_json::from_str(line).expect("a block")).collect();
-    let rows = at_borrows(&lake, &[]);
+    let rows = features_at_borrows(&lake);
     let mut early = 0;
     for row in &rows {
-        let day: Day = row["time"].get(..10).expect("a day").parse().expect("a day");
+        let day: Day = row["time"].get(..10).expect("a day").parse().expect("a valid day");
         let is_first = first_blocks.iter().any(|block| block["block_number"] == number(row, "block_number"));
         early += usize::from(is_first);
-        let wanted = if is_first { day.previous() } else { day };
-        let is_known = row["snapshot_day"].is_empty() || row["snapshot_day"] == wanted.to_string();
-        assert!(is_known, "{row:?}");
+        let expected = if is_first { day.previous() } else { day };
+        let is_expected = row["snapshot_day"].is_empty() || row["snapshot_day"] == expected.to_string();
+        assert!(is_expected, "{row:?}");
     }
-    assert!(early > 0, "the recording has such a borrow");
+    assert!(early > 0, "the recording has no borrow in a day's first block");
 }
 
 #[test]
-fn an_instant_that_the_lake_does_not_reach_is_refused() {
-    let folder = tempdir().expect("a folder");
+fn rejects_invalid_instants_and_those_beyond_the_lake() {
+    let folder = tempdir().expect("a temporary folder");
     let lake = folder.path().join("lake");
-    sample(&lake, "3");
+    run_sample(&lake, "3");
     let wallet = HexBytes([7; 20]);
     for (line, words) in [
         (format!("{wallet},2023-01-15T00:00:10Z"), "does not have all events of 2023-01-15"),
-        (format!("{wallet},noon"), "line 1 is no address and time"),
-        ("wallet_address,time\nabc,5".to_owned(), "line 2 is no address and time"),
+        (format!("{wallet},noon"), "line 1 is not an address and a time"),
+        ("wallet_address,time\nabc,5".to_owned(), "line 2 is not an address and a time"),
     ] {
         let list = folder.path().join("list.csv");
         fs::write(&list, line).expect("a file");
-        let refused = output(&mut command(&["features", "--lake", text(&lake), "--at", text(&list)]));
-        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(refused.status.code() == Some(2) && error.contains(words), "{error}");
-        assert!(refused.stdout.is_empty());
+        let rejected = output(&mut command(&["features", "--lake", path_str(&lake), "--at", path_str(&list)]));
+        let error = String::from_utf8_lossy(&rejected.stderr).into_owned();
+        assert!(rejected.status.code() == Some(2) && error.contains(words), "{error}");
+        assert!(rejected.stdout.is_empty());
     }
 }

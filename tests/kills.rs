@@ -1,8 +1,8 @@
-//! Whatever ends a run, and wherever: what is in the lake is whole, what the catalog shows is whole, and the next run comes to
-//! the same lake, byte for byte, as a run that nothing disturbs.
+//! Runs that are killed, or whose store fails, at any point: all objects and the published sets in the catalog are
+//! complete, and the next run produces the lake of an undisturbed run, byte for byte.
 //!
-//! A few of the places at which a run can end are tried; with `DEFI_KILLS` set to a number as many as that of each kind and
-//! beginning, over the recordings in `../shared/data` too.
+//! The short form tries a few points of failure. `DEFI_KILLS` selects the long form: it is the number of points of each
+//! kind in each scenario, and the scenarios include the recordings in `../shared/data`.
 
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
@@ -20,43 +20,44 @@ use rand_chacha::ChaCha8Rng;
 use rustix::process::{Signal, getpid, kill_process};
 use tempfile::{TempDir, tempdir};
 
-use crate::support::beginnings::{Beginning, Chain};
-use crate::support::command::{command, output, succeed, text};
-use crate::support::reader::{Reader, published_without};
+use crate::support::command::{command, output, path_str, succeed};
+use crate::support::reader::{BackgroundReader, missing_published_shards};
+use crate::support::scenarios::{Chain, Scenario};
 use crate::support::tree::Tree;
 
-/// Of all random choices.
+/// The seed of all random numbers.
 const SEED: u64 = 4;
 
-/// How many places of a kind are tried in the long form.
-fn places() -> Option<usize> {
-    let places = std::env::var("DEFI_KILLS").ok()?;
-    Some(places.parse().expect("DEFI_KILLS is a number"))
+/// Returns the number of points of failure of each kind in the long form, or `None` in the short form.
+fn long_form_points() -> Option<usize> {
+    let points = std::env::var("DEFI_KILLS").ok()?;
+    Some(points.parse().expect("DEFI_KILLS is a number"))
 }
 
-/// The numbers from 1 to `all`, or as many of them as are tried, spread evenly, first and last among them.
-fn spread(all: usize, bounded: usize) -> Vec<usize> {
-    let bounded = places().unwrap_or(bounded).max(2);
-    if all <= bounded {
-        return (1..=all).collect();
+/// Returns numbers from 1 to `count`, evenly spaced and including both ends: `default_points` of them, or as many as
+/// the long form tries.
+fn evenly_spaced(count: usize, default_points: usize) -> Vec<usize> {
+    let points = long_form_points().unwrap_or(default_points).max(2);
+    if count <= points {
+        return (1..=count).collect();
     }
-    (0..bounded).map(|i| 1 + i * (all - 1) / (bounded - 1)).collect()
+    (0..points).map(|i| 1 + i * (count - 1) / (points - 1)).collect()
 }
 
-/// The lakes that are begun with, made once.
-fn beginnings() -> &'static [Beginning] {
-    static BEGINNINGS: LazyLock<Vec<Beginning>> = LazyLock::new(|| Beginning::all(places().is_some()));
-    &BEGINNINGS
+/// Returns the scenarios, which are created once.
+fn scenarios() -> &'static [Scenario] {
+    static SCENARIOS: LazyLock<Vec<Scenario>> = LazyLock::new(|| Scenario::all(long_form_points().is_some()));
+    &SCENARIOS
 }
 
-/// The command for a run.
-fn command_of(chain: &Chain, lake: &Path) -> Command {
+/// Returns the `defi run` command over a chain.
+fn run_command(chain: &Chain, lake: &Path) -> Command {
     command(&chain.arguments(lake).iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Runs over a lake in this process. What is under way when it fails ends with it, as in a process of its own.
+/// Runs over a lake in this process. Dropping the runtime ends all tasks of a failed run, as the end of a process does.
 fn run(chain: &Chain, lake: impl FnOnce() -> Result<Lake>) -> Result<()> {
-    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let run = defi_local::run::Run::prepare(&chain.options()).await?;
         let context = run.open(lake()?).await?;
@@ -64,7 +65,7 @@ fn run(chain: &Chain, lake: impl FnOnce() -> Result<Lake>) -> Result<()> {
     })
 }
 
-/// Runs over a lake whose store is told of every call.
+/// Runs over a lake whose store calls `before` before each operation.
 fn run_with<F>(chain: &Chain, lake: &Path, before: F) -> Result<()>
 where
     F: Fn(Operation, usize) -> Result<()> + Send + Sync + 'static,
@@ -72,79 +73,82 @@ where
     run(chain, || Ok(Lake::new(FaultyStore::new(FolderStore::open_for_run(lake)?, before))))
 }
 
-/// A lake in which a run is disturbed.
-struct Disturbed<'a> {
-    beginning: &'a Beginning,
+/// A lake of a scenario in which a run is disturbed while a reader reads it.
+struct DisturbedLake<'a> {
+    scenario: &'a Scenario,
     lake: TempDir,
-    reader: Reader,
+    reader: BackgroundReader,
 }
 
-impl Disturbed<'_> {
-    fn new(beginning: &Beginning) -> Disturbed<'_> {
-        let lake = tempdir().expect("a folder");
-        beginning.put_into(lake.path());
-        let reader = Reader::of(lake.path());
-        Disturbed { beginning, lake, reader }
+impl DisturbedLake<'_> {
+    fn new(scenario: &Scenario) -> DisturbedLake<'_> {
+        let lake = tempdir().expect("a temporary folder");
+        scenario.write_initial(lake.path());
+        let reader = BackgroundReader::start(lake.path());
+        DisturbedLake { scenario, lake, reader }
     }
 
-    /// Each object is the one from before or the one that comes, and the published set is whole. What is wrong with that.
-    fn look(&self) -> Vec<String> {
-        let left = Tree::read(self.lake.path());
-        let (old, new) = (&self.beginning.lake, &self.beginning.outcome);
+    /// Checks that each object is the initial or the expected one, and that the published sets are complete. Returns
+    /// the problems.
+    fn check(&self) -> Vec<String> {
+        let current = Tree::read(self.lake.path());
+        let (old, new) = (&self.scenario.initial, &self.scenario.expected);
         let is_object = |path: &str| !path.starts_with("runs/") && !path.starts_with('.');
         let is_known = |path: &str, bytes| [old, new].iter().any(|tree| tree.0.get(path) == Some(bytes));
-        let strange = left.0.iter().filter(|(path, bytes)| is_object(path) && !is_known(path, bytes));
-        let mut wrong: Vec<_> =
-            strange.map(|(path, _)| format!("{path} is neither the old object nor the new one")).collect();
-        wrong.extend(published_without(self.lake.path()));
-        wrong
+        let unknown = current.0.iter().filter(|(path, bytes)| is_object(path) && !is_known(path, bytes));
+        let mut problems: Vec<_> =
+            unknown.map(|(path, _)| format!("{path} is neither the old object nor the new one")).collect();
+        problems.extend(missing_published_shards(self.lake.path()));
+        problems
     }
 
-    /// The next run comes to the lake of a run that nothing disturbed, and a reader saw nothing but whole objects. What is
-    /// wrong with that.
+    /// Runs again, and checks that the lake is the expected one and that the reader found only complete objects.
+    /// Returns the problems.
     fn complete(self) -> Vec<String> {
         let folder = self.lake.path();
-        let done = run(&self.beginning.chain, || Ok(Lake::new(FolderStore::open_for_run(folder)?)));
-        let mut wrong: Vec<_> = done.err().map(|error| format!("the next run fails: {error}")).into_iter().collect();
-        let seen = self.reader.stop();
-        wrong.extend(seen.wrong);
-        if seen.objects == 0 {
-            wrong.push("the reader saw nothing".to_owned());
+        let result = run(&self.scenario.chain, || Ok(Lake::new(FolderStore::open_for_run(folder)?)));
+        let mut problems: Vec<_> =
+            result.err().map(|error| format!("the next run failed: {error}")).into_iter().collect();
+        let observations = self.reader.stop();
+        problems.extend(observations.problems);
+        if observations.objects == 0 {
+            problems.push("the reader read no object".to_owned());
         }
-        wrong.extend(self.beginning.outcome.differing(&Tree::read(folder)));
-        wrong
+        problems.extend(self.scenario.expected.differences(&Tree::read(folder)));
+        problems
     }
 }
 
-/// What was tried, and what went wrong: all of it is tried before a test fails.
+/// The number of cases, and the problems. A test fails only after all cases have run.
 #[derive(Default)]
 struct Tally {
-    tried: usize,
-    wrong: Vec<String>,
+    cases: usize,
+    problems: Vec<String>,
 }
 
 impl Tally {
-    fn add(&mut self, what: &str, wrong: Vec<String>) {
-        self.tried += 1;
-        if !wrong.is_empty() {
-            self.wrong.push(format!("{what}:\n  {}", wrong.join("\n  ")));
+    fn add(&mut self, case: &str, problems: Vec<String>) {
+        self.cases += 1;
+        if !problems.is_empty() {
+            self.problems.push(format!("{case}:\n  {}", problems.join("\n  ")));
         }
     }
 
-    fn assert_nothing_wrong(self, what: &str) {
-        println!("| {what} | {} |\n| wrong lakes | {} |", self.tried, self.wrong.len());
-        assert!(self.tried > 0, "nothing was tried");
-        assert!(self.wrong.is_empty(), "{} of {}:\n{}", self.wrong.len(), self.tried, self.wrong.join("\n"));
+    fn assert_no_problems(self, label: &str) {
+        println!("| {label} | {} |\n| wrong lakes | {} |", self.cases, self.problems.len());
+        assert!(self.cases > 0, "no case ran");
+        let (count, problems) = (self.problems.len(), self.problems.join("\n"));
+        assert!(self.problems.is_empty(), "{count} of {} cases have problems:\n{problems}", self.cases);
     }
 }
 
-/// How often a run of a beginning calls each operation.
-fn calls(beginning: &Beginning) -> Vec<(Operation, usize)> {
-    let lake = tempdir().expect("a folder");
-    beginning.put_into(lake.path());
-    let (heard, calls) = std::sync::mpsc::channel();
-    run_with(&beginning.chain, lake.path(), move |operation, _| {
-        heard.send(operation).ok();
+/// Returns how often a run of a scenario calls each operation of the store.
+fn count_calls(scenario: &Scenario) -> Vec<(Operation, usize)> {
+    let lake = tempdir().expect("a temporary folder");
+    scenario.write_initial(lake.path());
+    let (sender, calls) = std::sync::mpsc::channel();
+    run_with(&scenario.chain, lake.path(), move |operation, _| {
+        sender.send(operation).ok();
         Ok(())
     })
     .expect("an undisturbed run");
@@ -153,24 +157,25 @@ fn calls(beginning: &Beginning) -> Vec<(Operation, usize)> {
     Operation::ALL.into_iter().map(|operation| (operation, count(operation))).collect()
 }
 
-/// Fails the calls of the operations, one a run, with what `error` makes of its number.
-fn fail_and_heal(operations: &[Operation], bounded: usize, error: fn(usize) -> Error) -> Tally {
+/// Makes calls of the operations fail, one call per run, with the error that `error` returns for the call's number.
+fn fail_and_complete(operations: &[Operation], default_points: usize, error: fn(usize) -> Error) -> Tally {
     let mut tally = Tally::default();
-    for beginning in beginnings() {
-        for (operation, count) in calls(beginning).into_iter().filter(|(operation, _)| operations.contains(operation)) {
-            for nth in spread(count, bounded) {
-                let disturbed = Disturbed::new(beginning);
-                let done = run_with(&beginning.chain, disturbed.lake.path(), move |called, number| {
+    for scenario in scenarios() {
+        let calls = count_calls(scenario).into_iter();
+        for (operation, count) in calls.filter(|(operation, _)| operations.contains(operation)) {
+            for nth in evenly_spaced(count, default_points) {
+                let disturbed = DisturbedLake::new(scenario);
+                let result = run_with(&scenario.chain, disturbed.lake.path(), move |called, number| {
                     if (called, number) == (operation, nth) { Err(error(nth)) } else { Ok(()) }
                 });
-                // The order of the calls differs from run to run, their number does not.
-                let kind = done.err().map(|error| error.kind());
-                let mut wrong = disturbed.look();
+                // The order of the calls differs between runs, but not their number: the call happens.
+                let kind = result.err().map(|error| error.kind());
+                let mut problems = disturbed.check();
                 if kind != Some(error(nth).kind()) {
-                    wrong.push(format!("the run came to {kind:?}"));
+                    problems.push(format!("the run ended with {kind:?}"));
                 }
-                wrong.extend(disturbed.complete());
-                tally.add(&format!("{}, call {nth} of {count} of {operation:?}", beginning.name), wrong);
+                problems.extend(disturbed.complete());
+                tally.add(&format!("{}, call {nth} of {count} of {operation:?}", scenario.name), problems);
             }
         }
     }
@@ -178,37 +183,37 @@ fn fail_and_heal(operations: &[Operation], bounded: usize, error: fn(usize) -> E
 }
 
 #[test]
-fn a_store_that_fails_once_fails_the_run_and_the_next_one_completes_it() {
-    let failed = fail_and_heal(&Operation::ALL, 2, |nth| {
+fn run_after_a_failed_store_call_completes_the_lake() {
+    let tally = fail_and_complete(&Operation::ALL, 2, |nth| {
         let kinds = [Kind::SourceUnavailable, Kind::Throttled, Kind::BadCredentials];
-        Error::new(kinds[nth % kinds.len()], "the store was told to fail")
+        Error::new(kinds[nth % kinds.len()], "simulated store failure")
     });
-    failed.assert_nothing_wrong("calls of the store that failed");
+    tally.assert_no_problems("failed calls of the store");
 }
 
 #[test]
-fn a_disk_that_is_full_fails_the_run_and_the_next_one_completes_it() {
-    let full = fail_and_heal(&[Operation::Put], 3, |_| {
-        let cause = std::io::Error::from(ErrorKind::StorageFull);
-        Error::internal("the store was told to be full").because(cause)
+fn run_after_a_full_disk_completes_the_lake() {
+    let tally = fail_and_complete(&[Operation::Put], 3, |_| {
+        let source = std::io::Error::from(ErrorKind::StorageFull);
+        Error::internal("simulated full disk").because(source)
     });
-    full.assert_nothing_wrong("writes to a full disk");
+    tally.assert_no_problems("writes to a full disk");
 }
 
-/// Names the write at which [`a_process_that_kills_itself`] does so, its lake and its chain.
-const KILL: [&str; 3] = ["DEFI_TEST_KILL_AT", "DEFI_TEST_KILL_LAKE", "DEFI_TEST_KILL_CHAIN"];
+/// Environment variables of [`child_process_that_kills_itself`]: the number of the write, the lake and the chain.
+const KILL_VARIABLES: [&str; 3] = ["DEFI_TEST_KILL_AT", "DEFI_TEST_KILL_LAKE", "DEFI_TEST_KILL_CHAIN"];
 
-/// The process that the next test starts: a run that is killed at its n-th write, before it or at any moment of it.
+/// The process that [`kill_at`] starts: a run that kills itself just before its n-th write, or during it.
 #[test]
-#[ignore = "started by another test, to be killed"]
-fn a_process_that_kills_itself() {
-    let [Ok(at), Ok(lake), Ok(chain)] = KILL.map(std::env::var) else { return };
+#[ignore = "run in a child process by another test"]
+fn child_process_that_kills_itself() {
+    let [Ok(at), Ok(lake), Ok(chain)] = KILL_VARIABLES.map(std::env::var) else { return };
     let at: usize = at.parse().expect("a number");
-    // A write takes about as long as this.
+    // The maximum is about the duration of a write.
     let micros = ChaCha8Rng::seed_from_u64(SEED + at as u64).random_range(0..1_500);
     let delay = Duration::from_micros(if at.is_multiple_of(2) { 0 } else { micros });
-    let kill = || kill_process(getpid(), Signal::KILL).expect("the end");
-    let done = run_with(&Chain::named(&chain), Path::new(&lake), move |operation, nth| {
+    let kill = || kill_process(getpid(), Signal::KILL).expect("the signal is sent");
+    let result = run_with(&Chain::new(&chain), Path::new(&lake), move |operation, nth| {
         if (operation, nth) == (Operation::Put, at) {
             if delay.is_zero() {
                 kill();
@@ -220,90 +225,90 @@ fn a_process_that_kills_itself() {
         }
         Ok(())
     });
-    panic!("it was to be killed, and ended: {done:?}");
+    panic!("the run ended before it was killed: {result:?}");
 }
 
-/// Starts the process that kills itself; how it ended.
+/// Starts the process that kills itself at its n-th write, and returns its exit status.
 fn kill_at(nth: usize, lake: &Path, chain: &Chain) -> ExitStatus {
-    let mut process = Command::new(std::env::current_exe().expect("this test"));
-    process.args(["--exact", "kills::a_process_that_kills_itself", "--ignored"]);
-    process.envs(KILL.into_iter().zip([&nth.to_string(), text(lake), &chain.name]));
-    process.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it starts")
+    let mut process = Command::new(std::env::current_exe().expect("the path of this executable"));
+    process.args(["--exact", "kills::child_process_that_kills_itself", "--ignored"]);
+    process.envs(KILL_VARIABLES.into_iter().zip([&nth.to_string(), path_str(lake), &chain.name]));
+    process.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("the process starts")
 }
 
 #[test]
-fn a_run_that_is_killed_at_a_write_is_completed_by_the_next_one() {
+fn run_after_a_kill_at_a_write_completes_the_lake() {
     let mut tally = Tally::default();
-    for beginning in beginnings() {
-        let writes = calls(beginning).into_iter().find(|(operation, _)| *operation == Operation::Put);
+    for scenario in scenarios() {
+        let writes = count_calls(scenario).into_iter().find(|(operation, _)| *operation == Operation::Put);
         let writes = writes.map_or(0, |(_, count)| count);
-        for nth in spread(writes, 4) {
-            let disturbed = Disturbed::new(beginning);
-            let status = kill_at(nth, disturbed.lake.path(), &beginning.chain);
-            let mut wrong = disturbed.look();
-            // After one of the last writes it may end before the signal comes.
+        for nth in evenly_spaced(writes, 4) {
+            let disturbed = DisturbedLake::new(scenario);
+            let status = kill_at(nth, disturbed.lake.path(), &scenario.chain);
+            let mut problems = disturbed.check();
+            // After one of the last writes the process may end before the signal arrives.
             if status.signal() != Some(Signal::KILL.as_raw()) && nth + 3 < writes {
-                wrong.push(format!("it ended with {status}"));
+                problems.push(format!("the process ended with {status}"));
             }
-            wrong.extend(disturbed.complete());
-            tally.add(&format!("{}, killed at write {nth} of {writes}", beginning.name), wrong);
+            problems.extend(disturbed.complete());
+            tally.add(&format!("{}, killed at write {nth} of {writes}", scenario.name), problems);
         }
     }
-    tally.assert_nothing_wrong("kills at a write");
+    tally.assert_no_problems("kills at a write");
 }
 
-/// Lets the command run for a while, and kills it.
+/// Starts a run and kills it after a delay.
 fn kill_after(delay: Duration, chain: &Chain, lake: &Path) {
-    let mut process = command_of(chain, lake);
-    let mut process = process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut process = run_command(chain, lake);
+    let mut process = process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the process starts");
     thread::sleep(delay);
-    process.kill().expect("it can be killed");
-    process.wait().expect("it ends");
+    process.kill().expect("the process is killed");
+    process.wait().expect("the process ends");
 }
 
 #[test]
-fn a_run_that_is_killed_again_and_again_is_completed_by_the_next_one() {
+fn run_after_repeated_random_kills_completes_the_lake() {
     let mut random = ChaCha8Rng::seed_from_u64(SEED);
     let mut tally = Tally::default();
-    for beginning in beginnings() {
-        let (lake, begun) = (tempdir().expect("a folder"), Instant::now());
-        beginning.put_into(lake.path());
-        succeed(&mut command_of(&beginning.chain, lake.path()));
-        let usual = begun.elapsed();
-        for round in 0..places().unwrap_or(2) {
-            let disturbed = Disturbed::new(beginning);
-            let mut wrong = Vec::new();
+    for scenario in scenarios() {
+        let (lake, start) = (tempdir().expect("a temporary folder"), Instant::now());
+        scenario.write_initial(lake.path());
+        succeed(&mut run_command(&scenario.chain, lake.path()));
+        let run_time = start.elapsed();
+        for round in 0..long_form_points().unwrap_or(2) {
+            let disturbed = DisturbedLake::new(scenario);
+            let mut problems = Vec::new();
             for _ in 0..random.random_range(1..4) {
-                let delay = usual.mul_f64(random.random_range(0.1..1.0));
-                kill_after(delay, &beginning.chain, disturbed.lake.path());
-                wrong.extend(disturbed.look());
+                let delay = run_time.mul_f64(random.random_range(0.1..1.0));
+                kill_after(delay, &scenario.chain, disturbed.lake.path());
+                problems.extend(disturbed.check());
             }
-            wrong.extend(disturbed.complete());
-            tally.add(&format!("{}, round {round}", beginning.name), wrong);
+            problems.extend(disturbed.complete());
+            tally.add(&format!("{}, round {round}", scenario.name), problems);
         }
     }
-    tally.assert_nothing_wrong("rounds of kills at random moments");
+    tally.assert_no_problems("rounds of kills at random moments");
 }
 
 #[test]
-fn files_that_can_not_grow_fail_the_run_and_the_next_one_completes_it() {
+fn run_after_a_file_size_limit_completes_the_lake() {
     let mut tally = Tally::default();
-    let beginning = &beginnings()[0];
+    let scenario = &scenarios()[0];
     for blocks in [0, 4, 8] {
-        let disturbed = Disturbed::new(beginning);
-        let run = command_of(&beginning.chain, disturbed.lake.path());
+        let disturbed = DisturbedLake::new(scenario);
+        let run = run_command(&scenario.chain, disturbed.lake.path());
         let mut limited = Command::new("sh");
-        // Without the signal a write beyond the limit is an error, as on a full disk.
+        // With SIGXFSZ ignored, a write beyond the limit returns an error, as on a full disk.
         limited.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\""), "sh"]);
         limited.arg(run.get_program()).args(run.get_args());
         let output = output(&mut limited);
         let error = String::from_utf8_lossy(&output.stderr);
-        let mut wrong = disturbed.look();
+        let mut problems = disturbed.check();
         if output.status.code() != Some(1) || !error.lines().any(|line| line.starts_with("error: Internal: ")) {
-            wrong.push(format!("it ended with {}: {error}", output.status));
+            problems.push(format!("the run ended with {}: {error}", output.status));
         }
-        wrong.extend(disturbed.complete());
-        tally.add(&format!("files of at most {blocks} blocks"), wrong);
+        problems.extend(disturbed.complete());
+        tally.add(&format!("files of at most {blocks} blocks"), problems);
     }
-    tally.assert_nothing_wrong("limits of a file's size");
+    tally.assert_no_problems("limits of a file's size");
 }

@@ -1,9 +1,9 @@
-//! The integration tests of the pipeline, in one binary: each further binary would link the whole workspace again.
+//! The integration tests of the pipeline, in one binary, because each binary links the whole workspace.
 //!
-//! Two tests need a process of their own and are separate binaries (see `local/Cargo.toml`): `load` and `fuzz`.
+//! `load` and `fuzz` need a process of their own and are separate binaries (see `local/Cargo.toml`).
 //!
-//! Tests in this binary run concurrently, as many as there are CPUs. They must not depend on state of the process: they set no
-//! environment variable and do not change the current directory, but pass both to the processes that they start.
+//! Tests in this binary run concurrently, as many as there are CPUs. They must not depend on state of the process: they
+//! set no environment variable and do not change the current directory, but pass both to the processes that they start.
 
 // clippy.toml allows these in test functions, but not in the helper functions of tests.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
@@ -24,4 +24,5 @@ mod lake;
 mod recordings;
 mod report;
 mod secrets;
+mod steps;
 mod support;

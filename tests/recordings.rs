@@ -1,5 +1,5 @@
-//! The recordings in `../shared/data` give the features that are expected of them, cell by cell, and lose no row on the way.
-//! They are read where they are. Where they are missing the tests say so; on a build server that is a failure.
+//! Runs over the recordings in `../shared/data` produce the expected features, cell by cell, and lose no row. If a
+//! recording is missing, its tests print `NOT RUN`, or fail where `CI` is set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use defi_shared::tables::QuarantinedRow;
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-use crate::support::command::{command, succeed, text};
+use crate::support::command::{command, path_str, succeed};
 
 const TABLES: [&str; 25] = [
     "db_raw_dev.the_graph_historical_market_data",
@@ -47,45 +47,47 @@ type Features = Vec<BTreeMap<String, String>>;
 struct Recording {
     folder: PathBuf,
     manifest: Value,
-    /// Options of every run over it.
+    /// Options of every run over the recording.
     options: &'static [&'static str],
 }
 
 impl Recording {
     fn open(name: &str, options: &'static [&'static str]) -> Option<Recording> {
-        let folder = crate::support::recording::recording(name)?;
+        let folder = crate::support::recording::recording_folder(name)?;
         let manifest = fs::read(folder.join("manifest.json")).expect("a manifest");
         Some(Recording { folder, manifest: serde_json::from_slice(&manifest).expect("a manifest"), options })
     }
 
-    /// The days that it has expected features for, in order.
+    /// Returns the as-of days for which the recording has expected features, in order.
     fn days(&self) -> Vec<String> {
         let names =
             fs::read_dir(&self.folder).expect("the recording").map(|entry| entry.expect("an entry").file_name());
         let day = |name: &str| Some(name.strip_prefix("expected.")?.strip_suffix(".csv")?.to_owned());
         let mut days: Vec<_> = names.filter_map(|name| day(&name.to_string_lossy())).collect();
         days.sort();
-        assert!(days.len() >= 2, "{} has two days or more to compare", self.folder.display());
+        assert!(days.len() >= 2, "{} has expected features for fewer than two days", self.folder.display());
         days
     }
 
     fn expected(&self, as_of: &str) -> (Vec<String>, Features) {
-        features(&fs::read_to_string(self.folder.join(format!("expected.{as_of}.csv"))).expect("expected features"))
+        parse_features(
+            &fs::read_to_string(self.folder.join(format!("expected.{as_of}.csv"))).expect("expected features"),
+        )
     }
 
-    /// The rows of a file.
+    /// Returns the rows of a file of the recording.
     fn rows(&self, file: &str) -> impl Iterator<Item = Value> {
         let lines = BufReader::new(File::open(self.folder.join(file)).expect("a file of the recording")).lines();
         lines.map(|line| serde_json::from_str(&line.expect("a line")).expect("JSON"))
     }
 
-    /// The names of the protocols.
+    /// Returns the names of the protocols.
     fn protocols(&self) -> Vec<&str> {
         self.manifest["protocols"].as_array().expect("protocols").iter().filter_map(Value::as_str).collect()
     }
 
     fn run(&self, as_of: &str, lake: &Lake) {
-        let args = ["run", "--recording", text(&self.folder), "--as-of", as_of, "--lake", lake.path()];
+        let args = ["run", "--recording", path_str(&self.folder), "--as-of", as_of, "--lake", lake.path()];
         succeed(&mut command(&[&args, self.options].concat()));
     }
 }
@@ -94,26 +96,26 @@ struct Lake(TempDir);
 
 impl Lake {
     fn new() -> Lake {
-        Lake(tempdir().expect("a folder"))
+        Lake(tempdir().expect("a temporary folder"))
     }
 
     fn path(&self) -> &str {
-        text(self.0.path())
+        path_str(self.0.path())
     }
 
-    /// The answer to a question, as CSV.
-    fn ask(&self, sql: &str) -> String {
+    /// Runs a query and returns its result as CSV.
+    fn query(&self, sql: &str) -> String {
         succeed(&mut command(&["query", "--lake", self.path(), "--format", "csv", sql]))
     }
 
-    /// The only column of the answer's only row, a number.
-    fn number(&self, sql: &str) -> usize {
-        let answer = self.ask(sql);
-        answer.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or_else(|| panic!("{sql}: {answer}"))
+    /// Runs a query with one row and one column, and returns its number.
+    fn query_number(&self, sql: &str) -> usize {
+        let result = self.query(sql);
+        result.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or_else(|| panic!("{sql}: {result}"))
     }
 
-    /// The rows of a table in quarantine.
-    fn quarantined(&self, table: &str) -> usize {
+    /// Returns the number of quarantined rows of a table.
+    fn quarantined_rows(&self, table: &str) -> usize {
         let mut rows = 0;
         let mut folders = vec![self.0.path().join("quarantine").join(table)];
         while let Some(folder) = folders.pop() {
@@ -129,36 +131,37 @@ impl Lake {
     }
 }
 
-fn features(csv: &str) -> (Vec<String>, Features) {
+fn parse_features(csv: &str) -> (Vec<String>, Features) {
     let mut reader = csv::Reader::from_reader(csv.as_bytes());
     let header = reader.headers().expect("a header").iter().map(str::to_owned).collect();
     (header, reader.deserialize().map(|row| row.expect("a row")).collect())
 }
 
-/// Holds an answer to the expected features: the same columns first, the same wallets, every cell.
-fn compare(what: &str, answer: &str, (columns, expected): &(Vec<String>, Features)) {
-    let (header, rows) = features(answer);
-    assert_eq!(header[..columns.len()], columns[..], "{what}: the expected columns come first");
+/// Compares a query result with the expected features: the columns, which come first, the wallets, and every cell.
+fn compare(context: &str, result: &str, (columns, expected): &(Vec<String>, Features)) {
+    let (header, rows) = parse_features(result);
+    assert_eq!(header[..columns.len()], columns[..], "{context}: columns");
     let wallets = |rows: &Features| rows.iter().map(|row| row["wallet_address"].clone()).collect::<Vec<_>>();
-    assert_eq!(wallets(&rows), wallets(expected), "{what}: wallets");
-    let mut wrong = Vec::new();
+    assert_eq!(wallets(&rows), wallets(expected), "{context}: wallets");
+    let mut differing = Vec::new();
     for (row, expected) in rows.iter().zip(expected) {
         for column in &columns[1..] {
             if !is_equal(&row[column], &expected[column]) {
-                wrong
-                    .push(format!("{} {column}: {:?}, not {:?}", row["wallet_address"], row[column], expected[column]));
+                let (actual, expected) = (&row[column], &expected[column]);
+                differing.push(format!("{} {column}: {actual:?}, expected {expected:?}", row["wallet_address"]));
             }
         }
     }
     assert!(
-        wrong.is_empty(),
-        "{what}: {} cells differ, such as\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(20)].join("\n")
+        differing.is_empty(),
+        "{context}: {} cells differ, such as\n{}",
+        differing.len(),
+        differing[..differing.len().min(20)].join("\n")
     );
 }
 
-/// Whether two cells are equal to a relative 1e-9. An empty one is NULL, and equal to no number.
+/// Returns whether two cells are equal with a relative tolerance of 1e-9. An empty cell is NULL, and differs from any
+/// number.
 fn is_equal(cell: &str, expected: &str) -> bool {
     if cell.is_empty() || expected.is_empty() {
         return cell == expected;
@@ -169,41 +172,43 @@ fn is_equal(cell: &str, expected: &str) -> bool {
 
 const FEATURES: &str = "select * from db_analytics_dev.defi_features order by wallet_address";
 
-/// Each day in a lake of its own.
-fn gives_what_is_expected_in_fresh_lakes(recording: &Recording) {
+/// Runs each as-of day into a new lake.
+fn check_in_new_lakes(recording: &Recording) {
     for as_of in recording.days() {
         let lake = Lake::new();
         recording.run(&as_of, &lake);
-        compare(&as_of, &lake.ask(FEATURES), &recording.expected(&as_of));
+        compare(&as_of, &lake.query(FEATURES), &recording.expected(&as_of));
     }
 }
 
-/// All days in one lake, the newest first: the history has each, and `defi_features` never goes back.
-fn gives_what_is_expected_in_one_lake(recording: &Recording) {
+/// Runs all as-of days into one lake, the newest first. The history has every day, and `defi_features` stays at the
+/// newest.
+fn check_in_one_lake(recording: &Recording) {
     let lake = Lake::new();
     let mut days = recording.days();
     days.reverse();
     for as_of in &days {
         recording.run(as_of, &lake);
-        compare(&format!("the newest, after {as_of}"), &lake.ask(FEATURES), &recording.expected(&days[0]));
+        compare(&format!("the newest features after {as_of}"), &lake.query(FEATURES), &recording.expected(&days[0]));
     }
     for as_of in &days {
         let sql = format!(
             "select * from db_analytics_dev.defi_features_history where as_of = '{as_of}' order by wallet_address"
         );
-        compare(&format!("the history of {as_of}"), &lake.ask(&sql), &recording.expected(as_of));
+        compare(&format!("the history of {as_of}"), &lake.query(&sql), &recording.expected(as_of));
     }
-    let published = lake.ask("select distinct as_of from db_analytics_dev.defi_features_history order by 1 desc");
+    let published = lake.query("select distinct as_of from db_analytics_dev.defi_features_history order by 1 desc");
     assert_eq!(published.lines().skip(1).collect::<Vec<_>>(), days);
 }
 
-/// Every table answers by its name, and every recorded row is in the raw layer and then staged or in quarantine.
-fn loses_nothing(recording: &Recording) -> usize {
+/// Checks that every table can be queried, and that every recorded row is in the raw layer and is either staged or
+/// quarantined. Returns the number of quarantined rows.
+fn check_row_counts(recording: &Recording) -> usize {
     let last = recording.manifest["last_day"].as_str().expect("a day");
     let lake = Lake::new();
     recording.run(last, &lake);
     let counts = TABLES.map(|table| format!("select '{table}' as name, count(*) as n from {table}"));
-    assert_eq!(lake.ask(&counts.join(" union all ")).lines().count(), 1 + TABLES.len());
+    assert_eq!(lake.query(&counts.join(" union all ")).lines().count(), 1 + TABLES.len());
 
     let protocols = recording.protocols();
     for category in ["borrow", "deposit", "liquidation", "repay", "withdraw"] {
@@ -212,31 +217,35 @@ fn loses_nothing(recording: &Recording) -> usize {
                 [&row["protocol_name"], &row["contract_version"]].map(|part| part.as_str().unwrap_or_default());
             row["category"] == category && protocols.contains(&format!("{}-eth", protocol.join("-")).as_str())
         };
-        // A row that repeats another word for word is one row.
+        // Identical rows are one row.
         let recorded: BTreeSet<_> =
             recording.rows("lending_events.jsonl").filter(is_known).map(|row| row.to_string()).collect();
         let table = format!("transpose_{category}_events");
-        check_counts(&lake, &table, recorded.len());
-        let staged = lake.number(&format!("select count(*) from db_stage_dev.{table}"));
-        assert_eq!(lake.number(&format!("select count(*) from db_analytics_dev.{table}")), staged, "priced {table}");
+        check_table_rows(&lake, &table, recorded.len());
+        let staged = lake.query_number(&format!("select count(*) from db_stage_dev.{table}"));
+        assert_eq!(
+            lake.query_number(&format!("select count(*) from db_analytics_dev.{table}")),
+            staged,
+            "priced rows of {table}"
+        );
     }
     for (kind, table) in
         [("markets", "the_graph_historical_market_data"), ("positions", "the_graph_historical_account_positions")]
     {
         let recorded =
             protocols.iter().map(|protocol| recording.rows(&format!("{kind}.{protocol}.jsonl")).count()).sum();
-        check_counts(&lake, table, recorded);
+        check_table_rows(&lake, table, recorded);
     }
     let days = recording.rows("blocks.jsonl").count();
-    assert_eq!(lake.number("select count(*) from db_raw_dev.ethereum_daily_blocks"), days);
-    lake.quarantined("")
+    assert_eq!(lake.query_number("select count(*) from db_raw_dev.ethereum_daily_blocks"), days);
+    lake.quarantined_rows("")
 }
 
-fn check_counts(lake: &Lake, table: &str, recorded: usize) {
+fn check_table_rows(lake: &Lake, table: &str, recorded: usize) {
     let [raw, staged] =
-        ["raw", "stage"].map(|layer| lake.number(&format!("select count(*) from db_{layer}_dev.{table}")));
+        ["raw", "stage"].map(|layer| lake.query_number(&format!("select count(*) from db_{layer}_dev.{table}")));
     assert_eq!(raw, recorded, "raw rows of {table}");
-    assert_eq!(staged + lake.quarantined(table), recorded, "rows of {table} that are staged or in quarantine");
+    assert_eq!(staged + lake.quarantined_rows(table), recorded, "staged and quarantined rows of {table}");
 }
 
 fn compound() -> Option<Recording> {
@@ -248,39 +257,39 @@ fn golden() -> Option<Recording> {
 }
 
 #[test]
-fn compound_gives_what_is_expected_in_fresh_lakes() {
-    compound().iter().for_each(gives_what_is_expected_in_fresh_lakes);
+fn compound_features_match_in_new_lakes() {
+    compound().iter().for_each(check_in_new_lakes);
 }
 
 #[test]
-fn compound_gives_what_is_expected_in_one_lake() {
-    compound().iter().for_each(gives_what_is_expected_in_one_lake);
+fn compound_features_match_in_one_lake() {
+    compound().iter().for_each(check_in_one_lake);
 }
 
 #[test]
-fn compound_loses_nothing() {
+fn compound_loses_no_rows() {
     let Some(recording) = compound() else { return };
-    assert_eq!(loses_nothing(&recording), 0, "there is no bad row in it");
+    assert_eq!(check_row_counts(&recording), 0, "this recording has no invalid rows");
 }
 
 #[test]
-fn golden_gives_what_is_expected_in_fresh_lakes() {
-    golden().iter().for_each(gives_what_is_expected_in_fresh_lakes);
+fn golden_features_match_in_new_lakes() {
+    golden().iter().for_each(check_in_new_lakes);
 }
 
 #[test]
-fn golden_gives_what_is_expected_in_one_lake() {
-    golden().iter().for_each(gives_what_is_expected_in_one_lake);
+fn golden_features_match_in_one_lake() {
+    golden().iter().for_each(check_in_one_lake);
 }
 
 #[test]
-fn golden_loses_nothing() {
+fn golden_loses_no_rows() {
     let Some(recording) = golden() else { return };
-    assert!(loses_nothing(&recording) > 0, "bad rows are in it on purpose");
+    assert!(check_row_counts(&recording) > 0, "this recording has invalid rows on purpose");
 }
 
 #[test]
-fn cells_are_compared_to_a_relative_1e_9() {
+fn is_equal_has_a_relative_tolerance_of_1e_9() {
     for (cell, expected) in [("", ""), ("0", "0.0"), ("1e3", "1000"), ("1.0000000005", "1"), ("-2.000000001", "-2")] {
         assert!(is_equal(cell, expected), "{cell} {expected}");
     }

@@ -1,5 +1,5 @@
-//! The keys of the sources are in nothing that a run prints, logs or writes, whatever goes wrong, and whatever a source makes of
-//! the key that it was sent.
+//! The API keys of the sources never appear in what a run prints, logs or writes, even if the run fails and the source
+//! repeats the key in its response.
 
 use std::path::Path;
 
@@ -8,24 +8,24 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 use tokio::runtime::Runtime;
 
-use crate::support::command::{command, output, succeed, text};
-use crate::support::server::Served;
+use crate::support::command::{command, output, path_str, succeed};
+use crate::support::server::ServeProcess;
 use crate::support::tree::Tree;
 
-/// Of the two sources; the last one is of a list.
+/// The keys of The Graph and Transpose, and a second key of The Graph.
 const KEYS: [&str; 3] = ["gr4ph-k3y-0123456789abcdef", "tr4nspose-k3y-0123456789", "s3cond-k3y-0123456789"];
 
-/// What a server of bad manners says, with the request's keys in it, and with what status.
-type Manners = fn(&str) -> (u16, Value);
+/// Returns the status and body of a response that repeats the key of the request.
+type KeyEcho = fn(&str) -> (u16, Value);
 
-const MANNERS: [(&str, Manners); 8] = [
-    ("a refused key", |key| (401, json!({"message": format!("bad key {key}")}))),
+const KEY_ECHOES: [(&str, KeyEcho); 8] = [
+    ("a rejected key", |key| (401, json!({"message": format!("bad key {key}")}))),
     ("a key without credits", |key| (402, json!({"status": "error", "message": format!("{key} is out of credits")}))),
-    ("a question that is refused", |key| (400, json!({"status": "error", "message": format!("sent with {key}")}))),
-    ("an error of GraphQL", |key| (200, json!({"errors": [{"message": format!("auth error: {key}")}]}))),
-    ("an error of GraphQL that passes", |key| (200, json!({"errors": [{"message": format!("bad indexers: {key}")}]}))),
-    ("a server that is down", |key| (503, json!({"message": format!("no backend for {key}")}))),
-    ("an answer of no shape", |key| (200, json!([key, {"authorization": key}]))),
+    ("a rejected query", |key| (400, json!({"status": "error", "message": format!("sent with {key}")}))),
+    ("a GraphQL error", |key| (200, json!({"errors": [{"message": format!("auth error: {key}")}]}))),
+    ("a transient GraphQL error", |key| (200, json!({"errors": [{"message": format!("bad indexers: {key}")}]}))),
+    ("an unavailable server", |key| (503, json!({"message": format!("no backend for {key}")}))),
+    ("an unexpected JSON value", |key| (200, json!([key, {"authorization": key}]))),
     ("wrong types", |key| (200, json!({"data": {"_meta": key}, "status": key, "results": key, "stats": key}))),
 ];
 
@@ -33,46 +33,49 @@ fn key_of(request: &Request) -> String {
     format!("{}{}", request.header("authorization"), request.header("x-api-key"))
 }
 
-/// What a run with all keys prints at the highest level of logging, and every object that it leaves.
-fn everything(arguments: &[&str], lake: &Path) -> String {
-    let mut run = command(&["run", "--lake", text(lake), "--as-of", "2023-01-03", "--from", "2023-01-01"]);
+/// Runs with all keys at the highest log level. Returns its output and the keys and contents of all objects.
+fn run_output_and_objects(arguments: &[&str], lake: &Path) -> String {
+    let mut run = command(&["run", "--lake", path_str(lake), "--as-of", "2023-01-03", "--from", "2023-01-01"]);
     run.args(arguments).env("GRAPH_API_KEY", format!("{},{}", KEYS[0], KEYS[2])).env("TRANSPOSE_API_KEY", KEYS[1]);
     let output = output(run.env("RUST_LOG", "trace"));
-    let mut all = [output.stdout, output.stderr].concat();
-    let logged = String::from_utf8_lossy(&all).contains("TRACE");
-    assert!(logged, "nothing is logged: {}", String::from_utf8_lossy(&all));
-    let left = Tree::read(lake);
-    all.extend(left.paths().flat_map(str::bytes));
-    all.extend(left.0.values().flatten());
-    String::from_utf8_lossy(&all).into_owned()
+    let mut bytes = [output.stdout, output.stderr].concat();
+    let logged = String::from_utf8_lossy(&bytes).contains("TRACE");
+    assert!(logged, "the log is empty: {}", String::from_utf8_lossy(&bytes));
+    let tree = Tree::read(lake);
+    bytes.extend(tree.paths().flat_map(str::bytes));
+    bytes.extend(tree.0.values().flatten());
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn assert_no_key(what: &str, all: &str) {
+fn assert_contains_no_key(context: &str, text: &str) {
     for key in KEYS {
-        let around = all.find(key).map(|at| all.get(at.saturating_sub(200)..at).unwrap_or_default().to_owned());
-        assert_eq!(around, None, "{what}: a key was shown after this");
+        let text_before = text.find(key).map(|at| text.get(at.saturating_sub(200)..at).unwrap_or_default().to_owned());
+        assert_eq!(text_before, None, "{context}: a key follows this text");
     }
 }
 
 #[test]
-fn no_key_is_in_what_a_failing_run_prints_logs_and_writes() {
-    let runtime = Runtime::new().expect("threads");
-    for (what, manners) in MANNERS {
-        let lake = tempdir().expect("a folder");
-        let server = runtime.block_on(Server::start(move |request| manners(&key_of(request)))).expect("a server");
-        let all = everything(&["--graph-url", server.url(), "--transpose-url", server.url()], lake.path());
-        assert!(all.contains("error: "), "{what}: the run did not fail");
-        assert!(server.requests().iter().any(|request| key_of(request).contains(KEYS[1])), "{what}: no key was sent");
-        assert_no_key(what, &all);
+fn failing_run_does_not_reveal_keys() {
+    let runtime = Runtime::new().expect("a runtime");
+    for (name, response) in KEY_ECHOES {
+        let lake = tempdir().expect("a temporary folder");
+        let server = runtime.block_on(Server::start(move |request| response(&key_of(request)))).expect("a server");
+        let text = run_output_and_objects(&["--graph-url", server.url(), "--transpose-url", server.url()], lake.path());
+        assert!(text.contains("error: "), "{name}: the run did not fail");
+        assert!(server.requests().iter().any(|request| key_of(request).contains(KEYS[1])), "{name}: no key was sent");
+        assert_contains_no_key(name, &text);
     }
 }
 
 #[test]
-fn no_key_is_in_what_a_run_prints_logs_and_writes() {
-    let served = Served::start(&mut command(&["serve", "--port", "0", "--wallets", "20", "--days", "2"]));
-    let lake = tempdir().expect("a folder");
-    let all = everything(&["--graph-url", &served.graph_url, "--transpose-url", &served.transpose_url], lake.path());
-    let tables = succeed(&mut command(&["tables", "--lake", text(lake.path())]));
+fn successful_run_does_not_reveal_keys() {
+    let server = ServeProcess::start(&mut command(&["serve", "--port", "0", "--wallets", "20", "--days", "2"]));
+    let lake = tempdir().expect("a temporary folder");
+    let text = run_output_and_objects(
+        &["--graph-url", &server.graph_url, "--transpose-url", &server.transpose_url],
+        lake.path(),
+    );
+    let tables = succeed(&mut command(&["tables", "--lake", path_str(lake.path())]));
     assert!(tables.contains("defi_features"), "the run failed: {tables}");
-    assert_no_key("a run", &all);
+    assert_contains_no_key("a run", &text);
 }

@@ -1,6 +1,6 @@
-//! How long each kernel takes, by criterion.
+//! Measures the time of each kernel with criterion.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark that fails ends there")]
+#![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use defi_bench::kernels::{Kernels, NAMES};

@@ -1,11 +1,12 @@
-"""The features of every wallet, and the tables that they come from, in DuckDB.
+"""Builds the features of every wallet and the tables that they are computed from, in DuckDB.
 
-Prices are small: they are worked out once, for each day on which they may be asked for, so that events and positions find theirs
-by a hash join. Events are priced by one COPY a category, which sorts and writes a folder a day; the folder's file is moved to
-where the lake has it. Positions, which are most of the rows, are valued a day at a time: hash tables and sorts that fit the cache
-are worth more than one large query (measured: little over half the time of one COPY with PARTITION_BY, and a fraction of its
-memory). Statements that do not depend on each other run on two cursors, since one small statement can't keep two threads busy.
-The features read back what was written, of which they need few columns, again with an aggregate for each day.
+Prices are few: they are computed once, for each day on which they apply, so that events and positions are priced by a
+hash join. One COPY per category prices the events, sorts them and writes a folder per day; the file in the folder is
+then moved to its path in the lake. Positions, which are most of the rows, are valued one day at a time: hash tables and
+sorts that fit into the cache are faster than one large query (measured: little over half the time of one COPY with
+PARTITION_BY, and a fraction of its memory). Independent statements run on two cursors, since one small statement does
+not use two threads fully. The features are computed from a few columns of the written files, again with an aggregate
+for each day.
 """
 
 import argparse
@@ -24,10 +25,10 @@ POSITIONS = "the_graph/the_graph_historical_account_positions"
 EPOCH = datetime.date(1970, 1, 1)
 NATIVE_ETH = "('0x0000000000000000000000000000000000000000', '0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee')"
 WETH = "'0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2'"
-# The level of compression is that of the lake.
+# The compression level of the lake.
 PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
 
-# Days are numbers of days since 1970 until they are written. A price holds on its own day (age 0) and the seven after it.
+# Days are integers (days since 1970) until they are written. A price applies on its day (age 0) and the seven after.
 PRICES = f"""
 CREATE TABLE prices AS
 WITH quoted AS (
@@ -51,21 +52,22 @@ CREATE TABLE market_prices AS
 SELECT DISTINCT ON (day, protocol, market_id) day, protocol, market_id, unit, price_eth, maximum_ltv, liquidation_threshold
 FROM prices ORDER BY age
 """
-# Of each protocol the newest price, at the smallest market id; and for each protocol that asks, its own or else the first.
+# The newest price of each protocol, of the smallest market id. An event uses the price of its own protocol, or else
+# that of the first other one.
 TOKEN_PRICES = f"""
 CREATE TABLE token_prices AS
 WITH newest AS (
     SELECT DISTINCT ON (day, protocol, token) *
     FROM prices WHERE token NOT IN {NATIVE_ETH}
     ORDER BY age, market_id
-), asking AS (
+), event_protocols AS (
     SELECT DISTINCT protocol FROM read_parquet($files, hive_partitioning = false)
 )
-SELECT DISTINCT ON (day, asking.protocol, token) day, asking.protocol, token, unit, price_eth, decimals AS token_decimals,
-    DATE '1970-01-01' + price_day::INTEGER AS price_day, newest.protocol AS price_protocol, market_id AS price_market_id,
-    liquidation_threshold
-FROM newest CROSS JOIN asking
-ORDER BY newest.protocol <> asking.protocol, newest.protocol
+SELECT DISTINCT ON (day, event_protocols.protocol, token) day, event_protocols.protocol, token, unit, price_eth,
+    decimals AS token_decimals, DATE '1970-01-01' + price_day::INTEGER AS price_day,
+    newest.protocol AS price_protocol, market_id AS price_market_id, liquidation_threshold
+FROM newest CROSS JOIN event_protocols
+ORDER BY newest.protocol <> event_protocols.protocol, newest.protocol
 """
 PRICED_EVENTS = f"""
 SELECT {{index}} AS index_address, transaction_hash, log_index, block_number, timestamp, epoch_timestamp, event.protocol,
@@ -96,7 +98,7 @@ FROM read_parquet($files, hive_partitioning = false)
 WHERE sender_address <> account_address
 GROUP BY ALL
 """
-# The sums of one file: one protocol's accounts on one day.
+# The sums of the accounts in one file, that is, in one protocol on one day.
 ACCOUNTS = """
 SELECT account_address, '{protocol}' AS protocol,
     coalesce(sum(amount) FILTER (NOT is_debt), 0) AS collateral_eth,
@@ -130,7 +132,7 @@ UNION ALL
 SELECT wallet_address, health.* FROM health JOIN links USING (account_address) WHERE since < {day} * 86400
 ORDER BY wallet_address, account_address, protocol
 """
-# The wallets' snapshots of a day.
+# The snapshots of all wallets on one day.
 SNAPSHOTS = """
 SELECT wallet_address, sum(collateral_eth) AS collateral, sum(available_borrows_eth) AS available, max(risk_factor) AS risk,
     sum(debt_eth) AS debt, sum(debt_eth * risk_factor) AS weighted
@@ -218,38 +220,38 @@ ORDER BY wallet_address
 
 
 def day_of(file: Path) -> str:
-    """The day that a file of the lake is of."""
+    """Returns the day of a file of the lake."""
     return file.name[:10]
 
 
 def number_of(day: str) -> int:
-    """A day as days since 1970."""
+    """Returns a day as days since 1970."""
     return (datetime.date.fromisoformat(day) - EPOCH).days
 
 
 def files_of(lake: Path, table: str, last: str) -> list[Path]:
-    """A stage table's files up to a day, in order."""
+    """Returns the files of a stage table up to a day, in order."""
     files = sorted((lake / "stage" / table).glob("year=*/month=*/*.parquet"))
     return [file for file in files if day_of(file) <= last]
 
 
-def texts(files: Iterable[Path]) -> list[str]:
-    """Files as a parameter of a statement."""
+def as_strings(files: Iterable[Path]) -> list[str]:
+    """Returns paths as a parameter of a statement."""
     return [str(file) for file in files]
 
 
 def file_of(folder: Path, day: str) -> Path:
-    """Where a table has the file of a day, its folder made."""
+    """Returns the path of a table's file of a day, and creates its folder."""
     file = folder / f"year={day[:4]}" / f"month={day[5:7]}" / f"{day}.parquet"
     file.parent.mkdir(parents=True, exist_ok=True)
     return file
 
 
 def copy_by_day(cursor: duckdb.DuckDBPyConnection, query: str, files: list[Path], folder: Path, sorted_by: str) -> None:
-    """Writes what a query makes of files, by its column file_day: each day sorted, a file in its place."""
+    """Writes the result of a query over files, partitioned by its column file_day: one sorted file per day."""
     folder.mkdir(parents=True)
     options = f"{PARQUET}, PARTITION_BY (file_day), ORDER_BY ({sorted_by})"
-    cursor.execute(f"COPY ({query}) TO '{folder}' ({options})", {"files": texts(files)})
+    cursor.execute(f"COPY ({query}) TO '{folder}' ({options})", {"files": as_strings(files)})
     for partition in folder.glob("file_day=*"):
         day = str(EPOCH + datetime.timedelta(days=int(partition.name.partition("=")[2])))
         target = file_of(folder, day)
@@ -266,7 +268,7 @@ def price_events(cursor: duckdb.DuckDBPyConnection, category: str, files: list[P
 
 
 def value_positions(cursor: duckdb.DuckDBPyConnection, files: list[Path], analytics: Path) -> None:
-    """Writes the health of each wallet's accounts on one day, from the day's files."""
+    """Writes the health of each wallet's accounts on one day, from the files of the day."""
     day = day_of(files[0])
     accounts = " UNION ALL ".join(
         ACCOUNTS.format(protocol=file.name[11:].removesuffix(".parquet"), file=file, day=number_of(day))
@@ -276,8 +278,8 @@ def value_positions(cursor: duckdb.DuckDBPyConnection, files: list[Path], analyt
     cursor.execute(f"COPY ({query}) TO '{file_of(analytics / 'features/wallet_health_daily', day)}' ({PARQUET})")
 
 
-def health_of(analytics: Path, as_of: str) -> dict[str, str]:
-    """The snapshots of all days, and those of the last one, from the files just written: each day its own small aggregate."""
+def snapshot_queries(analytics: Path, as_of: str) -> dict[str, str]:
+    """Returns queries for the snapshots of all days and of the as-of day, with one small aggregate per written file."""
     files = sorted((analytics / "features/wallet_health_daily").rglob("*.parquet"))
     days = " UNION ALL ".join(SNAPSHOTS.format(file=file) for file in files)
     now = " UNION ALL ".join(SNAPSHOTS.format(file=file) for file in files if day_of(file) == as_of)
@@ -287,13 +289,13 @@ def health_of(analytics: Path, as_of: str) -> dict[str, str]:
 def on_cursors(
     database: duckdb.DuckDBPyConnection, work: Iterable[Callable[[duckdb.DuckDBPyConnection], None]]
 ) -> None:
-    """Does pieces of work that do not depend on each other, two at a time."""
+    """Calls each of the functions with a new cursor, two at a time."""
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda piece: piece(database.cursor()), work))
+        list(pool.map(lambda statement: statement(database.cursor()), work))
 
 
-def pieces(lake: Path, analytics: Path, as_of: str, events: dict[str, list[Path]]) -> Iterator[Callable]:
-    """The work once prices and links are known."""
+def statements(lake: Path, analytics: Path, as_of: str, events: dict[str, list[Path]]) -> Iterator[Callable]:
+    """Yields the statements that depend on the prices and links, but not on each other."""
     folder = analytics / "features/wallet_links"
     yield lambda cursor: copy_by_day(cursor, DAILY_LINKS, events["borrow"], folder, "wallet_address, account_address")
     for category, files in events.items():
@@ -303,19 +305,20 @@ def pieces(lake: Path, analytics: Path, as_of: str, events: dict[str, list[Path]
 
 
 def rebuild(lake: Path, out: Path, as_of: str) -> None:
-    """From the stage tables of a lake to the features as of a day."""
+    """Builds the analytics tables and the features as of a day from the stage tables of a lake."""
     analytics = out / "analytics"
     yesterday = str(datetime.date.fromisoformat(as_of) - datetime.timedelta(days=1))
     events = {category: files_of(lake, f"transpose/transpose_{category}_events", yesterday) for category in CATEGORIES}
     with duckdb.connect(
         config={"threads": THREADS, "memory_limit": "18GB", "preserve_insertion_order": False}
     ) as database:
-        database.execute(PRICES, {"files": texts(files_of(lake, MARKETS, as_of))})
+        database.execute(PRICES, {"files": as_strings(files_of(lake, MARKETS, as_of))})
         database.execute(MARKET_PRICES)
-        database.execute(TOKEN_PRICES, {"files": texts(file for files in events.values() for file in files)})
-        database.execute(LINKS, {"files": texts(events["borrow"])})
-        on_cursors(database, pieces(lake, analytics, as_of, events))
-        features = FEATURES.format(**health_of(analytics, as_of), analytics=analytics, end=number_of(as_of) * 86400)
+        database.execute(TOKEN_PRICES, {"files": as_strings(file for files in events.values() for file in files)})
+        database.execute(LINKS, {"files": as_strings(events["borrow"])})
+        on_cursors(database, statements(lake, analytics, as_of, events))
+        queries = snapshot_queries(analytics, as_of)
+        features = FEATURES.format(**queries, analytics=analytics, end=number_of(as_of) * 86400)
         folder = analytics / f"features/defi_features/as_of={as_of}"
         folder.mkdir(parents=True)
         database.execute(f"COPY ({features}) TO '{folder / '0.parquet'}' ({PARQUET})")
@@ -324,8 +327,8 @@ def rebuild(lake: Path, out: Path, as_of: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lake", type=Path, required=True, help="the lake with the stage tables")
-    parser.add_argument("--out", type=Path, required=True, help="the folder that gets the analytics tables")
-    parser.add_argument("--as-of", required=True, metavar="DAY", help="the day that the features are for")
+    parser.add_argument("--out", type=Path, required=True, help="the output folder of the analytics tables")
+    parser.add_argument("--as-of", required=True, metavar="DAY", help="the as-of day of the features")
     arguments = parser.parse_args()
     rebuild(arguments.lake, arguments.out, arguments.as_of)
 

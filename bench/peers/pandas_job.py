@@ -1,9 +1,10 @@
-"""The features of every wallet, and the tables that they come from, in pandas with PyArrow.
+"""Builds the features of every wallet and the tables that they are computed from, in pandas with PyArrow.
 
-Positions, which are most of the rows, go by day, events by category and month; of those the few columns that the features need
-stay in memory. PyArrow reads and writes, of two days at once, since it decodes and compresses beside Python. Accounts and markets
-come as categories, so that prices are looked up once for each market and sums are made by code; columns that stay as they are
-never leave Arrow. What is to be sorted are a few sorted runs, for which PyArrow's sort needs a sixth of the time of pandas'.
+Positions, which are most of the rows, are processed by day, and events by category and month. The few columns that the
+features need stay in memory. PyArrow reads and writes two days in parallel, since it decodes and compresses without the
+interpreter lock. Accounts and markets are dictionary-encoded, so that prices are looked up once for each market and
+sums are computed by code. Unchanged columns stay in Arrow. The sorts are of a few sorted runs, for which PyArrow takes
+a sixth of the time of pandas.
 """
 
 import argparse
@@ -31,12 +32,12 @@ PRICED_EVENT = """
     account_address market_address token_address quantity quantity_eth price_eth token_decimals price_day price_protocol
     price_market_id liquidation_threshold liquidator_address liquidated_token_address quantity_liquidated
 """.split()
-OF_PRICE = "price_eth token_decimals price_day price_protocol price_market_id liquidation_threshold".split()
-OF_STAGE = [name for name in PRICED_EVENT if name not in ("index_address", "quantity_eth", *OF_PRICE)]
-OF_MARKET = ["unit", "price_eth", "liquidation_threshold", "maximum_ltv"]
-OF_ACCOUNT = ["collateral_eth", "threshold_weighted_collateral_eth", "borrow_power_eth", "debt_eth"]
+PRICE_COLUMNS = "price_eth token_decimals price_day price_protocol price_market_id liquidation_threshold".split()
+STAGE_COLUMNS = [name for name in PRICED_EVENT if name not in ("index_address", "quantity_eth", *PRICE_COLUMNS)]
+MARKET_COLUMNS = ["unit", "price_eth", "liquidation_threshold", "maximum_ltv"]
+ACCOUNT_SUMS = ["collateral_eth", "threshold_weighted_collateral_eth", "borrow_power_eth", "debt_eth"]
 HEALTH_KEY = ["wallet_address", "account_address", "protocol"]
-WALLET_HEALTH = [*HEALTH_KEY, "day", *OF_ACCOUNT, "available_borrows_eth", "risk_factor"]
+WALLET_HEALTH = [*HEALTH_KEY, "day", *ACCOUNT_SUMS, "available_borrows_eth", "risk_factor"]
 FEATURES = """
     wallet_address risk_factor total_collateral_eth total_collateral_avg_eth total_available_borrows_eth
     total_available_borrows_avg_eth avg_weighted_risk_factor risk_factor_above_threshold_daily_count avg_risk_factor
@@ -49,50 +50,50 @@ TIMES = ["time_since_first_deposit", "time_since_last_liquidated"]
 
 
 def day_of(file: Path) -> date:
-    """The day that a file of the lake is of."""
+    """Returns the day of a file of the lake."""
     return date.fromisoformat(file.name[:10])
 
 
 def number_of(day: date) -> int:
-    """A day as days since 1970."""
+    """Returns a day as days since 1970."""
     return (day - EPOCH).days
 
 
 def files_of(lake: Path, table: str, last: date) -> list[Path]:
-    """A stage table's files up to a day, in order."""
+    """Returns the files of a stage table up to a day, in order."""
     files = sorted((lake / "stage" / table).glob("year=*/month=*/*.parquet"))
     return [file for file in files if day_of(file) <= last]
 
 
 def read(file: Path, columns: list[str], categories: Iterable[str] = ()) -> pa.Table:
-    """Some columns of a file, some of them as categories. On one thread: two files are read at once."""
+    """Reads columns of a file, some dictionary-encoded. On one thread, because two files are read in parallel."""
     with pq.ParquetFile(file, read_dictionary=list(categories)) as opened:
         return opened.read(columns=columns, use_threads=False)
 
 
-def write(rows: pa.Table, file: Path, in_dictionary: list[str] | bool = True) -> None:
-    """Writes a file of a table: ZSTD at the level of the lake."""
+def write(rows: pa.Table, file: Path, use_dictionary: list[str] | bool = True) -> None:
+    """Writes a file of a table, with the compression of the lake."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(rows, file, compression="zstd", compression_level=1, use_dictionary=in_dictionary)
+    pq.write_table(rows, file, compression="zstd", compression_level=1, use_dictionary=use_dictionary)
 
 
 def file_of(analytics: Path, table: str, day: date) -> Path:
-    """Where a table has the file of a day."""
+    """Returns the path of a table's file of a day."""
     return analytics / table / f"{day:year=%Y/month=%m}/{day}.parquet"
 
 
 def dates(numbers: pd.Series | np.ndarray) -> pa.Array:
-    """Days since 1970 as a column of dates."""
+    """Converts days since 1970 to dates."""
     return pa.array(numbers, pa.int32(), from_pandas=True).cast(pa.date32())
 
 
-def ordered(rows: pa.Table, sorted_by: list[str]) -> np.ndarray:
-    """The places of the rows in their order."""
+def sort_indices(rows: pa.Table, sorted_by: list[str]) -> np.ndarray:
+    """Returns the indices that sort the rows."""
     return pc.sort_indices(rows, [(name, "ascending") for name in sorted_by]).to_numpy()
 
 
 def prices(files: list[Path]) -> pd.DataFrame:
-    """Every price by each day that it may be asked for: its own and the seven after it. The best come first."""
+    """Returns each price for each day on which it applies: its own and the seven days after. Preferred ones first."""
     columns = (
         "market_id input_token_address input_token_decimals input_token_price_usd maximum_ltv liquidation_threshold"
     )
@@ -112,30 +113,30 @@ def prices(files: list[Path]) -> pd.DataFrame:
 
 
 def market_prices(quoted: pd.DataFrame) -> dict[tuple, pd.DataFrame]:
-    """What a position's market costs, by day and protocol."""
+    """Returns the prices of markets for positions, by day and protocol."""
     newest = quoted.drop_duplicates(["day", "protocol", "market_id"]).set_index("market_id")
-    return {key: rows[OF_MARKET] for key, rows in newest.groupby(["day", "protocol"])}
+    return {key: rows[MARKET_COLUMNS] for key, rows in newest.groupby(["day", "protocol"])}
 
 
-def token_prices(quoted: pd.DataFrame, asking: set[str]) -> pd.DataFrame:
-    """What an event's token costs: the price of the protocol that asks, or else of the first other one."""
+def token_prices(quoted: pd.DataFrame, protocols: set[str]) -> pd.DataFrame:
+    """Returns the prices of tokens for events: that of the event's protocol, or else of the first other one."""
     newest = quoted[~quoted.token_address.isin(NATIVE_ETH)].drop_duplicates(["day", "protocol", "token_address"])
     newest = newest.rename(columns={"protocol": "price_protocol", "market_id": "price_market_id"})
-    chosen = newest.merge(pd.DataFrame({"protocol": sorted(asking)}), how="cross")
+    chosen = newest.merge(pd.DataFrame({"protocol": sorted(protocols)}), how="cross")
     chosen["is_other"] = chosen.price_protocol != chosen.protocol
     chosen = chosen.sort_values(["is_other", "price_protocol"]).drop_duplicates(["day", "protocol", "token_address"])
-    return chosen[["day", "protocol", "token_address", "unit", *OF_PRICE]]
+    return chosen[["day", "protocol", "token_address", "unit", *PRICE_COLUMNS]]
 
 
 def priced(events: pa.Table, category: str, by_token: pd.DataFrame) -> pa.Table:
-    """Events with their amounts in ETH."""
+    """Returns events with their prices and amounts in ETH."""
     keys = events.select(["protocol", "token_address", "epoch_timestamp"]).to_pandas()
     keys["day"] = keys.pop("epoch_timestamp") // 86400
     price = keys.merge(by_token, on=["day", "protocol", "token_address"], how="left")
     native = keys.token_address.isin(NATIVE_ETH).to_numpy()
     quantity = events["quantity"].cast(pa.float64()).to_numpy()
     amount = np.where(native, quantity / 1e18, quantity / price.unit * price.price_eth)
-    columns = {name: events[name] for name in OF_STAGE} | {
+    columns = {name: events[name] for name in STAGE_COLUMNS} | {
         "index_address": events["account_address" if category == "liquidation" else "sender_address"],
         "quantity_eth": pa.array(amount, from_pandas=True),
         "price_eth": pa.array(price.price_eth.mask(native, 1.0), from_pandas=True),
@@ -149,40 +150,40 @@ def priced(events: pa.Table, category: str, by_token: pd.DataFrame) -> pa.Table:
 
 
 def price_events(files: list[Path], category: str, quoted: pd.DataFrame, analytics: Path) -> pd.DataFrame:
-    """Writes a category's events of a month with their amounts in ETH; returns what the features need of them."""
-    days = [read(file, OF_STAGE) for file in files]
+    """Writes a category's events of a month with their amounts in ETH. Returns the columns that the features need."""
+    days = [read(file, STAGE_COLUMNS) for file in files]
     events = pa.concat_tables(days)
     rows = priced(events, category, token_prices(quoted, set(events["protocol"].unique().to_pylist())))
-    begin = 0
+    start = 0
     for file, length in zip(files, map(len, days), strict=True):
-        of_day = rows.slice(begin, length)
-        begin += length
-        # All others lie in the stage as they are to lie here: by their sender.
+        day_rows = rows.slice(start, length)
+        start += length
+        # The stage files of all other categories are already sorted by sender.
         if category == "liquidation":
-            of_day = of_day.take(ordered(of_day, ["index_address", "transaction_hash", "log_index"]))
-        write(of_day, file_of(analytics, f"transpose/transpose_{category}_events", day_of(file)))
+            day_rows = day_rows.take(sort_indices(day_rows, ["index_address", "transaction_hash", "log_index"]))
+        write(day_rows, file_of(analytics, f"transpose/transpose_{category}_events", day_of(file)))
     return rows.select(["sender_address", "account_address", "epoch_timestamp", "protocol", "quantity_eth"]).to_pandas()
 
 
 def link_wallets(file: Path, analytics: Path) -> pd.DataFrame:
-    """Writes the links that a day's borrows make; returns those between two addresses."""
+    """Writes the links that a day's borrows create. Returns those between two different addresses."""
     key = ["sender_address", "account_address"]
     times = ["timestamp", "epoch_timestamp"]
     firsts = read(file, [*key, *times]).group_by(key, use_threads=False).aggregate([(time, "min") for time in times])
     links = firsts.rename_columns(["wallet_address", "account_address", "since", "since_epoch_timestamp"])
-    links = links.take(ordered(links, ["wallet_address", "account_address"]))
+    links = links.take(sort_indices(links, ["wallet_address", "account_address"]))
     write(links, file_of(analytics, "features/wallet_links", day_of(file)))
     links = links.drop_columns("since").to_pandas().rename(columns={"since_epoch_timestamp": "since"})
     return links[links.wallet_address != links.account_address]
 
 
 def account_sums(file: Path, protocol: str, book: pd.DataFrame) -> pd.DataFrame:
-    """The sums of each account in one protocol on one day, by account."""
+    """Returns the sums of each account in one protocol on one day, by account."""
     categories = ["account_address", "market_id", "side"]
     rows = read(file, [*categories, "balance", "is_collateral"], categories).combine_chunks()
     account, market, side = (rows[name].unify_dictionaries().combine_chunks() for name in categories)
-    of_market = book.reindex(market.dictionary.to_pandas()).to_numpy()[market.indices.to_numpy()]
-    unit, price, threshold, ltv = of_market.T
+    market_values = book.reindex(market.dictionary.to_pandas()).to_numpy()[market.indices.to_numpy()]
+    unit, price, threshold, ltv = market_values.T
     is_debt = (side.dictionary.to_pandas() == "BORROWER").to_numpy()[side.indices.to_numpy()]
     counts = (is_debt | rows["is_collateral"].fill_null(False).to_numpy()) & ~np.isnan(price)
     amount = np.where(counts, rows["balance"].cast(pa.float64()).to_numpy() / unit * price, 0.0)
@@ -190,7 +191,7 @@ def account_sums(file: Path, protocol: str, book: pd.DataFrame) -> pd.DataFrame:
     weights = (collateral, collateral * threshold, collateral * ltv, amount - collateral)
     codes, accounts = account.indices.to_numpy(), account.dictionary.to_pandas()
     sums = [np.bincount(codes, np.where(counts, weight, 0.0), len(accounts)) for weight in weights]
-    sums = pd.DataFrame(dict(zip(OF_ACCOUNT, sums, strict=True)), dtype=float)
+    sums = pd.DataFrame(dict(zip(ACCOUNT_SUMS, sums, strict=True)), dtype=float)
     sums.insert(0, "account_address", accounts)
     sums.insert(1, "protocol", protocol)
     return sums[(sums.collateral_eth > 0) | (sums.debt_eth >= 1e-9)]
@@ -199,17 +200,18 @@ def account_sums(file: Path, protocol: str, book: pd.DataFrame) -> pd.DataFrame:
 def value_positions(
     day: date, files: list[Path], books: dict[tuple, pd.DataFrame], links: pd.DataFrame, analytics: Path
 ) -> pd.DataFrame | None:
-    """Writes the health of each wallet's accounts on a day; returns the wallets' own snapshots."""
+    """Writes the health of each wallet's accounts on a day. Returns the snapshots of the wallets."""
     number = number_of(day)
     named = [(file, file.name[11:].removesuffix(".parquet")) for file in files]
     priced = [account_sums(file, name, books[number, name]) for file, name in named if (number, name) in books]
     if not priced:
         return None
     accounts = pd.concat(priced, ignore_index=True)
-    made = links.loc[links.since < number * 86400, ["wallet_address", "account_address"]]
-    linked = accounts[accounts.account_address.isin(made.account_address)].merge(made, on="account_address")
+    earlier_links = links.loc[links.since < number * 86400, ["wallet_address", "account_address"]]
+    has_link = accounts.account_address.isin(earlier_links.account_address)
+    linked = accounts[has_link].merge(earlier_links, on="account_address")
     health = pd.concat([accounts.assign(wallet_address=accounts.account_address), linked], ignore_index=True)
-    health = health.take(ordered(pa.Table.from_pandas(health[HEALTH_KEY], preserve_index=False), HEALTH_KEY))
+    health = health.take(sort_indices(pa.Table.from_pandas(health[HEALTH_KEY], preserve_index=False), HEALTH_KEY))
     debt, secured = health.debt_eth.to_numpy(), health.threshold_weighted_collateral_eth.to_numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
         risk = np.where(secured > 0, np.minimum(debt / secured, 1e6), 1e6)
@@ -217,15 +219,15 @@ def value_positions(
     health["available_borrows_eth"] = np.maximum(0.0, health.borrow_power_eth - debt)
     rows = pa.Table.from_pandas(health, preserve_index=False)
     rows = rows.append_column("day", dates(np.full(len(health), number))).select(WALLET_HEALTH)
-    # Few amounts occur twice: a dictionary of them would be given up halfway.
-    write(rows, file_of(analytics, "features/wallet_health_daily", day), in_dictionary=[*HEALTH_KEY, "day"])
+    # Amounts rarely repeat: the writer would abandon their dictionaries halfway.
+    write(rows, file_of(analytics, "features/wallet_health_daily", day), use_dictionary=[*HEALTH_KEY, "day"])
     return snapshots(health, number)
 
 
 def snapshots(health: pd.DataFrame, number: int) -> pd.DataFrame:
-    """The wallets' snapshots of a day: the rows of a wallet lie side by side."""
+    """Aggregates the health of a day by wallet. The rows of a wallet are adjacent."""
     wallets = health.wallet_address
-    begins = np.flatnonzero((wallets != wallets.shift()).to_numpy())
+    starts = np.flatnonzero((wallets != wallets.shift()).to_numpy())
     health["weighted"] = health.debt_eth * health.risk_factor
     names = {
         "collateral_eth": "collateral",
@@ -233,13 +235,13 @@ def snapshots(health: pd.DataFrame, number: int) -> pd.DataFrame:
         "debt_eth": "debt",
         "weighted": "weighted",
     }
-    days = {name: np.add.reduceat(health[column].to_numpy(), begins) for column, name in names.items()}
-    days["risk"] = np.maximum.reduceat(health.risk_factor.to_numpy(), begins)
-    return pd.DataFrame({"wallet_address": wallets.take(begins).array, "day": np.int32(number), **days})
+    days = {name: np.add.reduceat(health[column].to_numpy(), starts) for column, name in names.items()}
+    days["risk"] = np.maximum.reduceat(health.risk_factor.to_numpy(), starts)
+    return pd.DataFrame({"wallet_address": wallets.take(starts).array, "day": np.int32(number), **days})
 
 
 def health_history(days: pd.DataFrame, as_of: int) -> pd.DataFrame:
-    """What the daily snapshots of each wallet come to."""
+    """Aggregates the daily snapshots of each wallet."""
     days["is_at_risk"] = days.risk > 1 / 1.2
     history = days.groupby("wallet_address", sort=False).agg(
         total_collateral_avg_eth=("collateral", "mean"),
@@ -257,7 +259,7 @@ def health_history(days: pd.DataFrame, as_of: int) -> pd.DataFrame:
 
 
 def sent(events: pd.DataFrame, category: str) -> pd.DataFrame:
-    """What each wallet sent of a category."""
+    """Aggregates the events of a category by sender."""
     sums = events.groupby("sender_address", sort=False).agg(
         **{
             f"{category}_amount_sum_eth": ("quantity_eth", "sum"),
@@ -266,13 +268,13 @@ def sent(events: pd.DataFrame, category: str) -> pd.DataFrame:
             f"{category}_first": ("epoch_timestamp", "min"),
         }
     )
-    # One row for each wallet and protocol, counted: faster than nunique.
+    # Counting the distinct pairs of wallet and protocol is faster than nunique.
     protocols = events[["sender_address", "protocol"]].drop_duplicates()
     return sums.join(protocols.sender_address.value_counts(sort=False).rename(f"{category}_protocols"))
 
 
 def liquidations(seized: pd.DataFrame, links: pd.DataFrame, end: int) -> pd.DataFrame:
-    """The liquidations of each wallet's accounts, through the links in force at the event."""
+    """Aggregates the liquidations of each wallet's accounts, by the links in effect at the event."""
     columns = ["wallet_address", "epoch_timestamp", "quantity_eth"]
     linked = seized.merge(links, on="account_address")
     linked = linked[linked.since <= linked.epoch_timestamp]
@@ -290,7 +292,7 @@ def liquidations(seized: pd.DataFrame, links: pd.DataFrame, end: int) -> pd.Data
 
 
 def features(events: dict[str, pd.DataFrame], days: pd.DataFrame, links: pd.DataFrame, as_of: date) -> pd.DataFrame:
-    """The features of every wallet: of each address that is sender or account of an event."""
+    """Returns the features of every wallet, that is, of each sender and account of an event."""
     end = number_of(as_of) * 86400
     addresses = [
         rows[name].drop_duplicates() for rows in events.values() for name in ("sender_address", "account_address")
@@ -311,12 +313,12 @@ def features(events: dict[str, pd.DataFrame], days: pd.DataFrame, links: pd.Data
 
 
 def each(pool: ThreadPoolExecutor, work: Callable, arguments: Iterable[tuple]) -> list:
-    """Does pieces of work that do not depend on each other, two at a time."""
-    return list(pool.map(lambda piece: work(*piece), arguments))
+    """Calls `work` with each tuple of arguments, two calls at a time."""
+    return list(pool.map(lambda args: work(*args), arguments))
 
 
 def rebuild(lake: Path, out: Path, as_of: date) -> None:
-    """From the stage tables of a lake to the features as of a day."""
+    """Builds the analytics tables and the features as of a day from the stage tables of a lake."""
     analytics = out / "analytics"
     files = {
         category: files_of(lake, f"transpose/transpose_{category}_events", as_of - timedelta(days=1))
@@ -328,10 +330,10 @@ def rebuild(lake: Path, out: Path, as_of: date) -> None:
         events = {}
         for category, of_category in files.items():
             months = groupby(of_category, key=lambda file: file.parent)
-            pieces = ((list(of_month), category, quoted, analytics) for _, of_month in months)
-            events[category] = pd.concat(each(pool, price_events, pieces), ignore_index=True)
-        made = pd.concat(each(pool, link_wallets, ((file, analytics) for file in files["borrow"])))
-        links = made.groupby(["wallet_address", "account_address"], as_index=False)["since"].min()
+            calls = ((list(of_month), category, quoted, analytics) for _, of_month in months)
+            events[category] = pd.concat(each(pool, price_events, calls), ignore_index=True)
+        daily_links = pd.concat(each(pool, link_wallets, ((file, analytics) for file in files["borrow"])))
+        links = daily_links.groupby(["wallet_address", "account_address"], as_index=False)["since"].min()
         by_day = groupby(files_of(lake, POSITIONS, as_of), key=day_of)
         days = each(pool, value_positions, ((day, list(of_day), books, links, analytics) for day, of_day in by_day))
     days = pd.concat([rows for rows in days if rows is not None], ignore_index=True)
@@ -342,9 +344,9 @@ def rebuild(lake: Path, out: Path, as_of: date) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lake", type=Path, required=True, help="the lake with the stage tables")
-    parser.add_argument("--out", type=Path, required=True, help="the folder that gets the analytics tables")
+    parser.add_argument("--out", type=Path, required=True, help="the output folder of the analytics tables")
     parser.add_argument(
-        "--as-of", type=date.fromisoformat, required=True, metavar="DAY", help="the day of the features"
+        "--as-of", type=date.fromisoformat, required=True, metavar="DAY", help="the as-of day of the features"
     )
     arguments = parser.parse_args()
     rebuild(arguments.lake, arguments.out, arguments.as_of)

@@ -1,11 +1,12 @@
-"""The features of every wallet, and the tables that they come from, in Polars.
+"""Builds the features of every wallet and the tables that they are computed from, in Polars.
 
-A day at a time, two days at once: a file of the lake is one day (and protocol), so that a query over one needs no day among its
-keys, and its frames fit the cache (measured: two thirds of the time, and less than half of the memory, of one streaming query
-over all days with a partitioned sink). Files are sorted by account, and Polars is told so: groups of sorted keys need no hash
-table, and what is left to sort are a few sorted runs. Prices are small: they are worked out once, for each day on which they may
-be asked for, so that events and positions find theirs by a hash join. Of each day the few columns that the features need stay in
-memory; for those, the streaming engine is the faster one.
+Each query processes one day, and two days are processed in parallel. A file of the lake is one day (and protocol), so
+that a query over it needs no day in its keys, and its frames fit into the cache (measured: two thirds of the time, and
+less than half of the memory, of one streaming query over all days with a partitioned sink). Files are sorted by
+account, and `set_sorted` tells Polars so: grouping by sorted keys needs no hash table, and the remaining sorts are of a
+few sorted runs. Prices are few: they are computed once, for each day on which they apply, so that events and positions
+are priced by a hash join. The few columns of each day that the features need stay in memory; for those, the streaming
+engine is faster.
 """
 
 import argparse
@@ -46,38 +47,38 @@ TIMES = ["time_since_first_deposit", "time_since_last_liquidated"]
 
 
 def day_of(file: Path) -> date:
-    """The day that a file of the lake is of."""
+    """Returns the day of a file of the lake."""
     return date.fromisoformat(file.name[:10])
 
 
 def start_of(day: date) -> int:
-    """A day's first second, since 1970."""
+    """Returns the start of a day in epoch seconds."""
     return (day - EPOCH).days * 86400
 
 
 def files_of(lake: Path, table: str, last: date) -> list[Path]:
-    """A stage table's files up to a day, in order."""
+    """Returns the files of a stage table up to a day, in order."""
     files = sorted((lake / "stage" / table).glob("year=*/month=*/*.parquet"))
     return [file for file in files if day_of(file) <= last]
 
 
 def scan(files: Path | list[Path]) -> pl.LazyFrame:
-    """The rows of files of the lake."""
+    """Scans files of the lake."""
     return pl.scan_parquet(files, hive_partitioning=False)
 
 
 def collect(query: pl.LazyFrame) -> pl.DataFrame:
-    """What a query gives. A day's rows are too few for the streaming engine to be worth its start."""
+    """Collects a query in memory. The start of the streaming engine does not pay off for the rows of one day."""
     return query.collect(engine="in-memory")
 
 
 def write(rows: pl.DataFrame, analytics: Path, table: str, day: date) -> None:
-    """Writes a table's file of a day: ZSTD at the level of the lake."""
+    """Writes the file of a table and day, with the compression of the lake."""
     rows.write_parquet(analytics / table / f"{day:year=%Y/month=%m}/{day}.parquet", compression_level=1, mkdir=True)
 
 
 def prices(files: list[Path]) -> pl.DataFrame:
-    """Every price by each day that it may be asked for: its own and the seven after it. The best come first."""
+    """Returns each price for each day on which it applies: its own and the seven days after. Preferred ones first."""
     quoted = collect(
         scan(files)
         .filter(col("input_token_price_usd") > 0)
@@ -110,20 +111,20 @@ def prices(files: list[Path]) -> pl.DataFrame:
 
 
 def market_prices(quoted: pl.DataFrame) -> dict[tuple, pl.DataFrame]:
-    """What a position's market costs, by day and protocol."""
+    """Returns the prices of markets for positions, by day and protocol."""
     newest = quoted.unique(["day", "protocol", "market_id"], keep="first", maintain_order=True)
     chosen = newest.select("day", "protocol", "market_id", "unit", "price_eth", "maximum_ltv", "liquidation_threshold")
     return chosen.partition_by("day", "protocol", include_key=False, as_dict=True)
 
 
-def token_prices(quoted: pl.DataFrame, asking: pl.DataFrame) -> dict[tuple, pl.DataFrame]:
-    """What an event's token costs, by day: the price of the protocol that asks, or else of the first other one."""
+def token_prices(quoted: pl.DataFrame, protocols: pl.DataFrame) -> dict[tuple, pl.DataFrame]:
+    """Returns the prices of tokens for events, by day: that of the event's protocol, or else of the first other one."""
     newest = quoted.filter(~col("token").is_in(NATIVE_ETH)).unique(
         ["day", "protocol", "token"], keep="first", maintain_order=True
     )
     chosen = (
         newest.rename({"protocol": "price_protocol", "market_id": "price_market_id"})
-        .join(asking, how="cross")
+        .join(protocols, how="cross")
         .sort(col("price_protocol") != col("protocol"), "price_protocol")
         .unique(["day", "protocol", "token"], keep="first", maintain_order=True)
     )
@@ -133,7 +134,7 @@ def token_prices(quoted: pl.DataFrame, asking: pl.DataFrame) -> dict[tuple, pl.D
 
 
 def price_events(file: Path, category: str, book: pl.DataFrame, analytics: Path) -> pl.DataFrame:
-    """Writes a category's events of a day with their amounts in ETH; returns what the features need of them."""
+    """Writes a category's events of a day with their amounts in ETH. Returns the columns that the features need."""
     native = col("token_address").is_in(NATIVE_ETH)
     quantity = col("quantity").cast(pl.Float64)
     index = "account_address" if category == "liquidation" else "sender_address"
@@ -154,7 +155,7 @@ def price_events(file: Path, category: str, book: pl.DataFrame, analytics: Path)
         )
         .select(PRICED_EVENT)
     )
-    # All others lie in the stage as they are to lie here: by their sender.
+    # The stage files of all other categories are already sorted by sender.
     if category == "liquidation":
         query = query.sort("index_address", "transaction_hash", "log_index")
     rows = collect(query)
@@ -163,7 +164,7 @@ def price_events(file: Path, category: str, book: pl.DataFrame, analytics: Path)
 
 
 def link_wallets(file: Path, analytics: Path) -> pl.DataFrame:
-    """Writes the links that a day's borrows make."""
+    """Writes and returns the links that a day's borrows create."""
     rows = collect(
         scan(file)
         .group_by(wallet_address="sender_address", account_address="account_address")
@@ -175,7 +176,7 @@ def link_wallets(file: Path, analytics: Path) -> pl.DataFrame:
 
 
 def account_sums(file: Path, protocol: str, book: pl.DataFrame) -> pl.LazyFrame:
-    """The sums of each account in one protocol on one day, by account."""
+    """Returns the sums of each account in one protocol on one day, sorted by account."""
     is_debt = col("side") == "BORROWER"
     supply = pl.when(~is_debt).then("amount").otherwise(0.0)
     return (
@@ -204,7 +205,7 @@ def account_sums(file: Path, protocol: str, book: pl.DataFrame) -> pl.LazyFrame:
 def value_positions(
     day: date, files: list[Path], books: dict[tuple, pl.DataFrame], links: pl.DataFrame, analytics: Path
 ) -> pl.DataFrame:
-    """Writes the health of each wallet's accounts on a day; returns the wallets' own snapshots."""
+    """Writes the health of each wallet's accounts on a day. Returns the snapshots of the wallets."""
     named = [(file, file.name[11:].removesuffix(".parquet")) for file in files]
     priced = [account_sums(file, name, books[day, name]) for file, name in named if (day, name) in books]
     if not priced:
@@ -219,9 +220,9 @@ def value_positions(
         .then(pl.min_horizontal(col("debt_eth") / secured, 1e6))
         .otherwise(1e6),
     )
-    made = links.lazy().filter(col("since") < start_of(day)).select("wallet_address", "account_address")
+    earlier_links = links.lazy().filter(col("since") < start_of(day)).select("wallet_address", "account_address")
     own = health.with_columns(wallet_address="account_address")
-    linked = health.join(made, on="account_address")
+    linked = health.join(earlier_links, on="account_address")
     both = pl.concat([own.select(WALLET_HEALTH), linked.select(WALLET_HEALTH)])
     rows = collect(both.sort("wallet_address", "account_address", "protocol"))
     write(rows, analytics, "features/wallet_health_daily", day)
@@ -241,7 +242,7 @@ def value_positions(
 
 
 def health_history(days: pl.LazyFrame, as_of: date) -> pl.LazyFrame:
-    """What the daily snapshots of each wallet come to."""
+    """Aggregates the daily snapshots of each wallet."""
     now = col("day") == as_of
     return days.group_by("wallet_address").agg(
         risk_factor=col("risk").filter(now).sum(),
@@ -259,7 +260,7 @@ def health_history(days: pl.LazyFrame, as_of: date) -> pl.LazyFrame:
 
 
 def sent(events: pl.LazyFrame, category: str) -> pl.LazyFrame:
-    """What each wallet sent of a category."""
+    """Aggregates the events of a category by sender."""
     return events.group_by(wallet_address="sender_address").agg(
         col("quantity_eth").sum().alias(f"{category}_amount_sum_eth"),
         col("quantity_eth").mean().alias(f"{category}_amount_avg_eth"),
@@ -270,7 +271,7 @@ def sent(events: pl.LazyFrame, category: str) -> pl.LazyFrame:
 
 
 def liquidations(seized: pl.LazyFrame, links: pl.LazyFrame, end: int) -> pl.LazyFrame:
-    """The liquidations of each wallet's accounts, through the links in force at the event."""
+    """Aggregates the liquidations of each wallet's accounts, by the links in effect at the event."""
     columns = ["wallet_address", "epoch_timestamp", "quantity_eth"]
     linked = seized.join(links, on="account_address").filter(col("since") <= col("epoch_timestamp"))
     own = seized.with_columns(wallet_address="account_address")
@@ -286,7 +287,7 @@ def liquidations(seized: pl.LazyFrame, links: pl.LazyFrame, end: int) -> pl.Lazy
 
 
 def features(events: dict[str, pl.LazyFrame], days: pl.LazyFrame, links: pl.LazyFrame, as_of: date) -> pl.DataFrame:
-    """The features of every wallet: of each address that is sender or account of an event."""
+    """Returns the features of every wallet, that is, of each sender and account of an event."""
     addresses = [
         rows.select(wallet_address=name) for rows in events.values() for name in ("sender_address", "account_address")
     ]
@@ -312,22 +313,22 @@ def features(events: dict[str, pl.LazyFrame], days: pl.LazyFrame, links: pl.Lazy
 
 
 def each(pool: ThreadPoolExecutor, work: Callable[..., pl.DataFrame], arguments: Iterable[tuple]) -> list[pl.DataFrame]:
-    """Does pieces of work that do not depend on each other, two at a time."""
-    return list(pool.map(lambda piece: work(*piece), arguments))
+    """Calls `work` with each tuple of arguments, two calls at a time."""
+    return list(pool.map(lambda args: work(*args), arguments))
 
 
 def rebuild(lake: Path, out: Path, as_of: date) -> None:
-    """From the stage tables of a lake to the features as of a day."""
+    """Builds the analytics tables and the features as of a day from the stage tables of a lake."""
     analytics = out / "analytics"
     files = {
         category: files_of(lake, f"transpose/transpose_{category}_events", as_of - timedelta(days=1))
         for category in CATEGORIES
     }
     quoted = prices(files_of(lake, MARKETS, as_of))
-    asking = collect(
+    protocols = collect(
         scan([file for of_category in files.values() for file in of_category]).select(col("protocol").unique())
     )
-    by_token, by_market = token_prices(quoted, asking), market_prices(quoted)
+    by_token, by_market = token_prices(quoted, protocols), market_prices(quoted)
     no_prices = next(iter(by_token.values())).clear()
     with ThreadPoolExecutor(THREADS) as pool:
         events = {
@@ -340,9 +341,9 @@ def rebuild(lake: Path, out: Path, as_of: date) -> None:
             ).lazy()
             for category, of_category in files.items()
         }
-        made = pl.concat(each(pool, link_wallets, ((file, analytics) for file in files["borrow"])))
+        daily_links = pl.concat(each(pool, link_wallets, ((file, analytics) for file in files["borrow"])))
         links = (
-            made.filter(col("wallet_address") != col("account_address"))
+            daily_links.filter(col("wallet_address") != col("account_address"))
             .group_by("wallet_address", "account_address")
             .agg(since=col("since_epoch_timestamp").min())
         )
@@ -350,18 +351,18 @@ def rebuild(lake: Path, out: Path, as_of: date) -> None:
         days = each(
             pool, value_positions, ((day, list(of_day), by_market, links, analytics) for day, of_day in snapshots)
         )
-    found = pl.concat(rows for rows in days if rows.width).lazy()
+    all_days = pl.concat(rows for rows in days if rows.width).lazy()
     folder = analytics / f"features/defi_features/as_of={as_of}"
     folder.mkdir(parents=True)
-    features(events, found, links.lazy(), as_of).write_parquet(folder / "0.parquet", compression_level=1)
+    features(events, all_days, links.lazy(), as_of).write_parquet(folder / "0.parquet", compression_level=1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lake", type=Path, required=True, help="the lake with the stage tables")
-    parser.add_argument("--out", type=Path, required=True, help="the folder that gets the analytics tables")
+    parser.add_argument("--out", type=Path, required=True, help="the output folder of the analytics tables")
     parser.add_argument(
-        "--as-of", type=date.fromisoformat, required=True, metavar="DAY", help="the day of the features"
+        "--as-of", type=date.fromisoformat, required=True, metavar="DAY", help="the as-of day of the features"
     )
     arguments = parser.parse_args()
     rebuild(arguments.lake, arguments.out, arguments.as_of)

@@ -1,5 +1,5 @@
-//! Stage tables of any size. Every number is drawn from the seed and from what it belongs to, so that one size and seed give one
-//! lake, whatever is written first.
+//! Generates stage tables of any size. Every random number is derived from the seed and the entity that it belongs to,
+//! so that equal sizes and seeds give equal lakes in any order of writing.
 
 use clap::Args;
 use defi_shared::Result;
@@ -13,53 +13,53 @@ use futures::{StreamExt, TryStreamExt};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// How much there is of each.
+/// The size of the generated lake.
 #[derive(Debug, Clone, Args)]
 pub struct Size {
-    /// Positions of all days
+    /// Total number of positions
     #[arg(long, default_value_t = 600_000)]
     pub positions: u64,
-    /// Events of all days
+    /// Total number of events
     #[arg(long, default_value_t = 60_000)]
     pub events: u64,
-    /// Days
+    /// Number of days
     #[arg(long, default_value_t = 30)]
     pub days: u32,
-    /// The first of them
+    /// The first day
     #[arg(long, default_value = "2023-01-01")]
     pub from: Day,
-    /// Days that an account has positions for; then another one takes its place
+    /// Number of days for which an account has positions, until another account replaces it
     #[arg(long, default_value_t = 50)]
     pub lifetime: u64,
-    /// What all numbers are drawn from
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
 
 const PROTOCOLS: [&str; 2] = ["aave-v2-eth", "compound-v2-eth"];
 
-/// Markets of each protocol.
+/// The number of markets of each protocol.
 const MARKETS: u64 = 20;
 
-/// Positions of an account, on average; a quarter of the accounts use both protocols.
-const POSITIONS_OF_ACCOUNT: u64 = 2;
+/// The average number of positions of an account. A quarter of the accounts use both protocols.
+const POSITIONS_PER_ACCOUNT: u64 = 2;
 
-/// Of so many events one is sent for another account.
-const FOR_OTHERS: u64 = 50;
+/// One in this many accounts sends its events on behalf of another account.
+const ON_BEHALF_RATIO: u64 = 50;
 
-/// Units that are made at once.
-const AT_ONCE: usize = 4;
+/// The number of units that are generated in parallel.
+const PARALLELISM: usize = 4;
 
-/// Ethereum's blocks a day.
+/// The number of Ethereum blocks per day.
 const BLOCKS_PER_DAY: i64 = 7_200;
 
 /// Writes the stage tables of a lake.
 ///
 /// # Errors
-/// The lake's.
+/// An object can't be written.
 pub async fn generate(context: &Context, size: &Size) -> Result<()> {
     let days = size.from.until(size.from.plus(i32::try_from(size.days).unwrap_or(i32::MAX)));
-    // A day more of snapshots than of events: features are as of the day after the last events.
+    // Snapshots have one more day than events: features are as of the day after the last events.
     let snapshots = days.clone().chain(days.clone().next_back().map(Day::next));
     let units = snapshots.flat_map(|day| PROTOCOLS.map(|protocol| (day, protocol)));
     let lake = &context.lake;
@@ -71,8 +71,8 @@ pub async fn generate(context: &Context, size: &Size) -> Result<()> {
             lake.write(&STAGE_POSITIONS, &unit, positions(&size, day, protocol), Facts::new()).await
         })
     };
-    let written = futures::stream::iter(units).map(write).buffer_unordered(AT_ONCE);
-    written.map(joined).try_collect::<Vec<_>>().await?;
+    let written = futures::stream::iter(units).map(write).buffer_unordered(PARALLELISM);
+    written.map(task_result).try_collect::<Vec<_>>().await?;
     let units = days.flat_map(|day| Category::ALL.map(|category| (day, category)));
     let write = |(day, category): (Day, Category)| {
         let (lake, size) = (lake.clone(), size.clone());
@@ -81,43 +81,44 @@ pub async fn generate(context: &Context, size: &Size) -> Result<()> {
             lake.write(table, &Unit::Day(day), events(&size, day, category), Facts::new()).await
         })
     };
-    let written = futures::stream::iter(units).map(write).buffer_unordered(AT_ONCE);
-    written.map(joined).try_collect::<Vec<_>>().await.map(drop)
+    let written = futures::stream::iter(units).map(write).buffer_unordered(PARALLELISM);
+    written.map(task_result).try_collect::<Vec<_>>().await.map(drop)
 }
 
-fn joined<T>(done: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    done.map_err(|cause| defi_shared::Error::internal("a unit was cut short").because(cause))?
+fn task_result<T>(joined: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    joined.map_err(|source| defi_shared::Error::internal("the task of a unit failed").because(source))?
 }
 
-/// The random numbers of one thing.
-fn dice(seed: u64, what: u64, number: u64) -> ChaCha8Rng {
-    ChaCha8Rng::seed_from_u64(seed ^ what.rotate_left(56) ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+/// Returns the random number generator of an entity, which is identified by its type and number.
+fn seeded_rng(seed: u64, entity: u64, number: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed ^ entity.rotate_left(56) ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-fn hex<const N: usize>(dice: &mut impl Rng) -> HexBytes<N> {
+fn hex<const N: usize>(rng: &mut impl Rng) -> HexBytes<N> {
     let mut bytes = [0; N];
-    dice.fill_bytes(&mut bytes);
+    rng.fill_bytes(&mut bytes);
     HexBytes(bytes)
 }
 
+/// Returns the address of an account.
 fn account(seed: u64, number: u64) -> Address {
-    hex(&mut dice(seed, 1, number))
+    hex(&mut seeded_rng(seed, 1, number))
 }
 
-/// The numbers of the accounts that have positions on a day.
+/// Returns the numbers of the accounts that have positions on a day.
 fn accounts(size: &Size, day: Day) -> std::ops::Range<u64> {
-    let count = size.positions / u64::from(size.days.max(1)) / POSITIONS_OF_ACCOUNT;
-    let since = u64::try_from(day.epoch_days() - size.from.epoch_days()).unwrap_or(0);
-    let first = count * since / size.lifetime.max(1);
+    let count = size.positions / u64::from(size.days.max(1)) / POSITIONS_PER_ACCOUNT;
+    let elapsed_days = u64::try_from(day.epoch_days() - size.from.epoch_days()).unwrap_or(0);
+    let first = count * elapsed_days / size.lifetime.max(1);
     first..first + count
 }
 
-/// A market of a protocol: the first is that of WETH.
+/// Returns the id and the token of a market. The first market of each protocol is that of WETH.
 fn market(size: &Size, protocol: &str, number: u64) -> (Address, Address) {
-    let of_protocol = if protocol == PROTOCOLS[0] { 0 } else { 1 };
-    let id = hex(&mut dice(size.seed, 2, number * 2 + of_protocol));
-    // Tokens are the same on both protocols.
-    let token = if number == 0 { WETH } else { hex(&mut dice(size.seed, 3, number)) };
+    let protocol_index = if protocol == PROTOCOLS[0] { 0 } else { 1 };
+    let id = hex(&mut seeded_rng(size.seed, 2, number * 2 + protocol_index));
+    // Both protocols have the same tokens.
+    let token = if number == 0 { WETH } else { hex(&mut seeded_rng(size.seed, 3, number)) };
     (id, token)
 }
 
@@ -126,19 +127,19 @@ fn decimals(market: u64) -> u32 {
 }
 
 fn markets(size: &Size, day: Day, protocol: &'static str) -> Vec<StagedMarket> {
-    let of_market = |number| {
+    let generate_market = |number| {
         let (market_id, token) = market(size, protocol, number);
-        let mut dice = dice(size.seed, 4, number * 100_000 + u64::from(day.epoch_days().unsigned_abs()));
-        let usual = [1800.0, 1.0, 27_000.0, 6.5][usize::try_from(number % 4).unwrap_or(0)];
+        let mut rng = seeded_rng(size.seed, 4, number * 100_000 + u64::from(day.epoch_days().unsigned_abs()));
+        let mean_price = [1800.0, 1.0, 27_000.0, 6.5][usize::try_from(number % 4).unwrap_or(0)];
         StagedMarket {
             market_id,
             name: Some(format!("Market {number}").into()),
             input_token_address: token,
             input_token_symbol: Some(format!("TOK{number}").into()),
             input_token_decimals: i32::try_from(decimals(number)).unwrap_or(18),
-            // One price in a hundred is missing, and that of the day before holds.
-            input_token_price_usd: (number == 0 || dice.random_ratio(99, 100))
-                .then(|| usual * dice.random_range(0.9..1.1)),
+            // One in a hundred prices is missing, so that the price of an earlier day is used.
+            input_token_price_usd: (number == 0 || rng.random_ratio(99, 100))
+                .then(|| mean_price * rng.random_range(0.9..1.1)),
             maximum_ltv: 0.75,
             liquidation_threshold: 0.8,
             protocol: protocol.into(),
@@ -147,31 +148,31 @@ fn markets(size: &Size, day: Day, protocol: &'static str) -> Vec<StagedMarket> {
             epoch_timestamp: day.start() + 11,
         }
     };
-    let mut rows: Vec<_> = (0..MARKETS).map(of_market).collect();
+    let mut rows: Vec<_> = (0..MARKETS).map(generate_market).collect();
     rows.sort_by_key(|row| row.market_id);
     rows
 }
 
 fn positions(size: &Size, day: Day, protocol: &'static str) -> Vec<StagedPosition> {
     let is_first = protocol == PROTOCOLS[0];
-    let of_markets: Vec<_> = (0..MARKETS).map(|number| market(size, protocol, number).0).collect();
+    let market_ids: Vec<_> = (0..MARKETS).map(|number| market(size, protocol, number).0).collect();
     let names: Vec<std::sync::Arc<str>> = (0..MARKETS).map(|number| format!("Market {number}").into()).collect();
     let protocol: std::sync::Arc<str> = protocol.into();
     let mut rows = Vec::new();
     for number in accounts(size, day) {
-        // Half of the accounts on the first protocol alone, a quarter on the second, a quarter on both.
+        // Half of the accounts use only the first protocol, a quarter only the second, and a quarter both.
         if (is_first && number % 4 == 3) || (!is_first && number % 4 < 2) {
             continue;
         }
         let account_address = account(size.seed, number);
-        let mut lasting = dice(size.seed, 5, number * 2 + u64::from(is_first));
-        let count = if number % 4 == 2 { 1 } else { lasting.random_range(1..=3) };
-        let first_market = lasting.random_range(0..MARKETS);
-        let mut of_day = dice(size.seed, 6, number ^ (u64::from(day.epoch_days().unsigned_abs()) << 40));
+        let mut account_rng = seeded_rng(size.seed, 5, number * 2 + u64::from(is_first));
+        let count = if number % 4 == 2 { 1 } else { account_rng.random_range(1..=3) };
+        let first_market = account_rng.random_range(0..MARKETS);
+        let mut day_rng = seeded_rng(size.seed, 6, number ^ (u64::from(day.epoch_days().unsigned_abs()) << 40));
         for nth in 0..count {
             let number = (first_market + nth * 7) % MARKETS;
             let side = if nth % 2 == 0 { Side::Lender } else { Side::Borrower };
-            let market_id = of_markets[usize::try_from(number).unwrap_or(0)];
+            let market_id = market_ids[usize::try_from(number).unwrap_or(0)];
             let name = match side {
                 Side::Lender => "COLLATERAL",
                 Side::Borrower => "BORROWER",
@@ -182,8 +183,8 @@ fn positions(size: &Size, day: Day, protocol: &'static str) -> Vec<StagedPositio
                 market_id,
                 market_name: Some(names[usize::try_from(number).unwrap_or(0)].clone()),
                 side,
-                balance: amount(&mut of_day, number, if nth % 2 == 0 { 20.0 } else { 5.0 }),
-                is_collateral: (side == Side::Lender).then(|| lasting.random_ratio(9, 10)),
+                balance: amount(&mut day_rng, number, if nth % 2 == 0 { 20.0 } else { 5.0 }),
+                is_collateral: (side == Side::Lender).then(|| account_rng.random_ratio(9, 10)),
                 protocol: protocol.clone(),
                 block_number: i64::from(day.epoch_days()) * BLOCKS_PER_DAY,
                 block_timestamp: Timestamp::from_seconds(day.start() + 11),
@@ -195,39 +196,40 @@ fn positions(size: &Size, day: Day, protocol: &'static str) -> Vec<StagedPositio
     rows
 }
 
-/// Up to so many tokens of a market, in base units.
-#[expect(clippy::cast_possible_truncation, reason = "any digits will do")]
-fn amount(dice: &mut impl Rng, market: u64, most: f64) -> BaseUnits {
-    let usual_price = [1800.0, 1.0, 27_000.0, 6.5][usize::try_from(market % 4).unwrap_or(0)];
-    let tokens = dice.random_range(0.001..most) * 1800.0 / usual_price;
+/// Returns a random amount of a market's token, in base units. `max` is the maximum in whole tokens for a price of
+/// 1800.
+#[expect(clippy::cast_possible_truncation, reason = "the amount is random")]
+fn amount(rng: &mut impl Rng, market: u64, max: f64) -> BaseUnits {
+    let mean_price = [1800.0, 1.0, 27_000.0, 6.5][usize::try_from(market % 4).unwrap_or(0)];
+    let tokens = rng.random_range(0.001..max) * 1800.0 / mean_price;
     let units = (tokens * 1e6) as i128;
     let decimals = decimals(market);
     BaseUnits(if decimals >= 6 { units.max(1) * 10i128.pow(decimals - 6) } else { units.max(1) })
 }
 
-/// Of a hundred events so many are of each category.
-const SHARES: [u64; 5] = [20, 35, 1, 19, 25];
+/// The percentage of events of each category.
+const CATEGORY_PERCENTAGES: [u64; 5] = [20, 35, 1, 19, 25];
 
 fn events(size: &Size, day: Day, category: Category) -> Vec<StagedEvent> {
     let accounts = accounts(size, day);
-    let nth = Category::ALL.iter().position(|of| *of == category).unwrap_or(0);
-    let count = size.events / u64::from(size.days.max(1)) * SHARES[nth] / 100;
-    let mut dice = dice(size.seed, 7 + nth as u64, u64::from(day.epoch_days().unsigned_abs()));
+    let nth = Category::ALL.iter().position(|other| *other == category).unwrap_or(0);
+    let count = size.events / u64::from(size.days.max(1)) * CATEGORY_PERCENTAGES[nth] / 100;
+    let mut rng = seeded_rng(size.seed, 7 + nth as u64, u64::from(day.epoch_days().unsigned_abs()));
     let mut rows = Vec::new();
     for log_index in 0..count {
-        let number = dice.random_range(accounts.clone());
+        let number = rng.random_range(accounts.clone());
         let sender_address = account(size.seed, number);
-        let is_for_other = number % FOR_OTHERS == 0;
-        let account_address = if is_for_other { account(size.seed, number + 1) } else { sender_address };
+        let is_on_behalf = number % ON_BEHALF_RATIO == 0;
+        let account_address = if is_on_behalf { account(size.seed, number + 1) } else { sender_address };
         let protocol = PROTOCOLS[usize::from(number % 4 == 3)];
-        let of_market = dice.random_range(0..MARKETS);
-        let (market_address, token_address) = market(size, protocol, of_market);
-        // A block every twelve seconds.
-        let second = dice.random_range(day.seconds()) / 12 * 12;
+        let market_number = rng.random_range(0..MARKETS);
+        let (market_address, token_address) = market(size, protocol, market_number);
+        // There is a block every twelve seconds.
+        let second = rng.random_range(day.seconds()) / 12 * 12;
         let is_liquidation = category == Category::Liquidation;
         rows.push(StagedEvent {
             sender_address,
-            transaction_hash: hex::<32>(&mut dice) as TxHash,
+            transaction_hash: hex::<32>(&mut rng) as TxHash,
             log_index: i64::try_from(log_index).unwrap_or(0),
             block_number: second / 12,
             timestamp: Timestamp::from_seconds(second),
@@ -238,10 +240,10 @@ fn events(size: &Size, day: Day, category: Category) -> Vec<StagedEvent> {
             market_address: Some(market_address.to_string().into()),
             token_address,
             token_id: None,
-            quantity: amount(&mut dice, of_market, 20.0),
+            quantity: amount(&mut rng, market_number, 20.0),
             liquidator_address: is_liquidation.then(|| sender_address.to_string().into()),
             liquidated_token_address: is_liquidation.then_some(WETH),
-            quantity_liquidated: is_liquidation.then(|| amount(&mut dice, 0, 5.0)),
+            quantity_liquidated: is_liquidation.then(|| amount(&mut rng, 0, 5.0)),
             metadata: None,
         });
     }

@@ -1,4 +1,4 @@
-//! The kernels: the work that most of a run's processor time goes into, each over one day of fixed rows.
+//! The kernels: the work that takes most of the CPU time of a run, each over one day of fixed rows.
 
 use std::path::PathBuf;
 use std::process;
@@ -14,31 +14,31 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::generate::{Size, generate};
 
-/// Rows of a page of an API.
-const PAGE: usize = 1_000;
+/// The number of rows in a page of an API.
+const ROWS_PER_PAGE: usize = 1_000;
 
-/// Every kernel, in the order of a run.
+/// The names of all kernels, in the order of a run.
 pub const NAMES: [&str; 6] =
     ["parse-events-page", "parse-positions-page", "stage-a-day", "price-a-day", "value-a-day", "fold-a-day"];
 
-/// Does the work of every kernel once, in the order of [`NAMES`].
+/// Runs every kernel once, in the order of [`NAMES`].
 ///
 /// # Errors
-/// As [`Kernels::run`].
+/// The kernels can't be prepared, or a step fails.
 pub fn run_all() -> Result<()> {
     let kernels = Kernels::new()?;
-    // The first count is that of the preparation.
+    // The first call ends the instruction count of the preparation.
     let names = std::iter::once(None).chain(NAMES.into_iter().map(Some));
     names.into_iter().try_for_each(|name| counted_kernel(&kernels, name))
 }
 
-/// A count ends with each call: `bench/guard.py` looks for it by its name.
+/// Runs a kernel. `bench/guard.py` refers to this function by name: an instruction count ends with each call.
 #[inline(never)]
 fn counted_kernel(kernels: &Kernels, name: Option<&str>) -> Result<()> {
     name.map_or(Ok(()), |name| kernels.run(name))
 }
 
-/// A small lake of its own in a temporary folder, and what the kernels work on. The folder goes with it.
+/// The inputs of the kernels: a small lake in a temporary folder, which is deleted on drop, and a page of each API.
 #[derive(Debug)]
 pub struct Kernels {
     runtime: Runtime,
@@ -50,15 +50,15 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Makes the lake: a day of 20,000 positions and 10,000 events.
+    /// Creates the lake: a day of 20,000 positions and 10,000 events.
     ///
     /// # Errors
-    /// No temporary folder, or the steps' errors.
+    /// The lake can't be written, or a step fails.
     pub fn new() -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("defi-bench-{}", process::id()));
-        // One thread: what is counted must not depend on who comes first.
+        // A single thread, because instruction counts must not depend on scheduling.
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|cause| Error::internal("no runtime").because(cause))?;
+        let runtime = runtime.map_err(|source| Error::internal("can't create a runtime").because(source))?;
         let day = Day::from_epoch_days(19_358);
         let size = Size { positions: 20_000, events: 10_000, days: 1, from: day, lifetime: 50, seed: 1 };
         let context = runtime.block_on(crate::context(&folder))?;
@@ -66,10 +66,10 @@ impl Kernels {
         Ok(Kernels { runtime, context, folder, day, events_page, positions_page })
     }
 
-    /// Does the work of a kernel once.
+    /// Runs a kernel once.
     ///
     /// # Errors
-    /// A name that no kernel has, or the step's errors.
+    /// The name is unknown, or the step fails.
     pub fn run(&self, name: &str) -> Result<()> {
         let (context, day) = (self.context.clone(), self.day);
         let days = |days| UnitInput { as_of: Some(day.next()), days: Some(days), ..UnitInput::default() };
@@ -91,7 +91,7 @@ impl Kernels {
                     build_features::handle(context, input).await.map(drop)
                 }
                 other => {
-                    Err(Error::bad_input(format!("there is no kernel {other:?}")).next(format!("one of {NAMES:?}")))
+                    Err(Error::bad_input(format!("unknown kernel {other:?}")).next(format!("use one of {NAMES:?}")))
                 }
             }
         })
@@ -100,12 +100,12 @@ impl Kernels {
 
 impl Drop for Kernels {
     fn drop(&mut self) {
-        // A folder that stays is in nobody's way.
+        // Ignore errors: a leftover temporary folder does no harm.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
-/// Writes the lake, and returns a page of each API.
+/// Writes the lake, and returns a page of events of Transpose and a page of positions of The Graph.
 async fn prepare(context: &Context, size: &Size) -> Result<(Vec<u8>, Vec<u8>)> {
     generate(context, size).await?;
     let day = size.from;
@@ -113,16 +113,16 @@ async fn prepare(context: &Context, size: &Size) -> Result<(Vec<u8>, Vec<u8>)> {
     for protocol in context.config.protocol_names() {
         let unit = Unit::DayAndProtocol(day, protocol.into());
         let staged: Vec<StagedPosition> = context.lake.require(&STAGE_POSITIONS, &unit).await?;
-        page.extend(staged.iter().take(PAGE - page.len()).map(position_json));
+        page.extend(staged.iter().take(ROWS_PER_PAGE - page.len()).map(position_json));
         context.lake.write(&RAW_POSITIONS, &unit, staged.into_iter().map(raw), Facts::new()).await?;
     }
     let mut borrows: Vec<StagedEvent> = context.lake.require(&STAGE_BORROWS, &Unit::Day(day)).await?;
     borrows.sort_by_key(|event| (event.block_number, event.log_index));
-    let events: Vec<_> = borrows.iter().take(PAGE).map(event_json).collect();
+    let events: Vec<_> = borrows.iter().take(ROWS_PER_PAGE).map(event_json).collect();
     let days = |days| UnitInput { as_of: Some(day.next()), days: Some(days), ..UnitInput::default() };
     link_wallets::handle(context.clone(), days(vec![day])).await?;
-    let of_day = UnitInput { as_of: Some(day.next()), days: Some(vec![day]), ..UnitInput::default() };
-    price_events::handle(context.clone(), of_day).await?;
+    let event_input = UnitInput { as_of: Some(day.next()), days: Some(vec![day]), ..UnitInput::default() };
+    price_events::handle(context.clone(), event_input).await?;
     value_positions::handle(context.clone(), days(vec![day, day.next()])).await?;
     let events = json!({ "status": "success", "stats": { "truncated": false }, "results": events });
     let positions = json!({ "data": {

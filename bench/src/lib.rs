@@ -1,5 +1,5 @@
-//! What the benchmarks need of Rust: stage tables of any size, the jobs that are timed over them, the floor that they are held to,
-//! and the kernels whose instructions are counted.
+//! The Rust part of the benchmarks: a generator of stage tables, the timed jobs, the floor of their run time, and the
+//! kernels whose instructions are counted.
 
 pub mod floor;
 pub mod generate;
@@ -13,10 +13,10 @@ use std::sync::Arc;
 use defi_shared::Result;
 use defi_shared::step::{Context, context_of};
 
-/// The context of a function over a lake in a folder, whose sources nobody asks.
+/// Returns the context of a function over a lake in a folder. The benchmarks make no requests to its sources.
 ///
 /// # Errors
-/// None but a defect of the build.
+/// The built-in configuration is invalid, which is a defect.
 pub async fn context(lake: &Path) -> Result<Context> {
     let lake: Arc<str> = lake.to_string_lossy().into();
     context_of(&move |name| (name == "LAKE").then(|| lake.to_string())).await

@@ -1,4 +1,4 @@
-//! `bench`: lakes of any size, and the jobs that are timed over them.
+//! The `bench` command: generates lakes of any size, and runs the timed jobs over them.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use defi_shared::Result;
 use defi_shared::domain::Day;
 
 #[derive(Debug, Parser)]
-#[command(about = "Lakes of any size, and the jobs that are timed over them")]
+#[command(about = "Generate lakes of any size, and run the timed jobs over them")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -17,35 +17,35 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make the stage tables of a lake
+    /// Generate the stage tables of a lake
     Generate {
         /// Folder of the lake
         lake: PathBuf,
         #[command(flatten)]
         size: Size,
     },
-    /// Rebuild features from the stage tables: links, priced events, health, the fold
+    /// Rebuild the features from the stage tables: links, priced events, health, the fold
     Rebuild {
         /// Folder of the lake
         lake: PathBuf,
-        /// Day of the features
+        /// As-of day of the features
         as_of: Day,
     },
-    /// Do one more day: its links, priced events and health, and the fold from the newest earlier state
+    /// Process one more day: its links, priced events and health, and the fold from the newest earlier state
     Daily {
         /// Folder of the lake
         lake: PathBuf,
-        /// Day of the features
+        /// As-of day of the features
         as_of: Day,
     },
-    /// Compare ways to write Parquet
+    /// Compare policies for writing Parquet
     Policy {
         /// An object of wallet_health_daily
         object: PathBuf,
     },
-    /// Do every kernel's work once, for a tool that counts instructions
+    /// Run every kernel once, for a tool that counts instructions
     Kernels,
-    /// Decode the columns that a rebuild needs and encode what it has left behind, and nothing else
+    /// Only decode the columns that a rebuild reads, and encode its output
     Floor {
         /// Folder of the lake, after a rebuild
         lake: PathBuf,
@@ -63,7 +63,7 @@ fn main() -> std::process::ExitCode {
 }
 
 #[tokio::main]
-async fn in_lake(command: Command) -> Result<()> {
+async fn run_in_lake(command: Command) -> Result<()> {
     match command {
         Command::Generate { lake, size } => generate(&context(&lake).await?, &size).await,
         Command::Rebuild { lake, as_of } => rebuild::rebuild(&context(&lake).await?, as_of).await,
@@ -77,6 +77,6 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Policy { object } => policy::compare(&object),
         Command::Kernels => kernels::run_all(),
-        command => in_lake(command),
+        command => run_in_lake(command),
     }
 }

@@ -1,4 +1,5 @@
-//! What the ways to write Parquet come to, over one day's health: size, writing, a full scan, one wallet's rows.
+//! Compares policies for writing Parquet on one day of `wallet_health_daily`: file size, and the time of a write, of a
+//! full scan and of the lookup of one wallet.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,33 +9,34 @@ use defi_shared::lake::Facts;
 use defi_shared::lake::parquet::{POLICY, Policy, decode, decode_between, encode_by};
 use defi_shared::tables::{WALLET_HEALTH, WalletHealth};
 use defi_shared::{Error, Result};
-/// Each thing is done so often, and the fastest time counts.
-const TIMES: u32 = 5;
 
-/// Prints a table of the policies over an object of `wallet_health_daily`.
+/// The number of repetitions. The fastest one counts.
+const REPETITIONS: u32 = 5;
+
+/// Prints a table of the policies, measured with an object of `wallet_health_daily`.
 ///
 /// # Errors
-/// A file that can't be read, or is another table's.
+/// The file can't be read, or is of another table.
 pub fn compare(path: &Path) -> Result<()> {
     let file = std::fs::read(path)
-        .map_err(|cause| Error::bad_input("the object can't be read").with("path", path.display()).because(cause))?;
+        .map_err(|source| Error::bad_input("can't read the object").with("path", path.display()).because(source))?;
     let rows: Vec<WalletHealth> = decode(Bytes::from(file))?;
     let Some(middle) = rows.get(rows.len() / 2).map(|row| row.wallet_address.to_string()) else { return Ok(()) };
     println!("{} rows\n", rows.len());
     println!("| policy | MB | write ms | scan ms | one wallet ms |\n|---|---|---|---|---|");
     for (name, policy) in policies() {
-        let (written, file) =
+        let (write_time, file) =
             fastest(|| Ok(encode_by(&policy, rows.clone(), WALLET_HEALTH.sorted_by, &Facts::new())?.0))?;
-        let (cloned, _) = fastest(|| Ok(rows.clone()))?;
-        let (scanned, _) = fastest(|| decode::<WalletHealth>(file.clone()))?;
-        let (found, _) = fastest(|| look_up(&file, &middle))?;
+        let (clone_time, _) = fastest(|| Ok(rows.clone()))?;
+        let (scan_time, _) = fastest(|| decode::<WalletHealth>(file.clone()))?;
+        let (lookup_time, _) = fastest(|| look_up(&file, &middle))?;
         let megabytes = file.len() as f64 / 1e6;
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         println!(
             "| {name} | {megabytes:.2} | {:.0} | {:.0} | {:.2} |",
-            ms(written.saturating_sub(cloned)),
-            ms(scanned),
-            ms(found)
+            ms(write_time.saturating_sub(clone_time)),
+            ms(scan_time),
+            ms(lookup_time)
         );
     }
     Ok(())
@@ -61,18 +63,19 @@ fn policies() -> Vec<(&'static str, Policy)> {
     ]
 }
 
+/// Returns the time of the fastest repetition, and the result.
 fn fastest<T>(work: impl Fn() -> Result<T>) -> Result<(Duration, T)> {
     let mut best = Duration::MAX;
-    let mut done = work()?;
-    for _ in 0..TIMES {
-        let begun = Instant::now();
-        done = work()?;
-        best = best.min(begun.elapsed());
+    let mut result = work()?;
+    for _ in 0..REPETITIONS {
+        let start = Instant::now();
+        result = work()?;
+        best = best.min(start.elapsed());
     }
-    Ok((best, done))
+    Ok((best, result))
 }
 
-/// How many rows one wallet has: the pages that may hold it are read, by the page index.
+/// Returns the number of rows of a wallet. Reads only the pages that may contain it, by the page index.
 fn look_up(file: &Bytes, wallet: &str) -> Result<usize> {
     let rows: Vec<WalletHealth> =
         decode_between(file.clone(), "wallet_address", &(wallet.to_owned()..=wallet.to_owned()))?;

@@ -1,16 +1,16 @@
 //! The environment that a command works on.
 
-/// The environment, which names the databases.
+/// The environment. Its name is part of the database names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Env {
-    /// For development.
+    /// Development.
     Dev,
-    /// For production.
+    /// Production.
     Prod,
 }
 
 impl Env {
-    /// The name, as in the names of the databases.
+    /// Returns the name, as in the database names.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

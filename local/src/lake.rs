@@ -1,4 +1,4 @@
-//! The lake that is asked: a folder of this machine, or that of the deployed environment.
+//! Opens the lake that a command reads: a local folder, or the lake of the deployed environment.
 
 use std::path::PathBuf;
 
@@ -8,16 +8,16 @@ use defi_shared::lake::{FolderStore, Lake};
 
 use crate::env::Env;
 
-/// A local lake.
+/// The options of a local lake.
 #[derive(Debug, Clone)]
 pub struct LakeOptions {
-    /// Its folder.
+    /// The folder of the lake.
     pub folder: PathBuf,
-    /// Its environment.
+    /// The environment.
     pub env: Env,
 }
 
-/// A lake to read.
+/// The options of a lake to read.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
     /// The local lake, and the environment.
@@ -26,10 +26,10 @@ pub struct ReadOptions {
     pub aws: bool,
 }
 
-/// Opens a lake that is there, for reading, with its catalog.
+/// Opens an existing lake for reading, with its catalog.
 ///
 /// # Errors
-/// `BadInput` where there is no lake, and the errors of AWS.
+/// `BadInput` if there is no lake, and the errors of AWS.
 pub(crate) async fn open(args: &ReadOptions) -> Result<(Lake, Registry)> {
     if args.aws {
         return in_aws(args.lake.env).await;
@@ -39,15 +39,15 @@ pub(crate) async fn open(args: &ReadOptions) -> Result<(Lake, Registry)> {
     Ok((lake, registry))
 }
 
-/// A lake in a folder.
+/// Opens the lake in a folder.
 ///
 /// # Errors
-/// `BadInput` where there is none.
+/// `BadInput` if the folder contains no lake.
 pub(crate) fn in_folder(args: &LakeOptions) -> Result<Lake> {
     if !args.folder.join("catalog").is_dir() {
         return Err(Error::bad_input("there is no lake in this folder")
             .with("path", args.folder.display())
-            .next("make one with defi run, or name another folder with --lake"));
+            .next("create one with defi run, or choose another folder with --lake"));
     }
     Ok(Lake::new(FolderStore::new(&args.folder)))
 }
@@ -58,7 +58,7 @@ async fn in_aws(env: Env) -> Result<(Lake, Registry)> {
 }
 
 #[cfg(not(feature = "aws"))]
-#[expect(clippy::unused_async, reason = "it is async where AWS is built in")]
+#[expect(clippy::unused_async, reason = "builds with AWS support need async")]
 async fn in_aws(_: Env) -> Result<(Lake, Registry)> {
-    Err(Error::bad_input("this build of the command has no AWS").next("build it with AWS: make build"))
+    Err(Error::bad_input("this build has no AWS support").next("build with AWS support: make build"))
 }

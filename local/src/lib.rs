@@ -1,4 +1,5 @@
-//! The `defi` command: the whole pipeline on one machine, and tools to query, explain, export and check a lake.
+//! The `defi` command: runs the pipeline on one machine, queries, explains, exports and checks a lake, and controls
+//! runs in AWS.
 
 #[cfg(feature = "aws")]
 pub mod aws;

@@ -1,4 +1,4 @@
-//! Writing answers: to standard output, and pages to files.
+//! Writes results to standard output, and HTML pages to files.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -10,7 +10,7 @@ use defi_shared::error::{Error, Result};
 /// The format of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A table for people.
+    /// A human-readable table.
     Table,
     /// Comma-separated values; NULL is an empty cell.
     Csv,
@@ -18,76 +18,76 @@ pub enum Format {
     Json,
 }
 
-/// Writes a line to standard output. A reader that has gone away (`defi tables | head -1`) is no fault: the rest is left unsaid.
+/// Writes a line to standard output. A closed pipe (`defi tables | head -1`) is not an error: the output is discarded.
 ///
 /// # Errors
-/// Standard output can't be written to.
+/// `Internal` if standard output can't be written to.
 pub fn line(text: impl Display) -> Result<()> {
-    written(writeln!(io::stdout().lock(), "{text}"))
+    allow_broken_pipe(writeln!(io::stdout().lock(), "{text}"))
 }
 
-/// Standard output, for whoever takes a writer. Of a reader that has gone away nothing is said, as with [`line()`].
+/// A buffered writer to standard output. As in [`line()`], a closed pipe is not an error: the output is discarded.
 #[derive(Debug)]
-pub struct Answer {
-    is_wanted: bool,
+pub struct StdoutWriter {
+    is_open: bool,
     out: io::BufWriter<io::Stdout>,
 }
 
-impl Default for Answer {
+impl Default for StdoutWriter {
     fn default() -> Self {
-        Answer { is_wanted: true, out: io::BufWriter::new(io::stdout()) }
+        StdoutWriter { is_open: true, out: io::BufWriter::new(io::stdout()) }
     }
 }
 
-impl Answer {
-    fn attempt(&mut self, write: impl FnOnce(&mut io::BufWriter<io::Stdout>) -> io::Result<()>) -> io::Result<()> {
-        if self.is_wanted {
+impl StdoutWriter {
+    fn try_write(&mut self, write: impl FnOnce(&mut io::BufWriter<io::Stdout>) -> io::Result<()>) -> io::Result<()> {
+        if self.is_open {
             match write(&mut self.out) {
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => self.is_wanted = false,
-                outcome => return outcome,
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => self.is_open = false,
+                result => return result,
             }
         }
         Ok(())
     }
 }
 
-impl Write for Answer {
+impl Write for StdoutWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.attempt(|out| out.write_all(bytes)).map(|()| bytes.len())
+        self.try_write(|out| out.write_all(bytes)).map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.attempt(Write::flush)
+        self.try_write(Write::flush)
     }
 }
 
-/// Turns the outcome of writing an answer into the command's.
+/// Converts the result of a write to standard output. A closed pipe is not an error.
 ///
 /// # Errors
-/// Standard output can't be written to.
-pub fn written(outcome: io::Result<()>) -> Result<()> {
-    match outcome {
+/// `Internal` if standard output can't be written to.
+pub fn allow_broken_pipe(result: io::Result<()>) -> Result<()> {
+    match result {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::internal("the answer can't be written").because(error).next("check where the output goes"))
+            Err(Error::internal("can't write the output").because(error).next("check where standard output goes"))
         }
         _ => Ok(()),
     }
 }
 
-/// Writes a page into a file.
+/// Writes an HTML page to a file.
 ///
 /// # Errors
-/// `BadInput` for a file that can't be written.
+/// `BadInput` if the file can't be written.
 pub fn write_page(file: &Path, page: &str) -> Result<()> {
     std::fs::write(file, page).map_err(|cause| {
         Error::bad_input("the page can't be written")
             .with("path", file.display())
             .because(cause)
-            .next("name another file")
+            .next("choose another file")
     })
 }
 
-/// A table for people: its first `left` columns and those after `right` aligned left, the numbers between them right.
+/// Returns an empty human-readable table. The columns `left..right` (numbers) are aligned right, the others left.
 #[must_use]
 pub fn table(header: &[&str], left: usize, right: usize) -> Table {
     let mut table = Table::new();

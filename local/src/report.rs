@@ -1,4 +1,4 @@
-//! `defi report`: the page of a run, made anew from a lake.
+//! `defi report`: writes the report of a run from the objects in a lake.
 
 use std::path::{Path, PathBuf};
 
@@ -12,24 +12,24 @@ use crate::output::{line, write_page};
 /// The options of a report.
 #[derive(Debug)]
 pub struct Options {
-    /// The run. Default: the newest.
+    /// The run. Default: the newest run.
     pub run: Option<String>,
     /// The file to write. Default: `runs/{run_id}/report.html` in the lake.
     pub output: Option<PathBuf>,
-    /// Open the report in the browser.
+    /// Whether to open the report in the browser.
     pub open: bool,
     /// The lake.
     pub lake: ReadOptions,
 }
 
-/// Makes the report, and prints where it is.
+/// Writes the report and prints its location.
 ///
 /// # Errors
-/// `BadInput` for a lake or a run that is not there or a file that can't be written, and the lake's errors.
+/// `BadInput` if the lake or the run does not exist or the file can't be written, and the errors of the lake.
 pub(crate) async fn report(args: &Options) -> Result<()> {
     let (lake, registry) = crate::lake::open(&args.lake).await?;
     if args.open && args.lake.aws && args.output.is_none() {
-        return Err(Error::bad_input("a browser does not open what lies in a bucket").next("name a file with --output"));
+        return Err(Error::bad_input("a browser can't open a report in a bucket").next("choose a file with --output"));
     }
     let run = match &args.run {
         Some(run) => run.parse()?,
@@ -49,8 +49,8 @@ pub(crate) async fn report(args: &Options) -> Result<()> {
 }
 
 fn open_in_browser(path: &Path) -> Result<()> {
-    let opened = std::path::absolute(path).and_then(open::that_detached);
-    opened.map_err(|cause| {
-        Error::internal("no browser could be started").because(cause).next("open the file that is named above by hand")
+    let result = std::path::absolute(path).and_then(open::that_detached);
+    result.map_err(|cause| {
+        Error::internal("can't start a browser").because(cause).next("open the file at the printed path")
     })
 }

@@ -1,5 +1,5 @@
-//! Where a run gets its rows from: the sample chain or a recording behind a server on this machine, the live APIs, or any
-//! server that speaks them.
+//! The source of a run: the sample chain or a recording, both behind a server on this machine, the live APIs, or other
+//! servers that implement them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use defi_simulator::recording::Recording;
 use defi_simulator::sample::{self, SampleOptions};
 use defi_simulator::server::{Deployment, Server, ServerOptions};
 
-/// Requests a second to a server on this machine, which costs nothing and throttles nobody.
+/// The request rate to a server on this machine, which has no rate limit.
 const LOCAL_REQUESTS_PER_SECOND: u32 = 2_000;
 
-/// Where the rows come from.
+/// The source of the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The sample chain.
     Sample(SampleOptions),
     /// A recording in a folder.
     Recording(PathBuf),
-    /// The real APIs.
+    /// The live APIs.
     Live,
-    /// Servers that speak the two APIs.
+    /// Other servers that implement the two APIs.
     Urls {
         /// The base URL of The Graph's API.
         graph: String,
@@ -38,41 +38,41 @@ pub enum Source {
     },
 }
 
-/// Requests a second that all keys together may make.
+/// The rate limits of all keys together, in requests per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RequestRates {
-    /// Of The Graph.
+    /// The rate limit of The Graph.
     pub the_graph: f64,
-    /// Of Transpose.
+    /// The rate limit of Transpose.
     pub transpose: f64,
 }
 
-/// A source that answers.
+/// An open source.
 #[derive(Debug)]
 pub struct Opened {
     /// The clients of both APIs.
     pub clients: Clients,
-    /// The first and the last day that it covers, where it is known.
+    /// The first and the last day of the source. None if unknown.
     pub days: Option<(Day, Day)>,
-    /// What it is, for people.
+    /// A human-readable description.
     pub name: String,
-    /// How fast it may be asked.
+    /// The rate limits.
     pub rates: RequestRates,
-    /// Tells the chain from every other; none for servers that may serve anything.
+    /// Identifies the chain. None for other servers, whose chain is unknown.
     pub chain: Option<String>,
-    /// Kept as long as the clients are in use.
+    /// The server on this machine, kept alive as long as the clients are in use.
     _server: Option<Server>,
 }
 
 impl Source {
-    /// Opens the source. A recording narrows the configuration to its own protocols.
+    /// Opens the source. A recording restricts the configuration to its own protocols.
     ///
     /// # Errors
-    /// `BadInput` or `CorruptData` for a recording that is none, `BadCredentials` for missing keys.
+    /// `BadInput` or `CorruptData` for an invalid recording, `BadCredentials` for missing keys.
     pub async fn open(&self, config: &mut Config) -> Result<Opened> {
         match self {
-            Source::Live => live(config),
-            Source::Urls { graph, transpose } => at_urls(config, graph, transpose),
+            Source::Live => open_live(config),
+            Source::Urls { graph, transpose } => open_urls(config, graph, transpose),
             Source::Sample(_) | Source::Recording(_) => {
                 let recording = self.recording()?;
                 let (first, last) = (recording.first_day.parse()?, recording.last_day.parse()?);
@@ -83,7 +83,7 @@ impl Source {
                     }
                     _ => format!("the recording {}", recording.name),
                 };
-                let server = start(recording, config, 0, None).await?;
+                let server = start_server(recording, config, 0, None).await?;
                 let graph = GraphSettings::new(server.graph_url(), Vec::new());
                 let transpose = TransposeSettings::new(server.transpose_url(), Vec::new());
                 let opened = Opened {
@@ -91,47 +91,47 @@ impl Source {
                     name: format!("{chain}, {first} to {last}"),
                     chain: Some(chain),
                     _server: Some(server),
-                    ..clients(config, graph, transpose)?
+                    ..open_clients(config, graph, transpose)?
                 };
                 Ok(opened)
             }
         }
     }
 
-    /// The rows to serve: the sample chain or the recording.
+    /// Returns the rows to serve: the sample chain or the recording.
     fn recording(&self) -> Result<Recording> {
         match self {
             Source::Sample(options) => sample::chain(options),
             Source::Recording(dir) => Recording::load(dir),
-            Source::Live | Source::Urls { .. } => Err(Error::internal("a live source has no recording")),
+            Source::Live | Source::Urls { .. } => Err(Error::internal("the live APIs can't be served")),
         }
     }
 }
 
-fn keys(variable: &str) -> Vec<Secret> {
+fn api_keys(variable: &str) -> Vec<Secret> {
     std::env::var(variable).map(|keys| Secret::list(&keys)).unwrap_or_default()
 }
 
-fn live(config: &mut Config) -> Result<Opened> {
+fn open_live(config: &mut Config) -> Result<Opened> {
     for variable in ["GRAPH_API_KEY", "TRANSPOSE_API_KEY"] {
-        if keys(variable).is_empty() {
+        if api_keys(variable).is_empty() {
             return Err(Error::new(Kind::BadCredentials, format!("{variable} is not set"))
                 .next("set GRAPH_API_KEY and TRANSPOSE_API_KEY in the environment"));
         }
     }
-    let url = |variable: &str, live: &str| std::env::var(variable).unwrap_or_else(|_| live.to_owned());
+    let url = |variable: &str, default: &str| std::env::var(variable).unwrap_or_else(|_| default.to_owned());
     let (graph, transpose) = (url("GRAPH_URL", graph::LIVE_URL), url("TRANSPOSE_URL", transpose::LIVE_URL));
-    Ok(Opened { chain: Some("the live APIs".to_owned()), ..at_urls(config, &graph, &transpose)? })
+    Ok(Opened { chain: Some("the live APIs".to_owned()), ..open_urls(config, &graph, &transpose)? })
 }
 
-fn at_urls(config: &mut Config, graph: &str, transpose: &str) -> Result<Opened> {
+fn open_urls(config: &mut Config, graph: &str, transpose: &str) -> Result<Opened> {
     let name = format!("{graph} and {transpose}");
-    let graph = GraphSettings::new(graph, keys("GRAPH_API_KEY"));
-    let transpose = TransposeSettings::new(transpose, keys("TRANSPOSE_API_KEY"));
-    Ok(Opened { name, ..clients(config, graph, transpose)? })
+    let graph = GraphSettings::new(graph, api_keys("GRAPH_API_KEY"));
+    let transpose = TransposeSettings::new(transpose, api_keys("TRANSPOSE_API_KEY"));
+    Ok(Opened { name, ..open_clients(config, graph, transpose)? })
 }
 
-fn clients(config: &mut Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<Opened> {
+fn open_clients(config: &mut Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<Opened> {
     let rates = RequestRates {
         the_graph: requests_per_second(&graph.url, config.requests_per_second.the_graph, graph.keys.len()),
         transpose: requests_per_second(&transpose.url, config.requests_per_second.transpose, transpose.keys.len()),
@@ -154,36 +154,38 @@ fn clients(config: &mut Config, mut graph: GraphSettings, mut transpose: Transpo
     })
 }
 
-/// Of all keys together.
-fn requests_per_second(url: &str, of_each_key: u32, keys: usize) -> f64 {
-    if is_local(url) { LOCAL_REQUESTS_PER_SECOND.into() } else { f64::from(of_each_key) * keys.max(1) as f64 }
+/// Returns the rate limit of all keys together, in requests per second.
+fn requests_per_second(url: &str, per_key: u32, keys: usize) -> f64 {
+    if is_local(url) { LOCAL_REQUESTS_PER_SECOND.into() } else { f64::from(per_key) * keys.max(1) as f64 }
 }
 
-/// Whether a URL leads to this machine.
+/// Whether a URL points to this machine.
 fn is_local(url: &str) -> bool {
     ["http://127.", "http://localhost", "http://[::1]"].iter().any(|local| url.starts_with(local))
 }
 
-async fn start(recording: Recording, config: &Config, port: u16, api_key: Option<String>) -> Result<Server> {
+async fn start_server(recording: Recording, config: &Config, port: u16, api_key: Option<String>) -> Result<Server> {
     let options = ServerOptions { port, api_key, deployments: Deployment::all(config), ..ServerOptions::default() };
     Server::start(Arc::new(recording), options).await
 }
 
-/// Serves the sample chain or a recording until the user interrupts.
+/// Serves the sample chain or a recording until the process is interrupted.
 ///
 /// # Errors
-/// `BadInput` for a port that is taken, else as [`Source::open`].
+/// `BadInput` if the port is in use, otherwise as [`Source::open`].
 pub async fn serve(source: &Source, port: u16) -> Result<()> {
     let api_key = std::env::var("DEFI_SERVE_API_KEY").ok().filter(|key| !key.is_empty());
     let config = crate::config::configuration()?;
     let recording = source.recording()?;
     let name = recording.name.clone();
     let (first, last) = (recording.first_day.clone(), recording.last_day.clone());
-    let server = start(recording, &config, port, api_key).await?;
+    let server = start_server(recording, &config, port, api_key).await?;
     line(format_args!("serving {name}, {first} to {last}"))?;
     line(format_args!("The Graph  {}", server.graph_url()))?;
     line(format_args!("Transpose  {}", server.transpose_url()))?;
-    tokio::signal::ctrl_c().await.map_err(|cause| Error::internal("signals can't be waited for").because(cause))?;
+    tokio::signal::ctrl_c()
+        .await
+        .map_err(|cause| Error::internal("can't wait for the interrupt signal").because(cause))?;
     server.stop().await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The tables of a local lake, as its catalog has them.
+//! `defi tables`: lists the tables of a lake that its catalog contains.
 
 use comfy_table::Table;
 use defi_shared::domain::Day;
@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::lake::ReadOptions;
 use crate::output::Format;
-use crate::output::{line, table, written};
+use crate::output::{allow_broken_pipe, line, table};
 
-/// A table of the lake.
+/// A row of the list.
 #[derive(Debug, Serialize)]
-struct Listed {
+struct TableInfo {
     table: String,
     objects: usize,
     rows: u64,
@@ -24,19 +24,20 @@ struct Listed {
 /// Prints the registered tables of a lake.
 ///
 /// # Errors
-/// `BadInput` where there is no lake, and the lake's errors.
+/// `BadInput` if there is no lake or it has no tables of the environment, and the errors of the lake.
 pub(crate) async fn list(args: &ReadOptions, format: Format) -> Result<()> {
-    let rows = listed(args).await?;
+    let rows = table_infos(args).await?;
     match format {
-        Format::Table => line(shown(&rows)),
+        Format::Table => line(to_table(&rows)),
         Format::Json => {
-            line(serde_json::to_string_pretty(&rows).map_err(|cause| Error::internal("no JSON").because(cause))?)
+            let text = serde_json::to_string_pretty(&rows);
+            line(text.map_err(|cause| Error::internal("can't serialize the tables").because(cause))?)
         }
-        Format::Csv => written(as_csv(&rows)),
+        Format::Csv => allow_broken_pipe(write_csv(&rows)),
     }
 }
 
-fn as_csv(rows: &[Listed]) -> std::io::Result<()> {
+fn write_csv(rows: &[TableInfo]) -> std::io::Result<()> {
     let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
     for row in rows {
         writer.serialize(row).map_err(std::io::Error::from)?;
@@ -44,7 +45,7 @@ fn as_csv(rows: &[Listed]) -> std::io::Result<()> {
     writer.flush()
 }
 
-async fn listed(args: &ReadOptions) -> Result<Vec<Listed>> {
+async fn table_infos(args: &ReadOptions) -> Result<Vec<TableInfo>> {
     let (lake, registry) = crate::lake::open(args).await?;
     let env = args.lake.env.name();
     let published = registry.published().await?;
@@ -54,9 +55,9 @@ async fn listed(args: &ReadOptions) -> Result<Vec<Listed>> {
         if !registry.is_registered(table).await? {
             continue;
         }
-        let is_shown =
+        let is_visible =
             |day: Day| if **table == FEATURES_PUBLISHED { newest == Some(day) } else { published.contains(&day) };
-        let mut listed = Listed {
+        let mut info = TableInfo {
             table: format!("{}.{}", table.database(env), table.name),
             objects: 0,
             rows: 0,
@@ -65,24 +66,24 @@ async fn listed(args: &ReadOptions) -> Result<Vec<Listed>> {
             about: table.doc.trim().to_owned(),
         };
         for unit in lake.units(table).await? {
-            if table.layout == Layout::AsOfAndShard && !unit.day().is_some_and(is_shown) {
+            if table.layout == Layout::AsOfAndShard && !unit.day().is_some_and(is_visible) {
                 continue;
             }
-            let facts = lake.facts(table, &unit).await?;
-            listed.objects += 1;
-            listed.rows += facts.map_or(0, |(_, rows)| rows);
+            let metadata = lake.facts(table, &unit).await?;
+            info.objects += 1;
+            info.rows += metadata.map_or(0, |(_, rows)| rows);
         }
-        rows.push(listed);
+        rows.push(info);
     }
     if rows.is_empty() {
         let database = tables::database(tables::Layer::Analytics, env);
-        return Err(Error::bad_input(format!("the lake has no tables in {database}")).next("name another --env"));
+        return Err(Error::bad_input(format!("the lake has no tables in {database}")).next("choose another --env"));
     }
     Ok(rows)
 }
 
-fn shown(rows: &[Listed]) -> Table {
-    let mut table = table(&["table", "objects", "rows", "columns", "partitioned by", "what it holds"], 1, 4);
+fn to_table(rows: &[TableInfo]) -> Table {
+    let mut table = table(&["table", "objects", "rows", "columns", "partitioned by", "description"], 1, 4);
     for row in rows {
         let [objects, count, columns] = [row.objects.to_string(), row.rows.to_string(), row.columns.to_string()];
         table.add_row([&row.table, &objects, &count, &columns, &row.partitioned_by, &row.about]);

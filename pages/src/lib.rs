@@ -1,5 +1,4 @@
-//! Pages that stand by themselves: one file with its styles and charts in it, which asks nothing of the network, and in which
-//! everything that comes from data is escaped.
+//! Self-contained HTML pages: one file with its styles and charts, which needs no network. All data is escaped.
 
 pub mod chart;
 pub mod number;
@@ -7,13 +6,13 @@ pub mod table;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-/// The styles of every page: light and dark, from a phone's width up.
+/// The style sheet of every page, for light and dark mode and for screens from phone width up.
 const STYLE: &str = include_str!("style.css");
 
-/// No script runs in a page, and nothing is fetched for it.
+/// The content security policy: a page runs no scripts and loads nothing from the network.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
-/// A whole page: its title for the browser's tab, and what stands in it.
+/// Renders an HTML document from its title and its body.
 ///
 /// ```
 /// use maud::html;
@@ -42,13 +41,13 @@ pub fn page(title: &str, body: Markup) -> String {
     text
 }
 
-/// A number as people read it, which keeps its exact value for programs.
+/// Renders a `<data>` element: a formatted number with its exact value as an attribute.
 #[must_use]
-pub fn data(value: f64, shown: &str) -> Markup {
-    html! { data value=(value) { (shown) } }
+pub fn data(value: f64, text: &str) -> Markup {
+    html! { data value=(value) { (text) } }
 }
 
-/// A count with its exact value.
+/// Renders a count as a `<data>` element.
 #[must_use]
 pub fn count(value: u64) -> Markup {
     html! { data value=(value) { (number::grouped(value)) } }

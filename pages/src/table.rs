@@ -1,8 +1,8 @@
-//! Tables that scroll within their own frame where the page is narrower than they are.
+//! HTML tables, which scroll horizontally if they are wider than the page.
 
 use maud::{Markup, html};
 
-/// A table. Its label is what a screen reader calls it.
+/// A table. Its label is its name for screen readers.
 #[derive(Debug)]
 pub struct Table<'a> {
     label: &'a str,
@@ -12,23 +12,23 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// A table of these columns, those of numbers aligned right.
+    /// Creates an empty table from the name of each column and whether it contains numbers, which are aligned right.
     #[must_use]
     pub fn new(label: &'a str, header: &[(&'a str, bool)]) -> Self {
         Table { label, header: header.to_vec(), rows: Vec::new(), foot: None }
     }
 
-    /// Adds a row: its cells, as `td` and `th`.
+    /// Adds a row from its `td` and `th` cells.
     pub fn row(&mut self, cells: Markup) {
         self.rows.push(cells);
     }
 
-    /// The last row, which sums the others up.
+    /// Sets the footer row from its cells.
     pub fn foot(&mut self, cells: Markup) {
         self.foot = Some(cells);
     }
 
-    /// The table within its frame.
+    /// Renders the table in its scrollable frame.
     #[must_use]
     pub fn markup(self) -> Markup {
         html! {

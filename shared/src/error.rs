@@ -115,9 +115,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// An error with a kind, a message, context, a source error and a hint. `Display` writes all of it on one line.
 ///
 /// ```
-/// use defi_shared::error::{Error, Kind}; let error = Error::new(Kind::NotReady, "block 17 is not indexed
-/// yet").with("protocol", "aave-v2-eth"); assert_eq!(     error.to_string(),     "NotReady: block 17 is not indexed yet
-/// (protocol=aave-v2-eth); next: run again later: the day or block is not final yet", );
+/// use defi_shared::error::{Error, Kind};
+/// let error = Error::new(Kind::NotReady, "block 17 is not indexed yet").with("protocol", "aave-v2-eth");
+/// assert_eq!(
+///     error.to_string(),
+///     "NotReady: block 17 is not indexed yet (protocol=aave-v2-eth); next: run again later: the day or block is not final yet",
+/// );
 /// ```
 #[derive(Debug)]
 pub struct Error(Box<Inner>);

@@ -1,5 +1,5 @@
-//! The simulated world: the sample chain, recordings of the two APIs, and the server that answers both APIs over them, with faults
-//! on request. It knows nothing of the `defi` command.
+//! The simulated data sources: a generated sample chain, recordings of the two APIs, and a server that serves both APIs
+//! from them, optionally with faults. The crate does not depend on the `defi` command.
 
 pub mod faults;
 pub mod recording;

@@ -1,12 +1,13 @@
-//! The chain that is served: the recorded first blocks of days, and the hour of blocks after the last one.
+//! The blocks of the served chain: the recorded first block of each day, and one hour of blocks after the last of them.
 
 use defi_shared::error::{Error, Result};
 use sha2::{Digest, Sha256};
 
 use crate::recording::{BLOCKS_AFTER_LAST_DAY, Block, Recording, SECONDS_PER_BLOCK};
 
-/// All blocks that the server knows by number, ascending.
+/// The blocks of the served chain.
 pub(crate) struct Timeline {
+    /// The known blocks, in ascending order.
     blocks: Vec<Block>,
     first: Block,
     head: Block,
@@ -26,7 +27,7 @@ impl Timeline {
         Ok(Timeline { blocks, first: *first, head })
     }
 
-    /// The blocks that are known one by one.
+    /// Returns the known blocks: the first of each day and those after the last day's, in ascending order.
     pub(crate) fn blocks(&self) -> &[Block] {
         &self.blocks
     }
@@ -39,32 +40,33 @@ impl Timeline {
         self.head
     }
 
-    /// The block of a number from the first to the head. The time of one that is not known lies between its neighbours'.
+    /// Returns the block with a number between the first block and the head. The timestamp of an unknown block is
+    /// interpolated between the nearest known blocks.
     pub(crate) fn block(&self, number: u64) -> Block {
         let after = self.blocks.partition_point(|block| block.number <= number);
         let before = after.checked_sub(1).and_then(|index| self.blocks.get(index)).copied().unwrap_or(self.first);
         let timestamp = match self.blocks.get(after) {
             Some(next) if number > before.number => {
-                let share = (number - before.number) as i64;
-                before.timestamp + (next.timestamp - before.timestamp) * share / (next.number - before.number) as i64
+                let offset = (number - before.number) as i64;
+                before.timestamp + (next.timestamp - before.timestamp) * offset / (next.number - before.number) as i64
             }
             _ => before.timestamp,
         };
         Block { number, timestamp }
     }
 
-    /// The known block of a hash.
+    /// Returns the known block with a hash.
     pub(crate) fn by_hash(&self, hash: &str) -> Option<Block> {
         self.blocks.iter().find(|block| block_hash(block.number) == hash).copied()
     }
 }
 
-/// A made-up hash, the same for a number for good.
+/// Returns the hash of a block. It depends on the block number only.
 pub(crate) fn block_hash(number: u64) -> String {
     fingerprint(&format!("block {number}"))
 }
 
-/// 32 bytes of hex that a text stands for.
+/// Returns the SHA-256 digest of a string as hex with `0x`.
 pub(crate) fn fingerprint(text: &str) -> String {
     let digest = Sha256::digest(text);
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -77,7 +79,7 @@ mod tests {
     use crate::sample::{SampleOptions, chain};
 
     #[test]
-    fn the_chain_goes_on_after_the_last_day_begins() {
+    fn head_is_300_blocks_after_last_first_block() {
         let recording = chain(&SampleOptions { wallets: 1, days: 2, seed: 0 }).unwrap();
         let timeline = Timeline::new(&recording).unwrap();
         let last = recording.blocks[2];

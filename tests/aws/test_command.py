@@ -108,7 +108,7 @@ def test_backfill_publishes_every_so_many_days(deployment, defi):
     history = deployment.partitions(f"{deployment.databases['analytics']}.defi_features_history")
     assert {(LATER[3],), (LATER[5],)} <= set(history) and (LATER[4],) not in history
     code, _, err = defi("backfill", LATER[5], LATER[3])
-    assert code == 2 and "lies after" in err
+    assert code == 2 and "is after the last day" in err
 
 
 def test_a_failed_run_is_one_line_with_its_kind(deployment, defi):

@@ -1,9 +1,8 @@
-"""Every command that the README and docs/ show is run as it stands there, in order, by a new user: with an empty folder and the
-command on the PATH.
+"""Runs the commands in the README and docs/ unchanged and in order, in an empty folder with the command on the PATH.
 
-A block marked `sh` or `python` is run. One that needs AWS, live keys or long (`sh aws`, `sh live`, `sh long`, `python aws`) is held
-to what the command and the Makefile know: its subcommands, options and targets. The folder with the command is in the environment
-variable DEFI_BIN.
+Blocks marked `sh` or `python` are run. Blocks that need AWS, live API keys or much time (`sh aws`, `sh live`, `sh
+long`, `python aws`) are only checked: their subcommands, options and make targets must exist. The environment variable
+DEFI_BIN is the folder with the command.
 """
 
 import ast
@@ -22,15 +21,15 @@ KINDS = {"sh", "sh aws", "sh live", "sh long", "python", "python aws", "json", "
 
 
 def blocks(page, *kinds):
-    """The blocks of a page of some kinds, with the lines that they begin in."""
+    """Returns the code blocks of a page that have one of the kinds, each with its line number."""
     text = page.read_text()
     found = [(match, match.group(1).strip()) for match in BLOCK.finditer(text)]
     return [(text.count("\n", 0, match.start()) + 1, match.group(2)) for match, kind in found if kind in kinds]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with what a clone has and blocks name."""
+def clone(tmp_path_factory):
+    """A folder with the files of the repository that blocks refer to."""
     folder = tmp_path_factory.mktemp("clone")
     for name in ["docs", "infra", "shared", "tests", "Makefile", "README.md"]:
         (folder / name).symlink_to(ROOT / name)
@@ -40,46 +39,46 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment():
-    """The user's environment: the command, Python, no keys and no AWS."""
+    """Environment variables with the command and Python on the PATH, and without API keys and AWS credentials."""
     kept = {name: os.environ[name] for name in ["HOME", "LANG", "LC_ALL", "TERM"] if name in os.environ}
     python = Path(os.sys.executable).parent
     return {**kept, "PATH": f"{os.environ['DEFI_BIN']}:{python}:{os.environ['PATH']}"}
 
 
-def test_every_block_is_of_a_known_kind():
+def test_blocks_have_known_kinds():
     for page in PAGES:
         kinds = {match.group(1).strip() for match in BLOCK.finditer(page.read_text())}
         assert kinds <= KINDS, f"{page.name}: {kinds - KINDS}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands(page, place, environment):
+def test_shell_blocks_run(page, clone, environment):
     for line, script in blocks(page, "sh"):
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], cwd=place, env=environment, stdin=subprocess.DEVNULL,
+            ["bash", "-euo", "pipefail", "-c", script], cwd=clone, env=environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=300, check=False,
         )
         assert done.returncode == 0, f"{page.name}:{line}\n{script}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python(page, place, environment, monkeypatch):
-    """After the commands, since it reads what they made; of each page in an interpreter of its own."""
+def test_python_blocks_run(page, clone, environment):
+    """Runs after the shell blocks, whose output the Python blocks read. Each page has its own interpreter."""
     code = [(line, script) for line, script in blocks(page, "python")]
     if not code:
         return
-    # Line numbers in a traceback are the page's.
+    # Pad with newlines, so that line numbers in a traceback are those of the page.
     script = ""
     for line, block in code:
         script += "\n" * (line - script.count("\n")) + block
     done = subprocess.run(
-        ["python", "-"], input=script, cwd=place, env=environment, capture_output=True, text=True, timeout=300, check=False,
+        ["python", "-"], input=script, cwd=clone, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )
     assert done.returncode == 0, f"{page.name}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_is_not_run_is_known(page, environment):
+def test_commands_of_other_blocks_exist(page, environment):
     for line, script in blocks(page, "sh aws", "sh live", "sh long"):
         checked = subprocess.run(["bash", "-n", "-c", script], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, f"{page.name}:{line}: {checked.stderr}"
@@ -87,19 +86,19 @@ def test_what_is_not_run_is_known(page, environment):
         commands = re.sub(r"(^|\s)#.*$", "", commands, flags=re.MULTILINE)
         for command in re.findall(r"(?:^|[\s/;|&])defi ([a-z]+[^\n|;&>]*)", commands):
             words = command.split()
-            known = subprocess.run(["defi", words[0], "--help"], env=environment, capture_output=True, text=True, check=False)
-            assert known.returncode == 0, f"{page.name}:{line}: there is no defi {words[0]}"
+            usage = subprocess.run(["defi", words[0], "--help"], env=environment, capture_output=True, text=True, check=False)
+            assert usage.returncode == 0, f"{page.name}:{line}: unknown command defi {words[0]}"
             for option in re.findall(r"(?<!\S)--[a-z-]+", command):
-                assert option in known.stdout, f"{page.name}:{line}: defi {words[0]} has no {option}"
+                assert option in usage.stdout, f"{page.name}:{line}: defi {words[0]} has no option {option}"
         targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
         for target in re.findall(r"(?:^|[\s;])make ([a-z][a-z-]*)", commands):
-            assert target in targets, f"{page.name}:{line}: there is no make {target}"
+            assert target in targets, f"{page.name}:{line}: unknown target make {target}"
     for line, script in blocks(page, "python aws"):
         ast.parse(script, f"{page.name}:{line}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_link_targets_exist(page):
     text = BLOCK.sub("", page.read_text())
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in target:

@@ -1,4 +1,4 @@
-// The lake that the pages are of, asked by the command itself.
+// The lake of the tested pages, read with the defi command.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
@@ -10,23 +10,23 @@ const defi = path.resolve(root, process.env.DEFI ?? 'target/debug/defi');
 /** The folder of the lake. */
 export const lake = path.resolve(root, process.env.DEFI_LAKE ?? 'target/pages-lake');
 
-/** Where pictures of the pages go. */
-export const pictures = path.resolve(root, 'target/pages');
+/** The folder for screenshots of the pages. */
+export const screenshots = path.resolve(root, 'target/pages');
 
-/** Runs the command; what it printed. */
+/** Runs the command and returns its output. */
 export function run(...args) {
   return execFileSync(defi, [...args, '--lake', lake], { encoding: 'utf8', maxBuffer: 1 << 28 });
 }
 
-/** The rows that answer a question. */
+/** Runs a query and returns its rows. */
 export function query(sql) {
   return JSON.parse(run('query', '--format', 'json', sql));
 }
 
-/** The names of the runs, the newest last: of each day there is one. */
+/** The ids of the runs, the newest last. There is one run for each as-of day. */
 export const runs = readdirSync(path.join(lake, 'runs')).filter((name) => /^\d/.test(name)).sort();
 
-/** An object of the lake that is JSON. */
+/** Reads a JSON object of the lake. */
 export function json(...key) {
   return JSON.parse(readFileSync(path.join(lake, ...key), 'utf8'));
 }

@@ -1,9 +1,10 @@
-//! The `defi` command as a user calls it.
+//! Runs the `defi` command as a user does.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// The command with these arguments, and with nothing from the environment of the tests that it would heed.
+/// Returns the `defi` command with the given arguments, without the environment variables that would change its
+/// behaviour.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_defi"));
     command.args(args).stdin(Stdio::null());
@@ -15,19 +16,19 @@ pub fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Runs the command to its end.
+/// Runs the command and waits until it ends.
 pub fn output(command: &mut Command) -> Output {
     command.output().expect("the command starts")
 }
 
-/// Runs the command, which must succeed; what it printed.
+/// Runs the command, asserts that it succeeds, and returns its standard output.
 pub fn succeed(command: &mut Command) -> String {
     let output = output(command);
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// A path as an argument.
-pub fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
+/// Returns a path as a string, for use as an argument.
+pub fn path_str(path: &Path) -> &str {
+    path.to_str().expect("a UTF-8 path")
 }

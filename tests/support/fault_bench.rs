@@ -1,4 +1,4 @@
-//! Runs over one chain with and without faults, and the judgement of what they left.
+//! Runs over one chain with and without faults, and checks the lakes that they leave.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,61 +25,63 @@ use tokio::runtime::Runtime;
 use super::fault_tally::{Tally, Verdict};
 use super::tree::Tree;
 
-/// What a client waits for an answer here. The server is on this machine; one that is silent costs a test no more than this.
+/// Request timeout of the clients. It is short because the server is local: a response that never comes costs no more
+/// than this.
 const TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// A run that has failed must have let go of its lake by then, on the busiest of machines.
-const LETTING_GO: Duration = Duration::from_secs(5);
+/// The time after which a failed run must have released the lock of its lake, even on a busy machine.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A run that takes longer than this hangs.
-const LONGEST_RUN: Duration = Duration::from_secs(300);
+/// A run that takes longer than this is considered to hang.
+const RUN_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// No limit that a test would notice.
+/// A rate limit that no test reaches.
 const RATE: Rate = Rate { per_second: 5_000, shared_by: 1 };
 
-/// Pages so small that a small chain has many.
+/// A page size so small that a small chain has many pages.
 const ROWS_PER_PAGE: usize = 20;
 
 /// A chain, and the lake of a run over it without faults.
-pub struct Bench {
+pub struct FaultBench {
     recording: Arc<Recording>,
     config: Arc<Config>,
     runtime: Runtime,
-    /// Never fails.
+    /// A server without faults.
     server: Server,
-    lake: Tree,
+    /// The lake of a run without faults.
+    expected: Tree,
     rejected: u64,
 }
 
-impl Bench {
-    pub fn new(recording: Recording) -> Bench {
+impl FaultBench {
+    pub fn new(recording: Recording) -> FaultBench {
         let mut config = Config::built_in().expect("the configuration");
-        recording.restrict(&mut config).expect("protocols that are known");
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
+        recording.restrict(&mut config).expect("known protocols");
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let recording = Arc::new(recording);
         let server = runtime.block_on(serve(&recording, &config, None));
         let mut bench =
-            Bench { recording, config: Arc::new(config), runtime, server, lake: Tree::default(), rejected: 0 };
-        let folder = tempdir().expect("a folder");
+            FaultBench { recording, config: Arc::new(config), runtime, server, expected: Tree::default(), rejected: 0 };
+        let folder = tempdir().expect("a temporary folder");
         let report = bench.run(folder.path(), &bench.server).expect("a run without faults");
         assert_eq!(report.lost.count, 0);
-        (bench.lake, bench.rejected) = (tree(folder.path()), report.rejected());
+        (bench.expected, bench.rejected) = (tree(folder.path()), report.rejected());
         bench
     }
 
-    /// Rows of the raw layer.
+    /// Returns the number of rows in the raw layer.
     pub fn raw_rows(&self) -> u64 {
-        let objects = self.lake.0.iter().filter(|(path, _)| is_raw(path));
-        objects.map(|(_, object)| rows_of(object)).sum()
+        let objects = self.expected.0.iter().filter(|(path, _)| is_raw(path));
+        objects.map(|(_, object)| row_count(object)).sum()
     }
 
-    /// Rows that are put aside.
+    /// Returns the number of rejected rows.
     pub fn rejected(&self) -> u64 {
         self.rejected
     }
 
-    /// The errors of so many single requests, each of them of another block.
-    pub fn refusals(&self, faults: Faults, count: u64) -> Vec<Error> {
+    /// Returns the errors of `count` requests without retries, each for a different block.
+    pub fn request_errors(&self, faults: Faults, count: u64) -> Vec<Error> {
         self.runtime.block_on(async {
             let server = serve(&self.recording, &self.config, Some(faults)).await;
             let retry = RetryPolicy { tries: 1, ..RetryPolicy::LOOPBACK };
@@ -88,64 +90,68 @@ impl Bench {
             let (subgraph, traffic) = (&self.config.protocols[0].subgraph_id, Traffic::new());
             let mut errors = Vec::new();
             for block in 0..count {
-                errors.push(client.markets(subgraph, block, &traffic).await.expect_err("a refusal"));
+                errors.push(client.markets(subgraph, block, &traffic).await.expect_err("a fault"));
             }
             errors
         })
     }
 
-    /// Plays a script, judges the lake, and lets a run without faults complete it where it is not complete. Returns why it was
-    /// not, or what is wrong.
+    /// Runs with a script of faults and checks the lake. If the run failed, or lost units, lets a run without faults
+    /// complete the lake first. Returns the kind of the failure, if any.
+    ///
+    /// # Errors
+    /// The lake is wrong, or the failure does not fit the faults.
     pub fn play(&self, faults: &Faults, tally: &mut Tally) -> Result<Option<Kind>, String> {
-        let folder = tempdir().expect("a folder");
+        let folder = tempdir().expect("a temporary folder");
         let server = self.runtime.block_on(serve(&self.recording, &self.config, Some(faults.clone())));
         let outcome = self.run(folder.path(), &server);
         let counts = server.faults();
-        let failed = match &outcome {
+        let failure = match &outcome {
             Ok(report) if report.lost.count == 0 => None,
             Ok(report) => Some((Kind::HistoryPruned, format!("{} units are lost", report.lost.count))),
             Err(error) => Some((error.kind(), error.to_string())),
         };
-        tally.count(&counts, failed.as_ref().map(|(kind, _)| kind.name()));
-        if let Some((kind, why)) = &failed {
-            if !fitting(&counts).contains(kind.name()) {
-                return Err(format!("{why}: that does not fit {counts:?}"));
+        tally.count(&counts, failure.as_ref().map(|(kind, _)| kind.name()));
+        if let Some((kind, message)) = &failure {
+            if !fitting_kinds(&counts).contains(kind.name()) {
+                return Err(format!("{message}: the error kind does not fit the faults {counts:?}"));
             }
-            self.complete(folder.path(), tally).map_err(|wrong| format!("after {why}: {wrong}"))?;
+            self.complete(folder.path(), tally).map_err(|problem| format!("after {message}: {problem}"))?;
         }
-        self.compare(&tree(folder.path()), |_| true, tally).map_err(|wrong| format!("after {failed:?}: {wrong}"))?;
-        Ok(failed.map(|(kind, _)| kind))
+        self.compare(&tree(folder.path()), |_| true, tally)
+            .map_err(|problem| format!("after {failure:?}: {problem}"))?;
+        Ok(failure.map(|(kind, _)| kind))
     }
 
-    /// Completes what a run has left: rows that are right as far as they go.
+    /// Checks the raw objects that a failed run left, and completes the lake by a run without faults.
     fn complete(&self, folder: &Path, tally: &mut Tally) -> Result<(), String> {
-        let left = tree(folder);
-        self.compare(&left, |path| is_raw(path) && left.0.contains_key(path), tally)?;
+        let partial = tree(folder);
+        self.compare(&partial, |path| is_raw(path) && partial.0.contains_key(path), tally)?;
         match self.run(folder, &self.server) {
             Ok(report) if report.lost.count == 0 => Ok(()),
             Ok(report) => Err(format!("{} units are still lost", report.lost.count)),
-            Err(error) => Err(format!("a run without faults: {error}")),
+            Err(error) => Err(format!("a run without faults failed: {error}")),
         }
     }
 
-    /// Holds a lake to that of a run without faults.
-    fn compare(&self, lake: &Tree, chosen: impl Fn(&str) -> bool, tally: &mut Tally) -> Result<(), String> {
-        let paths: BTreeSet<_> = lake.paths().chain(self.lake.paths()).filter(|path| chosen(path)).collect();
+    /// Compares the objects of a lake whose paths match the filter with those of a run without faults.
+    fn compare(&self, lake: &Tree, filter: impl Fn(&str) -> bool, tally: &mut Tally) -> Result<(), String> {
+        let paths: BTreeSet<_> = lake.paths().chain(self.expected.paths()).filter(|path| filter(path)).collect();
         let (mut verdict, mut differing) = (Verdict::default(), Vec::new());
         for path in paths {
-            let (there, wanted) = (lake.0.get(path), self.lake.0.get(path));
-            if there == wanted {
+            let (actual, expected) = (lake.0.get(path), self.expected.0.get(path));
+            if actual == expected {
                 continue;
             }
             if is_raw(path) {
-                let rows = |object: Option<&Vec<u8>>| object.map_or(0, |object| rows_of(object));
-                verdict.rows_lost += rows(wanted).saturating_sub(rows(there));
-                verdict.rows_doubled += rows(there).saturating_sub(rows(wanted));
+                let rows = |object: Option<&Vec<u8>>| object.map_or(0, |object| row_count(object));
+                verdict.rows_lost += rows(expected).saturating_sub(rows(actual));
+                verdict.rows_duplicated += rows(actual).saturating_sub(rows(expected));
             }
-            differing.push(format!("{path}: {:?} bytes instead of {:?}", there.map(Vec::len), wanted.map(Vec::len)));
+            differing.push(format!("{path}: {:?} bytes, expected {:?}", actual.map(Vec::len), expected.map(Vec::len)));
         }
         verdict.wrong_lakes = u64::from(!differing.is_empty());
-        tally.judge(verdict);
+        tally.add_verdict(verdict);
         if differing.is_empty() { Ok(()) } else { Err(format!("a wrong lake:\n{}", differing.join("\n"))) }
     }
 
@@ -154,8 +160,8 @@ impl Bench {
         let as_of: Day = self.recording.last_day.parse()?;
         let scope = Scope::new(&self.config, context.today, Some(as_of), None, false)?;
         self.runtime.block_on(async {
-            let run = tokio::time::timeout(LONGEST_RUN, complete(&context, &scope, None));
-            run.await.expect("a run that ends")
+            let run = tokio::time::timeout(RUN_TIMEOUT, complete(&context, &scope, None));
+            run.await.expect("the run ends")
         })
     }
 
@@ -180,13 +186,13 @@ impl Bench {
     }
 }
 
-/// Opens a lake. The last write of a run that has failed may still be under way, but nothing begins after it.
+/// Opens a lake for a run. Retries while it is locked: the last write of a failed run may still be in progress.
 fn open(folder: &Path) -> Lake {
-    let begun = Instant::now();
+    let start = Instant::now();
     loop {
         match FolderStore::open_for_run(folder) {
             Ok(store) => return Lake::new(store),
-            Err(error) => assert!(begun.elapsed() < LETTING_GO, "{error}"),
+            Err(error) => assert!(start.elapsed() < LOCK_TIMEOUT, "{error}"),
         }
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -197,7 +203,7 @@ async fn serve(recording: &Arc<Recording>, config: &Config, faults: Option<Fault
     Server::start(Arc::clone(recording), options).await.expect("a server")
 }
 
-/// What a lake holds, but for what its runs say of themselves.
+/// Reads the objects of a lake, without the reports in `runs/`.
 fn tree(folder: &Path) -> Tree {
     let mut tree = Tree::read(folder);
     tree.0.retain(|path, _| !path.starts_with("runs/"));
@@ -208,14 +214,14 @@ fn is_raw(path: &str) -> bool {
     path.starts_with("raw/")
 }
 
-fn rows_of(object: &[u8]) -> u64 {
+fn row_count(object: &[u8]) -> u64 {
     parquet::facts(&object.to_vec().into()).expect("a Parquet file").1
 }
 
-/// The kinds with which a run may end that met these faults.
-fn fitting(counts: &Counts) -> BTreeSet<&'static str> {
-    let happened = |fault: &&Fault| counts.faults.contains_key(fault.name());
-    Fault::ALL.iter().filter(happened).flat_map(|fault| kinds_of(*fault)).map(|kind| kind.name()).collect()
+/// Returns the error kinds with which a run may fail that encountered the given faults.
+fn fitting_kinds(counts: &Counts) -> BTreeSet<&'static str> {
+    let occurred = |fault: &&Fault| counts.faults.contains_key(fault.name());
+    Fault::ALL.iter().filter(occurred).flat_map(|fault| kinds_of(*fault)).map(|kind| kind.name()).collect()
 }
 
 fn kinds_of(fault: Fault) -> &'static [Kind] {
@@ -225,7 +231,7 @@ fn kinds_of(fault: Fault) -> &'static [Kind] {
         Fault::HeadBehind => &[Kind::NotReady],
         Fault::PassingErrors => &[Kind::Throttled, Kind::SourceUnavailable, Kind::NotReady],
         Fault::LastingErrors => &[Kind::QuotaExceeded, Kind::BadCredentials, Kind::SourceRejected],
-        // Of the as_of day itself there is no set without its snapshot.
+        // Without the snapshot of the as-of day itself no set of features is published.
         Fault::Pruned => &[Kind::HistoryPruned, Kind::QualityFailed],
         Fault::IndexingErrors => &[Kind::SourceRejected],
         Fault::OutOfCredits => &[Kind::QuotaExceeded],

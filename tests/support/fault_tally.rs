@@ -1,11 +1,11 @@
-//! What has happened in many runs with faults, as the rows of a table; `make soak` adds up those of the same name.
+//! Counts over many runs with faults, printed as rows of a Markdown table. `make soak` adds up rows of the same name.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use defi_simulator::faults::{Counts, Fault};
 
-/// Sums over runs.
+/// Counts over runs.
 #[derive(Debug, Default)]
 pub struct Tally {
     faults: BTreeMap<&'static str, u64>,
@@ -15,44 +15,46 @@ pub struct Tally {
     verdicts: Verdict,
 }
 
-/// What was wrong with lakes that were called good, or completed.
+/// The defects of lakes whose run succeeded, or was completed by another run.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
-    /// Lakes that are not those of a run without faults.
+    /// Number of lakes that differ from the lake of a run without faults.
     pub wrong_lakes: u64,
-    /// Rows of the raw layer that are missing.
+    /// Number of missing rows in the raw layer.
     pub rows_lost: u64,
-    /// Rows of the raw layer that are there too often.
-    pub rows_doubled: u64,
+    /// Number of duplicated rows in the raw layer.
+    pub rows_duplicated: u64,
 }
 
 impl Tally {
-    /// A run, what it met, and why it failed if it did.
-    pub fn count(&mut self, counts: &Counts, failed: Option<&'static str>) {
+    /// Adds a run with the faults that it encountered, and the error kind if it failed.
+    pub fn count(&mut self, counts: &Counts, error_kind: Option<&'static str>) {
         self.runs += 1;
         sum(&mut self.faults, &counts.faults);
         sum(&mut self.messages, &counts.messages);
-        if let Some(why) = failed {
-            *self.failed.entry(why).or_default() += 1;
+        if let Some(kind) = error_kind {
+            *self.failed.entry(kind).or_default() += 1;
         }
     }
 
-    /// The judgement of a lake.
-    pub fn judge(&mut self, verdict: Verdict) {
+    /// Adds the defects of a lake.
+    pub fn add_verdict(&mut self, verdict: Verdict) {
         self.verdicts.wrong_lakes += verdict.wrong_lakes;
         self.verdicts.rows_lost += verdict.rows_lost;
-        self.verdicts.rows_doubled += verdict.rows_doubled;
+        self.verdicts.rows_duplicated += verdict.rows_duplicated;
     }
 
+    /// Adds the counts of another tally.
     pub fn add(&mut self, other: Tally) {
         self.runs += other.runs;
         sum(&mut self.faults, &other.faults);
         sum(&mut self.messages, &other.messages);
         sum(&mut self.failed, &other.failed);
-        self.judge(other.verdicts);
+        self.add_verdict(other.verdicts);
     }
 
-    pub fn happened(&self, fault: Fault) -> bool {
+    /// Returns whether a fault occurred in any run.
+    pub fn occurred(&self, fault: Fault) -> bool {
         self.faults.contains_key(fault.name())
     }
 }
@@ -72,11 +74,11 @@ impl fmt::Display for Tally {
         row("faults of all kinds", self.faults.values().sum())?;
         row("different GraphQL errors", self.messages.len() as u64)?;
         row("runs with faults", self.runs)?;
-        for (why, count) in &self.failed {
-            row(&format!("runs that ended with {why}"), *count)?;
+        for (kind, count) in &self.failed {
+            row(&format!("runs that ended with {kind}"), *count)?;
         }
         row("wrong lakes", self.verdicts.wrong_lakes)?;
         row("rows lost", self.verdicts.rows_lost)?;
-        row("rows doubled", self.verdicts.rows_doubled)
+        row("rows duplicated", self.verdicts.rows_duplicated)
     }
 }

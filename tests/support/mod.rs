@@ -1,12 +1,13 @@
-//! Helpers that several integration tests share. `fuzz` is a binary of its own and includes `mutation` and `objects` itself.
+//! Helpers that several integration tests share. `fuzz` is a binary of its own and includes `mutation` and `objects`
+//! itself.
 
-#[cfg(unix)]
-pub mod beginnings;
 pub mod command;
 pub mod fault_bench;
 pub mod fault_tally;
 #[cfg(unix)]
 pub mod reader;
 pub mod recording;
+#[cfg(unix)]
+pub mod scenarios;
 pub mod server;
 pub mod tree;

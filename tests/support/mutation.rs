@@ -1,12 +1,12 @@
-//! Inputs that are nearly right: valid ones with some changes, in their structure and in their bytes, and now and then anything.
+//! Mutated inputs: valid ones with some changes of their structure or bytes, and sometimes arbitrary ones.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::Value;
 
-/// Words at which parsers stumble.
-const WORDS: &[&str] = &[
+/// Strings that parsers often handle incorrectly.
+const TRICKY_WORDS: &[&str] = &[
     "null",
     "true",
     "-0",
@@ -56,7 +56,7 @@ const WORDS: &[&str] = &[
     "[::1]",
 ];
 
-/// A change of a text or of bytes.
+/// A change of a byte string.
 #[derive(Debug, Clone)]
 enum Edit {
     Flip(Index, u8),
@@ -73,11 +73,11 @@ fn edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
         4 => (at(), 1u8..).prop_map(|(at, mask)| Edit::Flip(at, mask)),
         2 => (at(), vec(any::<u8>(), 1..9)).prop_map(|(at, bytes)| Edit::Overwrite(at, bytes)),
-        2 => (at(), select(WORDS)).prop_map(|(at, word)| Edit::Insert(at, word)),
+        2 => (at(), select(TRICKY_WORDS)).prop_map(|(at, word)| Edit::Insert(at, word)),
         2 => (at(), 1usize..40).prop_map(|(at, length)| Edit::Remove(at, length)),
         1 => (at(), 1usize..200).prop_map(|(at, length)| Edit::Repeat(at, length)),
         1 => at().prop_map(Edit::Cut),
-        4 => (at(), select(WORDS)).prop_map(|(at, word)| Edit::Word(at, word)),
+        4 => (at(), select(TRICKY_WORDS)).prop_map(|(at, word)| Edit::Word(at, word)),
     ]
 }
 
@@ -104,8 +104,8 @@ impl Edit {
             }
             Edit::Repeat(at, count) => {
                 let start = at.index(length);
-                let again = bytes[start..end(start, *count)].to_vec();
-                bytes.splice(start..start, again);
+                let repeated = bytes[start..end(start, *count)].to_vec();
+                bytes.splice(start..start, repeated);
             }
             Edit::Cut(at) => bytes.truncate(at.index(length)),
             Edit::Word(at, word) => {
@@ -124,21 +124,21 @@ fn edited(mut bytes: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
     bytes
 }
 
-/// One of these with some edits, or any bytes.
-pub fn near(valid: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+/// Returns one of the valid inputs with some edits, or arbitrary bytes.
+pub fn mutated_bytes(valid: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         15 => (select(valid), vec(edit(), 0..4)).prop_map(|(valid, edits)| edited(valid, &edits)),
         1 => vec(any::<u8>(), 0..200),
     ]
 }
 
-/// One of these texts with some edits, or any text.
-pub fn near_text(valid: &'static [&'static str]) -> impl Strategy<Value = String> {
-    let near = near(valid.iter().map(|text| text.as_bytes().to_vec()).collect());
-    prop_oneof![7 => near.prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned()), 1 => ".{0,60}"]
+/// Returns one of the valid strings with some edits, or an arbitrary string.
+pub fn mutated_string(valid: &'static [&'static str]) -> impl Strategy<Value = String> {
+    let mutated = mutated_bytes(valid.iter().map(|text| text.as_bytes().to_vec()).collect());
+    prop_oneof![7 => mutated.prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned()), 1 => ".{0,60}"]
 }
 
-/// A change of JSON that leaves it JSON.
+/// A change of a JSON value that keeps it valid JSON.
 #[derive(Debug, Clone)]
 enum Change {
     Replace(Value),
@@ -150,7 +150,7 @@ enum Change {
 
 fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
-        select(WORDS).prop_map(|word| serde_json::from_str(word).unwrap_or_else(|_| Value::from(word))),
+        select(TRICKY_WORDS).prop_map(|word| serde_json::from_str(word).unwrap_or_else(|_| Value::from(word))),
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
@@ -196,45 +196,47 @@ impl Change {
     }
 }
 
-fn count(value: &Value) -> usize {
+/// Returns the number of nodes of a JSON value.
+fn node_count(value: &Value) -> usize {
     1 + match value {
-        Value::Array(items) => items.iter().map(count).sum(),
-        Value::Object(fields) => fields.values().map(count).sum(),
+        Value::Array(items) => items.iter().map(node_count).sum(),
+        Value::Object(fields) => fields.values().map(node_count).sum(),
         _ => 0,
     }
 }
 
-/// Applies a change to the node that comes `place`-th; `None` once it is done.
-fn change_at(value: &mut Value, place: usize, change: &Change) -> Option<usize> {
-    if place == 0 {
+/// Applies a change to the node with a depth-first index. Returns `None` when done, or else the index that remains
+/// after this subtree.
+fn change_at(value: &mut Value, index: usize, change: &Change) -> Option<usize> {
+    if index == 0 {
         change.apply(value);
         return None;
     }
-    let mut place = place - 1;
+    let mut index = index - 1;
     let children: &mut dyn Iterator<Item = &mut Value> = match value {
         Value::Array(items) => &mut items.iter_mut(),
         Value::Object(fields) => &mut fields.values_mut(),
         _ => &mut std::iter::empty(),
     };
     for child in children {
-        place = change_at(child, place, change)?;
+        index = change_at(child, index, change)?;
     }
-    Some(place)
+    Some(index)
 }
 
-/// One of these documents with some changes: still JSON.
-pub fn near_json(valid: Vec<Value>) -> impl Strategy<Value = Value> {
+/// Returns one of the valid documents with some changes. It is still valid JSON.
+pub fn mutated_json(valid: Vec<Value>) -> impl Strategy<Value = Value> {
     (select(valid), vec((any::<Index>(), change()), 0..4)).prop_map(|(mut value, changes)| {
         for (at, change) in changes {
-            let place = at.index(count(&value));
-            change_at(&mut value, place, &change);
+            let index = at.index(node_count(&value));
+            change_at(&mut value, index, &change);
         }
         value
     })
 }
 
-/// The text of such a document with some edits: mostly JSON.
-pub fn near_json_text(valid: Vec<Value>) -> impl Strategy<Value = Vec<u8>> {
+/// Returns the text of a document from [`mutated_json`], sometimes with edits: mostly valid JSON.
+pub fn mutated_json_text(valid: Vec<Value>) -> impl Strategy<Value = Vec<u8>> {
     let edits = prop_oneof![2 => Just(Vec::new()), 1 => vec(edit(), 1..3)];
-    (near_json(valid), edits).prop_map(|(value, edits)| edited(value.to_string().into_bytes(), &edits))
+    (mutated_json(valid), edits).prop_map(|(value, edits)| edited(value.to_string().into_bytes(), &edits))
 }

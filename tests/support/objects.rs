@@ -1,4 +1,4 @@
-//! Objects of a lake that are not what they should be.
+//! Reads mutated objects of a lake.
 
 use std::fmt::Debug;
 
@@ -22,15 +22,15 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Part of the key of every object here.
+/// Part of the key of every object that these functions read.
 pub const KEY: &str = "ethereum_daily_blocks";
 
 /// A store in which every key holds the same object.
 #[derive(Debug)]
-struct Same(Bytes);
+struct ConstantStore(Bytes);
 
 #[async_trait]
-impl Store for Same {
+impl Store for ConstantStore {
     async fn get(&self, _: &str) -> Result<Option<Bytes>> {
         Ok(Some(self.0.clone()))
     }
@@ -56,52 +56,53 @@ impl Store for Same {
     }
 }
 
-fn wait<T>(work: impl Future<Output = T>) -> T {
+fn block_on<T>(future: impl Future<Output = T>) -> T {
     thread_local! {
-        static THREADS: tokio::runtime::Runtime =
-            tokio::runtime::Builder::new_current_thread().build().expect("a thread");
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     }
-    THREADS.with(|threads| threads.block_on(work))
+    RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
-fn file<R: Row>(rows: impl IntoIterator<Item = R>) -> Vec<u8> {
+/// Encodes rows as a Parquet file.
+fn encode<R: Row>(rows: impl IntoIterator<Item = R>) -> Vec<u8> {
     let facts = Facts::from([("unit".to_owned(), "2023-01-02".to_owned())]);
-    parquet::encode(rows, &[], &facts).expect("a file").0.to_vec()
+    parquet::encode(rows, &[], &facts).expect("a Parquet file").0.to_vec()
 }
 
-/// Whole files of several tables, with and without rows.
-pub fn files() -> Vec<Vec<u8>> {
+/// Returns valid Parquet files of several tables, with and without rows.
+pub fn parquet_files() -> Vec<Vec<u8>> {
     let (day, wallet, other) = (january(2), address(1), address(2));
     let event = |second| raw_event(Category::Borrow, day.start() + second, second);
     let events: Vec<_> = (0..50).map(event).collect();
     let link = link(wallet, other, day.start());
     let quarantined = QuarantinedRow { row_number: 1, reason: "odd".to_owned(), row: "{}".to_owned() };
     vec![
-        file([daily_block(day)]),
-        file::<DailyBlock>([]),
-        file(events),
-        file([staged_event(Category::Borrow, wallet, other, day.start())]),
-        file([priced_event(Category::Borrow, wallet, other, day.start(), 0.5)]),
-        file([raw_market(AAVE, day, wallet, other, "1.5")]),
-        file([staged_market(AAVE, day, wallet, other, 1.5)]),
-        file([link]),
-        file([wallet_health(wallet, other, day, 3.0, 1.0)]),
-        file([raw_position(AAVE, day, wallet, other, "BORROWER", "17")]),
-        file([staged_position(AAVE, day, wallet, other, Side::Lender, 17)]),
-        file([quarantined]),
-        file([state([1; 14], [0.5; 15], Some(day), AAVE.to_owned())]),
+        encode([daily_block(day)]),
+        encode::<DailyBlock>([]),
+        encode(events),
+        encode([staged_event(Category::Borrow, wallet, other, day.start())]),
+        encode([priced_event(Category::Borrow, wallet, other, day.start(), 0.5)]),
+        encode([raw_market(AAVE, day, wallet, other, "1.5")]),
+        encode([staged_market(AAVE, day, wallet, other, 1.5)]),
+        encode([link]),
+        encode([wallet_health(wallet, other, day, 3.0, 1.0)]),
+        encode([raw_position(AAVE, day, wallet, other, "BORROWER", "17")]),
+        encode([staged_position(AAVE, day, wallet, other, Side::Lender, 17)]),
+        encode([quarantined]),
+        encode([state_row([1; 14], [0.5; 15], Some(day), AAVE.to_owned())]),
     ]
 }
 
 fn read<R: Row + Debug>(file: Bytes) -> Result<()> {
-    let (lake, unit) = (Lake::new(Same(file)), Unit::Day(january(2)));
-    wait(async {
+    let (lake, unit) = (Lake::new(ConstantStore(file)), Unit::Day(january(2)));
+    block_on(async {
         lake.facts(&DAILY_BLOCKS, &unit).await?;
         lake.read::<R>(&DAILY_BLOCKS, &unit).await.map(drop)
     })
 }
 
-/// Reads an object as rows of each type.
+/// For each row type, a function that reads an object as rows of that type.
 pub const READERS: &[fn(Bytes) -> Result<()>] = &[
     read::<DailyBlock>,
     read::<RawEvent>,
@@ -118,17 +119,17 @@ pub const READERS: &[fn(Bytes) -> Result<()>] = &[
     read::<StateRow>,
 ];
 
-/// Reads an object as a plan, and as what a catalog keeps.
+/// Reads an object as a plan, as a table of the catalog, and as the catalog's published set.
 pub fn read_json(object: &Bytes) -> [Result<()>; 3] {
-    let lake = Lake::new(Same(object.clone()));
-    wait(async {
+    let lake = Lake::new(ConstantStore(object.clone()));
+    block_on(async {
         let registry = catalog::in_lake(&lake, KEY);
         let table = lake.read_json::<CatalogTable>(KEY).await.map(drop);
         [lake.read_json::<Plan>(KEY).await.map(drop), table, registry.published().await.map(drop)]
     })
 }
 
-fn state(counts: [i64; 14], sums: [f64; 15], latest_day: Option<Day>, protocols: String) -> StateRow {
+fn state_row(counts: [i64; 14], sums: [f64; 15], latest_day: Option<Day>, protocols: String) -> StateRow {
     StateRow {
         wallet_address: HexBytes([(counts[0] & 3) as u8; 20]),
         is_wallet: counts[1] & 1 == 0,
@@ -166,8 +167,8 @@ fn state(counts: [i64; 14], sums: [f64; 15], latest_day: Option<Day>, protocols:
     }
 }
 
-/// Rows of a state: possible ones and others.
-pub fn states() -> impl Strategy<Value = Vec<StateRow>> {
+/// Returns rows of a fold state, valid and invalid ones.
+pub fn state_rows() -> impl Strategy<Value = Vec<StateRow>> {
     let count = || prop_oneof![20 => 0i64..1000, 1 => any::<i64>(), 1 => select(vec![i64::MIN, i64::MAX, -1])];
     let sum = || prop_oneof![20 => 0.0..1e6, 1 => any::<f64>()];
     let counts = proptest::array::uniform14(count());
@@ -175,17 +176,17 @@ pub fn states() -> impl Strategy<Value = Vec<StateRow>> {
     let days = prop_oneof![20 => 16_500i32..20_000, 1 => any::<i32>()].prop_map(Day::from_epoch_days);
     let protocols = prop_oneof![20 => "([a-c]-v[12]-eth(,[a-c]-v2-eth)?)?", 1 => ".{0,20}", 1 => "([a-z]{2},){0,80}"];
     let row = (counts, sums, proptest::option::of(days), protocols);
-    vec(row.prop_map(|(counts, sums, day, protocols)| state(counts, sums, day, protocols)), 0..4)
+    vec(row.prop_map(|(counts, sums, day, protocols)| state_row(counts, sums, day, protocols)), 0..4)
 }
 
-/// Keeps a state, takes it up again and folds one more day: what comes out of it can be kept in its turn.
-pub fn fold_on(rows: Vec<StateRow>) -> Result<()> {
-    let lake = Lake::new(Same(parquet::encode(rows, &[], &Facts::new())?.0));
-    wait(async {
+/// Writes a state, restores it and folds one more day. The result can be encoded again.
+pub fn resume_fold(rows: Vec<StateRow>) -> Result<()> {
+    let lake = Lake::new(ConstantStore(parquet::encode(rows, &[], &Facts::new())?.0));
+    block_on(async {
         let unit = Unit::Day(january(2));
-        let kept: Vec<StateRow> = lake.require(&DAILY_BLOCKS, &unit).await?;
+        let stored: Vec<StateRow> = lake.require(&DAILY_BLOCKS, &unit).await?;
         let mut fold = Fold::default();
-        for row in &kept {
+        for row in &stored {
             row.restore(&mut fold).map_err(|error| error.with("object", KEY))?;
         }
         let day = january(9);

@@ -1,4 +1,4 @@
-//! A reader that looks at a lake all the time, as somebody's query would.
+//! A reader that continuously reads a lake while a run writes it, like a concurrent query.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,55 +12,55 @@ use std::time::{Duration, SystemTime};
 use defi_shared::lake::parquet;
 use serde_json::Value;
 
-/// Reads a lake's objects over and over on a thread of its own, until it is asked what it saw.
-pub struct Reader {
+/// Repeatedly reads a lake's objects on a background thread until it is stopped.
+pub struct BackgroundReader {
     stop: Arc<AtomicBool>,
-    reading: JoinHandle<Seen>,
+    thread: JoinHandle<Observations>,
 }
 
-/// What a reader saw.
+/// What a reader observed.
 #[derive(Debug, Default)]
-pub struct Seen {
-    /// Objects that it read, each version of one once.
+pub struct Observations {
+    /// Number of objects read. Each version of an object is read once.
     pub objects: usize,
-    /// What was not as it must be.
-    pub wrong: Vec<String>,
+    /// Unreadable objects and incomplete published sets.
+    pub problems: Vec<String>,
 }
 
-/// What tells one version of a file from the next: a file is never changed in place.
+/// Identifies a version of a file by its modification time and size. A file is never changed in place.
 type Version = (SystemTime, u64);
 
-impl Reader {
-    /// Begins to read; the folder need not be there yet.
-    pub fn of(lake: &Path) -> Reader {
+impl BackgroundReader {
+    /// Starts to read a lake. The folder does not have to exist yet.
+    pub fn start(lake: &Path) -> BackgroundReader {
         let stop = Arc::new(AtomicBool::new(false));
-        let (root, asked) = (lake.to_owned(), Arc::clone(&stop));
-        let reading = thread::spawn(move || {
-            let (mut seen, mut known) = (Seen::default(), HashMap::new());
-            while !asked.load(Ordering::Relaxed) {
-                look(&root, &mut known, &mut seen);
-                // The run that is watched needs the processors too.
+        let (root, stopped) = (lake.to_owned(), Arc::clone(&stop));
+        let thread = thread::spawn(move || {
+            let (mut observations, mut versions) = (Observations::default(), HashMap::new());
+            while !stopped.load(Ordering::Relaxed) {
+                scan(&root, &mut versions, &mut observations);
+                // Leave CPU time to the observed run.
                 thread::sleep(Duration::from_millis(1));
             }
-            look(&root, &mut known, &mut seen);
-            seen
+            scan(&root, &mut versions, &mut observations);
+            observations
         });
-        Reader { stop, reading }
+        BackgroundReader { stop, thread }
     }
 
-    /// Stops after one more look.
-    pub fn stop(self) -> Seen {
+    /// Stops after one more scan, and returns what the reader observed.
+    pub fn stop(self) -> Observations {
         self.stop.store(true, Ordering::Relaxed);
-        self.reading.join().expect("the reader")
+        self.thread.join().expect("the reader does not panic")
     }
 }
 
-/// Reads what is new, and holds the published set to be whole.
-fn look(root: &Path, known: &mut HashMap<PathBuf, Version>, seen: &mut Seen) {
+/// Reads the new objects, and checks that the published sets are complete.
+fn scan(root: &Path, versions: &mut HashMap<PathBuf, Version>, observations: &mut Observations) {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            // What begins with a dot is no object.
+            // Files whose names start with a dot are not objects.
             if entry.file_name().as_encoded_bytes().starts_with(b".") {
                 continue;
             }
@@ -69,34 +69,34 @@ fn look(root: &Path, known: &mut HashMap<PathBuf, Version>, seen: &mut Seen) {
                 folders.push(entry.path());
                 continue;
             }
-            let version = (metadata.modified().expect("a time"), metadata.len());
-            if known.insert(entry.path(), version) != Some(version) {
-                read(&entry.path(), seen);
+            let version = (metadata.modified().expect("a modification time"), metadata.len());
+            if versions.insert(entry.path(), version) != Some(version) {
+                read(&entry.path(), observations);
             }
         }
     }
-    seen.wrong.extend(published_without(root));
+    observations.problems.extend(missing_published_shards(root));
 }
 
-fn read(path: &Path, seen: &mut Seen) {
+fn read(path: &Path, observations: &mut Observations) {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
-        Err(gone) if gone.kind() == ErrorKind::NotFound => return,
+        Err(error) if error.kind() == ErrorKind::NotFound => return,
         Err(error) => panic!("{}: {error}", path.display()),
     };
-    seen.objects += 1;
-    let wrong = match path.extension().and_then(|extension| extension.to_str()) {
+    observations.objects += 1;
+    let problem = match path.extension().and_then(|extension| extension.to_str()) {
         Some("parquet") => parquet::facts(&bytes.into()).err().map(|error| error.to_string()),
         Some("json") => serde_json::from_slice::<Value>(&bytes).err().map(|error| error.to_string()),
-        Some("html") => (!bytes.ends_with(b"</html>\n")).then(|| "a page without its end".to_owned()),
-        other => Some(format!("an object of another kind: {other:?}")),
+        Some("html") => (!bytes.ends_with(b"</html>\n")).then(|| "a truncated page".to_owned()),
+        other => Some(format!("an unknown type of object: {other:?}")),
     };
-    seen.wrong.extend(wrong.map(|wrong| format!("{}: {wrong}", path.display())));
+    observations.problems.extend(problem.map(|problem| format!("{}: {problem}", path.display())));
 }
 
-/// The shards that are missing from sets which the catalog shows: the one that `defi_features` points at, and those of the
-/// history.
-pub fn published_without(root: &Path) -> Vec<String> {
+/// Returns the shards that are missing from published sets: from the one that `defi_features` points to, and from those
+/// of the history.
+pub fn missing_published_shards(root: &Path) -> Vec<String> {
     let database = root.join("catalog/db_analytics_dev");
     let json = |path: &Path| -> Option<Value> { serde_json::from_slice(&fs::read(path).ok()?).ok() };
     let pointer = json(&database.join("defi_features.json"));
@@ -104,8 +104,12 @@ pub fn published_without(root: &Path) -> Vec<String> {
     let entries = pointer.into_iter().chain(history.filter_map(|entry| json(&entry.path())));
     let folders = entries.filter_map(|entry| entry["location"].as_str().map(|folder| root.join(folder)));
     let shards = |folder: PathBuf| (0..SHARDS).map(move |shard| folder.join(format!("{shard}.parquet")));
-    folders.flat_map(shards).filter(|shard| !shard.exists()).map(|shard| format!("no {}", shard.display())).collect()
+    folders
+        .flat_map(shards)
+        .filter(|shard| !shard.exists())
+        .map(|shard| format!("{} is missing", shard.display()))
+        .collect()
 }
 
-/// Of the built-in configuration.
+/// The number of shards in the built-in configuration.
 const SHARDS: u32 = 4;

@@ -1,34 +1,34 @@
-//! The command as a server.
+//! The `defi serve` command as a test server.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// A running `defi serve`. It ends with this value.
-pub struct Served {
+/// A running `defi serve` process. It is killed when this value is dropped.
+pub struct ServeProcess {
     process: Child,
     pub graph_url: String,
     pub transpose_url: String,
 }
 
-impl Served {
-    /// Starts a server on a free port, and waits until it answers.
-    pub fn start(command: &mut Command) -> Served {
+impl ServeProcess {
+    /// Starts the server and waits until it prints its URLs.
+    pub fn start(command: &mut Command) -> ServeProcess {
         let mut process = command.stdout(Stdio::piped()).spawn().expect("the command starts");
-        let lines = BufReader::new(process.stdout.take().expect("its output")).lines();
-        let mut served = Served { process, graph_url: String::new(), transpose_url: String::new() };
-        for line in lines.map(|line| line.expect("text")) {
+        let lines = BufReader::new(process.stdout.take().expect("stdout is piped")).lines();
+        let mut server = ServeProcess { process, graph_url: String::new(), transpose_url: String::new() };
+        for line in lines.map(|line| line.expect("UTF-8")) {
             if let Some(url) = line.strip_prefix("The Graph  ") {
-                url.clone_into(&mut served.graph_url);
+                url.clone_into(&mut server.graph_url);
             } else if let Some(url) = line.strip_prefix("Transpose  ") {
-                url.clone_into(&mut served.transpose_url);
-                return served;
+                url.clone_into(&mut server.transpose_url);
+                return server;
             }
         }
-        panic!("{command:?} ended, or named no URL");
+        panic!("{command:?} ended without printing its URLs");
     }
 }
 
-impl Drop for Served {
+impl Drop for ServeProcess {
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();

@@ -1,15 +1,15 @@
-//! A folder with all that is in it.
+//! The contents of a folder.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// The bytes of every file below a folder, by its path there.
+/// The bytes of every file in a folder and its subfolders, by path relative to the folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tree(pub BTreeMap<String, Vec<u8>>);
 
 impl Tree {
-    /// Reads a folder; one that is not there holds nothing.
+    /// Reads a folder. A missing folder is an empty tree.
     pub fn read(root: &Path) -> Tree {
         let mut tree = Tree::default();
         let mut folders = vec![root.to_owned()];
@@ -19,7 +19,7 @@ impl Tree {
                 if path.is_dir() {
                     folders.push(path);
                 } else {
-                    let name = path.strip_prefix(root).expect("a path below the root").to_str().expect("text");
+                    let name = path.strip_prefix(root).expect("a path below the root").to_str().expect("a UTF-8 path");
                     tree.0.insert(name.to_owned(), fs::read(&path).expect("a file"));
                 }
             }
@@ -27,7 +27,7 @@ impl Tree {
         tree
     }
 
-    /// The paths in it.
+    /// Returns the paths of the files.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }

@@ -1,4 +1,4 @@
-//! How far an execution is: a bar a step on a terminal, a line a step elsewhere.
+//! Follows the progress of an execution, with one bar per step on a terminal and one line per step elsewhere.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,36 +11,37 @@ use serde::Serialize;
 use crate::output::{line, table};
 use crate::run::progress::RunProgress;
 
-/// Step Functions allows few calls a second, and a step takes seconds at least.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
+/// The time between two polls. Step Functions allows few calls per second, and every step takes seconds.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The step that a state calls. None for the other states, which only lead from one step to the next, and for the calls within
-/// a map, which have names of their own.
+/// Returns the step that a state calls. None for states that call no step, and for the calls within a map state, which
+/// have other names.
 fn step_of(state: &StateProgress) -> Option<Step> {
     state.name.parse().ok()
 }
 
-/// Looks at an execution until it ends.
+/// Polls an execution until it ends, and shows its progress.
 pub(super) async fn follow(machine: &StateMachine, arn: &str) -> Result<Description> {
     let progress = RunProgress::new();
-    let mut shown = Shown::default();
+    let mut finished = FinishedSteps::default();
     loop {
-        // First how it stands: what is done by then is in the progress that is asked for next.
+        // The status is requested before the progress, so that the progress of an ended execution is complete.
         let description = machine.describe(arn).await?;
-        shown.show(&progress, &machine.progress(arn).await?);
+        finished.show(&progress, &machine.progress(arn).await?);
         if description.execution.status != "RUNNING" {
             progress.finish();
             return Ok(description);
         }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// The steps that were shown to be over.
+/// The steps that were shown as finished.
 #[derive(Default)]
-struct Shown(BTreeSet<Step>);
+struct FinishedSteps(BTreeSet<Step>);
 
-impl Shown {
+impl FinishedSteps {
+    /// Updates the progress of all steps, and marks each finished step once.
     fn show(&mut self, progress: &RunProgress, states: &[StateProgress]) {
         for (step, state) in states.iter().filter_map(|state| Some((step_of(state)?, state))) {
             let (done, all) = calls(state);
@@ -58,18 +59,19 @@ fn seconds(from: i64, to: i64) -> f64 {
     (to - from) as f64 / 1000.0
 }
 
-/// How far a step of an execution is.
+/// The progress of one step of an execution.
 #[derive(Debug, Serialize)]
 pub(super) struct StepProgress {
     step: Step,
-    /// Calls that are done, and all of them.
+    /// The number of finished calls.
     done: u64,
+    /// The number of all calls.
     calls: u64,
-    /// How long it took; none while it is under way.
+    /// The duration. None while the step is in progress.
     seconds: Option<f64>,
 }
 
-/// How far the steps of an execution are.
+/// Returns the progress of the steps of an execution.
 pub(super) fn steps_of(states: &[StateProgress]) -> Vec<StepProgress> {
     let steps = states.iter().filter_map(|state| Some((step_of(state)?, state)));
     let steps = steps.map(|(step, state)| {
@@ -79,17 +81,17 @@ pub(super) fn steps_of(states: &[StateProgress]) -> Vec<StepProgress> {
     steps.collect()
 }
 
-/// The calls of a state that are done, and all of them: one where it is no map.
+/// Returns the number of finished calls of a state and the number of all its calls. A state that is not a map has one.
 fn calls(state: &StateProgress) -> (u64, u64) {
     state.items.unwrap_or((u64::from(state.left.is_some()), 1))
 }
 
-/// The steps of an execution, as a table.
+/// Prints the steps of an execution as a table.
 pub(super) fn print_steps(steps: &[StepProgress]) -> Result<()> {
     let mut rows = table(&["step", "calls", "s"], 1, 3);
     for step in steps {
-        let took = step.seconds.map_or_else(|| "under way".to_owned(), |seconds| format!("{seconds:.1}"));
-        rows.add_row([step.step.to_string(), format!("{}/{}", step.done, step.calls), took]);
+        let seconds = step.seconds.map_or_else(|| "in progress".to_owned(), |seconds| format!("{seconds:.1}"));
+        rows.add_row([step.step.to_string(), format!("{}/{}", step.done, step.calls), seconds]);
     }
     line(format_args!("\n{rows}"))
 }

@@ -1,4 +1,4 @@
-//! What a run in AWS did, as its lake tells.
+//! Reads the result of a run in AWS from its lake.
 
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
@@ -6,54 +6,56 @@ use defi_shared::step::CheckResults;
 use defi_shared::step::{RunId, RunReport};
 use serde::{Deserialize, Serialize};
 
-use super::{Machine, lake_of};
+use super::{Deployment, lake_of};
 use crate::output::line;
 use crate::run::summary::{print_checks, print_gaps, print_steps};
 
-/// What an execution says at its end: plan-run's output, and whatever else.
+/// The fields of an execution's output that are used here.
 #[derive(Debug, Deserialize)]
-struct Ended {
+struct ExecutionOutput {
     run_id: RunId,
     lake: String,
     as_of: Day,
     nothing_to_do: bool,
     published: bool,
-    /// None where there was nothing to do.
-    reported: Option<Reported>,
+    /// None if there was nothing to do.
+    reported: Option<ReportOutput>,
 }
 
-/// What report-run said.
+/// The output of report-run.
 #[derive(Debug, Deserialize)]
-struct Reported {
+struct ReportOutput {
     report: String,
 }
 
-/// What the run of an execution did.
+/// The result of an execution.
 #[derive(Debug, Serialize)]
-pub(super) struct Told {
+pub(super) struct ExecutionResult {
     run_id: RunId,
     as_of: Day,
-    /// Nothing was missing, and the day was published.
+    /// Nothing was missing and the day was published before.
     nothing_to_do: bool,
-    /// Where the lake is, what the run kept there, and its page.
+    /// The location of the lake.
     lake: String,
+    /// The location of the objects that the run wrote about itself.
     reports: String,
+    /// The location of the HTML report.
     page: Option<String>,
     report: Option<RunReport>,
     checks: Option<CheckResults>,
 }
 
-impl Told {
-    /// Of the run that an execution's output names.
-    pub(super) async fn of(machine: &Machine, output: &str) -> Result<Self> {
-        let ended: Ended = serde_json::from_str(output).map_err(|cause| {
-            Error::corrupt("the execution's output does not name its run")
+impl ExecutionResult {
+    /// Reads the result of the run that the output of an execution names.
+    pub(super) async fn read(deployment: &Deployment, output: &str) -> Result<Self> {
+        let output: ExecutionOutput = serde_json::from_str(output).map_err(|cause| {
+            Error::corrupt("the output of the execution is invalid")
                 .because(cause)
-                .next("deploy the state machine and the functions of one release")
+                .next("deploy the state machine and the functions of the same release")
         })?;
-        let (objects, _) = lake_of(&machine.aws, &machine.machine, machine.env);
-        let Ended { run_id, lake, as_of, nothing_to_do, published, reported } = ended;
-        Ok(Told {
+        let (objects, _) = lake_of(&deployment.aws, &deployment.machine, deployment.env);
+        let ExecutionOutput { run_id, lake, as_of, nothing_to_do, published, reported } = output;
+        Ok(ExecutionResult {
             as_of,
             nothing_to_do: nothing_to_do && published,
             lake,
@@ -65,7 +67,7 @@ impl Told {
         })
     }
 
-    /// Prints it for people.
+    /// Prints the result as human-readable text.
     pub(super) fn print(&self) -> Result<()> {
         let as_of = self.as_of;
         if self.nothing_to_do {

@@ -1,4 +1,4 @@
-//! The command line: what is asked goes to whoever answers it, and an answer or an error reaches the user.
+//! The command line: parses the arguments, runs the command and reports its error.
 
 mod args;
 
@@ -12,49 +12,49 @@ use defi_shared::domain::Address;
 use defi_shared::error::{Error, Kind, Result};
 
 use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StepArgs, WalletArgs};
-use crate::features::Rows;
+use crate::features::RowSelection;
 use crate::source::Source;
 
-/// What holds for every command.
-const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong input. An error is one line with its kind and a next step.\n\
-    Colours and bars are for terminals; NO_COLOR turns colours off there, too.\n\n\
+/// The help text below the list of commands.
+const AFTER_HELP: &str = "Exit codes: 0 success, 1 failure, 2 invalid input. An error is one line with its kind and a hint.\n\
+    Colours and progress bars are used on terminals only. NO_COLOR disables colours.\n\n\
     Examples:\n  defi run\n  defi tables\n  defi query \"select * from db_analytics_dev.defi_features limit 10\"\n  \
     defi features --at-borrows --format parquet --output training.parquet";
 
-/// How log lines are written.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// Lines for people.
+    /// Human-readable lines.
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Wallet features from on-chain lending: extract, stage, fold, check, publish, and ask.
+/// Compute daily features of wallets from on-chain lending activity, and query the results.
 #[derive(Debug, Parser)]
 #[command(name = "defi", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Cli {
-    /// How the log on standard error is written; RUST_LOG says what is logged
+    /// Format of the log on standard error; RUST_LOG sets the log level (default: errors only)
     #[arg(long, global = true, value_enum, default_value = "text")]
     log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
 
-/// Runs the command: the answer goes to standard output, an error as one line to standard error.
+/// Runs the command. Results go to standard output, an error as one line to standard error.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return print_usage(&error),
     };
-    log(cli.log_format);
+    init_logging(cli.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let done = match runtime {
+    let result = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli.command)),
-        Err(cause) => Err(Error::internal("no threads to run on").because(cause)),
+        Err(cause) => Err(Error::internal("can't start the async runtime").because(cause)),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -63,41 +63,41 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Logs to standard error: what goes wrong, or what RUST_LOG asks for.
-fn log(format: LogFormat) {
+/// Starts logging to standard error, at the level that `RUST_LOG` sets. The default is errors only.
+fn init_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
     }
 }
 
-/// Help and version as clap writes them; a mistake as one line, like every other error.
-fn usage(error: &clap::Error) -> ExitCode {
+/// Prints help and version in clap's format, and a usage error as one line, like every other error.
+fn print_usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let shown = crate::output::written(error.print());
-        return if shown.is_ok() && !error.use_stderr() { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        let printed = crate::output::allow_broken_pipe(error.print());
+        return if printed.is_ok() && !error.use_stderr() { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
     let text = error.to_string();
     let message: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let message = message.join(" ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
-    eprintln!("error: {}", Error::bad_input(message).next(format!("see {} --help", subcommand())));
+    eprintln!("error: {}", Error::bad_input(message).next(format!("see {} --help", called_command())));
     ExitCode::from(2)
 }
 
-/// `defi run` where `run` was asked for, else `defi`.
-fn subcommand() -> String {
-    let asked = std::env::args().nth(1);
-    let known = asked.filter(|asked| Cli::command().get_subcommands().any(|command| command.get_name() == asked));
+/// Returns `defi` with the subcommand of this process, such as `defi run`. Without a known subcommand, `defi`.
+fn called_command() -> String {
+    let name = std::env::args().nth(1);
+    let known = name.filter(|name| Cli::command().get_subcommands().any(|command| command.get_name() == name));
     known.map_or_else(|| "defi".to_owned(), |name| format!("defi {name}"))
 }
 
 async fn dispatch(command: Command) -> Result<()> {
     match command {
-        Command::Run(args) => crate::run::run(args.what.options(args.json)?).await,
+        Command::Run(args) => crate::run::run(args.run.options(args.json)?).await,
         Command::Plan(args) => crate::run::forecast(&args.run.options(args.json)?, args.units).await,
         Command::Step(args) => step(args).await,
         Command::Doctor(args) => doctor(args).await,
@@ -109,15 +109,15 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Wallet(args) => wallet(args).await,
         Command::Features(args) => features(args).await,
         Command::Report(args) => crate::report::report(&args.into()).await,
-        Command::Start(_) | Command::Status(_) | Command::Backfill(_) => in_aws(command).await,
+        Command::Start(_) | Command::Status(_) | Command::Backfill(_) => run_in_aws(command).await,
     }
 }
 
 #[cfg(feature = "aws")]
-async fn in_aws(command: Command) -> Result<()> {
-    use crate::aws::{self, Start};
+async fn run_in_aws(command: Command) -> Result<()> {
+    use crate::aws::{self, ExecutionInput};
 
-    let start = |options: args::StartOptions, as_of| Start {
+    let input = |options: args::StartOptions, as_of| ExecutionInput {
         as_of,
         from: options.from,
         force: options.force,
@@ -126,23 +126,23 @@ async fn in_aws(command: Command) -> Result<()> {
     match command {
         Command::Start(args) => {
             let (env, json) = (args.options.env, args.options.json);
-            aws::start(env, &start(args.options, args.as_of), args.detach, json).await
+            aws::start(env, &input(args.options, args.as_of), args.detach, json).await
         }
         Command::Status(args) => {
             aws::status(args.env, args.execution.as_deref(), args.follow, args.count, args.json).await
         }
         Command::Backfill(args) => {
             let (env, days, json) = (args.options.env, (args.first, args.last), args.options.json);
-            aws::backfill(env, days, args.every, &start(args.options, None), json).await
+            aws::backfill(env, days, args.every, &input(args.options, None), json).await
         }
-        _ => Err(Error::internal("the command is not one of AWS")),
+        _ => Err(Error::internal("this command does not run in AWS")),
     }
 }
 
 #[cfg(not(feature = "aws"))]
-#[expect(clippy::unused_async, reason = "it is async where AWS is built in")]
-async fn in_aws(_: Command) -> Result<()> {
-    Err(Error::bad_input("this build of the command has no AWS").next("build it with AWS: make build"))
+#[expect(clippy::unused_async, reason = "builds with AWS support need async")]
+async fn run_in_aws(_: Command) -> Result<()> {
+    Err(Error::bad_input("this build has no AWS support").next("build with AWS support: make build"))
 }
 
 async fn step(mut args: StepArgs) -> Result<()> {
@@ -157,34 +157,35 @@ async fn doctor(args: DoctorArgs) -> Result<()> {
         (_, Some(recording), _) => Some(Source::Recording(recording)),
         (.., urls) => urls.map(|(graph, transpose)| Source::Urls { graph, transpose }),
     };
-    crate::doctor::examine(&crate::doctor::Options { source, json: args.json }, &args.lake.into()).await
+    crate::doctor::run_checks(&crate::doctor::Options { source, json: args.json }, &args.lake.into()).await
 }
 
 fn completions(shell: Shell) -> Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "defi", &mut text);
-    crate::output::written(std::io::stdout().lock().write_all(&text))
+    crate::output::allow_broken_pipe(std::io::stdout().lock().write_all(&text))
 }
 
 fn man(folder: &Path) -> Result<()> {
-    let made = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
-    made.map_err(|cause| Error::bad_input("the pages can't be written").with("path", folder.display()).because(cause))
+    let result = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+    result
+        .map_err(|cause| Error::bad_input("can't write the manual pages").with("path", folder.display()).because(cause))
 }
 
 async fn wallet(args: WalletArgs) -> Result<()> {
     let address = Address::parse(&args.address).ok_or_else(|| {
-        Error::bad_input(format!("{:?} is no address", args.address)).next("write it as 0x and 40 hex digits")
+        Error::bad_input(format!("{:?} is not an address", args.address)).next("write it as 0x and 40 hex digits")
     })?;
     let (explain, html) = (args.explain.as_deref(), args.html.as_deref());
-    let asked = crate::wallet::Asked { address, as_of: args.as_of, explain, json: args.json, html };
-    crate::wallet::tell(&asked, &args.lake.into()).await
+    let options = crate::wallet::Options { address, as_of: args.as_of, explain, json: args.json, html };
+    crate::wallet::show(&options, &args.lake.into()).await
 }
 
 async fn features(args: FeaturesArgs) -> Result<()> {
     let rows = match (args.at_borrows, args.at) {
-        (true, _) => Rows::AtBorrows(args.from, args.until),
-        (_, Some(file)) => Rows::At(file),
-        _ => Rows::Published(args.as_of),
+        (true, _) => RowSelection::AtBorrows(args.from, args.until),
+        (_, Some(file)) => RowSelection::At(file),
+        _ => RowSelection::Published(args.as_of),
     };
     let options = crate::features::Options { rows, wallets: args.wallets, format: args.format, output: args.output };
     crate::features::export(&options, &args.lake.into()).await
@@ -196,9 +197,9 @@ async fn query(args: QueryArgs) -> Result<()> {
 }
 
 #[cfg(not(feature = "sql"))]
-#[expect(clippy::unused_async, reason = "it is async where SQL is built in")]
+#[expect(clippy::unused_async, reason = "builds with SQL support need async")]
 async fn query(_: QueryArgs) -> Result<()> {
-    Err(Error::bad_input("this build of the command has no SQL").next("build it with SQL: make build"))
+    Err(Error::bad_input("this build has no SQL support").next("build with SQL support: make build"))
 }
 
 #[cfg(test)]
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 }

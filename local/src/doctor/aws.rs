@@ -1,4 +1,4 @@
-//! The deployed environment: its state machine, secrets, bucket and catalog, with the rights of whoever asks.
+//! Checks the deployed environment: its state machine, secrets, bucket and catalog, with the permissions of the user.
 
 use defi_shared::aws::{configuration, secret};
 use defi_shared::executions::StateMachine;
@@ -7,15 +7,15 @@ use defi_shared::lake::Lake;
 use super::Finding;
 use crate::env::Env;
 
-/// Everything about an environment, and its lake.
-pub(super) async fn examine(env: Env) -> (Vec<Finding>, Option<Lake>) {
+/// Checks an environment. Returns the findings, and the lake if the environment is deployed.
+pub(super) async fn check(env: Env) -> (Vec<Finding>, Option<Lake>) {
     let (aws, name) = (configuration().await, env.name());
     let mut findings = Vec::new();
     for source in ["graph", "transpose"] {
-        let what = format!("secret defi-{name}/{source}-api-key");
+        let item = format!("secret defi-{name}/{source}-api-key");
         findings.push(match secret(&aws, &format!("defi-{name}/{source}-api-key")).await {
-            Ok(keys) => Finding::ok(what, format!("{} keys", keys.len())),
-            Err(error) => Finding::error(what, &error),
+            Ok(keys) => Finding::ok(item, format!("{} keys", keys.len())),
+            Err(error) => Finding::error(item, &error),
         });
     }
     let machine = match StateMachine::named(&aws, &format!("defi-{name}")).await {
@@ -28,18 +28,18 @@ pub(super) async fn examine(env: Env) -> (Vec<Finding>, Option<Lake>) {
     findings.push(match machine.newest(1).await {
         Err(error) => Finding::error("state machine", &error),
         Ok(newest) => match newest.first() {
-            None => Finding::warn("state machine", "there was no execution yet", "begin one with defi start"),
+            None => Finding::warn("state machine", "no execution exists yet", "start one with defi start"),
             Some(run) if run.status == "SUCCEEDED" || run.status == "RUNNING" => {
                 Finding::ok("state machine", format!("the newest execution, {}: {}", run.name, run.status))
             }
             Some(run) => Finding::fail(
                 "state machine",
                 format!("the newest execution, {}: {}", run.name, run.status),
-                format!("see why: defi status --env {name} {}", run.name),
+                format!("show its error: defi status --env {name} {}", run.name),
             ),
         },
     });
     let (lake, registry) = crate::aws::lake_of(&aws, &machine, env);
-    findings.extend(super::lake::examine(&lake, &registry).await);
+    findings.extend(super::lake::check(&lake, &registry).await);
     (findings, Some(lake))
 }

@@ -1,5 +1,5 @@
-//! Looks after what a run needs: keys, sources, the lake against its catalog, the deployed environment; and says how to mend what
-//! is wrong.
+//! `defi doctor`: checks API keys, sources, the lake against its catalog and the deployed environment, and says how to
+//! fix each problem.
 
 #[cfg(feature = "aws")]
 mod aws;
@@ -17,72 +17,72 @@ use crate::lake::ReadOptions;
 use crate::output::{line, table};
 use crate::source::Source;
 
-/// How a thing was found.
+/// The state of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// A run can do its work, and somebody should look.
+    /// A problem that needs attention, although runs and readers work.
     Warn,
-    /// A run, or a reader, will fail.
+    /// A problem that makes a run or a reader fail.
     Fail,
 }
 
-/// A thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub(crate) struct Finding {
-    /// What was looked at.
+    /// The item that was checked.
     what: String,
     state: State,
-    /// What was seen.
+    /// The observation.
     found: String,
-    /// What to do about it; none where all is well.
+    /// How to fix the problem. None without a problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     mend: Option<String>,
 }
 
 impl Finding {
-    fn ok(what: impl Into<String>, found: impl Display) -> Self {
-        Finding { what: what.into(), state: State::Ok, found: found.to_string(), mend: None }
+    fn ok(item: impl Into<String>, found: impl Display) -> Self {
+        Finding { what: item.into(), state: State::Ok, found: found.to_string(), mend: None }
     }
 
-    fn warn(what: impl Into<String>, found: impl Display, mend: impl Into<String>) -> Self {
-        Finding { what: what.into(), state: State::Warn, found: found.to_string(), mend: Some(mend.into()) }
+    fn warn(item: impl Into<String>, found: impl Display, fix: impl Into<String>) -> Self {
+        Finding { what: item.into(), state: State::Warn, found: found.to_string(), mend: Some(fix.into()) }
     }
 
-    fn fail(what: impl Into<String>, found: impl Display, mend: impl Into<String>) -> Self {
-        Finding { what: what.into(), state: State::Fail, found: found.to_string(), mend: Some(mend.into()) }
+    fn fail(item: impl Into<String>, found: impl Display, fix: impl Into<String>) -> Self {
+        Finding { what: item.into(), state: State::Fail, found: found.to_string(), mend: Some(fix.into()) }
     }
 
-    /// What an error says.
-    fn error(what: impl Into<String>, error: &Error) -> Self {
+    /// Returns a failure from an error, with its message and hint.
+    fn error(item: impl Into<String>, error: &Error) -> Self {
         let found = format!("{}: {}", error.kind().name(), error.what());
-        Finding::fail(what, found, error.next_step())
+        Finding::fail(item, found, error.next_step())
     }
 }
 
-/// What is to be looked at.
+/// The options of `defi doctor`.
 #[derive(Debug)]
 pub struct Options {
-    /// The sources, if any.
+    /// The source to check, if any.
     pub source: Option<Source>,
-    /// JSON instead of a table.
+    /// Print JSON instead of a table.
     pub json: bool,
 }
 
-/// Looks at everything, and prints what was found.
+/// Runs all checks and prints the findings.
 ///
 /// # Errors
-/// `QualityFailed` where anything is found that will fail, once all of it is printed.
-pub async fn examine(options: &Options, args: &ReadOptions) -> Result<()> {
+/// `QualityFailed` if any check failed, after all findings are printed.
+pub async fn run_checks(options: &Options, args: &ReadOptions) -> Result<()> {
     let mut findings = Vec::new();
     match crate::config::configuration() {
         Ok(config) => {
             findings.push(Finding::ok("configuration", protocols(&config)));
-            let lake = lake_of(args, &mut findings).await;
+            let lake = check_lake(args, &mut findings).await;
             if let Some(source) = &options.source {
-                findings.extend(sources::examine(source, config, lake.as_ref()).await);
+                findings.extend(sources::check(source, config, lake.as_ref()).await);
             }
         }
         Err(error) => findings.push(Finding::error("configuration", &error)),
@@ -92,50 +92,54 @@ pub async fn examine(options: &Options, args: &ReadOptions) -> Result<()> {
     if failed == 0 {
         return Ok(());
     }
-    Err(Error::new(Kind::QualityFailed, format!("{failed} of {} things looked at will fail", findings.len()))
-        .next("mend them as the table says, and look again"))
+    Err(Error::new(Kind::QualityFailed, format!("{failed} of {} checks failed", findings.len()))
+        .next("fix the problems as described in the findings, then run defi doctor again"))
 }
 
 fn protocols(config: &Config) -> String {
     format!("{} shards; protocols {}", config.shards, config.protocol_names().join(", "))
 }
 
-/// Examines the lake, here or in AWS; the lake, if there is one.
-async fn lake_of(args: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake> {
+/// Checks the lake, local or in AWS. Returns the lake if it exists.
+async fn check_lake(args: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake> {
     if args.aws {
-        return in_aws(args, findings).await;
+        return check_aws(args, findings).await;
     }
     if !args.lake.folder.is_dir() {
         let found = format!("there is no folder {}", args.lake.folder.display());
-        findings.push(Finding::warn("lake", found, "make a lake with defi run, or name another folder with --lake"));
+        findings.push(Finding::warn(
+            "lake",
+            found,
+            "create a lake with defi run, or choose another folder with --lake",
+        ));
         return None;
     }
     let lake = Lake::new(FolderStore::new(&args.lake.folder));
     let registry = catalog::in_lake(&lake, args.lake.env.name());
-    findings.extend(lake::examine(&lake, &registry).await);
+    findings.extend(lake::check(&lake, &registry).await);
     Some(lake)
 }
 
 #[cfg(feature = "aws")]
-async fn in_aws(args: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake> {
-    let (found, lake) = aws::examine(args.lake.env).await;
-    findings.extend(found);
+async fn check_aws(args: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake> {
+    let (aws_findings, lake) = aws::check(args.lake.env).await;
+    findings.extend(aws_findings);
     lake
 }
 
 #[cfg(not(feature = "aws"))]
-#[expect(clippy::unused_async, reason = "it is async where AWS is built in")]
-async fn in_aws(_: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake> {
-    findings.push(Finding::fail("AWS", "this build of the command has no AWS", "build it with AWS: make build"));
+#[expect(clippy::unused_async, reason = "builds with AWS support need async")]
+async fn check_aws(_: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake> {
+    findings.push(Finding::fail("AWS", "this build has no AWS support", "build with AWS support: make build"));
     None
 }
 
 fn print(findings: &[Finding], json: bool) -> Result<()> {
     if json {
         let text = serde_json::to_string_pretty(findings);
-        return line(text.map_err(|cause| Error::internal("no JSON").because(cause))?);
+        return line(text.map_err(|cause| Error::internal("can't serialize the findings").because(cause))?);
     }
-    let mut table = table(&["what", "state", "found", "how to mend it"], 4, 4);
+    let mut table = table(&["check", "state", "finding", "how to fix it"], 4, 4);
     for finding in findings {
         let state = match finding.state {
             State::Ok => "ok",

@@ -1,4 +1,4 @@
-//! The two sources: keys, addresses, head blocks, deployments.
+//! Checks the two sources: API keys, URLs, head blocks and deployments of the subgraphs.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use super::Finding;
 use crate::source::Source;
 use defi_pages::number::{duration, grouped};
 
-/// A head block older than this means that a source has fallen behind.
-const FRESH_SECONDS: i64 = 3_600;
+/// The maximum age of a head block. If it is older, the source has fallen behind the chain.
+const MAX_HEAD_AGE_SECONDS: i64 = 3_600;
 
-/// Everything about the sources; the lake tells which deployments answered before.
-pub(super) async fn examine(source: &Source, mut config: Config, lake: Option<&Lake>) -> Vec<Finding> {
+/// Checks the sources. The deployments are compared with those in the lake.
+pub(super) async fn check(source: &Source, mut config: Config, lake: Option<&Lake>) -> Vec<Finding> {
     let opened = match source.open(&mut config).await {
         Ok(opened) => opened,
         Err(error) => return vec![Finding::error("sources", &error)],
@@ -25,16 +25,16 @@ pub(super) async fn examine(source: &Source, mut config: Config, lake: Option<&L
     let traffic = Traffic::new();
     let mut findings = vec![match opened.clients.transpose.head_block(&traffic).await {
         Err(error) => Finding::error("Transpose", &error),
-        Ok(block) => head("Transpose", block.number, block.timestamp, opened.days.is_some()),
+        Ok(block) => check_head("Transpose", block.number, block.timestamp, opened.days.is_some()),
     }];
     for protocol in &config.protocols {
-        let what = format!("The Graph, {}", protocol.name);
+        let item = format!("The Graph, {}", protocol.name);
         match opened.clients.graph.head(&protocol.subgraph_id, &traffic).await {
-            Err(error) => findings.push(Finding::error(what, &error)),
-            Ok(found) => {
-                findings.push(head(&what, found.block.number, found.block.timestamp, opened.days.is_some()));
+            Err(error) => findings.push(Finding::error(item, &error)),
+            Ok(head) => {
+                findings.push(check_head(&item, head.block.number, head.block.timestamp, opened.days.is_some()));
                 if let Some(lake) = lake {
-                    findings.push(deployment(&what, lake, &protocol.name, &found).await);
+                    findings.push(check_deployment(&item, lake, &protocol.name, &head).await);
                 }
             }
         }
@@ -42,43 +42,43 @@ pub(super) async fn examine(source: &Source, mut config: Config, lake: Option<&L
     findings
 }
 
-/// A source's newest block; of a recording nobody expects a new one.
-fn head(what: &str, number: u64, timestamp: Option<i64>, is_recorded: bool) -> Finding {
+/// Checks the age of a source's head block. A recording has no new blocks, so that its age is ignored.
+fn check_head(item: &str, number: u64, timestamp: Option<i64>, is_recorded: bool) -> Finding {
     let Some(time) = timestamp else {
-        return Finding::ok(what, format!("answers, head block {}", grouped(number)));
+        return Finding::ok(item, format!("available, head block {}", grouped(number)));
     };
     let age = Timestamp::now().as_second() - time;
-    let found = format!("answers, head block {} of {} ago", grouped(number), duration(age));
-    if age > FRESH_SECONDS && !is_recorded {
+    let found = format!("available, head block {} is {} old", grouped(number), duration(age));
+    if age > MAX_HEAD_AGE_SECONDS && !is_recorded {
         return Finding::warn(
-            what,
+            item,
             found,
-            "wait until it has caught up: days that are not final there are not extracted",
+            "wait until the source has caught up: days that are not final there are not extracted",
         );
     }
-    Finding::ok(what, found)
+    Finding::ok(item, found)
 }
 
-/// The deployment that answers now, against the one that the newest snapshot is from.
-async fn deployment(what: &str, lake: &Lake, protocol: &str, head: &Head) -> Finding {
-    let what = format!("{what}, deployment");
+/// Compares the current deployment of a subgraph with the one that the newest snapshot in the lake is from.
+async fn check_deployment(item: &str, lake: &Lake, protocol: &str, head: &Head) -> Finding {
+    let item = format!("{item}, deployment");
     let protocol: Arc<str> = protocol.into();
     let newest = lake.units(&RAW_POSITIONS).await.map(|units| {
-        let of_protocol = |unit: &Unit| matches!(unit, Unit::DayAndProtocol(_, of) if *of == protocol);
-        units.into_iter().rev().find(of_protocol)
+        let is_of_protocol = |unit: &Unit| matches!(unit, Unit::DayAndProtocol(_, name) if *name == protocol);
+        units.into_iter().rev().find(is_of_protocol)
     });
-    let facts = match newest {
-        Err(error) => return Finding::error(what, &error),
-        Ok(None) => return Finding::ok(what, format!("{}; the lake has no snapshot yet", head.deployment)),
+    let metadata = match newest {
+        Err(error) => return Finding::error(item, &error),
+        Ok(None) => return Finding::ok(item, format!("{}; the lake has no snapshot yet", head.deployment)),
         Ok(Some(unit)) => lake.facts(&RAW_POSITIONS, &unit).await,
     };
-    match facts.map(|facts| facts.and_then(|(facts, _)| facts.get("deployment").cloned())) {
-        Err(error) => Finding::error(what, &error),
-        Ok(Some(before)) if before != head.deployment => Finding::warn(
-            what,
-            format!("{} answers now, the newest snapshot is from {before}", head.deployment),
-            "compare the two versions of the subgraph; defi run --force makes all days anew from the new one",
+    match metadata.map(|metadata| metadata.and_then(|(metadata, _)| metadata.get("deployment").cloned())) {
+        Err(error) => Finding::error(item, &error),
+        Ok(Some(previous)) if previous != head.deployment => Finding::warn(
+            item,
+            format!("the current deployment is {}, the newest snapshot is from {previous}", head.deployment),
+            "compare the two versions of the subgraph; defi run --force recomputes all days from the current one",
         ),
-        Ok(_) => Finding::ok(what, &head.deployment),
+        Ok(_) => Finding::ok(item, &head.deployment),
     }
 }

@@ -1,4 +1,4 @@
-//! Which published days are meant.
+//! Parses a selection of published days.
 
 use std::collections::BTreeSet;
 
@@ -6,15 +6,17 @@ use defi_shared::catalog::Registry;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 
-/// The published days that a text names: a day, several with commas between, a range `a..b` with both its ends, or `all`; default:
-/// the newest.
+/// Returns the published days that a string selects: one day, a comma-separated list, an inclusive range `a..b`, or
+/// `all`. Default: the newest day.
 ///
 /// # Errors
-/// `BadInput` for a text that names no day, or one that is not published, and the catalog's errors.
+/// `BadInput` for an invalid day or one that is not published, and the errors of the catalog.
 pub(super) async fn published(registry: &Registry, text: Option<&str>) -> Result<Vec<Day>> {
     let published = registry.published().await?;
     let Some(newest) = published.last() else {
-        return Err(Error::bad_input("no features are published in this lake yet").next("make them with defi run"));
+        return Err(
+            Error::bad_input("no features are published in this lake yet").next("publish features with defi run")
+        );
     };
     match text {
         None => Ok(vec![*newest]),
@@ -26,7 +28,7 @@ pub(super) async fn published(registry: &Registry, text: Option<&str>) -> Result
 fn parse(text: &str, published: &[Day]) -> Result<Vec<Day>> {
     let mut days = BTreeSet::new();
     for part in text.split(',').map(str::trim) {
-        let found = match part.split_once("..") {
+        let is_published = match part.split_once("..") {
             Some((first, last)) => {
                 let range = first.parse::<Day>()?..=last.parse::<Day>()?;
                 days.extend(published.iter().filter(|day| range.contains(*day)));
@@ -38,21 +40,23 @@ fn parse(text: &str, published: &[Day]) -> Result<Vec<Day>> {
                 published.contains(&day)
             }
         };
-        if !found {
-            return Err(not_published(part, published));
+        if !is_published {
+            return Err(not_published_error(part, published));
         }
     }
     Ok(days.into_iter().collect())
 }
 
-fn not_published(part: &str, published: &[Day]) -> Error {
+fn not_published_error(part: &str, published: &[Day]) -> Error {
     let (first, last) = (published.first(), published.last());
-    let there = match (first, last) {
-        (Some(first), Some(last)) if first != last => format!("{} days are, from {first} to {last}", published.len()),
-        _ => format!("only {} is", last.map(Day::to_string).unwrap_or_default()),
+    let available = match (first, last) {
+        (Some(first), Some(last)) if first != last => {
+            format!("{} days are published, from {first} to {last}", published.len())
+        }
+        _ => format!("only {} is published", last.map(Day::to_string).unwrap_or_default()),
     };
-    Error::bad_input(format!("no features are published as of {part}: {there}"))
-        .next("name a published day, or publish this one with defi run --as-of")
+    Error::bad_input(format!("no features are published as of {part}: {available}"))
+        .next("choose a published day, or publish this one with defi run --as-of")
 }
 
 #[cfg(test)]
@@ -64,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_named_alone_in_lists_and_in_ranges() {
+    fn parses_days_lists_and_ranges() {
         let published = [day(0), day(3), day(5)];
         assert_eq!(parse("2023-01-01", &published).unwrap(), [day(0)]);
         assert_eq!(parse("2023-01-06, 2023-01-01", &published).unwrap(), [day(0), day(5)]);

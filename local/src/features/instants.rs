@@ -1,5 +1,5 @@
-//! Features as of an instant: from the blocks strictly before it, and from no other. Snapshots are of the end of a block, so the one
-//! that counts as *now* is the last that is pinned to such a block.
+//! Computes features as of an instant from the blocks strictly before it. A snapshot is taken at the end of a block, so
+//! that the current snapshot of an instant is the last one whose block is before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,20 +18,20 @@ use defi_shared::tables::{
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::sink::{FileFormat, Sink};
-use super::{batch, records, wrong_line};
+use super::{batch, line_error, read_records};
 
-/// A moment in a wallet's life.
+/// A wallet and a point in time to compute its features for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Instant {
     /// The wallet.
     pub wallet: Address,
-    /// Epoch seconds: of the borrow's block, or as asked for.
+    /// Epoch seconds: the time of the borrow's block, or the requested time.
     pub time: i64,
-    /// The borrow that comes next, where the instant is just before one.
+    /// The borrow, if the instant is just before one.
     pub borrow: Option<Borrow>,
 }
 
-/// A borrow, by its place in the chain.
+/// The position of a borrow in the chain.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Borrow {
     block_number: i64,
@@ -40,47 +40,46 @@ pub(super) struct Borrow {
 }
 
 impl Instant {
-    /// Whether a block, or an event's block, comes before it.
-    fn is_after(&self, block: &impl InBlock) -> bool {
+    /// Whether a block, or the block of an event, is before this instant.
+    fn is_after(&self, block: &impl HasBlock) -> bool {
         match &self.borrow {
-            Some(borrow) => block.number() < borrow.block_number,
-            None => block.time() < self.time,
+            Some(borrow) => block.block_number() < borrow.block_number,
+            None => block.epoch_seconds() < self.time,
         }
     }
 }
 
-/// What has a block.
-trait InBlock {
-    fn number(&self) -> i64;
-    /// Epoch seconds.
-    fn time(&self) -> i64;
+/// A block, or an event in a block.
+trait HasBlock {
+    fn block_number(&self) -> i64;
+    fn epoch_seconds(&self) -> i64;
 }
 
-impl InBlock for DailyBlock {
-    fn number(&self) -> i64 {
+impl HasBlock for DailyBlock {
+    fn block_number(&self) -> i64 {
         self.block_number
     }
 
-    fn time(&self) -> i64 {
+    fn epoch_seconds(&self) -> i64 {
         self.epoch_timestamp
     }
 }
 
-impl InBlock for PlacedEvent {
-    fn number(&self) -> i64 {
+impl HasBlock for PlacedEvent {
+    fn block_number(&self) -> i64 {
         self.block_number
     }
 
-    fn time(&self) -> i64 {
+    fn epoch_seconds(&self) -> i64 {
         self.epoch_timestamp
     }
 }
 
-/// The instants just before the borrows of some days, in the order of the chain.
+/// Returns the instants just before the borrows from `from` until `until`, in chain order.
 ///
 /// # Errors
-/// The lake's.
-pub(super) async fn of_borrows(
+/// The errors of the lake.
+pub(super) async fn before_borrows(
     lake: &Lake,
     from: Option<Day>,
     until: Option<Day>,
@@ -88,8 +87,8 @@ pub(super) async fn of_borrows(
 ) -> Result<Vec<Instant>> {
     let mut instants = Vec::new();
     for unit in lake.units(&BORROWS).await? {
-        let wanted = |day: Day| from.is_none_or(|from| from <= day) && until.is_none_or(|until| day <= until);
-        if !unit.day().is_some_and(wanted) {
+        let is_selected = |day: Day| from.is_none_or(|from| from <= day) && until.is_none_or(|until| day <= until);
+        if !unit.day().is_some_and(is_selected) {
             continue;
         }
         let mut borrows: Vec<PlacedEvent> = lake.require(&BORROWS, &unit).await?;
@@ -108,70 +107,72 @@ pub(super) async fn of_borrows(
     Ok(instants)
 }
 
-/// The instants that a file names: a wallet and a time (UTC) on each line, a heading left aside.
+/// Reads instants from a file with a wallet and a time (UTC) on each line. A header line is skipped.
 ///
 /// # Errors
-/// `BadInput` that names the line.
-pub(super) fn of_file(path: &Path) -> Result<Vec<Instant>> {
+/// `BadInput` with the number of the invalid line.
+pub(super) fn from_file(path: &Path) -> Result<Vec<Instant>> {
     let mut instants = Vec::new();
-    for (line, record) in records(path)? {
-        match (Address::parse(record.get(0).unwrap_or_default()), record.get(1).and_then(seconds)) {
+    for (line, record) in read_records(path)? {
+        match (Address::parse(record.get(0).unwrap_or_default()), record.get(1).and_then(parse_time)) {
             (Some(wallet), Some(time)) => instants.push(Instant { wallet, time, borrow: None }),
             (None, _) if line == 1 => {}
-            _ => return Err(wrong_line(path, line, "is no address and time, such as 0x…,2023-02-01T12:00:00Z")),
+            _ => return Err(line_error(path, line, "is not an address and a time, such as 0x…,2023-02-01T12:00:00Z")),
         }
     }
     Ok(instants)
 }
 
-/// Epoch seconds of a time in UTC, or of the midnight of a day, or as they are.
-fn seconds(text: &str) -> Option<i64> {
+/// Parses a time in UTC, a day (its midnight) or epoch seconds. Returns epoch seconds.
+fn parse_time(text: &str) -> Option<i64> {
     let time = text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second);
     time.or_else(|| text.parse::<Day>().ok().map(Day::start)).or_else(|| text.parse().ok())
 }
 
-/// Writes a row an instant: by day, and of a day as they came.
+/// Writes one row per instant, sorted by day. Within a day, instants before its snapshot come first; otherwise they
+/// keep their order.
 ///
 /// # Errors
-/// `BadInput` for an instant that the lake does not reach, and the lake's errors.
+/// `BadInput` if the lake lacks events before an instant, and the errors of the lake.
 pub(super) async fn write(
     lake: &Lake,
     instants: Vec<Instant>,
     format: FileFormat,
     output: Option<&Path>,
 ) -> Result<u64> {
-    let history = History::of(lake, &instants).await?;
+    let history = History::open(lake, &instants).await?;
     let mut sink = Sink::open(format, output, schema())?;
-    history.replay(instants, |rows| sink.write(&encoded(rows)?)).await?;
+    history.replay(instants, |rows| sink.write(&encode(rows)?)).await?;
     sink.finish()
 }
 
-/// What tells an instant from the others, then the features.
+/// Returns the schema of the rows: the key of the instant, then the features.
 fn schema() -> SchemaRef {
     let (key, features) = (InstantKey::schema(), FeatureRow::schema());
     Schema::new(key.fields().iter().chain(features.fields().iter().skip(1)).cloned().collect::<Vec<_>>()).into()
 }
 
-fn encoded(rows: Vec<(InstantKey, FeatureRow)>) -> Result<RecordBatch> {
+fn encode(rows: Vec<(InstantKey, FeatureRow)>) -> Result<RecordBatch> {
     let (keys, features): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
     let mut columns: Vec<ArrayRef> = InstantKey::encode(&keys)?.columns().to_vec();
     columns.extend(FeatureRow::encode(&features)?.columns().iter().skip(1).cloned());
     batch(schema(), columns)
 }
 
-/// The lake's days, replayed from the first one for the wallets that are asked for.
+/// The history in the lake, which is folded from its first day for the wallets of the instants.
 struct History<'a> {
     lake: &'a Lake,
     wallets: FxHashSet<Address>,
     links: Links,
-    /// The last day of any instant.
+    /// The last day of all instants.
     last: Day,
+    /// The categories of events that exist for each day.
     events: BTreeMap<Day, Vec<Category>>,
-    /// The days with a snapshot, and the block that it is pinned to.
+    /// The days with a snapshot, and the block of each snapshot.
     snapshots: BTreeMap<Day, DailyBlock>,
 }
 
-/// The first day, up to the last one, of which not all categories of events are there.
+/// Returns the first day up to `last` that lacks a category of events.
 fn first_gap(events: &BTreeMap<Day, Vec<Category>>, last: Day) -> Option<Day> {
     let first = events.keys().next().copied().unwrap_or(last);
     first
@@ -181,9 +182,9 @@ fn first_gap(events: &BTreeMap<Day, Vec<Category>>, last: Day) -> Option<Day> {
 }
 
 impl<'a> History<'a> {
-    async fn of(lake: &'a Lake, instants: &[Instant]) -> Result<Self> {
+    async fn open(lake: &'a Lake, instants: &[Instant]) -> Result<Self> {
         let last = instants.iter().map(|instant| instant.time).max();
-        let last = Day::of_seconds(last.ok_or_else(|| Error::bad_input("there is no instant to make a row for"))?);
+        let last = Day::of_seconds(last.ok_or_else(|| Error::bad_input("there is no instant to write a row for"))?);
         let mut events: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for category in Category::ALL {
             let units = lake.units(tables::events(Layer::Analytics, category)).await?;
@@ -193,25 +194,25 @@ impl<'a> History<'a> {
         }
         if let Some(day) = first_gap(&events, last) {
             return Err(Error::bad_input(format!(
-                "the lake does not have all events of {day}, and instants up to {last} ask for them"
+                "the lake does not have all events of {day}, which instants up to {last} need"
             ))
-            .next("run up to a later day first, or ask for earlier instants"));
+            .next("run the pipeline up to a later day first, or request earlier instants"));
         }
         let mut snapshots = BTreeMap::new();
         for day in lake.units(&WALLET_HEALTH).await?.iter().filter_map(Unit::day).filter(|day| *day <= last) {
             let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &Unit::Day(day)).await?;
             let block = blocks.into_iter().next();
-            snapshots.insert(day, block.ok_or_else(|| Error::corrupt("a day without its block").with("day", day))?);
+            snapshots.insert(day, block.ok_or_else(|| Error::corrupt("the day has no block").with("day", day))?);
         }
         let wallets = instants.iter().map(|instant| instant.wallet).collect();
         Ok(History { lake, wallets, links: links_before(lake, last.next()).await?, last, events, snapshots })
     }
 
-    /// Hands over the rows of each day's instants.
+    /// Folds the history day by day, and passes the rows of each day's instants to `write`.
     async fn replay(
         &self,
         instants: Vec<Instant>,
-        mut take: impl FnMut(Vec<(InstantKey, FeatureRow)>) -> Result<()>,
+        mut write: impl FnMut(Vec<(InstantKey, FeatureRow)>) -> Result<()>,
     ) -> Result<()> {
         let mut by_day: BTreeMap<Day, Vec<Instant>> = BTreeMap::new();
         for instant in instants {
@@ -224,18 +225,18 @@ impl<'a> History<'a> {
             let block = self.snapshots.get(&day);
             let (late, early): (Vec<_>, Vec<_>) =
                 instants.iter().partition(|instant| block.is_none_or(|block| instant.is_after(block)));
-            // No block of the day comes before an early one.
+            // An early instant is not after the first block of the day, so that no event of the day is before it.
             let mut rows: Vec<_> = early.into_iter().map(|instant| self.row(instant, &fold, snapshot, &[])).collect();
             if block.is_some() {
                 self.add_snapshot(day, &mut fold).await?;
                 snapshot = Some(day);
             }
             let events = self.events_of(day).await?;
-            let of_wallets = self.by_wallet(&events, &late);
-            let before = |wallet| of_wallets.get(wallet).map_or(&[][..], Vec::as_slice);
-            rows.extend(late.into_iter().map(|instant| self.row(instant, &fold, snapshot, before(&instant.wallet))));
+            let by_wallet = self.by_wallet(&events, &late);
+            let events_of = |wallet| by_wallet.get(wallet).map_or(&[][..], Vec::as_slice);
+            rows.extend(late.into_iter().map(|instant| self.row(instant, &fold, snapshot, events_of(&instant.wallet))));
             if !rows.is_empty() {
-                take(rows)?;
+                write(rows)?;
             }
             for (category, event) in &events {
                 fold.happened(&event.occurrence(*category), &self.links, |wallet| self.wallets.contains(&wallet));
@@ -246,17 +247,17 @@ impl<'a> History<'a> {
 
     async fn add_snapshot(&self, day: Day, fold: &mut Fold) -> Result<()> {
         let rows: Vec<FoldedHealth> = self.lake.require(&WALLET_HEALTH, &Unit::Day(day)).await?;
-        for of_wallet in rows.chunk_by(|a, b| a.wallet_address == b.wallet_address) {
-            let wallet = of_wallet[0].wallet_address;
+        for wallet_rows in rows.chunk_by(|a, b| a.wallet_address == b.wallet_address) {
+            let wallet = wallet_rows[0].wallet_address;
             if self.wallets.contains(&wallet) {
-                let exposures: Vec<_> = of_wallet.iter().map(Exposure::from).collect();
+                let exposures: Vec<_> = wallet_rows.iter().map(Exposure::from).collect();
                 fold.snapshot(wallet, day, &exposures);
             }
         }
         Ok(())
     }
 
-    /// A day's events in the order of the fold, which sums are made in.
+    /// Reads the events of a day in the order of the fold. The order determines the bits of the sums.
     async fn events_of(&self, day: Day) -> Result<Vec<(Category, PlacedEvent)>> {
         let mut events = Vec::new();
         for category in self.events.get(&day).into_iter().flatten() {
@@ -267,28 +268,28 @@ impl<'a> History<'a> {
         Ok(events)
     }
 
-    /// The events of a day that are about the wallets of its instants.
+    /// Groups the events of a day by the wallets of its instants that they concern.
     fn by_wallet<'e>(
         &self,
         events: &'e [(Category, PlacedEvent)],
         instants: &[&Instant],
     ) -> FxHashMap<Address, Vec<&'e (Category, PlacedEvent)>> {
         let wallets: FxHashSet<_> = instants.iter().map(|instant| instant.wallet).collect();
-        let mut of_wallet: FxHashMap<Address, Vec<&(Category, PlacedEvent)>> = FxHashMap::default();
+        let mut by_wallet: FxHashMap<Address, Vec<&(Category, PlacedEvent)>> = FxHashMap::default();
         for event in events.iter().filter(|_| !wallets.is_empty()) {
-            let occurrence = event.1.occurrence(event.0);
-            let about =
-                [occurrence.sender, occurrence.account].into_iter().chain(occurrence.wallets_behind(&self.links));
-            for wallet in about.collect::<BTreeSet<_>>() {
+            let fold_event = event.1.occurrence(event.0);
+            let concerned =
+                [fold_event.sender, fold_event.account].into_iter().chain(fold_event.wallets_behind(&self.links));
+            for wallet in concerned.collect::<BTreeSet<_>>() {
                 if wallets.contains(&wallet) {
-                    of_wallet.entry(wallet).or_default().push(event);
+                    by_wallet.entry(wallet).or_default().push(event);
                 }
             }
         }
-        of_wallet
+        by_wallet
     }
 
-    /// The features of an instant: the state as of its midnight, and the events of the day that come before it.
+    /// Computes the row of an instant from the fold as of midnight and the events between midnight and the instant.
     fn row(
         &self,
         instant: &Instant,
@@ -304,7 +305,7 @@ impl<'a> History<'a> {
             }
         }
         let state = *fold.wallet(wallet);
-        let now = snapshot.unwrap_or_else(|| Day::of_seconds(instant.time));
+        let current_day = snapshot.unwrap_or_else(|| Day::of_seconds(instant.time));
         let key = InstantKey {
             wallet_address: wallet,
             time: Timestamp::from_seconds(instant.time),
@@ -313,6 +314,6 @@ impl<'a> History<'a> {
             log_index: instant.borrow.as_ref().map(|borrow| borrow.log_index),
             snapshot_day: snapshot,
         };
-        (key, FeatureRow::at(wallet, &state, now, instant.time))
+        (key, FeatureRow::at(wallet, &state, current_day, instant.time))
     }
 }

@@ -1,4 +1,4 @@
-//! Features for training: sets of published days, and rows as of an instant.
+//! `defi features`: exports features for training, of published days or as of instants.
 
 mod days;
 mod instants;
@@ -19,69 +19,69 @@ use defi_pages::number::grouped;
 pub use sink::FileFormat;
 use sink::Sink;
 
-/// What is asked for.
+/// The options of an export.
 #[derive(Debug)]
 pub struct Options {
-    /// Which rows.
-    pub rows: Rows,
-    /// A file that names the wallets, one a line; default: all.
+    /// The rows to export.
+    pub rows: RowSelection,
+    /// A file with the wallets to export, one per line. Default: all wallets.
     pub wallets: Option<PathBuf>,
-    /// How they are written.
+    /// The output format.
     pub format: FileFormat,
-    /// Where to; default: standard output.
+    /// The file to write. Default: standard output.
     pub output: Option<PathBuf>,
 }
 
-/// Which rows are wanted.
+/// The rows to export.
 #[derive(Debug)]
-pub enum Rows {
-    /// Of published days, as `days::parse` reads them; default: the newest.
+pub enum RowSelection {
+    /// The rows of published days, in the syntax of `days::parse`. Default: the newest day.
     Published(Option<String>),
-    /// One a borrow, as of just before its block; of the borrows of these days, the last one included.
+    /// One row per borrow, as of just before its block. The fields are the first and the last day of the borrows.
     AtBorrows(Option<Day>, Option<Day>),
-    /// One a line of a file with a wallet and a time.
+    /// One row per line of a file with a wallet and a time.
     At(PathBuf),
 }
 
-/// Writes the rows, and says on standard error how many there are.
+/// Writes the rows, and prints their number to standard error.
 ///
 /// # Errors
-/// `BadInput` for a lake, a day or a file that is not there or says what it may not, and the lake's errors.
+/// `BadInput` if the lake, a day or a file does not exist or is invalid, and the errors of the lake.
 pub async fn export(options: &Options, args: &ReadOptions) -> Result<()> {
     let (lake, registry) = crate::lake::open(args).await?;
-    let wallets = options.wallets.as_deref().map(wallets_of).transpose()?;
+    let wallets = options.wallets.as_deref().map(read_wallets).transpose()?;
     let output = options.output.as_deref();
     let written = match &options.rows {
-        Rows::Published(days) => {
+        RowSelection::Published(days) => {
             let days = days::published(&registry, days.as_deref()).await?;
             let mut sink = Sink::open(options.format, output, published_schema())?;
             let missing = write_days(&lake, &days, wallets.as_ref(), &mut sink).await?;
-            tell_missing(missing, &days);
+            report_missing(missing, &days);
             sink.finish()?
         }
-        Rows::AtBorrows(from, until) => {
-            let instants = instants::of_borrows(&lake, *from, *until, wallets.as_ref()).await?;
+        RowSelection::AtBorrows(from, until) => {
+            let instants = instants::before_borrows(&lake, *from, *until, wallets.as_ref()).await?;
             instants::write(&lake, instants, options.format, output).await?
         }
-        Rows::At(path) => {
-            let mut instants = instants::of_file(path)?;
+        RowSelection::At(path) => {
+            let mut instants = instants::from_file(path)?;
             instants.retain(|instant| wallets.as_ref().is_none_or(|wallets| wallets.contains(&instant.wallet)));
             instants::write(&lake, instants, options.format, output).await?
         }
     };
-    let place = output.map(|path| format!(" in {}", path.display())).unwrap_or_default();
-    eprintln!("{} rows{place}", grouped(written));
+    let location = output.map(|path| format!(" in {}", path.display())).unwrap_or_default();
+    eprintln!("{} rows{location}", grouped(written));
     Ok(())
 }
 
-/// The wallet, its features, and the day that they are as of.
+/// Returns the schema of published rows: the wallet, its features, and the as-of day.
 fn published_schema() -> SchemaRef {
     let mut fields: Vec<_> = FeatureRow::schema().fields().iter().cloned().collect();
     fields.push(Field::new("as_of", DataType::Date32, false).into());
     Schema::new(fields).into()
 }
 
-/// Writes the published sets, day by day in order of the wallets. Returns how many of the wanted wallets each day lacks.
+/// Writes the published rows, sorted by day and wallet. Returns per day the number of requested wallets without a row.
 async fn write_days(
     lake: &Lake,
     days: &[Day],
@@ -105,49 +105,50 @@ async fn write_days(
     Ok(missing)
 }
 
-/// Nothing is left out in silence: who asks for a wallet that is none on a day is told.
-fn tell_missing(missing: Vec<usize>, days: &[Day]) {
+/// Prints the number of requested wallets without a row, so that none is omitted silently.
+fn report_missing(missing: Vec<usize>, days: &[Day]) {
     for (count, day) in missing.into_iter().zip(days).filter(|(count, _)| *count > 0) {
-        eprintln!("{} of the wallets that were asked for have no row as of {day}", grouped(count as u64));
+        eprintln!("{} of the requested wallets have no row as of {day}", grouped(count as u64));
     }
 }
 
 fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
-    RecordBatch::try_new(schema, columns).map_err(|cause| Error::internal("a batch that is none").because(cause))
+    RecordBatch::try_new(schema, columns).map_err(|cause| Error::internal("can't build a record batch").because(cause))
 }
 
-/// The wallets that a file names: its first column, a heading left aside.
-fn wallets_of(path: &Path) -> Result<FxHashSet<Address>> {
+/// Reads the wallets in the first column of a file. A header line is skipped.
+fn read_wallets(path: &Path) -> Result<FxHashSet<Address>> {
     let mut wallets = FxHashSet::default();
-    for (line, record) in records(path)? {
+    for (line, record) in read_records(path)? {
         match Address::parse(record.get(0).unwrap_or_default()) {
             Some(wallet) => drop(wallets.insert(wallet)),
             None if line == 1 => {}
-            None => return Err(wrong_line(path, line, "does not begin with an address")),
+            None => return Err(line_error(path, line, "does not start with an address")),
         }
     }
     if wallets.is_empty() {
-        return Err(Error::bad_input("the file names no wallet").with("path", path.display()));
+        return Err(Error::bad_input("the file contains no wallet").with("path", path.display()));
     }
     Ok(wallets)
 }
 
-/// The lines of a file of comma-separated values, with their numbers from 1; blank ones are left out.
-fn records(path: &Path) -> Result<Vec<(u64, csv::StringRecord)>> {
-    let unreadable = |cause| Error::bad_input("the file can't be read").with("path", path.display()).because(cause);
+/// Reads the records of a CSV file, with their line numbers from 1. Blank lines are skipped.
+fn read_records(path: &Path) -> Result<Vec<(u64, csv::StringRecord)>> {
+    let read_error = |cause| Error::bad_input("the file can't be read").with("path", path.display()).because(cause);
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .trim(csv::Trim::All)
         .from_path(path)
-        .map_err(unreadable)?;
-    let lines = reader.records().map(|record| {
-        let record = record.map_err(unreadable)?;
+        .map_err(read_error)?;
+    let records = reader.records().map(|record| {
+        let record = record.map_err(read_error)?;
         Ok((record.position().map_or(0, csv::Position::line), record))
     });
-    lines.collect()
+    records.collect()
 }
 
-fn wrong_line(path: &Path, line: u64, what: &str) -> Error {
-    Error::bad_input(format!("line {line} {what}")).with("path", path.display()).next("correct the line")
+/// Returns the error for an invalid line of a file. `problem` completes the sentence `line 5 …`.
+fn line_error(path: &Path, line: u64, problem: &str) -> Error {
+    Error::bad_input(format!("line {line} {problem}")).with("path", path.display()).next("correct the line")
 }

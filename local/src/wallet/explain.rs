@@ -1,5 +1,5 @@
-//! How a feature came about: the rows of the lake that it was made from, and the arithmetic, done once more. It is a second reckoning
-//! beside the fold's, in the same order, so that both come to the same bits.
+//! Explains a feature: lists the rows of the lake that it was computed from, and recomputes it from them. The
+//! computation is independent of the fold but adds in the same order, so that both give bit-identical values.
 
 use std::collections::BTreeMap;
 
@@ -12,30 +12,30 @@ use defi_shared::tables::{Column, FeatureRow, Row, WalletHealth};
 use serde::Serialize;
 use serde_json::json;
 
-use super::figures::Figure;
+use super::figures::FeatureValue;
 use super::gather::{Event, Wallet};
 use super::listing::Listing;
 use super::positions;
-use defi_pages::number::{duration, moment};
+use defi_pages::number::{duration, utc_time};
 
-/// How a feature came about.
+/// The explanation of a feature.
 #[derive(Debug, Serialize)]
 pub(super) struct Explanation {
     pub feature: &'static str,
     pub meaning: String,
-    /// What the lake's set says.
-    pub published: Figure,
-    /// What the rows come to.
-    pub value: Figure,
-    /// Whether both are the same, to the last bit.
+    /// The published value.
+    pub published: FeatureValue,
+    /// The value recomputed from the rows.
+    pub value: FeatureValue,
+    /// Whether both values are bit-identical.
     pub agrees: bool,
     pub arithmetic: String,
     pub rows: Vec<Listing>,
 }
 
-/// What rows come to.
-struct Made {
-    value: Figure,
+/// A feature recomputed from rows.
+struct Recomputed {
+    value: FeatureValue,
     arithmetic: String,
     rows: Vec<Listing>,
 }
@@ -43,30 +43,32 @@ struct Made {
 /// Explains a feature.
 ///
 /// # Errors
-/// `BadInput` for a name that no feature has, and the lake's errors.
+/// `BadInput` for an unknown feature, and the errors of the lake.
 pub(super) async fn explain(lake: &Lake, wallet: &Wallet, feature: &str) -> Result<Explanation> {
     let Some(published) = wallet.feature(feature) else {
         let names: Vec<_> = FeatureRow::columns().iter().skip(1).map(|Column { name, .. }| *name).collect();
-        return Err(
-            Error::bad_input(format!("{feature:?} is no feature")).next(format!("name one of {}", names.join(", ")))
-        );
+        return Err(Error::bad_input(format!("{feature:?} is not a feature"))
+            .next(format!("choose one of {}", names.join(", "))));
     };
-    let made = match feature {
-        "risk_factor" | "total_collateral_eth" | "total_available_borrows_eth" => now(lake, wallet, feature).await?,
-        _ => of_history(wallet, feature),
+    let recomputed = match feature {
+        "risk_factor" | "total_collateral_eth" | "total_available_borrows_eth" => {
+            from_current_snapshot(lake, wallet, feature).await?
+        }
+        _ => from_history(wallet, feature),
     };
     Ok(Explanation {
         feature: published.name,
         meaning: published.meaning.clone(),
         published: published.value,
-        value: made.value,
-        agrees: made.value.is(published.value),
-        arithmetic: made.arithmetic,
-        rows: made.rows,
+        value: recomputed.value,
+        agrees: recomputed.value.is_identical(published.value),
+        arithmetic: recomputed.arithmetic,
+        rows: recomputed.rows,
     })
 }
 
-fn of_history(wallet: &Wallet, feature: &str) -> Made {
+/// Recomputes a feature from the events and the daily health of the wallet.
+fn from_history(wallet: &Wallet, feature: &str) -> Recomputed {
     use Category::{Borrow, Deposit, Liquidation, Repay, Withdraw};
 
     match feature {
@@ -97,22 +99,26 @@ fn of_history(wallet: &Wallet, feature: &str) -> Made {
         "max_risk_factor" => largest_risk(wallet),
         "risk_factor_above_threshold_daily_count" => days_at_risk(wallet),
         "avg_weighted_risk_factor" => weighted_risk(wallet),
-        // A column that was added without its explanation disagrees with what is published, and so is noticed.
-        _ => Made { value: Figure::Null, arithmetic: "no explanation is known".to_owned(), rows: Vec::new() },
+        // A new feature without an explanation differs from its published value, and so is noticed.
+        _ => Recomputed {
+            value: FeatureValue::Null,
+            arithmetic: "no explanation is available".to_owned(),
+            rows: Vec::new(),
+        },
     }
 }
 
-/// The wallet's own events of a category, in the order in which they are added up.
-fn of_category(wallet: &Wallet, category: Category) -> impl Iterator<Item = &Event> {
-    wallet.events.iter().filter(move |event| event.counts && event.row.category == category)
+/// Returns the counted events of a category, in the order of the fold.
+fn events_of(wallet: &Wallet, category: Category) -> impl Iterator<Item = &Event> {
+    wallet.events.iter().filter(move |event| event.is_counted && event.row.category == category)
 }
 
-/// Amounts of priced events.
+/// Returns the amounts of the events that have a price, in ETH.
 fn amounts(wallet: &Wallet, category: Category) -> Vec<f64> {
-    of_category(wallet, category).filter_map(|event| event.row.quantity_eth).collect()
+    events_of(wallet, category).filter_map(|event| event.row.quantity_eth).collect()
 }
 
-/// From 0 on: a sum over nothing is 0, and not −0 as that of the standard library.
+/// Adds numbers, starting at 0.0. `Iterator::sum` would return -0.0 for no numbers.
 fn sum(numbers: &[f64]) -> f64 {
     numbers.iter().fold(0.0, |sum, number| sum + number)
 }
@@ -134,7 +140,7 @@ fn listing(wallet: &Wallet, category: Category) -> Listing {
         let row = &event.row;
         let quantity = row.token_decimals.map(|decimals| json!(row.quantity.to_tokens(decimals)));
         vec![
-            json!(moment(row.epoch_timestamp)),
+            json!(utc_time(row.epoch_timestamp)),
             json!(row.protocol),
             json!(wallet.symbol(&row.token_address)),
             quantity.unwrap_or_else(|| json!(format!("{} base units", row.quantity.0))),
@@ -146,106 +152,108 @@ fn listing(wallet: &Wallet, category: Category) -> Listing {
             json!(row.log_index),
         ]
     };
-    let whose = if category == Category::Liquidation { "of its accounts" } else { "that it sent" };
+    let selection = if category == Category::Liquidation { "on its accounts" } else { "sent by the wallet" };
     Listing {
-        title: format!("transpose_{category}_events {whose} before {}", wallet.as_of),
+        title: format!("transpose_{category}_events {selection} before {}", wallet.as_of),
         columns,
-        rows: of_category(wallet, category).map(row).collect(),
+        rows: events_of(wallet, category).map(row).collect(),
     }
 }
 
-/// `1 + 2 + 3`; of many only the first and the last.
+/// Formats numbers as a sum, such as `1 + 2 + 3`. Of many numbers only the first ones and the last one are shown.
 fn terms(numbers: &[f64]) -> String {
-    const SHOWN: usize = 8;
+    const MAX_TERMS: usize = 8;
     let text = |numbers: &[f64]| numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(" + ");
     match numbers {
         [] => "0".to_owned(),
-        [first @ .., last] if numbers.len() > SHOWN => {
-            format!("{} + … ({} terms) … + {last}", text(first.get(..SHOWN - 2).unwrap_or(first)), numbers.len())
+        [first @ .., last] if numbers.len() > MAX_TERMS => {
+            format!("{} + … ({} terms) … + {last}", text(first.get(..MAX_TERMS - 2).unwrap_or(first)), numbers.len())
         }
         _ => text(numbers),
     }
 }
 
-fn unpriced(wallet: &Wallet, category: Category, priced: usize) -> String {
-    match of_category(wallet, category).count() - priced {
+/// Returns a note on the events without a price, which are not part of a sum.
+fn unpriced_note(wallet: &Wallet, category: Category, priced: usize) -> String {
+    match events_of(wallet, category).count() - priced {
         0 => String::new(),
-        left_out => format!("; {left_out} without a price left out"),
+        count => format!("; {count} events without a price omitted"),
     }
 }
 
-fn amount_sum(wallet: &Wallet, category: Category) -> Made {
+fn amount_sum(wallet: &Wallet, category: Category) -> Recomputed {
     let amounts = amounts(wallet, category);
     let value = sum(&amounts);
-    let left_out = unpriced(wallet, category, amounts.len());
-    Made {
-        value: Figure::Double(value),
-        arithmetic: format!("{} = {value}{left_out}", terms(&amounts)),
+    let note = unpriced_note(wallet, category, amounts.len());
+    Recomputed {
+        value: FeatureValue::Double(value),
+        arithmetic: format!("{} = {value}{note}", terms(&amounts)),
         rows: vec![listing(wallet, category)],
     }
 }
 
-fn amount_mean(wallet: &Wallet, category: Category) -> Made {
+fn amount_mean(wallet: &Wallet, category: Category) -> Recomputed {
     let amounts = amounts(wallet, category);
     let value = mean(sum(&amounts), amounts.len() as i64);
-    let left_out = unpriced(wallet, category, amounts.len());
+    let note = unpriced_note(wallet, category, amounts.len());
     let arithmetic = match amounts.len() {
-        0 => format!("over nothing: 0{left_out}"),
-        count => format!("({}) / {count} = {value}{left_out}", terms(&amounts)),
+        0 => format!("no amounts: 0{note}"),
+        count => format!("({}) / {count} = {value}{note}", terms(&amounts)),
     };
-    Made { value: Figure::Double(value), arithmetic, rows: vec![listing(wallet, category)] }
+    Recomputed { value: FeatureValue::Double(value), arithmetic, rows: vec![listing(wallet, category)] }
 }
 
-fn count(wallet: &Wallet, category: Category) -> Made {
-    let count = of_category(wallet, category).count() as i64;
-    Made {
-        value: Figure::Integer(count),
-        arithmetic: format!("{count} events, those without a price among them"),
+fn count(wallet: &Wallet, category: Category) -> Recomputed {
+    let count = events_of(wallet, category).count() as i64;
+    Recomputed {
+        value: FeatureValue::Integer(count),
+        arithmetic: format!("{count} events, including those without a price"),
         rows: vec![listing(wallet, category)],
     }
 }
 
-fn difference(wallet: &Wallet, [plus, minus]: [Category; 2], least: f64) -> Made {
+fn difference(wallet: &Wallet, [plus, minus]: [Category; 2], minimum: f64) -> Recomputed {
     let [plus_sum, minus_sum] = [plus, minus].map(|category| sum(&amounts(wallet, category)));
     let difference = plus_sum - minus_sum;
-    let value = difference.max(least);
-    let bound = if difference < least { format!(", at least {least}") } else { String::new() };
-    Made {
-        value: Figure::Double(value),
+    let value = difference.max(minimum);
+    let bound = if difference < minimum { format!(", at least {minimum}") } else { String::new() };
+    Recomputed {
+        value: FeatureValue::Double(value),
         arithmetic: format!("{plus} sum {plus_sum} − {minus} sum {minus_sum} = {difference}{bound}"),
         rows: vec![listing(wallet, plus), listing(wallet, minus)],
     }
 }
 
+/// Recomputes the seconds since the selected event of a category.
 fn age<'a>(
     wallet: &'a Wallet,
     category: Category,
-    pick: impl FnOnce(&mut dyn Iterator<Item = &'a Event>) -> Option<&'a Event>,
-) -> Made {
+    select: impl FnOnce(&mut dyn Iterator<Item = &'a Event>) -> Option<&'a Event>,
+) -> Recomputed {
     let rows = vec![listing(wallet, category)];
-    match pick(&mut of_category(wallet, category)) {
-        None => Made { value: Figure::Null, arithmetic: format!("there is no {category}"), rows },
+    match select(&mut events_of(wallet, category)) {
+        None => Recomputed { value: FeatureValue::Null, arithmetic: format!("there is no {category}"), rows },
         Some(event) => {
             let (start, time) = (wallet.as_of.start(), event.row.epoch_timestamp);
             let seconds = start - time;
-            let arithmetic = format!("{} − {} = {seconds} s ({})", moment(start), moment(time), duration(seconds));
-            Made { value: Figure::Integer(seconds), arithmetic, rows }
+            let arithmetic = format!("{} − {} = {seconds} s ({})", utc_time(start), utc_time(time), duration(seconds));
+            Recomputed { value: FeatureValue::Integer(seconds), arithmetic, rows }
         }
     }
 }
 
-fn protocols(wallet: &Wallet, category: Category) -> Made {
-    let mut protocols: Vec<_> = of_category(wallet, category).map(|event| &*event.row.protocol).collect();
+fn protocols(wallet: &Wallet, category: Category) -> Recomputed {
+    let mut protocols: Vec<_> = events_of(wallet, category).map(|event| &*event.row.protocol).collect();
     protocols.sort_unstable();
     protocols.dedup();
-    Made {
-        value: Figure::Integer(protocols.len() as i64),
+    Recomputed {
+        value: FeatureValue::Integer(protocols.len() as i64),
         arithmetic: format!("{} different protocols: {}", protocols.len(), protocols.join(", ")),
         rows: vec![listing(wallet, category)],
     }
 }
 
-/// The wallet on one day: over its accounts and protocols.
+/// The health of a wallet on one day, over its accounts and protocols.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DailyHealth {
     pub collateral_eth: f64,
@@ -254,10 +262,10 @@ pub(super) struct DailyHealth {
     pub risk: f64,
 }
 
-/// The days that count, and the wallet's health on each.
+/// Returns the health of a wallet on each day on which it has collateral or debt.
 pub(super) fn by_day(wallet: &Wallet) -> BTreeMap<Day, DailyHealth> {
-    let of_day = |rows: &[WalletHealth]| {
-        let total = |of: fn(&WalletHealth) -> f64| sum(&rows.iter().map(of).collect::<Vec<_>>());
+    let health = |rows: &[WalletHealth]| {
+        let total = |field: fn(&WalletHealth) -> f64| sum(&rows.iter().map(field).collect::<Vec<_>>());
         DailyHealth {
             collateral_eth: total(|row| row.collateral_eth),
             available_eth: total(|row| row.available_borrows_eth),
@@ -266,7 +274,7 @@ pub(super) fn by_day(wallet: &Wallet) -> BTreeMap<Day, DailyHealth> {
         }
     };
     let days = wallet.health.chunk_by(|a, b| a.day == b.day);
-    days.filter_map(|rows| Some((rows.first()?.day, of_day(rows)))).collect()
+    days.filter_map(|rows| Some((rows.first()?.day, health(rows)))).collect()
 }
 
 fn days_listing(days: &BTreeMap<Day, DailyHealth>) -> Listing {
@@ -280,24 +288,24 @@ fn days_listing(days: &BTreeMap<Day, DailyHealth>) -> Listing {
         ]
     };
     Listing {
-        title: "wallet_health_daily, over its accounts and protocols (risk: the largest)".to_owned(),
+        title: "wallet_health_daily, sums over its accounts and protocols (risk: the maximum)".to_owned(),
         columns: vec!["day", "collateral ETH", "available ETH", "debt ETH", "risk"],
         rows: days.iter().map(row).collect(),
     }
 }
 
-fn daily_mean(wallet: &Wallet, what: &str, of: fn(&DailyHealth) -> f64) -> Made {
+fn daily_mean(wallet: &Wallet, name: &str, field: fn(&DailyHealth) -> f64) -> Recomputed {
     let days = by_day(wallet);
-    let values: Vec<_> = days.values().map(of).collect();
+    let values: Vec<_> = days.values().map(field).collect();
     let value = mean(sum(&values), values.len() as i64);
     let arithmetic = match values.len() {
-        0 => "no day counts: 0".to_owned(),
-        count => format!("{what}: ({}) / {count} days = {value}", terms(&values)),
+        0 => "no day with collateral or debt: 0".to_owned(),
+        count => format!("{name}: ({}) / {count} days = {value}", terms(&values)),
     };
-    Made { value: Figure::Double(value), arithmetic, rows: vec![days_listing(&days)] }
+    Recomputed { value: FeatureValue::Double(value), arithmetic, rows: vec![days_listing(&days)] }
 }
 
-fn largest_risk(wallet: &Wallet) -> Made {
+fn largest_risk(wallet: &Wallet) -> Recomputed {
     let days = by_day(wallet);
     let largest = days.iter().fold(None, |largest: Option<(Day, f64)>, (day, health)| match largest {
         Some((_, risk)) if risk >= health.risk => largest,
@@ -305,24 +313,24 @@ fn largest_risk(wallet: &Wallet) -> Made {
     });
     let value = largest.map_or(0.0, |(_, risk)| risk);
     let arithmetic = largest.map_or_else(
-        || "no day counts: 0".to_owned(),
-        |(day, risk)| format!("the largest of {} days: {risk} on {day}", days.len()),
+        || "no day with collateral or debt: 0".to_owned(),
+        |(day, risk)| format!("the maximum of {} days: {risk} on {day}", days.len()),
     );
-    Made { value: Figure::Double(value), arithmetic, rows: vec![days_listing(&days)] }
+    Recomputed { value: FeatureValue::Double(value), arithmetic, rows: vec![days_listing(&days)] }
 }
 
-fn days_at_risk(wallet: &Wallet) -> Made {
+fn days_at_risk(wallet: &Wallet) -> Recomputed {
     let days = by_day(wallet);
     let at_risk: BTreeMap<_, _> =
         days.iter().filter(|(_, health)| health.risk > RISK_THRESHOLD).map(|(day, health)| (*day, *health)).collect();
-    Made {
-        value: Figure::Integer(at_risk.len() as i64),
+    Recomputed {
+        value: FeatureValue::Integer(at_risk.len() as i64),
         arithmetic: format!("{} of {} days have a risk above 1/1.2 = {RISK_THRESHOLD}", at_risk.len(), days.len()),
         rows: vec![days_listing(&at_risk)],
     }
 }
 
-fn weighted_risk(wallet: &Wallet) -> Made {
+fn weighted_risk(wallet: &Wallet) -> Recomputed {
     let rows = &wallet.health;
     let weighted = sum(&rows.iter().map(|row| row.debt_eth * row.risk_factor).collect::<Vec<_>>());
     let debt = sum(&rows.iter().map(|row| row.debt_eth).collect::<Vec<_>>());
@@ -330,20 +338,24 @@ fn weighted_risk(wallet: &Wallet) -> Made {
     let arithmetic = if debt > 0.0 {
         format!("Σ debt × risk {weighted} / Σ debt {debt} = {value}, over {} rows", rows.len())
     } else {
-        "without debt: 0".to_owned()
+        "no debt: 0".to_owned()
     };
-    Made { value: Figure::Double(value), arithmetic, rows: vec![positions::health_listing(rows, "every day")] }
+    Recomputed {
+        value: FeatureValue::Double(value),
+        arithmetic,
+        rows: vec![positions::health_listing(rows, "every day")],
+    }
 }
 
-/// The snapshot of the day itself, down to the positions.
-async fn now(lake: &Lake, wallet: &Wallet, feature: &str) -> Result<Made> {
+/// Recomputes a feature from the snapshot of the as-of day, and lists its positions.
+async fn from_current_snapshot(lake: &Lake, wallet: &Wallet, feature: &str) -> Result<Recomputed> {
     let rows: Vec<_> = wallet.health.iter().filter(|row| row.day == wallet.as_of).cloned().collect();
-    let today = by_day(wallet).get(&wallet.as_of).copied();
-    let (value, how) = match (today, feature) {
-        (None, _) => (0.0, "no account of it counts on the day"),
-        (Some(day), "risk_factor") => (day.risk, "the largest risk of its accounts and protocols"),
+    let health = by_day(wallet).get(&wallet.as_of).copied();
+    let (value, meaning) = match (health, feature) {
+        (None, _) => (0.0, "no account has collateral or debt on the day"),
+        (Some(day), "risk_factor") => (day.risk, "the maximum risk of its accounts and protocols"),
         (Some(day), "total_collateral_eth") => (day.collateral_eth, "the collateral of its accounts and protocols"),
-        (Some(day), _) => (day.available_eth, "what its accounts could still borrow, each at least 0"),
+        (Some(day), _) => (day.available_eth, "the available borrows of its accounts, each at least 0"),
     };
     let parts: Vec<f64> = rows
         .iter()
@@ -354,17 +366,17 @@ async fn now(lake: &Lake, wallet: &Wallet, feature: &str) -> Result<Made> {
         })
         .collect();
     let arithmetic = match (parts.len(), feature) {
-        (0, _) => format!("{how}: 0"),
+        (0, _) => format!("{meaning}: 0"),
         (_, "risk_factor") => {
             let part = |row: &WalletHealth| {
                 format!("{} / {} = {}", row.debt_eth, row.threshold_weighted_collateral_eth, row.risk_factor)
             };
             let parts: Vec<_> = rows.iter().map(part).collect();
-            format!("debt / threshold-weighted collateral: {}; {how}: {value}", parts.join(", "))
+            format!("debt / threshold-weighted collateral: {}; {meaning}: {value}", parts.join(", "))
         }
-        _ => format!("{how}: {} = {value}", terms(&parts)),
+        _ => format!("{meaning}: {} = {value}", terms(&parts)),
     };
     let mut listings = vec![positions::health_listing(&rows, &wallet.as_of.to_string())];
     listings.push(positions::listing(lake, wallet, &rows).await?);
-    Ok(Made { value: Figure::Double(value), arithmetic, rows: listings })
+    Ok(Recomputed { value: FeatureValue::Double(value), arithmetic, rows: listings })
 }

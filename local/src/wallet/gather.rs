@@ -1,4 +1,4 @@
-//! What a lake knows about one wallet as of a published day.
+//! Reads the data of one wallet as of a published day from a lake.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,52 +17,53 @@ use serde_json::{Value, json};
 
 use super::figures::{Feature, features};
 
-/// Days that are read side by side.
-const DAYS_AT_ONCE: usize = 8;
+/// The number of days that are read concurrently.
+const CONCURRENT_DAYS: usize = 8;
 
 /// A wallet as of a published day.
 #[derive(Debug)]
 pub(super) struct Wallet {
     pub address: Address,
     pub as_of: Day,
-    /// Its features, as the lake holds them.
+    /// The published features.
     pub features: Vec<Feature>,
-    /// The accounts that it borrowed through, and since when, by account.
+    /// The links to the accounts that the wallet borrowed through, sorted by account.
     pub accounts: Vec<Link>,
-    /// The wallets that borrowed through it.
+    /// The links to the wallets that borrowed through this wallet.
     pub borrowers: Vec<Link>,
-    /// The events before the day that it sent, and those on its accounts, in the order in which they are added up.
+    /// The events before the day that the wallet sent or that were on its accounts, in the order of the fold.
     pub events: Vec<Event>,
-    /// Its daily health up to and including the day, by day, account and protocol.
+    /// The daily health up to and including the day, sorted by day, account and protocol.
     pub health: Vec<WalletHealth>,
-    /// The symbols of the tokens.
+    /// The symbols of the tokens by address.
     pub symbols: BTreeMap<Address, Arc<str>>,
 }
 
-/// An event that a wallet has to do with.
+/// An event that concerns a wallet.
 #[derive(Debug, Clone)]
 pub(super) struct Event {
     pub row: PricedEvent,
-    /// Whether it is one of the wallet's events: it sent it, or it is a liquidation of one of its accounts.
-    pub counts: bool,
+    /// Whether the features include the event: the wallet sent it, or it is a liquidation of one of its accounts.
+    pub is_counted: bool,
 }
 
 impl Wallet {
-    /// Reads it from the lake.
+    /// Reads a wallet from the lake.
     ///
     /// # Errors
-    /// `BadInput` for a day that is not published or an address without a row, and the lake's errors.
-    pub(super) async fn gather(lake: &Lake, registry: &Registry, address: Address, as_of: Option<Day>) -> Result<Self> {
+    /// `BadInput` if the day is not published or the address has no row, and the errors of the lake.
+    pub(super) async fn read(lake: &Lake, registry: &Registry, address: Address, as_of: Option<Day>) -> Result<Self> {
         let published = registry.published().await?;
         let Some(as_of) = as_of.or(published.last().copied()).filter(|day| published.contains(day)) else {
             return Err(Error::bad_input(match as_of {
                 Some(day) => format!("no features are published as of {day}"),
                 None => "no features are published in this lake yet".to_owned(),
             })
-            .next("publish them with defi run, or name another --as-of"));
+            .next("publish them with defi run, or choose another --as-of"));
         };
         let links = links_before(lake, as_of).await?;
-        let linked = |of: fn(&Link) -> Address| links.in_order().into_iter().filter(move |link| of(link) == address);
+        let linked =
+            |side: fn(&Link) -> Address| links.in_order().into_iter().filter(move |link| side(link) == address);
         Ok(Wallet {
             address,
             as_of,
@@ -75,17 +76,17 @@ impl Wallet {
         })
     }
 
-    /// The published value and the meaning of a feature.
+    /// Returns a feature by name.
     pub(super) fn feature(&self, name: &str) -> Option<&Feature> {
         self.features.iter().find(|feature| feature.name == name)
     }
 
-    /// The symbol of a token, or its address where none is known.
+    /// Returns the symbol of a token, or its address if the symbol is unknown.
     pub(super) fn symbol(&self, token: &Address) -> String {
         self.symbols.get(token).map_or_else(|| token.to_string(), ToString::to_string)
     }
 
-    /// All of it, for machines.
+    /// Returns all data of the wallet as JSON.
     pub(super) fn to_json(&self) -> Result<Value> {
         let link = |wallet: &Address, since| json!({"address": wallet.to_string(), "since": since});
         let features: serde_json::Map<_, _> =
@@ -107,7 +108,7 @@ impl Wallet {
                 "quantity_eth": row.quantity_eth,
                 "price_eth": row.price_eth,
                 "price_day": row.price_day,
-                "counts": event.counts,
+                "counts": event.is_counted,
             })
         };
         let health = |row: &WalletHealth| {
@@ -127,8 +128,8 @@ impl Wallet {
             "wallet_address": self.address.to_string(),
             "as_of": self.as_of,
             "features": features,
-            "accounts": self.accounts.iter().map(|of| link(&of.account, of.since)).collect::<Vec<_>>(),
-            "borrowers": self.borrowers.iter().map(|of| link(&of.wallet, of.since)).collect::<Vec<_>>(),
+            "accounts": self.accounts.iter().map(|row| link(&row.account, row.since)).collect::<Vec<_>>(),
+            "borrowers": self.borrowers.iter().map(|row| link(&row.wallet, row.since)).collect::<Vec<_>>(),
             "events": self.events.iter().map(event).collect::<Vec<_>>(),
             "health": self.health.iter().map(health).collect::<Vec<_>>(),
         }))
@@ -142,11 +143,11 @@ async fn feature_row(lake: &Lake, wallet: Address, as_of: Day) -> Result<Feature
             return Ok(row);
         }
     }
-    Err(Error::bad_input(format!("{wallet} is no wallet as of {as_of}: no event before the day names it"))
-        .next("name another wallet; defi features lists them"))
+    Err(Error::bad_input(format!("there is no wallet {wallet} as of {as_of}: no event before that day involves it"))
+        .next("choose another wallet; defi features lists them"))
 }
 
-/// The events of the days before the as_of that the wallet sent, or that were on its accounts: in the order of the fold.
+/// Reads the events before the as-of day that the wallet sent or that were on its accounts, in the order of the fold.
 async fn events(lake: &Lake, wallet: Address, as_of: Day, links: &Links) -> Result<Vec<Event>> {
     let mut units = BTreeSet::new();
     for category in Category::ALL {
@@ -156,18 +157,18 @@ async fn events(lake: &Lake, wallet: Address, as_of: Day, links: &Links) -> Resu
     let read = |(day, category)| async move {
         let rows: Vec<PricedEvent> = lake.require(tables::events(Layer::Analytics, category), &Unit::Day(day)).await?;
         Ok::<_, Error>(rows.into_iter().filter_map(move |row| {
-            // A link that was made in the same second is in force.
-            let is_on_its_account =
-                links.wallets_of(row.account_address, row.epoch_timestamp + 1).any(|of| of == wallet);
-            let counts = match category {
-                Category::Liquidation => is_on_its_account,
+            // A link applies to events of the second in which it was created.
+            let is_on_linked_account =
+                links.wallets_of(row.account_address, row.epoch_timestamp + 1).any(|linked| linked == wallet);
+            let is_counted = match category {
+                Category::Liquidation => is_on_linked_account,
                 _ => row.sender_address == wallet,
             };
-            let is_shown = counts || row.sender_address == wallet || row.account_address == wallet;
-            is_shown.then_some(Event { row, counts })
+            let is_shown = is_counted || row.sender_address == wallet || row.account_address == wallet;
+            is_shown.then_some(Event { row, is_counted })
         }))
     };
-    let days = futures::stream::iter(units).map(read).buffered(DAYS_AT_ONCE);
+    let days = futures::stream::iter(units).map(read).buffered(CONCURRENT_DAYS);
     days.try_fold(Vec::new(), |mut events, day| async move {
         events.extend(day);
         Ok(events)
@@ -181,7 +182,7 @@ async fn health(lake: &Lake, wallet: Address, as_of: Day) -> Result<Vec<WalletHe
         let rows: Vec<WalletHealth> = lake.require_between(&WALLET_HEALTH, &unit, wallet..=wallet).await?;
         Ok::<_, Error>(rows.into_iter().filter(move |row| row.wallet_address == wallet))
     };
-    let days = futures::stream::iter(units).map(read).buffered(DAYS_AT_ONCE);
+    let days = futures::stream::iter(units).map(read).buffered(CONCURRENT_DAYS);
     days.try_fold(Vec::new(), |mut health, day| async move {
         health.extend(day);
         Ok(health)
@@ -189,7 +190,7 @@ async fn health(lake: &Lake, wallet: Address, as_of: Day) -> Result<Vec<WalletHe
     .await
 }
 
-/// What tokens are called in the markets of a day, or of the days before it that prices come from.
+/// Returns the token symbols from the markets of the as-of day and of the days before it that prices come from.
 async fn symbols(lake: &Lake, as_of: Day) -> Result<BTreeMap<Address, Arc<str>>> {
     let window = as_of.plus(-LOOK_BACK_DAYS)..=as_of;
     let mut symbols = BTreeMap::new();

@@ -1,12 +1,12 @@
-//! Rows of a table, as an explanation shows them.
+//! The rows of a table that an explanation shows.
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// Some rows of a table.
+/// A selection of rows of a table.
 #[derive(Debug, Serialize)]
 pub(super) struct Listing {
-    /// The table, and which of its rows these are.
+    /// The name of the table and the selection.
     pub title: String,
     pub columns: Vec<&'static str>,
     pub rows: Vec<Vec<Value>>,

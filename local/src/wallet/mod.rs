@@ -1,4 +1,4 @@
-//! One wallet: everything that a lake knows about it, and how each of its features came about.
+//! `defi wallet`: shows the data of one wallet in a lake, and explains its features.
 
 mod explain;
 mod figures;
@@ -17,33 +17,33 @@ use crate::lake::ReadOptions;
 use crate::output::{line, write_page};
 use gather::Wallet;
 
-/// What is asked.
+/// The options of `defi wallet`.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct Options<'a> {
     /// The wallet.
     pub address: Address,
-    /// A published day; default: the newest.
+    /// A published day. Default: the newest day.
     pub as_of: Option<Day>,
-    /// Only this feature, with the rows that it came from; `all` for each of them.
+    /// Explain this feature instead of showing the wallet. `all` explains every feature.
     pub explain: Option<&'a str>,
-    /// JSON instead of text.
+    /// Print JSON instead of text.
     pub json: bool,
-    /// A page in this file instead.
+    /// Write an HTML page to this file instead of printing.
     pub html: Option<&'a Path>,
 }
 
-/// Tells about a wallet on standard output.
+/// Prints a wallet or the explanations of its features to standard output, or writes its page to a file.
 ///
 /// # Errors
-/// `BadInput` for an address that is no wallet as of the day, or a feature that is none; `CorruptData` where the rows of the lake do
-/// not come to the feature that it holds; and the lake's errors.
-pub async fn tell(asked: &Asked<'_>, args: &ReadOptions) -> Result<()> {
+/// `BadInput` if the address is not a wallet as of the day or the feature does not exist, `CorruptData` if a feature
+/// recomputed from the rows differs from the published one, and the errors of the lake.
+pub async fn show(options: &Options<'_>, args: &ReadOptions) -> Result<()> {
     let (lake, registry) = crate::lake::open(args).await?;
-    let wallet = Wallet::gather(&lake, &registry, asked.address, asked.as_of).await?;
-    let features: Vec<_> = match asked.explain {
+    let wallet = Wallet::read(&lake, &registry, options.address, options.as_of).await?;
+    let features: Vec<_> = match options.explain {
         Some(feature) if feature != "all" => vec![feature],
-        None if asked.html.is_none() => {
-            return if asked.json { line(json(&wallet.to_json()?)?) } else { text::wallet(&wallet) };
+        None if options.html.is_none() => {
+            return if options.json { line(json(&wallet.to_json()?)?) } else { text::print_wallet(&wallet) };
         }
         _ => wallet.features.iter().map(|feature| feature.name).collect(),
     };
@@ -51,25 +51,25 @@ pub async fn tell(asked: &Asked<'_>, args: &ReadOptions) -> Result<()> {
     for feature in features {
         explanations.push(explain::explain(&lake, &wallet, feature).await?);
     }
-    match (asked.html, explanations.as_slice()) {
+    match (options.html, explanations.as_slice()) {
         (Some(file), all) => {
-            write_page(file, &page::markup(&wallet, all)?)?;
+            write_page(file, &page::render(&wallet, all)?)?;
             line(file.display())?;
         }
-        (None, [explanation]) if asked.json => line(json(explanation)?)?,
-        (None, all) if asked.json => line(json(&all)?)?,
-        (None, all) => all.iter().try_for_each(|explanation| text::explanation(&wallet, explanation))?,
+        (None, [explanation]) if options.json => line(json(explanation)?)?,
+        (None, all) if options.json => line(json(&all)?)?,
+        (None, all) => all.iter().try_for_each(|explanation| text::print_explanation(&wallet, explanation))?,
     }
     match explanations.iter().find(|explanation| !explanation.agrees) {
         None => Ok(()),
-        Some(explanation) => Err(Error::corrupt("the rows do not come to the feature that is published")
+        Some(explanation) => Err(Error::corrupt("the feature recomputed from the rows differs from the published one")
             .with("feature", explanation.feature)
             .with("published", explanation.published)
             .with("from_the_rows", explanation.value)
-            .next("a day was made anew after the set was built; build it again with defi run --force --as-of")),
+            .next("a day was recomputed after the features were built; rebuild them with defi run --force --as-of")),
     }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string_pretty(value).map_err(|cause| Error::internal("no JSON").because(cause))
+    serde_json::to_string_pretty(value).map_err(|cause| Error::internal("can't serialize the wallet").because(cause))
 }

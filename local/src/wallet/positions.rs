@@ -1,5 +1,4 @@
-//! The positions behind a day's health.
-
+//! The positions that the health of a day is computed from.
 use defi_shared::domain::Side;
 use defi_shared::domain::health::Health;
 use defi_shared::domain::price::Quote;
@@ -12,8 +11,8 @@ use serde_json::{Value, json};
 use super::gather::Wallet;
 use super::listing::Listing;
 
-/// Rows of the daily health.
-pub(super) fn health_listing(rows: &[WalletHealth], which: &str) -> Listing {
+/// Lists rows of the daily health. `selection` says which rows they are.
+pub(super) fn health_listing(rows: &[WalletHealth], selection: &str) -> Listing {
     let row = |row: &WalletHealth| {
         vec![
             json!(row.day),
@@ -38,18 +37,18 @@ pub(super) fn health_listing(rows: &[WalletHealth], which: &str) -> Listing {
         "available ETH",
         "risk",
     ];
-    Listing { title: format!("wallet_health_daily of {which}"), columns, rows: rows.iter().map(row).collect() }
+    Listing { title: format!("wallet_health_daily of {selection}"), columns, rows: rows.iter().map(row).collect() }
 }
 
-/// The positions of the accounts of some rows of one day, at the prices that held on it.
+/// Lists the positions behind health rows of the as-of day, at the prices of that day.
 ///
 /// # Errors
-/// `CorruptData` where they do not come to the health that the lake holds, and the lake's errors.
+/// `CorruptData` if the health computed from the positions differs from the rows, and the errors of the lake.
 pub(super) async fn listing(lake: &Lake, wallet: &Wallet, rows: &[WalletHealth]) -> Result<Listing> {
     let config = crate::config::configuration()?;
     let markets = Markets::around(lake, &config, &[wallet.as_of]).await?;
     let prices = markets.prices_on(wallet.as_of);
-    let mut listed = Vec::new();
+    let mut cells = Vec::new();
     for row in rows {
         let unit = Unit::DayAndProtocol(row.day, row.protocol.clone());
         let account = row.account_address;
@@ -61,12 +60,12 @@ pub(super) async fn listing(lake: &Lake, wallet: &Wallet, rows: &[WalletHealth])
             if let Some(quote) = quote {
                 health.add(position.side, is_collateral(position), position.balance, quote);
             }
-            listed.push(cells(&row.protocol, position, quote));
+            cells.push(position_cells(&row.protocol, position, quote));
         }
-        require_same(&health, row)?;
+        require_identical(&health, row)?;
     }
-    let title = format!("the_graph_historical_account_positions of {}, at the prices that held", wallet.as_of);
-    Ok(Listing { title, columns: COLUMNS.to_vec(), rows: listed })
+    let title = format!("the_graph_historical_account_positions of {}, at the prices of that day", wallet.as_of);
+    Ok(Listing { title, columns: COLUMNS.to_vec(), rows: cells })
 }
 
 fn is_collateral(position: &StagedPosition) -> bool {
@@ -87,8 +86,8 @@ const COLUMNS: [&str; 11] = [
     "position",
 ];
 
-/// A position at its price, if it has one, under [`COLUMNS`].
-fn cells(protocol: &str, position: &StagedPosition, quote: Option<&Quote>) -> Vec<Value> {
+/// Returns the cells of a position and its price, if it has one, in the order of [`COLUMNS`].
+fn position_cells(protocol: &str, position: &StagedPosition, quote: Option<&Quote>) -> Vec<Value> {
     let tokens = quote.map(|quote| position.balance.to_tokens(quote.decimals));
     vec![
         json!(position.account_address.to_string()),
@@ -109,16 +108,16 @@ fn cells(protocol: &str, position: &StagedPosition, quote: Option<&Quote>) -> Ve
     ]
 }
 
-/// Holds what positions come to, to the last bit, against the row that was made of them.
-fn require_same(health: &Health, row: &WalletHealth) -> Result<()> {
-    let reckoned = [health.collateral_eth, health.threshold_weighted_eth, health.borrow_power_eth, health.debt_eth];
-    let held = [row.collateral_eth, row.threshold_weighted_collateral_eth, row.borrow_power_eth, row.debt_eth];
-    if reckoned.map(f64::to_bits) == held.map(f64::to_bits) {
+/// Checks that the health computed from positions is bit-identical to the row in the lake.
+fn require_identical(health: &Health, row: &WalletHealth) -> Result<()> {
+    let computed = [health.collateral_eth, health.threshold_weighted_eth, health.borrow_power_eth, health.debt_eth];
+    let stored = [row.collateral_eth, row.threshold_weighted_collateral_eth, row.borrow_power_eth, row.debt_eth];
+    if computed.map(f64::to_bits) == stored.map(f64::to_bits) {
         return Ok(());
     }
-    Err(Error::corrupt("the positions do not come to the health that the lake holds")
+    Err(Error::corrupt("the health computed from the positions differs from the health in the lake")
         .with("account", row.account_address)
         .with("protocol", &row.protocol)
         .with("day", row.day)
-        .next("make the day anew with defi run --force, with the configuration that it was made with"))
+        .next("recompute the day with defi run --force and the configuration that the lake was produced with"))
 }

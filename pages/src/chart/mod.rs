@@ -1,5 +1,5 @@
-//! Charts as SVG within the page. They take the page's colours, so that they are read in light and in dark; a phone sees them as
-//! wide as it is; and each says in words what it shows, with its figures as a table.
+//! Charts as inline SVG. They use the colours of the page for light and dark mode, scale with the page width, and have
+//! a text description and a table of their values.
 
 mod axis;
 mod histogram;
@@ -11,45 +11,47 @@ mod timeline;
 
 use maud::{Markup, PreEscaped, html};
 
+use paint::PageColor;
+
 pub use histogram::{Bins, histogram};
 pub use lines::{Line, lines};
 pub use scale::Scale;
 pub use sparkline::{Limits, sparkline};
 pub use timeline::{Span, timeline};
 
-/// What a chart says of itself.
+/// The identifier, title and description of a chart.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
-    /// Tells it from all others of the page: a word for the names of its parts.
+    /// The identifier, unique in the page. It is the prefix of element ids.
     pub id: &'a str,
-    /// What it is.
+    /// The title.
     pub title: &'a str,
-    /// What it shows, in a sentence, for those who don't see it.
+    /// A description for screen readers.
     pub about: &'a str,
 }
 
 impl Frame<'_> {
-    /// The chart around what is drawn, for a screen reader one picture with a title and a description.
-    fn svg(&self, (width, height): (u32, u32), drawn: &str) -> Markup {
+    /// Renders the SVG element around its content. Screen readers see one image with a title and a description.
+    fn svg(&self, (width, height): (u32, u32), content: &str) -> Markup {
         let (title, about) = (format!("{}-title", self.id), format!("{}-about", self.id));
         html! {
             svg role="img" aria-labelledby=(format!("{title} {about}")) viewBox=(format!("0 0 {width} {height}"))
                 xmlns="http://www.w3.org/2000/svg" {
                 title id=(title) { (self.title) }
                 desc id=(about) { (self.about) }
-                (PreEscaped(drawn))
+                (PreEscaped(content))
             }
         }
     }
 }
 
-/// What the colours of a chart stand for; a series is a line, or filled.
+/// Renders the legend of a chart. `is_line` says whether a series is drawn as a line or filled.
 fn legend<'a>(names: impl Iterator<Item = &'a str>, is_line: impl Fn(usize) -> bool) -> Markup {
     html! {
         ul.legend {
             @for (index, name) in names.enumerate() {
                 li {
-                    span.swatch .line[is_line(index)] style=(format!("--of:{}", paint::Ink::Series(index).css())) {}
+                    span.swatch .line[is_line(index)] style=(format!("--of:{}", PageColor::Series(index).css())) {}
                     (name)
                 }
             }
@@ -57,12 +59,12 @@ fn legend<'a>(names: impl Iterator<Item = &'a str>, is_line: impl Fn(usize) -> b
     }
 }
 
-/// The chart's figures, folded away.
-fn figures(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Markup {
+/// Renders the values of a chart as a collapsed table.
+fn value_table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Markup {
     html! {
         details {
-            summary { "Figures" }
-            div.scroll tabindex="0" role="region" aria-label="Figures" {
+            summary { "Values" }
+            div.scroll tabindex="0" role="region" aria-label="Values" {
                 table {
                     thead { tr { @for name in header { th.number scope="col" { (name) } } } }
                     tbody { @for row in rows { tr { @for cell in row { td.number { (cell) } } } } }

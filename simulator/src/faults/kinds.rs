@@ -1,9 +1,9 @@
-//! The faults by name: where each can happen, and whether it passes.
+//! The faults: name, affected API, and whether a retry succeeds.
 
-/// Which of the two APIs a fault belongs to.
+/// The API that a fault affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
-    /// Either.
+pub(super) enum Api {
+    /// Both APIs.
     Both,
     /// The Graph.
     Graph,
@@ -11,29 +11,29 @@ pub(super) enum At {
     Transpose,
 }
 
-/// How long a fault stays with a question.
+/// Whether a retry of the same request can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stay {
-    /// The question is answered truly once it has been asked often enough.
-    Passing,
-    /// The question meets the fault as often as it is asked.
-    Lasting,
+enum Persistence {
+    /// The request succeeds once it has been repeated often enough.
+    Transient,
+    /// Every attempt of the request has the fault.
+    Permanent,
 }
 
-/// Declares the faults from one table, so that none lacks a name or a word on whether it passes.
+/// Declares the faults in one table, so that each has a name, an API and a persistence.
 macro_rules! faults {
-    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal $at:ident $stay:ident,)+) => {
-        /// What can go wrong with an answer.
+    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal $api:ident $persistence:ident,)+) => {
+        /// A fault in a response.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Fault {
             $($(#[doc = $doc])+ $variant,)+
         }
 
         impl Fault {
-            /// Every fault.
+            /// All faults.
             pub const ALL: &[Fault] = &[$(Fault::$variant),+];
 
-            /// The stable name.
+            /// Returns the stable name.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -41,18 +41,18 @@ macro_rules! faults {
                 }
             }
 
-            /// Whether a question that is asked again meets the truth in the end.
+            /// Returns whether the request succeeds if it is repeated often enough.
             #[must_use]
             pub fn is_passing(self) -> bool {
-                let stay = match self {
-                    $(Fault::$variant => Stay::$stay,)+
+                let persistence = match self {
+                    $(Fault::$variant => Persistence::$persistence,)+
                 };
-                stay == Stay::Passing
+                persistence == Persistence::Transient
             }
 
-            pub(super) fn at(self) -> At {
+            pub(super) fn api(self) -> Api {
                 match self {
-                    $(Fault::$variant => At::$at,)+
+                    $(Fault::$variant => Api::$api,)+
                 }
             }
         }
@@ -60,76 +60,77 @@ macro_rules! faults {
 }
 
 faults! {
-    /// Status 429, and no word on when to come back.
-    TooManyRequests "too_many_requests" Both Passing,
-    /// Status 429 with a `Retry-After` of a second.
-    RetryAfter "retry_after" Both Passing,
-    /// Status 429 with a `Retry-After` of an hour: longer than anybody waits on the line.
-    RetryAfterAnHour "retry_after_an_hour" Both Passing,
+    /// Status 429 without `Retry-After`.
+    TooManyRequests "too_many_requests" Both Transient,
+    /// Status 429 with a `Retry-After` of one second.
+    RetryAfter "retry_after" Both Transient,
+    /// Status 429 with a `Retry-After` of one hour, which is longer than a client waits.
+    RetryAfterAnHour "retry_after_an_hour" Both Transient,
     /// Status 500.
-    InternalServerError "internal_server_error" Both Passing,
-    /// Status 502, with a proxy's page.
-    BadGateway "bad_gateway" Both Passing,
-    /// Status 503, with a `Retry-After`.
-    ServiceUnavailable "service_unavailable" Both Passing,
+    InternalServerError "internal_server_error" Both Transient,
+    /// Status 502 with the HTML page of a proxy.
+    BadGateway "bad_gateway" Both Transient,
+    /// Status 503 with a `Retry-After`.
+    ServiceUnavailable "service_unavailable" Both Transient,
     /// Status 504.
-    GatewayTimeout "gateway_timeout" Both Passing,
-    /// The connection is closed without an answer.
-    Closed "closed" Both Passing,
-    /// The connection is reset before the first byte of an answer.
-    Reset "reset" Both Passing,
+    GatewayTimeout "gateway_timeout" Both Transient,
+    /// The connection is closed without a response.
+    Closed "closed" Both Transient,
+    /// The connection is reset before the first byte of the response.
+    Reset "reset" Both Transient,
     /// The connection is reset in the middle of the body.
-    ResetInBody "reset_in_body" Both Passing,
-    /// The body stops half-way, and the connection stays open.
-    StalledBody "stalled_body" Both Passing,
-    /// The answer does not begin for a long time.
-    SlowHeaders "slow_headers" Both Passing,
-    /// The JSON ends before its end, in a whole HTTP body.
-    CutJson "cut_json" Both Passing,
-    /// A page of HTML, with status 200.
-    Html "html" Both Passing,
-    /// Nothing, with status 200.
-    EmptyBody "empty_body" Both Passing,
-    /// JSON whose rows are no list.
-    WrongShape "wrong_shape" Both Passing,
-    /// Rows in another order. Rows that share a place stay in theirs: what the question leaves open is no fault.
-    Reordered "reordered" Both Passing,
-    /// A later page is answered with the first one of the same question.
-    RepeatedPage "repeated_page" Both Passing,
-    /// GraphQL `errors` that pass, with status 200.
-    PassingErrors "passing_errors" Graph Passing,
-    /// GraphQL `errors` that do not, with status 200.
-    LastingErrors "lasting_errors" Graph Lasting,
+    ResetInBody "reset_in_body" Both Transient,
+    /// The body stops half-way and the connection stays open.
+    StalledBody "stalled_body" Both Transient,
+    /// The response headers are sent only after a long delay.
+    SlowHeaders "slow_headers" Both Transient,
+    /// Truncated JSON in a complete HTTP body.
+    CutJson "cut_json" Both Transient,
+    /// An HTML page with status 200.
+    Html "html" Both Transient,
+    /// An empty body with status 200.
+    EmptyBody "empty_body" Both Transient,
+    /// JSON in which the rows are not a list.
+    WrongShape "wrong_shape" Both Transient,
+    /// Rows in the wrong order. Rows with equal sort keys keep their order, because the query leaves it open.
+    Reordered "reordered" Both Transient,
+    /// A later page is answered with the first page of the same query.
+    RepeatedPage "repeated_page" Both Transient,
+    /// Transient GraphQL `errors` with status 200.
+    PassingErrors "passing_errors" Graph Transient,
+    /// Permanent GraphQL `errors` with status 200.
+    LastingErrors "lasting_errors" Graph Permanent,
     /// `data` together with `errors`.
-    DataWithErrors "data_with_errors" Graph Passing,
-    /// `data: null`, and no errors.
-    NoData "no_data" Graph Passing,
-    /// The subgraph has not indexed the block yet. Only pinned questions meet it: what is asked of the head alone is true of
-    /// whichever head there is.
-    HeadBehind "head_behind" Graph Passing,
-    /// The subgraph does not keep the block any more.
-    Pruned "pruned" Graph Lasting,
-    /// The answer is of another block than the one that was asked for.
-    OtherBlock "other_block" Graph Passing,
-    /// A later page comes from another deployment. With the first one there is nothing yet to differ from.
-    OtherDeployment "other_deployment" Graph Passing,
-    /// A later page is of another block with the same number: the chain was reorganised between two pages.
-    ReorganisedBlock "reorganised_block" Graph Passing,
-    /// The subgraph has failed to index a block, and says so beside its data.
-    IndexingErrors "indexing_errors" Graph Lasting,
-    /// The answer stops after any of its rows, and says so.
-    Truncated "truncated" Transpose Passing,
-    /// The answer stops before its first row, and says so.
-    EmptyTruncated "empty_truncated" Transpose Passing,
-    /// Rows are left out without a word: the answer counts more of them than it holds.
-    RowsWithheld "rows_withheld" Transpose Passing,
-    /// The answer to another question: events of another category. One without rows is not given, since nobody could tell.
-    OtherRows "other_rows" Transpose Passing,
-    /// The answer stops after the rows of a block that is reorganised away before the next question. A client can only be
-    /// spared such rows at the end of a page, where it has to ask again; what is final is not reorganised at all.
-    ReorganisedRows "reorganised_rows" Transpose Passing,
+    DataWithErrors "data_with_errors" Graph Transient,
+    /// `data: null` without errors.
+    NoData "no_data" Graph Transient,
+    /// The subgraph has not indexed the block yet. Only queries that are pinned to a block can have this fault: a query
+    /// of the head is valid for any head.
+    HeadBehind "head_behind" Graph Transient,
+    /// The subgraph has pruned the block.
+    Pruned "pruned" Graph Permanent,
+    /// The response is for another block than the requested one.
+    OtherBlock "other_block" Graph Transient,
+    /// A later page comes from another deployment. On the first page there is nothing to compare the deployment with.
+    OtherDeployment "other_deployment" Graph Transient,
+    /// A later page is for another block with the same number: the chain was reorganised between two pages.
+    ReorganisedBlock "reorganised_block" Graph Transient,
+    /// The subgraph failed to index a block and reports it next to the data.
+    IndexingErrors "indexing_errors" Graph Permanent,
+    /// The response stops after any number of rows and is marked as truncated.
+    Truncated "truncated" Transpose Transient,
+    /// The response has no rows and is marked as truncated.
+    EmptyTruncated "empty_truncated" Transpose Transient,
+    /// Rows are missing and the response is not marked as truncated: its row count is higher than its number of rows.
+    RowsWithheld "rows_withheld" Transpose Transient,
+    /// The response of another query: events of another category. It is not sent if it has no rows, because a client
+    /// could not detect it.
+    OtherRows "other_rows" Transpose Transient,
+    /// The response stops after the rows of a block that is reorganised away before the next request. A client can
+    /// detect this only at the end of a page, where it sends another request. Final blocks are never reorganised.
+    ReorganisedRows "reorganised_rows" Transpose Transient,
     /// An error with status 200.
-    ErrorWithStatus200 "error_with_status_200" Transpose Passing,
+    ErrorWithStatus200 "error_with_status_200" Transpose Transient,
     /// Status 403: the account is out of credits.
-    OutOfCredits "out_of_credits" Transpose Lasting,
+    OutOfCredits "out_of_credits" Transpose Permanent,
 }

@@ -1,13 +1,13 @@
-//! Faults that the server puts in the way of its own answers, by a script.
+//! Faults that the server injects into its own responses, according to a script.
 //!
-//! Whether a question meets a fault is drawn from the seed, the question itself (its path and body) and how often it has been
-//! asked: not from the order in which requests arrive. Requests that overtake each other, another number of connections or a
-//! step that asks for something else besides therefore change nothing, and a script that failed once fails again.
+//! Whether a request has a fault depends on the seed, the request itself (its path and body) and its number of
+//! attempts, and not on the order in which requests arrive. Concurrent requests, another number of connections or
+//! additional requests therefore change nothing, and a script that made a test fail makes it fail again.
 
-mod answers;
-mod dirt;
+mod defects;
 mod kinds;
-mod question;
+mod request;
+mod responses;
 mod rows;
 mod wire;
 
@@ -20,147 +20,150 @@ use axum::middleware::Next;
 use axum::response::Response;
 use sha2::{Digest, Sha256};
 
-use answers::{Place, Truth};
-pub use dirt::{Dirt, Soiled, soil};
+pub use defects::{DefectCounts, Dirt, soil};
 pub use kinds::Fault;
-use question::Question;
-pub(crate) use wire::{Cuttable, Scissors};
+use request::ParsedRequest;
+use responses::{FaultContext, OriginalResponse};
+pub(crate) use wire::{ConnectionCutter, CuttableListener};
 
 /// Longer than any client waits.
-const SILENCE: Duration = Duration::from_secs(120);
+const STALL: Duration = Duration::from_secs(120);
 
-/// Which faults happen, to what, and how often.
+/// Which faults are injected, into which requests, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults {
-    /// Another seed hits other questions.
+    /// Another seed selects other requests.
     pub seed: u64,
-    /// Of several lines that hit a question, the first that can happen to its answer counts.
+    /// The rules. If several rules select a request, the first one that is applicable to its response is used.
     pub script: Vec<Line>,
-    /// How long a stalled body or a slow answer keeps the client waiting.
-    pub silence: Duration,
+    /// The delay of a stalled body or slow headers.
+    pub stall: Duration,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Faults { seed: 0, script: Vec::new(), silence: SILENCE }
+        Faults { seed: 0, script: Vec::new(), stall: STALL }
     }
 }
 
-/// A line of a script: a fault, and what it happens to.
+/// A rule of a script: a fault, and the requests that have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line {
-    /// What happens.
+    /// The fault.
     pub fault: Fault,
-    /// Of a thousand questions (or asks) that it can happen to, how many it hits.
+    /// The share of the applicable requests (or attempts) that have the fault, in thousandths.
     pub per_mille: u64,
-    /// How often it hits them. A fault that does not pass hits a question as often as it is asked.
+    /// The attempts of a request that have the fault. Of a permanent fault, all attempts have it.
     pub asks: Asks,
 }
 
-/// Which asks of a question a passing fault hits.
+/// The attempts of a request that have a transient fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asks {
-    /// The draw is of questions, and the first so many asks of each are hit.
+    /// Requests are selected at random, and the first attempts of each, up to this number, have the fault.
     First(u32),
-    /// Every ask has its own draw.
+    /// Each attempt is selected at random.
     Any,
 }
 
-/// How often what has happened.
+/// The number of injected faults.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Faults, by name.
+    /// The count of each fault, by name.
     pub faults: BTreeMap<&'static str, u64>,
-    /// GraphQL errors, by message.
+    /// The count of each GraphQL error, by message.
     pub messages: BTreeMap<&'static str, u64>,
 }
 
-/// A script in play.
+/// Injects the faults of a script.
 #[derive(Debug)]
-pub(crate) struct Mischief {
+pub(crate) struct FaultInjector {
     faults: Faults,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    asks: HashMap<[u8; 32], u32>,
+    attempts: HashMap<[u8; 32], u32>,
     counts: Counts,
 }
 
-/// A fault that a question is to meet.
+/// A fault that is selected for an attempt.
 #[derive(Debug, Clone, Copy)]
-struct Hit {
+struct SelectedFault {
     fault: Fault,
-    /// Decides whatever there is to choose: where to cut, which message.
-    draw: u64,
+    /// Decides the details of the fault, such as where to cut the body or which message to send.
+    random: u64,
 }
 
-impl Mischief {
-    pub(crate) fn new(faults: Faults) -> Mischief {
-        Mischief { faults, state: Mutex::default() }
+impl FaultInjector {
+    pub(crate) fn new(faults: Faults) -> FaultInjector {
+        FaultInjector { faults, state: Mutex::default() }
     }
 
     pub(crate) fn counts(&self) -> Counts {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
     }
 
-    /// Answers a request, truly or not.
-    pub(crate) async fn answer(&self, request: Request, next: Next) -> Response {
-        let question = Question::read(request).await;
-        let hits = self.hits(&question);
-        let answer = next.clone().run(question.request(None)).await;
-        if hits.is_empty() {
-            return answer;
+    /// Answers a request, with a fault if one is selected.
+    pub(crate) async fn respond(&self, request: Request, next: Next) -> Response {
+        let request = ParsedRequest::read(request).await;
+        let selected = self.select(&request);
+        let response = next.clone().run(request.to_request(None)).await;
+        if selected.is_empty() {
+            return response;
         }
-        let truth = Truth::read(answer).await;
-        let scissors = question.extension::<ConnectInfo<Scissors>>().map(|ConnectInfo(scissors)| scissors);
-        let place = Place { question: &question, truth: &truth, scissors: scissors.as_ref() };
-        for hit in hits {
-            if hit.fault == Fault::SlowHeaders {
-                // Counted first: the client may be gone before the wait is over.
-                self.count(hit.fault, None);
-                tokio::time::sleep(self.faults.silence).await;
+        let original = OriginalResponse::read(response).await;
+        let cutter = request.extension::<ConnectInfo<ConnectionCutter>>().map(|ConnectInfo(cutter)| cutter);
+        let context = FaultContext { request: &request, original: &original, cutter: cutter.as_ref() };
+        for selected in selected {
+            if selected.fault == Fault::SlowHeaders {
+                // Counted before the delay, because the client may disconnect during it.
+                self.count(selected.fault, None);
+                tokio::time::sleep(self.faults.stall).await;
                 break;
             }
-            if let Some(response) = mistaken(hit.fault, &question, next.clone()).await {
-                self.count(hit.fault, None);
+            if let Some(response) = substitute_response(selected.fault, &request, next.clone()).await {
+                self.count(selected.fault, None);
                 return response;
             }
-            if let Some(spoilt) = answers::spoil(hit, &place, self.faults.silence) {
-                self.count(hit.fault, spoilt.message);
-                return spoilt.response;
+            if let Some(faulty) = responses::apply(selected, &context, self.faults.stall) {
+                self.count(selected.fault, faulty.message);
+                return faulty.response;
             }
         }
-        truth.response()
+        original.response()
     }
 
-    /// The faults that this ask of a question is to meet, in the order of the script.
-    fn hits(&self, question: &Question) -> Vec<Hit> {
-        let key = question.key();
-        let ask = self.ask(key);
+    /// Counts an attempt of a request and returns the faults that are selected for it, in the order of the script.
+    fn select(&self, request: &ParsedRequest) -> Vec<SelectedFault> {
+        let key = request.key();
+        let attempt = self.count_attempt(key);
         let lines = self.faults.script.iter().zip(0u64..);
-        let meets = lines.filter(|(line, _)| question.can_meet(line.fault));
-        let hits = meets.filter_map(|(line, number)| {
-            let draw = |ask: u32| draw(self.faults.seed, &[&number.to_le_bytes(), &key, &ask.to_le_bytes()]);
-            let (of_question, of_ask) = (draw(0), draw(ask));
-            let (is_hit, draw) = match (line.fault.is_passing(), line.asks) {
-                // The same for every ask: the fault stays what it was.
-                (false, _) => (of_question % 1000 < line.per_mille, of_question),
-                (true, Asks::First(asks)) => (of_question % 1000 < line.per_mille && ask <= asks, of_ask),
-                (true, Asks::Any) => (of_ask % 1000 < line.per_mille, of_ask),
+        let applicable = lines.filter(|(line, _)| request.supports(line.fault));
+        let selected = applicable.filter_map(|(line, number)| {
+            let draw =
+                |attempt: u32| random_number(self.faults.seed, &[&number.to_le_bytes(), &key, &attempt.to_le_bytes()]);
+            let (of_request, of_attempt) = (draw(0), draw(attempt));
+            let (is_selected, random) = match (line.fault.is_passing(), line.asks) {
+                // The number is the same for every attempt, and so is the fault.
+                (false, _) => (of_request % 1000 < line.per_mille, of_request),
+                (true, Asks::First(attempts)) => {
+                    (of_request % 1000 < line.per_mille && attempt <= attempts, of_attempt)
+                }
+                (true, Asks::Any) => (of_attempt % 1000 < line.per_mille, of_attempt),
             };
-            is_hit.then_some(Hit { fault: line.fault, draw: draw / 1000 })
+            is_selected.then_some(SelectedFault { fault: line.fault, random: random / 1000 })
         });
-        hits.collect()
+        selected.collect()
     }
 
-    /// Counts an ask of a question; the first is 1.
-    fn ask(&self, key: [u8; 32]) -> u32 {
+    /// Counts an attempt of a request and returns its number, starting at 1.
+    fn count_attempt(&self, key: [u8; 32]) -> u32 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let asks = state.asks.entry(key).or_default();
-        *asks += 1;
-        *asks
+        let attempts = state.attempts.entry(key).or_default();
+        *attempts += 1;
+        *attempts
     }
 
     fn count(&self, fault: Fault, message: Option<&'static str>) {
@@ -172,25 +175,25 @@ impl Mischief {
     }
 }
 
-/// The answer to another question, if the fault is that, and if it has rows.
-async fn mistaken(fault: Fault, question: &Question, next: Next) -> Option<Response> {
-    let other = question.mistaken(fault)?;
-    let answer = Truth::read(next.run(question.request(Some(other))).await).await;
-    answer.has_rows().then(|| answer.response())
+/// Returns the response of another request, if that is the fault and the response has rows.
+async fn substitute_response(fault: Fault, request: &ParsedRequest, next: Next) -> Option<Response> {
+    let body = request.substitute_body(fault)?;
+    let response = OriginalResponse::read(next.run(request.to_request(Some(body))).await).await;
+    response.has_rows().then(|| response.response())
 }
 
-/// A number that a seed and some facts stand for, the same on every machine.
-fn draw(seed: u64, facts: &[&[u8]]) -> u64 {
+/// Derives a pseudo-random number from a seed and some inputs. It is the same on every machine.
+fn random_number(seed: u64, inputs: &[&[u8]]) -> u64 {
     let mut digest = Sha256::new().chain_update(seed.to_le_bytes());
-    for fact in facts {
-        digest.update(fact);
+    for input in inputs {
+        digest.update(input);
     }
     digest.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// Returns a number below `end`, or 0 if `end` is 0.
-fn below(draw: u64, end: usize) -> usize {
-    (draw % (end as u64).max(1)) as usize
+/// Maps a random number to one below `end`, or to 0 if `end` is 0.
+fn below(random: u64, end: usize) -> usize {
+    (random % (end as u64).max(1)) as usize
 }
 
 #[cfg(test)]
@@ -200,33 +203,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_has_a_name_of_its_own() {
+    fn fault_names_are_unique() {
         let names: BTreeSet<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
         assert_eq!(names.len(), Fault::ALL.len());
-        let lasting: Vec<_> = Fault::ALL.iter().filter(|fault| !fault.is_passing()).map(|fault| fault.name()).collect();
-        assert_eq!(lasting, ["lasting_errors", "pruned", "indexing_errors", "out_of_credits"]);
+        let permanent: Vec<_> =
+            Fault::ALL.iter().filter(|fault| !fault.is_passing()).map(|fault| fault.name()).collect();
+        assert_eq!(permanent, ["lasting_errors", "pruned", "indexing_errors", "out_of_credits"]);
     }
 
-    async fn hits(mischief: &Mischief, asks: usize) -> Vec<bool> {
+    /// Whether each of the attempts of one request has a fault.
+    async fn faulty_attempts(injector: &FaultInjector, attempts: usize) -> Vec<bool> {
         let mut all = Vec::new();
-        for _ in 0..asks {
+        for _ in 0..attempts {
             let request = Request::post("/sql").body("{\"sql\": \"SELECT 1\"}".into()).unwrap();
-            all.push(!mischief.hits(&Question::read(request).await).is_empty());
+            all.push(!injector.select(&ParsedRequest::read(request).await).is_empty());
         }
         all
     }
 
     #[tokio::test]
-    async fn a_passing_fault_passes_and_a_lasting_one_stays() {
-        let play = |fault, per_mille, asks| {
-            Mischief::new(Faults { script: vec![Line { fault, per_mille, asks }], ..Faults::default() })
+    async fn transient_faults_end_and_permanent_faults_do_not() {
+        let injector = |fault, per_mille, asks| {
+            FaultInjector::new(Faults { script: vec![Line { fault, per_mille, asks }], ..Faults::default() })
         };
-        assert_eq!(hits(&play(Fault::Closed, 1000, Asks::First(2)), 4).await, [true, true, false, false]);
-        assert_eq!(hits(&play(Fault::OutOfCredits, 1000, Asks::First(2)), 4).await, [true; 4]);
-        assert_eq!(hits(&play(Fault::Closed, 0, Asks::Any), 9).await, [false; 9]);
-        let (one, other) = (play(Fault::Closed, 500, Asks::Any), play(Fault::Closed, 500, Asks::Any));
-        let drawn = hits(&one, 40).await;
-        assert_eq!(drawn, hits(&other, 40).await);
-        assert!((10..30).contains(&drawn.iter().filter(|hit| **hit).count()), "{drawn:?}");
+        let transient = injector(Fault::Closed, 1000, Asks::First(2));
+        assert_eq!(faulty_attempts(&transient, 4).await, [true, true, false, false]);
+        let permanent = injector(Fault::OutOfCredits, 1000, Asks::First(2));
+        assert_eq!(faulty_attempts(&permanent, 4).await, [true; 4]);
+        assert_eq!(faulty_attempts(&injector(Fault::Closed, 0, Asks::Any), 9).await, [false; 9]);
+        let (one, other) = (injector(Fault::Closed, 500, Asks::Any), injector(Fault::Closed, 500, Asks::Any));
+        let faulty = faulty_attempts(&one, 40).await;
+        assert_eq!(faulty, faulty_attempts(&other, 40).await);
+        assert!((10..30).contains(&faulty.iter().filter(|is_faulty| **is_faulty).count()), "{faulty:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! Answers of rows, taken apart and put together again. The rows themselves stay the text that they are: no number in them is
-//! read and written anew.
+//! Responses with rows, parsed so that faults can change them. The rows stay raw JSON: no number in them is parsed and
+//! formatted again.
 
 use std::collections::BTreeMap;
 
@@ -9,122 +9,124 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::{Fault, Hit, below};
+use super::{Fault, SelectedFault, below};
 
 type Object = BTreeMap<String, Box<RawValue>>;
 type Row = Box<RawValue>;
 
-/// An answer of rows of either API.
-pub(super) struct Answer {
-    whole: Object,
-    /// The `data` of The Graph; of Transpose none.
+/// A response with rows, of either API.
+pub(super) struct RowsResponse {
+    envelope: Object,
+    /// The `data` of The Graph; `None` for Transpose.
     data: Option<Object>,
-    /// Where the rows stand; a question for the head has none.
+    /// The field that holds the rows; `None` for a query of the head.
     field: Option<&'static str>,
 }
 
-/// The fields of a row that its place is made of.
+/// The fields of a row that its sort key consists of.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Fields {
+struct KeyFields {
     id: Option<String>,
     timestamp: Option<String>,
     log_index: Value,
 }
 
-/// Where a row stands: of events in the order of the chain, else in that of the ids.
-type Place = (Option<String>, Option<i64>);
+/// The sort key of a row: timestamp and log index of an event, the id of any other row.
+type SortKey = (Option<String>, Option<i64>);
 
-impl Answer {
-    /// Takes an answer apart; what is no answer of rows is none.
-    pub(super) fn read(body: &[u8]) -> Option<Answer> {
-        let whole: Object = serde_json::from_slice(body).ok()?;
-        let data: Option<Object> = whole.get("data").and_then(|data| parse(data));
-        let holder = data.as_ref().unwrap_or(&whole);
+impl RowsResponse {
+    /// Parses a response. Returns `None` if it is neither a response with rows nor one with `data`.
+    pub(super) fn parse(body: &[u8]) -> Option<RowsResponse> {
+        let envelope: Object = serde_json::from_slice(body).ok()?;
+        let data: Option<Object> = envelope.get("data").and_then(|data| parse(data));
+        let holder = data.as_ref().unwrap_or(&envelope);
         let field = ["markets", "positions", "results"].into_iter().find(|field| holder.contains_key(*field));
-        (data.is_some() || field.is_some()).then_some(Answer { whole, data, field })
+        (data.is_some() || field.is_some()).then_some(RowsResponse { envelope, data, field })
     }
 
     pub(super) fn has_rows(&self) -> bool {
         self.rows().is_some()
     }
 
-    /// Puts it together again.
-    pub(super) fn body(mut self) -> Option<Bytes> {
+    /// Serializes the response.
+    pub(super) fn into_body(mut self) -> Option<Bytes> {
         if let Some(data) = &self.data {
-            self.whole.insert("data".to_owned(), to_raw_value(data).ok()?);
+            self.envelope.insert("data".to_owned(), to_raw_value(data).ok()?);
         }
-        serde_json::to_vec(&self.whole).ok().map(Bytes::from)
+        serde_json::to_vec(&self.envelope).ok().map(Bytes::from)
     }
 
-    /// Puts a fault into it, if it has what the fault takes.
-    pub(super) fn spoil(&mut self, hit: Hit) -> Option<()> {
-        match hit.fault {
+    /// Applies a fault. Returns `None` if the fault is not applicable to the response.
+    pub(super) fn apply(&mut self, selected: SelectedFault) -> Option<()> {
+        match selected.fault {
             Fault::WrongShape => self.set(self.field?, &json!({})),
             Fault::Reordered => self.reorder(),
             Fault::DataWithErrors => {
                 let errors = json!([{"message": "Query timed out"}]);
-                self.whole.insert("errors".to_owned(), to_raw_value(&errors).ok()?);
+                self.envelope.insert("errors".to_owned(), to_raw_value(&errors).ok()?);
                 self.data.as_ref().map(drop)
             }
             Fault::NoData => {
                 self.data.take()?;
-                self.whole.insert("data".to_owned(), to_raw_value(&Value::Null).ok()?);
+                self.envelope.insert("data".to_owned(), to_raw_value(&Value::Null).ok()?);
                 Some(())
             }
-            Fault::OtherBlock => self.say("/block/number", |number| number.as_u64().map(|number| json!(number - 1))),
-            Fault::OtherDeployment => self.say("/deployment", |_| Some(json!("QmOtherDeployment"))),
-            Fault::ReorganisedBlock => self.say("/block/hash", |_| Some(json!("0xreorganised"))),
-            Fault::IndexingErrors => self.say("/hasIndexingErrors", |_| Some(json!(true))),
+            Fault::OtherBlock => {
+                self.change_meta("/block/number", |number| number.as_u64().map(|number| json!(number - 1)))
+            }
+            Fault::OtherDeployment => self.change_meta("/deployment", |_| Some(json!("QmOtherDeployment"))),
+            Fault::ReorganisedBlock => self.change_meta("/block/hash", |_| Some(json!("0xreorganised"))),
+            Fault::IndexingErrors => self.change_meta("/hasIndexingErrors", |_| Some(json!(true))),
             Fault::Truncated => {
                 let rows = self.rows()?;
-                let left = 1 + below(hit.draw, rows.len());
-                self.truncate(rows.into_iter().take(left).collect())
+                let kept = 1 + below(selected.random, rows.len());
+                self.truncate_to(rows.into_iter().take(kept).collect())
             }
             Fault::RowsWithheld => {
                 let rows = self.rows()?;
-                let left = below(hit.draw, rows.len());
-                self.set("results", &rows.into_iter().take(left).collect::<Vec<_>>())
+                let kept = below(selected.random, rows.len());
+                self.set("results", &rows.into_iter().take(kept).collect::<Vec<_>>())
             }
-            Fault::EmptyTruncated => self.truncate(Vec::new()),
-            Fault::ReorganisedRows => self.reorganise(hit.draw),
+            Fault::EmptyTruncated => self.truncate_to(Vec::new()),
+            Fault::ReorganisedRows => self.reorganise(selected.random),
             _ => None,
         }
     }
 
-    /// The rows, if there are any.
+    /// Returns the rows, or `None` if there are none.
     fn rows(&self) -> Option<Vec<Row>> {
-        let rows: Vec<Row> = parse(self.data.as_ref().unwrap_or(&self.whole).get(self.field?)?)?;
+        let rows: Vec<Row> = parse(self.data.as_ref().unwrap_or(&self.envelope).get(self.field?)?)?;
         (!rows.is_empty()).then_some(rows)
     }
 
     fn set(&mut self, field: &str, value: &impl Serialize) -> Option<()> {
         let value = to_raw_value(value).ok()?;
-        self.data.as_mut().unwrap_or(&mut self.whole).insert(field.to_owned(), value);
+        self.data.as_mut().unwrap_or(&mut self.envelope).insert(field.to_owned(), value);
         Some(())
     }
 
     /// Changes a value of `_meta`.
-    fn say(&mut self, pointer: &str, change: impl FnOnce(&Value) -> Option<Value>) -> Option<()> {
+    fn change_meta(&mut self, pointer: &str, change: impl FnOnce(&Value) -> Option<Value>) -> Option<()> {
         let mut meta: Value = parse(self.data.as_ref()?.get("_meta")?)?;
         let value = meta.pointer_mut(pointer)?;
         *value = change(value)?;
         self.set("_meta", &meta)
     }
 
-    /// Turns the order around, but for rows of one place. The sort is stable.
+    /// Reverses the order of the rows, except among rows with equal sort keys (the sort is stable).
     fn reorder(&mut self) -> Option<()> {
         let mut rows = self.rows()?;
-        if rows.first().map(place) == rows.last().map(place) {
+        if rows.first().map(sort_key) == rows.last().map(sort_key) {
             return None;
         }
-        rows.sort_by_cached_key(|row| std::cmp::Reverse(place(row)));
+        rows.sort_by_cached_key(|row| std::cmp::Reverse(sort_key(row)));
         self.set(self.field?, &rows)
     }
 
-    /// Leaves these rows, as a server does that stops at its limits.
-    fn truncate(&mut self, rows: Vec<Row>) -> Option<()> {
-        let mut stats: Value = parse(self.whole.get("stats")?)?;
+    /// Replaces the rows and marks the response as truncated, as a server does at its limits.
+    fn truncate_to(&mut self, rows: Vec<Row>) -> Option<()> {
+        let mut stats: Value = parse(self.envelope.get("stats")?)?;
         let object = stats.as_object_mut()?;
         object.insert("count".to_owned(), json!(rows.len()));
         object.insert("truncated".to_owned(), json!(true));
@@ -132,22 +134,22 @@ impl Answer {
         self.set("results", &rows)
     }
 
-    /// Stops after the rows of one moment, which are of other transactions than those that remain.
-    fn reorganise(&mut self, draw: u64) -> Option<()> {
+    /// Truncates the response after all rows of one timestamp and gives these rows another transaction hash.
+    fn reorganise(&mut self, random: u64) -> Option<()> {
         let mut rows = self.rows()?;
-        let times: Vec<_> = rows.iter().map(|row| place(row).0).collect();
-        // Where another moment begins: the rows before it stay.
-        let begins: Vec<usize> = (1..rows.len()).filter(|index| times.get(*index) != times.get(index - 1)).collect();
-        let begin = *begins.get(below(draw, begins.len()))?;
-        let time = times.get(begin)?.clone()?;
-        let end = times.iter().skip(begin).take_while(|other| other.as_ref() == Some(&time)).count() + begin;
+        let times: Vec<_> = rows.iter().map(|row| sort_key(row).0).collect();
+        // The indices at which the timestamp changes. The rows before the selected one are unchanged.
+        let starts: Vec<usize> = (1..rows.len()).filter(|index| times.get(*index) != times.get(index - 1)).collect();
+        let start = *starts.get(below(random, starts.len()))?;
+        let time = times.get(start)?.clone()?;
+        let end = times.iter().skip(start).take_while(|other| other.as_ref() == Some(&time)).count() + start;
         rows.truncate(end);
-        for row in rows.iter_mut().skip(begin) {
+        for row in rows.iter_mut().skip(start) {
             let mut fields: Object = parse(row)?;
             fields.insert("transaction_hash".to_owned(), to_raw_value("0xorphaned").ok()?);
             *row = to_raw_value(&fields).ok()?;
         }
-        self.truncate(rows)
+        self.truncate_to(rows)
     }
 }
 
@@ -155,8 +157,8 @@ fn parse<T: DeserializeOwned>(json: &RawValue) -> Option<T> {
     serde_json::from_str(json.get()).ok()
 }
 
-fn place(row: &Row) -> Place {
-    let fields: Fields = parse(row).unwrap_or_default();
+fn sort_key(row: &Row) -> SortKey {
+    let fields: KeyFields = parse(row).unwrap_or_default();
     let log_index = match &fields.log_index {
         Value::String(text) => text.parse().ok(),
         other => other.as_i64(),

@@ -1,4 +1,4 @@
-//! Connections that can be cut while an answer is on its way.
+//! Connections that can be cut while a response is being sent.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -15,24 +15,24 @@ use futures::stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// How long the first half of a body has to leave before the connection is cut.
-const BEFORE_THE_CUT: Duration = Duration::from_millis(5);
+/// The delay between sending the first part of a body and cutting the connection.
+const CUT_DELAY: Duration = Duration::from_millis(5);
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
 const RESET: u8 = 2;
 
-/// Cuts one connection.
+/// Cuts one connection. Clones cut the same one.
 #[derive(Debug, Clone)]
-pub(crate) struct Scissors(Arc<AtomicU8>);
+pub(crate) struct ConnectionCutter(Arc<AtomicU8>);
 
-impl Scissors {
-    /// Ends the connection as a server does that stops.
+impl ConnectionCutter {
+    /// Closes the connection, as a server that stops does.
     pub(super) fn close(&self) {
         self.0.store(CLOSED, Ordering::Relaxed);
     }
 
-    /// Ends the connection as a server does that dies.
+    /// Resets the connection, as a server that crashes does.
     pub(super) fn reset(&self) {
         self.0.store(RESET, Ordering::Relaxed);
     }
@@ -42,23 +42,23 @@ impl Scissors {
     }
 }
 
-impl Connected<IncomingStream<'_, Cuttable>> for Scissors {
-    fn connect_info(connection: IncomingStream<'_, Cuttable>) -> Self {
-        connection.io().scissors.clone()
+impl Connected<IncomingStream<'_, CuttableListener>> for ConnectionCutter {
+    fn connect_info(connection: IncomingStream<'_, CuttableListener>) -> Self {
+        connection.io().cutter.clone()
     }
 }
 
-/// Listens for connections that can be cut.
-pub(crate) struct Cuttable(pub(crate) TcpListener);
+/// A listener whose connections can be cut.
+pub(crate) struct CuttableListener(pub(crate) TcpListener);
 
-impl Listener for Cuttable {
+impl Listener for CuttableListener {
     type Io = Connection;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // The listener's own, which waits where there are too many open files.
+        // axum's implementation, which waits if there are too many open files.
         let (stream, address) = <TcpListener as Listener>::accept(&mut self.0).await;
-        (Connection { stream, scissors: Scissors(Arc::new(AtomicU8::new(OPEN))) }, address)
+        (Connection { stream, cutter: ConnectionCutter(Arc::new(AtomicU8::new(OPEN))) }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -69,30 +69,30 @@ impl Listener for Cuttable {
 /// A connection that can be cut.
 pub(crate) struct Connection {
     stream: TcpStream,
-    scissors: Scissors,
+    cutter: ConnectionCutter,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Without lingering, what is dropped is reset.
-        if self.scissors.0.load(Ordering::Relaxed) == RESET
+        // With a linger time of zero, dropping the stream resets the connection.
+        if self.cutter.0.load(Ordering::Relaxed) == RESET
             && let Err(error) = self.stream.set_zero_linger()
         {
-            tracing::warn!(%error, "a connection is closed instead of reset");
+            tracing::warn!(%error, "cannot reset the connection; it is closed instead");
         }
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.scissors.check()?;
+        self.cutter.check()?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.scissors.check()?;
+        self.cutter.check()?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -105,25 +105,25 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// A body whose first part comes, and after which the connection is reset.
-pub(super) fn reset_after(first: Bytes, scissors: Scissors) -> Body {
-    Body::from_stream(stream::unfold((Some(first), scissors), |(first, scissors)| async move {
+/// Returns a body that sends its first part and then resets the connection.
+pub(super) fn body_then_reset(first: Bytes, cutter: ConnectionCutter) -> Body {
+    Body::from_stream(stream::unfold((Some(first), cutter), |(first, cutter)| async move {
         if let Some(first) = first {
-            return Some((Ok(first), (None, scissors)));
+            return Some((Ok(first), (None, cutter)));
         }
-        tokio::time::sleep(BEFORE_THE_CUT).await;
-        scissors.reset();
-        Some((Err(io::Error::from(ErrorKind::ConnectionReset)), (None, scissors)))
+        tokio::time::sleep(CUT_DELAY).await;
+        cutter.reset();
+        Some((Err(io::Error::from(ErrorKind::ConnectionReset)), (None, cutter)))
     }))
 }
 
-/// A body whose first part comes, and the rest of it after a pause.
-pub(super) fn stalled_after(first: Bytes, rest: Bytes, pause: Duration) -> Body {
+/// Returns a body that sends its first part, and the rest after a delay.
+pub(super) fn body_with_stall(first: Bytes, rest: Bytes, stall: Duration) -> Body {
     Body::from_stream(stream::unfold((Some(first), Some(rest)), move |parts| async move {
         match parts {
             (Some(first), rest) => Some((Ok::<_, io::Error>(first), (None, rest))),
             (None, Some(rest)) => {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(stall).await;
                 Some((Ok(rest), (None, None)))
             }
             (None, None) => None,

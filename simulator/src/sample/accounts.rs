@@ -1,4 +1,4 @@
-//! Accounts of the sample chain: what they supplied, what they owe, and how healthy that is.
+//! Accounts of the sample chain: their supplies, debts and health.
 
 use std::sync::Arc;
 
@@ -8,41 +8,44 @@ use super::prices::Prices;
 use super::protocols::{MARKETS, PROTOCOLS};
 use crate::recording::Row;
 
-/// Supply or debt of one account in one market. It stays when it is empty, for the number that its successor gets.
+/// The supply or debt of an account in a market. A closed position is kept, because a reopened one needs its counter.
 pub(super) struct Position {
     pub(super) market: usize,
     pub(super) is_debt: bool,
-    /// Base units of the token.
+    /// The balance, in base units of the token.
     pub(super) amount: u128,
     pub(super) is_collateral: Option<bool>,
+    /// The number of times that the position was reopened, which is part of its id.
     counter: u32,
-    /// The row of the last snapshot, as long as it holds.
+    /// The row of the last snapshot, as long as the position is unchanged.
     row: Option<Row>,
 }
 
-/// An address that holds positions: a person's own, or a proxy contract's.
+/// An address that holds positions: a wallet or a proxy contract.
 pub(super) struct Account {
     pub(super) address: String,
     pub(super) positions: Vec<Position>,
 }
 
-/// Dollar sums over the positions of an account in one protocol.
+/// Sums over the positions of an account in a protocol, in dollars.
 #[derive(Default)]
 pub(super) struct Health {
-    pub(super) weighted: f64,
-    pub(super) power: f64,
+    /// Collateral weighted by liquidation threshold.
+    pub(super) weighted_collateral: f64,
+    /// Collateral weighted by maximum loan-to-value ratio.
+    pub(super) borrowing_power: f64,
     pub(super) debt: f64,
 }
 
 impl Health {
-    /// Debt over threshold-weighted collateral; 0 without debt.
+    /// Returns debt divided by threshold-weighted collateral; 0 without debt.
     pub(super) fn risk(&self) -> f64 {
         if self.debt <= 0.0 {
             0.0
-        } else if self.weighted <= 0.0 {
+        } else if self.weighted_collateral <= 0.0 {
             f64::MAX
         } else {
-            self.debt / self.weighted
+            self.debt / self.weighted_collateral
         }
     }
 }
@@ -52,9 +55,10 @@ impl Account {
         Account { address, positions: Vec::new() }
     }
 
-    /// Adds to a position, and opens it first where there is none. The flag counts for a new one only.
+    /// Adds to a position, which is opened if necessary. `is_collateral` is used only for a position that is opened.
     pub(super) fn add(&mut self, market: usize, is_debt: bool, amount: u128, is_collateral: Option<bool>) {
-        let existing = self.positions.iter_mut().find(|known| known.market == market && known.is_debt == is_debt);
+        let existing =
+            self.positions.iter_mut().find(|position| position.market == market && position.is_debt == is_debt);
         match existing {
             Some(position) => {
                 if position.amount == 0 {
@@ -70,9 +74,10 @@ impl Account {
         }
     }
 
-    /// Takes from a position what is there, at most `amount`, and tells how much that was.
+    /// Subtracts up to `amount` from a position, and returns the subtracted amount.
     pub(super) fn take(&mut self, market: usize, is_debt: bool, amount: u128) -> u128 {
-        let existing = self.positions.iter_mut().find(|known| known.market == market && known.is_debt == is_debt);
+        let existing =
+            self.positions.iter_mut().find(|position| position.market == market && position.is_debt == is_debt);
         let Some(position) = existing else { return 0 };
         let taken = amount.min(position.amount);
         position.amount -= taken;
@@ -80,28 +85,33 @@ impl Account {
         taken
     }
 
-    /// The open positions on one side of one protocol.
+    /// Returns the open supplies or debts in a protocol.
     pub(super) fn open(&self, protocol: usize, is_debt: bool) -> impl Iterator<Item = &Position> {
         self.positions.iter().filter(move |position| {
             position.amount > 0 && position.is_debt == is_debt && MARKETS[position.market].protocol == protocol
         })
     }
 
-    /// The sums that decide on borrowing and liquidation.
+    /// Returns the sums that determine borrowing and liquidation.
     pub(super) fn health(&self, protocol: usize, prices: &Prices, day: usize) -> Health {
         let mut health = Health::default();
         for position in self.open(protocol, false).filter(|position| position.is_collateral == Some(true)) {
             let market = &MARKETS[position.market];
             let value = position.usd(prices, day);
-            health.weighted += value * market.threshold / 100.0;
-            health.power += value * market.max_ltv / 100.0;
+            health.weighted_collateral += value * market.threshold / 100.0;
+            health.borrowing_power += value * market.max_ltv / 100.0;
         }
         health.debt = self.open(protocol, true).map(|position| position.usd(prices, day)).sum();
         health
     }
 
-    /// Appends the rows of a snapshot in the order of their ids. `spoil` sees each new row before it is kept.
-    pub(super) fn rows(&mut self, protocol: usize, rows: &mut Vec<Row>, mut spoil: impl FnMut(&mut serde_json::Value)) {
+    /// Appends the rows of a snapshot, sorted by id. `modify` may change each new row before it is stored.
+    pub(super) fn rows(
+        &mut self,
+        protocol: usize,
+        rows: &mut Vec<Row>,
+        mut modify: impl FnMut(&mut serde_json::Value),
+    ) {
         let start = rows.len();
         let Account { address, positions } = self;
         for position in positions {
@@ -110,7 +120,7 @@ impl Account {
             }
             let row = position.row.take().unwrap_or_else(|| {
                 let mut row = position.render(address);
-                spoil(&mut row);
+                modify(&mut row);
                 Arc::new(row)
             });
             rows.push(Arc::clone(&row));
@@ -123,7 +133,7 @@ impl Account {
 }
 
 impl Position {
-    /// The worth in dollars.
+    /// Returns the value in dollars.
     pub(super) fn usd(&self, prices: &Prices, day: usize) -> f64 {
         self.amount as f64 / scale(self.market) * prices.usd(day, self.market)
     }
@@ -147,13 +157,13 @@ impl Position {
     }
 }
 
-/// Base units of an amount in dollars.
+/// Converts an amount in dollars to base units of the token.
 pub(super) fn units(market: usize, usd: f64, prices: &Prices, day: usize) -> u128 {
     let price = prices.usd(day, market);
     if price > 0.0 { (usd / price * scale(market)) as u128 } else { 0 }
 }
 
-/// Base units per whole token. Powers of ten up to 10^22 are exact as floats.
+/// Returns the number of base units per token. Powers of ten up to 10^22 are exact in a float.
 fn scale(market: usize) -> f64 {
     (0..MARKETS[market].decimals).fold(1.0, |scale, _| scale * 10.0)
 }
@@ -161,10 +171,10 @@ fn scale(market: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::dice::Dice;
+    use crate::sample::rng::SeededRng;
 
     #[test]
-    fn a_position_that_is_closed_and_opened_again_gets_a_new_id() {
+    fn reopened_position_gets_a_new_id() {
         let mut account = Account::new("0xaa".to_owned());
         let ids = |account: &mut Account| {
             let mut rows = Vec::new();
@@ -181,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_shared_until_the_position_changes() {
+    fn snapshots_share_rows_of_unchanged_positions() {
         let mut account = Account::new("0xaa".to_owned());
         account.add(0, false, 5, Some(true));
         account.add(3, true, 7, None);
@@ -200,15 +210,15 @@ mod tests {
     }
 
     #[test]
-    fn health_counts_enabled_collateral_alone() {
-        let prices = Prices::new(1, &mut Dice::new(0, 1));
+    fn health_includes_only_enabled_collateral() {
+        let prices = Prices::new(1, &mut SeededRng::new(0, 1));
         let mut account = Account::new("0xaa".to_owned());
         account.add(3, false, units(3, 100.0, &prices, 0), Some(true));
         account.add(4, false, units(4, 100.0, &prices, 0), Some(false));
         account.add(0, false, units(0, 100.0, &prices, 0), None);
         account.add(5, true, units(5, 50.0, &prices, 0), None);
         let health = account.health(0, &prices, 0);
-        assert!((health.weighted - 87.5).abs() < 1e-3 && (health.debt - 50.0).abs() < 1e-3);
+        assert!((health.weighted_collateral - 87.5).abs() < 1e-3 && (health.debt - 50.0).abs() < 1e-3);
         assert!((health.risk() - 50.0 / 87.5).abs() < 1e-4);
         assert_eq!(account.health(1, &prices, 0).risk(), 0.0);
     }

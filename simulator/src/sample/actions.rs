@@ -1,21 +1,21 @@
-//! What the wallets of the sample chain do on a day.
+//! The actions of the wallets of the sample chain.
 
 use super::accounts::{Health, Position, units};
-use super::events::Draft;
+use super::events::EventDraft;
 use super::protocols::{BORROWED, MARKETS, SAVINGS, UNLISTED, VOLATILE};
-use super::wallets::{Kind, Wallet};
+use super::wallets::{Wallet, WalletKind};
 use super::world::World;
 
-/// Less than this many dollars is not worth the gas.
-const DUST_USD: f64 = 5.0;
-/// Above this risk people do something about it, if they look.
-const WORRY: f64 = 0.92;
-/// How often a day's business is in the very first block, in thousandths: the edge between two days must be met.
-const FIRST_BLOCK: u64 = 6;
-/// How often a saver supplies the token that has no price, in thousandths.
-const UNPRICED: u64 = 12;
+/// The minimum amount of a deposit or borrow, in dollars.
+const MIN_USD: f64 = 5.0;
+/// The risk above which an active wallet is likely to repay.
+const REPAY_RISK: f64 = 0.92;
+/// The share of transactions in the first block of a day, in thousandths, so that the boundary between days is tested.
+const FIRST_BLOCK_PER_MILLE: u64 = 6;
+/// The share of lender deposits in the token without a price, in thousandths.
+const UNPRICED_PER_MILLE: u64 = 12;
 
-/// One transaction of one wallet.
+/// A transaction of a wallet.
 struct Transaction {
     wallet: Wallet,
     protocol: usize,
@@ -25,83 +25,88 @@ struct Transaction {
 }
 
 impl World {
-    /// The first thing that a wallet does.
+    /// Simulates the first action of a wallet.
     pub(super) fn join(&mut self, wallet: Wallet, day: usize) {
-        let tx = self.begin(wallet, wallet.protocol, day);
+        let tx = self.new_transaction(wallet, wallet.protocol, day);
         match wallet.kind {
-            Kind::Liquidator => {}
-            Kind::Lender => self.save(&tx, 0.3, 0.8),
-            Kind::Looper => {
-                let Some(market) = self.dice.pick(VOLATILE[tx.protocol]) else { return };
+            WalletKind::Liquidator => {}
+            WalletKind::Lender => self.deposit_savings(&tx, 0.3, 0.8),
+            WalletKind::Looper => {
+                let Some(market) = self.rng.pick(VOLATILE[tx.protocol]) else { return };
                 self.supply(&tx, market, wallet.wealth * 0.6);
                 for _ in 0..3 {
                     let borrowed = self.borrow_towards(&tx, 1.0);
                     self.supply(&tx, market, borrowed);
                 }
             }
-            Kind::Borrower | Kind::ProxyUser | Kind::Dormant | Kind::LateJoiner => {
-                let Some(market) = self.dice.pick(VOLATILE[tx.protocol]) else { return };
-                let share = self.dice.between(0.3, 0.8);
+            WalletKind::Borrower | WalletKind::ProxyUser | WalletKind::Dormant | WalletKind::LateJoiner => {
+                let Some(market) = self.rng.pick(VOLATILE[tx.protocol]) else { return };
+                let share = self.rng.between(0.3, 0.8);
                 self.supply(&tx, market, wallet.wealth * share);
-                let share = self.dice.between(0.6, 1.0);
+                let share = self.rng.between(0.6, 1.0);
                 self.borrow_towards(&tx, share);
             }
         }
     }
 
-    /// What a wallet does on a later day.
+    /// Simulates an action of a wallet on a later day.
     pub(super) fn act(&mut self, wallet: Wallet, day: usize) {
-        let elsewhere = wallet.uses_both_protocols && self.dice.per_mille(300);
-        let protocol = if elsewhere { 1 - wallet.protocol } else { wallet.protocol };
-        let tx = self.begin(wallet, protocol, day);
+        let other_protocol = wallet.uses_both_protocols && self.rng.per_mille(300);
+        let protocol = if other_protocol { 1 - wallet.protocol } else { wallet.protocol };
+        let tx = self.new_transaction(wallet, protocol, day);
         match wallet.kind {
-            Kind::Liquidator | Kind::Dormant => {}
-            Kind::Lender if self.dice.per_mille(600) => self.save(&tx, 0.05, 0.2),
-            Kind::Lender => self.withdraw_savings(&tx),
+            WalletKind::Liquidator | WalletKind::Dormant => {}
+            WalletKind::Lender if self.rng.per_mille(600) => self.deposit_savings(&tx, 0.05, 0.2),
+            WalletKind::Lender => self.withdraw_savings(&tx),
             _ => self.manage_debt(&tx),
         }
     }
 
-    /// Now and then somebody sends a part of a supply to somebody else. The receiver's position is then there without a
-    /// deposit, and the subgraph does not know whether it is collateral.
+    /// On some days, transfers a part of a supply to another wallet. The receiver has a position without a deposit, and
+    /// the subgraph does not know whether it is collateral.
     pub(super) fn transfer(&mut self, day: usize) {
-        if !self.dice.per_mille(200) {
+        if !self.rng.per_mille(200) {
             return;
         }
         let wallets = self.wallets.len() as u64;
-        let (from, to) = (self.dice.below(wallets) as usize, self.dice.below(wallets) as usize);
+        let (from, to) = (self.rng.below(wallets) as usize, self.rng.below(wallets) as usize);
         let (from, to) = (self.wallets[from], self.wallets[to]);
-        // A receiver that holds such a position already would keep its flag.
+        // A receiver that already has such a position is skipped, because it would keep its collateral flag.
         let supply = self.accounts[from.account].open(from.protocol, false).next();
         let Some((market, amount)) = supply.map(|position| (position.market, position.amount / 5)) else { return };
         let receiver = &self.accounts[to.own];
-        let knows = receiver.positions.iter().any(|position| position.market == market && !position.is_debt);
-        if from.kind == Kind::Lender && to.joins < day && !knows && from.account != to.own && amount > 0 {
+        let has_position = receiver.positions.iter().any(|position| position.market == market && !position.is_debt);
+        if from.kind == WalletKind::Lender
+            && to.first_day < day
+            && !has_position
+            && from.account != to.own
+            && amount > 0
+        {
             let sent = self.accounts[from.account].take(market, false, amount);
             self.accounts[to.own].add(market, false, sent, None);
         }
     }
 
-    fn begin(&mut self, wallet: Wallet, protocol: usize, day: usize) -> Transaction {
-        let in_first_block = self.dice.per_mille(FIRST_BLOCK);
-        let block = if in_first_block { 0 } else { self.dice.below(self.calendar.blocks_of(day)) };
-        Transaction { wallet, protocol, day, block, hash: self.dice.hex(32) }
+    fn new_transaction(&mut self, wallet: Wallet, protocol: usize, day: usize) -> Transaction {
+        let in_first_block = self.rng.per_mille(FIRST_BLOCK_PER_MILLE);
+        let block = if in_first_block { 0 } else { self.rng.below(self.calendar.blocks_of(day)) };
+        Transaction { wallet, protocol, day, block, hash: self.rng.hex(32) }
     }
 
     fn manage_debt(&mut self, tx: &Transaction) {
         let risk = self.health(tx).risk();
-        if risk > WORRY && self.dice.per_mille(600) {
+        if risk > REPAY_RISK && self.rng.per_mille(600) {
             self.repay(tx);
             return;
         }
-        match self.dice.below(10) {
+        match self.rng.below(10) {
             0..4 => {
-                let Some(market) = self.dice.pick(VOLATILE[tx.protocol]) else { return };
-                let share = self.dice.between(0.05, 0.2);
+                let Some(market) = self.rng.pick(VOLATILE[tx.protocol]) else { return };
+                let share = self.rng.between(0.05, 0.2);
                 self.supply(tx, market, tx.wallet.wealth * share);
             }
             4..7 => {
-                let share = self.dice.between(0.3, 1.0);
+                let share = self.rng.between(0.3, 1.0);
                 self.borrow_towards(tx, share);
             }
             7..9 => self.repay(tx),
@@ -109,10 +114,10 @@ impl World {
         }
     }
 
-    fn save(&mut self, tx: &Transaction, low: f64, high: f64) {
-        let unpriced = tx.protocol == 0 && self.dice.per_mille(UNPRICED);
-        let market = if unpriced { Some(UNLISTED) } else { self.dice.pick(SAVINGS[tx.protocol]) };
-        let share = self.dice.between(low, high);
+    fn deposit_savings(&mut self, tx: &Transaction, low: f64, high: f64) {
+        let unpriced = tx.protocol == 0 && self.rng.per_mille(UNPRICED_PER_MILLE);
+        let market = if unpriced { Some(UNLISTED) } else { self.rng.pick(SAVINGS[tx.protocol]) };
+        let share = self.rng.between(low, high);
         if let Some(market) = market {
             self.supply(tx, market, tx.wallet.wealth * share);
         }
@@ -120,39 +125,39 @@ impl World {
 
     fn withdraw_savings(&mut self, tx: &Transaction) {
         let supplies = self.open(tx, false);
-        let Some((market, amount)) = self.dice.pick(&supplies) else { return };
-        let part = self.dice.below(4);
+        let Some((market, amount)) = self.rng.pick(&supplies) else { return };
+        let part = self.rng.below(4);
         let amount = if part == 3 { amount } else { amount / 4 * u128::from(part + 1) };
         self.record(tx, "withdraw", market, amount);
     }
 
-    /// Withdraws what the debt does not need, so that the risk stays at the target.
+    /// Withdraws half of the collateral that the debt does not need at the wallet's target risk.
     fn withdraw_surplus(&mut self, tx: &Transaction) {
         let health = self.health(tx);
         let supplies = self.open(tx, false);
-        let Some((market, amount)) = self.dice.pick(&supplies) else { return };
-        let surplus = health.weighted - health.debt / tx.wallet.target;
+        let Some((market, amount)) = self.rng.pick(&supplies) else { return };
+        let surplus = health.weighted_collateral - health.debt / tx.wallet.target_risk;
         let weight = MARKETS[market].threshold / 100.0;
         if surplus > 0.0 && weight > 0.0 {
-            let wanted = units(market, surplus / weight * 0.5, &self.prices, tx.day);
-            self.record(tx, "withdraw", market, wanted.min(amount));
+            let spare = units(market, surplus / weight * 0.5, &self.prices, tx.day);
+            self.record(tx, "withdraw", market, spare.min(amount));
         }
     }
 
     fn supply(&mut self, tx: &Transaction, market: usize, usd: f64) {
-        if usd >= DUST_USD {
+        if usd >= MIN_USD {
             let amount = units(market, usd, &self.prices, tx.day);
             self.record(tx, "deposit", market, amount);
         }
     }
 
-    /// Borrows so much of what is missing to the risk that the wallet is content with; tells how many dollars.
+    /// Borrows a share of the amount that would bring the risk to the wallet's target. Returns the amount in dollars.
     fn borrow_towards(&mut self, tx: &Transaction, share: f64) -> f64 {
-        let Health { weighted, power, debt } = self.health(tx);
-        let usd = (weighted * tx.wallet.target - debt).min(power - debt) * share;
-        let market = self.dice.pick(BORROWED[tx.protocol]);
+        let Health { weighted_collateral, borrowing_power, debt } = self.health(tx);
+        let usd = (weighted_collateral * tx.wallet.target_risk - debt).min(borrowing_power - debt) * share;
+        let market = self.rng.pick(BORROWED[tx.protocol]);
         match market {
-            Some(market) if usd >= DUST_USD => {
+            Some(market) if usd >= MIN_USD => {
                 let amount = units(market, usd, &self.prices, tx.day);
                 self.record(tx, "borrow", market, amount);
                 usd
@@ -163,8 +168,8 @@ impl World {
 
     fn repay(&mut self, tx: &Transaction) {
         let debts = self.open(tx, true);
-        let Some((market, amount)) = self.dice.pick(&debts) else { return };
-        let part = self.dice.below(4);
+        let Some((market, amount)) = self.rng.pick(&debts) else { return };
+        let part = self.rng.below(4);
         let amount = if part == 3 { amount } else { amount / 5 * u128::from(part + 1) };
         self.record(tx, "repay", market, amount);
     }
@@ -178,13 +183,14 @@ impl World {
         self.accounts[tx.wallet.account].open(tx.protocol, is_debt).map(pair).collect()
     }
 
-    /// Changes the position, and notes the event that says so: the one place where both are kept the same.
+    /// Changes a position and records the event. All actions use it, so that positions and events are consistent.
     fn record(&mut self, tx: &Transaction, category: &'static str, market: usize, amount: u128) {
         if amount == 0 {
             return;
         }
-        // Some savers do not want their deposit to be collateral.
-        let enabled = MARKETS[market].threshold > 0.0 && (tx.wallet.kind != Kind::Lender || self.dice.per_mille(700));
+        // Some lenders do not enable their deposit as collateral.
+        let enabled =
+            MARKETS[market].threshold > 0.0 && (tx.wallet.kind != WalletKind::Lender || self.rng.per_mille(700));
         let account = &mut self.accounts[tx.wallet.account];
         match category {
             "deposit" => account.add(market, false, amount, Some(enabled)),
@@ -194,7 +200,7 @@ impl World {
             }
         }
         let address = account.address.clone();
-        self.drafts.push(Draft {
+        self.drafts.push(EventDraft {
             block: tx.block,
             transaction: tx.hash.clone(),
             category,

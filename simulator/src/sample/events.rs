@@ -1,24 +1,24 @@
-//! Rows of `ethereum.lending_events`, and the little that is wrong with them in real life.
+//! Rows of `ethereum.lending_events`, with the occasional defects of real data.
 
 use defi_shared::error::Result;
 use serde_json::{Map, Value, json};
 
 use super::calendar::{Calendar, iso};
-use super::dice::Dice;
 use super::protocols::{MARKETS, PROTOCOLS};
+use super::rng::SeededRng;
 
-/// The largest number that the chain knows, which people pass to mean "all of it". It is beyond any decimal column.
+/// The largest integer of the chain, which callers pass to mean the whole amount. It does not fit any decimal column.
 const UINT256_MAX: &str = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
 
-// Every so many events something is wrong, each time in another event.
+// The interval, in events, of each defect. The offsets differ, so that the defects are in different events.
 const DUPLICATE_EVERY: usize = 997;
 const OVERFLOW_EVERY: usize = 1499;
 const NULL_SENDER_EVERY: usize = 1201;
 const MIXED_CASE_EVERY: usize = 389;
 
-/// What happened, before it has a place in its block.
-pub(super) struct Draft {
-    /// The place of the block in its day.
+/// An event without a log index and a timestamp.
+pub(super) struct EventDraft {
+    /// The index of the block in its day.
     pub(super) block: u64,
     pub(super) transaction: String,
     pub(super) category: &'static str,
@@ -26,21 +26,21 @@ pub(super) struct Draft {
     pub(super) account: String,
     pub(super) sender: String,
     pub(super) quantity: u128,
-    /// Of a liquidation: the liquidator, the market of the debt and how much of it was repaid.
+    /// For a liquidation: the liquidator, the market of the debt and the repaid amount.
     pub(super) liquidation: Option<(String, usize, u128)>,
 }
 
-/// The rows so far, in the order of the chain.
+/// The rows so far, in block order.
 pub(super) struct EventLog {
     rows: Vec<Map<String, Value>>,
-    /// Events so far, without those that are there twice or made up to be wrong.
+    /// The number of events so far, without duplicates and overflowing repayments.
     count: usize,
-    dice: Dice,
+    rng: SeededRng,
 }
 
 impl EventLog {
-    pub(super) fn new(dice: Dice) -> EventLog {
-        EventLog { rows: Vec::new(), count: 0, dice }
+    pub(super) fn new(rng: SeededRng) -> EventLog {
+        EventLog { rows: Vec::new(), count: 0, rng }
     }
 
     pub(super) fn into_rows(self) -> Vec<Map<String, Value>> {
@@ -48,21 +48,22 @@ impl EventLog {
     }
 
     /// Appends the events of a day.
-    pub(super) fn write_day(&mut self, day: usize, mut drafts: Vec<Draft>, calendar: &Calendar) -> Result<()> {
-        // Stable: events of one transaction stay in the order in which they happened.
+    pub(super) fn write_day(&mut self, day: usize, mut drafts: Vec<EventDraft>, calendar: &Calendar) -> Result<()> {
+        // The sort is stable: the events of a transaction keep their order.
         drafts.sort_by_key(|draft| draft.block);
-        let mut place = (u64::MAX, 0);
+        // Block index and log index of the last event.
+        let mut last = (u64::MAX, 0);
         for draft in drafts {
             let Some(block) = calendar.block(day, draft.block) else { continue };
-            let start = if place.0 == draft.block { place.1 } else { self.dice.below(150) };
-            place = (draft.block, start + 1 + self.dice.below(9));
-            let mut row = render(&draft, block.number, place.1, &iso(block.timestamp)?);
+            let start = if last.0 == draft.block { last.1 } else { self.rng.below(150) };
+            last = (draft.block, start + 1 + self.rng.below(9));
+            let mut row = render(&draft, block.number, last.1, &iso(block.timestamp)?);
             self.count += 1;
             let overflow = (self.count % OVERFLOW_EVERY == 400).then(|| {
-                place.1 += 1;
-                overflowing(&row, place.1)
+                last.1 += 1;
+                overflowing_repayment(&row, last.1)
             });
-            self.spoil(&mut row);
+            self.add_defects(&mut row);
             if self.count % DUPLICATE_EVERY == 131 {
                 self.rows.push(row.clone());
             }
@@ -72,7 +73,7 @@ impl EventLog {
         Ok(())
     }
 
-    fn spoil(&mut self, row: &mut Map<String, Value>) {
+    fn add_defects(&mut self, row: &mut Map<String, Value>) {
         if self.count % NULL_SENDER_EVERY == 77 {
             row.insert("sender_address".to_owned(), Value::Null);
         }
@@ -86,14 +87,14 @@ impl EventLog {
     }
 
     fn mixed_case(&mut self, address: &str) -> String {
-        let case = |digit: char| if self.dice.per_mille(500) { digit.to_ascii_uppercase() } else { digit };
+        let case = |digit: char| if self.rng.per_mille(500) { digit.to_ascii_uppercase() } else { digit };
         let digits: String = address.chars().skip(2).map(case).collect();
         format!("0x{digits}")
     }
 }
 
-/// A repayment of "all of it" that the provider took literally.
-fn overflowing(row: &Map<String, Value>, log_index: u64) -> Map<String, Value> {
+/// Returns a repayment of the whole amount, with the argument of the call instead of the repaid amount.
+fn overflowing_repayment(row: &Map<String, Value>, log_index: u64) -> Map<String, Value> {
     let mut row = row.clone();
     row.insert("log_index".to_owned(), log_index.into());
     row.insert("category".to_owned(), "repay".into());
@@ -104,7 +105,7 @@ fn overflowing(row: &Map<String, Value>, log_index: u64) -> Map<String, Value> {
     row
 }
 
-fn render(draft: &Draft, block: u64, log_index: u64, timestamp: &str) -> Map<String, Value> {
+fn render(draft: &EventDraft, block: u64, log_index: u64, timestamp: &str) -> Map<String, Value> {
     let market = &MARKETS[draft.market];
     let liquidation = draft.liquidation.as_ref();
     let rate = draft.category == "borrow" && market.protocol == 0;
@@ -137,8 +138,8 @@ fn render(draft: &Draft, block: u64, log_index: u64, timestamp: &str) -> Map<Str
 mod tests {
     use super::*;
 
-    fn draft(block: u64, quantity: u128) -> Draft {
-        Draft {
+    fn draft(block: u64, quantity: u128) -> EventDraft {
+        EventDraft {
             block,
             transaction: format!("0x{quantity}"),
             category: "deposit",
@@ -151,9 +152,9 @@ mod tests {
     }
 
     #[test]
-    fn events_are_written_in_the_order_of_the_chain() {
-        let calendar = Calendar::new(1, &mut Dice::new(0, 0)).unwrap();
-        let mut log = EventLog::new(Dice::new(0, 1));
+    fn events_are_in_block_order() {
+        let calendar = Calendar::new(1, &mut SeededRng::new(0, 0)).unwrap();
+        let mut log = EventLog::new(SeededRng::new(0, 1));
         log.write_day(0, vec![draft(9, 1), draft(3, 2), draft(9, 3)], &calendar).unwrap();
         let rows = log.into_rows();
         let quantities: Vec<_> = rows.iter().map(|row| row["quantity"].as_str().unwrap()).collect();
@@ -163,9 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_dirt_comes_in_its_turn() {
-        let calendar = Calendar::new(1, &mut Dice::new(0, 0)).unwrap();
-        let mut log = EventLog::new(Dice::new(0, 1));
+    fn every_defect_occurs_at_its_interval() {
+        let calendar = Calendar::new(1, &mut SeededRng::new(0, 0)).unwrap();
+        let mut log = EventLog::new(SeededRng::new(0, 1));
         log.write_day(0, (0..1000).map(|index| draft(index % 900, u128::from(index) + 1)).collect(), &calendar)
             .unwrap();
         let rows = log.into_rows();

@@ -1,35 +1,36 @@
-//! Liquidations of the sample chain: debt that falling collateral no longer covers is repaid by others.
+//! Liquidations of the sample chain: liquidators repay debts that are no longer covered by collateral.
 
 use super::accounts::{Position, units};
-use super::events::Draft;
+use super::events::EventDraft;
 use super::protocols::{MARKETS, PROTOCOLS};
-use super::wallets::{Kind, Wallet};
+use super::wallets::{Wallet, WalletKind};
 use super::world::World;
 
-/// How much of a debt one liquidation may repay.
+/// The share of a debt that a liquidation may repay.
 const CLOSE_FACTOR: f64 = 0.5;
-/// How often an unhealthy account is found on a day, in thousandths. The others stay risky until tomorrow.
-const FOUND: u64 = 700;
-/// How many liquidations of one account there are on a day, at most.
-const ROUNDS: usize = 2;
-/// Less than this many dollars of debt is not worth the gas.
+/// The share of unhealthy accounts that are liquidated on a day, in thousandths. The others stay unhealthy until the
+/// next day.
+const LIQUIDATED_PER_MILLE: u64 = 700;
+/// The maximum number of liquidations of an account on a day.
+const MAX_LIQUIDATIONS: usize = 2;
+/// The debt, in dollars, up to which an account is not liquidated.
 const DUST_USD: f64 = 1.0;
 
 impl World {
-    /// Liquidates what is unhealthy at the day's prices, in `share` of a thousand cases.
-    pub(super) fn liquidate(&mut self, day: usize, share: u64) {
+    /// Liquidates unhealthy accounts at the day's prices, with a probability of `per_mille` in a thousand.
+    pub(super) fn liquidate(&mut self, day: usize, per_mille: u64) {
         let liquidators: Vec<Wallet> =
-            self.wallets.iter().filter(|wallet| wallet.kind == Kind::Liquidator).copied().collect();
+            self.wallets.iter().filter(|wallet| wallet.kind == WalletKind::Liquidator).copied().collect();
         for account in 0..self.accounts.len() {
             for protocol in 0..PROTOCOLS.len() {
                 let health = self.accounts[account].health(protocol, &self.prices, day);
                 if health.debt <= DUST_USD || health.risk() <= 1.0 {
                     continue;
                 }
-                if !self.dice.per_mille(FOUND) || !self.dice.per_mille(share) {
+                if !self.rng.per_mille(LIQUIDATED_PER_MILLE) || !self.rng.per_mille(per_mille) {
                     continue;
                 }
-                let Some(liquidator) = self.dice.pick(&liquidators) else { return };
+                let Some(liquidator) = self.rng.pick(&liquidators) else { return };
                 if liquidator.account != account && liquidator.own != account {
                     self.liquidate_account(account, protocol, liquidator, day);
                 }
@@ -38,9 +39,9 @@ impl World {
     }
 
     fn liquidate_account(&mut self, account: usize, protocol: usize, liquidator: Wallet, day: usize) {
-        let mut block = self.dice.below(self.calendar.blocks_of(day) / 2);
-        for _ in 0..ROUNDS {
-            let transaction = self.dice.hex(32);
+        let mut block = self.rng.below(self.calendar.blocks_of(day) / 2);
+        for _ in 0..MAX_LIQUIDATIONS {
+            let transaction = self.rng.hex(32);
             if self.accounts[account].health(protocol, &self.prices, day).risk() <= 1.0 {
                 return;
             }
@@ -48,8 +49,8 @@ impl World {
             let target = &mut self.accounts[account];
             let seized = target.take(seizure.collateral, false, seizure.seized);
             let repaid = target.take(seizure.debt, true, seizure.repaid);
-            self.touched[account] = true;
-            self.drafts.push(Draft {
+            self.liquidated_today[account] = true;
+            self.drafts.push(EventDraft {
                 block,
                 transaction,
                 category: "liquidation",
@@ -59,11 +60,12 @@ impl World {
                 quantity: seized,
                 liquidation: Some((self.accounts[liquidator.account].address.clone(), seizure.debt, repaid)),
             });
-            block += 1 + self.dice.below(20);
+            block += 1 + self.rng.below(20);
         }
     }
 
-    /// What a liquidator takes: of the largest debt half, for the largest collateral, with the bonus.
+    /// Returns the amounts of a liquidation: half of the largest debt, and as much of the largest collateral plus the
+    /// bonus.
     fn seizure(&self, account: usize, protocol: usize, day: usize) -> Option<Seizure> {
         let account = &self.accounts[account];
         let usd = |position: &Position| position.usd(&self.prices, day);

@@ -1,18 +1,18 @@
-//! The sample chain: two lending protocols over some weeks, made up from a seed, in the form of a recording.
+//! The sample chain: two lending protocols over some weeks, generated from a seed, as a recording.
 //!
-//! Events follow from what its people do, positions from the events, and liquidations from falling prices, so that the
-//! features of a wallet tell its story. Tokens, markets and their limits are those of mainnet. A little dirt is in it, as
-//! in life. The same options give the same bytes on every machine: one seeded generator, and of floating point only
-//! what IEEE 754 defines to the bit (`+ - * /`).
+//! Wallets act, positions follow from their events, and liquidations follow from falling prices, so the features of a
+//! wallet are consistent with its history. Tokens, markets and their limits are those of mainnet. A few rows are
+//! invalid, as in real data. Equal options give equal bytes on every machine: all randomness comes from a seeded
+//! generator, and floating-point arithmetic uses only operations that IEEE 754 defines exactly (`+ - * /`).
 
 mod accounts;
 mod actions;
 mod calendar;
-mod dice;
 mod events;
 mod liquidations;
 mod prices;
 mod protocols;
+mod rng;
 mod wallets;
 mod world;
 
@@ -21,39 +21,40 @@ use defi_shared::error::{Error, Result};
 use crate::recording::Recording;
 use world::World;
 
-/// Larger chains would not fit into the memory of an ordinary machine.
+/// Larger chains do not fit into the memory of an ordinary machine.
 const MAX_WALLETS: u32 = 1_000_000;
 /// Ten years.
 const MAX_DAYS: u32 = 3_650;
 
-/// How large the chain is, and which of the many it is.
+/// The size and the seed of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleOptions {
-    /// How many people there are. Their proxy contracts are accounts besides.
+    /// The number of wallets. Their proxy contracts are additional accounts.
     pub wallets: u32,
-    /// How many days there are before the last one, of which there is the beginning.
+    /// The number of complete days. The chain also has the first hour of the next day.
     pub days: u32,
-    /// Which chain of this size.
+    /// The seed of the random number generator.
     pub seed: u64,
 }
 
 impl Default for SampleOptions {
-    /// Enough for every kind of wallet and for liquidations, and made in well under a second.
+    /// Returns options of a chain with all kinds of wallets and with liquidations, which is generated in well under a
+    /// second.
     fn default() -> Self {
         SampleOptions { wallets: 500, days: 45, seed: 1 }
     }
 }
 
-/// Makes the chain. Its first day is 2023-01-01, its last one `days` later.
+/// Generates the chain. Its first day is 2023-01-01, its last day is `days` later.
 ///
 /// # Errors
-/// `BadInput` where there would be nobody or no day, or far too many.
+/// `BadInput` for a number of wallets or days that is 0 or too large.
 pub fn chain(options: &SampleOptions) -> Result<Recording> {
     if !(1..=MAX_WALLETS).contains(&options.wallets) {
-        return Err(Error::bad_input(format!("the sample chain takes 1 to {MAX_WALLETS} wallets")));
+        return Err(Error::bad_input(format!("the sample chain must have 1 to {MAX_WALLETS} wallets")));
     }
     if !(1..=MAX_DAYS).contains(&options.days) {
-        return Err(Error::bad_input(format!("the sample chain takes 1 to {MAX_DAYS} days")));
+        return Err(Error::bad_input(format!("the sample chain must have 1 to {MAX_DAYS} days")));
     }
     World::new(options)?.run()
 }

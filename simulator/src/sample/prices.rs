@@ -1,56 +1,63 @@
-//! Prices of the sample chain: a walk with two crashes, since without falling prices nobody is liquidated.
+//! Prices of the sample chain: random walks with two crashes, which cause liquidations.
 
-use super::dice::Dice;
-use super::protocols::{MARKETS, Market, ORACLE_FAILURE, Walk};
+use super::protocols::{MARKETS, Market, ORACLE_FAILURE, PriceModel};
+use super::rng::SeededRng;
 
-/// How many small coins and how many dollars there are.
-const KINDS: usize = 4;
-/// What the crashes leave of Ether's price.
+/// The number of altcoin series and of stablecoin series.
+const SERIES: usize = 4;
+/// The factors by which the crashes multiply the price of Ether.
 const CRASHES: [f64; 2] = [0.78, 0.84];
 
-/// The dollar price of every market on every day.
+/// The price of every market on every day, in dollars.
 pub(super) struct Prices {
     days: Vec<[f64; MARKETS.len()]>,
     oracle_failure_day: usize,
 }
 
-/// How the prices stand relative to the first day.
-struct Levels {
+/// The prices relative to the first day.
+struct PriceLevels {
     ether: f64,
-    discount: f64,
+    /// The price of staked Ether relative to Ether.
+    staked_ether_discount: f64,
     bitcoin: f64,
-    alts: [f64; KINDS],
-    dollars: [f64; KINDS],
+    altcoins: [f64; SERIES],
+    stablecoins: [f64; SERIES],
 }
 
 impl Prices {
-    /// Walks from the first day to `days` days later.
-    pub(super) fn new(days: u32, dice: &mut Dice) -> Prices {
+    /// Generates the prices from the first day to `days` days later.
+    pub(super) fn new(days: u32, rng: &mut SeededRng) -> Prices {
         let days = days as usize;
         let crash_days = [days * 2 / 5, days * 3 / 4];
-        let mut levels = Levels { ether: 1.0, discount: 1.0, bitcoin: 1.0, alts: [1.0; KINDS], dollars: [1.0; KINDS] };
+        let mut levels = PriceLevels {
+            ether: 1.0,
+            staked_ether_discount: 1.0,
+            bitcoin: 1.0,
+            altcoins: [1.0; SERIES],
+            stablecoins: [1.0; SERIES],
+        };
         let mut prices = Vec::with_capacity(days + 1);
         for day in 0..=days {
             if day > 0 {
                 let crash = crash_days.iter().position(|crash| *crash == day).map_or(1.0, |index| CRASHES[index]);
-                levels.step(crash, dice);
+                levels.step(crash, rng);
             }
             prices.push(std::array::from_fn(|index| {
-                // Each protocol has its own oracle, so one day's prices differ a little between them.
-                let skew = if MARKETS[index].protocol == 0 { 1.0 } else { dice.between(0.9985, 1.0015) };
-                MARKETS[index].start_price * levels.of(&MARKETS[index]) * skew
+                // Each protocol has its own oracle, so prices differ slightly between the protocols.
+                let skew = if MARKETS[index].protocol == 0 { 1.0 } else { rng.between(0.9985, 1.0015) };
+                MARKETS[index].start_price * levels.level(&MARKETS[index]) * skew
             }));
         }
         Prices { days: prices, oracle_failure_day: days / 3 }
     }
 
-    /// Dollars per whole token, as trade goes.
+    /// Returns the true price in dollars per token.
     pub(super) fn usd(&self, day: usize, market: usize) -> f64 {
         self.days.get(day).map_or(0.0, |prices| prices[market])
     }
 
-    /// The price that the subgraph tells: the same, but for a day on which an oracle fails.
-    pub(super) fn told(&self, day: usize, market: usize) -> String {
+    /// Returns the price that the subgraph reports: the true price, except on the day on which an oracle fails.
+    pub(super) fn reported(&self, day: usize, market: usize) -> String {
         if market == ORACLE_FAILURE && day == self.oracle_failure_day {
             return "0".to_owned();
         }
@@ -58,27 +65,27 @@ impl Prices {
     }
 }
 
-impl Levels {
-    fn step(&mut self, crash: f64, dice: &mut Dice) {
-        let ether = crash * (1.0 + 0.022 * dice.bell());
+impl PriceLevels {
+    fn step(&mut self, crash: f64, rng: &mut SeededRng) {
+        let ether = crash * (1.0 + 0.022 * rng.normal());
         self.ether *= ether;
-        self.discount = dice.between(0.985, 1.0);
-        self.bitcoin *= 1.0 + 0.75 * (ether - 1.0) + 0.01 * dice.bell();
-        for alt in &mut self.alts {
-            *alt *= 1.0 + 1.15 * (ether - 1.0) + 0.02 * dice.bell();
+        self.staked_ether_discount = rng.between(0.985, 1.0);
+        self.bitcoin *= 1.0 + 0.75 * (ether - 1.0) + 0.01 * rng.normal();
+        for altcoin in &mut self.altcoins {
+            *altcoin *= 1.0 + 1.15 * (ether - 1.0) + 0.02 * rng.normal();
         }
-        for dollar in &mut self.dollars {
-            *dollar = dice.between(0.998, 1.002);
+        for stablecoin in &mut self.stablecoins {
+            *stablecoin = rng.between(0.998, 1.002);
         }
     }
 
-    fn of(&self, market: &Market) -> f64 {
-        match market.walk {
-            Walk::Ether => self.ether,
-            Walk::StakedEther => self.ether * self.discount,
-            Walk::Bitcoin => self.bitcoin,
-            Walk::Alt(index) => self.alts[usize::from(index) % KINDS],
-            Walk::Dollar(index) => self.dollars[usize::from(index) % KINDS],
+    fn level(&self, market: &Market) -> f64 {
+        match market.price_model {
+            PriceModel::Ether => self.ether,
+            PriceModel::StakedEther => self.ether * self.staked_ether_discount,
+            PriceModel::Bitcoin => self.bitcoin,
+            PriceModel::Altcoin(index) => self.altcoins[usize::from(index) % SERIES],
+            PriceModel::Stablecoin(index) => self.stablecoins[usize::from(index) % SERIES],
         }
     }
 }
@@ -88,19 +95,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prices_stay_positive_and_crash_twice() {
-        let prices = Prices::new(45, &mut Dice::new(0, 1));
-        let mut falls = 0;
+    fn prices_are_positive_and_crash_twice() {
+        let prices = Prices::new(45, &mut SeededRng::new(0, 1));
+        let mut crashes = 0;
         for day in 1..=45 {
             assert!((0..MARKETS.len()).all(|market| prices.usd(day, market) > 0.0));
-            falls += usize::from(prices.usd(day, 0) < prices.usd(day - 1, 0) * 0.9);
+            crashes += usize::from(prices.usd(day, 0) < prices.usd(day - 1, 0) * 0.9);
         }
-        assert!(falls >= 2, "{falls}");
+        assert!(crashes >= 2, "{crashes}");
     }
 
     #[test]
-    fn ether_differs_a_little_between_the_protocols() {
-        let prices = Prices::new(10, &mut Dice::new(0, 1));
+    fn ether_price_differs_between_protocols() {
+        let prices = Prices::new(10, &mut SeededRng::new(0, 1));
         for day in 0..=10 {
             let ratio = prices.usd(day, 8) / prices.usd(day, 0);
             assert!(ratio != 1.0 && (0.99..1.01).contains(&ratio), "{ratio}");
@@ -108,11 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn one_oracle_fails_for_one_day() {
-        let prices = Prices::new(9, &mut Dice::new(0, 1));
+    fn one_oracle_fails_on_one_day() {
+        let prices = Prices::new(9, &mut SeededRng::new(0, 1));
         let failures: Vec<_> = (0..=9)
             .flat_map(|day| (0..MARKETS.len()).map(move |market| (day, market)))
-            .filter(|(day, market)| prices.told(*day, *market) == "0")
+            .filter(|(day, market)| prices.reported(*day, *market) == "0")
             .collect();
         assert_eq!(failures, [(3, ORACLE_FAILURE)]);
     }

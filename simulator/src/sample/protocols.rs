@@ -1,20 +1,20 @@
-//! The two protocols of the sample chain, with the markets that they have on mainnet.
+//! The two protocols of the sample chain and their mainnet markets.
 
 /// A deployment of a lending protocol.
 pub(super) struct Protocol {
     /// The key, `{name}-{version}-eth`.
     pub(super) key: &'static str,
-    /// The name that Transpose has for it.
+    /// Transpose's name of the protocol.
     pub(super) name: &'static str,
-    /// The side of a supply position: the two versions of the subgraph's schema call it by different names.
+    /// The side of a supply position, which differs between the two versions of the subgraph's schema.
     pub(super) supply_side: &'static str,
-    /// The side of a debt as it stands in an id; the newer schema adds the type of the rate.
+    /// The side of a debt in the id of a position; the newer schema adds the type of the interest rate.
     pub(super) debt_id_part: &'static str,
-    /// What a liquidator gets on top of the debt that it repays.
+    /// The bonus of a liquidator, relative to the repaid debt.
     pub(super) liquidation_bonus: f64,
 }
 
-/// The protocols, in the order of their keys.
+/// The protocols, sorted by key.
 pub(super) const PROTOCOLS: [Protocol; 2] = [
     Protocol {
         key: "aave-v2-eth",
@@ -32,19 +32,19 @@ pub(super) const PROTOCOLS: [Protocol; 2] = [
     },
 ];
 
-/// Which price a token follows.
+/// The price series that a token follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Walk {
+pub(super) enum PriceModel {
     Ether,
     StakedEther,
     Bitcoin,
-    /// A small coin: its own way, and Ether's.
-    Alt(u8),
-    /// A dollar.
-    Dollar(u8),
+    /// An altcoin: its own random walk, correlated with Ether.
+    Altcoin(u8),
+    /// A stablecoin of one dollar.
+    Stablecoin(u8),
 }
 
-/// A market as it is on mainnet.
+/// A mainnet market.
 pub(super) struct Market {
     /// Index into [`PROTOCOLS`].
     pub(super) protocol: usize,
@@ -53,14 +53,14 @@ pub(super) struct Market {
     pub(super) token: &'static str,
     pub(super) symbol: &'static str,
     pub(super) decimals: u32,
-    /// Percent.
+    /// The maximum loan-to-value ratio, in percent.
     pub(super) max_ltv: f64,
-    /// Percent; 0 for what is no collateral.
+    /// The liquidation threshold, in percent; 0 for a token that cannot be collateral.
     pub(super) threshold: f64,
-    pub(super) walk: Walk,
-    /// Dollars on the first day.
+    pub(super) price_model: PriceModel,
+    /// The price on the first day, in dollars.
     pub(super) start_price: f64,
-    /// Whether the subgraph knows the market: positions in one that it does not are without a price.
+    /// Whether the subgraph has the market. Positions in an unlisted market have no price.
     pub(super) listed: bool,
 }
 
@@ -77,7 +77,7 @@ const UNI: &str = "0x1f9840a85d5af5bf1d1762f925bdaddc4201f984";
 const BAT: &str = "0x0d8775f648430679a709e98d2b0cb6250d2887ef";
 const ETHER: &str = "0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
 
-#[allow(clippy::too_many_arguments)] // a row of the table below, which is easier to check than nine fields each
+#[allow(clippy::too_many_arguments)] // a row of the table below, which is easier to read than struct literals
 const fn aave(
     token: &'static str,
     name: &'static str,
@@ -85,10 +85,10 @@ const fn aave(
     decimals: u32,
     max_ltv: f64,
     threshold: f64,
-    walk: Walk,
+    price_model: PriceModel,
     start_price: f64,
 ) -> Market {
-    // Aave's markets go by their token.
+    // The id of an Aave market is its token.
     Market {
         protocol: 0,
         id: token,
@@ -98,7 +98,7 @@ const fn aave(
         decimals,
         max_ltv,
         threshold,
-        walk,
+        price_model,
         start_price,
         listed: true,
     }
@@ -112,10 +112,10 @@ const fn compound(
     symbol: &'static str,
     decimals: u32,
     factor: f64,
-    walk: Walk,
+    price_model: PriceModel,
     start_price: f64,
 ) -> Market {
-    // Compound has one collateral factor, which is both limits.
+    // Compound's collateral factor is both the maximum loan-to-value ratio and the liquidation threshold.
     Market {
         protocol: 1,
         id,
@@ -125,31 +125,34 @@ const fn compound(
         decimals,
         max_ltv: factor,
         threshold: factor,
-        walk,
+        price_model,
         start_price,
         listed: true,
     }
 }
 
-/// Every market. The last one is not in the subgraph: its token has no price.
+/// All markets. The last one is not in the subgraph, so its token has no price.
 pub(super) static MARKETS: [Market; 17] = [
-    aave(WETH, "Aave interest bearing WETH", "WETH", 18, 82.5, 86.0, Walk::Ether, 1196.0),
-    aave(STETH, "Aave interest bearing STETH", "stETH", 18, 72.0, 83.0, Walk::StakedEther, 1184.0),
-    aave(WBTC, "Aave interest bearing WBTC", "WBTC", 8, 72.0, 82.0, Walk::Bitcoin, 16_540.0),
-    aave(USDC, "Aave interest bearing USDC", "USDC", 6, 80.0, 87.5, Walk::Dollar(0), 1.0),
-    aave(DAI, "Aave interest bearing DAI", "DAI", 18, 75.0, 87.0, Walk::Dollar(1), 1.0),
-    aave(USDT, "Aave interest bearing USDT", "USDT", 6, 0.0, 0.0, Walk::Dollar(2), 1.0),
-    aave(LINK, "Aave interest bearing LINK", "LINK", 18, 70.0, 83.0, Walk::Alt(0), 5.58),
-    aave(AAVE, "Aave interest bearing AAVE", "AAVE", 18, 66.0, 73.0, Walk::Alt(1), 52.3),
-    compound(C_ETH, "Compound Ether", ETHER, "ETH", 18, 82.5, Walk::Ether, 1196.0),
-    compound(C_USDC, "Compound USD Coin", USDC, "USDC", 6, 85.5, Walk::Dollar(0), 1.0),
-    compound(C_DAI, "Compound Dai", DAI, "DAI", 18, 83.5, Walk::Dollar(1), 1.0),
-    compound(C_WBTC, "Compound Wrapped BTC", WBTC, "WBTC", 8, 70.0, Walk::Bitcoin, 16_540.0),
-    compound(C_USDT, "Compound USDT", USDT, "USDT", 6, 0.0, Walk::Dollar(2), 1.0),
-    compound(C_UNI, "Compound Uniswap", UNI, "UNI", 18, 75.0, Walk::Alt(2), 5.17),
-    compound(C_LINK, "Compound ChainLink Token", LINK, "LINK", 18, 79.0, Walk::Alt(0), 5.58),
-    compound(C_BAT, "Compound Basic Attention Token", BAT, "BAT", 18, 65.0, Walk::Alt(3), 0.166),
-    Market { listed: false, ..aave(GUSD, "Aave interest bearing GUSD", "GUSD", 2, 0.0, 0.0, Walk::Dollar(3), 1.0) },
+    aave(WETH, "Aave interest bearing WETH", "WETH", 18, 82.5, 86.0, PriceModel::Ether, 1196.0),
+    aave(STETH, "Aave interest bearing STETH", "stETH", 18, 72.0, 83.0, PriceModel::StakedEther, 1184.0),
+    aave(WBTC, "Aave interest bearing WBTC", "WBTC", 8, 72.0, 82.0, PriceModel::Bitcoin, 16_540.0),
+    aave(USDC, "Aave interest bearing USDC", "USDC", 6, 80.0, 87.5, PriceModel::Stablecoin(0), 1.0),
+    aave(DAI, "Aave interest bearing DAI", "DAI", 18, 75.0, 87.0, PriceModel::Stablecoin(1), 1.0),
+    aave(USDT, "Aave interest bearing USDT", "USDT", 6, 0.0, 0.0, PriceModel::Stablecoin(2), 1.0),
+    aave(LINK, "Aave interest bearing LINK", "LINK", 18, 70.0, 83.0, PriceModel::Altcoin(0), 5.58),
+    aave(AAVE, "Aave interest bearing AAVE", "AAVE", 18, 66.0, 73.0, PriceModel::Altcoin(1), 52.3),
+    compound(C_ETH, "Compound Ether", ETHER, "ETH", 18, 82.5, PriceModel::Ether, 1196.0),
+    compound(C_USDC, "Compound USD Coin", USDC, "USDC", 6, 85.5, PriceModel::Stablecoin(0), 1.0),
+    compound(C_DAI, "Compound Dai", DAI, "DAI", 18, 83.5, PriceModel::Stablecoin(1), 1.0),
+    compound(C_WBTC, "Compound Wrapped BTC", WBTC, "WBTC", 8, 70.0, PriceModel::Bitcoin, 16_540.0),
+    compound(C_USDT, "Compound USDT", USDT, "USDT", 6, 0.0, PriceModel::Stablecoin(2), 1.0),
+    compound(C_UNI, "Compound Uniswap", UNI, "UNI", 18, 75.0, PriceModel::Altcoin(2), 5.17),
+    compound(C_LINK, "Compound ChainLink Token", LINK, "LINK", 18, 79.0, PriceModel::Altcoin(0), 5.58),
+    compound(C_BAT, "Compound Basic Attention Token", BAT, "BAT", 18, 65.0, PriceModel::Altcoin(3), 0.166),
+    Market {
+        listed: false,
+        ..aave(GUSD, "Aave interest bearing GUSD", "GUSD", 2, 0.0, 0.0, PriceModel::Stablecoin(3), 1.0)
+    },
 ];
 
 const C_ETH: &str = "0x4ddc2d193948926d02f9b1fe9e1daa0718270ed5";
@@ -161,15 +164,15 @@ const C_UNI: &str = "0x35a18000230da775cac24873d00ff85bccded550";
 const C_LINK: &str = "0xface851a4921ce59e912d19329929ce6da6eb0c7";
 const C_BAT: &str = "0x6c8c6b02e7b2be14d4fa6022dfd6d75921d90e4e";
 
-/// The market whose token no market row names.
+/// The market that is not in the subgraph.
 pub(super) const UNLISTED: usize = MARKETS.len() - 1;
-/// The market whose price is 0 for a day.
+/// The market whose price is 0 on one day.
 pub(super) const ORACLE_FAILURE: usize = 6;
-/// What people supply in each protocol to borrow on: volatile tokens, which a fall of prices makes risky.
+/// The markets in which borrowers supply collateral, by protocol: volatile tokens, which become risky when prices fall.
 pub(super) const VOLATILE: [&[usize]; 2] = [&[0, 0, 0, 1, 2, 6, 7], &[8, 8, 8, 11, 13, 14]];
-/// What people lend out for interest.
+/// The markets in which lenders deposit, by protocol.
 pub(super) const SAVINGS: [&[usize]; 2] = [&[0, 3, 3, 4, 5], &[8, 9, 9, 10, 12, 15]];
-/// What people borrow.
+/// The markets in which wallets borrow, by protocol.
 pub(super) const BORROWED: [&[usize]; 2] = [&[3, 3, 4, 5], &[9, 9, 10, 12]];
 
 #[cfg(test)]
@@ -177,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_point_at_markets_of_their_protocol() {
+    fn market_lists_are_of_their_protocol() {
         for lists in [&VOLATILE, &SAVINGS, &BORROWED] {
             for (protocol, markets) in lists.iter().enumerate() {
                 assert!(markets.iter().all(|market| MARKETS[*market].protocol == protocol));
@@ -191,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_well_formed_and_limits_are_in_order() {
+    fn addresses_and_limits_are_valid() {
         for market in &MARKETS {
             for address in [market.id, market.token] {
                 assert_eq!(address.len(), 42, "{}", market.name);

@@ -1,4 +1,4 @@
-//! The promises of the sample chain as a whole.
+//! Tests of the sample chain as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,23 +16,23 @@ fn text<'a>(row: &'a Map<String, Value>, field: &str) -> &'a str {
     row[field].as_str().unwrap()
 }
 
-/// Everything there is in a chain, as text.
-fn bytes(chain: &Recording) -> String {
+/// Returns a text of the whole chain, to compare chains.
+fn debug_text(chain: &Recording) -> String {
     format!("{chain:?}")
 }
 
 #[test]
-fn the_same_options_give_the_same_chain_and_others_another() {
+fn equal_options_give_equal_chains() {
     let options = SampleOptions { wallets: 40, days: 12, seed: 5 };
-    let one = bytes(&chain(&options).unwrap());
-    assert_eq!(one, bytes(&chain(&options).unwrap()));
-    assert_ne!(one, bytes(&chain(&SampleOptions { seed: 6, ..options }).unwrap()));
+    let one = debug_text(&chain(&options).unwrap());
+    assert_eq!(one, debug_text(&chain(&options).unwrap()));
+    assert_ne!(one, debug_text(&chain(&SampleOptions { seed: 6, ..options }).unwrap()));
 }
 
-/// A chain made on another machine or with another release of a library must be the same, since figures of it are
-/// written down elsewhere. Whoever changes the simulation changes this, too.
+/// The chain must not change with the machine or the release of a library, because the documentation and other tests
+/// contain values of it. A change of the simulation changes this digest.
 #[test]
-fn a_chain_is_the_same_everywhere() {
+fn chain_has_the_recorded_digest() {
     let chain = chain(&SampleOptions { wallets: 60, days: 20, seed: 1 }).unwrap();
     let mut digest = Sha256::new();
     for event in &chain.events {
@@ -47,7 +47,7 @@ fn a_chain_is_the_same_everywhere() {
 }
 
 #[test]
-fn there_is_a_snapshot_of_every_day_from_the_first_to_the_last() {
+fn every_day_has_a_snapshot() {
     let chain = default_chain();
     assert_eq!((chain.first_day.as_str(), chain.last_day.as_str()), ("2023-01-01", "2023-02-15"));
     let blocks: Vec<u64> = chain.blocks.iter().map(|block| block.number).collect();
@@ -61,12 +61,12 @@ fn there_is_a_snapshot_of_every_day_from_the_first_to_the_last() {
     }
 }
 
-/// What the events before a block leave of each account's position, by token; `true` is debt.
+/// Computes balances from the events before a block, by account, token and whether it is a debt.
 fn balances(chain: &Recording, block: u64) -> BTreeMap<(String, String, bool), i128> {
     let mut sums = BTreeMap::new();
     let mut last = None;
     for row in chain.events.iter().filter(|row| row["block_number"].as_u64().unwrap() < block) {
-        // What counts once came twice, and what is beyond 38 digits never happened.
+        // Duplicates are skipped, as are quantities above 38 digits, which the simulation does not apply.
         if last == Some(row) || text(row, "quantity").len() > 38 {
             continue;
         }
@@ -94,7 +94,7 @@ fn balances(chain: &Recording, block: u64) -> BTreeMap<(String, String, bool), i
 }
 
 #[test]
-fn positions_are_what_the_events_before_leave() {
+fn positions_match_the_events_before_their_block() {
     let chain = default_chain();
     let tokens: BTreeMap<&str, &str> = protocols::MARKETS.iter().map(|market| (market.id, market.token)).collect();
     for block in [chain.blocks[1].number, chain.blocks[20].number, chain.blocks[45].number] {
@@ -110,7 +110,8 @@ fn positions_are_what_the_events_before_leave() {
             }
         }
         assert!(from_positions.len() > 20);
-        // Transfers move a supply without an event: the two accounts differ, and the sum of a token does not.
+        // Transfers move a supply without an event: the balances of two accounts differ, but the total of the token
+        // does not.
         let differing = from_positions.iter().filter(|(key, balance)| from_events.get(*key) != Some(*balance)).count();
         assert!(differing * 50 < from_positions.len(), "{differing} of {}", from_positions.len());
         let totals = |balances: &BTreeMap<(String, String, bool), i128>| {
@@ -126,7 +127,7 @@ fn positions_are_what_the_events_before_leave() {
 }
 
 #[test]
-fn people_are_liquidated_of_tokens_that_are_collateral() {
+fn liquidations_seize_collateral_tokens() {
     let chain = default_chain();
     let liquidations: Vec<_> = chain.events.iter().filter(|row| row["category"] == "liquidation").collect();
     assert!(liquidations.len() >= 20, "{}", liquidations.len());
@@ -135,7 +136,7 @@ fn people_are_liquidated_of_tokens_that_are_collateral() {
     }
     for row in liquidations {
         let market = text(row, "market_address").to_lowercase();
-        let market = protocols::MARKETS.iter().find(|known| known.id == market).unwrap();
+        let market = protocols::MARKETS.iter().find(|listed| listed.id == market).unwrap();
         assert!(market.threshold > 0.0 && market.token == text(row, "token_address").to_lowercase());
         assert!(row["liquidator_address"].is_string() && row["liquidated_token_address"].is_string());
         assert_ne!(row["account_address"], row["sender_address"]);
@@ -143,7 +144,7 @@ fn people_are_liquidated_of_tokens_that_are_collateral() {
 }
 
 #[test]
-fn every_kind_of_story_is_told() {
+fn chain_has_all_categories_and_edge_cases() {
     let chain = default_chain();
     let categories: BTreeSet<_> = chain.events.iter().map(|row| text(row, "category")).collect();
     assert_eq!(categories.into_iter().collect::<Vec<_>>(), ["borrow", "deposit", "liquidation", "repay", "withdraw"]);
@@ -161,39 +162,39 @@ fn every_kind_of_story_is_told() {
 }
 
 #[test]
-fn there_is_dirt_of_every_kind_and_little_of_it() {
+fn every_defect_occurs_but_rarely() {
     let chain = default_chain();
     let count = |is: &dyn Fn(&Map<String, Value>) -> bool| chain.events.iter().filter(|row| is(row)).count();
     let duplicates = chain.events.windows(2).filter(|pair| pair[0] == pair[1]).count();
     let overflows = count(&|row| text(row, "quantity").len() > 38);
-    let senderless = count(&|row| row["sender_address"].is_null());
-    let mixed = count(&|row| text(row, "account_address").bytes().any(|digit| digit.is_ascii_uppercase()));
+    let without_sender = count(&|row| row["sender_address"].is_null());
+    let mixed_case = count(&|row| text(row, "account_address").bytes().any(|digit| digit.is_ascii_uppercase()));
     let priced: BTreeSet<_> =
         protocols::MARKETS.iter().filter(|market| market.listed).map(|market| market.token).collect();
     let unpriced = count(&|row| !priced.contains(text(row, "token_address").to_lowercase().as_str()));
-    let dirt = [duplicates, overflows, senderless, mixed, unpriced];
-    assert!(dirt.iter().all(|count| *count > 0), "{dirt:?}");
-    assert!(dirt.iter().sum::<usize>() * 100 < chain.events.len(), "{dirt:?} of {}", chain.events.len());
+    let defects = [duplicates, overflows, without_sender, mixed_case, unpriced];
+    assert!(defects.iter().all(|count| *count > 0), "{defects:?}");
+    assert!(defects.iter().sum::<usize>() * 100 < chain.events.len(), "{defects:?} of {}", chain.events.len());
 
     let positions: Vec<_> = chain.positions.values().flat_map(|blocks| blocks.values().flatten()).collect();
     let negative = positions.iter().filter(|row| row["balance"].as_str().unwrap().starts_with('-')).count();
-    let flagless = positions.iter().filter(|row| row["isCollateral"].is_null()).count();
-    assert!(negative > 0 && flagless > 0, "{negative} {flagless}");
-    assert!((negative + flagless) * 100 < positions.len(), "{negative} {flagless} of {}", positions.len());
+    let without_flag = positions.iter().filter(|row| row["isCollateral"].is_null()).count();
+    assert!(negative > 0 && without_flag > 0, "{negative} {without_flag}");
+    assert!((negative + without_flag) * 100 < positions.len(), "{negative} {without_flag} of {}", positions.len());
     let markets = chain.markets.values().flat_map(|blocks| blocks.values().flatten());
     assert_eq!(markets.filter(|row| row["inputTokenPriceUSD"] == "0").count(), 1);
 }
 
 #[test]
-fn the_smallest_chain_works_and_an_empty_one_is_refused() {
+fn chain_size_must_be_within_limits() {
     let smallest = SampleOptions { wallets: 1, days: 1, seed: 0 };
     assert_eq!(chain(&smallest).unwrap().blocks.len(), 2);
-    for wrong in [
+    for invalid in [
         SampleOptions { wallets: 0, ..smallest },
         SampleOptions { days: 0, ..smallest },
         SampleOptions { wallets: u32::MAX, ..smallest },
         SampleOptions { days: u32::MAX, ..smallest },
     ] {
-        assert_eq!(chain(&wrong).unwrap_err().kind(), Kind::BadInput, "{wrong:?}");
+        assert_eq!(chain(&invalid).unwrap_err().kind(), Kind::BadInput, "{invalid:?}");
     }
 }

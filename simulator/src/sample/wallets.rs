@@ -1,102 +1,102 @@
-//! The people of the sample chain.
+//! The wallets of the sample chain.
 
 use super::accounts::Account;
-use super::dice::Dice;
+use super::rng::SeededRng;
 
-/// How a wallet behaves.
+/// The behaviour of a wallet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Lends for interest, owes nothing.
+pub(super) enum WalletKind {
+    /// Deposits for interest and never borrows.
     Lender,
-    /// Borrows dollars on volatile tokens, with some care.
+    /// Borrows stablecoins against volatile collateral, at a moderate risk.
     Borrower,
-    /// Buys more of its collateral with what it borrows, again and again: the first to be liquidated.
+    /// Repeatedly borrows and deposits the borrowed value as collateral. Loopers are the first to be liquidated.
     Looper,
-    /// A borrower that acts through a contract, which is the account that holds its positions.
+    /// A borrower that acts through a proxy contract, which is the account of its positions.
     ProxyUser,
-    /// Repays the debt of others for their collateral.
+    /// Liquidates others.
     Liquidator,
-    /// Does something once, and never again.
+    /// Acts once.
     Dormant,
-    /// A borrower that comes in the last third.
+    /// A borrower that joins in the last third of the days.
     LateJoiner,
 }
 
-/// A person: an own address, and how it acts.
+/// A wallet, its accounts and its behaviour.
 #[derive(Clone, Copy)]
 pub(super) struct Wallet {
-    pub(super) kind: Kind,
-    /// The account of the own address, which sends every transaction.
+    pub(super) kind: WalletKind,
+    /// The account of the wallet's address, which sends its transactions.
     pub(super) own: usize,
-    /// The account that holds the positions: the own one or a proxy's.
+    /// The account of its positions: the wallet's own or that of its proxy contract.
     pub(super) account: usize,
     pub(super) protocol: usize,
     pub(super) uses_both_protocols: bool,
     /// The day of the first action.
-    pub(super) joins: usize,
-    /// Dollars.
+    pub(super) first_day: usize,
+    /// Its assets, in dollars.
     pub(super) wealth: f64,
-    /// The risk that it is content with.
-    pub(super) target: f64,
-    /// In how many days of a thousand it does something.
-    pub(super) activity: u64,
+    /// The risk up to which it borrows.
+    pub(super) target_risk: f64,
+    /// The probability of an action on a day, in thousandths.
+    pub(super) activity_per_mille: u64,
 }
 
-/// Makes so many wallets, and the accounts that belong to them. There is always a liquidator.
-pub(super) fn people(count: u32, days: u32, dice: &mut Dice) -> (Vec<Wallet>, Vec<Account>) {
+/// Creates wallets and their accounts. The first wallet is a liquidator.
+pub(super) fn create_wallets(count: u32, days: u32, rng: &mut SeededRng) -> (Vec<Wallet>, Vec<Account>) {
     let mut accounts = Vec::new();
     let mut wallets = Vec::with_capacity(count as usize);
     for index in 0..count {
-        let kind = if index == 0 { Kind::Liquidator } else { kind(dice) };
+        let kind = if index == 0 { WalletKind::Liquidator } else { kind(rng) };
         let own = accounts.len();
-        accounts.push(Account::new(dice.hex(20)));
-        let has_contract = kind == Kind::ProxyUser || (kind == Kind::Liquidator && dice.per_mille(500));
-        if has_contract {
-            accounts.push(Account::new(dice.hex(20)));
+        accounts.push(Account::new(rng.hex(20)));
+        let has_proxy = kind == WalletKind::ProxyUser || (kind == WalletKind::Liquidator && rng.per_mille(500));
+        if has_proxy {
+            accounts.push(Account::new(rng.hex(20)));
         }
-        let (low, high) = targets(kind);
+        let (low, high) = target_risks(kind);
         wallets.push(Wallet {
             kind,
             own,
-            account: if has_contract { own + 1 } else { own },
-            protocol: usize::from(dice.per_mille(400)),
-            uses_both_protocols: dice.per_mille(200),
-            joins: joins(kind, days as usize, dice),
-            // Few have much: the n-th richest has a n-th of the richest.
-            wealth: 400.0 / (1.0 - 0.9998 * dice.unit()),
-            target: dice.between(low, high),
-            activity: if kind == Kind::Dormant { 0 } else { 30 + dice.below(170) },
+            account: if has_proxy { own + 1 } else { own },
+            protocol: usize::from(rng.per_mille(400)),
+            uses_both_protocols: rng.per_mille(200),
+            first_day: first_day(kind, days as usize, rng),
+            // A Pareto distribution: the n-th richest wallet has about 1/n of the richest.
+            wealth: 400.0 / (1.0 - 0.9998 * rng.unit()),
+            target_risk: rng.between(low, high),
+            activity_per_mille: if kind == WalletKind::Dormant { 0 } else { 30 + rng.below(170) },
         });
     }
     (wallets, accounts)
 }
 
-fn kind(dice: &mut Dice) -> Kind {
-    match dice.below(100) {
-        0..34 => Kind::Lender,
-        34..58 => Kind::Borrower,
-        58..68 => Kind::Looper,
-        68..77 => Kind::ProxyUser,
-        77..79 => Kind::Liquidator,
-        79..90 => Kind::Dormant,
-        _ => Kind::LateJoiner,
+fn kind(rng: &mut SeededRng) -> WalletKind {
+    match rng.below(100) {
+        0..34 => WalletKind::Lender,
+        34..58 => WalletKind::Borrower,
+        58..68 => WalletKind::Looper,
+        68..77 => WalletKind::ProxyUser,
+        77..79 => WalletKind::Liquidator,
+        79..90 => WalletKind::Dormant,
+        _ => WalletKind::LateJoiner,
     }
 }
 
-fn targets(kind: Kind) -> (f64, f64) {
+fn target_risks(kind: WalletKind) -> (f64, f64) {
     match kind {
-        Kind::Looper => (0.84, 0.93),
-        Kind::Dormant => (0.3, 0.85),
+        WalletKind::Looper => (0.84, 0.93),
+        WalletKind::Dormant => (0.3, 0.85),
         _ => (0.25, 0.8),
     }
 }
 
-fn joins(kind: Kind, days: usize, dice: &mut Dice) -> usize {
+fn first_day(kind: WalletKind, days: usize, rng: &mut SeededRng) -> usize {
     let third = days / 3;
     match kind {
-        Kind::Dormant => dice.below(third as u64 / 2 + 1) as usize,
-        Kind::LateJoiner => days - 1 - dice.below(third as u64 + 1).min(days as u64 - 1) as usize,
-        _ => dice.below(third as u64 + 1) as usize,
+        WalletKind::Dormant => rng.below(third as u64 / 2 + 1) as usize,
+        WalletKind::LateJoiner => days - 1 - rng.below(third as u64 + 1).min(days as u64 - 1) as usize,
+        _ => rng.below(third as u64 + 1) as usize,
     }
 }
 
@@ -105,32 +105,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_joins_in_time_and_has_an_account() {
+    fn wallets_join_in_time_and_have_accounts() {
         for days in [1, 2, 45] {
-            let (wallets, accounts) = people(400, days, &mut Dice::new(1, 2));
+            let (wallets, accounts) = create_wallets(400, days, &mut SeededRng::new(1, 2));
             assert_eq!(wallets.len(), 400);
-            assert!(wallets.iter().all(|wallet| wallet.joins < days as usize));
+            assert!(wallets.iter().all(|wallet| wallet.first_day < days as usize));
             assert!(wallets.iter().all(|wallet| wallet.account < accounts.len() && wallet.wealth > 0.0));
         }
     }
 
     #[test]
-    fn every_kind_is_there_and_proxies_are_accounts_of_their_own() {
-        let (wallets, accounts) = people(400, 45, &mut Dice::new(1, 2));
+    fn all_kinds_exist_and_proxies_have_own_accounts() {
+        let (wallets, accounts) = create_wallets(400, 45, &mut SeededRng::new(1, 2));
         for kind in [
-            Kind::Lender,
-            Kind::Borrower,
-            Kind::Looper,
-            Kind::ProxyUser,
-            Kind::Liquidator,
-            Kind::Dormant,
-            Kind::LateJoiner,
+            WalletKind::Lender,
+            WalletKind::Borrower,
+            WalletKind::Looper,
+            WalletKind::ProxyUser,
+            WalletKind::Liquidator,
+            WalletKind::Dormant,
+            WalletKind::LateJoiner,
         ] {
             assert!(wallets.iter().any(|wallet| wallet.kind == kind), "{kind:?}");
         }
-        assert!(wallets.iter().all(|wallet| (wallet.kind != Kind::ProxyUser) || wallet.account != wallet.own));
+        assert!(wallets.iter().all(|wallet| (wallet.kind != WalletKind::ProxyUser) || wallet.account != wallet.own));
         assert!(accounts.len() > wallets.len());
-        let late = wallets.iter().filter(|wallet| wallet.kind == Kind::LateJoiner);
-        assert!(late.clone().all(|wallet| wallet.joins >= 29), "{:?}", late.map(|wallet| wallet.joins).min());
+        let late = wallets.iter().filter(|wallet| wallet.kind == WalletKind::LateJoiner);
+        assert!(late.clone().all(|wallet| wallet.first_day >= 29), "{:?}", late.map(|wallet| wallet.first_day).min());
     }
 }

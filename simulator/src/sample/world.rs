@@ -1,4 +1,4 @@
-//! The state of the sample chain, and its days one after the other.
+//! The state of the sample chain and its simulation, day by day.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 use super::SampleOptions;
 use super::accounts::Account;
 use super::calendar::{Calendar, day_name};
-use super::dice::Dice;
-use super::events::{Draft, EventLog};
+use super::events::{EventDraft, EventLog};
 use super::prices::Prices;
 use super::protocols::{MARKETS, PROTOCOLS};
-use super::wallets::{Wallet, people};
+use super::rng::SeededRng;
+use super::wallets::{Wallet, create_wallets};
 use crate::recording::{Recording, Row, Snapshots};
 
-/// Of how many new position rows one has its balance below zero.
+/// The interval, in new position rows, of negative balances.
 const NEGATIVE_EVERY: usize = 1847;
-/// How much of an ordinary day's business there is in the first hour of the last day, in thousandths.
-const LAST_DAY_SHARE: u64 = 40;
+/// The activity in the first hour of the last day relative to a complete day, in thousandths.
+const LAST_DAY_PER_MILLE: u64 = 40;
 
-/// Everything there is.
+/// The state of the simulation.
 pub(super) struct World {
     days: usize,
     name: String,
@@ -28,22 +28,22 @@ pub(super) struct World {
     pub(super) prices: Prices,
     pub(super) wallets: Vec<Wallet>,
     pub(super) accounts: Vec<Account>,
-    /// The accounts in the order of their addresses, which is the order of a snapshot.
+    /// The accounts sorted by address, which is the order of a snapshot.
     by_address: Vec<usize>,
-    /// Of each account, whether somebody else acted on it today. Its owner then waits until tomorrow, so that the order
-    /// of the events within a day can't matter.
-    pub(super) touched: Vec<bool>,
-    pub(super) dice: Dice,
-    pub(super) drafts: Vec<Draft>,
+    /// Whether each account was liquidated on the current day. Its owner does not act on that day, so that the order of
+    /// the events within the day does not matter.
+    pub(super) liquidated_today: Vec<bool>,
+    pub(super) rng: SeededRng,
+    pub(super) drafts: Vec<EventDraft>,
     log: EventLog,
-    rows_made: usize,
+    row_count: usize,
 }
 
 impl World {
     pub(super) fn new(options: &SampleOptions) -> Result<World> {
         let SampleOptions { wallets, days, seed } = *options;
-        let stream = |purpose| Dice::new(seed, purpose);
-        let (people, accounts) = people(wallets, days, &mut stream(3));
+        let stream = |purpose| SeededRng::new(seed, purpose);
+        let (wallet_list, accounts) = create_wallets(wallets, days, &mut stream(3));
         let mut by_address: Vec<usize> = (0..accounts.len()).collect();
         by_address.sort_by(|one, other| accounts[*one].address.cmp(&accounts[*other].address));
         Ok(World {
@@ -51,18 +51,18 @@ impl World {
             name: format!("sample-{wallets}-wallets-{days}-days-seed-{seed}"),
             calendar: Calendar::new(days, &mut stream(1))?,
             prices: Prices::new(days, &mut stream(2)),
-            wallets: people,
-            touched: vec![false; accounts.len()],
+            wallets: wallet_list,
+            liquidated_today: vec![false; accounts.len()],
             accounts,
             by_address,
-            dice: stream(4),
+            rng: stream(4),
             drafts: Vec::new(),
             log: EventLog::new(stream(5)),
-            rows_made: 0,
+            row_count: 0,
         })
     }
 
-    /// Lives through all days. A day's snapshot comes before its events: it is the state at the beginning of its first
+    /// Simulates all days. The snapshot of a day is taken before its events, because it is the state at the first
     /// block.
     pub(super) fn run(mut self) -> Result<Recording> {
         let mut markets = Snapshots::new();
@@ -70,15 +70,15 @@ impl World {
         for day in 0..=self.days {
             let block = self.calendar.first_blocks[day].number;
             for (index, protocol) in PROTOCOLS.iter().enumerate() {
-                let at = |snapshots: &mut Snapshots, rows: Vec<Row>| {
+                let insert = |snapshots: &mut Snapshots, rows: Vec<Row>| {
                     let of_protocol: &mut BTreeMap<u64, Vec<Row>> =
                         snapshots.entry(protocol.key.to_owned()).or_default();
                     of_protocol.insert(block, rows);
                 };
-                at(&mut markets, self.market_rows(index, day));
-                at(&mut positions, self.position_rows(index));
+                insert(&mut markets, self.market_rows(index, day));
+                insert(&mut positions, self.position_rows(index));
             }
-            self.live(day)?;
+            self.simulate_day(day)?;
         }
         Ok(Recording {
             name: self.name,
@@ -92,19 +92,19 @@ impl World {
         })
     }
 
-    /// One day: liquidations first, then everybody who cares to act, then transfers, which leave no lending event.
-    fn live(&mut self, day: usize) -> Result<()> {
-        self.touched.fill(false);
+    /// Simulates a day: first liquidations, then the actions of wallets, then transfers, which emit no lending event.
+    fn simulate_day(&mut self, day: usize) -> Result<()> {
+        self.liquidated_today.fill(false);
         let is_last = day == self.days;
-        self.liquidate(day, if is_last { LAST_DAY_SHARE } else { 1000 });
+        self.liquidate(day, if is_last { LAST_DAY_PER_MILLE } else { 1000 });
         for index in 0..self.wallets.len() {
             let wallet = self.wallets[index];
-            if self.touched[wallet.account] || (is_last && !self.dice.per_mille(LAST_DAY_SHARE)) {
+            if self.liquidated_today[wallet.account] || (is_last && !self.rng.per_mille(LAST_DAY_PER_MILLE)) {
                 continue;
             }
-            if wallet.joins == day {
+            if wallet.first_day == day {
                 self.join(wallet, day);
-            } else if wallet.joins < day && self.dice.per_mille(wallet.activity) {
+            } else if wallet.first_day < day && self.rng.per_mille(wallet.activity_per_mille) {
                 self.act(wallet, day);
             }
         }
@@ -122,7 +122,7 @@ impl World {
                     "name": market.name,
                     "liquidationThreshold": market.threshold.to_string(),
                     "maximumLTV": market.max_ltv.to_string(),
-                    "inputTokenPriceUSD": self.prices.told(day, index),
+                    "inputTokenPriceUSD": self.prices.reported(day, index),
                     "inputToken": {"id": market.token, "symbol": market.symbol, "decimals": market.decimals},
                 })
             })
@@ -133,11 +133,11 @@ impl World {
 
     fn position_rows(&mut self, protocol: usize) -> Vec<Row> {
         let mut rows = Vec::new();
-        let made = &mut self.rows_made;
+        let row_count = &mut self.row_count;
         for index in &self.by_address {
             self.accounts[*index].rows(protocol, &mut rows, |row| {
-                *made += 1;
-                if *made % NEGATIVE_EVERY == 900
+                *row_count += 1;
+                if *row_count % NEGATIVE_EVERY == 900
                     && let Some(Value::String(balance)) = row.get_mut("balance")
                 {
                     balance.insert(0, '-');

@@ -1,4 +1,4 @@
-//! A limit of requests a second, as the real services have one.
+//! A rate limit like that of the real APIs.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -12,23 +12,23 @@ use axum::response::{IntoResponse, Response};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Counts strictly: no second, wherever it begins, may hold more requests of one key to one API. What is refused counts too.
+/// Limits the requests of each key to each API in any window of one second. Rejected requests count, too.
 #[derive(Debug)]
-pub(super) struct Limit {
+pub(super) struct RateLimit {
     per_second: usize,
     callers: Mutex<HashMap<Caller, VecDeque<Instant>>>,
 }
 
-/// Who asks whom: the path's first part, and the key.
+/// The API (the first segment of the path) and the API key of a request.
 type Caller = (String, Option<HeaderValue>);
 
-impl Limit {
-    pub(super) fn new(per_second: u32) -> Limit {
-        Limit { per_second: per_second as usize, callers: Mutex::default() }
+impl RateLimit {
+    pub(super) fn new(per_second: u32) -> RateLimit {
+        RateLimit { per_second: per_second as usize, callers: Mutex::default() }
     }
 
-    /// The refusal of a request that is one too many.
-    pub(super) fn refuse(&self, request: &Request<Body>) -> Option<Response> {
+    /// Counts a request and returns a response with status 429 if it exceeds the limit.
+    pub(super) fn reject(&self, request: &Request<Body>) -> Option<Response> {
         let headers = request.headers();
         let key = headers.get(AUTHORIZATION).or_else(|| headers.get("x-api-key")).cloned();
         let api = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
@@ -56,12 +56,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_second_holds_more_than_the_limit() {
-        let limit = Limit::new(2);
-        let (begun, caller) = (Instant::now(), || ("sql".to_owned(), None));
-        let mut within = |millis| limit.is_within(caller(), begun + Duration::from_millis(millis));
-        let met = [0, 600, 900, 1950, 1960, 1970, 2960].map(&mut within);
-        assert_eq!(met, [true, true, false, true, true, false, true]);
-        assert!(limit.is_within(("subgraphs".to_owned(), None), begun), "the other API has a limit of its own");
+    fn any_second_has_at_most_the_limit() {
+        let limit = RateLimit::new(2);
+        let (start, caller) = (Instant::now(), || ("sql".to_owned(), None));
+        let mut within = |millis| limit.is_within(caller(), start + Duration::from_millis(millis));
+        let accepted = [0, 600, 900, 1950, 1960, 1970, 2960].map(&mut within);
+        assert_eq!(accepted, [true, true, false, true, true, false, true]);
+        assert!(limit.is_within(("subgraphs".to_owned(), None), start), "each API has its own limit");
     }
 }

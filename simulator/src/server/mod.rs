@@ -1,8 +1,7 @@
-//! A server on loopback that answers both APIs over a recording: The Graph's GraphQL and Transpose's SQL.
+//! A server on loopback that serves both APIs from a recording: The Graph's GraphQL and Transpose's SQL.
 //!
-//! It is as strict as the real ones where a client could get used to leniency: the schema refuses unknown fields, pages
-//! have their limits, large answers are cut short, and errors come with the status and the words that the real services
-//! use.
+//! It is as strict as the real APIs, so that clients do not depend on leniency: the schema rejects unknown fields, page
+//! sizes are limited, large responses are truncated, and errors have the status and messages of the real APIs.
 
 mod graph;
 mod limit;
@@ -25,17 +24,17 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::faults::{Counts, Cuttable, Faults, Mischief, Scissors};
+use crate::faults::{ConnectionCutter, Counts, CuttableListener, FaultInjector, Faults};
 use crate::recording::Recording;
 use crate::timeline::Timeline;
-use limit::Limit;
+use limit::RateLimit;
 
-/// Transpose stops a response at this size.
+/// The size at which Transpose truncates a response.
 const PAGE_BYTES: usize = 10_000_000;
-/// How long requests under way may take to end when the server stops.
-const GRACE: Duration = Duration::from_secs(5);
+/// The time that requests have to finish when the server stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The version of the lending subgraphs' schema that a deployment has.
+/// The version of the lending subgraphs' schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaVersion {
     /// Ids are of type `ID`; a supply position has the side `LENDER`.
@@ -44,19 +43,19 @@ pub enum SchemaVersion {
     V3_1_0,
 }
 
-/// A subgraph that the server serves.
+/// A served subgraph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {
-    /// The protocol whose rows it holds, such as `aave-v2-eth`.
+    /// The protocol, such as `aave-v2-eth`.
     pub protocol: String,
-    /// The id in the URL.
+    /// The subgraph id in the URL.
     pub subgraph_id: String,
-    /// The version of its schema.
+    /// The schema version.
     pub schema: SchemaVersion,
 }
 
 impl Deployment {
-    /// The subgraphs of all protocols of a configuration.
+    /// Returns the subgraphs of all protocols of a configuration.
     #[must_use]
     pub fn all(config: &Config) -> Vec<Deployment> {
         let deployments = config.protocols.iter().map(|protocol| {
@@ -70,22 +69,22 @@ impl Deployment {
     }
 }
 
-/// How the server is set up.
+/// The options of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerOptions {
-    /// The port on loopback; 0 takes any free one.
+    /// The port on loopback; 0 for any free port.
     pub port: u16,
-    /// The key that both APIs ask for. Without one, any key or none is accepted.
+    /// The API key that both APIs require. If `None`, any key or no key is accepted.
     pub api_key: Option<String>,
-    /// The subgraphs. One whose protocol the recording does not hold is answered as not found.
+    /// The subgraphs. Those whose protocol is not in the recording are not found.
     pub deployments: Vec<Deployment>,
-    /// Where a response of the SQL API is cut short, in bytes of its rows.
+    /// The size of the rows, in bytes, at which a response of the SQL API is truncated.
     pub page_bytes: usize,
-    /// How long every answer takes on its way.
+    /// The delay of every response.
     pub latency: Duration,
-    /// How many requests of one key each API takes in a second. What is more is refused with 429.
+    /// The rate limit of each key at each API. Requests above it are rejected with status 429.
     pub requests_per_second: Option<u32>,
-    /// What is to go wrong. Dirt is not the server's: [`crate::faults::soil`] puts it on the recording.
+    /// The faults to inject. Invalid rows are part of the recording instead: see [`crate::faults::soil`].
     pub faults: Option<Faults>,
 }
 
@@ -103,76 +102,77 @@ impl Default for ServerOptions {
     }
 }
 
-/// A running server. It stops when it is dropped; [`Server::stop`] also waits until it has.
+/// A running server. It stops when it is dropped; [`Server::stop`] also waits for it to stop.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    way: Arc<Way>,
+    frontend: Arc<Frontend>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    /// Loads the recording into its tables and starts to listen. When this returns, requests are answered.
+    /// Loads the recording and starts the server, which is ready for requests when this returns.
     ///
     /// # Errors
-    /// `BadInput` where the port can't be had, because another process has it or because it takes privileges.
+    /// `BadInput` if the port is not available: another process uses it, or it requires privileges.
     pub async fn start(recording: Arc<Recording>, options: ServerOptions) -> Result<Server> {
-        // First of all the port: it costs nothing, and is what goes wrong.
+        // The port is bound first, because it is cheap and the most likely step to fail.
         let listener = bind(options.port).await?;
-        let address =
-            listener.local_addr().map_err(|error| Error::internal("the server has no address").because(error))?;
-        let way = Arc::new(Way {
+        let address = listener
+            .local_addr()
+            .map_err(|error| Error::internal("cannot determine the address of the server").because(error))?;
+        let frontend = Arc::new(Frontend {
             requests: AtomicU64::new(0),
             latency: options.latency,
-            limit: options.requests_per_second.map(Limit::new),
-            mischief: options.faults.clone().map(Mischief::new),
+            limit: options.requests_per_second.map(RateLimit::new),
+            faults: options.faults.clone().map(FaultInjector::new),
         });
-        let on_its_way = Arc::clone(&way);
-        let app = tokio::task::spawn_blocking(move || router(&recording, &options, on_its_way))
+        let layer = Arc::clone(&frontend);
+        let app = tokio::task::spawn_blocking(move || router(&recording, &options, layer))
             .await
-            .map_err(|error| Error::internal("the server could not be set up").because(error))??;
-        let app = app.into_make_service_with_connect_info::<Scissors>();
+            .map_err(|error| Error::internal("cannot start the server").because(error))??;
+        let app = app.into_make_service_with_connect_info::<ConnectionCutter>();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
-            // Nothing is ever sent: that the sender is gone is the sign.
-            let until = async move { drop(stopped.await) };
-            if let Err(error) = axum::serve(Cuttable(listener), app).with_graceful_shutdown(until).await {
-                tracing::error!(%error, "the server has failed");
+            // Nothing is ever sent: dropping the sender is the signal.
+            let shutdown = async move { drop(stopped.await) };
+            if let Err(error) = axum::serve(CuttableListener(listener), app).with_graceful_shutdown(shutdown).await {
+                tracing::error!(%error, "the server failed");
             }
         });
-        Ok(Server { address, way, stop, task })
+        Ok(Server { address, frontend, stop, task })
     }
 
-    /// The base URL of The Graph's API; subgraphs follow under `/subgraphs/id/`.
+    /// Returns the base URL of The Graph's API. Subgraphs are at `/subgraphs/id/{subgraph_id}`.
     #[must_use]
     pub fn graph_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The base URL of Transpose's API; `/sql` follows.
+    /// Returns the base URL of Transpose's API, which is at `/sql`.
     #[must_use]
     pub fn transpose_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How many requests have come in.
+    /// Returns the number of requests so far.
     #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.way.requests.load(Ordering::Relaxed)
+    pub fn request_count(&self) -> u64 {
+        self.frontend.requests.load(Ordering::Relaxed)
     }
 
-    /// Which faults have happened, and how often.
+    /// Returns the number of faults so far.
     #[must_use]
     pub fn faults(&self) -> Counts {
-        self.way.mischief.as_ref().map(Mischief::counts).unwrap_or_default()
+        self.frontend.faults.as_ref().map(FaultInjector::counts).unwrap_or_default()
     }
 
-    /// Stops to listen, and waits a few seconds for the requests under way.
+    /// Stops listening, and waits a few seconds for requests to finish.
     pub async fn stop(self) {
         let Server { stop, mut task, .. } = self;
         drop(stop);
-        if tokio::time::timeout(GRACE, &mut task).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, &mut task).await.is_err() {
             task.abort();
         }
     }
@@ -181,44 +181,44 @@ impl Server {
 async fn bind(port: u16) -> Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| {
         let message = match error.kind() {
-            ErrorKind::AddrInUse => format!("port {port} is taken by another process"),
-            _ => format!("port {port} can't be listened on"),
+            ErrorKind::AddrInUse => format!("port {port} is in use by another process"),
+            _ => format!("cannot listen on port {port}"),
         };
-        Error::bad_input(message).because(error).next("choose another port, or 0 for any that is free")
+        Error::bad_input(message).because(error).next("choose another port, or 0 for any free port")
     })
 }
 
-/// What happens to requests and answers on their way.
+/// The layer in front of both APIs: request count, rate limit, latency and faults.
 #[derive(Debug)]
-struct Way {
+struct Frontend {
     requests: AtomicU64,
     latency: Duration,
-    limit: Option<Limit>,
-    mischief: Option<Mischief>,
+    limit: Option<RateLimit>,
+    faults: Option<FaultInjector>,
 }
 
-/// Both APIs behind one layer, which sees every request first. What else is to happen to requests or answers on their
-/// way belongs into that layer, so that neither API has to know.
-fn router(recording: &Recording, options: &ServerOptions, way: Arc<Way>) -> Result<Router> {
+/// Builds the routes of both APIs behind one layer. Whatever applies to the requests or responses of both APIs belongs
+/// into that layer.
+fn router(recording: &Recording, options: &ServerOptions, frontend: Arc<Frontend>) -> Result<Router> {
     let timeline = Arc::new(Timeline::new(recording)?);
-    let graph = graph::Graph::new(recording, &timeline, options)?;
-    let transpose = transpose::Transpose::new(recording, &timeline, options)?;
+    let graph = graph::GraphApi::new(recording, &timeline, options)?;
+    let transpose = transpose::TransposeApi::new(recording, &timeline, options)?;
     Ok(Router::new()
-        .route("/subgraphs/id/{subgraph_id}", post(graph::answer).with_state(Arc::new(graph)))
-        .route("/sql", post(transpose::answer).with_state(Arc::new(transpose)))
-        .layer(from_fn_with_state(way, on_the_way)))
+        .route("/subgraphs/id/{subgraph_id}", post(graph::handle).with_state(Arc::new(graph)))
+        .route("/sql", post(transpose::handle).with_state(Arc::new(transpose)))
+        .layer(from_fn_with_state(frontend, intercept)))
 }
 
-async fn on_the_way(State(way): State<Arc<Way>>, request: Request, next: Next) -> Response {
-    way.requests.fetch_add(1, Ordering::Relaxed);
-    if let Some(refusal) = way.limit.as_ref().and_then(|limit| limit.refuse(&request)) {
-        return refusal;
+async fn intercept(State(frontend): State<Arc<Frontend>>, request: Request, next: Next) -> Response {
+    frontend.requests.fetch_add(1, Ordering::Relaxed);
+    if let Some(rejection) = frontend.limit.as_ref().and_then(|limit| limit.reject(&request)) {
+        return rejection;
     }
-    if !way.latency.is_zero() {
-        tokio::time::sleep(way.latency).await;
+    if !frontend.latency.is_zero() {
+        tokio::time::sleep(frontend.latency).await;
     }
-    match &way.mischief {
-        Some(mischief) => mischief.answer(request, next).await,
+    match &frontend.faults {
+        Some(faults) => faults.respond(request, next).await,
         None => next.run(request).await,
     }
 }

@@ -1,4 +1,4 @@
-//! The Graph's API of the server, over HTTP.
+//! Tests of The Graph's API.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ async fn data(server: &Server, subgraph: &str, query: &str, variables: Value) ->
     body["data"].take()
 }
 
-async fn refusal(server: &Server, subgraph: &str, query: &str) -> String {
+async fn error_message(server: &Server, subgraph: &str, query: &str) -> String {
     let body = post(server, subgraph, query, json!({})).await;
     assert!(body.get("data").is_none(), "{query}: {body}");
     body["errors"][0]["message"].as_str().unwrap_or_else(|| panic!("{query}: {body}")).to_owned()
@@ -42,7 +42,7 @@ const PAGE: &str = "query Page($block: Int!, $first: Int!) {
 }";
 
 #[tokio::test]
-async fn paging_by_id_gives_every_position_as_recorded() {
+async fn paging_by_id_returns_all_positions() {
     let recording = sample();
     let server = start(&recording).await;
     let block = recording.blocks[7];
@@ -68,11 +68,11 @@ async fn paging_by_id_gives_every_position_as_recorded() {
         assert!(recorded.len() > 40, "{}", recorded.len());
         assert_eq!(rows, recorded);
     }
-    assert!(server.requests() > 10);
+    assert!(server.request_count() > 10);
 }
 
 #[tokio::test]
-async fn markets_come_as_recorded() {
+async fn markets_are_returned_as_recorded() {
     let recording = sample();
     let server = start(&recording).await;
     let fields = "id name maximumLTV liquidationThreshold inputTokenPriceUSD inputToken { id symbol decimals }";
@@ -86,7 +86,7 @@ async fn markets_come_as_recorded() {
 }
 
 #[tokio::test]
-async fn a_block_between_two_days_has_the_state_of_the_first() {
+async fn block_between_snapshots_has_the_earlier_one() {
     let recording = sample();
     let server = start(&recording).await;
     let (block, next) = (recording.blocks[5].number, recording.blocks[6].number);
@@ -101,7 +101,7 @@ async fn ids_at(server: &Server, block: u64) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_head_is_an_hour_after_the_last_day_began() {
+async fn head_is_one_hour_after_the_last_first_block() {
     let recording = sample();
     let server = start(&recording).await;
     let last = recording.blocks[10];
@@ -116,28 +116,29 @@ async fn the_head_is_an_hour_after_the_last_day_began() {
             "Failed to decode `block.number` value: `subgraph {deployment} has only indexed up to block number {head} \
              and data for block number {beyond} is therefore not yet available`"
         );
-        assert_eq!(refusal(&server, AAVE, &query).await, expected);
+        assert_eq!(error_message(&server, AAVE, &query).await, expected);
     }
     let early = recording.blocks[0].number - 1;
-    let message = refusal(&server, AAVE, &format!("{{ _meta(block: {{number: {early}}}) {{ deployment }} }}")).await;
+    let message =
+        error_message(&server, AAVE, &format!("{{ _meta(block: {{number: {early}}}) {{ deployment }} }}")).await;
     let starts = format!("only has data starting at block number {}", early + 1);
     assert!(message.contains(&starts) && message.contains(&format!("block number {early} is")), "{message}");
     let hash = found["_meta"]["block"]["hash"].as_str().unwrap();
     let by_hash = format!("{{ _meta(block: {{hash: \"{hash}\"}}) {{ block {{ number }} }} }}");
     assert_eq!(data(&server, AAVE, &by_hash, json!({})).await["_meta"]["block"]["number"], head);
-    let unknown = refusal(&server, AAVE, "{ _meta(block: {hash: \"0x00\"}) { deployment } }").await;
+    let unknown = error_message(&server, AAVE, "{ _meta(block: {hash: \"0x00\"}) { deployment } }").await;
     assert_eq!(unknown, "Failed to decode `block.hash` value: `no block with that hash found`");
 }
 
 #[tokio::test]
-async fn pages_have_limits() {
+async fn page_arguments_are_limited() {
     let server = start(&sample()).await;
     for (arguments, message) in [
         ("first: 1001", "The `first` argument must be between 0 and 1000, but is 1001"),
         ("first: -1", "The `first` argument must be between 0 and 1000, but is -1"),
         ("skip: 5001", "The `skip` argument must be between 0 and 5000, but is 5001"),
     ] {
-        assert_eq!(refusal(&server, AAVE, &format!("{{ positions({arguments}) {{ id }} }}")).await, message);
+        assert_eq!(error_message(&server, AAVE, &format!("{{ positions({arguments}) {{ id }} }}")).await, message);
     }
     assert_eq!(ids(&server, AAVE, "skip: 0").await.len(), 100);
     assert_eq!(ids(&server, AAVE, "first: 0").await.len(), 0);
@@ -146,7 +147,7 @@ async fn pages_have_limits() {
 }
 
 #[tokio::test]
-async fn what_the_schema_does_not_have_is_refused() {
+async fn rejects_queries_that_the_schema_does_not_allow() {
     let server = start(&sample()).await;
     for query in [
         "{ positions { id balanceUSD } }",
@@ -161,25 +162,28 @@ async fn what_the_schema_does_not_have_is_refused() {
         "{ positions { id }",
         "mutation { positions { id } }",
     ] {
-        assert!(!refusal(&server, AAVE, query).await.is_empty());
+        assert!(!error_message(&server, AAVE, query).await.is_empty());
     }
 }
 
 #[tokio::test]
-async fn the_two_schemas_differ_in_the_type_of_ids_and_the_sides() {
+async fn schemas_differ_in_id_type_and_sides() {
     let server = start(&sample()).await;
     let query = |id_type: &str| format!("query Q($last: {id_type}) {{ positions(where: {{id_gt: $last}}) {{ id }} }}");
-    assert!(refusal(&server, AAVE, &query("ID")).await.contains("Bytes"));
-    assert!(refusal(&server, COMPOUND, &query("Bytes")).await.contains("ID"));
+    assert!(error_message(&server, AAVE, &query("ID")).await.contains("Bytes"));
+    assert!(error_message(&server, COMPOUND, &query("Bytes")).await.contains("ID"));
     for (subgraph, id_type) in [(AAVE, "Bytes"), (COMPOUND, "ID")] {
         let found = data(&server, subgraph, &query(id_type), json!({"last": ""})).await;
         assert_eq!(found["positions"].as_array().unwrap().len(), 100);
     }
-    let odd = "{ positions(where: {id_gt: \"0xabc\"}) { id } }";
-    assert_eq!(refusal(&server, AAVE, odd).await, "Failed to decode `Bytes` value: `Odd number of digits`");
-    assert!(data(&server, COMPOUND, odd, json!({})).await["positions"].is_array());
+    let odd_length = "{ positions(where: {id_gt: \"0xabc\"}) { id } }";
+    assert_eq!(
+        error_message(&server, AAVE, odd_length).await,
+        "Failed to decode `Bytes` value: `Odd number of digits`"
+    );
+    assert!(data(&server, COMPOUND, odd_length, json!({})).await["positions"].is_array());
     let lenders = "{ positions(where: {side: LENDER}) { side } }";
-    assert!(refusal(&server, AAVE, lenders).await.contains("COLLATERAL, BORROWER"));
+    assert!(error_message(&server, AAVE, lenders).await.contains("COLLATERAL, BORROWER"));
     let found = data(&server, COMPOUND, lenders, json!({})).await;
     assert!(found["positions"].as_array().unwrap().iter().all(|row| row["side"] == "LENDER"));
 }
@@ -191,7 +195,7 @@ fn position(id: &str, balance: &str, account: &str, flag: Value) -> Value {
 }
 
 #[tokio::test]
-async fn filters_and_orders_do_what_they_say() {
+async fn filters_orders_and_limits_are_applied() {
     let rows = vec![
         position("0x03", "0", "0xc3", json!(true)),
         position("0x01", "-5", "0xc1", Value::Null),
@@ -226,13 +230,13 @@ async fn filters_and_orders_do_what_they_say() {
 }
 
 #[tokio::test]
-async fn dirt_is_delivered_as_it_is() {
-    let mut odd = position("0x02", "1e400", "0xc1", json!("perhaps"));
-    odd["side"] = json!("SOMETHING");
-    odd["market"] = Value::Null;
-    let twin = position("0x02", "7", "0xc9", json!(true));
-    let nameless = json!({"id": null, "balance": 12.5, "account": {"id": 4}});
-    let server = start(&tiny("aave-v2-eth", vec![nameless, odd, twin])).await;
+async fn invalid_rows_are_returned_unchanged() {
+    let mut invalid = position("0x02", "1e400", "0xc1", json!("perhaps"));
+    invalid["side"] = json!("SOMETHING");
+    invalid["market"] = Value::Null;
+    let duplicate = position("0x02", "7", "0xc9", json!(true));
+    let without_id = json!({"id": null, "balance": 12.5, "account": {"id": 4}});
+    let server = start(&tiny("aave-v2-eth", vec![without_id, invalid, duplicate])).await;
     let query = "{ positions { id balance side isCollateral market { id } account { id } } }";
     let found = data(&server, AAVE, query, json!({})).await;
     let rows = found["positions"].as_array().unwrap();
@@ -248,52 +252,55 @@ async fn dirt_is_delivered_as_it_is() {
 }
 
 #[tokio::test]
-async fn the_gateway_answers_wrong_keys_and_ids_with_status_200() {
+async fn gateway_errors_have_status_200() {
     let options =
         ServerOptions { api_key: Some("right".to_owned()), deployments: deployments(), ..ServerOptions::default() };
     let server = Server::start(tiny("aave-v2-eth", vec![]), options).await.unwrap();
-    let ask = async |subgraph: &str, key: Option<&str>, body: &str| {
+    let request = async |subgraph: &str, key: Option<&str>, body: &str| {
         let url = format!("{}/subgraphs/id/{subgraph}", server.graph_url());
-        let mut request = crate::support::client().post(url).body(body.to_owned());
+        let mut builder = crate::support::client().post(url).body(body.to_owned());
         if let Some(key) = key {
-            request = request.bearer_auth(key);
+            builder = builder.bearer_auth(key);
         }
-        let response = request.send().await.unwrap();
+        let response = builder.send().await.unwrap();
         assert_eq!(response.status(), 200);
         response.json::<Value>().await.unwrap()
     };
     let message = |body: Value| body["errors"][0]["message"].as_str().map(str::to_owned);
     let query = r#"{"query": "{ positions { id } }"}"#;
-    assert_eq!(ask(AAVE, Some("right"), query).await, json!({"data": {"positions": []}}));
-    assert_eq!(message(ask(AAVE, Some("wrong"), query).await).unwrap(), "auth error: API key not found");
-    assert_eq!(message(ask(AAVE, None, query).await).unwrap(), "auth error: missing authorization header");
-    assert_eq!(message(ask("Nowhere", Some("right"), query).await).unwrap(), "subgraph not found: Nowhere");
+    assert_eq!(request(AAVE, Some("right"), query).await, json!({"data": {"positions": []}}));
+    assert_eq!(message(request(AAVE, Some("wrong"), query).await).unwrap(), "auth error: API key not found");
+    assert_eq!(message(request(AAVE, None, query).await).unwrap(), "auth error: missing authorization header");
+    assert_eq!(message(request("Nowhere", Some("right"), query).await).unwrap(), "subgraph not found: Nowhere");
     // Configured, but not in the recording.
-    assert_eq!(message(ask(COMPOUND, Some("right"), query).await).unwrap(), format!("subgraph not found: {COMPOUND}"));
-    assert!(message(ask(AAVE, Some("right"), "{").await).unwrap().starts_with("bad query: "));
-    assert_eq!(server.requests(), 6);
+    assert_eq!(
+        message(request(COMPOUND, Some("right"), query).await).unwrap(),
+        format!("subgraph not found: {COMPOUND}")
+    );
+    assert!(message(request(AAVE, Some("right"), "{").await).unwrap().starts_with("bad query: "));
+    assert_eq!(server.request_count(), 6);
 }
 
 #[tokio::test]
-async fn a_port_belongs_to_one_server_until_it_stops() {
+async fn port_is_in_use_until_the_server_stops() {
     let recording = tiny("aave-v2-eth", vec![]);
     let first = start(&recording).await;
     let port: u16 = first.graph_url().rsplit(':').next().unwrap().parse().unwrap();
     let options = ServerOptions { port, ..ServerOptions::default() };
     let error = Server::start(Arc::clone(&recording), options.clone()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::BadInput);
-    assert!(error.to_string().contains(&format!("port {port} is taken")), "{error}");
+    assert!(error.to_string().contains(&format!("port {port} is in use")), "{error}");
     first.stop().await;
     let second = Server::start(recording, options).await.unwrap();
     let url = second.graph_url();
     drop(second);
-    let mut answers = BTreeSet::new();
+    let mut outcomes = BTreeSet::new();
     for _ in 0..50 {
-        answers.insert(crate::support::client().get(&url).send().await.is_ok());
+        outcomes.insert(crate::support::client().get(&url).send().await.is_ok());
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        if answers.contains(&false) {
+        if outcomes.contains(&false) {
             return;
         }
     }
-    panic!("a dropped server still answers");
+    panic!("a dropped server still responds");
 }

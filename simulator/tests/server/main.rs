@@ -1,4 +1,4 @@
-//! The simulated APIs, over HTTP.
+//! Tests of the simulated APIs over HTTP.
 
 mod graph;
 mod support;

@@ -1,4 +1,4 @@
-//! What the tests of both APIs share.
+//! Fixtures of the tests of both APIs.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub fn sample() -> Arc<Recording> {
     Arc::new(chain(&SampleOptions { wallets: 150, days: 10, seed: 3 }).unwrap())
 }
 
-/// A recording with one protocol at two blocks, for rows of one's own.
+/// Returns a recording with one protocol, two blocks, and the given positions at the second block.
 pub fn tiny(protocol: &str, positions: Vec<Value>) -> Arc<Recording> {
     let mut recorded = Snapshots::new();
     let rows = positions.into_iter().map(Arc::new).collect();
@@ -46,10 +46,10 @@ pub fn tiny(protocol: &str, positions: Vec<Value>) -> Arc<Recording> {
     })
 }
 
-/// A client of its own for every request: no test waits for another's connection.
+/// Returns a new client. Each request has its own, so that no test waits for the connection of another.
 pub fn client() -> reqwest::Client {
-    // Once a process; another test may have been first.
-    let _installed_before = rustls::crypto::ring::default_provider().install_default();
+    // It is installed once per process, and another test may have done so already.
+    let _already_installed = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()
 }
 

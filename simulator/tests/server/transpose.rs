@@ -1,4 +1,4 @@
-//! Transpose's API of the server, over HTTP.
+//! Tests of Transpose's API.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ async fn query(server: &Server, sql: &str, parameters: Value) -> Value {
     body
 }
 
-/// The keyset paging that a client does; the limit is a part of the SQL.
+/// A query of keyset paging, without the limit.
 const PAGE: &str = "SELECT * FROM ethereum.lending_events
     WHERE protocol_name = {{protocol}} AND contract_version = {{version}}
       AND timestamp >= {{from}} AND timestamp < {{until}} AND (timestamp, log_index) > ({{after}}, {{log}})
     ORDER BY timestamp, log_index LIMIT ";
 
-/// All rows of a protocol, with how many pages they came in and how many of those were cut short.
+/// Pages through all events of a protocol. Returns the rows, the number of pages and the number of truncated pages.
 async fn page_through(server: &Server, protocol: &str, limit: usize) -> (Vec<Value>, usize, usize) {
     let (mut rows, mut pages, mut truncated): (Vec<Value>, _, _) = (Vec::new(), 0, 0);
     loop {
@@ -37,9 +37,9 @@ async fn page_through(server: &Server, protocol: &str, limit: usize) -> (Vec<Val
         let page = body["results"].as_array().unwrap().clone();
         assert_eq!(body["stats"]["count"], page.len());
         pages += 1;
-        let is_cut = body["stats"]["truncated"] == true;
-        truncated += usize::from(is_cut);
-        let is_last = page.len() < limit && !is_cut;
+        let is_truncated = body["stats"]["truncated"] == true;
+        truncated += usize::from(is_truncated);
+        let is_last = page.len() < limit && !is_truncated;
         rows.extend(page);
         if is_last {
             return (rows, pages, truncated);
@@ -47,7 +47,8 @@ async fn page_through(server: &Server, protocol: &str, limit: usize) -> (Vec<Val
     }
 }
 
-/// What paging by key must give: in the order of the chain, without the second of two rows with one key at a page's edge.
+/// Returns the expected rows of a protocol in block order, without duplicates: paging by key can skip the second of two
+/// equal rows at the end of a page.
 fn expected(events: &[Map<String, Value>], protocol: &str) -> Vec<Value> {
     let mut rows: Vec<Value> = events
         .iter()
@@ -60,7 +61,7 @@ fn expected(events: &[Map<String, Value>], protocol: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn paging_by_key_gives_every_event_as_recorded() {
+async fn paging_by_key_returns_all_events() {
     let recording = sample();
     let server = start(&recording).await;
     for protocol in ["aave", "compound"] {
@@ -73,7 +74,7 @@ async fn paging_by_key_gives_every_event_as_recorded() {
 }
 
 #[tokio::test]
-async fn a_large_page_is_cut_short_and_says_so() {
+async fn large_page_is_truncated_and_marked() {
     let recording = sample();
     let options = ServerOptions { page_bytes: 5_000, deployments: deployments(), ..ServerOptions::default() };
     let server = Server::start(Arc::clone(&recording), options).await.unwrap();
@@ -88,7 +89,7 @@ async fn a_large_page_is_cut_short_and_says_so() {
 }
 
 #[tokio::test]
-async fn the_first_block_of_a_day_is_found_and_final() {
+async fn first_block_of_a_day_is_found_and_final() {
     let recording = sample();
     let server = start(&recording).await;
     let sql =
@@ -102,7 +103,7 @@ async fn the_first_block_of_a_day_is_found_and_final() {
 }
 
 #[tokio::test]
-async fn numbers_are_text_only_when_asked_for() {
+async fn numbers_are_text_only_with_stringify_numbers() {
     let server = start(&sample()).await;
     let sql = "SELECT quantity FROM ethereum.lending_events LIMIT 1";
     for (options, is_text) in [(json!({"stringify_numbers": true}), true), (json!({}), false)] {
@@ -114,7 +115,7 @@ async fn numbers_are_text_only_when_asked_for() {
 }
 
 #[tokio::test]
-async fn wrong_requests_are_refused_with_the_reason() {
+async fn invalid_requests_get_an_error_with_the_reason() {
     let server = start(&sample()).await;
     for (body, message) in [
         (json!({"sql": "SELECT {{day}}"}), "missing parameter: day"),
@@ -125,14 +126,14 @@ async fn wrong_requests_are_refused_with_the_reason() {
         (json!({"sql": "DELETE FROM ethereum.blocks"}), "not authorized"),
         (json!({"query": "SELECT 1"}), "missing field `sql`"),
     ] {
-        let (status, answer) = post(&server, &body).await;
-        assert_eq!((status, &answer["status"]), (400, &json!("error")), "{body}");
-        assert!(answer["message"].as_str().unwrap().contains(message), "{answer}");
+        let (status, response) = post(&server, &body).await;
+        assert_eq!((status, &response["status"]), (400, &json!("error")), "{body}");
+        assert!(response["message"].as_str().unwrap().contains(message), "{response}");
     }
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_refused() {
+async fn rejects_invalid_keys() {
     let options = ServerOptions { api_key: Some("right".to_owned()), ..ServerOptions::default() };
     let server = Server::start(tiny("aave-v2-eth", vec![]), options).await.unwrap();
     for (key, status) in [(Some("right"), 200), (Some("wrong"), 401), (None, 401)] {
@@ -150,12 +151,12 @@ async fn a_wrong_key_is_refused() {
 }
 
 #[tokio::test]
-async fn requests_at_the_same_time_do_not_disturb_each_other() {
+async fn concurrent_requests_are_independent() {
     let server = start(&sample()).await;
-    let ask = |number: u64| query_number(&server, number);
-    let answers = futures::future::join_all((0..40).map(ask)).await;
-    assert_eq!(answers, (0..40).collect::<Vec<_>>());
-    assert_eq!(server.requests(), 40);
+    let request = |number: u64| query_number(&server, number);
+    let responses = futures::future::join_all((0..40).map(request)).await;
+    assert_eq!(responses, (0..40).collect::<Vec<_>>());
+    assert_eq!(server.request_count(), 40);
 }
 
 async fn query_number(server: &Server, number: u64) -> u64 {

@@ -1,40 +1,40 @@
-//! Runs in AWS.
+//! The arguments of the commands that control runs in AWS.
 
 use clap::Args;
 use defi_shared::domain::Day;
 
 use super::Env;
 
-/// How a run in AWS is started.
+/// The options of every command that starts runs in AWS.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct StartOptions {
-    /// The environment, whose state machine is defi-dev or defi-prod
+    /// Environment; its state machine is defi-dev or defi-prod
     #[arg(long, value_enum, default_value = "dev")]
     pub(in crate::cli) env: Env,
-    /// The first day [default: each protocol's first day]
+    /// First day to process [default: the first day of each protocol]
     #[arg(long, value_name = "DAY")]
     pub(in crate::cli) from: Option<Day>,
-    /// Make again what is there already
+    /// Recompute units that exist already
     #[arg(long)]
     pub(in crate::cli) force: bool,
-    /// Start although another run of the environment is under way
+    /// Start even if another run of the environment is in progress
     #[arg(long)]
     pub(in crate::cli) allow_concurrent: bool,
-    /// Tell of each run in a line of JSON
+    /// Print one line of JSON per run
     #[arg(long)]
     pub(in crate::cli) json: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Region and credentials come from the environment as for the AWS CLI (AWS_PROFILE, AWS_REGION).\n\n\
+    after_help = "Region and credentials come from the environment, as for the AWS CLI (AWS_PROFILE, AWS_REGION).\n\n\
     Examples:\n  defi start\n  defi start --env prod --as-of 2023-11-01 --detach"
 )]
 pub(in crate::cli) struct StartArgs {
-    /// The day that the features are for [default: today (UTC)]
+    /// Day to compute the features for [default: today (UTC)]
     #[arg(long, value_name = "DAY")]
     pub(in crate::cli) as_of: Option<Day>,
-    /// Do not follow the run
+    /// Return without waiting for the run to end
     #[arg(long)]
     pub(in crate::cli) detach: bool,
     #[command(flatten)]
@@ -46,31 +46,31 @@ pub(in crate::cli) struct StartArgs {
     after_help = "Examples:\n  defi status\n  defi status --follow\n  defi status --env prod 0f1e2d3c-…\n  defi status --json | jq -r 'select(.status == \"FAILED\").execution'"
 )]
 pub(in crate::cli) struct StatusArgs {
-    /// The name or ARN of an execution [default: the newest ones are listed]
+    /// Name or ARN of the execution to show [default: list the newest executions]
     pub(in crate::cli) execution: Option<String>,
-    /// Follow the run (the newest, where none is named) to its end
+    /// Follow the execution to its end [default: the newest execution]
     #[arg(long)]
     pub(in crate::cli) follow: bool,
-    /// How many are listed
+    /// Number of executions to list
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(in crate::cli) count: usize,
-    /// Tell of each run in a line of JSON
+    /// Print one line of JSON per run
     #[arg(long)]
     pub(in crate::cli) json: bool,
-    /// The environment, whose state machine is defi-dev or defi-prod
+    /// Environment; its state machine is defi-dev or defi-prod
     #[arg(long, value_enum, default_value = "dev")]
     pub(in crate::cli) env: Env,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Where it is interrupted, the same command goes on.\n\n\
+#[command(after_help = "If the command is interrupted, run it again: it continues where it stopped.\n\n\
     Examples:\n  defi backfill 2023-01-01 2023-12-31 --every 7\n  defi backfill 2023-01-01 2023-01-31 --from 2022-06-01")]
 pub(in crate::cli) struct BackfillArgs {
-    /// The first day that features are for
+    /// First day to publish features for
     pub(in crate::cli) first: Day,
-    /// The last one
+    /// Last day to publish features for
     pub(in crate::cli) last: Day,
-    /// Features of every so many days
+    /// Publish features for every N-th day
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::cli) every: u32,
     #[command(flatten)]

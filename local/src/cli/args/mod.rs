@@ -1,4 +1,4 @@
-//! What can be asked: the commands and their options.
+//! The arguments of the command line: the commands and their options.
 
 mod aws;
 mod questions;
@@ -23,45 +23,45 @@ pub(super) use runs::{PlanArgs, RunArgs, ServeArgs, StepArgs};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run the whole pipeline in this process, over the sample chain unless told otherwise
+    /// Run the whole pipeline in one process, by default over the sample chain
     Run(RunArgs),
-    /// Tell what a run would do, unit by unit, with the requests and the time that it would take
+    /// Show what a run would do: the units of each step, the number of requests and the time
     Plan(PlanArgs),
-    /// Run one step over a lake, with the input of its Lambda function, and print its output
+    /// Run one step over a local lake, with the input of its Lambda function, and print its output
     Step(StepArgs),
-    /// Serve the two APIs on this machine, over the sample chain or a recording, until interrupted
+    /// Serve The Graph's and Transpose's APIs on this machine, with the data of the sample chain or a recording
     Serve(ServeArgs),
-    /// Answer SQL over a local lake, tables by their database names
+    /// Run an SQL query over the tables of a local lake
     Query(QueryArgs),
-    /// List the tables of a local lake
+    /// List the tables of a lake
     Tables(TablesArgs),
-    /// Tell everything about one wallet, and how each of its features came about
+    /// Show the features, accounts, health and events of one wallet, and explain its features
     Wallet(WalletArgs),
-    /// Export features for training: of published days, or as of just before each borrow
+    /// Export features for training: of published days, as of just before each borrow, or as of given times
     Features(FeaturesArgs),
-    /// Look after keys, sources, the lake against its catalog, and the deployed environment
+    /// Check the lake against its catalog, and optionally API keys, sources and the deployed environment
     Doctor(DoctorArgs),
-    /// Write the report of a run as an HTML file, into the lake unless told otherwise
+    /// Write the report of a run as an HTML file, by default into the lake
     Report(ReportArgs),
-    /// Start a run in AWS, follow it, and print its report
+    /// Start a run in AWS, follow it to its end and print its report
     Start(StartArgs),
-    /// Tell how the runs in AWS stand, or one of them
+    /// List the newest runs in AWS, or show one run
     Status(StatusArgs),
-    /// Publish the features of many days in AWS, one run after another
+    /// Publish features for a range of days in AWS, one run after another
     Backfill(BackfillArgs),
-    /// Write the completions of a shell to standard output
+    /// Write shell completions to standard output
     Completions(CompletionsArgs),
-    /// Write the manual's pages into a folder
+    /// Write the manual pages into a folder
     Man(ManArgs),
 }
 
-/// Where a local lake is.
+/// The arguments that select a local lake.
 #[derive(Debug, Args)]
 pub struct LakeArgs {
-    /// The lake's folder
+    /// Folder of the lake
     #[arg(long, value_name = "DIR", default_value = "./lakehouse")]
     pub lake: PathBuf,
-    /// The environment, which names the databases: db_raw_dev, db_raw_prod
+    /// Environment; it is part of the database names, such as db_raw_dev
     #[arg(long, value_enum, default_value = "dev")]
     pub env: Env,
 }
@@ -72,13 +72,13 @@ impl From<LakeArgs> for LakeOptions {
     }
 }
 
-/// Which lake is asked.
+/// The arguments that select a lake to read, local or in AWS.
 #[derive(Debug, Args)]
 pub struct ReadArgs {
-    /// The folder, and the environment
+    /// The folder and the environment.
     #[command(flatten)]
     pub lake: LakeArgs,
-    /// Ask the lake of the deployed environment instead of a folder; credentials as for the AWS CLI
+    /// Read the lake of the deployed environment instead of a local one; credentials as for the AWS CLI
     #[arg(long)]
     pub aws: bool,
 }
@@ -97,8 +97,8 @@ impl ValueEnum for Env {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
-            Env::Dev => PossibleValue::new("dev").help("For development"),
-            Env::Prod => PossibleValue::new("prod").help("For production"),
+            Env::Dev => PossibleValue::new("dev").help("Development"),
+            Env::Prod => PossibleValue::new("prod").help("Production"),
         })
     }
 }
@@ -111,9 +111,9 @@ impl ValueEnum for Format {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
-            Format::Table => PossibleValue::new("table").help("A table for people"),
+            Format::Table => PossibleValue::new("table").help("Human-readable table"),
             Format::Csv => PossibleValue::new("csv").help("Comma-separated values; NULL is an empty cell"),
-            Format::Json => PossibleValue::new("json").help("A JSON array with one object per row"),
+            Format::Json => PossibleValue::new("json").help("JSON array with one object per row"),
         })
     }
 }
@@ -127,12 +127,10 @@ impl ValueEnum for FileFormat {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
             FileFormat::Csv => {
-                PossibleValue::new("csv").help("Comma-separated values with a heading; NULL is an empty cell")
+                PossibleValue::new("csv").help("Comma-separated values with a header line; NULL is an empty cell")
             }
-            FileFormat::Parquet => PossibleValue::new("parquet").help("Parquet, compressed by ZSTD"),
-            FileFormat::Arrow => {
-                PossibleValue::new("arrow").help("Arrow's file format, which Feather is another name of")
-            }
+            FileFormat::Parquet => PossibleValue::new("parquet").help("Parquet with ZSTD compression"),
+            FileFormat::Arrow => PossibleValue::new("arrow").help("Arrow IPC file, also called Feather"),
         })
     }
 }
@@ -142,13 +140,13 @@ impl ValueEnum for FileFormat {
     after_help = "Examples:\n  defi report --open\n  defi report --run 2023-02-14-0a1b2c3d4e5f --output report.html"
 )]
 pub(super) struct ReportArgs {
-    /// The run: a folder's name in runs/ of the lake [default: the newest by its day]
+    /// Run to report on: the name of a folder in runs/ of the lake [default: the newest run by its as-of day]
     #[arg(long, value_name = "RUN_ID")]
     run: Option<String>,
-    /// Where the report is written [default: runs/{run_id}/report.html in the lake]
+    /// File to write the report to [default: runs/{run_id}/report.html in the lake]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Open it in the browser
+    /// Open the report in the browser
     #[arg(long)]
     open: bool,
     #[command(flatten)]
@@ -164,13 +162,13 @@ impl From<ReportArgs> for report::Options {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  defi completions bash > ~/.local/share/bash-completion/completions/defi")]
 pub(super) struct CompletionsArgs {
-    /// The shell
+    /// Shell to generate completions for
     pub(super) shell: Shell,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  defi man ~/.local/share/man/man1")]
 pub(super) struct ManArgs {
-    /// The folder; it is made if it is not there
+    /// Folder to write the pages to; created if missing
     pub(super) folder: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! What is asked of a lake, and of what stands around it.
+//! The arguments of the commands that read a lake: `query`, `tables`, `wallet`, `features` and `doctor`.
 
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ use crate::features::FileFormat;
     after_help = "Example:\n  defi query \"select wallet_address, risk_factor from db_analytics_dev.defi_features order by 2 desc limit 10\""
 )]
 pub(in crate::cli) struct QueryArgs {
-    /// The question, in SQL
-    // It may begin with a comment.
+    /// SQL query; tables are named db_{layer}_{env}.{table}
+    // A query may start with a comment (`--`), which looks like an option.
     #[arg(allow_hyphen_values = true)]
     pub(in crate::cli) sql: String,
     #[command(flatten)]
     pub(in crate::cli) lake: LakeArgs,
-    /// How the answer is written
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub(in crate::cli) format: Format,
 }
@@ -29,7 +29,7 @@ pub(in crate::cli) struct QueryArgs {
 pub(in crate::cli) struct TablesArgs {
     #[command(flatten)]
     pub(in crate::cli) lake: ReadArgs,
-    /// How the list is written
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub(in crate::cli) format: Format,
 }
@@ -39,18 +39,18 @@ pub(in crate::cli) struct TablesArgs {
     after_help = "Examples:\n  defi wallet 0x…\n  defi wallet 0x… --explain avg_weighted_risk_factor\n  defi wallet 0x… --json | jq .events"
 )]
 pub(in crate::cli) struct WalletArgs {
-    /// The wallet's address
+    /// Address of the wallet
     pub(in crate::cli) address: String,
-    /// A published day [default: the newest]
+    /// Published day to show [default: the newest]
     #[arg(long, value_name = "DAY")]
     pub(in crate::cli) as_of: Option<Day>,
-    /// List the rows that this feature came from, and the arithmetic; all for every feature
+    /// Show the rows behind this feature and the arithmetic; `all` explains every feature
     #[arg(long, value_name = "FEATURE")]
     pub(in crate::cli) explain: Option<String>,
-    /// Write JSON instead of text
+    /// Print JSON instead of text
     #[arg(long)]
     pub(in crate::cli) json: bool,
-    /// Write a page into this file instead
+    /// Write an HTML page to this file instead of printing
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(in crate::cli) html: Option<PathBuf>,
     #[command(flatten)]
@@ -59,33 +59,34 @@ pub(in crate::cli) struct WalletArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A row as of an instant knows the blocks strictly before it, and nothing else; snapshot_day is the last snapshot among them.\n\n\
+    after_help = "A row as of an instant is computed from the blocks strictly before it. snapshot_day is the day of the\n\
+    newest daily snapshot among them.\n\n\
     Examples:\n  defi features > features.csv\n  defi features --as-of 2023-01-01..2023-01-31 --format parquet --output january.parquet\n  \
     defi features --at-borrows --format arrow --output training.arrow\n  defi features --at wallets-and-times.csv"
 )]
 pub(in crate::cli) struct FeaturesArgs {
-    /// Published days: one, several with commas between, a range a..b, or all [default: the newest]
+    /// Published days to export: one day, a comma-separated list, a range a..b, or `all` [default: the newest day]
     #[arg(long, value_name = "DAYS", conflicts_with_all = ["at_borrows", "at"])]
     pub(in crate::cli) as_of: Option<String>,
-    /// A row for each borrow, as of just before its block
+    /// Write one row per borrow, as of just before its block
     #[arg(long, conflicts_with = "at")]
     pub(in crate::cli) at_borrows: bool,
-    /// The first day of the borrows
+    /// First day of the borrows
     #[arg(long, value_name = "DAY", requires = "at_borrows")]
     pub(in crate::cli) from: Option<Day>,
-    /// The last day of the borrows
+    /// Last day of the borrows
     #[arg(long, value_name = "DAY", requires = "at_borrows")]
     pub(in crate::cli) until: Option<Day>,
-    /// A row for each line of a file with wallet_address,time (UTC), as of just before that time
+    /// Write one row per line of this CSV file with the columns wallet_address,time (UTC), as of just before that time
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) at: Option<PathBuf>,
-    /// Only the wallets of this file, one a line
+    /// Export only the wallets in this file, one per line
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) wallets: Option<PathBuf>,
-    /// How the rows are written
+    /// Output format
     #[arg(long, value_enum, default_value = "csv")]
     pub(in crate::cli) format: FileFormat,
-    /// The file to write [default: standard output]
+    /// File to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) output: Option<PathBuf>,
     #[command(flatten)]
@@ -93,24 +94,27 @@ pub(in crate::cli) struct FeaturesArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 1 where anything is found that will fail.\n\nExamples:\n  defi doctor\n  \
-    GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi doctor --live\n  defi doctor --aws --env prod --json")]
+#[command(
+    after_help = "With --aws, the secrets and the state machine of the deployed environment are checked, too. The exit\n\
+    code is 1 if a check fails.\n\nExamples:\n  defi doctor\n  \
+    GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi doctor --live\n  defi doctor --aws --env prod --json"
+)]
 pub(in crate::cli) struct DoctorArgs {
     #[command(flatten)]
     pub(in crate::cli) lake: ReadArgs,
-    /// Ask the real APIs; the keys are GRAPH_API_KEY and TRANSPOSE_API_KEY in the environment
+    /// Also check the live APIs, with the API keys in GRAPH_API_KEY and TRANSPOSE_API_KEY
     #[arg(long, conflicts_with_all = ["recording", "graph_url"])]
     pub(in crate::cli) live: bool,
-    /// Take a recording of the two APIs as the source
+    /// Also check this recording of the two APIs
     #[arg(long, value_name = "DIR", conflicts_with = "graph_url")]
     pub(in crate::cli) recording: Option<PathBuf>,
-    /// Ask any server that speaks The Graph's API
+    /// Also check this server with The Graph's API
     #[arg(long, value_name = "URL", requires = "transpose_url")]
     pub(in crate::cli) graph_url: Option<String>,
-    /// Ask any server that speaks Transpose's API
+    /// Also check this server with Transpose's API
     #[arg(long, value_name = "URL", requires = "graph_url")]
     pub(in crate::cli) transpose_url: Option<String>,
-    /// Write JSON instead of a table
+    /// Print JSON instead of a table
     #[arg(long)]
     pub(in crate::cli) json: bool,
 }

@@ -1,4 +1,4 @@
-//! What makes features on this machine, and what it makes them from.
+//! The arguments of the commands that run or serve on this machine: `run`, `plan`, `step` and `serve`.
 
 use std::path::PathBuf;
 
@@ -12,16 +12,16 @@ use defi_simulator::sample::SampleOptions;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SampleArgs {
-    /// People on the sample chain
+    /// Number of wallets on the sample chain [default: 500]
     #[arg(long, value_name = "N", conflicts_with = "recording")]
     pub(in crate::cli) wallets: Option<u32>,
-    /// Days of the sample chain
+    /// Number of days of the sample chain [default: 45]
     #[arg(long, value_name = "N", conflicts_with = "recording")]
     pub(in crate::cli) days: Option<u32>,
-    /// Which sample chain of this size
+    /// Seed of the sample chain [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "recording")]
     pub(in crate::cli) seed: Option<u64>,
-    /// Take a recording of the two APIs instead of the sample chain
+    /// Use a recording of the two APIs instead of the sample chain
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) recording: Option<PathBuf>,
 }
@@ -48,22 +48,22 @@ impl SampleArgs {
 )]
 pub(in crate::cli) struct RunArgs {
     #[command(flatten)]
-    pub(in crate::cli) what: WhatToRun,
-    /// Tell what was done as JSON instead of tables
+    pub(in crate::cli) run: ScopeArgs,
+    /// Print the result as JSON instead of tables
     #[arg(long)]
     pub(in crate::cli) json: bool,
 }
 
-/// What a run covers, over which lake, from which source.
+/// The arguments that set the scope, the lake and the source of a run.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct WhatToRun {
-    /// The day that the features are for [default: today; of the sample chain or a recording its last day]
+pub(in crate::cli) struct ScopeArgs {
+    /// Day to compute the features for [default: the last day of the sample chain or recording, else today (UTC)]
     #[arg(long, value_name = "DAY")]
     pub(in crate::cli) as_of: Option<String>,
-    /// The first day [default: each protocol's first day; of the sample chain or a recording its first day]
+    /// First day to process [default: the first day of the sample chain or recording, else of each protocol]
     #[arg(long, value_name = "DAY")]
     pub(in crate::cli) from: Option<String>,
-    /// Make again what is there already
+    /// Recompute units that exist already
     #[arg(long)]
     pub(in crate::cli) force: bool,
     #[command(flatten)]
@@ -72,18 +72,18 @@ pub(in crate::cli) struct WhatToRun {
     pub(in crate::cli) source: SourceArgs,
 }
 
-/// Where a run gets its rows from.
+/// The arguments that select the source of the rows.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SourceArgs {
     #[command(flatten)]
     pub(in crate::cli) sample: SampleArgs,
-    /// Take the real APIs; the keys are GRAPH_API_KEY and TRANSPOSE_API_KEY in the environment
+    /// Use the live APIs, with the API keys in GRAPH_API_KEY and TRANSPOSE_API_KEY
     #[arg(long, conflicts_with_all = ["recording", "wallets", "days", "seed"])]
     pub(in crate::cli) live: bool,
-    /// Take any server that speaks The Graph's API
+    /// Use this server with The Graph's API
     #[arg(long, value_name = "URL", requires = "transpose_url", conflicts_with_all = ["live", "recording", "wallets", "days", "seed"])]
     pub(in crate::cli) graph_url: Option<String>,
-    /// Take any server that speaks Transpose's API
+    /// Use this server with Transpose's API
     #[arg(long, value_name = "URL", requires = "graph_url")]
     pub(in crate::cli) transpose_url: Option<String>,
 }
@@ -98,7 +98,7 @@ impl SourceArgs {
     }
 }
 
-impl WhatToRun {
+impl ScopeArgs {
     pub(in crate::cli) fn options(self, json: bool) -> Result<crate::run::Options> {
         let day = |text: &Option<String>| text.as_deref().map(str::parse::<Day>).transpose();
         Ok(crate::run::Options {
@@ -115,22 +115,22 @@ impl WhatToRun {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The input is the JSON that the step's Lambda function takes; every field has a default. Default days are the\n\
-    days that are missing from the lake, up to the last day of the source.\n\n\
+    after_help = "The input is the JSON input of the step's Lambda function. Every field has a default. By default a step\n\
+    processes the days that are missing from the lake, up to the last day of the source.\n\n\
     Examples:\n  defi step --list\n  defi step extract-daily-blocks\n  \
     defi step stage-events '{\"days\": [\"2023-01-14\"], \"events\": [\"borrow\"]}' --lake ./lakehouse"
 )]
 pub(in crate::cli) struct StepArgs {
-    /// The name of the step
+    /// Name of the step
     #[arg(value_name = "NAME", required_unless_present = "list")]
     pub(in crate::cli) name: Option<String>,
-    /// The input of the step as a JSON object [default: {}]
+    /// Input of the step as a JSON object [default: {}]
     #[arg(value_name = "JSON")]
     pub(in crate::cli) input: Option<String>,
-    /// List the steps in the order of a run
+    /// List the steps in the order in which a run calls them
     #[arg(long, conflicts_with_all = ["name", "input"])]
     pub(in crate::cli) list: bool,
-    /// With --list, write JSON instead of a table
+    /// With --list, print JSON instead of a table
     #[arg(long, requires = "list")]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
@@ -159,22 +159,23 @@ impl StepArgs {
 )]
 pub(in crate::cli) struct PlanArgs {
     #[command(flatten)]
-    pub(in crate::cli) run: WhatToRun,
-    /// Name every unit
+    pub(in crate::cli) run: ScopeArgs,
+    /// List every unit
     #[arg(long)]
     pub(in crate::cli) units: bool,
-    /// Write JSON instead of a table
+    /// Print JSON instead of a table
     #[arg(long)]
     pub(in crate::cli) json: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "With DEFI_SERVE_API_KEY in the environment both APIs ask for that key; without it any key or none is accepted.\n\n\
+    after_help = "The server runs until it is interrupted. If DEFI_SERVE_API_KEY is set, both APIs require that key. Otherwise they\n\
+    accept any key, or none.\n\n\
     Examples:\n  defi serve\n  defi serve --recording DIR --port 8700"
 )]
 pub(in crate::cli) struct ServeArgs {
-    /// The port on this machine; 0 takes any free one
+    /// Port to listen on, on this machine only; 0 chooses a free port
     #[arg(long, value_name = "N", default_value_t = 8700)]
     pub(in crate::cli) port: u16,
     #[command(flatten)]

@@ -1,8 +1,8 @@
-//! The entities of the lending subgraphs, as far as they are served, and what graph-node generates from them.
+//! The served entities of the lending subgraphs, and the filters that graph-node generates for them.
 
 use crate::server::SchemaVersion;
 
-/// The type of a field, which decides how it is filtered and compared.
+/// The type of a field, which determines its filters and its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FieldType {
     /// The id of the entity: `Bytes` or `ID`.
@@ -13,7 +13,7 @@ pub(super) enum FieldType {
     Int,
     Bool,
     Side,
-    /// Another entity, which has an id itself.
+    /// A reference to another entity, by its id.
     Entity(&'static str),
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Field {
     pub(super) required: bool,
 }
 
-/// A type of the schema that holds recorded values.
+/// An object type of the schema.
 pub(super) struct Entity {
     pub(super) name: &'static str,
     pub(super) fields: &'static [Field],
@@ -70,7 +70,7 @@ pub(super) const TOKEN: Entity = Entity {
 pub(super) const ACCOUNT: Entity = Entity { name: "Account", fields: &[field("id", FieldType::Id, true)] };
 
 impl Entity {
-    /// The field and the operation behind a name in a filter, such as `balance_gt`.
+    /// Parses the name of a filter, such as `balance_gt`, into a field and an operation.
     pub(super) fn filter(&self, name: &str) -> Option<(&'static Field, Operation)> {
         self.fields.iter().find_map(|field| {
             let suffix = name.strip_prefix(field.name)?;
@@ -80,7 +80,7 @@ impl Entity {
     }
 }
 
-/// How a filter compares.
+/// The comparison of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Equal,
@@ -104,9 +104,9 @@ impl Operation {
         Operation::In,
         Operation::NotIn,
     ];
-    const WITHOUT_ORDER: [Operation; 4] = [Operation::Equal, Operation::Not, Operation::In, Operation::NotIn];
+    const EQUALITY: [Operation; 4] = [Operation::Equal, Operation::Not, Operation::In, Operation::NotIn];
 
-    /// What comes after the field in the name of a filter.
+    /// Returns the suffix of the operation in the name of a filter.
     pub(super) fn suffix(self) -> &'static str {
         match self {
             Operation::Equal => "",
@@ -120,22 +120,22 @@ impl Operation {
         }
     }
 
-    /// Whether it takes a list.
+    /// Returns whether the value of the filter is a list.
     pub(super) fn takes_list(self) -> bool {
         matches!(self, Operation::In | Operation::NotIn)
     }
 }
 
 impl FieldType {
-    /// The operations that graph-node generates for a field of the type.
+    /// Returns the operations that graph-node generates for a field of this type.
     pub(super) fn operations(self) -> &'static [Operation] {
         match self {
-            FieldType::Bool | FieldType::Side => &Operation::WITHOUT_ORDER,
+            FieldType::Bool | FieldType::Side => &Operation::EQUALITY,
             _ => &Operation::ALL,
         }
     }
 
-    /// The GraphQL type of a field.
+    /// Returns the GraphQL type of a field in a response.
     pub(super) fn output_type(self, schema: SchemaVersion) -> &'static str {
         match self {
             FieldType::Entity(name) => name,
@@ -143,7 +143,8 @@ impl FieldType {
         }
     }
 
-    /// The GraphQL type of a filter value. Another entity is named by its id as a `String`, whatever type its id has.
+    /// Returns the GraphQL type of a filter value. A reference is filtered by a `String`, whatever the type of the id
+    /// is.
     pub(super) fn input_type(self, schema: SchemaVersion) -> &'static str {
         match (self, schema) {
             (FieldType::Id, SchemaVersion::V2_0_1) => "ID",
@@ -157,18 +158,18 @@ impl FieldType {
         }
     }
 
-    /// Whether values are ordered as numbers.
+    /// Returns whether values are compared as numbers.
     pub(super) fn is_number(self) -> bool {
         matches!(self, FieldType::BigInt | FieldType::BigDecimal | FieldType::Int)
     }
 
-    /// Whether values are ids: of the entity itself or of another.
+    /// Returns whether values are ids, of the entity itself or of a referenced one.
     pub(super) fn is_id(self) -> bool {
         matches!(self, FieldType::Id | FieldType::Entity(_))
     }
 }
 
-/// The sides that a position can have.
+/// Returns the values of `PositionSide`.
 pub(super) fn sides(schema: SchemaVersion) -> [&'static str; 2] {
     match schema {
         SchemaVersion::V2_0_1 => ["LENDER", "BORROWER"],
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_is_a_field_and_an_operation() {
+    fn parses_filter_names() {
         let parse = |name: &str| POSITION.filter(name).map(|(field, operation)| (field.name, operation));
         assert_eq!(parse("id"), Some(("id", Operation::Equal)));
         assert_eq!(parse("id_not_in"), Some(("id", Operation::NotIn)));

@@ -1,4 +1,4 @@
-//! `where`: which rows a query is after.
+//! The `where` argument: the filter of a query.
 
 use std::cmp::Ordering;
 use std::ops::Bound;
@@ -10,7 +10,7 @@ use super::entities::{Entity, Field, FieldType, Operation, sides};
 use super::values::{compare, parse_bytes, text_of};
 use crate::server::SchemaVersion;
 
-/// The range of ids that rows can be looked up by, and the conditions that each of them must meet besides.
+/// A range of ids, by which rows are looked up, and further conditions.
 #[derive(Debug)]
 pub(super) struct Filter {
     pub(super) low: Bound<String>,
@@ -27,15 +27,19 @@ struct Condition {
 }
 
 impl Filter {
-    /// No condition at all.
+    /// Returns the filter that accepts all rows.
     pub(super) fn all() -> Filter {
         Filter { low: Bound::Unbounded, high: Bound::Unbounded, conditions: Vec::new() }
     }
 
-    /// Reads the argument. The schema has made sure of the names and of the types of the values.
-    pub(super) fn parse(entity: &Entity, schema: SchemaVersion, given: &ObjectAccessor<'_>) -> Result<Filter, String> {
+    /// Parses the argument. Its names and value types are already validated against the schema.
+    pub(super) fn parse(
+        entity: &Entity,
+        schema: SchemaVersion,
+        argument: &ObjectAccessor<'_>,
+    ) -> Result<Filter, String> {
         let mut filter = Filter::all();
-        for (name, value) in given.iter() {
+        for (name, value) in argument.iter() {
             let unknown = || format!("Entity `{}` has no attribute `{name}`", entity.name);
             let (field, operation) = entity.filter(name).ok_or_else(unknown)?;
             let value = value.as_value().clone().into_json().map_err(|error| error.to_string())?;
@@ -43,13 +47,14 @@ impl Filter {
                 Value::Array(values) if operation.takes_list() => values,
                 single => vec![single],
             };
-            let values = values.into_iter().map(|value| check(field, schema, value)).collect::<Result<Vec<_>, _>>()?;
+            let values =
+                values.into_iter().map(|value| validate(field, schema, value)).collect::<Result<Vec<_>, _>>()?;
             filter.add(field, operation, values);
         }
         Ok(filter)
     }
 
-    /// Whether a row meets the conditions that its id does not decide.
+    /// Returns whether a row meets all conditions except the range of ids.
     pub(super) fn accepts(&self, row: &Value) -> bool {
         self.conditions.iter().all(|condition| condition.accepts(row))
     }
@@ -61,27 +66,27 @@ impl Filter {
         };
         match operation {
             Operation::Equal => {
-                self.raise(Bound::Included(id.clone()));
-                self.lower(Bound::Included(id));
+                self.raise_low(Bound::Included(id.clone()));
+                self.lower_high(Bound::Included(id));
             }
-            Operation::Greater => self.raise(Bound::Excluded(id)),
-            Operation::GreaterOrEqual => self.raise(Bound::Included(id)),
-            Operation::Less => self.lower(Bound::Excluded(id)),
-            Operation::LessOrEqual => self.lower(Bound::Included(id)),
+            Operation::Greater => self.raise_low(Bound::Excluded(id)),
+            Operation::GreaterOrEqual => self.raise_low(Bound::Included(id)),
+            Operation::Less => self.lower_high(Bound::Excluded(id)),
+            Operation::LessOrEqual => self.lower_high(Bound::Included(id)),
             Operation::Not | Operation::In | Operation::NotIn => {
                 self.conditions.push(Condition::new(field, operation, values));
             }
         }
     }
 
-    fn raise(&mut self, low: Bound<String>) {
-        if edge(&low, true) > edge(&self.low, true) {
+    fn raise_low(&mut self, low: Bound<String>) {
+        if bound_key(&low, true) > bound_key(&self.low, true) {
             self.low = low;
         }
     }
 
-    fn lower(&mut self, high: Bound<String>) {
-        let is_lower = match (edge(&high, false), edge(&self.high, false)) {
+    fn lower_high(&mut self, high: Bound<String>) {
+        let is_lower = match (bound_key(&high, false), bound_key(&self.high, false)) {
             (Some(new), Some(old)) => new < old,
             (new, _) => new.is_some(),
         };
@@ -91,8 +96,8 @@ impl Filter {
     }
 }
 
-/// A bound as something that compares: the id, and whether the bound lies before or after it.
-fn edge(bound: &Bound<String>, is_low: bool) -> Option<(&str, bool)> {
+/// Returns a sort key of a bound: the id, and whether the bound is before or after it.
+fn bound_key(bound: &Bound<String>, is_low: bool) -> Option<(&str, bool)> {
     match bound {
         Bound::Unbounded => None,
         Bound::Included(id) => Some((id, !is_low)),
@@ -107,12 +112,12 @@ impl Condition {
 
     fn accepts(&self, row: &Value) -> bool {
         let value = field_value(row, self.field, self.field_type);
-        let ordering = |wanted: &Value| compare(value, wanted, self.field_type.is_number());
-        // As in SQL, a value that is not there compares with nothing; only being there or not can be asked for.
+        let ordering = |expected: &Value| compare(value, expected, self.field_type.is_number());
+        // As in SQL, null is neither less nor greater than any value; a filter can only test for null.
         let any = |accept: &dyn Fn(Ordering) -> bool| {
-            self.values.iter().any(|wanted| match (value.is_null(), wanted.is_null()) {
-                (false, false) => accept(ordering(wanted)),
-                (value_missing, wanted_missing) => value_missing && wanted_missing && accept(Ordering::Equal),
+            self.values.iter().any(|expected| match (value.is_null(), expected.is_null()) {
+                (false, false) => accept(ordering(expected)),
+                (value_is_null, expected_is_null) => value_is_null && expected_is_null && accept(Ordering::Equal),
             })
         };
         match self.operation {
@@ -127,7 +132,7 @@ impl Condition {
     }
 }
 
-/// The value that a field of a row is filtered and ordered by: of another entity its id.
+/// Returns the value by which a field is filtered and sorted: the id of a referenced entity, else the value itself.
 pub(super) fn field_value<'a>(row: &'a Value, field: &str, field_type: FieldType) -> &'a Value {
     match field_type {
         FieldType::Entity(_) => &row[field]["id"],
@@ -135,8 +140,9 @@ pub(super) fn field_value<'a>(row: &'a Value, field: &str, field_type: FieldType
     }
 }
 
-/// Checks a value beyond its GraphQL type: the scalars of the schema take any literal.
-fn check(field: &Field, schema: SchemaVersion, value: Value) -> Result<Value, String> {
+/// Validates a filter value. Its GraphQL type is not enough, because the custom scalars of the schema accept any
+/// literal.
+fn validate(field: &Field, schema: SchemaVersion, value: Value) -> Result<Value, String> {
     if value.is_null() {
         return Ok(value);
     }

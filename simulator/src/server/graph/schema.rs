@@ -11,33 +11,34 @@ use serde_json::Value;
 
 use super::entities::{ACCOUNT, Entity, FieldType, MARKET, POSITION, TOKEN};
 use super::filter::Filter;
-use super::snapshots::{Page, Pin, Subgraph, Table};
+use super::snapshots::{BlockSelector, PageQuery, Subgraph, Table};
 use crate::recording::{Block, Row};
 use crate::server::SchemaVersion;
 use crate::timeline::block_hash;
 
-/// The most rows that one page can have, and how many it has if nothing is said.
+/// The maximum and the default number of rows of a page.
 const MAX_FIRST: i64 = 1000;
 const DEFAULT_FIRST: i64 = 100;
-/// The most rows that can be skipped.
+/// The maximum number of rows to skip.
 const MAX_SKIP: i64 = 5000;
 
-/// A recorded row, or the part of it that another type of the schema stands for.
+/// A recorded row, or the nested object in one of its fields.
 struct Node {
     row: Row,
-    part: Option<&'static str>,
+    nested: Option<&'static str>,
 }
 
 impl Node {
     fn field(&self, name: &str) -> &Value {
-        match self.part {
-            Some(part) => &self.row[part][name],
+        match self.nested {
+            Some(field) => &self.row[field][name],
             None => &self.row[name],
         }
     }
 }
 
-/// Builds the schema of a subgraph. The scalars take and give any JSON, because the recorded values may be dirty.
+/// Builds the schema of a subgraph. Its custom scalars accept and return any JSON, because recorded values may be
+/// invalid.
 pub(super) fn build(subgraph: Arc<Subgraph>) -> Result<Schema> {
     let version = subgraph.schema;
     let mut schema = Schema::build("Query", None, None);
@@ -65,7 +66,7 @@ pub(super) fn build(subgraph: Arc<Subgraph>) -> Result<Schema> {
         .register(meta_type())
         .register(query)
         .finish()
-        .map_err(|error| Error::internal(format!("the GraphQL schema is not valid: {}", error.0)))
+        .map_err(|error| Error::internal(format!("invalid GraphQL schema: {}", error.0)))
 }
 
 fn object(entity: &'static Entity, version: SchemaVersion) -> Object {
@@ -76,8 +77,8 @@ fn object(entity: &'static Entity, version: SchemaVersion) -> Object {
         object.field(Field::new(field.name, output, move |ctx| {
             let Some(node) = ctx.parent_value.downcast_ref::<Node>() else { return FieldFuture::Value(None) };
             if is_entity {
-                let part = Node { row: Arc::clone(&node.row), part: Some(field.name) };
-                FieldFuture::Value(Some(FieldValue::owned_any(part)))
+                let nested = Node { row: Arc::clone(&node.row), nested: Some(field.name) };
+                FieldFuture::Value(Some(FieldValue::owned_any(nested)))
             } else {
                 FieldFuture::from_value(Some(to_graphql(node.field(field.name))))
             }
@@ -85,7 +86,7 @@ fn object(entity: &'static Entity, version: SchemaVersion) -> Object {
     })
 }
 
-/// `Market_filter`, `Position_filter`: every field with every operation that its type has.
+/// Builds `Market_filter` or `Position_filter`: all fields with all operations of their types.
 fn filter_type(entity: &Entity, version: SchemaVersion) -> InputObject {
     let mut input = InputObject::new(format!("{}_filter", entity.name));
     for field in entity.fields {
@@ -111,9 +112,9 @@ fn rows_field(
 ) -> Field {
     let output = TypeRef::named_nn_list_nn(entity.name);
     let field = Field::new(name, output, move |ctx| {
-        let rows = find(&ctx, entity, &subgraph, table(&subgraph));
+        let rows = find_rows(&ctx, entity, &subgraph, table(&subgraph));
         FieldFuture::new(async move {
-            let nodes = rows?.into_iter().map(|row| FieldValue::owned_any(Node { row, part: None }));
+            let nodes = rows?.into_iter().map(|row| FieldValue::owned_any(Node { row, nested: None }));
             Ok(Some(FieldValue::list(nodes)))
         })
     });
@@ -126,54 +127,59 @@ fn rows_field(
         .argument(InputValue::new("block", TypeRef::named("Block_height")))
 }
 
-fn find(
+fn find_rows(
     ctx: &ResolverContext<'_>,
     entity: &'static Entity,
     subgraph: &Subgraph,
     table: &Table,
 ) -> Result<Vec<Row>, GraphError> {
-    let block = subgraph.resolve(&pin(ctx, subgraph)?).map_err(GraphError::new)?;
-    let filter = match ctx.args.get("where").filter(|given| !given.is_null()) {
-        Some(given) => Filter::parse(entity, subgraph.schema, &given.object()?).map_err(GraphError::new)?,
+    let block = subgraph.resolve(&block_selector(ctx, subgraph)?).map_err(GraphError::new)?;
+    let filter = match ctx.args.get("where").filter(|argument| !argument.is_null()) {
+        Some(argument) => Filter::parse(entity, subgraph.schema, &argument.object()?).map_err(GraphError::new)?,
         None => Filter::all(),
     };
-    let order_by = match ctx.args.get("orderBy").filter(|given| !given.is_null()) {
-        Some(given) => {
-            let name = given.enum_name()?;
+    let order_by = match ctx.args.get("orderBy").filter(|argument| !argument.is_null()) {
+        Some(argument) => {
+            let name = argument.enum_name()?;
             entity.fields.iter().find(|field| field.name == name && field.field_type != FieldType::Id)
         }
         None => None,
     };
-    let direction = ctx.args.get("orderDirection").filter(|given| !given.is_null());
-    let page = Page {
+    let direction = ctx.args.get("orderDirection").filter(|argument| !argument.is_null());
+    let query = PageQuery {
         filter,
         order_by: order_by.map(|field| (field.name, field.field_type)),
-        descending: direction.map(|given| given.enum_name().map(|name| name == "desc")).transpose()?.unwrap_or(false),
-        skip: in_limits(ctx, "skip", 0, MAX_SKIP)?,
-        first: in_limits(ctx, "first", DEFAULT_FIRST, MAX_FIRST)?,
+        descending: direction
+            .map(|argument| argument.enum_name().map(|name| name == "desc"))
+            .transpose()?
+            .unwrap_or(false),
+        skip: limited_argument(ctx, "skip", 0, MAX_SKIP)?,
+        first: limited_argument(ctx, "first", DEFAULT_FIRST, MAX_FIRST)?,
     };
-    Ok(table.page(block.number, &page))
+    Ok(table.page(block.number, &query))
 }
 
-fn in_limits(ctx: &ResolverContext<'_>, name: &str, default: i64, max: i64) -> Result<usize, GraphError> {
-    let given = match ctx.args.get(name).filter(|given| !given.is_null()) {
-        Some(given) => given.i64()?,
+fn limited_argument(ctx: &ResolverContext<'_>, name: &str, default: i64, max: i64) -> Result<usize, GraphError> {
+    let value = match ctx.args.get(name).filter(|argument| !argument.is_null()) {
+        Some(argument) => argument.i64()?,
         None => default,
     };
-    let refusal = || format!("The `{name}` argument must be between 0 and {max}, but is {given}");
-    usize::try_from(given).ok().filter(|_| given <= max).ok_or_else(|| GraphError::new(refusal()))
+    let error = || format!("The `{name}` argument must be between 0 and {max}, but is {value}");
+    usize::try_from(value).ok().filter(|_| value <= max).ok_or_else(|| GraphError::new(error()))
 }
 
-fn pin(ctx: &ResolverContext<'_>, subgraph: &Subgraph) -> Result<Pin, GraphError> {
-    let Some(given) = ctx.args.get("block").filter(|given| !given.is_null()) else { return Ok(Pin::Head) };
-    let given = given.object()?;
-    let value = |name| given.get(name).filter(|value| !value.is_null());
+fn block_selector(ctx: &ResolverContext<'_>, subgraph: &Subgraph) -> Result<BlockSelector, GraphError> {
+    let Some(argument) = ctx.args.get("block").filter(|argument| !argument.is_null()) else {
+        return Ok(BlockSelector::Head);
+    };
+    let argument = argument.object()?;
+    let value = |name| argument.get(name).filter(|value| !value.is_null());
     match (value("number"), value("number_gte"), value("hash")) {
-        (Some(number), None, None) => Ok(Pin::Number(number.i64()?)),
-        (None, Some(number), None) => Ok(Pin::AtLeast(number.i64()?)),
+        (Some(number), None, None) => Ok(BlockSelector::Number(number.i64()?)),
+        (None, Some(number), None) => Ok(BlockSelector::AtLeast(number.i64()?)),
         (None, None, Some(hash)) => {
             let hash = super::values::parse_bytes(hash.string()?).map_err(GraphError::new)?;
-            Ok(Pin::Hash(hash))
+            Ok(BlockSelector::Hash(hash))
         }
         _ => Err(GraphError::new(format!(
             "Invalid value provided for argument `block`: expected one of number, number_gte and hash (subgraph {})",
@@ -184,7 +190,8 @@ fn pin(ctx: &ResolverContext<'_>, subgraph: &Subgraph) -> Result<Pin, GraphError
 
 fn meta_field(subgraph: Arc<Subgraph>) -> Field {
     let field = Field::new("_meta", TypeRef::named("_Meta_"), move |ctx| {
-        let block = pin(&ctx, &subgraph).and_then(|pin| subgraph.resolve(&pin).map_err(GraphError::new));
+        let block =
+            block_selector(&ctx, &subgraph).and_then(|selector| subgraph.resolve(&selector).map_err(GraphError::new));
         let deployment = subgraph.deployment.clone();
         FieldFuture::new(async move { Ok(Some(FieldValue::owned_any(Meta { block: block?, deployment }))) })
     });
@@ -223,7 +230,7 @@ fn meta_block_type() -> Object {
         .field(field("timestamp", TypeRef::named(TypeRef::INT), |block| GraphValue::from(block.timestamp)))
 }
 
-/// A recorded value as it is.
+/// Converts a recorded value to a GraphQL value.
 fn to_graphql(value: &Value) -> GraphValue {
     match value {
         Value::String(text) => GraphValue::String(text.clone()),

@@ -1,4 +1,4 @@
-//! The rows of one subgraph at every recorded block, and the look-up of a page.
+//! The rows of a subgraph at every recorded block, and the lookup of a page.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -13,34 +13,34 @@ use crate::server::SchemaVersion;
 use crate::timeline::{Timeline, fingerprint};
 use std::sync::Arc;
 
-/// One deployment: its tables at each block, and the chain that it has indexed.
+/// A deployment: its tables at each block, and the blocks of the chain.
 pub(super) struct Subgraph {
     pub(super) schema: SchemaVersion,
-    /// The hash of the deployment, as `_meta` and error messages name it.
+    /// The id of the deployment, which `_meta` and error messages contain.
     pub(super) deployment: String,
     pub(super) timeline: Arc<Timeline>,
     pub(super) markets: Table,
     pub(super) positions: Table,
 }
 
-/// The rows of one entity by block, sorted by id.
+/// The rows of an entity by block, sorted by id.
 pub(super) struct Table(BTreeMap<u64, Vec<Row>>);
 
-/// Which part of the rows a query wants, and in which order.
-pub(super) struct Page {
+/// The filter, order and limits of a query.
+pub(super) struct PageQuery {
     pub(super) filter: Filter,
-    /// The field to order by, if it is not the id.
+    /// The field to sort by; `None` for the id.
     pub(super) order_by: Option<(&'static str, FieldType)>,
     pub(super) descending: bool,
     pub(super) skip: usize,
     pub(super) first: usize,
 }
 
-/// The block that a query is pinned to.
-pub(super) enum Pin {
+/// The block of a query.
+pub(super) enum BlockSelector {
     Head,
     Number(i64),
-    /// The head, if it is not before this block.
+    /// The head, which must not be before this block.
     AtLeast(i64),
     Hash(String),
 }
@@ -52,7 +52,8 @@ impl Subgraph {
         schema: SchemaVersion,
         timeline: Arc<Timeline>,
     ) -> Subgraph {
-        // A real one is the IPFS hash of the manifest; this one is as long, and the same for a recording for good.
+        // A real deployment id is the IPFS hash of the manifest. This one has the same length and depends on the
+        // protocol only.
         let digits = fingerprint(protocol);
         let deployment = format!("Qm{}", digits.chars().skip(2).take(44).collect::<String>());
         Subgraph {
@@ -64,31 +65,34 @@ impl Subgraph {
         }
     }
 
-    /// The block that a query is to be answered at, or why there is none, in graph-node's words.
-    pub(super) fn resolve(&self, pin: &Pin) -> Result<Block, String> {
+    /// Returns the block of a query.
+    ///
+    /// # Errors
+    /// The error message of graph-node for a block that is not available.
+    pub(super) fn resolve(&self, selector: &BlockSelector) -> Result<Block, String> {
         let head = self.timeline.head();
-        let number = match pin {
-            Pin::Head => return Ok(head),
-            Pin::Hash(hash) => {
+        let number = match selector {
+            BlockSelector::Head => return Ok(head),
+            BlockSelector::Hash(hash) => {
                 let unknown = || "Failed to decode `block.hash` value: `no block with that hash found`".to_owned();
                 return self.timeline.by_hash(hash).ok_or_else(unknown);
             }
-            Pin::Number(number) | Pin::AtLeast(number) => *number,
+            BlockSelector::Number(number) | BlockSelector::AtLeast(number) => *number,
         };
-        let refuse = |what: String| Err(format!("Failed to decode `block.number` value: `{what}`"));
+        let error = |details: String| Err(format!("Failed to decode `block.number` value: `{details}`"));
         let subgraph = &self.deployment;
         if number > head.number as i64 {
-            return refuse(format!(
+            return error(format!(
                 "subgraph {subgraph} has only indexed up to block number {} and data for block number {number} is \
                  therefore not yet available",
                 head.number
             ));
         }
         let first = self.timeline.first().number;
-        match (pin, u64::try_from(number)) {
-            (Pin::AtLeast(_), _) => Ok(head),
+        match (selector, u64::try_from(number)) {
+            (BlockSelector::AtLeast(_), _) => Ok(head),
             (_, Ok(number)) if number >= first => Ok(self.timeline.block(number)),
-            _ => refuse(format!(
+            _ => error(format!(
                 "subgraph {subgraph} only has data starting at block number {first} and data for block number {number} \
                  is therefore not available"
             )),
@@ -101,52 +105,52 @@ impl Table {
         let recorded = snapshots.get(protocol);
         let table = recording.blocks.iter().map(|block| {
             let mut rows = recorded.and_then(|blocks| blocks.get(&block.number)).cloned().unwrap_or_default();
-            // Stable: rows of one id stay in the order of the recording.
+            // The sort is stable: rows with equal ids keep the order of the recording.
             rows.sort_by(|one, other| text_of(&one["id"]).cmp(&text_of(&other["id"])));
             (block.number, rows)
         });
         Table(table.collect())
     }
 
-    /// The rows of a page, from the newest snapshot that is not after the block.
-    pub(super) fn page(&self, block: u64, page: &Page) -> Vec<Row> {
+    /// Returns the rows of a page, from the newest snapshot that is not after the block.
+    pub(super) fn page(&self, block: u64, query: &PageQuery) -> Vec<Row> {
         let Some((_, rows)) = self.0.range(..=block).next_back() else { return Vec::new() };
-        let rows = in_range(rows, &page.filter);
-        let matching = rows.iter().filter(|row| page.filter.accepts(row));
-        if let Some((field, field_type)) = page.order_by {
+        let rows = in_range(rows, &query.filter);
+        let matching = rows.iter().filter(|row| query.filter.accepts(row));
+        if let Some((field, field_type)) = query.order_by {
             let value = |row: &Row| field_value(row, field, field_type).clone();
             let mut matching: Vec<(Value, &Row)> = matching.map(|row| (value(row), row)).collect();
             matching.sort_by(|(one, _), (other, _)| {
                 let ordering = compare(one, other, field_type.is_number());
-                if page.descending { ordering.reverse() } else { ordering }
+                if query.descending { ordering.reverse() } else { ordering }
             });
-            return matching.into_iter().map(|(_, row)| row).skip(page.skip).take(page.first).cloned().collect();
+            return matching.into_iter().map(|(_, row)| row).skip(query.skip).take(query.first).cloned().collect();
         }
-        if page.descending {
-            matching.rev().skip(page.skip).take(page.first).cloned().collect()
+        if query.descending {
+            matching.rev().skip(query.skip).take(query.first).cloned().collect()
         } else {
-            matching.skip(page.skip).take(page.first).cloned().collect()
+            matching.skip(query.skip).take(query.first).cloned().collect()
         }
     }
 }
 
-/// The rows whose ids lie in the range of the filter, found by bisection.
+/// Returns the rows whose ids are in the range of the filter, by binary search.
 fn in_range<'a>(rows: &'a [Row], filter: &Filter) -> &'a [Row] {
-    let before = |id: &str, inclusive: bool| {
+    let count_before = |id: &str, inclusive: bool| {
         rows.partition_point(|row| {
-            let known = text_of(&row["id"]);
-            if inclusive { known.as_ref() <= id } else { known.as_ref() < id }
+            let row_id = text_of(&row["id"]);
+            if inclusive { row_id.as_ref() <= id } else { row_id.as_ref() < id }
         })
     };
     let start = match &filter.low {
         Bound::Unbounded => 0,
-        Bound::Included(id) => before(id, false),
-        Bound::Excluded(id) => before(id, true),
+        Bound::Included(id) => count_before(id, false),
+        Bound::Excluded(id) => count_before(id, true),
     };
     let end = match &filter.high {
         Bound::Unbounded => rows.len(),
-        Bound::Included(id) => before(id, true),
-        Bound::Excluded(id) => before(id, false),
+        Bound::Included(id) => count_before(id, true),
+        Bound::Excluded(id) => count_before(id, false),
     };
     rows.get(start..end).unwrap_or_default()
 }

@@ -1,24 +1,25 @@
-//! Values of the subgraph's types: how they are checked, and how they compare.
+//! Validation and comparison of values of the subgraph's types.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use serde_json::Value;
 
-/// Checks a filter value of the type `Bytes` as graph-node does, and writes it as ids are: lower case with `0x`.
+/// Validates a filter value of type `Bytes` as graph-node does, and returns it in the format of ids: lower case with
+/// `0x`.
 ///
-/// The ids of positions go on after a dash (`{account}-{market}-{side}-{counter}`); only what stands before it is hex.
-/// An empty text is before all others.
+/// Only the part of a position's id before the first dash (`{account}-{market}-{side}-{counter}`) is validated as hex.
+/// The empty string is valid and sorts first.
 pub(super) fn parse_bytes(text: &str) -> Result<String, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     let end = digits.find('-').unwrap_or(digits.len());
     let (hex, rest) = digits.split_at(end);
-    let refuse = |what: String| Err(format!("Failed to decode `Bytes` value: `{what}`"));
+    let error = |details: String| Err(format!("Failed to decode `Bytes` value: `{details}`"));
     if hex.len() % 2 == 1 {
-        return refuse("Odd number of digits".to_owned());
+        return error("Odd number of digits".to_owned());
     }
     if let Some((position, letter)) = hex.chars().enumerate().find(|(_, letter)| !letter.is_ascii_hexdigit()) {
-        return refuse(format!("Invalid character {letter:?} at position {position}"));
+        return error(format!("Invalid character {letter:?} at position {position}"));
     }
     if text.is_empty() {
         return Ok(String::new());
@@ -26,7 +27,8 @@ pub(super) fn parse_bytes(text: &str) -> Result<String, String> {
     Ok(format!("0x{}{rest}", hex.to_ascii_lowercase()))
 }
 
-/// A value as text, for comparison: that of a string, else the JSON. So a row whose id is no string has its place too.
+/// Returns a value as text, for comparisons: the content of a string, else the JSON. So a row whose id is not a string
+/// can be sorted, too.
 pub(super) fn text_of(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
@@ -34,7 +36,7 @@ pub(super) fn text_of(value: &Value) -> Cow<'_, str> {
     }
 }
 
-/// Compares two values as PostgreSQL would, numbers by size and all else by the bytes of their text.
+/// Compares two values as PostgreSQL does: numbers by value, all others by the bytes of their text.
 pub(super) fn compare(one: &Value, other: &Value, as_numbers: bool) -> Ordering {
     let (one, other) = (text_of(one), text_of(other));
     match (as_numbers, Decimal::parse(&one), Decimal::parse(&other)) {
@@ -43,7 +45,7 @@ pub(super) fn compare(one: &Value, other: &Value, as_numbers: bool) -> Ordering 
     }
 }
 
-/// A decimal number of any length, as its digits without leading and trailing zeros.
+/// A decimal number of any length, without leading and trailing zeros.
 #[derive(PartialEq, Eq)]
 struct Decimal<'a> {
     is_negative: bool,
@@ -67,13 +69,13 @@ impl<'a> Decimal<'a> {
 
 impl Ord for Decimal<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        let size = |one: &Self, other: &Self| {
+        let absolute = |one: &Self, other: &Self| {
             let whole = one.whole.len().cmp(&other.whole.len()).then_with(|| one.whole.cmp(other.whole));
             whole.then_with(|| one.fraction.cmp(other.fraction))
         };
         match (self.is_negative, other.is_negative) {
-            (false, false) => size(self, other),
-            (true, true) => size(other, self),
+            (false, false) => absolute(self, other),
+            (true, true) => absolute(other, self),
             (false, true) => Ordering::Greater,
             (true, false) => Ordering::Less,
         }
@@ -92,7 +94,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn bytes_are_hex_of_an_even_length() {
+    fn bytes_must_be_hex_of_even_length() {
         assert_eq!(parse_bytes("").unwrap(), "");
         assert_eq!(parse_bytes("0xAb").unwrap(), "0xab");
         assert_eq!(parse_bytes("ab").unwrap(), "0xab");
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_compare_by_size_at_any_length() {
+    fn numbers_of_any_length_compare_by_value() {
         let ordered = ["-20", "-3.5", "-3", "0", "0.5", "2", "10", "10.01", "340282366920938463463374607431768211456"];
         for pair in ordered.windows(2) {
             assert_eq!(compare(&json!(pair[0]), &json!(pair[1]), true), Ordering::Less, "{pair:?}");

@@ -1,8 +1,9 @@
-//! Whether the variables of a query have the types of the places where they stand.
+//! Checks that the variables of a query have the types of the positions in which they are used.
 //!
-//! graph-node refuses a query that declares `$id: ID!` for a place of type `Bytes!`. The GraphQL library has that rule, but
-//! release 7 never applies it (its chain of visitors does not pass input values on), so it is applied here, for the
-//! places that these schemas have. Without it a query could pass here that only one of the two real schemas accepts.
+//! graph-node rejects a query that declares `$id: ID!` and uses it where `Bytes!` is expected. async-graphql has this
+//! rule, but release 7 never applies it (its visitor chain does not pass on input values), so this module applies it to
+//! the arguments of the served schemas. Without it, the server would accept queries that only one of the two real
+//! schemas accepts.
 
 use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet, Type};
 use async_graphql_value::{Name, Value};
@@ -10,23 +11,23 @@ use async_graphql_value::{Name, Value};
 use super::entities::{Entity, MARKET, POSITION};
 use crate::server::SchemaVersion;
 
-/// Checks every operation of a document.
+/// Checks all operations of a document.
 pub(super) fn check(document: &ExecutableDocument, schema: SchemaVersion) -> Result<(), String> {
     document.operations.iter().try_for_each(|(_, operation)| {
-        let check = Check { document, operation: &operation.node, schema };
+        let check = VariableCheck { document, operation: &operation.node, schema };
         check.selections(&operation.node.selection_set.node)
     })
 }
 
-struct Check<'a> {
+struct VariableCheck<'a> {
     document: &'a ExecutableDocument,
     operation: &'a OperationDefinition,
     schema: SchemaVersion,
 }
 
-impl Check<'_> {
-    /// The fields of the query itself, which alone have arguments. The library has made sure that fragments exist and
-    /// do not contain themselves.
+impl VariableCheck<'_> {
+    /// Checks the top-level fields, which are the only ones with arguments. The library has already validated that
+    /// fragments exist and are not recursive.
     fn selections(&self, selections: &SelectionSet) -> Result<(), String> {
         selections.items.iter().try_for_each(|selection| match &selection.node {
             Selection::Field(field) => self.field(&field.node),
@@ -45,7 +46,7 @@ impl Check<'_> {
             _ => None,
         };
         field.arguments.iter().try_for_each(|(name, value)| {
-            let place = match (name.node.as_str(), entity) {
+            let expected = match (name.node.as_str(), entity) {
                 ("skip" | "first", _) => "Int".to_owned(),
                 ("orderDirection", _) => "OrderDirection".to_owned(),
                 ("block", _) => "Block_height".to_owned(),
@@ -53,60 +54,62 @@ impl Check<'_> {
                 ("where", Some(entity)) => format!("{}_filter", entity.name),
                 _ => return Ok(()),
             };
-            self.value(&value.node, &place, entity)
+            self.value(&value.node, &expected, entity)
         })
     }
 
-    /// A variable in the place of a value, or in one inside of it.
-    fn value(&self, value: &Value, place: &str, entity: Option<&Entity>) -> Result<(), String> {
+    /// Checks the variables in a value and the values nested in it.
+    fn value(&self, value: &Value, expected: &str, entity: Option<&Entity>) -> Result<(), String> {
         match value {
-            Value::Variable(name) => self.variable(name, place),
+            Value::Variable(name) => self.variable(name, expected),
             Value::List(values) => {
-                let element = place.strip_prefix('[').and_then(|place| place.strip_suffix(']')).unwrap_or(place);
+                let element = expected.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(expected);
                 values.iter().try_for_each(|value| self.value(value, element, entity))
             }
             Value::Object(fields) => fields
                 .iter()
-                .try_for_each(|(name, value)| self.value(value, &self.field_of(place, name, entity), entity)),
+                .try_for_each(|(name, value)| self.value(value, &self.field_type(expected, name, entity), entity)),
             _ => Ok(()),
         }
     }
 
-    /// The type of a field of an input type.
-    fn field_of(&self, place: &str, name: &str, entity: Option<&Entity>) -> String {
-        match (place, name, entity.and_then(|entity| entity.filter(name))) {
+    /// Returns the type of a field of an input type.
+    fn field_type(&self, input_type: &str, name: &str, entity: Option<&Entity>) -> String {
+        match (input_type, name, entity.and_then(|entity| entity.filter(name))) {
             ("Block_height", "hash", _) => "Bytes".to_owned(),
             ("Block_height", _, _) => "Int".to_owned(),
             (_, _, Some((field, operation))) if operation.takes_list() => {
                 format!("[{}!]", field.field_type.input_type(self.schema))
             }
             (_, _, Some((field, _))) => field.field_type.input_type(self.schema).to_owned(),
-            // An unknown field, which the library refuses.
+            // An unknown field, which the library rejects.
             _ => String::new(),
         }
     }
 
-    fn variable(&self, name: &Name, place: &str) -> Result<(), String> {
-        let definition = self.operation.variable_definitions.iter().find(|known| known.node.name.node == *name);
+    fn variable(&self, name: &Name, expected: &str) -> Result<(), String> {
+        let definition = self.operation.variable_definitions.iter().find(|variable| variable.node.name.node == *name);
         let Some(definition) = definition else { return Ok(()) };
         let declared = &definition.node.var_type.node;
         let has_default = definition.node.default_value.is_some();
-        if fits(declared, place, has_default) {
+        if is_assignable(declared, expected, has_default) {
             return Ok(());
         }
-        Err(format!("Variable \"${name}\" of type \"{declared}\" used in position expecting type \"{place}\"."))
+        Err(format!("Variable \"${name}\" of type \"{declared}\" used in position expecting type \"{expected}\"."))
     }
 }
 
-/// Whether a variable of a type may stand in a place: the type itself, or the same without null.
-fn fits(declared: &Type, place: &str, has_default: bool) -> bool {
+/// Returns whether a variable of a type is allowed in a position: the types are equal, or the variable is also
+/// non-null.
+fn is_assignable(declared: &Type, expected: &str, has_default: bool) -> bool {
     let declared = declared.to_string();
     let without_null = |text: &str| text.strip_suffix('!').map(str::to_owned);
-    match without_null(place) {
-        Some(place) => {
-            without_null(&declared).is_some_and(|declared| declared == place) || (has_default && declared == place)
+    match without_null(expected) {
+        Some(nullable) => {
+            without_null(&declared).is_some_and(|declared| declared == nullable)
+                || (has_default && declared == nullable)
         }
-        None => declared == place || without_null(&declared).is_some_and(|declared| declared == place),
+        None => declared == expected || without_null(&declared).is_some_and(|declared| declared == expected),
     }
 }
 
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_must_have_the_type_of_its_place() {
+    fn variable_types_must_match_their_positions() {
         for query in [
             "query Q($x: Int!) { positions(first: $x, block: {number: $x}) { id } }",
             "query Q($x: BigInt) { positions(where: {balance_gt: $x}) { id } }",
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_type_of_ids_depends_on_the_schema() {
+    fn id_type_depends_on_the_schema() {
         let query = "query Q($x: ID!) { positions(where: {id_gt: $x}) { id } }";
         assert_eq!(check_in(SchemaVersion::V2_0_1, query), Ok(()));
         assert_eq!(

@@ -17,13 +17,13 @@ use serde_json::{Map, Value, json};
 use super::ServerOptions;
 use crate::recording::Recording;
 use crate::timeline::Timeline;
-use store::{Limits, Page, Refusal, Store};
+use store::{Page, QueryError, QueryLimits, Store};
 
-/// The timeout of the free tier, and the longest that a request can ask for.
+/// The default and the maximum timeout of a query, as in the free tier.
 const TIMEOUT: Duration = Duration::from_secs(25);
 
-/// The tables, and what the service asks of a request.
-pub(super) struct Transpose {
+/// The tables, the required API key and the page size.
+pub(super) struct TransposeApi {
     store: Store,
     api_key: Option<String>,
     page_bytes: usize,
@@ -46,22 +46,22 @@ struct QueryOptions {
     timeout: Option<u64>,
 }
 
-impl Transpose {
-    pub(super) fn new(recording: &Recording, timeline: &Timeline, options: &ServerOptions) -> Result<Transpose> {
-        Ok(Transpose {
+impl TransposeApi {
+    pub(super) fn new(recording: &Recording, timeline: &Timeline, options: &ServerOptions) -> Result<TransposeApi> {
+        Ok(TransposeApi {
             store: Store::new(recording, timeline)?,
             api_key: options.api_key.clone(),
             page_bytes: options.page_bytes,
         })
     }
 
-    fn knows(&self, headers: &HeaderMap) -> bool {
-        let given = headers.get("x-api-key").and_then(|value| value.to_str().ok());
-        self.api_key.is_none() || self.api_key.as_deref() == given
+    fn accepts_key(&self, headers: &HeaderMap) -> bool {
+        let key = headers.get("x-api-key").and_then(|value| value.to_str().ok());
+        self.api_key.is_none() || self.api_key.as_deref() == key
     }
 
-    fn run(&self, query: &Query) -> Result<Page, Refusal> {
-        let limits = Limits {
+    fn run(&self, query: &Query) -> Result<Page, QueryError> {
+        let limits = QueryLimits {
             page_bytes: self.page_bytes,
             timeout: query.options.timeout.map_or(TIMEOUT, Duration::from_millis).min(TIMEOUT),
             stringify_numbers: query.options.stringify_numbers,
@@ -70,21 +70,21 @@ impl Transpose {
     }
 }
 
-/// `POST /sql`.
-pub(super) async fn answer(State(transpose): State<Arc<Transpose>>, headers: HeaderMap, body: Bytes) -> Response {
-    if !transpose.knows(&headers) {
-        return refuse(StatusCode::UNAUTHORIZED, "invalid API key");
+/// Handles `POST /sql`.
+pub(super) async fn handle(State(transpose): State<Arc<TransposeApi>>, headers: HeaderMap, body: Bytes) -> Response {
+    if !transpose.accepts_key(&headers) {
+        return error_response(StatusCode::UNAUTHORIZED, "invalid API key");
     }
     let query: Query = match serde_json::from_slice(&body) {
         Ok(query) => query,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("invalid request body: {error}")),
+        Err(error) => return error_response(StatusCode::BAD_REQUEST, &format!("invalid request body: {error}")),
     };
     let start = Instant::now();
     match tokio::task::spawn_blocking(move || transpose.run(&query)).await {
         Ok(Ok(page)) => success(&page, start.elapsed()),
-        Ok(Err(Refusal::Query(message))) => refuse(StatusCode::BAD_REQUEST, &message),
-        Ok(Err(Refusal::Timeout)) => refuse(StatusCode::REQUEST_TIMEOUT, "query timed out"),
-        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Ok(Err(QueryError::Invalid(message))) => error_response(StatusCode::BAD_REQUEST, &message),
+        Ok(Err(QueryError::Timeout)) => error_response(StatusCode::REQUEST_TIMEOUT, "query timed out"),
+        Err(error) => error_response(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
@@ -101,6 +101,6 @@ fn success(page: &Page, elapsed: Duration) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
 }
 
-fn refuse(status: StatusCode, message: &str) -> Response {
+fn error_response(status: StatusCode, message: &str) -> Response {
     (status, axum::Json(json!({"status": "error", "message": message}))).into_response()
 }

@@ -1,14 +1,14 @@
-//! `{{name}}` in a query: parameters that the caller gives besides the SQL.
+//! `{{name}}` in a query: parameters, whose values a request has next to the SQL.
 
-/// A query with its placeholders as SQLite's parameters.
+/// A query with SQLite's parameters instead of the placeholders.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Prepared {
     pub(super) sql: String,
-    /// The names in the order of their first use.
+    /// The parameter names in the order of their first use.
     pub(super) names: Vec<String>,
 }
 
-/// Replaces `{{name}}` by `:name`, outside of literals and comments, where it is text.
+/// Replaces `{{name}}` by `:name`, except in literals, quoted names and comments.
 pub(super) fn prepare(sql: &str) -> Result<Prepared, String> {
     let mut prepared = Prepared { sql: String::with_capacity(sql.len()), names: Vec::new() };
     let mut rest = sql;
@@ -19,7 +19,7 @@ pub(super) fn prepare(sql: &str) -> Result<Prepared, String> {
             rest = after;
             continue;
         }
-        let length = match text_end(rest) {
+        let length = match closing_delimiter(rest) {
             Some(end) => rest
                 .get(first.len_utf8()..)
                 .and_then(|inside| inside.find(end))
@@ -33,9 +33,9 @@ pub(super) fn prepare(sql: &str) -> Result<Prepared, String> {
     Ok(prepared)
 }
 
-/// What ends the literal, quoted name or comment that begins here. A doubled quote inside of one ends it and begins the
-/// next, which comes to the same.
-fn text_end(rest: &str) -> Option<&'static str> {
+/// Returns the closing delimiter of the literal, quoted name or comment at the start of a string, if there is one. A
+/// doubled quote is treated as the end of one literal and the start of another, which has the same effect.
+fn closing_delimiter(rest: &str) -> Option<&'static str> {
     [("'", "'"), ("\"", "\""), ("--", "\n"), ("/*", "*/")]
         .into_iter()
         .find_map(|(start, end)| rest.starts_with(start).then_some(end))
@@ -51,7 +51,7 @@ impl Prepared {
         }
         self.sql.push(':');
         self.sql.push_str(name);
-        if !self.names.iter().any(|known| known == name) {
+        if !self.names.iter().any(|used| used == name) {
             self.names.push(name.to_owned());
         }
         Ok(())
@@ -70,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn literals_and_comments_are_left_alone() {
+    fn literals_and_comments_are_unchanged() {
         let sql = "SELECT '{{a}}', 'it''s {{b}}', \"{{c}}\" -- {{d}}\n, 'é' /* {{e}} */ FROM t";
         assert_eq!(prepare(sql).unwrap(), Prepared { sql: sql.to_owned(), names: vec![] });
         assert_eq!(prepare("'{{open").unwrap().names.len(), 0);
     }
 
     #[test]
-    fn a_name_must_be_one() {
+    fn rejects_invalid_parameter_names() {
         for sql in ["{{}}", "{{1a}}", "{{a b}}", "{{a;drop}}", "{{a"] {
             assert!(prepare(sql).is_err(), "{sql}");
         }

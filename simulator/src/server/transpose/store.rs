@@ -1,12 +1,12 @@
 //! The tables behind the SQL API, in SQLite.
 //!
-//! SQLite is no PostgreSQL; what matters to a client is the same for plain queries, with these differences:
+//! For simple queries SQLite behaves like PostgreSQL, with these differences:
 //! - Timestamps are text of the form `2023-01-01T00:00:11Z`, which sorts by time.
-//! - A missing value in a column that pages go by (`block_number`, `log_index`, `timestamp`) is stored as a marker that
-//!   sorts last, as PostgreSQL sorts nulls, and comes out as null. It compares as the largest value, not as unknown. In
-//!   all other columns null is null; sorting by one of those puts nulls first.
-//! - `block_number` and `log_index` are integers, also where a recording or a parameter writes them as text. All other
-//!   values come out as they went in.
+//! - A missing value in a key column (`block_number`, `log_index`, `timestamp`) is stored as a marker that sorts last,
+//!   as nulls do in PostgreSQL, and is returned as null. It compares as the largest value, not as unknown. In all other
+//!   columns null is stored as null, which sorts first.
+//! - `block_number` and `log_index` are integers, even if a recording or a parameter has them as text. All other values
+//!   are returned as they were inserted.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,13 +40,13 @@ const EVENT_COLUMNS: [&str; 17] = [
     "liquidated_token_address",
     "metadata",
 ];
-/// The columns that pages go by.
+/// The columns by which clients page.
 const KEY_COLUMNS: [&str; 3] = ["block_number", "log_index", "timestamp"];
-/// How many of SQLite's steps there are between two looks at the clock.
-const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+/// The number of SQLite's virtual machine instructions between two checks of the deadline.
+const STEPS_PER_DEADLINE_CHECK: i32 = 10_000;
 
-/// What a query asks for besides its SQL.
-pub(super) struct Limits {
+/// The limits and options of a query.
+pub(super) struct QueryLimits {
     pub(super) page_bytes: usize,
     pub(super) timeout: Duration,
     pub(super) stringify_numbers: bool,
@@ -60,16 +60,16 @@ pub(super) struct Page {
     pub(super) truncated: bool,
 }
 
-/// Why there is no page.
+/// The reason why a query has no page.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The query is wrong.
-    Query(String),
-    /// The time was over before the first row.
+pub(super) enum QueryError {
+    /// The query is invalid.
+    Invalid(String),
+    /// The timeout expired before the first row.
     Timeout,
 }
 
-/// The tables. One connection is enough: a page takes milliseconds.
+/// The tables. All queries share one connection, because a page takes milliseconds.
 pub(super) struct Store(Mutex<Connection>);
 
 impl Store {
@@ -82,22 +82,27 @@ impl Store {
             connection.authorizer(Some(authorize))?;
             Ok(connection)
         };
-        let connection = fill().map_err(|error| Error::internal("the SQL tables can't be filled").because(error))?;
+        let connection = fill().map_err(|error| Error::internal("cannot fill the SQL tables").because(error))?;
         Ok(Store(Mutex::new(connection)))
     }
 
-    /// Runs one query. Takes as long as the query takes: not for an async thread.
-    pub(super) fn run(&self, sql: &str, parameters: &Map<String, Value>, limits: &Limits) -> Result<Page, Refusal> {
-        let prepared = sql::prepare(sql).map_err(Refusal::Query)?;
+    /// Runs a query. It blocks, so it must not be called on an async thread.
+    pub(super) fn run(
+        &self,
+        sql: &str,
+        parameters: &Map<String, Value>,
+        limits: &QueryLimits,
+    ) -> Result<Page, QueryError> {
+        let prepared = sql::prepare(sql).map_err(QueryError::Invalid)?;
         check_names(&prepared.names, parameters)?;
-        // A panic in another query leaves nothing half done here: all of them only read.
+        // A panic in another query cannot leave the tables inconsistent, because queries only read.
         let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + limits.timeout;
-        let late = move || Instant::now() > deadline;
-        connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(late)).map_err(query_error)?;
+        let is_late = move || Instant::now() > deadline;
+        connection.progress_handler(STEPS_PER_DEADLINE_CHECK, Some(is_late)).map_err(query_error)?;
         let mut statement = connection.prepare(&prepared.sql).map_err(query_error)?;
         if statement.column_count() == 0 {
-            return Err(Refusal::Query("only SELECT statements are allowed".to_owned()));
+            return Err(QueryError::Invalid("only SELECT statements are allowed".to_owned()));
         }
         bind(&mut statement, &prepared.names, parameters)?;
         collect(&mut statement, limits)
@@ -107,7 +112,7 @@ impl Store {
 fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     let columns = EVENT_COLUMNS.map(|column| match column {
         "block_number" | "log_index" => format!("{column} INTEGER"),
-        // Without a type, values come out as they went in.
+        // Without a type, values are returned as they were inserted.
         other => other.to_owned(),
     });
     connection.execute_batch(&format!(
@@ -125,8 +130,9 @@ fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
 fn insert_events(connection: &mut Connection, events: &[Map<String, Value>]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     {
-        let places = vec!["?"; EVENT_COLUMNS.len()].join(", ");
-        let mut insert = transaction.prepare(&format!("INSERT INTO ethereum.lending_events VALUES ({places})"))?;
+        let placeholders = vec!["?"; EVENT_COLUMNS.len()].join(", ");
+        let mut insert =
+            transaction.prepare(&format!("INSERT INTO ethereum.lending_events VALUES ({placeholders})"))?;
         for event in events {
             let values = EVENT_COLUMNS.iter().map(|column| to_sql(column, event.get(*column).unwrap_or(&Value::Null)));
             insert.execute(params_from_iter(values))?;
@@ -147,7 +153,8 @@ fn insert_blocks(connection: &mut Connection, timeline: &Timeline) -> rusqlite::
     transaction.commit()
 }
 
-/// Text, integers, floats and nulls as they are; all other JSON, and a missing key, as a blob that holds the JSON.
+/// Converts a JSON value to an SQL value. Booleans, lists, objects and too large numbers become a blob with the JSON,
+/// as does a null in a key column.
 fn to_sql<'a>(column: &str, value: &'a Value) -> ToSqlOutput<'a> {
     let json = || ToSqlOutput::Owned(SqlValue::Blob(value.to_string().into_bytes()));
     match value {
@@ -163,7 +170,7 @@ fn to_sql<'a>(column: &str, value: &'a Value) -> ToSqlOutput<'a> {
     }
 }
 
-/// Reading the two tables, and nothing else.
+/// Allows reading the two tables, and nothing else.
 fn authorize(context: AuthContext<'_>) -> Authorization {
     match context.action {
         AuthAction::Select | AuthAction::Function { .. } | AuthAction::Recursive => Authorization::Allow,
@@ -177,24 +184,26 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
     }
 }
 
-fn check_names(names: &[String], parameters: &Map<String, Value>) -> Result<(), Refusal> {
+fn check_names(names: &[String], parameters: &Map<String, Value>) -> Result<(), QueryError> {
     if let Some(name) = names.iter().find(|name| !parameters.contains_key(*name)) {
-        return Err(Refusal::Query(format!("missing parameter: {name}")));
+        return Err(QueryError::Invalid(format!("missing parameter: {name}")));
     }
     match parameters.keys().find(|name| !names.contains(name)) {
-        Some(name) => Err(Refusal::Query(format!("unknown parameter: {name}"))),
+        Some(name) => Err(QueryError::Invalid(format!("unknown parameter: {name}"))),
         None => Ok(()),
     }
 }
 
-fn bind(statement: &mut Statement<'_>, names: &[String], parameters: &Map<String, Value>) -> Result<(), Refusal> {
+fn bind(statement: &mut Statement<'_>, names: &[String], parameters: &Map<String, Value>) -> Result<(), QueryError> {
     if statement.parameter_count() != names.len() {
-        return Err(Refusal::Query("parameters are written as {{name}}".to_owned()));
+        return Err(QueryError::Invalid("parameters are written as {{name}}".to_owned()));
     }
     for name in names {
         let value = parameters.get(name).unwrap_or(&Value::Null);
         let value = match value {
-            Value::Array(_) | Value::Object(_) => return Err(Refusal::Query(format!("invalid parameter: {name}"))),
+            Value::Array(_) | Value::Object(_) => {
+                return Err(QueryError::Invalid(format!("invalid parameter: {name}")));
+            }
             Value::Bool(flag) => ToSqlOutput::Owned(SqlValue::Integer(i64::from(*flag))),
             scalar => to_sql("", scalar),
         };
@@ -204,9 +213,9 @@ fn bind(statement: &mut Statement<'_>, names: &[String], parameters: &Map<String
     Ok(())
 }
 
-/// Takes rows until the page is full or the time is over. The first row goes out whatever its size, or else a client
-/// could never get past it.
-fn collect(statement: &mut Statement<'_>, limits: &Limits) -> Result<Page, Refusal> {
+/// Collects rows until the page is full or the timeout expires. The first row is returned whatever its size, because
+/// otherwise a client could never page past it.
+fn collect(statement: &mut Statement<'_>, limits: &QueryLimits) -> Result<Page, QueryError> {
     let keys: Vec<Vec<u8>> = statement.column_names().map(|name| Value::from(name).to_string().into_bytes()).collect();
     let mut page = Page::default();
     let mut rows = statement.raw_query();
@@ -216,7 +225,7 @@ fn collect(statement: &mut Statement<'_>, limits: &Limits) -> Result<Page, Refus
             Ok(None) => return Ok(page),
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
                 page.truncated = true;
-                return if page.count == 0 { Err(Refusal::Timeout) } else { Ok(page) };
+                return if page.count == 0 { Err(QueryError::Timeout) } else { Ok(page) };
             }
             Err(error) => return Err(query_error(error)),
         };
@@ -245,8 +254,8 @@ fn to_json(row: &Row<'_>, keys: &[Vec<u8>], stringify_numbers: bool) -> rusqlite
             ValueRef::Null => json.extend(b"null"),
             ValueRef::Integer(integer) => json.extend(integer.to_string().as_bytes()),
             ValueRef::Real(float) => json.extend(Value::from(float).to_string().as_bytes()),
-            // Large numbers are kept as text. Without the option they go out as they stand, and lose their last digits in
-            // any reader that takes a JSON number for a float.
+            // Large integers are stored as text. Without the option they are returned as JSON numbers, which lose their
+            // last digits in readers that parse them as floats.
             ValueRef::Text(text) if !stringify_numbers && is_integer(text) => json.extend(text),
             ValueRef::Text(text) => json.extend(Value::from(String::from_utf8_lossy(text)).to_string().as_bytes()),
             ValueRef::Blob(stored) => json.extend(stored),
@@ -256,16 +265,16 @@ fn to_json(row: &Row<'_>, keys: &[Vec<u8>], stringify_numbers: bool) -> rusqlite
     Ok(json)
 }
 
-/// Whether a text could be a JSON number: digits without a leading zero.
+/// Returns whether a text is an integer in JSON: digits without a leading zero.
 fn is_integer(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let starts_well = digits == b"0" || digits.first().is_some_and(|first| (b'1'..=b'9').contains(first));
-    starts_well && digits.iter().all(u8::is_ascii_digit)
+    let is_start_valid = digits == b"0" || digits.first().is_some_and(|first| (b'1'..=b'9').contains(first));
+    is_start_valid && digits.iter().all(u8::is_ascii_digit)
 }
 
-fn query_error(error: rusqlite::Error) -> Refusal {
-    Refusal::Query(match error {
-        // Without the SQL, which is not quite what the caller wrote.
+fn query_error(error: rusqlite::Error) -> QueryError {
+    QueryError::Invalid(match error {
+        // Without the SQL, which differs from that of the request.
         rusqlite::Error::SqlInputError { msg, .. } => msg,
         other => other.to_string(),
     })

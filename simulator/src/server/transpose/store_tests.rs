@@ -25,8 +25,8 @@ fn store(events: Vec<Map<String, Value>>) -> Store {
     Store::new(&recording, &Timeline::new(&recording).unwrap()).unwrap()
 }
 
-fn limits() -> Limits {
-    Limits { page_bytes: 1_000_000, timeout: Duration::from_secs(9), stringify_numbers: true }
+fn limits() -> QueryLimits {
+    QueryLimits { page_bytes: 1_000_000, timeout: Duration::from_secs(9), stringify_numbers: true }
 }
 
 fn rows(store: &Store, sql: &str, parameters: Value) -> Vec<Value> {
@@ -34,34 +34,34 @@ fn rows(store: &Store, sql: &str, parameters: Value) -> Vec<Value> {
     serde_json::from_slice(format!("[{}]", String::from_utf8(page.rows).unwrap()).as_bytes()).unwrap()
 }
 
-fn refusal(sql: &str, parameters: Value) -> String {
+fn query_error_message(sql: &str, parameters: Value) -> String {
     match store(vec![]).run(sql, parameters.as_object().unwrap(), &limits()) {
-        Err(Refusal::Query(message)) => message,
+        Err(QueryError::Invalid(message)) => message,
         other => panic!("{sql}: {other:?}"),
     }
 }
 
 #[test]
-fn values_come_out_as_they_went_in() {
+fn values_are_returned_as_inserted() {
     let big = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
-    let odd = event(json!("x"), big);
-    let store = store(vec![odd.clone()]);
+    let event = event(json!("x"), big);
+    let store = store(vec![event.clone()]);
     let row = &rows(&store, "SELECT * FROM ethereum.lending_events", json!({}))[0];
     assert_eq!(row.as_object().unwrap().len(), EVENT_COLUMNS.len());
-    for (column, value) in &odd {
+    for (column, value) in &event {
         assert_eq!(&row[column], value, "{column}");
     }
-    let numbers = Limits { stringify_numbers: false, ..limits() };
+    let numbers = QueryLimits { stringify_numbers: false, ..limits() };
     let page = store.run("SELECT quantity FROM ethereum.lending_events", &Map::new(), &numbers).unwrap();
     assert_eq!(String::from_utf8(page.rows).unwrap(), format!("{{\"quantity\":{big}}}"));
 }
 
 #[test]
-fn a_missing_key_sorts_last_and_comes_out_as_null() {
+fn missing_keys_sort_last_and_are_returned_as_null() {
     let store = store(vec![event(Value::Null, "1"), event(json!(9), "2"), event(json!(10), "3")]);
     let sql = "SELECT log_index, quantity FROM ethereum.lending_events
                WHERE (timestamp, log_index) > ({{time}}, {{log}}) ORDER BY timestamp, log_index";
-    // The integer as text too: a client may keep it as it keeps the large ones.
+    // The parameter as text, too: a client may keep it as text, like large integers.
     for log in [json!(8), json!("8")] {
         let found = rows(&store, sql, json!({"time": "2023-01-01T00:00:11Z", "log": log}));
         let logs: Vec<_> = found.iter().map(|row| row["log_index"].clone()).collect();
@@ -70,7 +70,7 @@ fn a_missing_key_sorts_last_and_comes_out_as_null() {
 }
 
 #[test]
-fn blocks_go_on_to_the_head() {
+fn blocks_table_ends_at_the_head() {
     let found = rows(
         &store(vec![]),
         "SELECT block_number, timestamp FROM ethereum.blocks WHERE timestamp >= {{day}} ORDER BY timestamp LIMIT 2",
@@ -83,7 +83,7 @@ fn blocks_go_on_to_the_head() {
 }
 
 #[test]
-fn nothing_but_reading_the_two_tables_is_allowed() {
+fn only_reading_the_two_tables_is_allowed() {
     for sql in [
         "DELETE FROM ethereum.blocks",
         "DROP TABLE ethereum.blocks",
@@ -97,7 +97,7 @@ fn nothing_but_reading_the_two_tables_is_allowed() {
         "",
         "-- nothing",
     ] {
-        refusal(sql, json!({}));
+        query_error_message(sql, json!({}));
     }
     let store = store(vec![]);
     let with = "WITH b AS (SELECT block_number AS n FROM ethereum.blocks) SELECT min(n) AS n FROM b";
@@ -106,35 +106,35 @@ fn nothing_but_reading_the_two_tables_is_allowed() {
 
 #[test]
 fn parameters_must_match_the_query() {
-    assert_eq!(refusal("SELECT {{a}}", json!({})), "missing parameter: a");
-    assert_eq!(refusal("SELECT {{a}}", json!({"a": 1, "b": 2})), "unknown parameter: b");
-    assert_eq!(refusal("SELECT {{a}}", json!({"a": [1]})), "invalid parameter: a");
-    assert_eq!(refusal("SELECT ?1", json!({})), "parameters are written as {{name}}");
-    assert_eq!(refusal("SELECT gas FROM ethereum.blocks", json!({})), "no such column: gas");
+    assert_eq!(query_error_message("SELECT {{a}}", json!({})), "missing parameter: a");
+    assert_eq!(query_error_message("SELECT {{a}}", json!({"a": 1, "b": 2})), "unknown parameter: b");
+    assert_eq!(query_error_message("SELECT {{a}}", json!({"a": [1]})), "invalid parameter: a");
+    assert_eq!(query_error_message("SELECT ?1", json!({})), "parameters are written as {{name}}");
+    assert_eq!(query_error_message("SELECT gas FROM ethereum.blocks", json!({})), "no such column: gas");
     let row =
         &rows(&store(vec![]), "SELECT {{a}} AS a, {{b}} AS b, {{c}} AS c", json!({"a": null, "b": "x'", "c": 2}))[0];
     assert_eq!(*row, json!({"a": null, "b": "x'", "c": 2}));
 }
 
 #[test]
-fn a_page_is_cut_short_by_its_size_but_holds_a_row() {
+fn page_is_truncated_at_its_size_but_has_a_row() {
     let store = store((0..10).map(|index| event(json!(index), "1")).collect());
     let sql = "SELECT log_index FROM ethereum.lending_events ORDER BY log_index";
-    let run = |page_bytes| store.run(sql, &Map::new(), &Limits { page_bytes, ..limits() }).unwrap();
-    let whole = run(10 * 15 + 9);
-    assert_eq!((whole.count, whole.truncated, whole.rows.len()), (10, false, 159));
-    let cut = run(10 * 15 + 8);
-    assert_eq!((cut.count, cut.truncated), (9, true));
-    let least = run(0);
-    assert_eq!((least.count, least.truncated), (1, true));
+    let run = |page_bytes| store.run(sql, &Map::new(), &QueryLimits { page_bytes, ..limits() }).unwrap();
+    let complete = run(10 * 15 + 9);
+    assert_eq!((complete.count, complete.truncated, complete.rows.len()), (10, false, 159));
+    let truncated = run(10 * 15 + 8);
+    assert_eq!((truncated.count, truncated.truncated), (9, true));
+    let minimal = run(0);
+    assert_eq!((minimal.count, minimal.truncated), (1, true));
 }
 
 #[test]
-fn an_endless_query_ends() {
+fn endless_query_times_out() {
     let endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)";
-    let brief = Limits { timeout: Duration::from_millis(50), page_bytes: usize::MAX, ..limits() };
-    let run = |sql: &str| store(vec![]).run(sql, &Map::new(), &brief);
-    assert_eq!(run(&format!("{endless} SELECT max(x) FROM c")), Err(Refusal::Timeout));
-    let cut = run(&format!("{endless} SELECT x FROM c")).unwrap();
-    assert!(cut.truncated && cut.count > 0);
+    let limits = QueryLimits { timeout: Duration::from_millis(50), page_bytes: usize::MAX, ..limits() };
+    let run = |sql: &str| store(vec![]).run(sql, &Map::new(), &limits);
+    assert_eq!(run(&format!("{endless} SELECT max(x) FROM c")), Err(QueryError::Timeout));
+    let page = run(&format!("{endless} SELECT x FROM c")).unwrap();
+    assert!(page.truncated && page.count > 0);
 }

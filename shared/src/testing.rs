@@ -75,7 +75,8 @@ pub fn unit(protocol: &str, day: Day) -> WorkUnit {
     WorkUnit::ProtocolDay(day, protocol.into())
 }
 
-/// Returns the built-in configuration with the given protocols, whose first day is 1 January 2023, and number of shards.
+/// Returns the built-in configuration with the given protocols, whose first day is 1 January 2023, and number of
+/// shards.
 ///
 /// # Errors
 /// The built-in configuration is invalid.

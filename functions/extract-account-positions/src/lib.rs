@@ -1,4 +1,4 @@
-//! Open positions from The Graph: one object a protocol and day, pinned to the day's first block, as the source said them.
+//! Extracts open positions from The Graph: one object per protocol and day, pinned to the day's first block, unchanged.
 
 use std::sync::Arc;
 
@@ -13,20 +13,20 @@ use defi_shared::tables::{DailyBlock, RAW_POSITIONS, RawPosition};
 /// The step of this crate.
 pub const STEP: Step = Step::ExtractAccountPositions;
 
-/// Extracts the snapshot of each protocol and day that is missing, or that the input names.
+/// Extracts the snapshot of each protocol and day that the input names or that is missing.
 ///
 /// # Errors
-/// `NotReady` for a day whose first block is not known or not indexed yet, `SourceUnavailable` for a snapshot that is empty
-/// all of a sudden, and the errors of The Graph and of the lake.
+/// `NotReady` for a day whose first block is unknown or not indexed yet, `SourceUnavailable` for an empty snapshot
+/// after a day with positions, and the errors of The Graph and of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
-    snapshots::extract::<RawPosition, _, _>(&context, STEP, &RAW_POSITIONS, &input, take).await
+    snapshots::extract::<RawPosition, _, _>(&context, STEP, &RAW_POSITIONS, &input, fetch).await
 }
 
-async fn take(context: Context, protocol: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
+async fn fetch(context: Context, protocol: Arc<str>, block: DailyBlock) -> Result<Taken> {
     let subgraph = &context.config.protocol(&protocol)?.subgraph_id;
-    let keep = |page| {
+    let convert = |page| {
         let raw = |position| raw_position(position, &protocol, block.block_number, block.timestamp);
         RawPage::new(page, raw, |rows| sort_and_dedup(rows, |row: &RawPosition| (row.id.is_none(), row.id.clone())))
     };
-    context.graph.process_position_pages(subgraph, block.number()?, keep, &context.traffic).await
+    context.graph.pages_of_positions(subgraph, block.number()?, convert, &context.traffic).await
 }

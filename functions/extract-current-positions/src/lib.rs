@@ -1,4 +1,4 @@
-//! The freshest open positions, for people and for looks between runs. Features do not read them.
+//! Extracts the newest open positions, for users and for use between runs. No feature is computed from them.
 
 use std::sync::Arc;
 
@@ -16,39 +16,39 @@ use serde::{Deserialize, Serialize};
 /// The step of this crate.
 pub const STEP: Step = Step::ExtractCurrentPositions;
 
-/// Blocks this deep are final.
+/// The depth below the head at which a block is considered final.
 const FINAL_DEPTH: u64 = 64;
 
-/// Ethereum's time from block to block, in seconds, since it went over to proof of stake.
+/// The time between blocks on Ethereum since proof of stake, in seconds.
 const SECONDS_PER_BLOCK: i64 = 12;
 
-/// Which block to look at.
+/// The block at which to extract positions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pin {
-    /// The newest block that is 64 deep.
+    /// The block 64 blocks below the head.
     #[default]
     Head,
-    /// The first block of the as_of day.
+    /// The first block of the as-of day.
     Day,
-    /// This one.
+    /// The block with this number.
     #[serde(untagged)]
     Number(u64),
 }
 
-/// What to extract.
+/// The input of the step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Input {
-    /// The day whose first block `day` means; default: today (UTC).
+    /// The as-of day, whose first block is used if `block` is `day`. Default: today (UTC).
     pub as_of: Option<Day>,
-    /// These protocols; default: all that the configuration lists.
+    /// These protocols. Default: all of the configuration.
     pub protocols: Option<Vec<String>>,
     /// `head` (the default), `day`, or a block number.
     pub block: Pin,
-    /// Only the positions of these accounts; default: all open positions.
+    /// Only the positions of these accounts. Default: all open positions.
     pub addresses: Option<Vec<String>>,
-    /// The run that the call belongs to: its report is kept there.
+    /// The run that the call belongs to, where its report is stored.
     pub run_id: Option<RunId>,
 }
 
@@ -59,7 +59,7 @@ pub struct Input {
 pub async fn handle(context: Context, input: Input) -> Result<Report> {
     let protocols = context.protocols(input.protocols.as_deref())?;
     for address in input.addresses.iter().flatten() {
-        Address::parse(address).ok_or_else(|| Error::bad_input(format!("{address:?} is no address")))?;
+        Address::parse(address).ok_or_else(|| Error::bad_input(format!("{address:?} is not an address")))?;
     }
     let input = Arc::new(input);
     let units: Vec<_> = protocols.iter().map(|protocol| WorkUnit::Protocol(protocol.as_str().into())).collect();
@@ -74,9 +74,8 @@ async fn extract(context: Context, input: Arc<Input>, unit: WorkUnit) -> Result<
     let protocol = unit.as_protocol()?;
     let (snapshot, time) = snapshot(&context, &input, &protocol).await?;
     let block =
-        i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("a block number").with_source(cause))?;
-    let metadata =
-        FileMetadata::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
+        i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("invalid block number").because(cause))?;
+    let facts = Facts::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
     let raw: Vec<_> = snapshot
         .rows
         .into_iter()
@@ -87,7 +86,7 @@ async fn extract(context: Context, input: Arc<Input>, unit: WorkUnit) -> Result<
     write(&context, &CURRENT_POSITIONS, &unit, staged, metadata).await
 }
 
-/// The positions at the block that is asked for, and the block's time.
+/// Fetches the positions at the requested block. Returns them and the block's timestamp.
 async fn snapshot(context: &Context, input: &Input, name: &str) -> Result<(Snapshot<Position>, i64)> {
     let subgraph = &context.config.protocol(name)?.subgraph_id;
     let (number, time) = match input.block {
@@ -98,14 +97,15 @@ async fn snapshot(context: &Context, input: &Input, name: &str) -> Result<(Snaps
         }
         Pin::Head => {
             let head = context.graph.head(subgraph, &context.traffic).await?.block;
-            // An older node says the time of its head alone; slots are regular, so this is at most some slots off.
+            // Older nodes return the timestamp of the head only. Slots have a fixed length, so this is off by a few
+            // slots at most.
             let time = head.timestamp.map(|time| time - SECONDS_PER_BLOCK * 64);
             (head.number.saturating_sub(FINAL_DEPTH), time)
         }
     };
     let snapshot = context.graph.positions(subgraph, number, input.addresses.as_deref(), &context.traffic).await?;
     let time = snapshot.block.timestamp.or(time).ok_or_else(|| {
-        Error::new(Kind::SourceUnavailable, "the subgraph does not say the time of the block").with("block", number)
+        Error::new(Kind::SourceUnavailable, "the subgraph does not return the block's timestamp").with("block", number)
     })?;
     Ok((snapshot, time))
 }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_is_head_day_or_a_number() {
+    fn block_parses_head_day_and_numbers() {
         let block =
             |text: &str| serde_json::from_str::<Input>(&format!("{{\"block\": {text}}}")).map(|input| input.block);
         assert_eq!(block("\"head\"").unwrap(), Pin::Head);

@@ -1,4 +1,4 @@
-//! Which block opens each day: the block that snapshots of the day are pinned to.
+//! Finds the first block of each day, to which the snapshots of the day are pinned.
 
 use defi_shared::domain::Day;
 use defi_shared::lake::{FileMetadata, WorkUnit};
@@ -11,14 +11,14 @@ use defi_shared::{Error, Kind, Result};
 /// The step of this crate.
 pub const STEP: Step = Step::ExtractDailyBlocks;
 
-/// A block this deep is final: no reorganisation on Ethereum has reached so far.
+/// The depth below the head at which a block is considered final. No reorganization of Ethereum has been deeper.
 const FINAL_DEPTH: u64 = 64;
 
-/// A block this many seconds older than the head of the clock is final whatever the source's own head is: a source that stopped
-/// at an orphaned block would have to have done so for a day.
+/// The age in seconds at which a block is considered final regardless of the source's head. An orphaned block could
+/// only be that old if the source had not indexed any block for a day.
 const FINAL_AGE_SECONDS: i64 = 86_400;
 
-/// Finds the first block of each day that is missing, or that the input names.
+/// Finds the first block of each day that the input names or that is missing.
 ///
 /// # Errors
 /// `NotReady` for a day whose first block is not final yet, and the errors of Transpose and of the lake.
@@ -45,22 +45,23 @@ async fn extract(context: Context, unit: WorkUnit, head: Block) -> Result<Report
     Ok(Report { rows_in: 1, ..Report::default() }.with_written(written))
 }
 
-/// The row of a day, once its block is final.
+/// Returns the row of a day, if its first block is final.
 fn final_block(day: Day, block: Option<Block>, head: &Block, today: Day) -> Result<DailyBlock> {
     let not_ready = |message: &str| Error::new(Kind::NotReady, message).with("day", day);
     let block = block.ok_or_else(|| not_ready("the day has no block yet"))?;
-    let time = block.timestamp.ok_or_else(|| Error::corrupt("a block without a time").with("block", block.number))?;
+    let missing_timestamp = || Error::corrupt("a block has no timestamp").with("block", block.number);
+    let time = block.timestamp.ok_or_else(missing_timestamp)?;
     if !day.seconds().contains(&time) {
         return Err(Error::new(Kind::NotReady, "the source has no block of the day")
             .with("day", day)
-            .with_hint("choose days that the source covers"));
+            .next("choose days for which the source has data"));
     }
-    let deep = head.number >= block.number.saturating_add(FINAL_DEPTH);
-    let old = today.start() - time >= FINAL_AGE_SECONDS;
-    if !deep && !old {
+    let is_deep = head.number >= block.number.saturating_add(FINAL_DEPTH);
+    let is_old = today.start() - time >= FINAL_AGE_SECONDS;
+    if !is_deep && !is_old {
         return Err(not_ready("the day's first block is not 64 blocks deep yet").with("block", block.number));
     }
-    let number = i64::try_from(block.number).map_err(|cause| Error::corrupt("a block number").with_source(cause))?;
+    let number = i64::try_from(block.number).map_err(|cause| Error::corrupt("invalid block number").because(cause))?;
     Ok(DailyBlock {
         day,
         block_number: number,
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_final_when_it_is_64_deep_or_a_day_old() {
+    fn block_is_final_if_64_deep_or_a_day_old() {
         let start = Day::from_epoch_days(19_000).start();
         let first = Some(block(1000, start + 11));
         assert_eq!(kind(first.clone(), 1063, 0), Some(Kind::NotReady));
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_another_day_is_not_the_days_first() {
+    fn rejects_missing_blocks_and_blocks_of_other_days() {
         let start = Day::from_epoch_days(19_000).start();
         assert_eq!(kind(None, 5000, 3), Some(Kind::NotReady));
         assert_eq!(kind(Some(block(1, start + 86_400)), 5000, 3), Some(Kind::NotReady));

@@ -1,4 +1,4 @@
-//! Lending events from Transpose: one object a category and day, as the source said them.
+//! Extracts lending events from Transpose: one object per category and day, unchanged.
 
 use defi_shared::Result;
 use defi_shared::cpu::run_cpu;
@@ -13,10 +13,11 @@ use defi_shared::tables::{self, DAILY_BLOCKS, DailyBlock, Layer, RawEvent};
 /// The step of this crate.
 pub const STEP: Step = Step::ExtractEvents;
 
-/// Days at once: a page follows from the one before it, so that of each only one is asked for at a time.
-const AT_ONCE: usize = 4;
+/// The number of units that are extracted concurrently. The pages of a unit are requested one after another, since each
+/// request depends on the previous page.
+const CONCURRENCY: usize = 4;
 
-/// Extracts the events of each category and day that is missing, or that the input names.
+/// Extracts the events of each category and day that the input names or that is missing.
 ///
 /// # Errors
 /// `NotReady` for a day that is not final, and the errors of Transpose and of the lake.
@@ -24,7 +25,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let scope = context.scope(input.as_of, input.from, input.force)?;
     let units = context.units(STEP, &input).await?;
     let work = |context, unit| extract(context, scope.clone(), unit);
-    let report = context.run_units(STEP, &units, AT_ONCE, work).await?;
+    let report = context.run_units(STEP, &units, CONCURRENCY, work).await?;
     context.register_events(Layer::Raw, &units).await?;
     context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
     Ok(report)
@@ -32,8 +33,8 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 
 async fn extract(context: Context, scope: Scope, unit: WorkUnit) -> Result<Report> {
     let (day, category) = unit.as_event_day()?;
-    // The next day's first block is only there once it is final, and with it every block of this day.
-    context.lake.require::<DailyBlock>(&DAILY_BLOCKS, &WorkUnit::Day(day.next())).await?;
+    // The next day's first block is stored only once it is final. Then all blocks of this day are final too.
+    context.lake.require::<DailyBlock>(&DAILY_BLOCKS, &Unit::Day(day.next())).await?;
     let mut rows = Vec::new();
     for name in scope.protocols_on(day) {
         let (protocol_name, contract_version) = context.config.protocol(name)?.transpose_names()?;
@@ -45,9 +46,9 @@ async fn extract(context: Context, scope: Scope, unit: WorkUnit) -> Result<Repor
             to: day.next().start(),
         };
         let events = context.transpose.events(&query, &context.traffic).await?;
-        let mut of_protocol: Vec<RawEvent> = events.into_iter().map(raw).collect();
-        // The first protocol's rows stay where they are.
-        if rows.is_empty() { rows = of_protocol } else { rows.append(&mut of_protocol) }
+        let mut protocol_rows: Vec<RawEvent> = events.into_iter().map(raw).collect();
+        // Avoid copying the rows of the first protocol.
+        if rows.is_empty() { rows = protocol_rows } else { rows.append(&mut protocol_rows) }
     }
     let rows_in = rows.len() as u64;
     let key = |row: &RawEvent| (text_sort_key(&row.transaction_hash), number_sort_key(&row.log_index));

@@ -1,4 +1,4 @@
-//! Markets from The Graph: one object a protocol and day, pinned to the day's first block, as the source said them.
+//! Extracts markets from The Graph: one object per protocol and day, pinned to the day's first block, unchanged.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawMarket};
 /// The step of this crate.
 pub const STEP: Step = Step::ExtractMarketData;
 
-/// Extracts the snapshot of each protocol and day that is missing, or that the input names.
+/// Extracts the snapshot of each protocol and day that the input names or that is missing.
 ///
 /// # Errors
-/// `NotReady` for a day whose first block is not known or not indexed yet, and the errors of The Graph and of the lake.
+/// `NotReady` for a day whose first block is unknown or not indexed yet, and the errors of The Graph and of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
-    snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, take).await
+    snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, fetch).await
 }
 
-async fn take(context: Context, name: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
+async fn fetch(context: Context, name: Arc<str>, block: DailyBlock) -> Result<Taken> {
     let subgraph = &context.config.protocol(&name)?.subgraph_id;
-    let Snapshot { block: of, deployment, rows } =
+    let Snapshot { block: pinned, deployment, rows } =
         context.graph.markets(subgraph, block.number()?, &context.traffic).await?;
-    let by_id = |rows: &mut Vec<RawMarket>| sort_and_dedup(rows, |row| text_sort_key(&row.id));
-    let rows = vec![RawPage::new(rows, |market| raw(market, &name, &block), by_id)?];
-    Ok(RawSnapshot { block: of, deployment, rows })
+    let by_id = |rows: &mut Vec<RawMarket>| tidy(rows, |row| sort_text(&row.id));
+    let rows = vec![RawRows::of(rows, |market| raw(market, &name, &block), by_id)?];
+    Ok(Taken { block: pinned, deployment, rows })
 }
 
 fn raw(market: Market, protocol: &str, block: &DailyBlock) -> RawMarket {

@@ -1,4 +1,5 @@
-//! Which accounts a wallet acts through: a borrow for another account links the sender to it, from its time on.
+//! Links wallets to accounts: a borrow on behalf of another account links the sender to that account, from the time of
+//! the borrow on.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +14,10 @@ use defi_shared::tables::{BorrowLinkRow, STAGE_BORROWS, WALLET_LINKS, WalletLink
 /// The step of this crate.
 pub const STEP: Step = Step::LinkWallets;
 
-/// Makes the links of each day that is missing, or that the input names, and keeps the links so far as of the as_of day.
+/// Writes the links of each day that the input names or that is missing, and the links' state as of the as-of day.
 ///
 /// # Errors
-/// `NotReady` for a day whose borrows are not staged yet, and the lake's errors.
+/// `NotReady` for a day whose borrows are not staged yet, and the errors of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let as_of = context.as_of(input.as_of)?;
     let units = context.units(STEP, &input).await?;
@@ -38,8 +39,8 @@ async fn link(context: Context, unit: WorkUnit) -> Result<Report> {
     Ok(report.with_written(context.commit(&WALLET_LINKS, &unit, rows, FileMetadata::new()).await?))
 }
 
-/// The day's links, each from its first borrow on, by wallet and account.
-fn links_of(borrows: &[BorrowLinkRow]) -> Vec<WalletLink> {
+/// Returns the links of a day's borrows, sorted by wallet and account, each valid from the time of its first borrow.
+fn links_of(borrows: &[LinkingBorrow]) -> Vec<WalletLink> {
     let mut since: BTreeMap<(Address, Address), i64> = BTreeMap::new();
     for borrow in borrows {
         let first = since.entry((borrow.sender_address, borrow.account_address)).or_insert(borrow.epoch_timestamp);

@@ -1,4 +1,5 @@
-//! Events with their amounts in ETH and the wallet that they count for. One row an event: without a price the amount is NULL.
+//! Adds to each event its amount in ETH and the wallet to which it is attributed. An event without a price keeps its
+//! row, with a NULL amount.
 
 use std::sync::Arc;
 
@@ -15,10 +16,10 @@ use defi_shared::tables::{self, Layer, PricedEvent, UnpricedEvent};
 /// The step of this crate.
 pub const STEP: Step = Step::PriceEvents;
 
-/// Prices each category and day that is missing, or that the input names.
+/// Prices the events of each category and day that the input names or that is missing.
 ///
 /// # Errors
-/// `NotReady` for a unit that is not staged yet, and the lake's errors.
+/// `NotReady` for a unit that is not staged yet, and the errors of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let days: Vec<_> = units.iter().filter_map(WorkUnit::day).collect();

@@ -1,4 +1,4 @@
-//! Valid open positions with the pipeline's names and types; bad rows go to quarantine.
+//! Stages open positions: validates them and converts them to typed rows. Rejected rows go to quarantine.
 
 use defi_shared::Result;
 use defi_shared::domain::Side;
@@ -11,10 +11,10 @@ use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPos
 /// The step of this crate.
 pub const STEP: Step = Step::StageAccountPositions;
 
-/// Stages each protocol and day that is missing, or that the input names.
+/// Stages each protocol and day that the input names or that is missing.
 ///
 /// # Errors
-/// `NotReady` for a unit that is not extracted yet, and the lake's errors.
+/// `NotReady` for a unit that is not extracted yet, and the errors of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, stage_unit).await?;
@@ -35,7 +35,7 @@ async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {
     Ok(Report { supply_positions, null_is_collateral, ..report })
 }
 
-/// How many positions are supply, and how many of those have no flag.
+/// Returns the number of supply positions, and of those whose `is_collateral` is null.
 fn count_flags(rows: &[StagedPosition]) -> [u64; 2] {
     let supply = rows.iter().filter(|position| position.side == Side::Lender);
     let flags: Vec<_> = supply.map(|position| position.is_collateral).collect();

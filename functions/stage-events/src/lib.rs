@@ -1,4 +1,4 @@
-//! Valid lending events with the pipeline's names and types; bad rows go to quarantine.
+//! Stages lending events: validates them and converts them to typed rows. Rejected rows go to quarantine.
 
 use defi_shared::Result;
 use defi_shared::lake::{FileMetadata, WorkUnit};
@@ -10,10 +10,10 @@ use defi_shared::tables::{self, EventRules, Layer, RawEvent, StagedEvent};
 /// The step of this crate.
 pub const STEP: Step = Step::StageEvents;
 
-/// Stages each category and day that is missing, or that the input names.
+/// Stages each category and day that the input names or that is missing.
 ///
 /// # Errors
-/// `NotReady` for a unit that is not extracted yet, and the lake's errors.
+/// `NotReady` for a unit that is not extracted yet, and the errors of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let report = context.run_units(STEP, &units, CONCURRENT_UNITS, stage_unit).await?;

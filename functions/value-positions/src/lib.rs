@@ -1,4 +1,5 @@
-//! The health of each wallet's accounts, by protocol and day: positions at the prices of their own markets.
+//! Computes the health of each wallet's accounts by protocol and day. Positions are valued at the prices of their
+//! markets.
 
 use std::sync::Arc;
 
@@ -17,10 +18,10 @@ use rustc_hash::FxHashMap;
 /// The step of this crate.
 pub const STEP: Step = Step::ValuePositions;
 
-/// Values the snapshot of each day that is missing, or that the input names.
+/// Values the positions of each day that the input names or that is missing.
 ///
 /// # Errors
-/// `NotReady` for a day of which no protocol's positions are staged yet, and the lake's errors.
+/// `NotReady` for a day without staged positions of any protocol, and the errors of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let days: Vec<_> = units.iter().filter_map(WorkUnit::day).collect();
@@ -44,17 +45,18 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
         let unit = WorkUnit::ProtocolDay(day, protocol.into());
         let Some(positions) = context.lake.read::<PositionBalanceRow>(&STAGE_POSITIONS, &unit).await? else { continue };
         if !positions.is_sorted_by_key(|position| position.account_address) {
-            return Err(Error::corrupt("rows are not in the order that they declare")
-                .with("object", unit.key(&STAGE_POSITIONS)));
+            return Err(
+                Error::corrupt("the rows are not sorted by account_address").with("object", unit.key(&STAGE_POSITIONS))
+            );
         }
         snapshots += 1;
         report.rows_in += positions.len() as u64;
-        let (protocol, quotes): (Arc<str>, _) = (protocol.into(), prices.market_quotes(protocol));
-        run_cpu(|| {
-            for of_account in positions.chunk_by(|a, b| a.account_address == b.account_address) {
-                let (health, unpriced) = health_of(of_account, &quotes);
+        let (protocol, quotes): (Arc<str>, _) = (protocol.into(), prices.markets_of(protocol));
+        at_work(|| {
+            for account_positions in positions.chunk_by(|a, b| a.account_address == b.account_address) {
+                let (health, unpriced) = health_of(account_positions, &quotes);
                 report.unpriced += unpriced;
-                if let Some(position) = of_account.first().filter(|_| health.has_exposure()) {
+                if let Some(position) = account_positions.first().filter(|_| health.counts()) {
                     let account = position.account_address;
                     for wallet in links.wallets_of(account, day.start()) {
                         let rows = if wallet == account { &mut own } else { &mut linked };
@@ -71,7 +73,8 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
     run_cpu(|| {
         linked.sort_by_cached_key(key);
         own.append(&mut linked);
-        // A few long runs that are in order already: the accounts of each protocol, and the wallets behind them.
+        // A stable sort is fast here: the rows consist of a few long sorted runs, one per protocol and one of linked
+        // wallets.
         own.sort_by(|a, b| {
             (a.wallet_address, a.account_address, &a.protocol).cmp(&(b.wallet_address, b.account_address, &b.protocol))
         });
@@ -80,8 +83,8 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
     Ok(report.with_written(context.commit(&WALLET_HEALTH, &unit, own, metadata).await?))
 }
 
-/// The health of an account in one protocol, and how many of its positions have no price.
-fn health_of(positions: &[PositionBalanceRow], quotes: &FxHashMap<Address, &Quote>) -> (Health, u64) {
+/// Returns the health of an account in one protocol, and the number of its positions without a price.
+fn health_of(positions: &[ValuedPosition], quotes: &FxHashMap<Address, &Quote>) -> (Health, u64) {
     let (mut health, mut unpriced) = (Health::default(), 0);
     for position in positions {
         match quotes.get(&position.market_id) {

@@ -18,8 +18,8 @@ pub use secrets::secret;
 
 use crate::error::{Error, Kind};
 
-/// The time after which an idle connection is closed. It is shorter than the idle timeout of AWS, so that a function that
-/// was frozen between two invocations opens a new connection instead of using one that AWS has closed.
+/// The time after which an idle connection is closed. It is shorter than the idle timeout of AWS, so that a function
+/// that was frozen between two invocations opens a new connection instead of using one that AWS has closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
 
 /// The timeout for establishing a connection.

@@ -19,8 +19,8 @@ pub struct Differences {
 }
 
 impl Registry {
-    /// Compares a table's entry with its columns in the code and its units in the lake. Returns `None` if the table is not
-    /// registered. Features that are built but not published are not a difference.
+    /// Compares a table's entry with its columns in the code and its units in the lake. Returns `None` if the table is
+    /// not registered. Features that are built but not published are not a difference.
     ///
     /// # Errors
     /// The errors of the catalog.

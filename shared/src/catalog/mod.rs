@@ -155,8 +155,8 @@ impl Registry {
         as_of.map(|day| day.parse().map_err(corrupt)).transpose()
     }
 
-    /// Returns whether a day is published: it is in the history, and `defi_features` points to it or to a later day. A run
-    /// that is interrupted while publishing may have done only the first.
+    /// Returns whether a day is published: it is in the history, and `defi_features` points to it or to a later day. A
+    /// run that is interrupted while publishing may have done only the first.
     ///
     /// # Errors
     /// As [`Registry::newest_published`].
@@ -165,8 +165,8 @@ impl Registry {
         Ok(is_current && self.published().await?.contains(&day))
     }
 
-    /// Publishes the features of a day: registers the history's partition, then points `defi_features` to the day, unless
-    /// it points to a later day.
+    /// Publishes the features of a day: registers the history's partition, then points `defi_features` to the day,
+    /// unless it points to a later day.
     ///
     /// # Errors
     /// The errors of the catalog. `defi_features` still points to the previous day then.

@@ -101,9 +101,9 @@ impl Lake {
         Arc::clone(&self.in_progress).read_owned().await
     }
 
-    /// Waits until nothing writes to the lake anymore. A step that is aborted because a concurrent step failed may still
-    /// be writing.
-    pub async fn drain(&self) {
+    /// Waits until nothing writes to the lake anymore. A step that is aborted because a concurrent step failed may
+    /// still be writing.
+    pub async fn settle(&self) {
         drop(self.in_progress.write().await);
         self.store.drain().await;
     }
@@ -160,8 +160,8 @@ impl Lake {
         self.put(self.encode(table, unit, rows, metadata).await?).await
     }
 
-    /// Like [`Lake::write`], for record batches, which use less memory than rows. Only for tables from which no state is
-    /// computed.
+    /// Like [`Lake::write`], for record batches, which use less memory than rows. Only for tables from which no state
+    /// is computed.
     ///
     /// # Errors
     /// As [`Lake::write`].
@@ -196,8 +196,8 @@ impl Lake {
         self.read(table, unit).await?.ok_or_else(|| missing_unit(table, unit))
     }
 
-    /// Reads the rows of a unit that must exist, from the pages that may contain addresses in a range. The range applies
-    /// to the table's first sort column. The result may include rows outside the range.
+    /// Reads the rows of a unit that must exist, from the pages that may contain addresses in a range. The range
+    /// applies to the table's first sort column. The result may include rows outside the range.
     ///
     /// # Errors
     /// As [`Lake::require`].
@@ -271,7 +271,7 @@ impl Lake {
     /// # Errors
     /// `CorruptData` with the object's key, or the errors of the store.
     pub async fn newest_state<R: Row>(&self, state: State, last: Day, part: &str) -> Result<Option<(Day, Vec<R>)>> {
-        let stored = self.stored_states(state).await?;
+        let stored = self.kept_states(state).await?;
         let newest = stored
             .range(..=(last.next(), String::new()))
             .rev()

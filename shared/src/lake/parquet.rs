@@ -30,8 +30,8 @@ use crate::tables::{Column, Row};
 pub struct WriterPolicy {
     /// The ZSTD level.
     pub zstd_level: i32,
-    /// The number of rows in a row group: small enough for a reader to hold one in memory, large enough to keep the footer
-    /// small.
+    /// The number of rows in a row group: small enough for a reader to hold one in memory, large enough to keep the
+    /// footer small.
     pub rows_per_row_group: usize,
     /// The number of rows in a page. A lookup of one wallet reads one page of each column.
     pub rows_per_page: usize,
@@ -62,7 +62,8 @@ pub type FileMetadata = BTreeMap<String, String>;
 /// The prefix of the keys of [`FileMetadata`] in a file's key-value metadata.
 const FACT_PREFIX: &str = "defi.";
 
-/// Encodes rows as one Parquet file that declares `sorted_by` as its sort order. Returns the file and the number of rows.
+/// Encodes rows as one Parquet file that declares `sorted_by` as its sort order. Returns the file and the number of
+/// rows.
 ///
 /// # Errors
 /// A value is out of its column's range.
@@ -96,8 +97,8 @@ pub fn encode_with_policy<R: Row>(
     }
 }
 
-/// Encodes record batches as one Parquet file. The bytes are those of [`encode`] for the same rows, regardless of how the
-/// rows are split into batches.
+/// Encodes record batches as one Parquet file. The bytes are those of [`encode`] for the same rows, regardless of how
+/// the rows are split into batches.
 ///
 /// # Errors
 /// A batch has another schema.
@@ -162,7 +163,8 @@ impl WriterPolicy {
             .set_key_value_metadata(Some(metadata.collect()));
         for column in columns {
             let path = ColumnPath::from(column.name);
-            // Addresses and hashes are effectively random: in an unsorted column, the statistics of a page exclude nothing.
+            // Addresses and hashes are effectively random: in an unsorted column, the statistics of a page exclude
+            // nothing.
             if column.data_type == DataType::Utf8 && !sorted_by.contains(&column.name) {
                 properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
             }
@@ -190,8 +192,8 @@ pub fn decode<R: Row>(file: Bytes) -> Result<Vec<R>> {
     catch_panics(|| rows(reader::<R>(file, None)?))
 }
 
-/// Decodes the rows of the pages whose statistics allow a value of a string column within a range. The result may include
-/// rows outside the range. Without page statistics, it includes all rows.
+/// Decodes the rows of the pages whose statistics allow a value of a string column within a range. The result may
+/// include rows outside the range. Without page statistics, it includes all rows.
 ///
 /// # Errors
 /// As [`decode`].

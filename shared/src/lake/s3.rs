@@ -15,10 +15,10 @@ use crate::error::{Error, Kind, Result};
 
 /// The part size in bytes of a multipart upload, used for larger objects. If a connection breaks, only one part is
 /// repeated. S3 accepts up to 10,000 parts.
-const PART: usize = 16 << 20;
+const PART_SIZE: usize = 16 << 20;
 
 /// The number of parts that are uploaded concurrently.
-const PARTS_AT_ONCE: usize = 4;
+const CONCURRENT_PARTS: usize = 4;
 
 /// The metadata key of an object's SHA-256 digest. It allows comparing bytes without downloading them. The ETag does
 /// not: that of a multipart upload is not a digest of the bytes.
@@ -62,7 +62,8 @@ impl S3Store {
                 size: head.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
                 digest: head.metadata.and_then(|mut metadata| metadata.remove(DIGEST)),
             })),
-            // The response to a HEAD has no body that could name NoSuchBucket. If the bucket is missing, the next put fails.
+            // The response to a HEAD has no body that could name NoSuchBucket. If the bucket is missing, the next put
+            // fails.
             Err(error) if matches!(error_code(&error), Some("NotFound" | "NoSuchKey")) => Ok(None),
             Err(error) => Err(self.object_error("HeadObject", key, error)),
         }
@@ -77,9 +78,10 @@ impl S3Store {
         }
     }
 
-    /// Writes an object on the condition that it is still as in `current`. Returns `false` if another writer changed it.
+    /// Writes an object on the condition that it is still as in `current`. Returns `false` if another writer changed
+    /// it.
     async fn write(&self, key: &str, bytes: Bytes, digest: &str, current: Option<&ObjectHead>) -> Result<bool> {
-        if bytes.len() > PART {
+        if bytes.len() > PART_SIZE {
             return self.write_in_parts(key, bytes, digest, current).await;
         }
         let put = self.client.put_object().bucket(&self.bucket).key(key).metadata(DIGEST, digest).body(bytes.into());
@@ -112,16 +114,17 @@ impl S3Store {
             // Uploaded parts are billed. If the abort fails too, the bucket's lifecycle rule removes them.
             let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
             if let Err(error) = abort.send().await {
-                tracing::warn!(key, error = %sdk_error("AbortMultipartUpload", error), "cannot abort a multipart upload");
+                let error = sdk_error("AbortMultipartUpload", error);
+                tracing::warn!(key, %error, "cannot abort a multipart upload");
             }
         }
         result
     }
 
     async fn upload_parts(&self, key: &str, id: &str, bytes: &Bytes) -> Result<Vec<CompletedPart>> {
-        let starts = (0..bytes.len()).step_by(PART).zip(1..);
+        let starts = (0..bytes.len()).step_by(PART_SIZE).zip(1..);
         let uploads = starts.map(|(start, number)| {
-            let body = bytes.slice(start..bytes.len().min(start + PART));
+            let body = bytes.slice(start..bytes.len().min(start + PART_SIZE));
             let part = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(id).part_number(number);
             async move {
                 let uploaded = part.body(body.into()).send().await;
@@ -130,7 +133,7 @@ impl S3Store {
                 Ok(part.set_e_tag(uploaded.e_tag).set_checksum_crc32(uploaded.checksum_crc32).build())
             }
         });
-        stream::iter(uploads).buffered(PARTS_AT_ONCE).try_collect().await
+        stream::iter(uploads).buffered(CONCURRENT_PARTS).try_collect().await
     }
 
     async fn complete(

@@ -63,8 +63,8 @@ impl Inventory {
     }
 }
 
-/// Returns the part name of a shard of the fold's state. It contains the number of shards, since a state with another number
-/// of shards can't be used.
+/// Returns the part name of a shard of the fold's state. It contains the number of shards, since a state with another
+/// number of shards can't be used.
 #[must_use]
 pub fn state_part(shard: u32, shards: u32) -> String {
     format!("{shard}-of-{shards}")

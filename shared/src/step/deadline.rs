@@ -9,11 +9,12 @@ use crate::pipeline::Step;
 /// Time reserved for the work after the units: registering them in the catalog, and writing the report.
 const AFTER_UNITS: Duration = Duration::from_secs(10);
 
-/// The maximum time that a unit of usual size takes. With less time left, no unit is started, since it would be aborted.
+/// The maximum time that a unit of usual size takes. With less time left, no unit is started, since it would be
+/// aborted.
 const UNIT_TIME: Duration = Duration::from_secs(20);
 
-/// The times at which a step stops starting units, and at which it aborts the running units. A unit is written atomically,
-/// so that an aborted unit leaves nothing behind.
+/// The times at which a step stops starting units, and at which it aborts the running units. A unit is written
+/// atomically, so that an aborted unit leaves nothing behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
     last_start: Instant,

@@ -37,8 +37,8 @@ pub async fn links_before(lake: &Lake, as_of: Day) -> Result<Links> {
 pub struct Markets(Arc<BTreeMap<Day, DayMarkets>>);
 
 impl Markets {
-    /// Reads all staged snapshots of markets that may contain prices for the given days. Skips missing snapshots: lost ones,
-    /// and days before a protocol's first day.
+    /// Reads all staged snapshots of markets that may contain prices for the given days. Skips missing snapshots: lost
+    /// ones, and days before a protocol's first day.
     ///
     /// # Errors
     /// The errors of the lake.

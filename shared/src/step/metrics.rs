@@ -1,5 +1,5 @@
-//! Metrics for CloudWatch in the embedded metric format: a JSON line on standard output, from which CloudWatch Logs extracts
-//! the metrics.
+//! Metrics for CloudWatch in the embedded metric format: a JSON line on standard output, from which CloudWatch Logs
+//! extracts the metrics.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};

@@ -1,5 +1,5 @@
-//! The objects of a run in the lake, under `runs/{run_id}/`: its plan, the report of each call of each step, and the report
-//! of the run.
+//! The objects of a run in the lake, under `runs/{run_id}/`: its plan, the report of each call of each step, and the
+//! report of the run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,8 @@ use crate::plan::{DaysBy, PlanPhase, Scope};
 /// The name of the run's report, which is written when all steps are done.
 const REPORT: &str = "report.json";
 
-/// The id of a run: its as-of day and a digest of its plan. It contains no clock time, so that equal runs have equal ids.
+/// The id of a run: its as-of day and a digest of its plan. It contains no clock time, so that equal runs have equal
+/// ids.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
@@ -63,12 +64,13 @@ impl TryFrom<String> for RunId {
 impl FromStr for RunId {
     type Err = Error;
 
-    /// Parses a run id. Only letters, digits and `-` are valid: the id is part of keys and must not change their folder.
+    /// Parses a run id. Only letters, digits and `-` are valid: the id is part of keys and must not change their
+    /// folder.
     fn from_str(text: &str) -> Result<Self> {
         let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if text.is_empty() || !text.chars().all(is_valid) {
             return Err(
-                Error::bad_input(format!("{text:?} is not a run id")).with_hint("use the run_id of plan-run's output")
+                Error::bad_input(format!("{text:?} is not a run id")).next("use the run_id of plan-run's output")
             );
         }
         Ok(RunId(text.to_owned()))
@@ -104,8 +106,8 @@ pub struct StepReport {
 }
 
 impl Context {
-    /// Writes the report of a call of a step, if the call is part of a run. Its key contains the first unit of the call,
-    /// which differs between a call and the call that continues it.
+    /// Writes the report of a call of a step, if the call is part of a run. Its key contains the first unit of the
+    /// call, which differs between a call and the call that continues it.
     ///
     /// # Errors
     /// The errors of the lake.

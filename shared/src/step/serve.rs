@@ -15,7 +15,8 @@ use super::{Context, Deadline, parse};
 use crate::error::{Error, Result};
 use crate::pipeline::Step;
 
-/// Serves a step under Lambda until the runtime ends. Creates the context from environment variables once per cold start:
+/// Serves a step under Lambda until the runtime ends. Creates the context from environment variables once per cold
+/// start:
 ///
 /// | variable | value | default |
 /// |---|---|---|
@@ -41,8 +42,8 @@ where
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().json().with_env_filter(filter).init();
     let context = OnceCell::new();
-    // Create the context before the first call: Lambda provides a full CPU during initialization. If it fails, the first
-    // call retries and reports the error.
+    // Create the context before the first call: Lambda provides a full CPU during initialization. If it fails, the
+    // first call retries and reports the error.
     let _ready = context.get_or_try_init(environment::context).await;
     let (context, handler) = (&context, &handler);
     let call = move |event: LambdaEvent<Value>| async move {
@@ -71,8 +72,8 @@ where
 /// messages in 256 KB. The log contains the full messages.
 const MAX_DIAGNOSTIC: usize = 800;
 
-/// Returns what Lambda reports for a failed call. The error type is the error's kind, which `Retry` and `Catch` of the state
-/// machine match. The runtime's default would be the path of a Rust type.
+/// Returns what Lambda reports for a failed call. The error type is the error's kind, which `Retry` and `Catch` of the
+/// state machine match. The runtime's default would be the path of a Rust type.
 fn diagnostic(error: &Error) -> Diagnostic {
     let what: String = error.details().chars().take(MAX_DIAGNOSTIC).collect();
     Diagnostic { error_type: error.kind().name().to_owned(), error_message: format!("{what}; next: {}", error.hint()) }

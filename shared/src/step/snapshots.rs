@@ -20,8 +20,9 @@ pub struct RawPage {
     repeats: u64,
 }
 
-impl RawPage {
-    /// Converts rows of the source with `raw`. `sort` sorts the raw rows, drops exact duplicates and returns their number.
+impl RawRows {
+    /// Converts rows of the source with `raw`. `sort` sorts the raw rows, drops exact duplicates and returns their
+    /// number.
     ///
     /// # Errors
     /// The rows could not be encoded.

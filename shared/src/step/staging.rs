@@ -99,8 +99,8 @@ pub fn source_metadata(metadata: &FileMetadata) -> FileMetadata {
     entries.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Writes a unit's valid rows to the table and its rejected rows to quarantine. The object's metadata contains the number
-/// of raw and of rejected rows.
+/// Writes a unit's valid rows to the table and its rejected rows to quarantine. The object's metadata contains the
+/// number of raw and of rejected rows.
 ///
 /// # Errors
 /// The errors of the lake.

@@ -18,7 +18,8 @@ fn record_key(run: &RunId) -> String {
 }
 
 impl Context {
-    /// Returns the keys of the objects that interrupted runs did not recompute, except the run `own`. They count as missing.
+    /// Returns the keys of the objects that interrupted runs did not recompute, except the run `own`. They count as
+    /// missing.
     ///
     /// # Errors
     /// The errors of the lake.
@@ -27,7 +28,8 @@ impl Context {
         Ok(unfinished.into_iter().filter(|(run, _)| Some(run) != own).flat_map(|(_, keys)| keys).collect())
     }
 
-    /// Records the keys of the objects that a run will recompute, and removes those that other runs have recomputed since.
+    /// Records the keys of the objects that a run will recompute, and removes those that other runs have recomputed
+    /// since.
     ///
     /// # Errors
     /// The errors of the lake.
@@ -48,7 +50,8 @@ impl Context {
         Ok(())
     }
 
-    /// Returns the records of finished runs, and those of unfinished runs without the objects that finished runs recomputed.
+    /// Returns the records of finished runs, and those of unfinished runs without the objects that finished runs
+    /// recomputed.
     async fn records(&self) -> Result<(Records, Records)> {
         let (mut finished, mut unfinished) = (Records::new(), Records::new());
         for entry in self.lake.store().list(RECORDS).await? {

@@ -37,7 +37,8 @@ impl Request {
         self.body.get("sql").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Returns the string literal that follows a part of the SQL, such as `category = `, or an empty string if there is none.
+    /// Returns the string literal that follows a part of the SQL, such as `category = `, or an empty string if there is
+    /// none.
     #[must_use]
     pub fn literal(&self, after: &str) -> &str {
         let rest = self.sql().split_once(after).and_then(|(_, rest)| rest.strip_prefix('\''));

@@ -22,11 +22,11 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     snapshots::extract::<RawPosition, _, _>(&context, STEP, &RAW_POSITIONS, &input, fetch).await
 }
 
-async fn fetch(context: Context, protocol: Arc<str>, block: DailyBlock) -> Result<Taken> {
+async fn fetch(context: Context, protocol: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
     let subgraph = &context.config.protocol(&protocol)?.subgraph_id;
     let convert = |page| {
         let raw = |position| raw_position(position, &protocol, block.block_number, block.timestamp);
         RawPage::new(page, raw, |rows| sort_and_dedup(rows, |row: &RawPosition| (row.id.is_none(), row.id.clone())))
     };
-    context.graph.pages_of_positions(subgraph, block.number()?, convert, &context.traffic).await
+    context.graph.process_position_pages(subgraph, block.number()?, convert, &context.traffic).await
 }

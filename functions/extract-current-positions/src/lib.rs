@@ -73,9 +73,10 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
 async fn extract(context: Context, input: Arc<Input>, unit: WorkUnit) -> Result<Report> {
     let protocol = unit.as_protocol()?;
     let (snapshot, time) = snapshot(&context, &input, &protocol).await?;
-    let block =
-        i64::try_from(snapshot.block.number).map_err(|cause| Error::corrupt("invalid block number").because(cause))?;
-    let facts = Facts::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
+    let block = i64::try_from(snapshot.block.number)
+        .map_err(|cause| Error::corrupt("invalid block number").with_source(cause))?;
+    let metadata =
+        FileMetadata::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
     let raw: Vec<_> = snapshot
         .rows
         .into_iter()

@@ -54,14 +54,15 @@ fn final_block(day: Day, block: Option<Block>, head: &Block, today: Day) -> Resu
     if !day.seconds().contains(&time) {
         return Err(Error::new(Kind::NotReady, "the source has no block of the day")
             .with("day", day)
-            .next("choose days for which the source has data"));
+            .with_hint("choose days for which the source has data"));
     }
     let is_deep = head.number >= block.number.saturating_add(FINAL_DEPTH);
     let is_old = today.start() - time >= FINAL_AGE_SECONDS;
     if !is_deep && !is_old {
         return Err(not_ready("the day's first block is not 64 blocks deep yet").with("block", block.number));
     }
-    let number = i64::try_from(block.number).map_err(|cause| Error::corrupt("invalid block number").because(cause))?;
+    let number =
+        i64::try_from(block.number).map_err(|cause| Error::corrupt("invalid block number").with_source(cause))?;
     Ok(DailyBlock {
         day,
         block_number: number,

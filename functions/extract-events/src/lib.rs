@@ -34,7 +34,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 async fn extract(context: Context, scope: Scope, unit: WorkUnit) -> Result<Report> {
     let (day, category) = unit.as_event_day()?;
     // The next day's first block is stored only once it is final. Then all blocks of this day are final too.
-    context.lake.require::<DailyBlock>(&DAILY_BLOCKS, &Unit::Day(day.next())).await?;
+    context.lake.require::<DailyBlock>(&DAILY_BLOCKS, &WorkUnit::Day(day.next())).await?;
     let mut rows = Vec::new();
     for name in scope.protocols_on(day) {
         let (protocol_name, contract_version) = context.config.protocol(name)?.transpose_names()?;

@@ -21,13 +21,13 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, fetch).await
 }
 
-async fn fetch(context: Context, name: Arc<str>, block: DailyBlock) -> Result<Taken> {
+async fn fetch(context: Context, name: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
     let subgraph = &context.config.protocol(&name)?.subgraph_id;
     let Snapshot { block: pinned, deployment, rows } =
         context.graph.markets(subgraph, block.number()?, &context.traffic).await?;
-    let by_id = |rows: &mut Vec<RawMarket>| tidy(rows, |row| sort_text(&row.id));
-    let rows = vec![RawRows::of(rows, |market| raw(market, &name, &block), by_id)?];
-    Ok(Taken { block: pinned, deployment, rows })
+    let by_id = |rows: &mut Vec<RawMarket>| sort_and_dedup(rows, |row| text_sort_key(&row.id));
+    let rows = vec![RawPage::new(rows, |market| raw(market, &name, &block), by_id)?];
+    Ok(RawSnapshot { block: pinned, deployment, rows })
 }
 
 fn raw(market: Market, protocol: &str, block: &DailyBlock) -> RawMarket {

@@ -40,7 +40,7 @@ async fn link(context: Context, unit: WorkUnit) -> Result<Report> {
 }
 
 /// Returns the links of a day's borrows, sorted by wallet and account, each valid from the time of its first borrow.
-fn links_of(borrows: &[LinkingBorrow]) -> Vec<WalletLink> {
+fn links_of(borrows: &[BorrowLinkRow]) -> Vec<WalletLink> {
     let mut since: BTreeMap<(Address, Address), i64> = BTreeMap::new();
     for borrow in borrows {
         let first = since.entry((borrow.sender_address, borrow.account_address)).or_insert(borrow.epoch_timestamp);

@@ -39,7 +39,7 @@ impl StepOutput for Output {}
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
     let as_of = context.as_of(input.as_of)?;
     let existing = context.lake.units(&FEATURES_HISTORY).await?;
-    let required: BTreeSet<_> = (0..context.config.shards).map(|shard| Unit::AsOfAndShard(as_of, shard)).collect();
+    let required: BTreeSet<_> = (0..context.config.shards).map(|shard| WorkUnit::Shard(as_of, shard)).collect();
     if let Some(missing) = required.difference(&existing).next() {
         return Err(Error::new(Kind::NotReady, "a shard of the features is not built yet").with("unit", missing));
     }

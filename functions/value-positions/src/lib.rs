@@ -51,12 +51,12 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
         }
         snapshots += 1;
         report.rows_in += positions.len() as u64;
-        let (protocol, quotes): (Arc<str>, _) = (protocol.into(), prices.markets_of(protocol));
-        at_work(|| {
+        let (protocol, quotes): (Arc<str>, _) = (protocol.into(), prices.market_quotes(protocol));
+        run_cpu(|| {
             for account_positions in positions.chunk_by(|a, b| a.account_address == b.account_address) {
                 let (health, unpriced) = health_of(account_positions, &quotes);
                 report.unpriced += unpriced;
-                if let Some(position) = account_positions.first().filter(|_| health.counts()) {
+                if let Some(position) = account_positions.first().filter(|_| health.has_exposure()) {
                     let account = position.account_address;
                     for wallet in links.wallets_of(account, day.start()) {
                         let rows = if wallet == account { &mut own } else { &mut linked };
@@ -84,7 +84,7 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
 }
 
 /// Returns the health of an account in one protocol, and the number of its positions without a price.
-fn health_of(positions: &[ValuedPosition], quotes: &FxHashMap<Address, &Quote>) -> (Health, u64) {
+fn health_of(positions: &[PositionBalanceRow], quotes: &FxHashMap<Address, &Quote>) -> (Health, u64) {
     let (mut health, mut unpriced) = (Health::default(), 0);
     for position in positions {
         match quotes.get(&position.market_id) {

@@ -89,7 +89,7 @@ impl StateMachine {
             Ok(response) => response,
             Err(error) if matches!(error_code(&error), Some("ExecutionDoesNotExist" | "InvalidArn")) => {
                 return Err(
-                    Error::bad_input(format!("no execution {arn}")).next("list the executions with defi status")
+                    Error::bad_input(format!("no execution {arn}")).with_hint("list the executions with defi status")
                 );
             }
             Err(error) => return Err(sdk_error("DescribeExecution", error)),

@@ -103,7 +103,7 @@ impl Lake {
 
     /// Waits until nothing writes to the lake anymore. A step that is aborted because a concurrent step failed may
     /// still be writing.
-    pub async fn settle(&self) {
+    pub async fn drain(&self) {
         drop(self.in_progress.write().await);
         self.store.drain().await;
     }
@@ -271,7 +271,7 @@ impl Lake {
     /// # Errors
     /// `CorruptData` with the object's key, or the errors of the store.
     pub async fn newest_state<R: Row>(&self, state: State, last: Day, part: &str) -> Result<Option<(Day, Vec<R>)>> {
-        let stored = self.kept_states(state).await?;
+        let stored = self.stored_states(state).await?;
         let newest = stored
             .range(..=(last.next(), String::new()))
             .rev()

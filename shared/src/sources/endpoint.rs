@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::http::{HttpClient, HttpResponse, key_header};
-use super::limits::{KeyRing, Rate, Secret};
+use super::limits::{KeyRing, RateLimit, Secret};
 use super::retry::RetryPolicy;
 use super::traffic::Traffic;
 use crate::cpu::run_cpu;
@@ -86,12 +86,15 @@ impl Endpoint {
     ) -> Result<T> {
         let attempt = || async {
             let response = {
-                let _permit =
-                    self.permits.acquire().await.map_err(|e| Error::internal("the semaphore is closed").because(e))?;
+                let _permit = self
+                    .permits
+                    .acquire()
+                    .await
+                    .map_err(|e| Error::internal("the semaphore is closed").with_source(e))?;
                 let key = self.keys.acquire().await;
                 self.http.post(url.clone(), self.headers(key)?, body, traffic).await?
             };
-            let parsed = at_work(|| parse(&response)).map_err(|error| error.after(response.retry_after))?;
+            let parsed = run_cpu(|| parse(&response)).map_err(|error| error.with_retry_after(response.retry_after))?;
             traffic.count_page();
             Ok(parsed)
         };

@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 /// The maximum length of a response body, in bytes; longer bodies are rejected and not read into memory. Transpose
 /// truncates at 10 MB, and 1,000 rows of a subgraph are less than 1 MB. A function with 512 MB of memory must survive
 /// anything longer.
-pub const LARGEST_BODY: usize = 64 << 20;
+pub const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// The timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ pub(crate) struct HttpClient {
 
 impl HttpClient {
     /// Creates a client for a base URL. `timeout` covers a whole request, including the response body.
-    pub(crate) fn new(base: &Url, timeout: Duration, largest_body: usize) -> Result<Self> {
+    pub(crate) fn new(base: &Url, timeout: Duration, max_body_bytes: usize) -> Result<Self> {
         // Installed once per process. For later clients this returns an error, which is harmless.
         let _already_installed = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
@@ -72,8 +72,9 @@ impl HttpClient {
             // anyway.
             builder = builder.no_proxy();
         }
-        let client = builder.build().map_err(|e| Error::internal("the HTTP client could not be created").because(e))?;
-        Ok(HttpClient { client, largest_body })
+        let client =
+            builder.build().map_err(|e| Error::internal("the HTTP client could not be created").with_source(e))?;
+        Ok(HttpClient { client, max_body_bytes })
     }
 
     /// Sends a POST request and reads the response. A response with any status is `Ok`; errors are failures to receive
@@ -109,7 +110,7 @@ impl HttpClient {
     }
 
     fn body_too_long(&self) -> Error {
-        Error::corrupt("the response body is too long").with("limit_bytes", self.largest_body)
+        Error::corrupt("the response body is too long").with("limit_bytes", self.max_body_bytes)
     }
 }
 
@@ -117,7 +118,7 @@ impl HttpClient {
 /// format).
 fn transport_error(error: reqwest::Error) -> Error {
     let kind = if error.is_builder() { Kind::Internal } else { Kind::SourceUnavailable };
-    Error::new(kind, "the source did not respond").because(error.without_url())
+    Error::new(kind, "the source did not respond").with_source(error.without_url())
 }
 
 /// Parses `Retry-After`, in seconds or as an HTTP date. Returns `None` if the header is missing or invalid.
@@ -146,7 +147,7 @@ pub(crate) fn key_header(name: &HeaderName, value: &str) -> Result<(HeaderName, 
 /// `BadInput`. The message does not contain the URL, for the same reason.
 pub(crate) fn base_url(source: &'static str, text: &str) -> Result<Url> {
     let invalid = |reason: &str| Error::bad_input(format!("the URL of {source} {reason}"));
-    let url = Url::parse(text.trim()).map_err(|e| invalid("is invalid").because(e))?;
+    let url = Url::parse(text.trim()).map_err(|e| invalid("is invalid").with_source(e))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(invalid("contains a user name or a password; API keys are sent in a header"));
     }

@@ -52,14 +52,14 @@ impl fmt::Display for Secret {
 
 /// The rate limit of each API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
+pub struct RateLimit {
     /// Requests per second, of all processes together.
     pub per_second: u32,
     /// The number of processes that share the limit.
     pub shared_by: u32,
 }
 
-impl Rate {
+impl RateLimit {
     /// Returns a rate limit that this process shares with no other.
     #[must_use]
     pub fn per_second(per_second: u32) -> Self {
@@ -119,7 +119,7 @@ impl RateLimiter {
 
 impl KeyRing {
     /// Creates a ring of keys. Without keys, requests are sent without a key, under one rate limit.
-    pub(crate) fn new(keys: Vec<Secret>, rate: Rate) -> Result<Self> {
+    pub(crate) fn new(keys: Vec<Secret>, rate: RateLimit) -> Result<Self> {
         let interval = rate.interval()?;
         let keys = if keys.is_empty() { vec![None] } else { keys.into_iter().map(Some).collect() };
         // The keys start at different times: requests that are sent at the same instant delay each other and arrive
@@ -155,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_are_used_in_rotation() {
-        let ring = KeyRing::new(Secret::list(" a, b,,c\n"), Rate::per_second(1000)).unwrap();
+        let ring = KeyRing::new(Secret::parse_list(" a, b,,c\n"), RateLimit::per_second(1000)).unwrap();
         let mut used = String::new();
         for _ in 0..7 {
             used.push_str(ring.acquire().await.unwrap().expose());
@@ -165,12 +165,12 @@ mod tests {
 
     #[tokio::test]
     async fn no_keys_give_requests_without_a_key() {
-        assert_eq!(KeyRing::new(Vec::new(), Rate::per_second(1000)).unwrap().acquire().await, None);
+        assert_eq!(KeyRing::new(Vec::new(), RateLimit::per_second(1000)).unwrap().acquire().await, None);
     }
 
     #[tokio::test]
     async fn rate_limit_holds_after_a_pause() {
-        let ring = KeyRing::new(Vec::new(), Rate::per_second(100)).unwrap();
+        let ring = KeyRing::new(Vec::new(), RateLimit::per_second(100)).unwrap();
         ring.acquire().await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         let start = Instant::now();
@@ -183,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_key_has_its_own_limit() {
-        let ring = KeyRing::new(Secret::list("a,b"), Rate::per_second(1)).unwrap();
+        let ring = KeyRing::new(Secret::parse_list("a,b"), RateLimit::per_second(1)).unwrap();
         let next = |key: usize| *ring.slots[key].limiter.next.try_lock().unwrap();
         let (a, b) = (next(0), next(1));
         assert_eq!(b - a, Duration::from_millis(515), "the keys start at different times");
@@ -194,18 +194,18 @@ mod tests {
 
     #[test]
     fn rejects_a_rate_of_zero() {
-        assert!(KeyRing::new(Vec::new(), Rate::per_second(0)).is_err());
-        assert!(KeyRing::new(Vec::new(), Rate { per_second: 1, shared_by: 0 }).is_err());
+        assert!(KeyRing::new(Vec::new(), RateLimit::per_second(0)).is_err());
+        assert!(KeyRing::new(Vec::new(), RateLimit { per_second: 1, shared_by: 0 }).is_err());
     }
 
     #[test]
     fn processes_share_a_rate() {
-        assert_eq!(Rate { per_second: 20, shared_by: 3 }.interval().unwrap(), Duration::from_micros(154_500));
+        assert_eq!(RateLimit { per_second: 20, shared_by: 3 }.interval().unwrap(), Duration::from_micros(154_500));
     }
 
     #[test]
     fn redacts_all_keys() {
-        let ring = KeyRing::new(Secret::list("abc123,xyz789"), Rate::per_second(1)).unwrap();
+        let ring = KeyRing::new(Secret::parse_list("abc123,xyz789"), RateLimit::per_second(1)).unwrap();
         assert_eq!(ring.redact("bad keys abc123 and xyz789"), "bad keys *** and ***");
     }
 }

@@ -62,7 +62,7 @@ impl RetryPolicy {
             .adjust(|error: &Error, wait| self.wait_for(error, wait))
             .notify(|error: &Error, wait| {
                 traffic.count_retry(error.kind());
-                tracing::warn!(kind = error.kind().name(), error = error.what(), ?wait, "retrying");
+                tracing::warn!(kind = error.kind().name(), error = error.details(), ?wait, "retrying");
             })
             .await
     }
@@ -116,7 +116,7 @@ mod tests {
         let outcome: Result<()> = policy
             .run(&traffic, || async {
                 attempts.fetch_add(1, Ordering::Relaxed);
-                Err(Error::new(kind, "failed").after(retry_after))
+                Err(Error::new(kind, "failed").with_retry_after(retry_after))
             })
             .await;
         assert_eq!(outcome.unwrap_err().kind(), kind);
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn waits_for_retry_after_plus_jitter() {
-        let error = Error::new(Kind::Throttled, "failed").after(Some(Duration::from_secs(3)));
+        let error = Error::new(Kind::Throttled, "failed").with_retry_after(Some(Duration::from_secs(3)));
         let wait = RetryPolicy::REQUEST.wait_for(&error, Some(Duration::from_millis(20)));
         assert_eq!(wait, Some(Duration::from_millis(3020)));
         assert_eq!(RetryPolicy::REQUEST.wait_for(&error, None), None);

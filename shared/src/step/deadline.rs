@@ -78,7 +78,7 @@ mod tests {
         use crate::step::{Context, Report};
         use crate::testing::{AAVE, TestLake, january, kind};
 
-        /// Runs a unit per day with a deadline of 50 ms. UnitSummary of 2 January and later never complete.
+        /// Runs a unit per day with a deadline of 50 ms. Units of 2 January and later never complete.
         async fn work_on(days: &[Day]) -> Result<Report> {
             let mut lab = TestLake::new(&[AAVE], january(9))?;
             let now = Instant::now();

@@ -70,7 +70,7 @@ impl FromStr for RunId {
         let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if text.is_empty() || !text.chars().all(is_valid) {
             return Err(
-                Error::bad_input(format!("{text:?} is not a run id")).next("use the run_id of plan-run's output")
+                Error::bad_input(format!("{text:?} is not a run id")).with_hint("use the run_id of plan-run's output")
             );
         }
         Ok(RunId(text.to_owned()))

@@ -20,7 +20,7 @@ pub struct RawPage {
     repeats: u64,
 }
 
-impl RawRows {
+impl RawPage {
     /// Converts rows of the source with `raw`. `sort` sorts the raw rows, drops exact duplicates and returns their
     /// number.
     ///

@@ -9,14 +9,14 @@ use defi_shared::sources::graph::{GraphClient, GraphSettings, Position};
 use defi_shared::sources::{RateLimit, RetryPolicy, Secret, Traffic};
 use serde_json::{Value, json};
 
-use crate::loopback::{TestRequest, TestResponse, TestServer, pseudo_random};
+use super::loopback::{TestRequest, TestResponse, TestServer, pseudo_random};
 
 pub const SUBGRAPH: &str = "C2zniPn45RnLDGzVeGZCx2Sw3GXrbc9gL4ZfL8B8Em2j";
 pub const BLOCK: u64 = 16_315_721;
 
 pub fn settings(server: &TestServer, keys: &str) -> GraphSettings {
-    let settings = GraphSettings::new(&server.url, Secret::list(keys));
-    GraphSettings { rate: Rate::per_second(100_000), retry: RetryPolicy::LOOPBACK, ..settings }
+    let settings = GraphSettings::new(&server.url, Secret::parse_list(keys));
+    GraphSettings { rate: RateLimit::per_second(100_000), retry: RetryPolicy::LOOPBACK, ..settings }
 }
 
 pub fn client(server: &TestServer) -> GraphClient {
@@ -226,7 +226,8 @@ async fn keys_rotate_and_no_key_means_no_header() {
 #[tokio::test]
 async fn rate_limit_applies_to_the_whole_client() {
     let server = TestServer::start(|_| TestResponse::json(&json!({ "data": { "_meta": meta(BLOCK, "QmA") } }))).await;
-    let client = GraphClient::new(GraphSettings { rate: Rate::per_second(50), ..settings(&server, "k3y") }).unwrap();
+    let client =
+        GraphClient::new(GraphSettings { rate: RateLimit::per_second(50), ..settings(&server, "k3y") }).unwrap();
     let (start, traffic) = (Instant::now(), Traffic::new());
     futures::future::try_join_all((0..11).map(|_| client.head(SUBGRAPH, &traffic))).await.unwrap();
     // A busy machine only makes this longer.

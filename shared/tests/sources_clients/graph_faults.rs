@@ -9,8 +9,8 @@ use defi_shared::sources::{RetryPolicy, Secret, Traffic};
 use futures::stream;
 use serde_json::{Value, json};
 
-use crate::graph::{BLOCK, SUBGRAPH, client, meta, respond, settings};
-use crate::loopback::{TestRequest, TestResponse, TestServer};
+use super::graph::{BLOCK, SUBGRAPH, client, meta, respond, settings};
+use super::loopback::{TestRequest, TestResponse, TestServer};
 
 const TRIES: usize = RetryPolicy::LOOPBACK.tries;
 const KEY: &str = "hunter2hunter2";
@@ -78,7 +78,7 @@ async fn maps_statuses_to_error_kinds() {
     ] {
         let (error, requests) = failure(move |_| TestResponse::new(status, "{}")).await;
         assert_eq!((error.kind(), requests), (kind, expected_requests), "{status}");
-        assert!(error.what().contains(&format!("status={status}")), "{error}");
+        assert!(error.details().contains(&format!("status={status}")), "{error}");
     }
     // Some servers return GraphQL errors with status 400.
     let (error, _) = failure(|_| TestResponse::new(400, errors("block 17 was pruned").to_string())).await;
@@ -242,7 +242,7 @@ async fn rejects_a_body_that_is_too_long() {
     let streamed =
         TestServer::start(move |_| TestResponse::new(200, Body::from_stream(stream::iter([chunk(), chunk()])))).await;
     for server in [with_length, streamed] {
-        let client = GraphClient::new(GraphSettings { largest_body: 1000, ..settings(&server, "k3y") }).unwrap();
+        let client = GraphClient::new(GraphSettings { max_body_bytes: 1000, ..settings(&server, "k3y") }).unwrap();
         let error = client.markets(SUBGRAPH, BLOCK, &Traffic::new()).await.unwrap_err();
         assert_eq!((error.kind(), server.count()), (Kind::CorruptData, 1));
     }

@@ -7,14 +7,19 @@ use defi_shared::sources::transpose::{EVENT_COLUMNS, EventsQuery, TransposeClien
 use defi_shared::sources::{RateLimit, RetryPolicy, Secret, Traffic};
 use serde_json::{Value, json};
 
-use crate::loopback::{TestRequest, TestResponse, TestServer, pseudo_random};
+use super::loopback::{TestRequest, TestResponse, TestServer, pseudo_random};
 
 const DAY: i64 = 1_672_531_200;
 const TRIES: usize = RetryPolicy::LOOPBACK.tries;
 
 fn settings(server: &TestServer, keys: &str) -> TransposeSettings {
-    let settings = TransposeSettings::new(&server.url, Secret::list(keys));
-    TransposeSettings { rate: Rate::per_second(100_000), retry: RetryPolicy::LOOPBACK, rows_per_page: 100, ..settings }
+    let settings = TransposeSettings::new(&server.url, Secret::parse_list(keys));
+    TransposeSettings {
+        rate: RateLimit::per_second(100_000),
+        retry: RetryPolicy::LOOPBACK,
+        rows_per_page: 100,
+        ..settings
+    }
 }
 
 fn client(server: &TestServer) -> TransposeClient {

@@ -20,8 +20,8 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
-use super::http::{LARGEST_BODY, append_path, base_url};
-use super::{Block, Rate, RetryPolicy, Secret, Traffic};
+use super::http::{MAX_BODY_BYTES, append_path, base_url};
+use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
 use answer::{Page, SubgraphState, parse_head, parse_page};
 pub use messages::messages;
@@ -58,7 +58,7 @@ pub struct GraphSettings {
     /// The API keys, used in rotation. If empty, requests have no key, which a local server may accept.
     pub keys: Vec<Secret>,
     /// The rate limit of each key.
-    pub rate: Rate,
+    pub rate: RateLimit,
     /// The maximum number of concurrent requests, of all calls of the client together.
     pub concurrency: usize,
     /// The retry policy for transient errors of a request, and for a change of deployment during a snapshot.
@@ -66,7 +66,7 @@ pub struct GraphSettings {
     /// The timeout of a request.
     pub timeout: Duration,
     /// The maximum length of a response body, in bytes.
-    pub largest_body: usize,
+    pub max_body_bytes: usize,
     /// The number of rows per page, at most 1,000.
     pub rows_per_page: usize,
 }
@@ -224,7 +224,7 @@ impl GraphClient {
     ///
     /// # Errors
     /// As [`GraphClient::positions`], and the errors of `process`.
-    pub async fn pages_of_positions<P: Send>(
+    pub async fn process_position_pages<P: Send>(
         &self,
         subgraph_id: &str,
         block: u64,

@@ -18,7 +18,7 @@ impl GraphClient {
     ///
     /// # Errors
     /// As [`GraphClient::head`], without retries.
-    pub fn read_head(&self, body: &[u8]) -> Result<Head> {
+    pub fn parse_head(&self, body: &[u8]) -> Result<Head> {
         let state = parse_head(&self.endpoint, &ok(body))?;
         Ok(Head { block: state.block, deployment: state.deployment })
     }
@@ -27,7 +27,7 @@ impl GraphClient {
     ///
     /// # Errors
     /// As [`GraphClient::markets`], without retries.
-    pub fn read_markets(&self, body: &[u8]) -> Result<Vec<Market>> {
+    pub fn parse_markets(&self, body: &[u8]) -> Result<Vec<Market>> {
         self.parse_rows(body)
     }
 
@@ -35,7 +35,7 @@ impl GraphClient {
     ///
     /// # Errors
     /// As [`GraphClient::positions`], without retries.
-    pub fn read_positions(&self, body: &[u8]) -> Result<Vec<Position>> {
+    pub fn parse_positions(&self, body: &[u8]) -> Result<Vec<Position>> {
         self.parse_rows(body)
     }
 

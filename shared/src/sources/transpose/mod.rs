@@ -22,9 +22,9 @@ use serde_json::json;
 use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
-use super::http::{LARGEST_BODY, append_path, base_url};
+use super::http::{MAX_BODY_BYTES, append_path, base_url};
 use super::text::{Text, intern};
-use super::{Block, Rate, RetryPolicy, Secret, Traffic};
+use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
 use answer::{Results, parse};
 pub use liquidation::{Leg, LiquidationLegs};
@@ -64,7 +64,7 @@ pub struct TransposeSettings {
     /// The API keys, used in rotation. If empty, requests have no key, which a local server may accept.
     pub keys: Vec<Secret>,
     /// The rate limit of each key.
-    pub rate: Rate,
+    pub rate: RateLimit,
     /// The maximum number of concurrent requests, of all calls of the client together.
     pub concurrency: usize,
     /// The retry policy for transient errors of a request.
@@ -72,7 +72,7 @@ pub struct TransposeSettings {
     /// The timeout of a request.
     pub timeout: Duration,
     /// The maximum length of a response body, in bytes.
-    pub largest_body: usize,
+    pub max_body_bytes: usize,
     /// The number of rows per page of events.
     pub rows_per_page: usize,
 }

@@ -99,7 +99,7 @@ pub(super) fn parse_timestamp(text: &str) -> Option<Timestamp> {
 /// `BadInput` if the time is out of range.
 pub(super) fn timestamp_from_seconds(epoch_seconds: i64) -> Result<Timestamp> {
     Timestamp::from_second(epoch_seconds)
-        .map_err(|e| Error::bad_input("the time is out of range").with("epoch_seconds", epoch_seconds).because(e))
+        .map_err(|e| Error::bad_input("the time is out of range").with("epoch_seconds", epoch_seconds).with_source(e))
 }
 
 /// A row of `ethereum.blocks`.

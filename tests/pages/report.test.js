@@ -159,6 +159,7 @@ test('unpriced and quarantined counts match the lake', async () => {
 for (const { width, scheme } of SCREENS) {
   test(`is readable at a width of ${width}, ${scheme}`, () => withReport({ width, scheme }, async (page) => {
     await page.screenshot({ path: path.join(screenshots, `report-${width}-${scheme}.png`), fullPage: true });
+    // docs/images/report.png is the top of the wide, light page, scaled to 1,000 pixels and 48 colours.
     for (const part of ['steps', 'checks', 'features', 'movers', 'days', 'unpriced', 'quarantine']) {
       await page.locator(`#${part}`).screenshot({ path: path.join(screenshots, `report-${width}-${scheme}-${part}.png`) });
     }

@@ -197,7 +197,7 @@ async fn call(step: Step, context: Context) -> defi_shared::Result<(u64, u64)> {
     };
     let mut report = Report::default();
     for input in inputs {
-        let output = handlers::call(step, context.clone(), input).await?;
+        let output = handlers::prepare(step, input)?(context.clone()).await?;
         report.merge(serde_json::from_value(output).expect("a report"));
     }
     Ok((report.rows_in, peak_memory()))

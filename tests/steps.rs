@@ -94,6 +94,14 @@ fn step_takes_the_input_of_its_function() {
 }
 
 #[test]
+fn step_with_an_invalid_input_writes_nothing() {
+    let folder = tempdir().unwrap();
+    let lake = folder.path().join("lake");
+    let output = output(command(&["step", "link-wallets", r#"{"day": 1}"#, "--lake", path_str(&lake)]).args(SAMPLE));
+    assert!(!output.status.success() && !lake.exists());
+}
+
+#[test]
 fn step_list_names_every_step() {
     let table = succeed(&mut command(&["step", "--list"]));
     let json = succeed(&mut command(&["step", "--list", "--json"]));

@@ -3,43 +3,55 @@
 use defi_shared::error::{Error, Result};
 use defi_shared::pipeline::Step;
 use defi_shared::step::{Context, parse};
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Calls a step with the JSON input of its Lambda function and returns its JSON output.
+/// A call of a step with a valid input. Returns the JSON output of the step.
+pub type Call = Box<dyn FnOnce(Context) -> LocalBoxFuture<'static, Result<Value>>>;
+
+/// Parses the JSON input of a step's Lambda function and returns the call.
 ///
 /// # Errors
-/// `BadInput` for an invalid input, and the errors of the step.
-pub async fn call(step: Step, context: Context, input: Value) -> Result<Value> {
+/// `BadInput` for an unknown field or an invalid value.
+pub fn prepare(step: Step, input: Value) -> Result<Call> {
     match step {
-        Step::PlanRun => run(plan_run::handle, context, input).await,
-        Step::ExtractDailyBlocks => run(extract_daily_blocks::handle, context, input).await,
-        Step::ExtractEvents => run(extract_events::handle, context, input).await,
-        Step::ExtractMarketData => run(extract_market_data::handle, context, input).await,
-        Step::ExtractAccountPositions => run(extract_account_positions::handle, context, input).await,
-        Step::ExtractCurrentPositions => run(extract_current_positions::handle, context, input).await,
-        Step::StageEvents => run(stage_events::handle, context, input).await,
-        Step::StageMarketData => run(stage_market_data::handle, context, input).await,
-        Step::StageAccountPositions => run(stage_account_positions::handle, context, input).await,
-        Step::LinkWallets => run(link_wallets::handle, context, input).await,
-        Step::PriceEvents => run(price_events::handle, context, input).await,
-        Step::ValuePositions => run(value_positions::handle, context, input).await,
-        Step::BuildFeatures => run(build_features::handle, context, input).await,
-        Step::CheckFeatures => run(check_features::handle, context, input).await,
-        Step::PublishFeatures => run(publish_features::handle, context, input).await,
-        Step::ReportRun => run(report_run::handle, context, input).await,
+        Step::PlanRun => with_input(plan_run::handle, input),
+        Step::ExtractDailyBlocks => with_input(extract_daily_blocks::handle, input),
+        Step::ExtractEvents => with_input(extract_events::handle, input),
+        Step::ExtractMarketData => with_input(extract_market_data::handle, input),
+        Step::ExtractAccountPositions => with_input(extract_account_positions::handle, input),
+        Step::ExtractCurrentPositions => with_input(extract_current_positions::handle, input),
+        Step::StageEvents => with_input(stage_events::handle, input),
+        Step::StageMarketData => with_input(stage_market_data::handle, input),
+        Step::StageAccountPositions => with_input(stage_account_positions::handle, input),
+        Step::LinkWallets => with_input(link_wallets::handle, input),
+        Step::PriceEvents => with_input(price_events::handle, input),
+        Step::ValuePositions => with_input(value_positions::handle, input),
+        Step::BuildFeatures => with_input(build_features::handle, input),
+        Step::CheckFeatures => with_input(check_features::handle, input),
+        Step::PublishFeatures => with_input(publish_features::handle, input),
+        Step::ReportRun => with_input(report_run::handle, input),
     }
 }
 
-async fn run<I, O, F, Fut>(handle: F, context: Context, input: Value) -> Result<Value>
+fn with_input<I, O, F, Fut>(handle: F, input: Value) -> Result<Call>
 where
-    I: DeserializeOwned,
+    I: DeserializeOwned + 'static,
     O: Serialize,
-    F: FnOnce(Context, I) -> Fut,
-    Fut: Future<Output = Result<O>>,
+    F: FnOnce(Context, I) -> Fut + 'static,
+    Fut: Future<Output = Result<O>> + 'static,
 {
-    let output = handle(context, parse(input)?).await?;
-    serde_json::to_value(output)
-        .map_err(|cause| Error::internal("can't serialize the output of a step").with_source(cause))
+    let input = parse(input)?;
+    Ok(Box::new(move |context| {
+        let output = handle(context, input);
+        async move {
+            let output = output.await?;
+            serde_json::to_value(output)
+                .map_err(|source| Error::internal("can't serialize the output of a step").with_source(source))
+        }
+        .boxed_local()
+    }))
 }

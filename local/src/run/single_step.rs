@@ -3,7 +3,6 @@
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::pipeline::Step;
-use defi_shared::step::Context;
 use serde_json::{Value, json};
 
 use super::{Options, Run, to_json};
@@ -16,18 +15,24 @@ use crate::output::{line, table};
 /// # Errors
 /// `BadInput` for an invalid input, and the errors of the step.
 pub async fn step(options: &Options, step: Step, input: Option<&str>) -> Result<()> {
-    let input = parse_input(input)?;
+    let mut input = parse_input(input)?;
     let run = Run::prepare(options).await?;
+    if step != Step::ReportRun
+        && let Value::Object(fields) = &mut input
+    {
+        fields.entry("as_of").or_insert_with(|| json!(run.scope.as_of));
+    }
+    // An invalid input is rejected before anything is written.
+    let call = handlers::prepare(step, input)?;
     let context = run.open(Lake::new(FolderStore::open_for_run(&options.lake)?)).await?;
-    let context = Context { today: run.scope.as_of, ..context };
-    let output = handlers::call(step, context.clone(), input).await;
+    let output = call(context.clone()).await;
     context.lake.drain().await;
     run.progress.finish();
     line(to_json(&output.map_err(|error| error.with("step", step))?)?)
 }
 
 fn parse_input(text: Option<&str>) -> Result<Value> {
-    let Some(text) = text else { return Ok(Value::Null) };
+    let Some(text) = text else { return Ok(json!({})) };
     serde_json::from_str(text).map_err(|cause| {
         Error::bad_input("the step's input is not JSON")
             .with_source(cause)

@@ -134,7 +134,7 @@ impl Runner<'_> {
         let started = Instant::now();
         let mut report = Report::default();
         for input in calls {
-            let output = handlers::call(step, self.context.clone(), input).await?;
+            let output = handlers::prepare(step, input)?(self.context.clone()).await?;
             let output = serde_json::from_value(output)
                 .map_err(|cause| Error::internal("the output of a step is not a report").with_source(cause))?;
             report.merge(output);

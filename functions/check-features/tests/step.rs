@@ -128,7 +128,10 @@ async fn protocol_that_starts_later_needs_no_snapshot() -> Result<()> {
 async fn fewer_wallets_than_the_previous_published_set_fail() -> Result<()> {
     let lab = lab().await?;
     put_features(&lab, 2, vec![wallet(1), wallet(2), wallet(3)]).await?;
-    assert!(handle(lab.context(), Input::default()).await?.passed, "an unpublished set is not compared with");
+    assert!(
+        handle(lab.context(), Input::default()).await?.passed,
+        "an unpublished set does not count as the previous one"
+    );
     lab.context.registry.publish(january(2)).await?;
     assert_fails(&lab, "lost_wallets").await
 }

@@ -20,27 +20,27 @@ pub fn plan(scope: &Scope, inventory: &Inventory, phase: PlanPhase<'_>) -> Resul
     Planner { scope, inventory, phase, first_day: scope.first_day()? }.plan()
 }
 
-/// The days whose units will have changed when a step is done.
+/// The days whose units a step changes.
 #[derive(Debug, Default)]
 struct ChangedDays(BTreeSet<Day>);
 
 impl ChangedDays {
-    /// The days of all units of a step.
+    /// Returns the days of all units of a step.
     fn of(plan: &Plan, step: Step) -> Self {
         ChangedDays(plan.units(step).iter().filter_map(WorkUnit::day).collect())
     }
 
-    /// The days of a step's units of one event category.
+    /// Returns the days of a step's units of one event category.
     fn of_category(plan: &Plan, step: Step, category: Category) -> Self {
         let units = plan.units(step).iter().filter_map(|unit| unit.as_event_day().ok());
-        ChangedDays(units.filter(|(_, of)| *of == category).map(|(day, _)| day).collect())
+        ChangedDays(units.filter(|(_, other)| *other == category).map(|(day, _)| day).collect())
     }
 
     fn contains(&self, day: Day) -> bool {
         self.0.contains(&day)
     }
 
-    /// Whether a price that is valid on `day` may come from a changed day.
+    /// Returns whether a price that applies to `day` may come from a changed day.
     fn affect_prices_of(&self, day: Day) -> bool {
         self.0.range(day.plus_days(-LOOK_BACK_DAYS)..=day).next().is_some()
     }
@@ -74,7 +74,7 @@ impl Planner<'_> {
         Ok(plan)
     }
 
-    /// The days of events: those before the as-of day.
+    /// Returns the days of events: those before the as-of day.
     fn event_days(&self) -> impl Iterator<Item = Day> {
         self.first_day.until(self.scope.as_of)
     }
@@ -106,8 +106,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The days to stage: the raw unit is present, or will be, and the staged unit is missing or was produced from
-    /// another raw unit.
+    /// Returns the days to stage: the raw unit is present, or will be, and the staged unit is missing or was produced
+    /// from another version of the raw unit.
     fn days_to_stage(
         &self,
         days: impl Iterator<Item = Day>,
@@ -124,7 +124,7 @@ impl Planner<'_> {
     }
 
     fn plan_staging(&self, plan: &mut Plan) {
-        // The units that this run extracts: those of this plan, or of the plan that was made before extraction.
+        // The plan of the units that this run extracts: this plan, or the plan from before extraction.
         let extraction = match self.phase {
             PlanPhase::BeforeExtraction => plan.clone(),
             PlanPhase::AfterExtraction(before) => before.cloned().unwrap_or_default(),
@@ -154,8 +154,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The days to compute of an analytics table. Up to the `last` day: those that are missing or whose inputs change.
-    /// After it, where a later run left units: those whose inputs change.
+    /// Returns the days of an analytics table to compute. Up to and including `last`: those that are missing or whose
+    /// inputs change. After `last`: those that a later run computed and whose inputs change.
     fn days_to_compute(
         &self,
         table: &Table,
@@ -211,7 +211,8 @@ impl Planner<'_> {
         let days = self.days_to_compute(&tables::WALLET_LINKS, |day| borrows.contains(day), last_events, &is_staged);
         plan.extend(Step::LinkWallets, days.map(WorkUnit::Day));
         let changed = ChangedDays::of(plan, Step::LinkWallets);
-        // The step also writes the state with the links of all days. A run may have died between the two.
+        // The step also writes the state with the links of all days. A run may have been interrupted between
+        // the two.
         let last = WorkUnit::Day(last_events);
         let is_linked = self.first_day <= last_events && self.inventory.has(&tables::WALLET_LINKS, &last);
         if plan.units(Step::LinkWallets).is_empty() && is_linked && !self.inventory.has_links && is_staged(last_events)
@@ -242,7 +243,7 @@ mod tests {
         inventory.units.entry((table.layer, table.name)).or_default().insert(unit);
     }
 
-    /// A lake in which everything up to `last` is done.
+    /// Returns a lake in which everything up to `last` is done.
     fn done(last: i32) -> Inventory {
         let mut inventory = Inventory::default();
         let events = |layer| Category::ALL.map(|category| tables::event_table(layer, category));
@@ -268,12 +269,12 @@ mod tests {
         inventory
     }
 
-    /// The days of a step's units.
+    /// Returns the days of a step's units.
     fn days(plan: &Plan, step: Step) -> Vec<Day> {
         plan.units(step).iter().filter_map(WorkUnit::day).collect()
     }
 
-    /// The days of a step's units of one event category.
+    /// Returns the days of a step's units of one event category.
     fn category_days(plan: &Plan, step: Step, category: Category) -> Vec<Day> {
         ChangedDays::of_category(plan, step, category).0.into_iter().collect()
     }
@@ -329,7 +330,7 @@ mod tests {
         }
         remove(&mut inventory, &tables::WALLET_HEALTH, &WorkUnit::Day(day(2)));
         let after = plan(&scope(3), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
-        assert_eq!(days(&after, Step::ExtractAccountPositions), [day(2)], "it is requested again");
+        assert_eq!(days(&after, Step::ExtractAccountPositions), [day(2)], "the day is requested again");
         assert!(after.units(Step::StageAccountPositions).is_empty() && after.units(Step::ValuePositions).is_empty());
         let before = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!(days(&before, Step::ValuePositions), [day(2)]);

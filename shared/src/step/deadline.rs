@@ -24,11 +24,11 @@ pub struct Deadline {
 impl Deadline {
     /// Returns the deadline of a call whose process is killed after the given time.
     #[must_use]
-    pub fn from_remaining_time(left: Duration) -> Self {
+    pub fn from_remaining_time(remaining: Duration) -> Self {
         let now = Instant::now();
         Deadline {
-            last_start: now + left.saturating_sub(AFTER_UNITS + UNIT_TIME),
-            last_end: now + left.saturating_sub(AFTER_UNITS),
+            last_start: now + remaining.saturating_sub(AFTER_UNITS + UNIT_TIME),
+            last_end: now + remaining.saturating_sub(AFTER_UNITS),
         }
     }
 

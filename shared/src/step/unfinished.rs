@@ -1,6 +1,6 @@
 //! Records the objects that a run recomputes because their inputs change. If the run is interrupted, such an object may
 //! still be in the lake, computed from inputs that no longer exist. Its key alone does not show that, so a run records
-//! these objects before it starts.
+//! their keys before it starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +18,8 @@ fn record_key(run: &RunId) -> String {
 }
 
 impl Context {
-    /// Returns the keys of the objects that interrupted runs did not recompute, except the run `own`. They count as
-    /// missing.
+    /// Returns the keys of the objects that interrupted runs did not recompute, without those of the run `own`. These
+    /// objects count as missing.
     ///
     /// # Errors
     /// The errors of the lake.

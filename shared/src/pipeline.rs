@@ -97,8 +97,8 @@ pub enum Source {
     Transpose,
 }
 
-/// The maximum number of days in one call of most steps. A month takes seconds, so a call ends long before its deadline,
-/// and a backfill of years spreads over parallel calls.
+/// The maximum number of days in one call of most steps. A month takes seconds, so a call ends long before its
+/// deadline, and a backfill of years spreads over parallel calls.
 const MONTH: usize = 31;
 
 /// For steps that need all their days in one call.
@@ -198,8 +198,8 @@ impl Step {
         Step::ALL.into_iter().filter(|step| step.input() != InputKind::Run)
     }
 
-    /// Returns whether the state machine runs the step before the lake is planned a second time: its units depend on the
-    /// sources alone. The newest positions are extracted later, since no feature is computed from them.
+    /// Returns whether the state machine runs the step before the lake is planned a second time: its units depend on
+    /// the sources alone. The newest positions are extracted later, since no feature is computed from them.
     #[must_use]
     pub fn is_extraction(self) -> bool {
         self.source().is_some() && self != Step::ExtractCurrentPositions

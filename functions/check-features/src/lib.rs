@@ -1,5 +1,5 @@
-//! The audit stage of write-audit-publish: runs the quality checks on a feature set. Each check has a measured value and
-//! its limits.
+//! The audit stage of write-audit-publish: runs the quality checks on a feature set. Each check has a measured value
+//! and its limits.
 
 mod constraints;
 mod evidence;

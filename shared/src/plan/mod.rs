@@ -1,5 +1,5 @@
-//! Plans a run: the work is the units that are missing from the lake. A unit whose inputs are about to change is planned
-//! again, so that everything that was computed without late data is recomputed with it.
+//! Plans a run: the work is the units that are missing from the lake. A unit whose inputs are about to change is
+//! planned again, so that everything that was computed without late data is recomputed with it.
 
 mod inventory;
 mod planner;

@@ -211,8 +211,7 @@ impl Planner<'_> {
         let days = self.days_to_compute(&tables::WALLET_LINKS, |day| borrows.contains(day), last_events, &is_staged);
         plan.extend(Step::LinkWallets, days.map(WorkUnit::Day));
         let changed = ChangedDays::of(plan, Step::LinkWallets);
-        // The step also writes the state with the links of all days. A run may have been interrupted between
-        // the two.
+        // The step also writes the state with the links of all days. A run may have been interrupted between the two.
         let last = WorkUnit::Day(last_events);
         let is_linked = self.first_day <= last_events && self.inventory.has(&tables::WALLET_LINKS, &last);
         if plan.units(Step::LinkWallets).is_empty() && is_linked && !self.inventory.has_links && is_staged(last_events)
@@ -243,8 +242,8 @@ mod tests {
         inventory.units.entry((table.layer, table.name)).or_default().insert(unit);
     }
 
-    /// Returns a lake in which everything up to `last` is done.
-    fn done(last: i32) -> Inventory {
+    /// Returns an inventory in which all units up to `last` exist.
+    fn complete_inventory(last: i32) -> Inventory {
         let mut inventory = Inventory::default();
         let events = |layer| Category::ALL.map(|category| tables::event_table(layer, category));
         for day in day(0).through(day(last)) {
@@ -288,12 +287,12 @@ mod tests {
         let all = plan(&scope(3), &Inventory::default(), PlanPhase::BeforeExtraction).unwrap();
         let counts: Vec<_> = all.counts().into_iter().map(|(_, count)| count).collect();
         assert_eq!(counts, [4, 15, 4, 4, 1, 15, 4, 4, 3, 15, 4, 1]);
-        assert!(plan(&scope(3), &done(3), PlanPhase::BeforeExtraction).unwrap().is_empty());
+        assert!(plan(&scope(3), &complete_inventory(3), PlanPhase::BeforeExtraction).unwrap().is_empty());
     }
 
     #[test]
     fn one_more_day_plans_one_day_of_units() {
-        let next = plan(&scope(4), &done(3), PlanPhase::BeforeExtraction).unwrap();
+        let next = plan(&scope(4), &complete_inventory(3), PlanPhase::BeforeExtraction).unwrap();
         let counts: Vec<_> = next.counts().into_iter().map(|(_, count)| count).collect();
         assert_eq!(counts, [1, 5, 1, 1, 0, 5, 1, 1, 1, 5, 1, 1]);
         assert_eq!(days(&next, Step::ValuePositions), [day(4)]);
@@ -302,7 +301,7 @@ mod tests {
 
     #[test]
     fn late_markets_change_the_prices_of_seven_more_days() {
-        let mut inventory = done(12);
+        let mut inventory = complete_inventory(12);
         remove(&mut inventory, &tables::STAGE_MARKETS, &WorkUnit::ProtocolDay(day(2), PROTOCOL.into()));
         let plan = plan(&scope(12), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
         let changed: Vec<_> = (2..=9).map(day).collect();
@@ -313,7 +312,7 @@ mod tests {
 
     #[test]
     fn late_borrows_change_all_later_snapshots() {
-        let mut inventory = done(9);
+        let mut inventory = complete_inventory(9);
         remove(&mut inventory, &tables::STAGE_BORROWS, &WorkUnit::Day(day(2)));
         let plan = plan(&scope(5), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
         assert_eq!(days(&plan, Step::LinkWallets), [day(2)]);
@@ -323,7 +322,7 @@ mod tests {
 
     #[test]
     fn nothing_is_planned_from_a_lost_day() {
-        let mut inventory = done(3);
+        let mut inventory = complete_inventory(3);
         let lost = WorkUnit::ProtocolDay(day(2), PROTOCOL.into());
         for table in [&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS] {
             remove(&mut inventory, table, &lost);
@@ -337,8 +336,8 @@ mod tests {
     }
 
     #[test]
-    fn units_extracted_again_are_computed_again() {
-        let mut inventory = done(9);
+    fn units_extracted_again_are_recomputed() {
+        let mut inventory = complete_inventory(9);
         let markets = WorkUnit::ProtocolDay(day(4), PROTOCOL.into());
         remove(&mut inventory, &tables::RAW_MARKETS, &markets);
         let before = plan(&scope(9), &inventory, PlanPhase::BeforeExtraction).unwrap();
@@ -354,7 +353,7 @@ mod tests {
 
     #[test]
     fn missing_links_state_plans_its_last_day() {
-        let inventory = Inventory { has_links: false, ..done(3) };
+        let inventory = Inventory { has_links: false, ..complete_inventory(3) };
         let plan = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!((days(&plan, Step::LinkWallets), days(&plan, Step::ValuePositions)), (vec![day(2)], vec![]));
         assert_eq!(days(&plan, Step::BuildFeatures), [day(3)]);
@@ -363,7 +362,7 @@ mod tests {
     #[test]
     fn force_plans_every_unit() {
         let forced = Scope { force: true, ..scope(3) };
-        let after = plan(&forced, &done(3), PlanPhase::AfterExtraction(None)).unwrap();
+        let after = plan(&forced, &complete_inventory(3), PlanPhase::AfterExtraction(None)).unwrap();
         assert_eq!(after, plan(&scope(3), &Inventory::default(), PlanPhase::BeforeExtraction).unwrap());
     }
 

@@ -34,8 +34,8 @@ pub struct RunCalls<'a> {
 }
 
 impl RunCalls<'_> {
-    /// Returns the inputs of the calls that produce the planned units of a step, as JSON. `extract-current-positions` and
-    /// `build-features` are called whenever a run has anything to do.
+    /// Returns the inputs of the calls that produce the planned units of a step, as JSON. `extract-current-positions`
+    /// and `build-features` are called whenever a run has anything to do.
     ///
     /// # Errors
     /// `Internal` for a step whose units no plan lists.

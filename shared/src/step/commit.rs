@@ -56,9 +56,9 @@ async fn delete_states_after(lake: &Lake, newest: Day, table: &Table) -> Result<
     Ok(())
 }
 
-/// Returns the newest as-of day whose state does not contain this unit's rows, or `None` for tables that are not part of
-/// a state.
-/// The state of day D contains the events and links of the days before D, and the snapshots up to and including D.
+/// Returns the newest as-of day whose state does not contain this unit's rows, or `None` for tables that are not part
+/// of a state. The state of day D contains the events and links of the days before D, and the snapshots up to and
+/// including D.
 fn newest_state_without(table: &Table, unit: &WorkUnit) -> Option<Day> {
     let day = unit.day()?;
     let is_events = Category::ALL.into_iter().any(|category| tables::event_table(Layer::Analytics, category) == table);

@@ -146,8 +146,8 @@ fn units_of_days(step: Step, days: &[Day], categories: &[Category], protocols: &
     units
 }
 
-/// Returns the days of an input, sorted. Rejects days before the first day of the run: no protocol is extracted on such a
-/// day, so its unit would be empty and would replace the one in the lake.
+/// Returns the days of an input, sorted. Rejects days before the first day of the run: no protocol is extracted on such
+/// a day, so its unit would be empty and would replace the one in the lake.
 fn days_within(days: &[Day], scope: &Scope) -> Result<Vec<Day>> {
     let (days, first) = (sorted(days), scope.first_day()?);
     match days.first().filter(|day| **day < first) {

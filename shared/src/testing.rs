@@ -6,10 +6,10 @@
 //! use defi_shared::tables::{WALLET_LINKS, WalletLink};
 //! use defi_shared::testing::{AAVE, TestLake, address, january, link};
 //! # tokio::runtime::Runtime::new()?.block_on(async {
-//! let lab = TestLake::new(&[AAVE], january(4))?;
+//! let test_lake = TestLake::new(&[AAVE], january(4))?;
 //! let (unit, rows) = (WorkUnit::Day(january(1)), vec![link(address(1), address(2), january(1).start())]);
-//! lab.put(&WALLET_LINKS, &unit, rows.clone()).await?;
-//! assert_eq!(lab.rows::<WalletLink>(&WALLET_LINKS, &unit).await?, rows);
+//! test_lake.put(&WALLET_LINKS, &unit, rows.clone()).await?;
+//! assert_eq!(test_lake.rows::<WalletLink>(&WALLET_LINKS, &unit).await?, rows);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -85,8 +85,8 @@ mod tests {
 
     #[tokio::test]
     async fn commit_deletes_states_that_contain_the_old_rows() {
-        let lab = TestLake::new(&[AAVE], january(31)).unwrap();
-        let (context, day) = (lab.context(), january(20));
+        let test_lake = TestLake::new(&[AAVE], january(31)).unwrap();
+        let (context, day) = (test_lake.context(), january(20));
         let unit = WorkUnit::Day(day);
         let commit = |since| context.commit(&WALLET_LINKS, &unit, vec![link(since)], FileMetadata::new());
         commit(5).await.unwrap();

@@ -119,7 +119,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// let error = Error::new(Kind::NotReady, "block 17 is not indexed yet").with("protocol", "aave-v2-eth");
 /// assert_eq!(
 ///     error.to_string(),
-///     "NotReady: block 17 is not indexed yet (protocol=aave-v2-eth); next: run again later: the day or block is not final yet",
+///     "NotReady: block 17 is not indexed yet (protocol=aave-v2-eth); \
+///      next: run again later: the day or block is not final yet",
 /// );
 /// ```
 #[derive(Debug)]

@@ -97,8 +97,8 @@ pub enum Source {
     Transpose,
 }
 
-/// The days of one call of a step. A month of most steps is seconds of work, so a call ends long before its deadline,
-/// and a backfill of years spreads over parallel calls.
+/// The maximum number of days in one call of most steps. A month takes seconds, so a call ends long before its
+/// deadline, and a backfill of years spreads over parallel calls.
 const MONTH: usize = 31;
 
 /// For steps that need all their days in one call.
@@ -128,7 +128,7 @@ impl Step {
         Step::ReportRun,
     ];
 
-    /// The name, the phase, the input, the days of one call, the source and a summary of each step.
+    /// Returns the name, the phase, the input, the days of one call, the source and the summary of the step.
     #[rustfmt::skip]
     fn definition(self) -> Definition {
         use InputKind::{Days, EventDays, ProtocolDays, Protocols, Run, Shards};
@@ -157,49 +157,49 @@ impl Step {
         }
     }
 
-    /// The name, such as `extract-events`.
+    /// Returns the name, such as `extract-events`.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.definition().0
     }
 
-    /// The phase in which a run executes the step.
+    /// Returns the phase in which a run executes the step.
     #[must_use]
     pub fn phase(self) -> Phase {
         self.definition().1
     }
 
-    /// What the step's input selects.
+    /// Returns what the step's input selects.
     #[must_use]
     pub fn input(self) -> InputKind {
         self.definition().2
     }
 
-    /// The maximum number of days in one call.
+    /// Returns the maximum number of days in one call.
     #[must_use]
     pub fn days_per_call(self) -> usize {
         self.definition().3
     }
 
-    /// The source that the step extracts from, if any.
+    /// Returns the source that the step extracts from, if any.
     #[must_use]
     pub fn source(self) -> Option<Source> {
         self.definition().4
     }
 
-    /// What the step does, in one sentence without a full stop.
+    /// Returns what the step does, in one sentence without a full stop.
     #[must_use]
     pub fn summary(self) -> &'static str {
         self.definition().5
     }
 
-    /// The steps whose units a plan lists, in the order of a run.
+    /// Returns the steps whose units a plan lists, in the order of a run.
     pub fn planned() -> impl Iterator<Item = Step> {
         Step::ALL.into_iter().filter(|step| step.input() != InputKind::Run)
     }
 
-    /// Whether the step runs before the lake is planned a second time: its units depend on the sources alone. The
-    /// newest positions are extracted after it, since features do not wait for them.
+    /// Returns whether the state machine runs the step before the lake is planned a second time: its units depend on
+    /// the sources alone. The newest positions are extracted later, since no feature is computed from them.
     #[must_use]
     pub fn is_extraction(self) -> bool {
         self.source().is_some() && self != Step::ExtractCurrentPositions
@@ -211,7 +211,7 @@ impl Phase {
     pub const PRODUCING: [Phase; 6] =
         [Phase::Blocks, Phase::Extract, Phase::Stage, Phase::Link, Phase::Value, Phase::Build];
 
-    /// The name, for reports.
+    /// Returns the name, for reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -228,7 +228,7 @@ impl Phase {
         }
     }
 
-    /// The steps of the phase, in order.
+    /// Returns the steps of the phase, in order.
     pub fn steps(self) -> impl Iterator<Item = Step> {
         Step::ALL.into_iter().filter(move |step| step.phase() == self)
     }

@@ -6,10 +6,10 @@
 //! use defi_shared::tables::{WALLET_LINKS, WalletLink};
 //! use defi_shared::testing::{AAVE, TestLake, address, january, link};
 //! # tokio::runtime::Runtime::new()?.block_on(async {
-//! let lab = TestLake::new(&[AAVE], january(4))?;
+//! let test_lake = TestLake::new(&[AAVE], january(4))?;
 //! let (unit, rows) = (WorkUnit::Day(january(1)), vec![link(address(1), address(2), january(1).start())]);
-//! lab.put(&WALLET_LINKS, &unit, rows.clone()).await?;
-//! assert_eq!(lab.rows::<WalletLink>(&WALLET_LINKS, &unit).await?, rows);
+//! test_lake.put(&WALLET_LINKS, &unit, rows.clone()).await?;
+//! assert_eq!(test_lake.rows::<WalletLink>(&WALLET_LINKS, &unit).await?, rows);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -48,7 +48,7 @@ pub const AAVE: &str = "aave-v2-eth";
 /// Another protocol, which sorts after [`AAVE`].
 pub const COMPOUND: &str = "compound-v2-eth";
 
-/// The API key that a lab's clients send.
+/// The API key that the clients of a [`TestLake`] send.
 pub const KEY: &str = "the-key";
 
 /// A URL without a server (the discard port), so that an unexpected request fails.
@@ -99,7 +99,8 @@ pub fn subgraph_id(protocol: &str) -> String {
     protocol.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
-/// A lake in a temporary folder and the context of a step over it. The folder is deleted when the lab is dropped.
+/// A lake in a temporary folder, and the context of a step that uses it. The folder is deleted when this value is
+/// dropped.
 #[derive(Debug)]
 pub struct TestLake {
     folder: TempDir,
@@ -108,7 +109,7 @@ pub struct TestLake {
 }
 
 impl TestLake {
-    /// Creates a lab with an empty lake, one shard, and sources that don't respond.
+    /// Creates an empty lake with one shard, and sources that don't respond.
     ///
     /// # Errors
     /// The temporary folder could not be created.

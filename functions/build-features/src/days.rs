@@ -17,7 +17,7 @@ use crate::{Folds, shard_of};
 /// The number of days that are read ahead while a day is folded.
 const READ_AHEAD_DAYS: usize = 2;
 
-/// The days of events and snapshots in the lake that the features of an as_of day may use, and the wallet links.
+/// The days of events and snapshots in the lake that the features of an as-of day may use, and the wallet links.
 #[derive(Debug)]
 pub(crate) struct History {
     events: [(Category, BTreeSet<Day>); 5],

@@ -28,9 +28,9 @@ pub const STEP: Step = Step::BuildFeatures;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Input {
-    /// The day that the features are for; default: today (UTC).
+    /// The as-of day. Default: today (UTC).
     pub as_of: Option<Day>,
-    /// The wallet shards to build; default: all.
+    /// The shards to build. Default: all.
     pub shards: Option<Vec<u32>>,
     /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/`.
     pub run_id: Option<RunId>,

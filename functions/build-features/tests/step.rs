@@ -29,45 +29,47 @@ fn liquidation(account: u8, day: i32, second: i64, quantity_eth: impl Into<Optio
     PricedEvent { liquidator_address: Some(address(6).to_string().into()), ..event }
 }
 
-async fn put_events(lab: &TestLake, day: i32, events: Vec<PricedEvent>) -> Result<()> {
+async fn put_events(test_lake: &TestLake, day: i32, events: Vec<PricedEvent>) -> Result<()> {
     for category in Category::ALL {
         let category_events = events.iter().filter(|event| event.category == category).cloned().collect();
-        lab.put(tables::event_table(Layer::Analytics, category), &WorkUnit::Day(january(day)), category_events).await?;
+        test_lake
+            .put(tables::event_table(Layer::Analytics, category), &WorkUnit::Day(january(day)), category_events)
+            .await?;
     }
     Ok(())
 }
 
-async fn put_health(lab: &TestLake, day: i32, rows: Vec<WalletHealth>) -> Result<()> {
-    lab.put(&WALLET_HEALTH, &WorkUnit::Day(january(day)), rows).await
+async fn put_health(test_lake: &TestLake, day: i32, rows: Vec<WalletHealth>) -> Result<()> {
+    test_lake.put(&WALLET_HEALTH, &WorkUnit::Day(january(day)), rows).await
 }
 
-async fn put_links(lab: &TestLake, day: i32, rows: Vec<WalletLink>) -> Result<()> {
-    lab.put(&WALLET_LINKS, &WorkUnit::Day(january(day)), rows).await
+async fn put_links(test_lake: &TestLake, day: i32, rows: Vec<WalletLink>) -> Result<()> {
+    test_lake.put(&WALLET_LINKS, &WorkUnit::Day(january(day)), rows).await
 }
 
-async fn build(lab: &TestLake, as_of: i32) -> Result<()> {
-    handle(lab.context(), Input { as_of: Some(january(as_of)), ..Default::default() }).await.map(drop)
+async fn build(test_lake: &TestLake, as_of: i32) -> Result<()> {
+    handle(test_lake.context(), Input { as_of: Some(january(as_of)), ..Default::default() }).await.map(drop)
 }
 
 /// Returns the rows of all shards of a set, in order.
-async fn features(lab: &TestLake, as_of: i32) -> Result<Vec<FeatureRow>> {
+async fn features(test_lake: &TestLake, as_of: i32) -> Result<Vec<FeatureRow>> {
     let mut rows = Vec::new();
-    for shard in 0..lab.context.config.shards {
-        rows.extend(lab.rows::<FeatureRow>(&FEATURES_HISTORY, &WorkUnit::Shard(january(as_of), shard)).await?);
+    for shard in 0..test_lake.context.config.shards {
+        rows.extend(test_lake.rows::<FeatureRow>(&FEATURES_HISTORY, &WorkUnit::Shard(january(as_of), shard)).await?);
     }
     Ok(rows)
 }
 
 /// Returns the row of a wallet.
-async fn wallet_features(lab: &TestLake, as_of: i32, wallet: u8) -> Result<FeatureRow> {
-    let rows = features(lab, as_of).await?.into_iter();
+async fn wallet_features(test_lake: &TestLake, as_of: i32, wallet: u8) -> Result<FeatureRow> {
+    let rows = features(test_lake, as_of).await?.into_iter();
     Ok(rows.filter(|row| row.wallet_address == address(wallet)).collect::<Vec<_>>().remove(0))
 }
 
 /// Creates a test lake as of 4 January with three days of wallet 1, which also borrows through account 2, on two
 /// protocols.
 async fn example() -> Result<TestLake> {
-    let lab = TestLake::new(&[AAVE, COMPOUND], january(4))?;
+    let test_lake = TestLake::new(&[AAVE, COMPOUND], january(4))?;
     let on_compound = |event| PricedEvent { protocol: COMPOUND.into(), ..event };
     let first = vec![
         event_of_wallet_1(Category::Deposit, 1, 1, 100, 10.0),
@@ -84,27 +86,27 @@ async fn example() -> Result<TestLake> {
         liquidation(1, 3, 60, None),
     ];
     for (day, events) in [(1, first), (2, second), (3, third)] {
-        put_events(&lab, day, events).await?;
+        put_events(&test_lake, day, events).await?;
     }
-    put_links(&lab, 1, vec![link(address(1), address(2), january(1).start() + 200)]).await?;
-    put_links(&lab, 2, vec![link(address(1), address(1), january(2).start())]).await?;
-    put_links(&lab, 3, vec![]).await?;
+    put_links(&test_lake, 1, vec![link(address(1), address(2), january(1).start() + 200)]).await?;
+    put_links(&test_lake, 2, vec![link(address(1), address(1), january(2).start())]).await?;
+    put_links(&test_lake, 3, vec![]).await?;
     // Risk is debt / (80 % of the collateral). Available borrows are 75 % of the collateral minus the debt.
     let health = |wallet, account, day, collateral, debt| {
         wallet_health(address(wallet), address(account), january(day), collateral, debt)
     };
-    put_health(&lab, 1, vec![]).await?;
+    put_health(&test_lake, 1, vec![]).await?;
     let second_day = vec![health(1, 1, 2, 8.0, 2.0), health(1, 2, 2, 4.0, 3.0), health(2, 2, 2, 4.0, 3.0)];
-    put_health(&lab, 2, second_day).await?;
-    put_health(&lab, 3, vec![]).await?;
-    put_health(&lab, 4, vec![health(1, 1, 4, 16.0, 4.0)]).await?;
-    Ok(lab)
+    put_health(&test_lake, 2, second_day).await?;
+    put_health(&test_lake, 3, vec![]).await?;
+    put_health(&test_lake, 4, vec![health(1, 1, 4, 16.0, 4.0)]).await?;
+    Ok(test_lake)
 }
 
 #[tokio::test]
 async fn all_26_features_match_values_computed_by_hand() -> Result<()> {
-    let lab = example().await?;
-    build(&lab, 4).await?;
+    let test_lake = example().await?;
+    build(&test_lake, 4).await?;
     let expected = FeatureRow {
         wallet_address: address(1),
         risk_factor: 0.3125,
@@ -134,18 +136,18 @@ async fn all_26_features_match_values_computed_by_hand() -> Result<()> {
         unique_borrow_protocol_count: 2,
         unique_lending_protocol_count: 1,
     };
-    assert_eq!(wallet_features(&lab, 4, 1).await?, expected);
+    assert_eq!(wallet_features(&test_lake, 4, 1).await?, expected);
     Ok(())
 }
 
 #[tokio::test]
 async fn senders_and_accounts_are_wallets_but_liquidators_are_not() -> Result<()> {
-    let lab = example().await?;
-    put_health(&lab, 4, vec![wallet_health(address(8), address(8), january(4), 1.0, 0.0)]).await?;
-    build(&lab, 4).await?;
-    let wallets: Vec<_> = features(&lab, 4).await?.iter().map(|row| row.wallet_address).collect();
+    let test_lake = example().await?;
+    put_health(&test_lake, 4, vec![wallet_health(address(8), address(8), january(4), 1.0, 0.0)]).await?;
+    build(&test_lake, 4).await?;
+    let wallets: Vec<_> = features(&test_lake, 4).await?.iter().map(|row| row.wallet_address).collect();
     assert_eq!(wallets, [1, 2, 5].map(address), "6 is only a liquidator, and 8 has only positions");
-    let account = wallet_features(&lab, 4, 2).await?;
+    let account = wallet_features(&test_lake, 4, 2).await?;
     assert_eq!((account.liquidation_count, account.borrow_count), (1, 0));
     assert_eq!(
         (account.total_collateral_eth, account.total_collateral_avg_eth),
@@ -171,8 +173,8 @@ async fn set_uses_no_events_of_its_own_day_or_later() -> Result<()> {
 
 /// Creates a test lake with 40 wallets over a week. No DOUBLE represents the amounts exactly, so that sums reveal any
 /// change of order.
-async fn busy_lab(shards: u32) -> Result<TestLake> {
-    let lab = TestLake::new(&[AAVE, COMPOUND], january(8))?.with_shards(shards);
+async fn busy_lake(shards: u32) -> Result<TestLake> {
+    let test_lake = TestLake::new(&[AAVE, COMPOUND], january(8))?.with_shards(shards);
     let wallets = || (1u8..=40).map(|n| n * 6);
     for day in 1..8 {
         let event = |(n, category): (u8, Category)| {
@@ -181,30 +183,30 @@ async fn busy_lab(shards: u32) -> Result<TestLake> {
             PricedEvent { protocol: if n % 4 == 0 { AAVE } else { COMPOUND }.into(), ..event }
         };
         let events = wallets().flat_map(|n| Category::ALL.map(|category| event((n, category)))).collect();
-        put_events(&lab, day, events).await?;
+        put_events(&test_lake, day, events).await?;
         let links = wallets().filter(|n| i32::from(*n) % 7 == day - 1);
         let links = links.map(|n| link(address(n), address(n.wrapping_add(6)), january(day).start() + i64::from(n)));
-        put_links(&lab, day, links.collect()).await?;
+        put_links(&test_lake, day, links.collect()).await?;
     }
     for day in 1..=8 {
         let health =
             |n| wallet_health(address(n), address(n), january(day), 0.3 * f64::from(n), 0.07 * f64::from(day) * 3.0);
-        put_health(&lab, day, wallets().map(health).collect()).await?;
+        put_health(&test_lake, day, wallets().map(health).collect()).await?;
     }
-    Ok(lab)
+    Ok(test_lake)
 }
 
 /// Returns the objects of a set and of its state.
-async fn objects(lab: &TestLake, as_of: i32) -> Result<BTreeMap<String, Vec<u8>>> {
+async fn objects(test_lake: &TestLake, as_of: i32) -> Result<BTreeMap<String, Vec<u8>>> {
     let day = january(as_of);
-    let mut objects = lab.objects(&format!("analytics/features/defi_features/as_of={day}/")).await?;
-    objects.extend(lab.objects(&format!("state/fold/as_of={day}/")).await?);
+    let mut objects = test_lake.objects(&format!("analytics/features/defi_features/as_of={day}/")).await?;
+    objects.extend(test_lake.objects(&format!("state/fold/as_of={day}/")).await?);
     Ok(objects.into_iter().map(|(key, bytes)| (key, bytes.to_vec())).collect())
 }
 
 #[tokio::test]
 async fn daily_builds_and_one_build_give_equal_bytes() -> Result<()> {
-    let (at_once, daily, with_gaps) = (busy_lab(2).await?, busy_lab(2).await?, busy_lab(2).await?);
+    let (at_once, daily, with_gaps) = (busy_lake(2).await?, busy_lake(2).await?, busy_lake(2).await?);
     build(&at_once, 8).await?;
     for as_of in 1..=8 {
         build(&daily, as_of).await?;
@@ -223,7 +225,7 @@ async fn daily_builds_and_one_build_give_equal_bytes() -> Result<()> {
 
 #[tokio::test]
 async fn rows_do_not_depend_on_the_number_of_shards() -> Result<()> {
-    let (one, four) = (busy_lab(1).await?, busy_lab(4).await?);
+    let (one, four) = (busy_lake(1).await?, busy_lake(4).await?);
     build(&one, 8).await?;
     for shard in [2, 0, 3, 1] {
         handle(four.context(), Input { shards: Some(vec![shard]), ..Default::default() }).await?;
@@ -238,13 +240,17 @@ async fn rows_do_not_depend_on_the_number_of_shards() -> Result<()> {
 #[tokio::test]
 async fn link_applies_to_liquidations_from_its_own_second_on() -> Result<()> {
     for (second, expected) in [(99, 0), (100, 1), (101, 1)] {
-        let lab = TestLake::new(&[AAVE], january(2))?;
-        put_links(&lab, 1, vec![link(address(1), address(2), january(1).start() + 100)]).await?;
-        put_events(&lab, 1, vec![event_of_wallet_1(Category::Borrow, 2, 1, 100, 1.0), liquidation(2, 1, second, 0.5)])
-            .await?;
-        build(&lab, 2).await?;
-        assert_eq!(wallet_features(&lab, 2, 1).await?.liquidation_count, expected, "{second}");
-        assert_eq!(wallet_features(&lab, 2, 2).await?.liquidation_count, 1, "the liquidated account itself");
+        let test_lake = TestLake::new(&[AAVE], january(2))?;
+        put_links(&test_lake, 1, vec![link(address(1), address(2), january(1).start() + 100)]).await?;
+        put_events(
+            &test_lake,
+            1,
+            vec![event_of_wallet_1(Category::Borrow, 2, 1, 100, 1.0), liquidation(2, 1, second, 0.5)],
+        )
+        .await?;
+        build(&test_lake, 2).await?;
+        assert_eq!(wallet_features(&test_lake, 2, 1).await?.liquidation_count, expected, "{second}");
+        assert_eq!(wallet_features(&test_lake, 2, 2).await?.liquidation_count, 1, "the liquidated account itself");
     }
     Ok(())
 }
@@ -258,31 +264,33 @@ async fn next_build_uses_rewritten_days() -> Result<()> {
         ("links", |row| row.liquidation_count as f64, 1.0),
     ];
     for (input, value, expected) in changes {
-        let lab = example().await?;
+        let test_lake = example().await?;
         for as_of in [2, 3, 4] {
-            build(&lab, as_of).await?;
+            build(&test_lake, as_of).await?;
         }
         match input {
-            "events" => put_events(&lab, 2, vec![event_of_wallet_1(Category::Repay, 1, 2, 2, 9.0)]).await?,
-            "health" => put_health(&lab, 2, vec![wallet_health(address(1), address(1), january(2), 40.0, 2.0)]).await?,
-            _ => put_links(&lab, 1, vec![]).await?,
+            "events" => put_events(&test_lake, 2, vec![event_of_wallet_1(Category::Repay, 1, 2, 2, 9.0)]).await?,
+            "health" => {
+                put_health(&test_lake, 2, vec![wallet_health(address(1), address(1), january(2), 40.0, 2.0)]).await?
+            }
+            _ => put_links(&test_lake, 1, vec![]).await?,
         }
-        build(&lab, 4).await?;
-        assert_eq!(value(&wallet_features(&lab, 4, 1).await?), expected, "{input}");
+        build(&test_lake, 4).await?;
+        assert_eq!(value(&wallet_features(&test_lake, 4, 1).await?), expected, "{input}");
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn fewer_shards_than_before_leave_no_duplicate_wallets() -> Result<()> {
-    let lab = busy_lab(4).await?;
-    build(&lab, 8).await?;
-    let wallets = features(&lab, 8).await?.len();
-    let lab = lab.with_shards(2);
-    build(&lab, 8).await?;
+    let test_lake = busy_lake(4).await?;
+    build(&test_lake, 8).await?;
+    let wallets = features(&test_lake, 8).await?.len();
+    let test_lake = test_lake.with_shards(2);
+    build(&test_lake, 8).await?;
     let mut rows = 0;
-    for unit in lab.context.lake.units(&FEATURES_HISTORY).await? {
-        rows += lab.rows::<FeatureRow>(&FEATURES_HISTORY, &unit).await?.len();
+    for unit in test_lake.context.lake.units(&FEATURES_HISTORY).await? {
+        rows += test_lake.rows::<FeatureRow>(&FEATURES_HISTORY, &unit).await?.len();
     }
     assert_eq!(rows, wallets);
     Ok(())
@@ -290,10 +298,10 @@ async fn fewer_shards_than_before_leave_no_duplicate_wallets() -> Result<()> {
 
 #[tokio::test]
 async fn empty_lake_is_not_ready_and_future_days_are_rejected() -> Result<()> {
-    let lab = TestLake::new(&[AAVE], january(4))?;
+    let test_lake = TestLake::new(&[AAVE], january(4))?;
     let as_of = |day: Day| Input { as_of: Some(day), ..Default::default() };
-    assert_eq!(kind(handle(lab.context(), as_of(january(4))).await), Some(Kind::NotReady));
-    assert_eq!(kind(handle(lab.context(), as_of(january(5))).await), Some(Kind::BadInput));
-    assert!(lab.objects("").await?.is_empty());
+    assert_eq!(kind(handle(test_lake.context(), as_of(january(4))).await), Some(Kind::NotReady));
+    assert_eq!(kind(handle(test_lake.context(), as_of(january(5))).await), Some(Kind::BadInput));
+    assert!(test_lake.objects("").await?.is_empty());
     Ok(())
 }

@@ -39,11 +39,11 @@ pub(crate) struct Evidence {
     pub features: Vec<FeatureRow>,
     /// The rows of the previous published set, if there is one.
     pub previous: Option<Vec<FeatureRow>>,
-    /// Snapshots of the as_of day that are missing, or that are empty although the day before has rows.
+    /// Snapshots of the as-of day that are missing, or that are empty although the day before has rows.
     pub missing_snapshots: Vec<String>,
-    /// Positions enabled as collateral in the snapshot of the as_of day.
+    /// Positions enabled as collateral in the snapshot of the as-of day.
     pub collateral_positions: u64,
-    /// Debt positions in the snapshot of the as_of day.
+    /// Debt positions in the snapshot of the as-of day.
     pub debts: u64,
     pub counts: Counts,
 }
@@ -80,7 +80,7 @@ async fn read_features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>>
     Ok(rows)
 }
 
-/// Checks which snapshots of the as_of day exist, and counts their positions.
+/// Checks which snapshots of the as-of day exist, and counts their positions.
 async fn inspect_snapshots(context: &Context, scope: &Scope, evidence: &mut Evidence) -> Result<()> {
     for protocol in scope.protocols_on(scope.as_of) {
         let unit = |day: Day| WorkUnit::ProtocolDay(day, protocol.into());

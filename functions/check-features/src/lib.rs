@@ -1,5 +1,5 @@
-//! The audit of write, audit, publish: runs the quality checks on a feature set. Each check has a measured value and
-//! its limits.
+//! The audit stage of write-audit-publish: runs the quality checks on a feature set. Each check has a measured value
+//! and its limits.
 
 mod constraints;
 mod evidence;
@@ -17,9 +17,9 @@ pub const STEP: Step = Step::CheckFeatures;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Input {
-    /// The day that the features are for; default: today (UTC).
+    /// The as-of day. Default: today (UTC).
     pub as_of: Option<Day>,
-    /// The first day of the run; default: each protocol's first day. A protocol that starts after the as_of day needs
+    /// The first day of the run. Default: each protocol's first day. A protocol that starts after the as-of day needs
     /// no snapshot.
     pub from: Option<Day>,
     /// The run that built the set. The check results and the report of all its steps are written to `runs/{run_id}/`.

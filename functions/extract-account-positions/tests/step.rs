@@ -19,12 +19,12 @@ fn position(account: u8) -> Value {
 }
 
 /// Creates a test lake on 2 January in which each day has its first block.
-async fn lab(server: &Server) -> Result<TestLake> {
-    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(server)?;
+async fn test_lake(server: &Server) -> Result<TestLake> {
+    let test_lake = TestLake::new(&[AAVE], january(2))?.with_sources(server)?;
     for day in [january(1), january(2)] {
-        lab.put(&DAILY_BLOCKS, &WorkUnit::Day(day), vec![daily_block(day)]).await?;
+        test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(day), vec![daily_block(day)]).await?;
     }
-    Ok(lab)
+    Ok(test_lake)
 }
 
 fn days(days: &[i32]) -> UnitInput {
@@ -38,12 +38,12 @@ fn row(day: i32, account: u8) -> RawPosition {
 #[tokio::test]
 async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([position(1), position(1), position(2)]))).await?;
-    let lab = lab(&server).await?;
-    let report = handle(lab.context(), days(&[2])).await?;
+    let test_lake = test_lake(&server).await?;
+    let report = handle(test_lake.context(), days(&[2])).await?;
     assert_eq!((report.units, report.rows_in, report.repeats, report.rows_out), (1, 3, 1, 2));
     let unit = unit(AAVE, january(2));
-    assert_eq!(lab.rows::<RawPosition>(&RAW_POSITIONS, &unit).await?, [row(2, 1), row(2, 2)]);
-    let metadata = lab.file_metadata(&RAW_POSITIONS, &unit).await?;
+    assert_eq!(test_lake.rows::<RawPosition>(&RAW_POSITIONS, &unit).await?, [row(2, 1), row(2, 2)]);
+    let metadata = test_lake.file_metadata(&RAW_POSITIONS, &unit).await?;
     assert_eq!([&metadata["block"], &metadata["deployment"]], [&*first_block(january(2)).to_string(), "QmDeployment"]);
     assert!(server.requests().iter().all(|request| request.variable("block") == first_block(january(2))));
     Ok(())
@@ -59,10 +59,10 @@ async fn full_page_is_followed_by_id_range_queries() -> Result<()> {
         _ => snapshot(request, json!([])),
     });
     let server = server.await?;
-    let lab = lab(&server).await?;
-    let report = handle(lab.context(), days(&[1])).await?;
+    let test_lake = test_lake(&server).await?;
+    let report = handle(test_lake.context(), days(&[1])).await?;
     assert_eq!((report.rows_out, report.traffic.pages), (1001, 17));
-    let rows: Vec<RawPosition> = lab.rows(&RAW_POSITIONS, &unit(AAVE, january(1))).await?;
+    let rows: Vec<RawPosition> = test_lake.rows(&RAW_POSITIONS, &unit(AAVE, january(1))).await?;
     assert_eq!(rows.last(), Some(&row(1, 0xff)));
     Ok(())
 }
@@ -74,11 +74,11 @@ async fn pruned_day_is_lost_and_other_days_are_written() -> Result<()> {
         if is_first { graph_error("the state at block 17 was pruned") } else { snapshot(request, json!([position(1)])) }
     });
     let server = server.await?;
-    let lab = lab(&server).await?;
-    let report = handle(lab.context(), UnitInput::default()).await?;
+    let test_lake = test_lake(&server).await?;
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.lost.count, report.lost.first), (1, 1, vec![format!("2023-01-01 {AAVE}")]));
     assert_eq!(report.traffic.requests, 2, "requests for the lost day count too");
-    let units: Vec<_> = lab.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
+    let units: Vec<_> = test_lake.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
     assert_eq!(units, [unit(AAVE, january(2))]);
     Ok(())
 }
@@ -86,10 +86,10 @@ async fn pruned_day_is_lost_and_other_days_are_written() -> Result<()> {
 #[tokio::test]
 async fn rejects_an_empty_snapshot_after_a_day_with_positions() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([]))).await?;
-    let lab = lab(&server).await?;
-    lab.put(&RAW_POSITIONS, &unit(AAVE, january(1)), vec![row(1, 1)]).await?;
-    assert_eq!(kind(handle(lab.context(), days(&[2])).await), Some(Kind::SourceUnavailable));
-    assert!(!lab.context.lake.units(&RAW_POSITIONS).await?.contains(&unit(AAVE, january(2))));
+    let test_lake = test_lake(&server).await?;
+    test_lake.put(&RAW_POSITIONS, &unit(AAVE, january(1)), vec![row(1, 1)]).await?;
+    assert_eq!(kind(handle(test_lake.context(), days(&[2])).await), Some(Kind::SourceUnavailable));
+    assert!(!test_lake.context.lake.units(&RAW_POSITIONS).await?.contains(&unit(AAVE, january(2))));
     Ok(())
 }
 
@@ -100,9 +100,9 @@ async fn days_of_one_call_are_checked_against_each_other() -> Result<()> {
         snapshot(request, if is_first { json!([position(1)]) } else { json!([]) })
     });
     let server = server.await?;
-    let lab = lab(&server).await?;
-    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::SourceUnavailable));
-    let units: Vec<_> = lab.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
+    let test_lake = test_lake(&server).await?;
+    assert_eq!(kind(handle(test_lake.context(), UnitInput::default()).await), Some(Kind::SourceUnavailable));
+    let units: Vec<_> = test_lake.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
     assert_eq!(units, [unit(AAVE, january(1))], "writes the day with positions, but not the empty day");
     Ok(())
 }
@@ -110,8 +110,8 @@ async fn days_of_one_call_are_checked_against_each_other() -> Result<()> {
 #[tokio::test]
 async fn first_days_of_a_protocol_may_have_no_positions() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([]))).await?;
-    let lab = lab(&server).await?;
-    let report = handle(lab.context(), UnitInput::default()).await?;
+    let test_lake = test_lake(&server).await?;
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out), (2, 0));
     Ok(())
 }
@@ -119,9 +119,9 @@ async fn first_days_of_a_protocol_may_have_no_positions() -> Result<()> {
 #[tokio::test]
 async fn invalid_key_ends_the_step_after_one_request() -> Result<()> {
     let server = Server::start(|_| (401, json!({"errors": [{"message": "auth error: API key not found"}]}))).await?;
-    let lab = lab(&server).await?;
-    assert_eq!(kind(handle(lab.context(), days(&[1])).await), Some(Kind::BadCredentials));
+    let test_lake = test_lake(&server).await?;
+    assert_eq!(kind(handle(test_lake.context(), days(&[1])).await), Some(Kind::BadCredentials));
     assert_eq!(server.requests().len(), 1);
-    assert!(lab.context.lake.units(&RAW_POSITIONS).await?.is_empty());
+    assert!(test_lake.context.lake.units(&RAW_POSITIONS).await?.is_empty());
     Ok(())
 }

@@ -48,7 +48,7 @@ pub struct Input {
     pub block: Pin,
     /// Only the positions of these accounts. Default: all open positions.
     pub addresses: Option<Vec<String>>,
-    /// The run that the call belongs to, where its report is stored.
+    /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/`.
     pub run_id: Option<RunId>,
 }
 

@@ -26,8 +26,8 @@ fn unit() -> WorkUnit {
     WorkUnit::Protocol(AAVE.into())
 }
 
-async fn rows(lab: &TestLake) -> Result<Vec<StagedPosition>> {
-    lab.rows(&CURRENT_POSITIONS, &unit()).await
+async fn rows(test_lake: &TestLake) -> Result<Vec<StagedPosition>> {
+    test_lake.rows(&CURRENT_POSITIONS, &unit()).await
 }
 
 /// Returns the requests for pages of positions.
@@ -38,39 +38,39 @@ fn page_requests(server: &Server) -> Vec<Request> {
 #[tokio::test]
 async fn default_block_is_64_blocks_below_the_newest() -> Result<()> {
     let server = server_with_two_positions().await?;
-    let lab = TestLake::new(&[AAVE, COMPOUND], january(2))?.with_sources(&server)?;
-    let report = handle(lab.context(), Input::default()).await?;
+    let test_lake = TestLake::new(&[AAVE, COMPOUND], january(2))?.with_sources(&server)?;
+    let report = handle(test_lake.context(), Input::default()).await?;
     assert_eq!((report.units, report.rows_out), (2, 4));
     assert!(page_requests(&server).iter().all(|request| request.variable("block") == 4_936));
-    let rows = rows(&lab).await?;
+    let rows = rows(&test_lake).await?;
     assert_eq!(rows.iter().map(|row| row.account_address).collect::<Vec<_>>(), [address(1), address(2)]);
     assert!(rows.iter().all(|row| (row.block_number, row.epoch_timestamp) == (4_936, 4_936)));
     assert_eq!((rows[0].side.name(), rows[0].is_collateral), ("LENDER", None));
-    assert_eq!(lab.file_metadata(&CURRENT_POSITIONS, &unit()).await?["block"], "4936");
+    assert_eq!(test_lake.file_metadata(&CURRENT_POSITIONS, &unit()).await?["block"], "4936");
     Ok(())
 }
 
 #[tokio::test]
 async fn block_can_be_a_day_or_a_number() -> Result<()> {
     let server = server_with_two_positions().await?;
-    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let test_lake = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
     let input = |block| Input { block, as_of: Some(january(1)), ..Input::default() };
-    assert_eq!(kind(handle(lab.context(), input(Pin::Day)).await), Some(Kind::NotReady));
-    lab.put(&DAILY_BLOCKS, &WorkUnit::Day(january(1)), vec![daily_block(january(1))]).await?;
-    handle(lab.context(), input(Pin::Day)).await?;
-    handle(lab.context(), input(Pin::Number(17))).await?;
+    assert_eq!(kind(handle(test_lake.context(), input(Pin::Day)).await), Some(Kind::NotReady));
+    test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(1)), vec![daily_block(january(1))]).await?;
+    handle(test_lake.context(), input(Pin::Day)).await?;
+    handle(test_lake.context(), input(Pin::Number(17))).await?;
     let blocks: Vec<_> = server.requests().iter().map(|request| request.variable("block").as_i64()).collect();
     assert_eq!(blocks, [Some(first_block(january(1))), Some(17)]);
-    assert!(rows(&lab).await?.iter().all(|row| row.block_number == 17), "the table holds the newest snapshot");
+    assert!(rows(&test_lake).await?.iter().all(|row| row.block_number == 17), "the table holds the newest snapshot");
     Ok(())
 }
 
 #[tokio::test]
 async fn requests_only_the_positions_of_the_given_addresses() -> Result<()> {
     let server = server_with_two_positions().await?;
-    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let test_lake = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
     let addresses = vec!["0xABABABABABABABABABABABABABABABABABABABAB".to_owned(), address(1).to_string()];
-    handle(lab.context(), Input { addresses: Some(addresses), ..Input::default() }).await?;
+    handle(test_lake.context(), Input { addresses: Some(addresses), ..Input::default() }).await?;
     let filters: Vec<_> =
         page_requests(&server).iter().map(|request| request.variable("where")["account_in"].clone()).collect();
     assert_eq!(filters, [json!([address(1).to_string(), address(0xab).to_string()])]);
@@ -80,15 +80,15 @@ async fn requests_only_the_positions_of_the_given_addresses() -> Result<()> {
 #[tokio::test]
 async fn rejects_bad_addresses_and_protocols_without_requests() -> Result<()> {
     let server = server_with_two_positions().await?;
-    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let test_lake = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
     let invalid_inputs = [
         Input { addresses: Some(vec![address(1).to_string(), "0x1234".to_owned()]), ..Input::default() },
         Input { protocols: Some(vec![COMPOUND.to_owned()]), ..Input::default() },
     ];
     for input in invalid_inputs {
-        assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::BadInput));
+        assert_eq!(kind(handle(test_lake.context(), input).await), Some(Kind::BadInput));
     }
-    assert!(server.requests().is_empty() && lab.objects("").await?.is_empty());
+    assert!(server.requests().is_empty() && test_lake.objects("").await?.is_empty());
     Ok(())
 }
 
@@ -96,12 +96,12 @@ async fn rejects_bad_addresses_and_protocols_without_requests() -> Result<()> {
 async fn invalid_rows_are_quarantined() -> Result<()> {
     let response_rows = json!([position(1, "-5"), position(2, "17"), position(2, "18")]);
     let server = Server::start(move |request| snapshot(request, response_rows.clone())).await?;
-    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
-    let report = handle(lab.context(), Input::default()).await?;
+    let test_lake = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
+    let report = handle(test_lake.context(), Input::default()).await?;
     assert_eq!((report.rows_in, report.rows_out, report.rejected()), (3, 1, 2));
-    assert_eq!(rows(&lab).await?[0].balance.0, 17);
+    assert_eq!(rows(&test_lake).await?[0].balance.0, 17);
     let reasons = ["balance is negative", "another valid row with the same key came first"];
     let expected: Vec<_> = [0, 2].into_iter().zip(reasons.map(str::to_owned)).collect();
-    assert_eq!(lab.quarantined(&CURRENT_POSITIONS, &unit()).await?, expected);
+    assert_eq!(test_lake.quarantined(&CURRENT_POSITIONS, &unit()).await?, expected);
     Ok(())
 }

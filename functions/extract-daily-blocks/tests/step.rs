@@ -32,12 +32,12 @@ async fn chain(today: Day, depth: i64) -> Result<(Server, Arc<AtomicI64>)> {
 #[tokio::test]
 async fn writes_the_first_block_of_each_missing_day() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
-    let lab = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
-    let report = handle(lab.context(), UnitInput::default()).await?;
+    let test_lake = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out, report.traffic.requests), (3, 3, 4));
     for day in january(1).through(january(3)) {
         let expected = DailyBlock { block_hash: Some(format!("0x{}", first_block(day)).into()), ..daily_block(day) };
-        assert_eq!(lab.rows::<DailyBlock>(&DAILY_BLOCKS, &WorkUnit::Day(day)).await?, [expected]);
+        assert_eq!(test_lake.rows::<DailyBlock>(&DAILY_BLOCKS, &WorkUnit::Day(day)).await?, [expected]);
     }
     assert!(server.requests().iter().all(|request| request.path == "/sql" && request.header("x-api-key") == KEY));
     Ok(())
@@ -46,27 +46,27 @@ async fn writes_the_first_block_of_each_missing_day() -> Result<()> {
 #[tokio::test]
 async fn second_run_sends_no_requests_and_changes_no_byte() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
-    let lab = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
-    handle(lab.context(), UnitInput::default()).await?;
-    let (request_count, lake) = (server.requests().len(), lab.objects("").await?);
-    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default());
+    let test_lake = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
+    handle(test_lake.context(), UnitInput::default()).await?;
+    let (request_count, lake) = (server.requests().len(), test_lake.objects("").await?);
+    assert_eq!(handle(test_lake.context(), UnitInput::default()).await?, Report::default());
     assert_eq!(server.requests().len(), request_count);
-    let forced = handle(lab.context(), UnitInput { force: true, ..UnitInput::default() }).await?;
+    let forced = handle(test_lake.context(), UnitInput { force: true, ..UnitInput::default() }).await?;
     assert_eq!((forced.objects_unchanged, forced.objects_written), (3, 0));
-    assert_eq!(lab.objects("").await?, lake);
+    assert_eq!(test_lake.objects("").await?, lake);
     Ok(())
 }
 
 #[tokio::test]
 async fn block_is_written_only_once_it_is_final() -> Result<()> {
     let (server, depth) = chain(january(3), 63).await?;
-    let lab = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
+    let test_lake = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
     let third = WorkUnit::Day(january(3));
-    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
-    assert!(!lab.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
+    assert_eq!(kind(handle(test_lake.context(), UnitInput::default()).await), Some(Kind::NotReady));
+    assert!(!test_lake.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
     depth.store(64, Ordering::Relaxed);
-    let report = handle(lab.context(), UnitInput::default()).await?;
-    assert!(report.units >= 1 && lab.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
+    assert!(report.units >= 1 && test_lake.context.lake.units(&DAILY_BLOCKS).await?.contains(&third));
     Ok(())
 }
 
@@ -79,9 +79,9 @@ async fn day_without_a_block_is_not_ready() -> Result<()> {
             _ => results(response.clone()),
         });
         let server = server.await?;
-        let lab = TestLake::new(&[AAVE], january(1))?.with_sources(&server)?;
-        assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
-        assert!(lab.objects("raw/").await?.is_empty());
+        let test_lake = TestLake::new(&[AAVE], january(1))?.with_sources(&server)?;
+        assert_eq!(kind(handle(test_lake.context(), UnitInput::default()).await), Some(Kind::NotReady));
+        assert!(test_lake.objects("raw/").await?.is_empty());
     }
     Ok(())
 }
@@ -89,20 +89,20 @@ async fn day_without_a_block_is_not_ready() -> Result<()> {
 #[tokio::test]
 async fn report_lists_units_that_remain_at_the_deadline() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
-    let mut lab = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
-    lab.context.deadline = Some(Deadline::from_remaining_time(Duration::from_secs(20)));
-    let report = handle(lab.context(), UnitInput::default()).await?;
+    let mut test_lake = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
+    test_lake.context.deadline = Some(Deadline::from_remaining_time(Duration::from_secs(20)));
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.remaining.units.count), (0, 3));
     assert_eq!(report.remaining.units.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
     assert_eq!(report.remaining.next, Some(january(1)));
-    assert!(lab.objects("raw/").await?.is_empty());
+    assert!(test_lake.objects("raw/").await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn resumed_call_is_added_to_the_run_report() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
-    let lab = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
+    let test_lake = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
     let run: RunId = "2023-01-03-a".parse()?;
     let call = |days: &[i32], resume_at| UnitInput {
         days: Some(days.iter().copied().map(january).collect()),
@@ -110,15 +110,15 @@ async fn resumed_call_is_added_to_the_run_report() -> Result<()> {
         run_id: Some(run.clone()),
         ..UnitInput::default()
     };
-    handle(lab.context(), call(&[1], None)).await?;
-    let report = handle(lab.context(), call(&[1, 2, 3], Some(january(2)))).await?;
+    handle(test_lake.context(), call(&[1], None)).await?;
+    let report = handle(test_lake.context(), call(&[1, 2, 3], Some(january(2)))).await?;
     assert_eq!(report.units, 2);
-    let scope = lab.context.scope(None, None, false)?;
-    let run_report = lab.context.run_report(&run, &scope).await?;
+    let scope = test_lake.context.scope(None, None, false)?;
+    let run_report = test_lake.context.run_report(&run, &scope).await?;
     assert_eq!(run_report.gaps.positions[AAVE], [1, 2, 3].map(january), "the days have no snapshots");
     let steps: Vec<_> = run_report.steps.iter().map(|step| (step.step.name(), step.report.units)).collect();
     assert_eq!(steps, [("extract-daily-blocks", 3)]);
-    lab.context.delete_reports(&run).await?;
-    assert!(lab.context.run_report(&run, &scope).await?.steps.is_empty());
+    test_lake.context.delete_reports(&run).await?;
+    assert!(test_lake.context.run_report(&run, &scope).await?.steps.is_empty());
     Ok(())
 }

@@ -30,14 +30,14 @@ async fn server_with_borrows(aave: Value, compound: Value) -> Result<Server> {
 }
 
 /// Creates a test lake on 2 January with the first block of that day, so 1 January is final.
-async fn lab(server: &Server) -> Result<TestLake> {
-    let lab = TestLake::new(&[AAVE, COMPOUND], january(2))?.with_sources(server)?;
-    lab.put(&DAILY_BLOCKS, &WorkUnit::Day(january(2)), vec![daily_block(january(2))]).await?;
-    Ok(lab)
+async fn test_lake(server: &Server) -> Result<TestLake> {
+    let test_lake = TestLake::new(&[AAVE, COMPOUND], january(2))?.with_sources(server)?;
+    test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(2)), vec![daily_block(january(2))]).await?;
+    Ok(test_lake)
 }
 
-async fn borrows(lab: &TestLake) -> Result<Vec<RawEvent>> {
-    lab.rows(&RAW_BORROWS, &WorkUnit::Day(january(1))).await
+async fn borrows(test_lake: &TestLake) -> Result<Vec<RawEvent>> {
+    test_lake.rows(&RAW_BORROWS, &WorkUnit::Day(january(1))).await
 }
 
 fn only_borrows() -> UnitInput {
@@ -49,10 +49,10 @@ async fn rows_of_all_protocols_are_in_one_object_sorted_by_key() -> Result<()> {
     // Hashes are sorted case-insensitively, and log indexes numerically.
     let aave = json!([event("BB", 1, 10, "1"), event("bb", 2, 9, "2")]);
     let server = server_with_borrows(aave, json!([event("AA", 30, 1, "3")])).await?;
-    let lab = lab(&server).await?;
-    let report = handle(lab.context(), UnitInput::default()).await?;
+    let test_lake = test_lake(&server).await?;
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out), (5, 3, 3));
-    let quantities: Vec<_> = borrows(&lab).await?.into_iter().filter_map(|row| row.quantity).collect();
+    let quantities: Vec<_> = borrows(&test_lake).await?.into_iter().filter_map(|row| row.quantity).collect();
     assert_eq!(quantities, ["3", "2", "1"].map(Into::into));
     let requests = server.requests();
     let mut spans = requests.iter().map(|request| (request.literal("timestamp >= "), request.literal("timestamp < ")));
@@ -68,12 +68,12 @@ async fn removes_duplicates_and_keeps_response_order_within_a_key() -> Result<()
     let aave = json!([event("aa", 1, 1, "5"), event("aa", 1, 1, "5"), event("aa", 1, 1, "7"), event("aa", 1, 1, "3")]);
     // The response for the other protocol repeats an event.
     let server = server_with_borrows(aave, json!([event("aa", 1, 1, "7")])).await?;
-    let lab = lab(&server).await?;
-    let report = handle(lab.context(), only_borrows()).await?;
+    let test_lake = test_lake(&server).await?;
+    let report = handle(test_lake.context(), only_borrows()).await?;
     assert_eq!((report.rows_in, report.repeats, report.rows_out), (5, 2, 3));
-    let quantities: Vec<_> = borrows(&lab).await?.into_iter().filter_map(|row| row.quantity).collect();
+    let quantities: Vec<_> = borrows(&test_lake).await?.into_iter().filter_map(|row| row.quantity).collect();
     assert_eq!(quantities, ["5", "7", "3"].map(Into::into));
-    assert_eq!(lab.file_metadata(&RAW_BORROWS, &WorkUnit::Day(january(1))).await?["repeats"], "2");
+    assert_eq!(test_lake.file_metadata(&RAW_BORROWS, &WorkUnit::Day(january(1))).await?["repeats"], "2");
     Ok(())
 }
 
@@ -85,9 +85,9 @@ async fn unusual_values_are_stored_unchanged_as_strings() -> Result<()> {
         "block_number": -5, "sender_address": "", "token_id": true, "metadata": {"a": [1, "b c"]}, "unknown": 1,
     }]);
     let server = server_with_borrows(unusual, json!([])).await?;
-    let lab = lab(&server).await?;
-    handle(lab.context(), only_borrows()).await?;
-    let row = borrows(&lab).await?.remove(0);
+    let test_lake = test_lake(&server).await?;
+    handle(test_lake.context(), only_borrows()).await?;
+    let row = borrows(&test_lake).await?.remove(0);
     let values = [&row.transaction_hash, &row.log_index, &row.quantity, &row.block_number, &row.sender_address];
     assert_eq!(
         values.map(|value| value.as_deref()),
@@ -101,12 +101,12 @@ async fn unusual_values_are_stored_unchanged_as_strings() -> Result<()> {
 #[tokio::test]
 async fn day_that_is_not_final_sends_no_requests() -> Result<()> {
     let server = server_with_borrows(json!([event("aa", 1, 1, "1")]), json!([])).await?;
-    let lab = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
-    lab.put(&DAILY_BLOCKS, &WorkUnit::Day(january(1)), vec![daily_block(january(1))]).await?;
-    assert_eq!(kind(handle(lab.context(), only_borrows()).await), Some(Kind::NotReady));
+    let test_lake = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
+    test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(1)), vec![daily_block(january(1))]).await?;
+    assert_eq!(kind(handle(test_lake.context(), only_borrows()).await), Some(Kind::NotReady));
     assert!(
         server.requests().is_empty()
-            && !lab.context.lake.units(&RAW_BORROWS).await?.contains(&WorkUnit::Day(january(1)))
+            && !test_lake.context.lake.units(&RAW_BORROWS).await?.contains(&WorkUnit::Day(january(1)))
     );
     Ok(())
 }
@@ -114,12 +114,12 @@ async fn day_that_is_not_final_sends_no_requests() -> Result<()> {
 #[tokio::test]
 async fn day_without_events_is_a_complete_empty_object() -> Result<()> {
     let server = server_with_borrows(json!([]), json!([])).await?;
-    let lab = lab(&server).await?;
-    let report = handle(lab.context(), UnitInput::default()).await?;
+    let test_lake = test_lake(&server).await?;
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out, report.objects_written), (5, 0, 5));
-    assert!(borrows(&lab).await?.is_empty());
+    assert!(borrows(&test_lake).await?.is_empty());
     let request_count = server.requests().len();
-    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default());
+    assert_eq!(handle(test_lake.context(), UnitInput::default()).await?, Report::default());
     assert_eq!(server.requests().len(), request_count, "the empty day is complete");
     Ok(())
 }
@@ -127,12 +127,12 @@ async fn day_without_events_is_a_complete_empty_object() -> Result<()> {
 #[tokio::test]
 async fn protocol_that_starts_later_sends_no_requests() -> Result<()> {
     let server = server_with_borrows(json!([]), json!([event("aa", 1, 1, "1")])).await?;
-    let mut lab = lab(&server).await?;
-    for protocol in &mut Arc::make_mut(&mut lab.context.config).protocols {
+    let mut test_lake = test_lake(&server).await?;
+    for protocol in &mut Arc::make_mut(&mut test_lake.context.config).protocols {
         protocol.first_day = if protocol.name == COMPOUND { january(2) } else { january(1) };
     }
-    handle(lab.context(), only_borrows()).await?;
-    assert!(borrows(&lab).await?.is_empty());
+    handle(test_lake.context(), only_borrows()).await?;
+    assert!(borrows(&test_lake).await?.is_empty());
     assert!(server.requests().iter().all(|request| request.literal("protocol_name = ") == "aave"));
     Ok(())
 }
@@ -140,8 +140,8 @@ async fn protocol_that_starts_later_sends_no_requests() -> Result<()> {
 #[tokio::test]
 async fn exhausted_credits_end_the_step_after_one_request() -> Result<()> {
     let server = Server::start(|_| (403, json!({"status": "error", "message": "You are out of credits"}))).await?;
-    let lab = lab(&server).await?;
-    assert_eq!(kind(handle(lab.context(), only_borrows()).await), Some(Kind::QuotaExceeded));
+    let test_lake = test_lake(&server).await?;
+    assert_eq!(kind(handle(test_lake.context(), only_borrows()).await), Some(Kind::QuotaExceeded));
     assert_eq!(server.requests().len(), 1, "sends no retry");
     Ok(())
 }
@@ -149,10 +149,10 @@ async fn exhausted_credits_end_the_step_after_one_request() -> Result<()> {
 #[tokio::test]
 async fn rejects_days_before_the_first_day_and_keeps_their_objects() -> Result<()> {
     let server = server_with_borrows(json!([event("aa", 1, 1, "1")]), json!([])).await?;
-    let lab = lab(&server).await?;
-    handle(lab.context(), only_borrows()).await?;
+    let test_lake = test_lake(&server).await?;
+    handle(test_lake.context(), only_borrows()).await?;
     let input = UnitInput { from: Some(january(2)), days: Some(vec![january(1)]), ..only_borrows() };
-    assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::BadInput));
-    assert_eq!(borrows(&lab).await?.len(), 1, "the stored events are not replaced by an empty object");
+    assert_eq!(kind(handle(test_lake.context(), input).await), Some(Kind::BadInput));
+    assert_eq!(borrows(&test_lake).await?.len(), 1, "the stored events are not replaced by an empty object");
     Ok(())
 }

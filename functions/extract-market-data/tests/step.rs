@@ -23,12 +23,12 @@ fn market(id: u8) -> Value {
 }
 
 /// Creates a test lake on 2 January in which each day has its first block.
-async fn lab(server: &Server) -> Result<TestLake> {
-    let lab = TestLake::new(&[AAVE, COMPOUND], january(2))?.with_sources(server)?;
+async fn test_lake(server: &Server) -> Result<TestLake> {
+    let test_lake = TestLake::new(&[AAVE, COMPOUND], january(2))?.with_sources(server)?;
     for day in [january(1), january(2)] {
-        lab.put(&DAILY_BLOCKS, &WorkUnit::Day(day), vec![daily_block(day)]).await?;
+        test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(day), vec![daily_block(day)]).await?;
     }
-    Ok(lab)
+    Ok(test_lake)
 }
 
 /// Returns whether the request is for the snapshot of a protocol and day.
@@ -39,13 +39,13 @@ fn is_for_snapshot(request: &Request, protocol: &str, day: i32) -> bool {
 #[tokio::test]
 async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9), market(9), market(10)]))).await?;
-    let lab = lab(&server).await?;
-    let report = handle(lab.context(), UnitInput::default()).await?;
+    let test_lake = test_lake(&server).await?;
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.repeats, report.rows_out), (4, 12, 4, 8));
     let unit = unit(COMPOUND, january(2));
     let expected = [9, 10].map(|id| raw_market(COMPOUND, january(2), address(id), WETH, "1200.5"));
-    assert_eq!(lab.rows::<RawMarket>(&RAW_MARKETS, &unit).await?, expected);
-    let metadata = lab.file_metadata(&RAW_MARKETS, &unit).await?;
+    assert_eq!(test_lake.rows::<RawMarket>(&RAW_MARKETS, &unit).await?, expected);
+    let metadata = test_lake.file_metadata(&RAW_MARKETS, &unit).await?;
     let block = first_block(january(2)).to_string();
     assert_eq!([&metadata["block"], &metadata["deployment"], &metadata["repeats"]], [&*block, "QmDeployment", "1"]);
     for (protocol, day) in [(AAVE, 1), (AAVE, 2), (COMPOUND, 1), (COMPOUND, 2)] {
@@ -62,9 +62,9 @@ async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
 #[tokio::test]
 async fn second_run_sends_no_requests() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
-    let lab = lab(&server).await?;
-    handle(lab.context(), UnitInput::default()).await?;
-    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default());
+    let test_lake = test_lake(&server).await?;
+    handle(test_lake.context(), UnitInput::default()).await?;
+    assert_eq!(handle(test_lake.context(), UnitInput::default()).await?, Report::default());
     assert_eq!(server.requests().len(), 4);
     Ok(())
 }
@@ -75,10 +75,10 @@ async fn pruned_day_is_lost_and_other_days_are_written() -> Result<()> {
         if is_for_snapshot(request, AAVE, 1) { graph_error(PRUNED) } else { snapshot(request, json!([market(9)])) }
     });
     let server = server.await?;
-    let lab = lab(&server).await?;
-    let report = handle(lab.context(), UnitInput::default()).await?;
+    let test_lake = test_lake(&server).await?;
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.lost.count, report.lost.first), (3, 1, vec![format!("2023-01-01 {AAVE}")]));
-    let units: Vec<_> = lab.context.lake.units(&RAW_MARKETS).await?.into_iter().collect();
+    let units: Vec<_> = test_lake.context.lake.units(&RAW_MARKETS).await?.into_iter().collect();
     assert_eq!(units, [unit(COMPOUND, january(1)), unit(AAVE, january(2)), unit(COMPOUND, january(2))]);
     Ok(())
 }
@@ -93,11 +93,11 @@ async fn source_errors_have_their_kind_and_write_nothing() -> Result<()> {
         (not_indexed, Kind::NotReady),
     ] {
         let server = Server::start(move |_| graph_error(message)).await?;
-        let lab = lab(&server).await?;
+        let test_lake = test_lake(&server).await?;
         let one_unit =
             UnitInput { days: Some(vec![january(1)]), protocols: Some(vec![AAVE.to_owned()]), ..Default::default() };
-        assert_eq!(kind(handle(lab.context(), one_unit).await), Some(expected));
-        assert!(lab.context.lake.units(&RAW_MARKETS).await?.is_empty(), "{expected}");
+        assert_eq!(kind(handle(test_lake.context(), one_unit).await), Some(expected));
+        assert!(test_lake.context.lake.units(&RAW_MARKETS).await?.is_empty(), "{expected}");
         assert_eq!(server.requests().len() > 1, expected.is_transient(), "{expected}");
     }
     Ok(())
@@ -106,8 +106,8 @@ async fn source_errors_have_their_kind_and_write_nothing() -> Result<()> {
 #[tokio::test]
 async fn day_without_a_known_block_sends_no_requests() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
-    let lab = TestLake::new(&[AAVE], january(1))?.with_sources(&server)?;
-    assert_eq!(kind(handle(lab.context(), UnitInput::default()).await), Some(Kind::NotReady));
+    let test_lake = TestLake::new(&[AAVE], january(1))?.with_sources(&server)?;
+    assert_eq!(kind(handle(test_lake.context(), UnitInput::default()).await), Some(Kind::NotReady));
     assert!(server.requests().is_empty());
     Ok(())
 }
@@ -119,8 +119,8 @@ async fn a_day_may_have_no_markets() -> Result<()> {
         snapshot(request, if is_first { json!([market(9)]) } else { json!([]) })
     });
     let server = server.await?;
-    let lab = lab(&server).await?;
-    let report = handle(lab.context(), UnitInput::default()).await?;
+    let test_lake = test_lake(&server).await?;
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_out), (4, 2));
     Ok(())
 }

@@ -8,7 +8,7 @@ use defi_shared::plan::Plan;
 use defi_shared::step::{Context, RunCalls};
 use serde::{Deserialize, Serialize};
 
-/// Where the calls of a step are stored.
+/// The calls of a step: where they are stored, and their number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batches {
     /// The key of the array. The object does not exist if there are no calls.
@@ -17,8 +17,8 @@ pub struct Batches {
     pub count: usize,
 }
 
-/// Writes the calls of a plan to the lake and returns where they are, by step. A plan before extraction has the calls
-/// of extraction, a plan after it those of all other steps.
+/// Writes the calls of a plan to the lake and returns their keys and numbers, by step. A plan before extraction has the
+/// calls of extraction, a plan after it those of all other steps.
 pub(crate) async fn write(
     context: &Context,
     plan: &Plan,

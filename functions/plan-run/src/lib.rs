@@ -1,4 +1,4 @@
-//! Plans a run: lists the lake and names the units that are missing.
+//! Plans a run: lists the lake and plans the units that are missing.
 
 mod batches;
 
@@ -27,14 +27,14 @@ pub struct Input {
     pub as_of: Option<Day>,
     /// The first day. Default: each protocol's first day.
     pub from: Option<Day>,
-    /// Produce all units, including those that are in the lake.
+    /// Whether to produce all units, including those that are in the lake.
     pub force: bool,
     /// After extraction: the key of the plan that extraction executed, from the `plan` field of that call's output.
-    /// Nothing is then planned from units that could not be extracted, and units that were extracted are computed again
-    /// from there on.
+    /// Nothing is then planned from units that could not be extracted, and everything computed from units that were
+    /// extracted is recomputed.
     pub after: Option<String>,
-    /// Plan even though another execution of the state machine is running. Both produce the same objects, so the work
-    /// of one is wasted.
+    /// Whether to plan even if another execution of the state machine is running. Both produce the same objects, so the
+    /// work of one is wasted.
     pub allow_concurrent: bool,
     /// The ARN of the calling execution of the state machine, which does not count as another one.
     pub execution: Option<String>,
@@ -49,7 +49,7 @@ pub struct Output {
     pub lake: String,
     /// The as-of day.
     pub as_of: Day,
-    /// The first day, if the input named one.
+    /// The first day, if the input has one.
     pub from: Option<Day>,
     /// Whether units that are in the lake are produced again.
     pub force: bool,
@@ -97,9 +97,10 @@ async fn reject_concurrent_run(context: &Context, input: &Input) -> Result<()> {
     let Some(executions) = context.executions.as_ref().filter(|_| !input.allow_concurrent) else { return Ok(()) };
     let running = executions.running().await?;
     let own = running.iter().find(|execution| Some(&execution.arn) == input.execution.as_ref());
-    let began = |execution: &&Execution| (execution.started, execution.arn.clone());
+    let start_order = |execution: &&Execution| (execution.started, execution.arn.clone());
     let others = running.iter().filter(|execution| Some(&execution.arn) != input.execution.as_ref());
-    let earlier = others.filter(|other| own.is_none_or(|own| began(other) < began(&own))).min_by_key(began);
+    let earlier = others.filter(|other| own.is_none_or(|own| start_order(other) < start_order(&own)));
+    let earlier = earlier.min_by_key(start_order);
     match earlier {
         None => Ok(()),
         Some(other) => Err(Error::new(Kind::AlreadyRunning, "another execution of this environment is running")
@@ -120,8 +121,8 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         None => PlanPhase::BeforeExtraction,
     };
     let inventory = Inventory::list(&context.lake, scope.as_of).await?;
-    // After extraction this run knows which units it has to compute again: fewer than planned if a source had nothing
-    // new.
+    // The run's own record is ignored after extraction: the plan then determines which units to recompute, which are
+    // fewer than recorded if a source had no new data.
     let own = before.as_ref().map(|(run_id, _)| run_id);
     let plan =
         defi_shared::plan::plan(&scope, &inventory.clone().without(&context.unfinished_keys(own).await?), phase)?;
@@ -151,28 +152,28 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     Ok((output, plan))
 }
 
-/// Writes the plan to its run. At the start of a run, it also notes which objects the run will compute again, and
-/// deletes the reports of an earlier run with the same id.
+/// Writes the plan to the folder of its run and returns its key. At the start of a run, also records which objects the
+/// run will recompute, and deletes the reports of an earlier run with the same id.
 async fn write_plan(
     context: &Context,
     run: &RunId,
     plan: &Plan,
     inventory: &Inventory,
-    starts: bool,
+    is_start: bool,
 ) -> Result<String> {
-    if starts {
+    if is_start {
         context.record_unfinished(run, inventory.keys_to_recompute(plan)).await?;
         context.delete_reports(run).await?;
     }
-    let key = run.key(if starts { PLAN } else { "plan-after-extraction.json" });
+    let key = run.key(if is_start { PLAN } else { "plan-after-extraction.json" });
     context.lake.write_json(&key, plan).await?;
     Ok(key)
 }
 
-/// The name of the plan that is made before extraction.
+/// The name of the plan from before extraction.
 const PLAN: &str = "plan.json";
 
-/// Reads the plan that extraction executed, and its run.
+/// Reads the plan that extraction executed. Returns it and its run.
 async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(RunId, Plan)>> {
     let Some(key) = key else { return Ok(None) };
     let invalid = || {
@@ -186,7 +187,7 @@ async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(Run
 }
 
 /// Registers every table with its units in the catalog, so that each can be queried even if the run produces no unit of
-/// it. Published features are left to publish-features.
+/// it. Publish-features registers the partitions of features and the table of published features.
 async fn register_tables(context: &Context) -> Result<()> {
     for table in TABLES.iter().filter(|table| ***table != FEATURES_PUBLISHED) {
         let units = if **table == FEATURES_HISTORY { Default::default() } else { context.lake.units(table).await? };
@@ -195,7 +196,7 @@ async fn register_tables(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The id of a run: the as-of day and a digest of the plan. It contains no time, so that equal runs write equal
+/// Returns the id of a run: the as-of day and a digest of the plan. It contains no time, so that equal runs write equal
 /// objects.
 fn run_id_of(as_of: Day, plan: &Plan) -> Result<RunId> {
     let text =

@@ -71,9 +71,9 @@ async fn start_runtime_api(events: impl Into<VecDeque<Value>>) -> (String, Unbou
 struct Function(Child);
 
 impl Function {
-    fn start(address: &str, lab: &TestLake) -> Self {
+    fn start(address: &str, test_lake: &TestLake) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plan-run"));
-        command.env_clear().env("AWS_LAMBDA_RUNTIME_API", address).env("LAKE", lab.folder());
+        command.env_clear().env("AWS_LAMBDA_RUNTIME_API", address).env("LAKE", test_lake.folder());
         let function = [("NAME", "plan-run"), ("MEMORY_SIZE", "512"), ("VERSION", "1")];
         command.envs(function.map(|(name, value)| (format!("AWS_LAMBDA_FUNCTION_{name}"), value)));
         Function(command.stdout(Stdio::null()).spawn().unwrap())
@@ -89,11 +89,11 @@ impl Drop for Function {
 
 #[tokio::test]
 async fn responds_to_lambda_with_results_and_error_kinds() {
-    let lab = TestLake::new(&[AAVE], january(3)).unwrap();
+    let test_lake = TestLake::new(&[AAVE], january(3)).unwrap();
     let one_day = json!({"as_of": "2020-12-01", "from": "2020-12-01"});
     let events = [json!({}), one_day, json!({"asof": "2023-01-01"}), json!({"as_of": "2199-01-01"}), json!(null)];
     let (address, mut incoming) = start_runtime_api(events).await;
-    let _function = Function::start(&address, &lab);
+    let _function = Function::start(&address, &test_lake);
     let mut results = Vec::new();
     while results.len() < 5 {
         results.push(tokio::time::timeout(RESPONSE_TIMEOUT, incoming.recv()).await.unwrap().unwrap());
@@ -106,6 +106,6 @@ async fn responds_to_lambda_with_results_and_error_kinds() {
     assert_eq!(everything["nothing_to_do"], false);
     assert_eq!((&one_day["as_of"], &one_day["units"][0]), (&json!("2020-12-01"), &json!(["extract-daily-blocks", 1])));
     assert!(results[2].1["errorMessage"].as_str().unwrap().contains("asof"));
-    assert!(lab.folder().join(one_day["plan"].as_str().unwrap()).is_file(), "the plan is in the lake");
+    assert!(test_lake.folder().join(one_day["plan"].as_str().unwrap()).is_file(), "the plan is in the lake");
     assert_eq!(results[4].1["nothing_to_do"], false, "null input, as the console sends it, is the default input");
 }

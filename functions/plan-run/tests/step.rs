@@ -19,19 +19,19 @@ use serde_json::{Value, json};
 
 /// Creates a test lake on 1 January, the first day of Aave, in which all units exist.
 async fn complete_lake() -> Result<TestLake> {
-    let lab = TestLake::new(&[AAVE], january(1))?;
+    let test_lake = TestLake::new(&[AAVE], january(1))?;
     let (day, protocol_day) = (WorkUnit::Day(january(1)), unit(AAVE, january(1)));
-    lab.put(&DAILY_BLOCKS, &day, Vec::<DailyBlock>::new()).await?;
-    lab.put(&RAW_MARKETS, &protocol_day, Vec::<RawMarket>::new()).await?;
-    lab.put(&RAW_POSITIONS, &protocol_day, Vec::<RawPosition>::new()).await?;
-    lab.put(&STAGE_MARKETS, &protocol_day, Vec::<StagedMarket>::new()).await?;
-    lab.put(&STAGE_POSITIONS, &protocol_day, Vec::<StagedPosition>::new()).await?;
-    lab.put(&CURRENT_POSITIONS, &WorkUnit::Protocol(AAVE.into()), Vec::<StagedPosition>::new()).await?;
-    lab.put(&WALLET_HEALTH, &day, Vec::<WalletHealth>::new()).await?;
-    lab.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(1), 0), Vec::<FeatureRow>::new()).await?;
-    lab.context.lake.write_state::<StateRow>(State::Fold, january(1), &state_part(0, 1), vec![]).await?;
-    lab.context.registry.publish(january(1)).await?;
-    Ok(lab)
+    test_lake.put(&DAILY_BLOCKS, &day, Vec::<DailyBlock>::new()).await?;
+    test_lake.put(&RAW_MARKETS, &protocol_day, Vec::<RawMarket>::new()).await?;
+    test_lake.put(&RAW_POSITIONS, &protocol_day, Vec::<RawPosition>::new()).await?;
+    test_lake.put(&STAGE_MARKETS, &protocol_day, Vec::<StagedMarket>::new()).await?;
+    test_lake.put(&STAGE_POSITIONS, &protocol_day, Vec::<StagedPosition>::new()).await?;
+    test_lake.put(&CURRENT_POSITIONS, &WorkUnit::Protocol(AAVE.into()), Vec::<StagedPosition>::new()).await?;
+    test_lake.put(&WALLET_HEALTH, &day, Vec::<WalletHealth>::new()).await?;
+    test_lake.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(1), 0), Vec::<FeatureRow>::new()).await?;
+    test_lake.context.lake.write_state::<StateRow>(State::Fold, january(1), &state_part(0, 1), vec![]).await?;
+    test_lake.context.registry.publish(january(1)).await?;
+    Ok(test_lake)
 }
 
 /// Returns the number of planned units of each step.
@@ -41,15 +41,15 @@ fn counts(output: &Output) -> Vec<usize> {
 
 #[tokio::test]
 async fn empty_lake_needs_every_unit_and_receives_the_plan() -> Result<()> {
-    let lab = TestLake::new(&[AAVE, COMPOUND], january(3))?;
-    let output = handle(lab.context(), Input::default()).await?;
+    let test_lake = TestLake::new(&[AAVE, COMPOUND], january(3))?;
+    let output = handle(test_lake.context(), Input::default()).await?;
     let [blocks, events, snapshots, current, event_days] = [3, 2 * 5, 3 * 2, 2, 2];
     let expected =
         [blocks, events, snapshots, snapshots, current, events, snapshots, snapshots, event_days, events, 3, 1];
     assert_eq!((output.as_of, output.nothing_to_do, counts(&output)), (january(3), false, expected.to_vec()));
     let key = output.run_id.key("plan.json");
     assert_eq!(output.plan.as_deref(), Some(key.as_str()));
-    let plan: Plan = lab.context.lake.read_json(&key).await?.unwrap_or_default();
+    let plan: Plan = test_lake.context.lake.read_json(&key).await?.unwrap_or_default();
     let days: Vec<_> = january(1).through(january(3)).map(WorkUnit::Day).collect();
     assert_eq!(plan.units(Step::ExtractDailyBlocks), days);
     assert_eq!(plan.days_by_protocol(Step::ExtractMarketData).keys().collect::<Vec<_>>(), [AAVE, COMPOUND]);
@@ -58,12 +58,12 @@ async fn empty_lake_needs_every_unit_and_receives_the_plan() -> Result<()> {
 
 #[tokio::test]
 async fn equal_runs_have_equal_ids_and_change_no_byte() -> Result<()> {
-    let lab = TestLake::new(&[AAVE], january(3))?;
-    let first = handle(lab.context(), Input::default()).await?;
-    let before = lab.objects("").await?;
-    assert_eq!(handle(lab.context(), Input::default()).await?, first);
-    assert_eq!(lab.objects("").await?, before);
-    let other = handle(lab.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
+    let test_lake = TestLake::new(&[AAVE], january(3))?;
+    let first = handle(test_lake.context(), Input::default()).await?;
+    let before = test_lake.objects("").await?;
+    assert_eq!(handle(test_lake.context(), Input::default()).await?, first);
+    assert_eq!(test_lake.objects("").await?, before);
+    let other = handle(test_lake.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
     assert_ne!(other.run_id, first.run_id);
     assert_eq!(counts(&other)[0], 2);
     Ok(())
@@ -71,11 +71,11 @@ async fn equal_runs_have_equal_ids_and_change_no_byte() -> Result<()> {
 
 #[tokio::test]
 async fn complete_lake_writes_no_object() -> Result<()> {
-    let lab = complete_lake().await?;
-    let before = lab.objects("").await?;
-    let output = handle(lab.context(), Input::default()).await?;
+    let test_lake = complete_lake().await?;
+    let before = test_lake.objects("").await?;
+    let output = handle(test_lake.context(), Input::default()).await?;
     assert_eq!((output.nothing_to_do, &output.plan, counts(&output).iter().sum()), (true, &None, 0usize));
-    assert_eq!(lab.objects("").await?, before);
+    assert_eq!(test_lake.objects("").await?, before);
     Ok(())
 }
 
@@ -88,27 +88,27 @@ async fn force_plans_existing_units() -> Result<()> {
 
 #[tokio::test]
 async fn plan_after_extraction_skips_units_with_missing_inputs() -> Result<()> {
-    let lab = TestLake::new(&[AAVE], january(2))?;
-    lab.put(&RAW_MARKETS, &unit(AAVE, january(2)), Vec::<RawMarket>::new()).await?;
-    let before = handle(lab.context(), Input::default()).await?;
-    let output = handle(lab.context(), Input { after: before.plan, ..Input::default() }).await?;
+    let test_lake = TestLake::new(&[AAVE], january(2))?;
+    test_lake.put(&RAW_MARKETS, &unit(AAVE, january(2)), Vec::<RawMarket>::new()).await?;
+    let before = handle(test_lake.context(), Input::default()).await?;
+    let output = handle(test_lake.context(), Input { after: before.plan, ..Input::default() }).await?;
     assert_eq!(counts(&output), [2, 5, 1, 2, 1, 0, 1, 0, 0, 0, 0, 1]);
     assert_eq!(output.plan, Some(before.run_id.key("plan-after-extraction.json")));
     Ok(())
 }
 
 /// Reads the calls of a step from the object that the output names.
-async fn calls(lab: &TestLake, output: &Output, step: &str) -> Result<Vec<Value>> {
+async fn calls(test_lake: &TestLake, output: &Output, step: &str) -> Result<Vec<Value>> {
     let batches = &output.batches[step];
-    let calls: Vec<Value> = lab.context.lake.read_json(&batches.key).await?.unwrap_or_default();
+    let calls: Vec<Value> = test_lake.context.lake.read_json(&batches.key).await?.unwrap_or_default();
     assert_eq!(calls.len(), batches.count, "{step}");
     Ok(calls)
 }
 
 #[tokio::test]
 async fn calls_cover_extraction_first_and_the_other_steps_after() -> Result<()> {
-    let lab = TestLake::new(&[AAVE, COMPOUND], january(40))?.with_shards(2);
-    let before = handle(lab.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
+    let test_lake = TestLake::new(&[AAVE, COMPOUND], january(40))?.with_shards(2);
+    let before = handle(test_lake.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
     let counts = |output: &Output| {
         output
             .batches
@@ -126,7 +126,7 @@ async fn calls_cover_extraction_first_and_the_other_steps_after() -> Result<()> 
         ("extract-market-data", 4),
     ];
     assert_eq!(counts(&before), owned(&extraction));
-    let blocks = calls(&lab, &before, "extract-daily-blocks").await?;
+    let blocks = calls(&test_lake, &before, "extract-daily-blocks").await?;
     let days = |call: &Value| parse::<UnitInput>(call.clone()).map(|input| input.days.unwrap_or_default());
     assert_eq!([days(&blocks[0])?, days(&blocks[1])?].concat(), january(2).through(january(40)).collect::<Vec<_>>());
     let first_call: UnitInput = parse(blocks[0].clone())?;
@@ -134,17 +134,19 @@ async fn calls_cover_extraction_first_and_the_other_steps_after() -> Result<()> 
         (first_call.as_of, first_call.from, first_call.run_id.as_ref()),
         (Some(january(40)), Some(january(2)), Some(&before.run_id))
     );
-    for call in calls(&lab, &before, "extract-events").await? {
+    for call in calls(&test_lake, &before, "extract-events").await? {
         assert_eq!(parse::<UnitInput>(call)?.events.map(|events| events.len()), Some(1));
     }
-    for (call, protocol) in calls(&lab, &before, "extract-account-positions").await?.into_iter().zip([AAVE, COMPOUND]) {
+    for (call, protocol) in
+        calls(&test_lake, &before, "extract-account-positions").await?.into_iter().zip([AAVE, COMPOUND])
+    {
         let input: UnitInput = parse(call)?;
         assert_eq!((input.protocols, input.days.map(|days| days.len())), (Some(vec![protocol.to_owned()]), Some(39)));
     }
 
-    lab.put(&RAW_MARKETS, &unit(AAVE, january(2)), Vec::<RawMarket>::new()).await?;
+    test_lake.put(&RAW_MARKETS, &unit(AAVE, january(2)), Vec::<RawMarket>::new()).await?;
     let after = Input { after: before.plan, from: Some(january(2)), ..Input::default() };
-    let after = handle(lab.context(), after).await?;
+    let after = handle(test_lake.context(), after).await?;
     let rest = [("build-features", 2), ("extract-current-positions", 2), ("stage-market-data", 1)];
     assert_eq!((counts(&after), after.run_id), (owned(&rest), before.run_id));
     Ok(())
@@ -169,7 +171,7 @@ impl Executions for Running {
 
 #[tokio::test]
 async fn only_the_first_of_concurrent_executions_continues() -> Result<()> {
-    let mut lab = TestLake::new(&[AAVE], january(2))?;
+    let mut test_lake = TestLake::new(&[AAVE], january(2))?;
     let by = |execution: &str| Input { execution: Some(format!("arn:{execution}")), ..Input::default() };
     for (running, input, is_rejected) in [
         (&[][..], Input::default(), false),
@@ -180,35 +182,35 @@ async fn only_the_first_of_concurrent_executions_continues() -> Result<()> {
         (&["a"], by("not listed yet"), true),
         (&["a", "b"], Input { allow_concurrent: true, ..by("b") }, false),
     ] {
-        lab.context.executions = Some(Arc::new(Running(running)));
+        test_lake.context.executions = Some(Arc::new(Running(running)));
         let expected = is_rejected.then_some(Kind::AlreadyRunning);
-        assert_eq!(kind(handle(lab.context(), input.clone()).await), expected, "{running:?} {input:?}");
+        assert_eq!(kind(handle(test_lake.context(), input.clone()).await), expected, "{running:?} {input:?}");
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn rejects_keys_of_other_objects_as_the_earlier_plan() -> Result<()> {
-    let lab = TestLake::new(&[AAVE], january(2))?;
+    let test_lake = TestLake::new(&[AAVE], january(2))?;
     for key in ["", "runs/none/plan.json", "chain.json", "runs/../chain.json"] {
         let input = Input { after: Some(key.to_owned()), ..Input::default() };
-        assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::BadInput), "{key}");
+        assert_eq!(kind(handle(test_lake.context(), input).await), Some(Kind::BadInput), "{key}");
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn rejects_days_in_the_future_or_before_the_first_day() -> Result<()> {
-    let lab = TestLake::new(&[AAVE], january(3))?;
+    let test_lake = TestLake::new(&[AAVE], january(3))?;
     let inputs = [
         Input { as_of: Some(january(4)), ..Input::default() },
         Input { as_of: Some(january(0)), ..Input::default() },
         Input { from: Some(january(3)), as_of: Some(january(2)), ..Input::default() },
     ];
     for input in inputs {
-        assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::BadInput));
+        assert_eq!(kind(handle(test_lake.context(), input).await), Some(Kind::BadInput));
     }
-    assert!(lab.objects("").await?.is_empty());
+    assert!(test_lake.objects("").await?.is_empty());
     Ok(())
 }
 

@@ -20,7 +20,7 @@ pub const STEP: Step = Step::ReportRun;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Input {
-    /// The run; default: the newest run in the lake.
+    /// The run. Default: the newest run in the lake.
     pub run_id: Option<RunId>,
 }
 

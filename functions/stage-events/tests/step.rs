@@ -23,28 +23,29 @@ fn with_quantity(event: RawEvent, quantity: &str) -> RawEvent {
 }
 
 /// Creates a test lake on 2 January with these repayments of 1 January.
-async fn lab(rows: Vec<RawEvent>) -> Result<TestLake> {
-    let lab = TestLake::new(&[AAVE], january(2))?;
-    lab.put(&RAW_REPAYS, &unit(), rows).await?;
-    Ok(lab)
+async fn test_lake(rows: Vec<RawEvent>) -> Result<TestLake> {
+    let test_lake = TestLake::new(&[AAVE], january(2))?;
+    test_lake.put(&RAW_REPAYS, &unit(), rows).await?;
+    Ok(test_lake)
 }
 
-async fn staged(lab: &TestLake) -> Result<Vec<StagedEvent>> {
-    lab.rows(&STAGE_REPAYS, &unit()).await
+async fn staged(test_lake: &TestLake) -> Result<Vec<StagedEvent>> {
+    test_lake.rows(&STAGE_REPAYS, &unit()).await
 }
 
 #[tokio::test]
 async fn invalid_rows_are_quarantined_and_counted() -> Result<()> {
     let unknown = RawEvent { contract_version: Some("v9".into()), ..repay(3, 0) };
-    let lab =
-        lab(vec![with_quantity(repay(1, 0), "1.5"), repay(2, 0), unknown, with_quantity(repay(4, 0), "-7")]).await?;
-    let report = handle(lab.context(), UnitInput::default()).await?;
+    let test_lake =
+        test_lake(vec![with_quantity(repay(1, 0), "1.5"), repay(2, 0), unknown, with_quantity(repay(4, 0), "-7")])
+            .await?;
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out, report.rejected()), (1, 4, 1, 3));
     let reasons = [(0, "quantity is not an integer"), (2, "protocol is unknown"), (3, "quantity is negative")];
     let expected: Vec<_> = reasons.iter().map(|(row, reason)| (*row, (*reason).to_owned())).collect();
-    assert_eq!(lab.quarantined(&STAGE_REPAYS, &unit()).await?, expected);
+    assert_eq!(test_lake.quarantined(&STAGE_REPAYS, &unit()).await?, expected);
     assert!(reasons.iter().all(|(_, reason)| report.rejected[*reason] == 1));
-    let metadata = lab.file_metadata(&STAGE_REPAYS, &unit()).await?;
+    let metadata = test_lake.file_metadata(&STAGE_REPAYS, &unit()).await?;
     assert_eq!([&metadata["rows_in"], &metadata["rejected"]], ["4", "3"]);
     Ok(())
 }
@@ -52,59 +53,67 @@ async fn invalid_rows_are_quarantined_and_counted() -> Result<()> {
 #[tokio::test]
 async fn keeps_the_first_valid_row_of_a_key() -> Result<()> {
     let rows = ["bad", "5", "7", "5"].map(|value| with_quantity(repay(1, 0), value));
-    let lab = lab(rows.into()).await?;
-    handle(lab.context(), UnitInput::default()).await?;
-    let quantities: Vec<_> = staged(&lab).await?.iter().map(|event| event.quantity.0).collect();
+    let test_lake = test_lake(rows.into()).await?;
+    handle(test_lake.context(), UnitInput::default()).await?;
+    let quantities: Vec<_> = staged(&test_lake).await?.iter().map(|event| event.quantity.0).collect();
     assert_eq!(quantities, [5]);
     let reasons = [(0, "quantity is not an integer"), (2, DUPLICATE_KEY), (3, DUPLICATE_KEY)];
-    assert_eq!(lab.quarantined(&STAGE_REPAYS, &unit()).await?, reasons.map(|(row, reason)| (row, reason.to_owned())));
+    assert_eq!(
+        test_lake.quarantined(&STAGE_REPAYS, &unit()).await?,
+        reasons.map(|(row, reason)| (row, reason.to_owned()))
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn rows_are_sorted_by_sender_then_key() -> Result<()> {
     let with_sender = |event, sender| RawEvent { sender_address: Some(address(sender).to_string().into()), ..event };
-    let lab = lab(vec![with_sender(repay(1, 0), 7), with_sender(repay(2, 11), 3), with_sender(repay(2, 2), 3)]).await?;
-    handle(lab.context(), UnitInput::default()).await?;
-    let keys: Vec<_> = staged(&lab).await?.iter().map(|event| (event.sender_address, event.log_index)).collect();
+    let test_lake =
+        test_lake(vec![with_sender(repay(1, 0), 7), with_sender(repay(2, 11), 3), with_sender(repay(2, 2), 3)]).await?;
+    handle(test_lake.context(), UnitInput::default()).await?;
+    let keys: Vec<_> = staged(&test_lake).await?.iter().map(|event| (event.sender_address, event.log_index)).collect();
     assert_eq!(keys, [(address(3), 2), (address(3), 11), (address(7), 0)]);
     Ok(())
 }
 
 #[tokio::test]
 async fn row_that_becomes_valid_leaves_quarantine() -> Result<()> {
-    let lab = lab(vec![with_quantity(repay(1, 0), "bad"), repay(2, 0)]).await?;
-    handle(lab.context(), UnitInput::default()).await?;
-    assert_eq!(lab.quarantined(&STAGE_REPAYS, &unit()).await?.len(), 1);
-    lab.put(&RAW_REPAYS, &unit(), vec![repay(1, 0), repay(2, 0)]).await?;
-    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default(), "the unit exists");
+    let test_lake = test_lake(vec![with_quantity(repay(1, 0), "bad"), repay(2, 0)]).await?;
+    handle(test_lake.context(), UnitInput::default()).await?;
+    assert_eq!(test_lake.quarantined(&STAGE_REPAYS, &unit()).await?.len(), 1);
+    test_lake.put(&RAW_REPAYS, &unit(), vec![repay(1, 0), repay(2, 0)]).await?;
+    assert_eq!(handle(test_lake.context(), UnitInput::default()).await?, Report::default(), "the unit exists");
     let input = UnitInput { events: Some(vec![Category::Repay]), days: Some(vec![january(1)]), ..UnitInput::default() };
-    assert_eq!(handle(lab.context(), input).await?.rejected(), 0);
-    assert_eq!(staged(&lab).await?.len(), 2);
-    assert!(lab.objects("quarantine/").await?.is_empty());
+    assert_eq!(handle(test_lake.context(), input).await?.rejected(), 0);
+    assert_eq!(staged(&test_lake).await?.len(), 2);
+    assert!(test_lake.objects("quarantine/").await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn liquidation_requires_both_of_its_tokens() -> Result<()> {
-    let lab = TestLake::new(&[AAVE], january(2))?;
+    let test_lake = TestLake::new(&[AAVE], january(2))?;
     let complete = raw_event(Category::Liquidation, january(1).start(), 0);
     let incomplete = RawEvent { liquidated_token_address: None, log_index: Some("1".into()), ..complete.clone() };
-    lab.put(&RAW_LIQUIDATIONS, &unit(), vec![complete, incomplete]).await?;
-    handle(lab.context(), UnitInput::default()).await?;
-    let rows: Vec<StagedEvent> = lab.rows(&STAGE_LIQUIDATIONS, &unit()).await?;
+    test_lake.put(&RAW_LIQUIDATIONS, &unit(), vec![complete, incomplete]).await?;
+    handle(test_lake.context(), UnitInput::default()).await?;
+    let rows: Vec<StagedEvent> = test_lake.rows(&STAGE_LIQUIDATIONS, &unit()).await?;
     assert_eq!(rows.iter().map(|row| row.liquidated_token_address).collect::<Vec<_>>(), [Some(address(0x0d))]);
-    let quarantined = lab.quarantined(&STAGE_LIQUIDATIONS, &unit()).await?;
+    let quarantined = test_lake.quarantined(&STAGE_LIQUIDATIONS, &unit()).await?;
     assert_eq!(quarantined, [(1, "liquidated_token_address is missing".to_owned())]);
     Ok(())
 }
 
 #[tokio::test]
 async fn missing_raw_day_is_not_ready() -> Result<()> {
-    let lab = TestLake::new(&[AAVE], january(2))?;
+    let test_lake = TestLake::new(&[AAVE], january(2))?;
     let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };
-    assert_eq!(kind(handle(lab.context(), input).await), Some(Kind::NotReady));
-    assert_eq!(handle(lab.context(), UnitInput::default()).await?, Report::default(), "there is nothing to stage");
-    assert!(lab.objects("stage/").await?.is_empty());
+    assert_eq!(kind(handle(test_lake.context(), input).await), Some(Kind::NotReady));
+    assert_eq!(
+        handle(test_lake.context(), UnitInput::default()).await?,
+        Report::default(),
+        "there is nothing to stage"
+    );
+    assert!(test_lake.objects("stage/").await?.is_empty());
     Ok(())
 }

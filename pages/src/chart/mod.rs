@@ -45,7 +45,7 @@ impl Frame<'_> {
     }
 }
 
-/// Renders the legend of a chart. `is_line` says whether a series is drawn as a line or filled.
+/// Renders the legend of a chart. `is_line` returns whether a series is drawn as a line or filled.
 fn legend<'a>(names: impl Iterator<Item = &'a str>, is_line: impl Fn(usize) -> bool) -> Markup {
     html! {
         ul.legend {

@@ -15,7 +15,8 @@ use crate::error::{Error, Kind, Result};
 /// The maximum number of partitions that Glue accepts in one call.
 const PARTITIONS_PER_CALL: usize = 100;
 
-/// The number of attempts to update a table, in case of concurrent updates: eight shards register the same table.
+/// The number of attempts to update a table, in case of concurrent updates: parallel calls of a step register the same
+/// table.
 const MAX_ATTEMPTS: usize = 5;
 
 /// The error code of Glue for a missing database, table or partition.

@@ -119,7 +119,7 @@ impl Lake {
         rows: impl IntoIterator<Item = R> + Send + 'static,
         metadata: FileMetadata,
     ) -> Result<EncodedUnit> {
-        let (sorted_by, metadata) = (table.sorted_by, with_table_facts(table, unit, metadata));
+        let (sorted_by, metadata) = (table.sorted_by, with_table_metadata(table, unit, metadata));
         let encoded = spawn_cpu(move || parquet::encode(rows, sorted_by, &metadata)).await;
         let key = unit.key(table);
         let (bytes, rows) = encoded.map_err(|error| error.with("object", &key))?;
@@ -173,7 +173,7 @@ impl Lake {
         metadata: FileMetadata,
     ) -> Result<WriteOutcome> {
         let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
-        let (sorted_by, metadata) = (table.sorted_by, with_table_facts(table, unit, metadata));
+        let (sorted_by, metadata) = (table.sorted_by, with_table_metadata(table, unit, metadata));
         let encoded = spawn_cpu(move || parquet::encode_batches::<R>(batches, sorted_by, &metadata)).await;
         let key = unit.key(table);
         let bytes = encoded.map_err(|error| error.with("object", &key))?;
@@ -347,7 +347,7 @@ fn missing_unit(table: &Table, unit: &WorkUnit) -> Error {
 }
 
 /// Adds to the metadata of an object the entries that every object of a table has.
-fn with_table_facts(table: &Table, unit: &WorkUnit, metadata: FileMetadata) -> FileMetadata {
+fn with_table_metadata(table: &Table, unit: &WorkUnit, metadata: FileMetadata) -> FileMetadata {
     let common = [
         ("table", format!("{}.{}", table.layer.name(), table.name)),
         ("unit", unit.in_table().to_string()),

@@ -60,7 +60,7 @@ pub const WRITER_POLICY: WriterPolicy = WriterPolicy {
 pub type FileMetadata = BTreeMap<String, String>;
 
 /// The prefix of the keys of [`FileMetadata`] in a file's key-value metadata.
-const FACT_PREFIX: &str = "defi.";
+const METADATA_PREFIX: &str = "defi.";
 
 /// Encodes rows as one Parquet file that declares `sorted_by` as its sort order. Returns the file and the number of
 /// rows.
@@ -152,7 +152,8 @@ impl WriterPolicy {
         let sorting = sorted_by.iter().filter_map(|name| columns.iter().position(|column| column.name == *name));
         let sorting = sorting.filter_map(|index| i32::try_from(index).ok());
         let sorting = sorting.map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: false });
-        let metadata = metadata.iter().map(|(key, value)| KeyValue::new(format!("{FACT_PREFIX}{key}"), value.clone()));
+        let metadata =
+            metadata.iter().map(|(key, value)| KeyValue::new(format!("{METADATA_PREFIX}{key}"), value.clone()));
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(self.zstd_level).map_err(write_error)?))
             .set_statistics_enabled(EnabledStatistics::Page)
@@ -291,7 +292,8 @@ pub fn file_metadata(file: &Bytes) -> Result<(FileMetadata, u64)> {
     let metadata = catch_panics(|| ArrowReaderMetadata::load(file, Default::default()).map_err(read_error))?;
     let file_metadata = metadata.metadata().file_metadata();
     let pairs = file_metadata.key_value_metadata().into_iter().flatten();
-    let metadata = pairs.filter_map(|pair| Some((pair.key.strip_prefix(FACT_PREFIX)?.to_owned(), pair.value.clone()?)));
+    let metadata =
+        pairs.filter_map(|pair| Some((pair.key.strip_prefix(METADATA_PREFIX)?.to_owned(), pair.value.clone()?)));
     Ok((metadata.collect(), u64::try_from(file_metadata.num_rows()).unwrap_or(0)))
 }
 

@@ -46,7 +46,7 @@ impl Inventory {
         self
     }
 
-    /// Returns the keys of the existing objects that a plan computes again because their inputs change.
+    /// Returns the keys of the existing objects that a plan recomputes because their inputs change.
     #[must_use]
     pub fn keys_to_recompute(&self, plan: &Plan) -> BTreeSet<String> {
         let derived = plan.derived().into_iter().filter(|(table, unit)| self.has(table, unit));

@@ -1,6 +1,5 @@
-//! What a run has to do. The lake is the state: the units that are missing from it are the work. A unit whose inputs
-//! are about to change is planned again, so that data that arrives late reaches everything that was computed without
-//! it.
+//! Plans a run: the work is the units that are missing from the lake. A unit whose inputs are about to change is
+//! planned again, so that everything that was computed without late data is recomputed with it.
 
 mod inventory;
 mod planner;
@@ -23,8 +22,8 @@ pub type DaysBy<K> = BTreeMap<K, Vec<Day>>;
 
 /// The units of work of a run, by step. Serialized as a map from the step's name to its units as strings.
 ///
-/// Of `extract-current-positions` a plan lists only the protocols that were never extracted; the step refreshes all
-/// protocols whenever a run has anything to do. The one unit of `build-features` is the as-of day.
+/// For `extract-current-positions`, a plan lists only the protocols that were never extracted; the step refreshes all
+/// protocols whenever a run has anything to do. The only unit of `build-features` is the as-of day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Sorted; steps without units are left out.
@@ -42,25 +41,25 @@ impl Plan {
         }
     }
 
-    /// The units of a step, ordered by day.
+    /// Returns the units of a step, ordered by day.
     #[must_use]
     pub fn units(&self, step: Step) -> &[WorkUnit] {
         self.units.get(&step).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether there is nothing to do.
+    /// Returns whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.units.is_empty()
     }
 
-    /// The number of units of each step that produces units, in the order of a run.
+    /// Returns the number of units of each step that produces units, in the order of a run.
     #[must_use]
     pub fn counts(&self) -> Vec<(Step, usize)> {
         Step::planned().map(|step| (step, self.units(step).len())).collect()
     }
 
-    /// The days of a step's units by protocol.
+    /// Returns the days of a step's units, by protocol.
     #[must_use]
     pub fn days_by_protocol(&self, step: Step) -> DaysBy<String> {
         let mut days_by = DaysBy::new();
@@ -72,7 +71,7 @@ impl Plan {
         days_by
     }
 
-    /// The objects that are computed from other objects of the lake, without those of `build-features`.
+    /// Returns the objects that are computed from other objects of the lake, without those of `build-features`.
     pub(super) fn derived(&self) -> Vec<(&'static Table, WorkUnit)> {
         let mut derived = Vec::new();
         for (step, layer) in [(Step::StageEvents, Layer::Stage), (Step::PriceEvents, Layer::Analytics)] {
@@ -118,7 +117,7 @@ impl<'de> Deserialize<'de> for Plan {
     }
 }
 
-/// Parses a unit as its `Display` writes it. Returns `None` where it is not a unit of a step with such an input.
+/// Parses a unit as its `Display` writes it. Returns `None` if it is not a unit of a step with this kind of input.
 fn parse_unit(input: InputKind, text: &str) -> Option<WorkUnit> {
     let day = |text: &str| text.parse::<Day>().ok();
     Some(match input {
@@ -136,13 +135,13 @@ fn parse_unit(input: InputKind, text: &str) -> Option<WorkUnit> {
     })
 }
 
-/// When a plan is made.
+/// Whether a run is planned before or after extraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlanPhase<'a> {
     /// Before extraction. Units that will be extracted count as present.
     BeforeExtraction,
     /// After extraction. Units that could not be extracted, because their history is pruned, are missing, and nothing
-    /// is computed from them. Units that the given plan extracted are computed again from there on.
+    /// is computed from them. Everything computed from the units that the given plan extracted is recomputed.
     AfterExtraction(Option<&'a Plan>),
 }
 

@@ -20,27 +20,27 @@ pub fn plan(scope: &Scope, inventory: &Inventory, phase: PlanPhase<'_>) -> Resul
     Planner { scope, inventory, phase, first_day: scope.first_day()? }.plan()
 }
 
-/// The days whose units will have changed when a step is done.
+/// The days whose units a step changes.
 #[derive(Debug, Default)]
 struct ChangedDays(BTreeSet<Day>);
 
 impl ChangedDays {
-    /// The days of all units of a step.
+    /// Returns the days of all units of a step.
     fn of(plan: &Plan, step: Step) -> Self {
         ChangedDays(plan.units(step).iter().filter_map(WorkUnit::day).collect())
     }
 
-    /// The days of a step's units of one event category.
+    /// Returns the days of a step's units of one event category.
     fn of_category(plan: &Plan, step: Step, category: Category) -> Self {
         let units = plan.units(step).iter().filter_map(|unit| unit.as_event_day().ok());
-        ChangedDays(units.filter(|(_, of)| *of == category).map(|(day, _)| day).collect())
+        ChangedDays(units.filter(|(_, other)| *other == category).map(|(day, _)| day).collect())
     }
 
     fn contains(&self, day: Day) -> bool {
         self.0.contains(&day)
     }
 
-    /// Whether a price that is valid on `day` may come from a changed day.
+    /// Returns whether a price that applies to `day` may come from a changed day.
     fn affect_prices_of(&self, day: Day) -> bool {
         self.0.range(day.plus_days(-LOOK_BACK_DAYS)..=day).next().is_some()
     }
@@ -74,7 +74,7 @@ impl Planner<'_> {
         Ok(plan)
     }
 
-    /// The days of events: those before the as-of day.
+    /// Returns the days of events: those before the as-of day.
     fn event_days(&self) -> impl Iterator<Item = Day> {
         self.first_day.until(self.scope.as_of)
     }
@@ -106,8 +106,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The days to stage: the raw unit is present, or will be, and the staged unit is missing or was produced from
-    /// another raw unit.
+    /// Returns the days to stage: the raw unit is present, or will be, and the staged unit is missing or was produced
+    /// from another version of the raw unit.
     fn days_to_stage(
         &self,
         days: impl Iterator<Item = Day>,
@@ -124,7 +124,7 @@ impl Planner<'_> {
     }
 
     fn plan_staging(&self, plan: &mut Plan) {
-        // The units that this run extracts: those of this plan, or of the plan that was made before extraction.
+        // The plan of the units that this run extracts: this plan, or the plan from before extraction.
         let extraction = match self.phase {
             PlanPhase::BeforeExtraction => plan.clone(),
             PlanPhase::AfterExtraction(before) => before.cloned().unwrap_or_default(),
@@ -154,8 +154,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The days to compute of an analytics table. Up to the `last` day: those that are missing or whose inputs change.
-    /// After it, where a later run left units: those whose inputs change.
+    /// Returns the days of an analytics table to compute. Up to and including `last`: those that are missing or whose
+    /// inputs change. After `last`: those that a later run computed and whose inputs change.
     fn days_to_compute(
         &self,
         table: &Table,
@@ -211,7 +211,7 @@ impl Planner<'_> {
         let days = self.days_to_compute(&tables::WALLET_LINKS, |day| borrows.contains(day), last_events, &is_staged);
         plan.extend(Step::LinkWallets, days.map(WorkUnit::Day));
         let changed = ChangedDays::of(plan, Step::LinkWallets);
-        // The step also writes the state with the links of all days. A run may have died between the two.
+        // The step also writes the state with the links of all days. A run may have been interrupted between the two.
         let last = WorkUnit::Day(last_events);
         let is_linked = self.first_day <= last_events && self.inventory.has(&tables::WALLET_LINKS, &last);
         if plan.units(Step::LinkWallets).is_empty() && is_linked && !self.inventory.has_links && is_staged(last_events)
@@ -242,8 +242,8 @@ mod tests {
         inventory.units.entry((table.layer, table.name)).or_default().insert(unit);
     }
 
-    /// A lake in which everything up to `last` is done.
-    fn done(last: i32) -> Inventory {
+    /// Returns an inventory in which all units up to `last` exist.
+    fn complete_inventory(last: i32) -> Inventory {
         let mut inventory = Inventory::default();
         let events = |layer| Category::ALL.map(|category| tables::event_table(layer, category));
         for day in day(0).through(day(last)) {
@@ -268,12 +268,12 @@ mod tests {
         inventory
     }
 
-    /// The days of a step's units.
+    /// Returns the days of a step's units.
     fn days(plan: &Plan, step: Step) -> Vec<Day> {
         plan.units(step).iter().filter_map(WorkUnit::day).collect()
     }
 
-    /// The days of a step's units of one event category.
+    /// Returns the days of a step's units of one event category.
     fn category_days(plan: &Plan, step: Step, category: Category) -> Vec<Day> {
         ChangedDays::of_category(plan, step, category).0.into_iter().collect()
     }
@@ -287,12 +287,12 @@ mod tests {
         let all = plan(&scope(3), &Inventory::default(), PlanPhase::BeforeExtraction).unwrap();
         let counts: Vec<_> = all.counts().into_iter().map(|(_, count)| count).collect();
         assert_eq!(counts, [4, 15, 4, 4, 1, 15, 4, 4, 3, 15, 4, 1]);
-        assert!(plan(&scope(3), &done(3), PlanPhase::BeforeExtraction).unwrap().is_empty());
+        assert!(plan(&scope(3), &complete_inventory(3), PlanPhase::BeforeExtraction).unwrap().is_empty());
     }
 
     #[test]
     fn one_more_day_plans_one_day_of_units() {
-        let next = plan(&scope(4), &done(3), PlanPhase::BeforeExtraction).unwrap();
+        let next = plan(&scope(4), &complete_inventory(3), PlanPhase::BeforeExtraction).unwrap();
         let counts: Vec<_> = next.counts().into_iter().map(|(_, count)| count).collect();
         assert_eq!(counts, [1, 5, 1, 1, 0, 5, 1, 1, 1, 5, 1, 1]);
         assert_eq!(days(&next, Step::ValuePositions), [day(4)]);
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn late_markets_change_the_prices_of_seven_more_days() {
-        let mut inventory = done(12);
+        let mut inventory = complete_inventory(12);
         remove(&mut inventory, &tables::STAGE_MARKETS, &WorkUnit::ProtocolDay(day(2), PROTOCOL.into()));
         let plan = plan(&scope(12), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
         let changed: Vec<_> = (2..=9).map(day).collect();
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn late_borrows_change_all_later_snapshots() {
-        let mut inventory = done(9);
+        let mut inventory = complete_inventory(9);
         remove(&mut inventory, &tables::STAGE_BORROWS, &WorkUnit::Day(day(2)));
         let plan = plan(&scope(5), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
         assert_eq!(days(&plan, Step::LinkWallets), [day(2)]);
@@ -322,22 +322,22 @@ mod tests {
 
     #[test]
     fn nothing_is_planned_from_a_lost_day() {
-        let mut inventory = done(3);
+        let mut inventory = complete_inventory(3);
         let lost = WorkUnit::ProtocolDay(day(2), PROTOCOL.into());
         for table in [&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS] {
             remove(&mut inventory, table, &lost);
         }
         remove(&mut inventory, &tables::WALLET_HEALTH, &WorkUnit::Day(day(2)));
         let after = plan(&scope(3), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
-        assert_eq!(days(&after, Step::ExtractAccountPositions), [day(2)], "it is requested again");
+        assert_eq!(days(&after, Step::ExtractAccountPositions), [day(2)], "the day is requested again");
         assert!(after.units(Step::StageAccountPositions).is_empty() && after.units(Step::ValuePositions).is_empty());
         let before = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!(days(&before, Step::ValuePositions), [day(2)]);
     }
 
     #[test]
-    fn units_extracted_again_are_computed_again() {
-        let mut inventory = done(9);
+    fn units_extracted_again_are_recomputed() {
+        let mut inventory = complete_inventory(9);
         let markets = WorkUnit::ProtocolDay(day(4), PROTOCOL.into());
         remove(&mut inventory, &tables::RAW_MARKETS, &markets);
         let before = plan(&scope(9), &inventory, PlanPhase::BeforeExtraction).unwrap();
@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn missing_links_state_plans_its_last_day() {
-        let inventory = Inventory { has_links: false, ..done(3) };
+        let inventory = Inventory { has_links: false, ..complete_inventory(3) };
         let plan = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!((days(&plan, Step::LinkWallets), days(&plan, Step::ValuePositions)), (vec![day(2)], vec![]));
         assert_eq!(days(&plan, Step::BuildFeatures), [day(3)]);
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn force_plans_every_unit() {
         let forced = Scope { force: true, ..scope(3) };
-        let after = plan(&forced, &done(3), PlanPhase::AfterExtraction(None)).unwrap();
+        let after = plan(&forced, &complete_inventory(3), PlanPhase::AfterExtraction(None)).unwrap();
         assert_eq!(after, plan(&scope(3), &Inventory::default(), PlanPhase::BeforeExtraction).unwrap());
     }
 

@@ -91,8 +91,8 @@ struct KeySlot {
 }
 
 /// Spaces requests evenly, in the order of the calls. A limiter that allows bursts of, for example, one second's
-/// requests would send almost twice the rate in the second after a pause. A limiter that never
-/// catches up would lose the time by which its timer fires late, a few percent of the rate.
+/// requests would send almost twice the rate in the second after a pause. A limiter that never catches up would lose
+/// the time by which its timer fires late, a few percent of the rate.
 struct RateLimiter {
     interval: Duration,
     next: Mutex<Instant>,

@@ -15,7 +15,8 @@ use serde_json::value::RawValue;
 ///
 /// ```
 /// use defi_shared::sources::Text;
-/// let sent = r#"["x", 115792089237316195423570985008687907853269984665640564039457584007913129639935, {"a": [1, 2]}, null]"#;
+/// let sent = r#"["x", 115792089237316195423570985008687907853269984665640564039457584007913129639935,
+///     {"a": [1, 2]}, null]"#;
 /// let fields: Vec<Text> = serde_json::from_str(sent)?;
 /// let fields: Vec<Option<&str>> = fields.iter().map(Text::as_deref).collect();
 /// let max = "115792089237316195423570985008687907853269984665640564039457584007913129639935";

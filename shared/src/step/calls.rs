@@ -12,16 +12,16 @@ use crate::lake::WorkUnit;
 use crate::pipeline::{InputKind, Step};
 use crate::plan::Plan;
 
-/// The maximum number of calls per event category or protocol. What the calls of a step report of failures must fit
-/// into 256 KB.
+/// The maximum number of calls per event category or protocol. The failures that the calls of a step report must
+/// together fit into 256 KB.
 const MAX_CALLS: usize = 24;
 
-/// What all calls of a run have in common.
+/// Builds the inputs of a run's calls from the fields that all calls share.
 #[derive(Debug, Clone)]
 pub struct RunCalls<'a> {
     /// The as-of day.
     pub as_of: Day,
-    /// The first day, if the run was given one.
+    /// The first day, if the input of the run has one.
     pub from: Option<Day>,
     /// The run.
     pub run_id: &'a RunId,
@@ -34,8 +34,8 @@ pub struct RunCalls<'a> {
 }
 
 impl RunCalls<'_> {
-    /// The inputs of the calls that produce the planned units of a step, as JSON. `extract-current-positions` and
-    /// `build-features` are called whenever a run has anything to do.
+    /// Returns the inputs of the calls that produce the planned units of a step, as JSON. `extract-current-positions`
+    /// and `build-features` are called whenever a run has anything to do.
     ///
     /// # Errors
     /// `Internal` for a step whose units no plan lists.
@@ -62,7 +62,7 @@ impl RunCalls<'_> {
         }
     }
 
-    /// The calls of a step, each with days of one key: an event category, a protocol, or nothing.
+    /// Returns the calls of a step, each with the days of one key: an event category, a protocol, or `()`.
     fn by_key<K: Ord>(
         &self,
         step: Step,
@@ -91,7 +91,7 @@ impl RunCalls<'_> {
         calls.collect()
     }
 
-    /// A call with the fields of every call, and some of its own.
+    /// Adds the fields of every call to an input.
     fn call(&self, mut input: Value) -> Value {
         input["as_of"] = json!(self.as_of);
         input["run_id"] = json!(self.run_id);

@@ -56,8 +56,9 @@ async fn delete_states_after(lake: &Lake, newest: Day, table: &Table) -> Result<
     Ok(())
 }
 
-/// The newest as-of day whose state does not contain this unit's rows. `None` for tables that are not part of a state.
-/// The state of day D contains the events and links of the days before D, and the snapshots up to and including D.
+/// Returns the newest as-of day whose state does not contain this unit's rows, or `None` for tables that are not part
+/// of a state. The state of day D contains the events and links of the days before D, and the snapshots up to and
+/// including D.
 fn newest_state_without(table: &Table, unit: &WorkUnit) -> Option<Day> {
     let day = unit.day()?;
     let is_events = Category::ALL.into_iter().any(|category| tables::event_table(Layer::Analytics, category) == table);
@@ -84,8 +85,8 @@ mod tests {
 
     #[tokio::test]
     async fn commit_deletes_states_that_contain_the_old_rows() {
-        let lab = TestLake::new(&[AAVE], january(31)).unwrap();
-        let (context, day) = (lab.context(), january(20));
+        let test_lake = TestLake::new(&[AAVE], january(31)).unwrap();
+        let (context, day) = (test_lake.context(), january(20));
         let unit = WorkUnit::Day(day);
         let commit = |since| context.commit(&WALLET_LINKS, &unit, vec![link(since)], FileMetadata::new());
         commit(5).await.unwrap();

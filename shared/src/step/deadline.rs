@@ -24,11 +24,11 @@ pub struct Deadline {
 impl Deadline {
     /// Returns the deadline of a call whose process is killed after the given time.
     #[must_use]
-    pub fn from_remaining_time(left: Duration) -> Self {
+    pub fn from_remaining_time(remaining: Duration) -> Self {
         let now = Instant::now();
         Deadline {
-            last_start: now + left.saturating_sub(AFTER_UNITS + UNIT_TIME),
-            last_end: now + left.saturating_sub(AFTER_UNITS),
+            last_start: now + remaining.saturating_sub(AFTER_UNITS + UNIT_TIME),
+            last_end: now + remaining.saturating_sub(AFTER_UNITS),
         }
     }
 
@@ -80,10 +80,10 @@ mod tests {
 
         /// Runs a unit per day with a deadline of 50 ms. Units of 2 January and later never complete.
         async fn work_on(days: &[Day]) -> Result<Report> {
-            let mut lab = TestLake::new(&[AAVE], january(9))?;
+            let mut test_lake = TestLake::new(&[AAVE], january(9))?;
             let now = Instant::now();
             let (last_start, last_end) = (now + Duration::from_secs(3600), now + Duration::from_millis(50));
-            lab.context.deadline = Some(Deadline { last_start, last_end });
+            test_lake.context.deadline = Some(Deadline { last_start, last_end });
             let units: Vec<_> = days.iter().copied().map(WorkUnit::Day).collect();
             let work = |_: Context, unit: WorkUnit| async move {
                 if unit.day() >= Some(january(2)) {
@@ -91,7 +91,7 @@ mod tests {
                 }
                 Ok(Report { units: 1, ..Report::default() })
             };
-            lab.context.run_units(Step::LinkWallets, &units, 8, work).await
+            test_lake.context.run_units(Step::LinkWallets, &units, 8, work).await
         }
 
         #[tokio::test]

@@ -58,7 +58,7 @@ pub fn today() -> Result<Day> {
     Ok(Day::from_epoch_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)))
 }
 
-/// The number of calls that share a source's rate limit, including this one.
+/// Returns the number of calls that share a source's rate limit, including this one.
 fn share_of_source(text: Option<String>) -> Result<u32> {
     let Some(text) = text else { return Ok(1) };
     text.parse().map_err(|cause| {
@@ -66,7 +66,7 @@ fn share_of_source(text: Option<String>) -> Result<u32> {
     })
 }
 
-/// The API keys of a source: from the secret that the variable `secret` names, else from the variable `keys`.
+/// Returns the API keys of a source: from the secret that the variable `secret` names, else from the variable `keys`.
 async fn keys(cloud: &Cloud, variable: Variables<'_>, secret: &str, keys: &str) -> Result<Vec<Secret>> {
     match variable(secret) {
         Some(id) => cloud.keys(&id).await,

@@ -13,7 +13,7 @@ use crate::tables::{STAGE_MARKETS, StagedMarket, WALLET_LINKS, WalletLink};
 /// The name of the only part of the links' state.
 pub const LINKS_PART: &str = "all";
 
-/// Reads all links before a day: those of the newest state, and those of the days since.
+/// Reads all links before a day: those of the newest state up to the day, and those of the days since.
 ///
 /// # Errors
 /// The errors of the lake.

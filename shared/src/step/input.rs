@@ -31,9 +31,9 @@ pub struct UnitInput {
     pub days: Option<Vec<Day>>,
     /// Skips the days before this one. A call that continues another passes the `remaining.next` of its report.
     pub resume_at: Option<Day>,
-    /// Produce all units, including those that are in the lake.
+    /// Whether to produce all units, including those that are in the lake.
     pub force: bool,
-    /// The run that the call belongs to, where its report is kept.
+    /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/`.
     pub run_id: Option<RunId>,
 }
 
@@ -75,7 +75,7 @@ impl Context {
         Scope::new(&self.config, self.today, as_of, from, force)
     }
 
-    /// Plans a run over the lake as it is now. Objects that an unfinished run was to compute again count as missing.
+    /// Plans a run over the lake as it is now. Objects that an interrupted run did not recompute count as missing.
     ///
     /// # Errors
     /// The errors of the lake, and `BadInput` as for [`Context::scope`].
@@ -84,8 +84,8 @@ impl Context {
         plan(scope, &Inventory::list(&self.lake, scope.as_of).await?.without(&unfinished), phase)
     }
 
-    /// Returns the units of a step that an input selects: those of the days that it names, else those that are missing
-    /// from the lake. Ordered by day.
+    /// Returns the units of a step that an input selects: those of its `days`, or else those that are missing from the
+    /// lake. Ordered by day.
     ///
     /// # Errors
     /// `BadInput` for a field that the step does not have, an unknown protocol, or a day outside the scope, and the
@@ -107,16 +107,16 @@ impl Context {
         Ok(units.into_iter().filter(|unit| is_selected(unit) && unit.day() >= input.resume_at).collect())
     }
 
-    /// Returns the protocols that an input names, or all protocols of the configuration.
+    /// Returns the requested protocols, or all protocols of the configuration.
     ///
     /// # Errors
     /// `BadInput` for an unknown protocol.
-    pub fn protocols(&self, named: Option<&[String]>) -> Result<Vec<String>> {
-        let Some(named) = named else {
+    pub fn protocols(&self, requested: Option<&[String]>) -> Result<Vec<String>> {
+        let Some(requested) = requested else {
             return Ok(self.config.protocol_names().into_iter().map(str::to_owned).collect());
         };
-        named.iter().try_for_each(|name| self.config.protocol(name).map(drop))?;
-        Ok(sorted(named))
+        requested.iter().try_for_each(|name| self.config.protocol(name).map(drop))?;
+        Ok(sorted(requested))
     }
 }
 
@@ -130,7 +130,7 @@ fn reject_fields_of_other_steps(step: Step, input: &UnitInput) -> Result<()> {
     Err(Error::bad_input(format!("the input of {step} has no field `{unknown}`")).with_hint("remove the field"))
 }
 
-/// The units of a step on given days.
+/// Returns the units of a step on the given days.
 fn units_of_days(step: Step, days: &[Day], categories: &[Category], protocols: &[String]) -> Vec<WorkUnit> {
     let protocols: Vec<Arc<str>> = protocols.iter().map(|name| name.as_str().into()).collect();
     let mut units = Vec::new();
@@ -146,8 +146,8 @@ fn units_of_days(step: Step, days: &[Day], categories: &[Category], protocols: &
     units
 }
 
-/// The days that an input names, sorted. Before the first day of a run no protocol exists: the unit of such a day would
-/// be empty, and would replace the one in the lake.
+/// Returns the days of an input, sorted. Rejects days before the first day of the run: no protocol is extracted on such
+/// a day, so its unit would be empty and would replace the one in the lake.
 fn days_within(days: &[Day], scope: &Scope) -> Result<Vec<Day>> {
     let (days, first) = (sorted(days), scope.first_day()?);
     match days.first().filter(|day| **day < first) {

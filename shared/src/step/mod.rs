@@ -1,5 +1,5 @@
-//! What all steps share: the context that they work in, their inputs, how units are run and committed, reports, and
-//! serving under Lambda.
+//! The code that all steps share: their context, inputs and reports, running and committing units, and serving under
+//! Lambda.
 
 mod calls;
 mod checks;

@@ -1,6 +1,6 @@
 //! Records the objects that a run recomputes because their inputs change. If the run is interrupted, such an object may
 //! still be in the lake, computed from inputs that no longer exist. Its key alone does not show that, so a run records
-//! these objects before it starts.
+//! their keys before it starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +18,8 @@ fn record_key(run: &RunId) -> String {
 }
 
 impl Context {
-    /// Returns the keys of the objects that interrupted runs did not recompute, except the run `own`. They count as
-    /// missing.
+    /// Returns the keys of the objects that interrupted runs did not recompute, without those of the run `own`. These
+    /// objects count as missing.
     ///
     /// # Errors
     /// The errors of the lake.
@@ -78,8 +78,8 @@ mod tests {
 
     #[tokio::test]
     async fn unfinished_objects_are_recorded_until_recomputed() {
-        let lab = crate::testing::TestLake::new(&[crate::testing::AAVE], crate::testing::january(1)).unwrap();
-        let context = lab.context();
+        let test_lake = crate::testing::TestLake::new(&[crate::testing::AAVE], crate::testing::january(1)).unwrap();
+        let context = test_lake.context();
         let run = |name: &str| name.parse::<RunId>().unwrap();
         let finish = async |name| context.lake.write_json(&run(name).key("report.json"), &"done").await.unwrap();
         context.record_unfinished(&run("1"), keys(&["a", "b", "c"])).await.unwrap();
@@ -90,7 +90,7 @@ mod tests {
         finish("2").await;
         assert_eq!(context.unfinished_keys(None).await.unwrap(), keys(&["c"]));
         context.record_unfinished(&run("3"), keys(&[])).await.unwrap();
-        let left = lab.objects(RECORDS).await.unwrap();
+        let left = test_lake.objects(RECORDS).await.unwrap();
         assert_eq!(left.keys().collect::<Vec<_>>(), ["runs/unfinished/1.json"]);
 
         context.record_unfinished(&run("4"), keys(&["c"])).await.unwrap();

@@ -42,9 +42,9 @@ impl Context {
         let context = Context { traffic: Arc::default(), ..self.clone() };
         let (failed, aborted) = (AtomicBool::new(false), AtomicBool::new(false));
         let runs = futures::stream::iter(units.iter().map(|unit| {
-            // Decided when the unit may start: the stream takes the next unit when another ends.
-            let stop = failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| deadline.is_near());
-            let task = (!stop).then(|| self.start_unit(step, unit, work(context.clone(), unit.clone())));
+            // Evaluated when the unit may start: the stream takes the next unit when another ends.
+            let skip = failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| deadline.is_near());
+            let task = (!skip).then(|| self.start_unit(step, unit, work(context.clone(), unit.clone())));
             let (failed, aborted) = (&failed, &aborted);
             async move {
                 let Some(mut task) = task else { return Ok(Report::remaining(unit)) };
@@ -101,9 +101,9 @@ impl Context {
     /// The errors of the catalog.
     pub async fn register_events(&self, layer: Layer, units: &[WorkUnit]) -> Result<()> {
         for category in Category::ALL {
-            let of_category =
-                units.iter().filter_map(|unit| unit.as_event_day().ok()).filter(|(_, of)| *of == category);
-            let units: Vec<_> = of_category.map(|(day, _)| WorkUnit::Day(day)).collect();
+            let category_units =
+                units.iter().filter_map(|unit| unit.as_event_day().ok()).filter(|(_, other)| *other == category);
+            let units: Vec<_> = category_units.map(|(day, _)| WorkUnit::Day(day)).collect();
             if !units.is_empty() {
                 self.registry.register(tables::event_table(layer, category), &units).await?;
             }
@@ -112,8 +112,8 @@ impl Context {
     }
 }
 
-/// The task of a unit. Aborted when its step is dropped: if a step is dropped because a concurrent step failed, no unit
-/// goes on while the next run starts.
+/// The task of a unit. Aborted when its step is dropped: if a step is dropped because a concurrent step failed, none of
+/// its units still runs when the next run starts.
 struct UnitTask(JoinHandle<Result<Report>>);
 
 impl Drop for UnitTask {

@@ -18,7 +18,7 @@ pub enum Measure {
     Count,
     /// A factor.
     Factor,
-    /// Seconds from an event to the as_of day; NULL without such an event.
+    /// Seconds from an event to the as-of day; NULL without such an event.
     Seconds,
 }
 

@@ -39,7 +39,7 @@ pub struct ReportData {
     pub env: String,
     /// The chain that the lake holds, if the lake names one.
     pub chain: Option<String>,
-    /// The other runs of the same as_of day, in name order.
+    /// The other runs of the same as-of day, in name order.
     pub others: Vec<RunId>,
     /// The plan of the run; `None` if only publishing was missing.
     pub plan: Option<Plan>,
@@ -49,11 +49,11 @@ pub struct ReportData {
     pub checked: Option<CheckResults>,
     /// The check results of the runs up to and including this one, oldest first.
     pub history: Vec<(RunId, CheckResults)>,
-    /// Whether the as_of day is published.
+    /// Whether the as-of day is published.
     pub published: bool,
     /// The day that `defi_features` shows; `None` if nothing is published.
     pub newest: Option<Day>,
-    /// The newest published day before the as_of day. The set is compared with it.
+    /// The newest published day before the as-of day. The set is compared with it.
     pub before: Option<Day>,
     /// The features; empty if the set is not built or has no wallets.
     pub features: Vec<Feature>,
@@ -113,7 +113,7 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
 /// The name of the object with the check results of a run.
 const CHECKS: &str = "check-features.json";
 
-/// Returns the newest run in the lake: the run with the newest as_of day. Among several runs of that day, runs with
+/// Returns the newest run in the lake: the run with the newest as-of day. Among several runs of that day, runs with
 /// check results take precedence. The lake does not record the order of runs, so the last name decides between the
 /// rest.
 ///
@@ -132,7 +132,7 @@ pub async fn newest_run(lake: &Lake) -> Result<RunId> {
     })
 }
 
-/// Lists the runs in the lake in name order. A name starts with the as_of day.
+/// Lists the runs in the lake in name order. A name starts with the as-of day.
 async fn runs(lake: &Lake) -> Result<Vec<RunId>> {
     let entries = lake.store().list("runs/").await?;
     let objects = entries.iter().filter_map(|entry| entry.key.strip_prefix("runs/")?.split_once('/'));
@@ -144,7 +144,7 @@ async fn runs(lake: &Lake) -> Result<Vec<RunId>> {
     Ok(runs)
 }
 
-/// Returns the as_of day at the start of the run's name.
+/// Returns the as-of day at the start of the run's name.
 fn day_of(run: &RunId) -> Option<Day> {
     run.to_string().get(..10)?.parse().ok()
 }

@@ -25,7 +25,7 @@ const MAX_EXAMPLES: usize = 3;
 pub struct Unpriced {
     /// The number of events without a price, and of all events.
     pub events: (u64, u64),
-    /// The number of positions of the as_of day without a price, and of all positions of that day.
+    /// The number of positions of the as-of day without a price, and of all positions of that day.
     pub positions: (u64, u64),
     /// The tokens without a price, most events first.
     pub tokens: Vec<UnpricedToken>,
@@ -44,7 +44,7 @@ pub struct UnpricedToken {
     pub events: BTreeMap<&'static str, u64>,
     /// The sum of the event amounts in base units of the token. Saturates at 128 bits.
     pub amount: i128,
-    /// The number of positions of the as_of day.
+    /// The number of positions of the as-of day.
     pub positions: u64,
     /// The sum of the position balances in base units of the token. Saturates at 128 bits.
     pub balance: i128,

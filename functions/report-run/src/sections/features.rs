@@ -52,7 +52,7 @@ fn card(feature: &Feature, as_of: Day, before: Option<Day>) -> Result<Markup> {
     Ok(html! {
         article.card id=(format!("feature-{}", feature.name)) {
             h3 { code { (feature.name) } }
-            p.muted { (feature.about) " WorkUnit: " (feature.measure.name()) ". " (scale) }
+            p.muted { (feature.about) " Unit: " (feature.measure.name()) ". " (scale) }
             (histogram(&frame, &feature.bins, &sets)?)
             (statistics(feature))
         }

@@ -4,11 +4,11 @@
 //! If the first page is full, the ids after it are split into ranges by the first hex digit of the account, which are
 //! paged in parallel.
 
-mod answer;
 mod messages;
 #[cfg(feature = "testing")]
 mod offline;
 mod paging;
+mod response;
 mod rows;
 
 use std::fmt;
@@ -23,9 +23,9 @@ use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
 use super::http::{MAX_BODY_BYTES, append_path, base_url};
 use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
-use answer::{Page, SubgraphState, parse_head, parse_page};
 pub use messages::messages;
 use paging::IdRange;
+use response::{Page, SubgraphState, parse_head, parse_page};
 use rows::Entity;
 pub use rows::{Market, Position};
 

@@ -2,8 +2,8 @@
 
 use reqwest::StatusCode;
 
-use super::answer::{Page, parse_head, parse_page};
 use super::paging::IdRange;
+use super::response::{Page, parse_head, parse_page};
 use super::rows::Entity;
 use super::{GraphClient, Head, Market, Position, ROWS_PER_PAGE};
 use crate::error::Result;

@@ -3,13 +3,13 @@
 //! The server truncates a response at 10 MB or at its time limit, with status 200 and `truncated: true`, so that a
 //! short page is not necessarily the last one. The module `paging` ensures that no rows are lost.
 
-mod answer;
 mod liquidation;
 #[cfg(feature = "testing")]
 mod offline;
 mod paging;
 #[cfg(test)]
 mod paging_tests;
+mod response;
 mod rows;
 mod sql;
 
@@ -26,9 +26,9 @@ use super::http::{MAX_BODY_BYTES, append_path, base_url};
 use super::text::{Text, intern};
 use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
 use crate::error::{Error, Kind, Result};
-use answer::{Results, parse};
 pub use liquidation::{Leg, LiquidationLegs};
 use paging::{EventPage, Pager, Progress};
+use response::{Results, parse};
 use rows::{BlockRow, timestamp_from_seconds};
 pub use rows::{EVENT_COLUMNS, Event};
 

@@ -2,8 +2,8 @@
 
 use reqwest::StatusCode;
 
-use super::answer::{Results, parse};
 use super::paging::{EventPage, PageRequest, Pager, Progress};
+use super::response::{Results, parse};
 use super::rows::BlockRow;
 use super::{Event, TransposeClient};
 use crate::error::Result;

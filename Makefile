@@ -34,8 +34,8 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (20 
 	@echo "Building the optimized defi command with SQL and AWS: about 20 minutes on two cores, once"
 	$(CARGO) build --release --locked -p defi-local $(FEATURES)
 
-test: ## Run every test (18 min)
-	@echo "Building everything without optimization and running all tests: about 18 minutes on two cores"
+test: ## Run every test (25 min)
+	@echo "Building everything without optimization and running all tests: about 25 minutes on two cores"
 	@$(MAKE) --no-print-directory test-rust test-readers test-docs test-pages test-aws
 
 test-rust: $(VENV)/aws/ready
@@ -162,8 +162,8 @@ fmt: ## Format the code
 image: ## Build the container image defi-features, with the command, SQL and AWS
 	$(DOCKER) build --tag defi-features .
 
-package: $(VENV)/package/ready ## Build the zip files of the functions: target/package/$(ARCHITECTURE) (12 min)
-	@echo "Building the optimized functions: about 12 minutes on two cores, once"
+package: $(VENV)/package/ready ## Build the zip files of the functions: target/package/$(ARCHITECTURE) (20 min)
+	@echo "Building the optimized functions: at most 20 minutes on two cores, once"
 	infra/package/build $(VENV)/package/bin $(CONFIG)
 
 bench-cold-start: ## Print the size of each package, and the time from the start of its process to its first request

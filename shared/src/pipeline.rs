@@ -105,7 +105,27 @@ const MONTH: usize = 31;
 const ALL_DAYS: usize = usize::MAX;
 
 /// The definition of a step: one row of the table in [`Step::definition`].
-struct Definition(&'static str, Phase, InputKind, usize, Option<Source>, &'static str);
+struct Definition {
+    name: &'static str,
+    phase: Phase,
+    input: InputKind,
+    days_per_call: usize,
+    source: Option<Source>,
+    summary: &'static str,
+}
+
+impl Definition {
+    fn new(
+        name: &'static str,
+        phase: Phase,
+        input: InputKind,
+        days_per_call: usize,
+        source: Option<Source>,
+        summary: &'static str,
+    ) -> Self {
+        Definition { name, phase, input, days_per_call, source, summary }
+    }
+}
 
 impl Step {
     /// Every step, in the order of a run.
@@ -136,61 +156,61 @@ impl Step {
         let graph = Some(TheGraph);
         let transpose = Some(Transpose);
         match self {
-            Step::PlanRun => Definition("plan-run", Phase::Plan, Run, ALL_DAYS, None, "Lists the lake and plans the units that are missing"),
-            Step::ExtractDailyBlocks => Definition("extract-daily-blocks", Phase::Blocks, Days, MONTH, transpose, "Finds the first block of each day"),
-            Step::ExtractEvents => Definition("extract-events", Phase::Extract, EventDays, MONTH, transpose, "Extracts lending events"),
-            Step::ExtractMarketData => Definition("extract-market-data", Phase::Extract, ProtocolDays, MONTH, graph, "Extracts markets at each day's first block"),
+            Step::PlanRun => Definition::new("plan-run", Phase::Plan, Run, ALL_DAYS, None, "Lists the lake and plans the units that are missing"),
+            Step::ExtractDailyBlocks => Definition::new("extract-daily-blocks", Phase::Blocks, Days, MONTH, transpose, "Finds the first block of each day"),
+            Step::ExtractEvents => Definition::new("extract-events", Phase::Extract, EventDays, MONTH, transpose, "Extracts lending events"),
+            Step::ExtractMarketData => Definition::new("extract-market-data", Phase::Extract, ProtocolDays, MONTH, graph, "Extracts markets at each day's first block"),
             // All days of a protocol in one call: a day without positions is compared with the day before it.
-            Step::ExtractAccountPositions => Definition("extract-account-positions", Phase::Extract, ProtocolDays, ALL_DAYS, graph, "Extracts open positions at each day's first block"),
-            Step::ExtractCurrentPositions => Definition("extract-current-positions", Phase::Extract, Protocols, ALL_DAYS, graph, "Extracts the newest open positions; features do not use them"),
-            Step::StageEvents => Definition("stage-events", Phase::Stage, EventDays, MONTH, None, "Validates events; rejected rows go to quarantine"),
-            Step::StageMarketData => Definition("stage-market-data", Phase::Stage, ProtocolDays, MONTH, None, "Validates markets; rejected rows go to quarantine"),
-            Step::StageAccountPositions => Definition("stage-account-positions", Phase::Stage, ProtocolDays, MONTH, None, "Validates positions; rejected rows go to quarantine"),
+            Step::ExtractAccountPositions => Definition::new("extract-account-positions", Phase::Extract, ProtocolDays, ALL_DAYS, graph, "Extracts open positions at each day's first block"),
+            Step::ExtractCurrentPositions => Definition::new("extract-current-positions", Phase::Extract, Protocols, ALL_DAYS, graph, "Extracts the newest open positions; features do not use them"),
+            Step::StageEvents => Definition::new("stage-events", Phase::Stage, EventDays, MONTH, None, "Validates events; rejected rows go to quarantine"),
+            Step::StageMarketData => Definition::new("stage-market-data", Phase::Stage, ProtocolDays, MONTH, None, "Validates markets; rejected rows go to quarantine"),
+            Step::StageAccountPositions => Definition::new("stage-account-positions", Phase::Stage, ProtocolDays, MONTH, None, "Validates positions; rejected rows go to quarantine"),
             // One call: it writes one state with the links of all days.
-            Step::LinkWallets => Definition("link-wallets", Phase::Link, Days, ALL_DAYS, None, "Links wallets to the accounts that they borrow for"),
-            Step::PriceEvents => Definition("price-events", Phase::Value, EventDays, MONTH, None, "Adds ETH amounts and the wallet to events"),
-            Step::ValuePositions => Definition("value-positions", Phase::Value, Days, MONTH, None, "Computes the health of each wallet's accounts"),
-            Step::BuildFeatures => Definition("build-features", Phase::Build, Shards, ALL_DAYS, None, "Folds days into the features of each wallet"),
-            Step::CheckFeatures => Definition("check-features", Phase::Check, Run, ALL_DAYS, None, "Checks the features against the quality constraints"),
-            Step::PublishFeatures => Definition("publish-features", Phase::Publish, Run, ALL_DAYS, None, "Publishes features that passed their checks"),
-            Step::ReportRun => Definition("report-run", Phase::Report, Run, ALL_DAYS, None, "Writes the HTML report of a run"),
+            Step::LinkWallets => Definition::new("link-wallets", Phase::Link, Days, ALL_DAYS, None, "Links wallets to the accounts that they borrow for"),
+            Step::PriceEvents => Definition::new("price-events", Phase::Value, EventDays, MONTH, None, "Adds ETH amounts and the wallet to events"),
+            Step::ValuePositions => Definition::new("value-positions", Phase::Value, Days, MONTH, None, "Computes the health of each wallet's accounts"),
+            Step::BuildFeatures => Definition::new("build-features", Phase::Build, Shards, ALL_DAYS, None, "Folds days into the features of each wallet"),
+            Step::CheckFeatures => Definition::new("check-features", Phase::Check, Run, ALL_DAYS, None, "Checks the features against the quality constraints"),
+            Step::PublishFeatures => Definition::new("publish-features", Phase::Publish, Run, ALL_DAYS, None, "Publishes features that passed their checks"),
+            Step::ReportRun => Definition::new("report-run", Phase::Report, Run, ALL_DAYS, None, "Writes the HTML report of a run"),
         }
     }
 
     /// Returns the name, such as `extract-events`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        self.definition().0
+        self.definition().name
     }
 
     /// Returns the phase in which a run executes the step.
     #[must_use]
     pub fn phase(self) -> Phase {
-        self.definition().1
+        self.definition().phase
     }
 
     /// Returns what the step's input selects.
     #[must_use]
     pub fn input(self) -> InputKind {
-        self.definition().2
+        self.definition().input
     }
 
     /// Returns the maximum number of days in one call.
     #[must_use]
     pub fn days_per_call(self) -> usize {
-        self.definition().3
+        self.definition().days_per_call
     }
 
     /// Returns the source that the step extracts from, if any.
     #[must_use]
     pub fn source(self) -> Option<Source> {
-        self.definition().4
+        self.definition().source
     }
 
     /// Returns what the step does, in one sentence without a full stop.
     #[must_use]
     pub fn summary(self) -> &'static str {
-        self.definition().5
+        self.definition().summary
     }
 
     /// Returns the steps whose units a plan lists, in the order of a run.

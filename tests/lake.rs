@@ -183,8 +183,17 @@ fn run_restores_missing_current_positions() {
 }
 
 #[test]
-fn run_restores_a_missing_fold_state() {
-    assert_restores(&copy(), |path| path.starts_with("state/fold/"));
+fn published_features_need_no_state() {
+    let lake = copy();
+    for path in SINGLE_RUN.paths().filter(|path| path.starts_with("state/fold/") || path.starts_with("state/links/")) {
+        fs::remove_file(lake.path().join(path)).expect("a state");
+    }
+    assert!(run(lake.path(), &CHAIN).contains("no unit is missing"));
+}
+
+#[test]
+fn features_without_a_record_of_their_check_are_built_and_checked_again() {
+    assert_restores(&copy(), |path| path.starts_with("state/passed/"));
 }
 
 #[test]

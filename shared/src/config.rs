@@ -90,6 +90,20 @@ pub struct Checks {
     pub price_jump_factor: f64,
 }
 
+/// How many states are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct States {
+    /// Number of the newest as-of days whose states are kept. The last state of each month is always kept.
+    pub daily: usize,
+}
+
+impl Default for States {
+    fn default() -> Self {
+        States { daily: 35 }
+    }
+}
+
 /// The configuration of the pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +116,9 @@ pub struct Config {
     pub concurrency: PerSource,
     /// The protocols.
     pub protocols: Vec<Protocol>,
+    /// How many states are kept.
+    #[serde(default)]
+    pub states: States,
     /// The limits of check-features.
     pub checks: Checks,
 }

@@ -2,13 +2,13 @@
 
 use defi_shared::domain::price::DayMarkets;
 use defi_shared::domain::{Category, Day, Side};
-use defi_shared::lake::WorkUnit;
+use defi_shared::lake::{SetDigest, WorkUnit};
 use defi_shared::plan::Scope;
 use defi_shared::step::Context;
 use defi_shared::step::history::Markets;
 use defi_shared::tables::{
-    self, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS,
-    StagedPosition, Table, WALLET_HEALTH,
+    self, FeatureRow, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS, StagedPosition, Table,
+    WALLET_HEALTH,
 };
 use defi_shared::{Error, Kind, Result};
 
@@ -37,6 +37,8 @@ pub(crate) struct Counts {
 pub(crate) struct Evidence {
     /// The rows of the set.
     pub features: Vec<FeatureRow>,
+    /// The digest of the set.
+    pub digest: Option<SetDigest>,
     /// The rows of the previous published set, if there is one.
     pub previous: Option<Vec<FeatureRow>>,
     /// Snapshots of the as-of day that are missing, or that are empty although the day before has rows.
@@ -51,33 +53,27 @@ pub(crate) struct Evidence {
 /// Reads the input of the checks from the lake and the catalog.
 pub(crate) async fn gather(context: &Context, scope: &Scope) -> Result<Evidence> {
     let as_of = scope.as_of;
-    let published = context.registry.published().await?;
-    let previous = published.into_iter().rev().find(|day| *day < as_of);
-    let mut evidence = Evidence { features: read_features(context, as_of).await?, ..Evidence::default() };
-    if !is_built(context, as_of).await? {
-        return Err(Error::new(Kind::NotReady, "the features are not built yet").with("as_of", as_of));
-    }
-    if let Some(previous) = previous {
-        evidence.previous = Some(read_features(context, previous).await?);
+    let published = context.registry.published_sets().await?;
+    let previous = published.into_iter().rev().find(|set| set.as_of < as_of);
+    let (features, digest) = read_features(context, as_of).await?;
+    let mut evidence = Evidence { features, digest: Some(digest), ..Evidence::default() };
+    if let Some(previous) = &previous {
+        evidence.previous = Some(context.lake.features(previous).await?.0);
     }
     inspect_snapshots(context, scope, &mut evidence).await?;
-    evidence.counts = count_days(context, previous, as_of).await?;
+    evidence.counts = count_days(context, previous.map(|set| set.as_of), as_of).await?;
     Ok(evidence)
 }
 
-/// Returns whether all shards of a set exist. The wallets of a missing shard would count as lost.
-async fn is_built(context: &Context, as_of: Day) -> Result<bool> {
-    let units = context.lake.units(&FEATURES_HISTORY).await?;
-    Ok((0..context.config.shards).all(|shard| units.contains(&WorkUnit::Shard(as_of, shard))))
-}
-
-/// Reads the rows of all shards of a set.
-async fn read_features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
-    let mut rows = Vec::new();
-    for unit in context.lake.units(&FEATURES_HISTORY).await?.iter().filter(|unit| unit.day() == Some(as_of)) {
-        rows.extend(context.lake.require::<FeatureRow>(&FEATURES_HISTORY, unit).await?);
+/// Reads the rows and the digest of the set to check: the build of the day, or else the published set. All its shards
+/// must exist, since the wallets of a missing shard would count as lost.
+async fn read_features(context: &Context, as_of: Day) -> Result<(Vec<FeatureRow>, SetDigest)> {
+    let set = context.registry.latest_set(&context.lake, as_of).await?;
+    let (rows, digest) = context.lake.features(&set).await?;
+    if !digest.shards().eq(0..context.config.shards) {
+        return Err(Error::new(Kind::NotReady, "the features are not built yet").with("as_of", as_of));
     }
-    Ok(rows)
+    Ok((rows, digest))
 }
 
 /// Checks which snapshots of the as-of day exist, and counts their positions.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use check_features::{Input, handle};
 use defi_shared::domain::fold::WalletState;
 use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
-use defi_shared::lake::WorkUnit;
+use defi_shared::lake::{FeatureSet, WorkUnit};
 use defi_shared::step::{CheckResults, Outcome};
 use defi_shared::step::{RunId, RunReport};
 use defi_shared::tables::{
-    BORROWS, FEATURES_HISTORY, FeatureRow, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent,
+    BORROWS, FEATURES_BUILD, FEATURES_HISTORY, FeatureRow, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent,
 };
 use defi_shared::testing::{
     AAVE, COMPOUND, TestLake, address, january, kind, priced_event, staged_market, staged_position, unit,
@@ -25,7 +25,13 @@ fn wallet(number: u8) -> FeatureRow {
 }
 
 async fn put_features(test_lake: &TestLake, day: i32, rows: Vec<FeatureRow>) -> Result<()> {
-    test_lake.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(day), 0), rows).await
+    test_lake.put(&FEATURES_BUILD, &WorkUnit::Shard(january(day), 0), rows).await
+}
+
+/// Publishes a set as of a day.
+async fn publish(test_lake: &TestLake, day: i32, rows: Vec<FeatureRow>) -> Result<()> {
+    test_lake.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(day), 0), rows).await?;
+    test_lake.context.registry.point_to(&FeatureSet::published(january(day))).await
 }
 
 async fn put_snapshot(test_lake: &TestLake, protocol: &str, day: i32) -> Result<()> {
@@ -79,11 +85,28 @@ async fn valid_set_passes() -> Result<()> {
     Ok(())
 }
 
+/// Returns the digest on record for the set of 3 January.
+async fn recorded_digest(test_lake: &TestLake) -> Result<Option<String>> {
+    Ok(test_lake.context.lake.passed_check(january(3)).await?.map(|record| record.digest))
+}
+
+#[tokio::test]
+async fn digest_of_a_set_that_passed_is_on_record() -> Result<()> {
+    let test_lake = test_lake().await?;
+    assert_eq!(recorded_digest(&test_lake).await?, None);
+    handle(test_lake.context(), Input::default()).await?;
+    let (_, digest) = test_lake.context.lake.features(&FeatureSet::build(january(3))).await?;
+    assert_eq!(recorded_digest(&test_lake).await?, Some(digest.to_string()));
+    put_features(&test_lake, 3, vec![FeatureRow { max_risk_factor: f64::NAN, ..wallet(1) }]).await?;
+    assert_fails(&test_lake, "not_finite").await?;
+    assert_eq!(recorded_digest(&test_lake).await?, None, "a set that fails has no record");
+    Ok(())
+}
+
 #[tokio::test]
 async fn failed_set_names_its_check_and_is_not_published() -> Result<()> {
     let test_lake = test_lake().await?;
-    put_features(&test_lake, 2, vec![wallet(1)]).await?;
-    test_lake.context.registry.publish(january(2)).await?;
+    publish(&test_lake, 2, vec![wallet(1)]).await?;
     put_features(&test_lake, 3, vec![wallet(1), FeatureRow { max_risk_factor: f64::NAN, ..wallet(2) }]).await?;
     assert_fails(&test_lake, "not_finite").await?;
     assert_eq!(test_lake.context.registry.newest_published().await?, Some(january(2)));
@@ -137,7 +160,7 @@ async fn fewer_wallets_than_the_previous_published_set_fail() -> Result<()> {
         handle(test_lake.context(), Input::default()).await?.passed,
         "an unpublished set does not count as the previous one"
     );
-    test_lake.context.registry.publish(january(2)).await?;
+    publish(&test_lake, 2, vec![wallet(1), wallet(2), wallet(3)]).await?;
     assert_fails(&test_lake, "lost_wallets").await
 }
 
@@ -149,8 +172,7 @@ async fn shares_cover_the_days_since_the_previous_published_set() -> Result<()> 
         .put_with_metadata(&STAGE_BORROWS, &WorkUnit::Day(january(1)), no_rows(), [("rows_in", 100), ("rejected", 100)])
         .await?;
     assert_fails(&test_lake, "quarantined_share").await?;
-    put_features(&test_lake, 2, vec![wallet(1)]).await?;
-    test_lake.context.registry.publish(january(2)).await?;
+    publish(&test_lake, 2, vec![wallet(1)]).await?;
     assert!(
         handle(test_lake.context(), Input::default()).await?.passed,
         "the previous published set already covers the first day"

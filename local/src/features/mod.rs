@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use arrow_array::{ArrayRef, Date32Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use defi_shared::catalog::Registry;
 use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
-use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, Row};
+use defi_shared::tables::{FeatureRow, Row};
 use rustc_hash::FxHashSet;
 
 use crate::lake::ReadOptions;
@@ -55,7 +56,7 @@ pub async fn export(options: &Options, args: &ReadOptions) -> Result<()> {
         RowSelection::Published(days) => {
             let days = days::published(&registry, days.as_deref()).await?;
             let mut sink = Sink::open(options.format, output, published_schema())?;
-            let missing = write_days(&lake, &days, wallets.as_ref(), &mut sink).await?;
+            let missing = write_days(&lake, &registry, &days, wallets.as_ref(), &mut sink).await?;
             report_missing(missing, &days);
             sink.finish()?
         }
@@ -84,15 +85,18 @@ fn published_schema() -> SchemaRef {
 /// Writes the published rows, sorted by day and wallet. Returns per day the number of requested wallets without a row.
 async fn write_days(
     lake: &Lake,
+    registry: &Registry,
     days: &[Day],
     wallets: Option<&FxHashSet<Address>>,
     sink: &mut Sink,
 ) -> Result<Vec<usize>> {
     let mut missing = Vec::new();
+    let sets = registry.published_sets().await?;
     for day in days {
         let mut found = 0;
-        for unit in lake.units(&FEATURES_HISTORY).await?.into_iter().filter(|unit| unit.day() == Some(*day)) {
-            let mut rows: Vec<FeatureRow> = lake.require(&FEATURES_HISTORY, &unit).await?;
+        let Some(set) = sets.iter().find(|set| set.as_of == *day) else { continue };
+        for shard in lake.shards(set).await? {
+            let mut rows: Vec<FeatureRow> = lake.read_shard(set, shard, Address::MIN..=Address::MAX).await?;
             rows.retain(|row| wallets.is_none_or(|wallets| wallets.contains(&row.wallet_address)));
             found += rows.len();
             let features = FeatureRow::encode(&rows)?;

@@ -1,0 +1,98 @@
+//! Publishing a feature set that passed its checks. Readers of the catalog see the old set or the new one, because the
+//! catalog points to a checked copy while the folder of the table is rewritten. Readers of the folder never see an
+//! object that was not checked.
+
+use super::Context;
+use crate::domain::Day;
+use crate::error::{Error, Kind, Result};
+use crate::lake::{FeatureSet, PassedCheck};
+
+impl Context {
+    /// Publishes the features of a day: points the catalog to a copy of the build, rewrites the folder of the table, and
+    /// points the catalog to that. Nothing moves if the build equals the published set. Each part can be repeated, and
+    /// the whole can be continued after an interruption.
+    ///
+    /// # Errors
+    /// `QualityFailed` if the build has no passed check on record, or differs from the set that passed. `CorruptData` if
+    /// `defi_features` points to a day after today or to a set without objects. The errors of the lake and the catalog.
+    pub async fn publish(&self, as_of: Day) -> Result<()> {
+        self.reject_invalid_pointer().await?;
+        self.finish_publications().await?;
+        let (build, published) = (FeatureSet::build(as_of), FeatureSet::published(as_of));
+        let passed = self.lake.passed_check(as_of).await?.ok_or_else(|| unchecked(as_of))?;
+        let checked = FeatureSet::checked(as_of, &passed.digest);
+        let built = self.lake.set_digest(&build).await?;
+        if built.as_ref().is_some_and(|built| built.to_string() != passed.digest) {
+            return Err(unchecked(as_of));
+        }
+        if self.is_set(&published, &passed).await? {
+            if !self.registry.is_published(as_of).await? {
+                self.registry.point_to(&published).await?;
+            }
+        } else {
+            let missing = || Error::new(Kind::NotReady, "the features are not built yet").with("as_of", as_of);
+            self.lake.copy_set(&build, &built.ok_or_else(missing)?, &checked).await?;
+            self.registry.point_to(&checked).await?;
+            self.finish_publication(&checked).await?;
+        }
+        // Readers that resolved the catalog's pointer during this call still read the checked copy. A later run deletes
+        // it.
+        self.lake.delete_builds(&[&checked.folder]).await?;
+        self.lake.prune_states(self.config.states.daily).await
+    }
+
+    /// Finishes the publication of sets to whose checked copy the catalog still points, because a run was interrupted.
+    ///
+    /// # Errors
+    /// The errors of the lake and the catalog.
+    pub async fn finish_publications(&self) -> Result<()> {
+        let sets = self.registry.published_sets().await?;
+        for set in sets.iter().chain(&self.registry.newest_set().await?) {
+            if *set != FeatureSet::published(set.as_of) {
+                self.finish_publication(set).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a checked set into the folder of the table and points the catalog there.
+    async fn finish_publication(&self, checked: &FeatureSet) -> Result<()> {
+        let published = FeatureSet::published(checked.as_of);
+        let digest = self.lake.set_digest(checked).await?;
+        let digest = digest.ok_or_else(|| Error::corrupt("the catalog points to a feature set without objects"));
+        let digest = digest.map_err(|error| {
+            error
+                .with("folder", &checked.folder)
+                .with_hint(format!("build it again: defi run --as-of {}", checked.as_of))
+        })?;
+        self.lake.copy_set(checked, &digest, &published).await?;
+        self.registry.point_to(&published).await
+    }
+
+    /// Returns whether the objects of a set are those that passed the check.
+    async fn is_set(&self, set: &FeatureSet, passed: &PassedCheck) -> Result<bool> {
+        Ok(self.lake.set_digest(set).await?.is_some_and(|digest| digest.to_string() == passed.digest))
+    }
+
+    /// Rejects a catalog in which `defi_features` points to a day that no run can have published. It would never move
+    /// again, since it never goes back in time.
+    async fn reject_invalid_pointer(&self) -> Result<()> {
+        let Some(newest) = self.registry.newest_set().await? else { return Ok(()) };
+        let problem = if newest.as_of > self.today {
+            format!("defi_features points to {}, which is after today, {}", newest.as_of, self.today)
+        } else if self.lake.shards(&newest).await?.is_empty() {
+            format!("defi_features points to {}, which has no objects", newest.as_of)
+        } else {
+            return Ok(());
+        };
+        Err(Error::corrupt(problem)
+            .with("folder", newest.folder)
+            .with_hint("delete the table defi_features from the catalog; the next run registers it again"))
+    }
+}
+
+fn unchecked(as_of: Day) -> Error {
+    Error::new(Kind::QualityFailed, "the build of the features is not one that passed its checks")
+        .with("as_of", as_of)
+        .with_hint("run check-features for this day first")
+}

@@ -285,8 +285,9 @@ async fn next_build_uses_rewritten_days() -> Result<()> {
 /// Replaces the state of wallet 1 as of a day by one in which it has 100 borrows.
 async fn falsify_state(test_lake: &TestLake, day: i32) -> Result<()> {
     let lake = &test_lake.context.lake;
-    let (_, rows) = lake.newest_state::<StateRow>(State::Fold, january(day), "0-of-1").await?.unwrap_or_default();
-    let rows: Vec<_> = rows.into_iter().map(|row| StateRow { borrow_count: 100, ..row }).collect();
+    let state = lake.newest_state::<StateRow>(State::Fold, january(day), "0-of-1").await?;
+    let rows = state.into_iter().flat_map(|(_, rows)| rows);
+    let rows: Vec<_> = rows.map(|row| StateRow { borrow_count: 100, ..row }).collect();
     lake.write_state(State::Fold, january(day), "0-of-1", rows).await
 }
 

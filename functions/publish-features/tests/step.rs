@@ -1,14 +1,17 @@
 //! Runs the step over builds in a lake.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use defi_shared::catalog::registry_in_lake;
 use defi_shared::domain::fold;
 use defi_shared::domain::fold::WalletState;
-use defi_shared::lake::{FeatureSet, PassedCheck, WorkUnit};
+use defi_shared::lake::{FeatureSet, FolderStore, Lake, PassedCheck, WorkUnit};
+use defi_shared::step::Context;
 use defi_shared::tables::{FEATURES_BUILD, FeatureRow};
-use defi_shared::testing::{AAVE, TestLake, address, january, kind};
-use defi_shared::{Kind, Result};
+use defi_shared::testing::{AAVE, FaultyStore, Operation, TestLake, address, january, kind};
+use defi_shared::{Error, Kind, Result};
 use publish_features::{Input, Output, handle};
 
 /// Builds a set of two shards as of a day of January. `borrows` is the value of one of its features.
@@ -116,7 +119,7 @@ async fn build_that_is_not_the_checked_one_is_refused() -> Result<()> {
 #[tokio::test]
 async fn record_without_a_set_is_not_ready() -> Result<()> {
     let test_lake = test_lake(&[3]).await?;
-    test_lake.context.lake.delete_builds(&[]).await?;
+    test_lake.context.lake.delete_builds(None).await?;
     assert_eq!(kind(handle(test_lake.context(), as_of(3)).await), Some(Kind::NotReady));
     Ok(())
 }
@@ -166,6 +169,44 @@ async fn interrupted_publication_is_finished_although_a_later_build_failed() -> 
     test_lake.context.finish_publications().await?;
     assert_eq!(registry.published_sets().await?, [FeatureSet::published(january(3))]);
     assert_eq!(borrows(&test_lake, 3).await?, [2, 2], "the folder of the table has the checked set");
+    Ok(())
+}
+
+/// Publishes a second set over a store that fails from its n-th write on, for each n, and asserts what readers see at
+/// that moment.
+#[tokio::test]
+async fn readers_see_one_set_or_the_other_after_each_write() -> Result<()> {
+    let mut writes = 0;
+    loop {
+        let test_lake = test_lake(&[3]).await?;
+        handle(test_lake.context(), as_of(3)).await?;
+        build(&test_lake, 3, 2).await?;
+        pass(&test_lake, 3).await?;
+        let (limit, count) = (writes, AtomicUsize::new(0));
+        let fail_later = move |operation: Operation, _| match operation {
+            Operation::Put | Operation::Delete if count.fetch_add(1, Ordering::Relaxed) >= limit => {
+                Err(Error::new(Kind::SourceUnavailable, "the store is gone"))
+            }
+            _ => Ok(()),
+        };
+        let lake = Lake::new(FaultyStore::new(FolderStore::new(test_lake.folder()), fail_later));
+        let registry = registry_in_lake(&lake, "dev");
+        let published = handle(Context { lake, registry, ..test_lake.context() }, as_of(3)).await;
+        let seen = borrows(&test_lake, 3).await?;
+        assert!(seen == [1, 1] || seen == [2, 2], "by the catalog after {writes} writes: {seen:?}");
+        let (rows, _) = test_lake.context.lake.features(&FeatureSet::published(january(3))).await?;
+        let in_folder: Vec<_> = rows.iter().map(|row| row.borrow_count).collect();
+        assert!(in_folder.len() == 2 && in_folder.iter().all(|value| [1, 2].contains(value)), "{in_folder:?}");
+        if published.is_ok() {
+            break;
+        }
+        handle(test_lake.context(), as_of(3)).await?;
+        assert_eq!(borrows(&test_lake, 3).await?, [2, 2], "continued after {writes} writes");
+        assert!(test_lake.context.registry.is_published(january(3)).await?);
+        writes += 1;
+    }
+    // Two objects twice, four pointers, and two objects of the build and two of the older copy to delete.
+    assert_eq!(writes, 12);
     Ok(())
 }
 

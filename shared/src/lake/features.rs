@@ -161,16 +161,21 @@ impl Lake {
         Ok(())
     }
 
-    /// Deletes the objects of builds, except those in the given folders.
+    /// Deletes checked copies of builds, except one, and then the builds. A build is deleted last because it marks a
+    /// publication that is not finished.
     ///
     /// # Errors
     /// The objects could not be listed or deleted.
-    pub async fn delete_builds(&self, except: &[&str]) -> Result<()> {
-        for entry in self.store.list(&format!("{}/", FEATURES_BUILD.prefix())).await? {
-            let folder = entry.key.rsplit_once('/').map_or("", |(folder, _)| folder);
-            if !except.contains(&folder) {
-                self.store.delete(&entry.key).await?;
-            }
+    pub async fn delete_builds(&self, except: Option<&FeatureSet>) -> Result<()> {
+        let entries = self.store.list(&format!("{}/", FEATURES_BUILD.prefix())).await?;
+        let is_kept = |key: &str| except.is_some_and(|set| key.starts_with(&format!("{}/", set.folder)));
+        let is_build = |key: &str| {
+            let path = key.strip_prefix(&FEATURES_BUILD.prefix()).and_then(|path| path.strip_prefix('/'));
+            path.is_some_and(|path| WorkUnit::from_path(&FEATURES_BUILD, path).is_some())
+        };
+        let (builds, copies): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_build(&entry.key));
+        for entry in copies.into_iter().chain(builds).filter(|entry| !is_kept(&entry.key)) {
+            self.store.delete(&entry.key).await?;
         }
         Ok(())
     }

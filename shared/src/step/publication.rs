@@ -37,8 +37,8 @@ impl Context {
         }
         // Readers that resolved the catalog's pointer during this call still read the checked copy. A later run deletes
         // it.
-        self.lake.delete_builds(&[&checked.folder]).await?;
-        self.lake.prune_states(self.config.states.daily).await
+        self.lake.prune_states(self.config.states.daily).await?;
+        self.lake.delete_builds(Some(&checked)).await
     }
 
     /// Finishes the publication of sets to whose checked copy the catalog still points, because a run was interrupted.

@@ -223,16 +223,30 @@ async fn fewer_shards_than_before_leave_no_object() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pointer_after_today_or_without_objects_is_refused() -> Result<()> {
-    for pointer in [FeatureSet::published("2199-01-01".parse()?), FeatureSet::published(january(2))] {
-        let test_lake = test_lake(&[3]).await?;
+async fn pointer_after_today_or_to_a_later_day_without_objects_is_refused() -> Result<()> {
+    for pointer in [FeatureSet::published("2199-01-01".parse()?), FeatureSet::published(january(3))] {
+        let test_lake = test_lake(&[2]).await?;
         test_lake.context.registry.point_to(&pointer).await?;
-        let error = handle(test_lake.context(), as_of(3)).await.err();
+        let error = handle(test_lake.context(), as_of(2)).await.err();
         let error = error.unwrap_or_else(|| panic!("{pointer:?}"));
         assert_eq!(error.kind(), Kind::CorruptData);
         assert!(error.to_string().contains(&pointer.as_of.to_string()), "{error}");
         assert_eq!(test_lake.context.registry.published().await?, [pointer.as_of]);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn set_whose_objects_were_deleted_is_published_again() -> Result<()> {
+    let test_lake = test_lake(&[3]).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    let expected = table_folder(&test_lake).await?;
+    for key in expected.keys() {
+        test_lake.context.lake.store().delete(key).await?;
+    }
+    build(&test_lake, 3, 1).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    assert!(table_folder(&test_lake).await? == expected);
     Ok(())
 }
 

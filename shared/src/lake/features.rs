@@ -49,6 +49,12 @@ impl FeatureSet {
         FeatureSet { as_of, folder: format!("{}/{digest}", FeatureSet::build(as_of).folder) }
     }
 
+    /// Returns whether this is the checked copy of a build.
+    #[must_use]
+    pub fn is_checked_copy(&self) -> bool {
+        self.folder.starts_with(&format!("{}/", FeatureSet::build(self.as_of).folder))
+    }
+
     fn in_table(table: &Table, as_of: Day) -> Self {
         let key = WorkUnit::Shard(as_of, 0).key(table);
         FeatureSet { as_of, folder: key.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned() }

@@ -14,9 +14,10 @@ impl Context {
     ///
     /// # Errors
     /// `QualityFailed` if the build has no passed check on record, or differs from the set that passed. `CorruptData` if
-    /// `defi_features` points to a day after today or to a set without objects. The errors of the lake and the catalog.
+    /// `defi_features` points to a later day that is after today or has no objects. The errors of the lake and the
+    /// catalog.
     pub async fn publish(&self, as_of: Day) -> Result<()> {
-        self.reject_invalid_pointer().await?;
+        self.reject_invalid_pointer(as_of).await?;
         self.finish_publications().await?;
         let (build, published) = (FeatureSet::build(as_of), FeatureSet::published(as_of));
         let passed = self.lake.passed_check(as_of).await?.ok_or_else(|| unchecked(as_of))?;
@@ -48,7 +49,7 @@ impl Context {
     pub async fn finish_publications(&self) -> Result<()> {
         let sets = self.registry.published_sets().await?;
         for set in sets.iter().chain(&self.registry.newest_set().await?) {
-            if *set != FeatureSet::published(set.as_of) {
+            if set.is_checked_copy() {
                 self.finish_publication(set).await?;
             }
         }
@@ -59,11 +60,11 @@ impl Context {
     async fn finish_publication(&self, checked: &FeatureSet) -> Result<()> {
         let published = FeatureSet::published(checked.as_of);
         let digest = self.lake.set_digest(checked).await?;
-        let digest = digest.ok_or_else(|| Error::corrupt("the catalog points to a feature set without objects"));
-        let digest = digest.map_err(|error| {
-            error
+        let digest = digest.filter(|digest| *checked == FeatureSet::checked(checked.as_of, &digest.to_string()));
+        let digest = digest.ok_or_else(|| {
+            Error::corrupt("the catalog points to a checked feature set whose objects are not the checked ones")
                 .with("folder", &checked.folder)
-                .with_hint(format!("build it again: defi run --as-of {}", checked.as_of))
+                .with_hint("delete the partition of this day from defi_features_history, and run again")
         })?;
         self.lake.copy_set(checked, &digest, &published).await?;
         self.registry.point_to(&published).await
@@ -74,10 +75,12 @@ impl Context {
         Ok(self.lake.set_digest(set).await?.is_some_and(|digest| digest.to_string() == passed.digest))
     }
 
-    /// Rejects a catalog in which `defi_features` points to a day that no run can have published. It would never move
-    /// again, since it never goes back in time.
-    async fn reject_invalid_pointer(&self) -> Result<()> {
-        let Some(newest) = self.registry.newest_set().await? else { return Ok(()) };
+    /// Rejects a catalog in which `defi_features` points to a later day that no run can have published: it never goes
+    /// back in time, so it would never move again.
+    async fn reject_invalid_pointer(&self, as_of: Day) -> Result<()> {
+        let Some(newest) = self.registry.newest_set().await?.filter(|newest| newest.as_of > as_of) else {
+            return Ok(());
+        };
         let problem = if newest.as_of > self.today {
             format!("defi_features points to {}, which is after today, {}", newest.as_of, self.today)
         } else if self.lake.shards(&newest).await?.is_empty() {

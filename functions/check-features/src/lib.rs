@@ -3,6 +3,8 @@
 
 mod constraints;
 mod evidence;
+mod prices;
+mod shares;
 
 use defi_shared::domain::{Day, fold};
 use defi_shared::lake::PassedCheck;

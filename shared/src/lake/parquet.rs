@@ -371,7 +371,8 @@ mod tests {
             let (file, _) = encode_with_policy(&policy, rows(30_000), &["row_number"], &FileMetadata::new()).unwrap();
             let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
             let metadata = ArrowReaderMetadata::load(&file, options).unwrap();
-            let pages = metadata.metadata().offset_index().unwrap()[0][0].page_locations();
+            // The reasons, which are all equal: where a column falls back from its dictionary, a page ends early.
+            let pages = metadata.metadata().offset_index().unwrap()[0][1].page_locations();
             let starts: Vec<_> = pages.iter().map(|page| page.first_row_index as usize).collect();
             assert_eq!(starts, (0..30_000).step_by(rows_per_page).collect::<Vec<_>>(), "{rows_per_page}");
         }

@@ -1,6 +1,6 @@
 # The requirements of each step. CPU is proportional to memory: 1,769 MB correspond to one vCPU. `concurrency` is the
 # number of concurrent calls of the step's map. Those of one phase add up to at most ten, the limit of a new account.
-# Prefixes refer to the lake's bucket.
+# Prefixes refer to the lake's bucket; one without a slash at its end is a single object.
 locals {
   events    = ["transpose_borrow_events", "transpose_deposit_events", "transpose_liquidation_events", "transpose_repay_events", "transpose_withdraw_events"]
   markets   = "the_graph_historical_market_data"
@@ -36,7 +36,8 @@ locals {
       memory    = 512
       timeout   = 300
       reads     = concat(local.prefixes.builds, local.prefixes.passed)
-      writes    = local.prefixes.features # finishes a publication that was interrupted
+      # The features, to finish a publication that was interrupted.
+      writes    = concat(local.prefixes.features, ["state/versions.json"])
       deletes   = concat(local.prefixes.features, ["runs/"])
       databases = ["raw", "stage", "analytics"]
       publishes = true

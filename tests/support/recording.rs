@@ -5,7 +5,16 @@ use std::path::{Path, PathBuf};
 
 /// Returns the folder of a recording. If it is missing, prints `NOT RUN`, or panics where `CI` is set.
 pub fn recording_folder(name: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/recordings").join(name);
+    data_folder("recordings", name)
+}
+
+/// Like [`recording_folder`], for a small recording that once went wrong.
+pub fn case_folder(name: &str) -> Option<PathBuf> {
+    data_folder("cases", name)
+}
+
+fn data_folder(kind: &str, name: &str) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(kind).join(name);
     if folder.join("manifest.json").is_file() {
         return Some(folder);
     }

@@ -37,6 +37,9 @@ pub const BLOCKS_AFTER_LAST_DAY: u64 = 300;
 /// The time between the blocks after the last recorded block.
 pub const SECONDS_PER_BLOCK: i64 = 12;
 
+/// The largest number of a recorded block. The numbers of the blocks after it still fit GraphQL's `Int`.
+const MAX_BLOCK: u64 = i32::MAX as u64 - BLOCKS_AFTER_LAST_DAY;
+
 /// The first block of a UTC day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Block {
@@ -138,7 +141,7 @@ fn read_manifest(path: &Path) -> Result<Manifest> {
         return Err(corrupt(path, 1, "the manifest lists no protocols"));
     }
     if manifest.first_day > manifest.last_day {
-        return Err(corrupt(path, 1, "first_day is after last_day"));
+        return Err(corrupt(path, 1, "first_day and last_day must be days in ascending order"));
     }
     Ok(manifest)
 }
@@ -148,6 +151,12 @@ fn read_blocks(path: &Path) -> Result<Vec<Block>> {
     for_each_line(path, |line, text| {
         let block: Block = serde_json::from_str(text)
             .map_err(|error| corrupt(path, line, "expected {\"block_number\", \"timestamp\"}").with_source(error))?;
+        if Day::try_from_epoch_seconds(block.timestamp).is_none() {
+            return Err(corrupt(path, line, "the timestamp is not in seconds since 1970, of the years 2015 to 2199"));
+        }
+        if block.number > MAX_BLOCK {
+            return Err(corrupt(path, line, format!("the block number is larger than {MAX_BLOCK}")));
+        }
         if blocks.last().is_some_and(|last| last.number >= block.number || last.timestamp >= block.timestamp) {
             return Err(corrupt(path, line, "blocks must be in ascending order of number and timestamp"));
         }
@@ -285,14 +294,21 @@ mod tests {
             "manifest.json",
             r#"{"name":"tiny","protocols":["aave-v2-eth"],"first_day":"2023-01-01","last_day":"2023-01-02","provenance":"x"}"#,
         );
-        write("blocks.jsonl", "{\"block_number\":10,\"timestamp\":100}\n{\"block_number\":20,\"timestamp\":200}\n");
-        write("lending_events.jsonl", "{\"category\":\"borrow\",\"quantity\":null}\n");
+        write(
+            "blocks.jsonl",
+            "{\"block_number\":10,\"timestamp\":1672531211}\n{\"block_number\":20,\"timestamp\":1672617600}\n",
+        );
+        write("lending_events.jsonl", &format!("{}\n", event("borrow", "2023-01-01T00:00:11Z")));
         write("markets.aave-v2-eth.jsonl", "{\"block_number\":10,\"market\":{\"id\":\"0xaa\"}}\n");
         write(
             "positions.aave-v2-eth.jsonl",
             "{\"block_number\":20,\"position\":{\"id\":7,\"balance\":\"-1\"}}\n\n{\"block_number\":20,\"position\":{}}\n",
         );
         dir
+    }
+
+    fn event(category: &str, timestamp: &str) -> Value {
+        serde_json::json!({"category": category, "timestamp": timestamp, "protocol_name": "aave", "contract_version": "v2"})
     }
 
     fn load_error(file: &str, text: &str) -> Error {
@@ -306,8 +322,9 @@ mod tests {
         let recording = Recording::load(folder().path()).unwrap();
         assert_eq!(recording.name, "tiny");
         assert_eq!(recording.protocols, ["aave-v2-eth"]);
-        assert_eq!(recording.blocks[1], Block { number: 20, timestamp: 200 });
-        assert_eq!(recording.events[0]["quantity"], Value::Null);
+        assert_eq!(recording.blocks[1], Block { number: 20, timestamp: 1_672_617_600 });
+        assert_eq!(Value::Object(recording.events[0].clone()), event("borrow", "2023-01-01T00:00:11Z"));
+        assert_eq!(recording.left_out, []);
         assert_eq!(recording.markets["aave-v2-eth"][&10].len(), 1);
         let positions = &recording.positions["aave-v2-eth"][&20];
         assert_eq!(positions.len(), 2);
@@ -335,7 +352,9 @@ mod tests {
     fn invalid_line_is_named_in_the_error() {
         for (file, text, line) in [
             ("manifest.json", "{\n\"name\": 5", 2),
-            ("blocks.jsonl", "{\"block_number\":1,\"timestamp\":1}\n{\"block_number\":2}", 2),
+            ("blocks.jsonl", "{\"block_number\":1,\"timestamp\":1672531211}\n{\"block_number\":2}", 2),
+            ("blocks.jsonl", "{\"block_number\":1,\"timestamp\":1672531211000}", 1),
+            ("blocks.jsonl", "{\"block_number\":2147483647,\"timestamp\":1672531211}", 1),
             ("lending_events.jsonl", "{}\n[1]\n", 2),
             ("markets.aave-v2-eth.jsonl", "{\"block_number\":10,\"market\":[]}", 1),
             ("positions.aave-v2-eth.jsonl", "{\"block_number\":10,\"position\":{}}\n{\"block_number\":10", 2),
@@ -348,14 +367,48 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_no_step_asks_for_are_counted_by_file_and_reason() {
+        let dir = folder();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        let events =
+            ["borrow", "Borrow", "flash loan"].map(|category| event(category, "2023-01-01 12:00:00").to_string());
+        write("lending_events.jsonl", &events.join("\n"));
+        let blocks = [(9, "1672444800"), (10, "1672531211"), (15, "1672531223"), (20, "1672617600")];
+        write(
+            "blocks.jsonl",
+            &blocks.map(|(number, time)| format!("{{\"block_number\":{number},\"timestamp\":{time}}}")).join("\n"),
+        );
+        let markets = blocks.map(|(number, _)| format!("{{\"block_number\":{number},\"market\":{{}}}}"));
+        write("markets.aave-v2-eth.jsonl", &markets.join("\n"));
+        write("markets.aave-v3-eth.jsonl", &markets.join("\n"));
+        let left_out = Recording::load(dir.path()).unwrap().left_out;
+        let left_out: Vec<_> = left_out.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            left_out,
+            [
+                "left out: 2 rows of lending_events.jsonl, of an unknown category, such as \"Borrow\" in line 2",
+                "left out: 2 rows of markets.aave-v2-eth.jsonl, at a block that opens no day of the recording, such as \
+                 block 9 in line 1",
+                "left out: 4 rows of markets.aave-v3-eth.jsonl, of a protocol that the manifest does not list, such as \
+                 \"aave-v3-eth\" in line 1",
+            ]
+        );
+    }
+
+    #[test]
     fn rejects_inconsistent_recordings() {
-        let descending = "{\"block_number\":20,\"timestamp\":100}\n{\"block_number\":10,\"timestamp\":200}";
+        let descending =
+            "{\"block_number\":20,\"timestamp\":1672531211}\n{\"block_number\":10,\"timestamp\":1672617600}";
         assert!(load_error("blocks.jsonl", descending).to_string().contains("ascending order of number"));
         assert!(load_error("blocks.jsonl", "").to_string().contains("at least one block"));
         let unknown_block = "{\"block_number\":11,\"market\":{}}";
         assert!(load_error("markets.aave-v2-eth.jsonl", unknown_block).to_string().contains("block 11"));
         let manifest = r#"{"name":"n","protocols":["a"],"first_day":"2023-01-02","last_day":"2023-01-01"}"#;
-        assert!(load_error("manifest.json", manifest).to_string().contains("first_day is after last_day"));
+        assert!(
+            load_error("manifest.json", manifest)
+                .to_string()
+                .contains("first_day and last_day must be days in ascending order")
+        );
         let no_day = r#"{"name":"n","protocols":["a"],"first_day":"2023-01-02T00:00","last_day":"2023-01-03"}"#;
         assert!(load_error("manifest.json", no_day).to_string().contains("invalid day"));
         let unknown_protocol = r#"{"name":"n","protocols":["b"],"first_day":"2023-01-01","last_day":"2023-01-01"}"#;

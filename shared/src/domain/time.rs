@@ -1,12 +1,8 @@
 //! Points in time, as the sources, recordings and people write them.
 
-use std::ops::RangeInclusive;
-
 use jiff::Timestamp;
 
-/// The epoch seconds that count as a time: those of the years 2015 to 2199. A number outside them has another unit, such
-/// as milliseconds, or is no time, such as the day 20230101.
-const EPOCH_SECONDS: RangeInclusive<i64> = 1_420_070_400..=7_258_118_399;
+use super::Day;
 
 /// The characters of a date and a time of day. `0` stands for any digit, `T` also for `t` or a blank.
 const DATE_AND_TIME: &[u8; 19] = b"0000-00-00T00:00:00";
@@ -40,9 +36,12 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     if has_zone { text.parse().ok() } else { format!("{text}Z").parse().ok() }
 }
 
+/// Parses epoch seconds of an accepted year. A number outside them has another unit, such as milliseconds, or is no time,
+/// such as 20230101.
 fn parse_epoch(text: &str) -> Option<Timestamp> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    let seconds = text.parse().ok().filter(|seconds| is_number && EPOCH_SECONDS.contains(seconds))?;
+    let seconds = text.parse().ok().filter(|_| is_number)?;
+    Day::try_from_epoch_seconds(seconds)?;
     Timestamp::from_second(seconds).ok()
 }
 
@@ -106,9 +105,9 @@ mod tests {
 
     #[test]
     fn epoch_seconds_are_of_the_years_of_days() {
-        let year = |seconds: i64| parse_time(&seconds.to_string()).map(|time| time.to_string());
-        assert_eq!(year(*EPOCH_SECONDS.start()).as_deref(), Some("2015-01-01T00:00:00Z"));
-        assert_eq!(year(*EPOCH_SECONDS.end()).as_deref(), Some("2199-12-31T23:59:59Z"));
-        assert_eq!(year(EPOCH_SECONDS.end() + 1), None);
+        let time = |seconds: i64| parse_time(&seconds.to_string()).map(|time| time.to_string());
+        assert_eq!(time(1_420_070_400).as_deref(), Some("2015-01-01T00:00:00Z"));
+        assert_eq!(time(7_258_118_399).as_deref(), Some("2199-12-31T23:59:59Z"));
+        assert_eq!((time(1_420_070_399), time(7_258_118_400), time(i64::MAX)), (None, None, None));
     }
 }

@@ -8,7 +8,7 @@
 mod exact;
 mod left_out;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -105,7 +105,7 @@ impl Recording {
                     .insert(protocol.clone(), read_snapshots(dir, &file, field, &blocks_asked_for, &mut left_out)?);
             }
         }
-        count_other_protocols(dir, protocols, &mut left_out)?;
+        count_other_files(dir, protocols, &mut left_out)?;
         Ok(Recording {
             name: manifest.name,
             protocols: manifest.protocols,
@@ -228,24 +228,26 @@ fn read_snapshots(
     Ok(snapshots)
 }
 
-/// Counts the rows of snapshots of protocols that the manifest does not list.
-fn count_other_protocols(dir: &Path, protocols: &[String], left_out: &mut Vec<LeftOut>) -> Result<()> {
+/// Counts the rows of the files with rows that are not read.
+fn count_other_files(dir: &Path, protocols: &[String], left_out: &mut Vec<LeftOut>) -> Result<()> {
     let error = |cause| Error::bad_input("cannot list the recording").with("folder", dir.display()).with_source(cause);
-    let mut files = Vec::new();
+    let mut files = BTreeSet::new();
     for entry in fs::read_dir(dir).map_err(error)? {
-        files.push(entry.map_err(error)?.file_name().to_string_lossy().into_owned());
+        files.insert(entry.map_err(error)?.file_name().to_string_lossy().into_owned());
     }
-    files.sort();
     for file in files {
-        let snapshots = ["markets.", "positions."].iter().find_map(|table| file.strip_prefix(table));
-        let Some(protocol) = snapshots.and_then(|name| name.strip_suffix(".jsonl")) else { continue };
-        if protocols.iter().all(|listed| listed != protocol) {
-            let reason = "of a protocol that the manifest does not list".to_owned();
-            for_each_line(&dir.join(&file), |line, _| {
-                left_out::count(left_out, &file, (reason.clone(), format!("{protocol:?}")), line);
-                Ok(())
-            })?;
-        }
+        let Some(name) = file.strip_suffix(".jsonl") else { continue };
+        let protocol = ["markets.", "positions."].iter().find_map(|table| name.strip_prefix(table));
+        let reason = match protocol {
+            Some(protocol) if protocols.iter().any(|listed| listed == protocol) => continue,
+            Some(_) => "of a protocol that the manifest does not list",
+            None if ["blocks", "lending_events"].contains(&name) => continue,
+            None => "in a file that is not part of a recording",
+        };
+        for_each_line(&dir.join(&file), |line, _| {
+            left_out::count(left_out, &file, (reason.to_owned(), format!("{:?}", protocol.unwrap_or(name))), line);
+            Ok(())
+        })?;
     }
     Ok(())
 }
@@ -381,6 +383,7 @@ mod tests {
         let markets = blocks.map(|(number, _)| format!("{{\"block_number\":{number},\"market\":{{}}}}"));
         write("markets.aave-v2-eth.jsonl", &markets.join("\n"));
         write("markets.aave-v3-eth.jsonl", &markets.join("\n"));
+        write("lending_events.2.jsonl", &events[0]);
         let left_out = Recording::load(dir.path()).unwrap().left_out;
         let left_out: Vec<_> = left_out.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -389,6 +392,8 @@ mod tests {
                 "left out: 2 rows of lending_events.jsonl, of an unknown category, such as \"Borrow\" in line 2",
                 "left out: 2 rows of markets.aave-v2-eth.jsonl, at a block that opens no day of the recording, such as \
                  block 9 in line 1",
+                "left out: 1 row of lending_events.2.jsonl, in a file that is not part of a recording, such as \
+                 \"lending_events.2\" in line 1",
                 "left out: 4 rows of markets.aave-v3-eth.jsonl, of a protocol that the manifest does not list, such as \
                  \"aave-v3-eth\" in line 1",
             ]

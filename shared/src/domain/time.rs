@@ -28,8 +28,10 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
         b'T' => matches!(byte, b'T' | b't' | b' '),
         other => byte == *other,
     });
-    // Excludes a zone in brackets, which would be ignored.
-    if !is_well_formed || !rest.bytes().all(|byte| byte.is_ascii_digit() || b".+-:Zz".contains(&byte)) {
+    // Excludes a leap second, which would become the second before, and a zone in brackets, which would be ignored.
+    let is_leap_second = date_and_time.ends_with(":60");
+    if !is_well_formed || is_leap_second || !rest.bytes().all(|byte| byte.is_ascii_digit() || b".+-:Zz".contains(&byte))
+    {
         return None;
     }
     let has_zone = rest.contains(['+', '-', 'Z', 'z']);
@@ -84,6 +86,9 @@ mod tests {
             "20230101",
             "2023-02-30T00:00:11Z",
             "2023-01-01T24:00:00Z",
+            "2016-12-31T23:59:60Z",
+            "2023-01-01T00:00:11Z+02:00",
+            "2023-01-01T00:00:11+2:00",
             "2023-01-01T00:00:11,5Z",
             "2023-01-01T00:00:11.Z",
             "2023-01-01T00:00:11[Europe/Berlin]",

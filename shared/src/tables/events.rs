@@ -16,7 +16,7 @@ row! {
         pub block_number: Option<Arc<str>>,
         /// Index of the log in its block.
         pub log_index: Option<Arc<str>>,
-        /// Time of the block, ISO 8601 in UTC.
+        /// Time of the block, in the form that the source sent.
         pub timestamp: Option<Arc<str>>,
         /// Transaction hash.
         pub transaction_hash: Option<Arc<str>>,

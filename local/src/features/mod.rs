@@ -2,6 +2,7 @@
 
 mod days;
 mod instants;
+mod list;
 mod sink;
 
 use std::path::{Path, PathBuf};
@@ -121,39 +122,11 @@ fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         .map_err(|cause| Error::internal("can't build a record batch").with_source(cause))
 }
 
-/// Reads the wallets in the first column of a file. A header line is skipped.
+/// Reads the wallets in the first column of a file.
 fn read_wallets(path: &Path) -> Result<FxHashSet<Address>> {
-    let mut wallets = FxHashSet::default();
-    for (line, record) in read_records(path)? {
-        match Address::parse(record.get(0).unwrap_or_default()) {
-            Some(wallet) => drop(wallets.insert(wallet)),
-            None if line == 1 => {}
-            None => return Err(line_error(path, line, "does not start with an address")),
-        }
-    }
+    let wallets = list::read(path, |record| list::wallet(record).ok_or("does not start with an address"))?;
     if wallets.is_empty() {
         return Err(Error::bad_input("the file contains no wallet").with("path", path.display()));
     }
-    Ok(wallets)
-}
-
-/// Reads the records of a CSV file, with their line numbers from 1. Blank lines are skipped.
-fn read_records(path: &Path) -> Result<Vec<(u64, csv::StringRecord)>> {
-    let read_error = |cause| Error::bad_input("the file can't be read").with("path", path.display()).with_source(cause);
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_path(path)
-        .map_err(read_error)?;
-    let records = reader.records().map(|record| {
-        let record = record.map_err(read_error)?;
-        Ok((record.position().map_or(0, csv::Position::line), record))
-    });
-    records.collect()
-}
-
-/// Returns the error for an invalid line of a file. `problem` completes the sentence `line 5 …`.
-fn line_error(path: &Path, line: u64, problem: &str) -> Error {
-    Error::bad_input(format!("line {line} {problem}")).with("path", path.display()).with_hint("correct the line")
+    Ok(wallets.into_iter().collect())
 }

@@ -21,6 +21,8 @@ mod instants;
 mod kills;
 mod lake;
 #[cfg(feature = "sql")]
+mod queries;
+#[cfg(feature = "sql")]
 mod recordings;
 mod report;
 mod secrets;

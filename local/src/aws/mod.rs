@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::env::Env;
-use crate::output::{line, table};
+use crate::output::{data_line, line, table};
 use report::ExecutionResult;
 
 /// The input of an execution.
@@ -110,7 +110,7 @@ impl Deployment {
         json["error"] = json!(description.error);
         json["cause"] = json!(description.cause);
         json["run"] = json!(run);
-        line(json)
+        data_line(json)
     }
 }
 
@@ -133,7 +133,7 @@ pub async fn start(env: Env, input: &ExecutionInput, detach: bool, json: bool) -
     let deployment = Deployment::open(env, json).await?;
     let arn = deployment.start(input).await?;
     if detach && json {
-        return line(summary(&deployment.machine.describe(&arn).await?.execution));
+        return data_line(summary(&deployment.machine.describe(&arn).await?.execution));
     }
     if detach {
         return line(format_args!("follow     defi status --env {} --follow {}", env.name(), execution_name(&arn)));
@@ -183,7 +183,11 @@ pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usiz
         None => None,
     };
     let Some(arn) = arn else {
-        return if json { newest.iter().try_for_each(|execution| line(summary(execution))) } else { list(&newest) };
+        return if json {
+            newest.iter().try_for_each(|execution| data_line(summary(execution)))
+        } else {
+            list(&newest)
+        };
     };
     if follow {
         return deployment.finish(&arn).await;

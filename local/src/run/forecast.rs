@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::Table;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use defi_shared::lake::{FolderStore, Lake, WorkUnit};
@@ -11,8 +10,8 @@ use defi_shared::plan::{Plan, PlanPhase};
 use defi_shared::step::{Context, RunReport};
 use serde::Serialize;
 
-use super::{Options, Run, to_json};
-use crate::output::{line, table};
+use super::{Options, Run};
+use crate::output::{self, TextTable, line, table};
 use crate::source::RequestRates;
 use defi_pages::number::{duration, with_thousands};
 
@@ -60,7 +59,7 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     let requests_per_unit = requests_per_unit(&context).await?;
     let forecast = Forecast::new(&run, &plan, &requests_per_unit, with_units)?;
     if options.json {
-        return line(to_json(&forecast)?);
+        return output::json(&forecast);
     }
     let (lake, name) = (options.lake.display(), &run.source.name);
     line(format_args!("{name} → {lake}, features as of {}, from {}", forecast.as_of, forecast.first_day))?;
@@ -118,7 +117,7 @@ impl Forecast {
         })
     }
 
-    fn table(&self) -> Table {
+    fn table(&self) -> TextTable {
         let mut table = table(&["step", "units", "first", "last", "requests", "time"], 4, 6);
         for step in &self.steps {
             let requests = step.requests.map_or_else(String::new, |requests| {

@@ -1,6 +1,5 @@
 //! Prints the result of a run as short tables.
 
-use comfy_table::Table;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use defi_shared::lake::WorkUnit;
@@ -11,7 +10,7 @@ use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow};
 
 use super::Options;
 use super::steps::RunResult;
-use crate::output::{line, table};
+use crate::output::{TextTable, line, table};
 use defi_pages::number::with_thousands;
 
 /// The number of wallets in the table of features.
@@ -59,7 +58,7 @@ pub(crate) fn print_steps(steps: &[defi_shared::step::StepReport]) -> Result<()>
 }
 
 /// Returns a table with one row per step: its name, its report, and its duration in seconds if known.
-fn steps_table<'a>(steps: impl Iterator<Item = (Step, &'a Report, Option<f64>)>, seconds: Option<f64>) -> Table {
+fn steps_table<'a>(steps: impl Iterator<Item = (Step, &'a Report, Option<f64>)>, seconds: Option<f64>) -> TextTable {
     let header = [
         "step",
         "units",
@@ -143,7 +142,7 @@ async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
 }
 
 /// Returns a table of the features of the wallets that borrowed most.
-fn features_table(rows: &[FeatureRow]) -> Table {
+fn features_table(rows: &[FeatureRow]) -> TextTable {
     let header = [
         "wallet",
         "risk",

@@ -1,6 +1,5 @@
 //! Prints a wallet and the explanations of its features as text.
 
-use comfy_table::{CellAlignment, Table};
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use serde_json::Value;
@@ -9,7 +8,7 @@ use super::explain::{DailyHealth, Explanation, by_day};
 use super::feature::FeatureValue;
 use super::gather::{Event, Wallet};
 use super::listing::Listing;
-use crate::output::{line, table};
+use crate::output::{TextTable, line, table};
 use defi_pages::number::{duration, significant, utc_time};
 
 /// The maximum width of a chart in characters.
@@ -30,7 +29,7 @@ pub(super) fn print_wallet(wallet: &Wallet) -> Result<()> {
     line(format_args!("\nexplain a feature: defi wallet {} --explain risk_factor", wallet.address))
 }
 
-fn features(wallet: &Wallet) -> Table {
+fn features(wallet: &Wallet) -> TextTable {
     let mut table = table(&["feature", "value", "meaning"], 1, 2);
     for feature in &wallet.features {
         let value = match feature.value {
@@ -45,7 +44,7 @@ fn features(wallet: &Wallet) -> Table {
     table
 }
 
-fn accounts(wallet: &Wallet) -> Table {
+fn accounts(wallet: &Wallet) -> TextTable {
     let mut table = table(&["address", "relation", "since (UTC)"], 3, 3);
     table.add_row([wallet.address.to_string(), "the wallet itself".to_owned(), String::new()]);
     for link in &wallet.accounts {
@@ -100,7 +99,7 @@ fn bars(values: &[Option<f64>], values_per_bar: usize, maximum: f64) -> String {
     values.chunks(values_per_bar.max(1)).map(bar).collect()
 }
 
-fn events(wallet: &Wallet) -> Table {
+fn events(wallet: &Wallet) -> TextTable {
     let header = ["time (UTC)", "event", "protocol", "token", "quantity", "ETH", "counted", "transaction"];
     let mut table = table(&header, 4, 6);
     let mut chronological: Vec<&Event> = wallet.events.iter().collect();
@@ -137,11 +136,11 @@ pub(super) fn print_explanation(wallet: &Wallet, explanation: &Explanation) -> R
     line(format_args!("published value: {published}, {agrees}\n"))
 }
 
-fn listing_table(listing: &Listing) -> Table {
+fn listing_table(listing: &Listing) -> TextTable {
     let mut table = table(&listing.columns, listing.columns.len(), listing.columns.len());
-    for (index, column) in table.column_iter_mut().enumerate() {
+    for index in 0..listing.columns.len() {
         if listing.rows.iter().any(|row| row.get(index).is_some_and(Value::is_number)) {
-            column.set_cell_alignment(CellAlignment::Right);
+            table.align_right(index);
         }
     }
     for row in &listing.rows {

@@ -20,6 +20,7 @@ mod instants;
 #[cfg(unix)]
 mod kills;
 mod lake;
+mod output;
 #[cfg(feature = "sql")]
 mod queries;
 #[cfg(feature = "sql")]

@@ -243,7 +243,9 @@ fn sql_comes_from_an_argument_standard_input_or_a_file() {
 #[test]
 fn unknown_option_is_not_sql() {
     let lake = shared_lake();
-    for args in [&["--aws", "select 1"][..], &["--aws"], &["select 1", "--aws"], &["--output=x", "select 1"], &["-x"]] {
+    for args in
+        [&["--aws", "select 1"][..], &["--aws"], &["select 1", "--aws"], &["--output", "x", "select 1"], &["-x"]]
+    {
         let error = error("BadInput", &mut query(lake, args));
         let option = args.iter().find(|arg| arg.starts_with('-')).expect("an option");
         assert!(error.contains(option) && error.contains("defi query --help"), "{args:?}: {error}");

@@ -6,7 +6,7 @@ use defi_shared::tables::{self, FEATURES_PUBLISHED, Layout, TABLES};
 use serde::Serialize;
 
 use crate::lake::ReadOptions;
-use crate::output::{self, Format, TextTable, line, table};
+use crate::output::{self, Format, StdoutWriter, TextTable, table};
 
 /// A row of the list.
 #[derive(Debug, Serialize)]
@@ -26,14 +26,14 @@ struct TableInfo {
 pub(crate) async fn list(args: &ReadOptions, format: Format) -> Result<()> {
     let rows = table_infos(args).await?;
     match format {
-        Format::Table => line(to_table(&rows)),
+        Format::Table => to_table(&rows).print(),
         Format::Json => output::json(&rows),
         Format::Csv => output::allow_broken_pipe(write_csv(&rows)),
     }
 }
 
 fn write_csv(rows: &[TableInfo]) -> std::io::Result<()> {
-    let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
+    let mut writer = csv::Writer::from_writer(StdoutWriter::default());
     for row in rows {
         writer.serialize(row).map_err(std::io::Error::from)?;
     }

@@ -162,7 +162,8 @@ pub async fn backfill(
     let days: Vec<_> = first.through(last).step_by(every.max(1) as usize).collect();
     for (number, day) in (1..).zip(&days) {
         if !json {
-            line(format_args!("\nfeatures as of {day} ({number} of {})", days.len()))?;
+            line("")?;
+            line(format_args!("features as of {day} ({number} of {})", days.len()))?;
         }
         let arn = deployment.start(&ExecutionInput { as_of: Some(*day), ..input.clone() }).await?;
         deployment.finish(&arn).await?;
@@ -197,10 +198,14 @@ pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usiz
         return deployment.print_json(&description).await;
     }
     list(std::slice::from_ref(&description.execution))?;
-    line(format_args!("\ninput      {}", description.input))?;
+    line("")?;
+    line(format_args!("input      {}", description.input))?;
     follow::print_steps(&follow::steps_of(&deployment.machine.progress(&arn).await?))?;
     match (&description.error, &description.output) {
-        (Some(_), _) => line(format_args!("\n{}", execution_error(&description))),
+        (Some(_), _) => {
+            line("")?;
+            line(execution_error(&description))
+        }
         (None, Some(output)) => ExecutionResult::read(&deployment, output).await?.print(),
         (None, None) => Ok(()),
     }
@@ -215,7 +220,7 @@ fn list(executions: &[Execution]) -> Result<()> {
         let started = Timestamp::from_millisecond(execution.started).unwrap_or_default();
         rows.add_row([execution.name.clone(), execution.status.clone(), started.strftime("%F %T").to_string()]);
     }
-    line(rows)
+    rows.print()
 }
 
 /// Returns the error of a failed execution. Its kind is that of the failed step.

@@ -14,7 +14,7 @@ use defi_shared::{catalog, config::Config};
 use serde::Serialize;
 
 use crate::lake::ReadOptions;
-use crate::output::{self, line, table};
+use crate::output::{self, table};
 use crate::source::Source;
 
 /// The state of a finding.
@@ -147,5 +147,5 @@ fn print(findings: &[Finding], json: bool) -> Result<()> {
         };
         table.add_row([&finding.what, state, &finding.found, finding.mend.as_deref().unwrap_or_default()]);
     }
-    line(table.wrapped())
+    table.wrapped().print()
 }

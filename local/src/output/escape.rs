@@ -13,22 +13,12 @@ use std::borrow::Cow;
 /// ```
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
-    escape_if(text, is_unsafe)
-}
-
-/// Like [`escape()`], for a text of several lines: its line breaks stay.
-#[must_use]
-pub fn escape_lines(text: &str) -> Cow<'_, str> {
-    escape_if(text, |c| c != '\n' && is_unsafe(c))
-}
-
-fn escape_if(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&is_escaped) {
+    if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if is_escaped(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+        if is_unsafe(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
     }
     Cow::Owned(escaped)
 }
@@ -62,11 +52,5 @@ mod tests {
         for text in ["", "plain", "─·█ Σ", "é e\u{301}", "عربي", "👩\u{200d}🚀", r"a\b"] {
             assert!(matches!(escape(text), Cow::Borrowed(same) if same == text), "{text}");
         }
-    }
-
-    #[test]
-    fn line_breaks_of_a_text_of_lines_stay() {
-        assert_eq!(escape_lines("a\nb\r\n\tc"), "a\nb\\r\n\\tc");
-        assert_eq!(escape("a\nb"), r"a\nb");
     }
 }

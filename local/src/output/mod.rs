@@ -13,7 +13,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent, pres
 use defi_shared::error::{Error, Result};
 use serde::Serialize;
 
-pub use escape::{escape, escape_lines};
+pub use escape::escape;
 pub use file::{OutputFile, write_page};
 
 /// The format of an output.
@@ -27,13 +27,13 @@ pub enum Format {
     Json,
 }
 
-/// Writes text to standard output, and a line break. The text may have several lines. A closed pipe (`defi tables |
-/// head -1`) is not an error: the output is discarded.
+/// Writes one line of text to standard output. A closed pipe (`defi tables | head -1`) is not an error: the output is
+/// discarded.
 ///
 /// # Errors
 /// `Internal` if standard output can't be written to.
 pub fn line(text: impl Display) -> Result<()> {
-    write(format!("{}\n", escape_lines(&text.to_string())).as_bytes())
+    data_line(escape(&text.to_string()))
 }
 
 /// Writes a line of data to standard output, as it is. A closed pipe is as in [`line()`].
@@ -139,6 +139,14 @@ impl TextTable {
         if let Some(column) = self.0.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
+    }
+
+    /// Writes the table to standard output. A closed pipe is as in [`line()`].
+    ///
+    /// # Errors
+    /// As [`line()`].
+    pub fn print(&self) -> Result<()> {
+        data_line(self)
     }
 
     /// Wraps the cells, so that no line is wider than the terminal.

@@ -91,7 +91,7 @@ impl Writer {
 
     fn finish(self) -> Result<()> {
         match self.rows {
-            Rows::Table(table) => output::line(table),
+            Rows::Table(table) => table.print(),
             Rows::Csv => Ok(()),
             Rows::Json(mut writer) => {
                 writer.finish().map_err(format_error)?;

@@ -66,14 +66,17 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     if plan.is_empty() {
         return line("no unit is missing: a run would only publish the features if they are not published yet");
     }
-    line(format_args!("\n{}", forecast.table()))?;
+    line("")?;
+    forecast.table().print()?;
     line(format_args!(
         "\n{} requests; extraction takes {} at the configured rate limits, the other steps depend on this machine",
         with_thousands(forecast.requests),
         duration(forecast.extraction_seconds.ceil() as i64)
     ))?;
     for step in forecast.steps.iter().filter(|step| !step.names.is_empty()) {
-        line(format_args!("\n{}\n  {}", step.step, step.names.join("\n  ")))?;
+        line("")?;
+        line(step.step)?;
+        step.names.iter().try_for_each(|name| line(format_args!("  {name}")))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Options, Run};
 use crate::handlers;
-use crate::output::{self, line, table};
+use crate::output::{self, table};
 
 /// Runs one step over a lake, with the input of its Lambda function, and prints its output as JSON. The default as-of
 /// day is the last day of the source, or today for a live source.
@@ -56,5 +56,5 @@ pub fn list_steps(as_json: bool) -> Result<()> {
     for step in Step::ALL {
         rows.add_row([step.name(), step.phase().name(), step.summary()]);
     }
-    line(rows)
+    rows.print()
 }

@@ -22,7 +22,8 @@ pub(super) async fn print(context: &Context, scope: &Scope, result: &RunResult, 
         line("no unit is missing")?;
     } else if !result.steps.is_empty() {
         let steps = result.steps.iter().map(|step| (step.step, &step.report, Some(step.seconds)));
-        line(format_args!("\n{}", steps_table(steps, Some(result.seconds))))?;
+        line("")?;
+        steps_table(steps, Some(result.seconds)).print()?;
     }
     print_gaps(&result.gaps)?;
     if let Some(checked) = &result.checked {
@@ -32,9 +33,11 @@ pub(super) async fn print(context: &Context, scope: &Scope, result: &RunResult, 
         }
     }
     let features = features(context, scope.as_of).await?;
-    line(format_args!("\n{}", features_table(&features)))?;
+    line("")?;
+    features_table(&features).print()?;
     let newest = result.newest.unwrap_or(scope.as_of);
-    line(format_args!("\n{} wallets as of {}; defi_features shows {newest}", features.len(), scope.as_of))?;
+    line("")?;
+    line(format_args!("{} wallets as of {}; defi_features shows {newest}", features.len(), scope.as_of))?;
     print_locations(context, scope, result, options)
 }
 
@@ -54,7 +57,8 @@ fn print_locations(context: &Context, scope: &Scope, result: &RunResult, options
 /// Prints the reports of a run's steps.
 #[cfg(feature = "aws")]
 pub(crate) fn print_steps(steps: &[defi_shared::step::StepReport]) -> Result<()> {
-    line(format_args!("\n{}", steps_table(steps.iter().map(|step| (step.step, &step.report, None)), None)))
+    line("")?;
+    steps_table(steps.iter().map(|step| (step.step, &step.report, None)), None).print()
 }
 
 /// Returns a table with one row per step: its name, its report, and its duration in seconds if known.
@@ -118,7 +122,8 @@ pub(crate) fn print_checks(checked: &CheckResults) -> Result<()> {
     for check in &checked.checks {
         table.add_row(check_row(check));
     }
-    line(format_args!("\n{table}"))
+    line("")?;
+    table.print()
 }
 
 fn check_row(check: &Check) -> [String; 6] {

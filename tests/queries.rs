@@ -139,6 +139,12 @@ fn faults_of_the_sql_are_bad_input() {
             "verflow",
         ),
         ("select cast('1e40' as decimal(38,0))".to_owned(), "1e40"),
+        ("select 9223372036854775807 + 1".to_owned(), "verflow"),
+        (format!("select log_index - 9223372036854775807 - 9223372036854775807 from {borrows}"), "verflow"),
+        (
+            format!("select epoch_timestamp * 9223372036854775807 as x from {borrows} where log_index + 1 > 0"),
+            "verflow",
+        ),
         (format!("select regexp_like(transaction_hash, '(') from {borrows}"), "unclosed group"),
         (format!("select regexp_replace('a', '(' || protocol, 'b') from {borrows}"), "unclosed group"),
         (format!("select arrow_cast(1e300, 'Int64') from {borrows}"), "1e300"),
@@ -147,6 +153,23 @@ fn faults_of_the_sql_are_bad_input() {
         assert!(error.contains(word), "{sql}: {error}");
         assert_eq!(error.matches("; next: ").count(), 1, "{error}");
     }
+}
+
+#[test]
+fn arithmetic_that_does_not_overflow_is_as_before() {
+    let lake = shared_lake();
+    let sql = "select x + 1 as a, x - 1 as b, x * 2 as c, x + cast(1 as int) as d, x + 0.5 as e, x + null as f, -x as g, \
+               arrow_typeof(cast(1 as int) + cast(2 as int)) as h, date '2023-01-01' + interval '1 day' as i \
+               from (values (3)) as t(x) where x + 1 = 4";
+    assert_eq!(
+        rows(lake, sql),
+        json!([{"a": 4, "b": 2, "c": 6, "d": 4, "e": 3.5, "f": null, "g": -3, "h": "Int32", "i": "2023-01-02"}])
+    );
+    let grouped = "select x % 2 + 1, count(*) + 1, sum(x + 1) from (values (1), (2), (3)) as t(x) group by x % 2 + 1 order by x % 2 + 1";
+    let csv = succeed(&mut query(lake, &["--format", "csv", grouped]));
+    let lines: Vec<_> = csv.lines().collect();
+    assert_eq!(lines[1..], ["1,2,3", "2,3,6"], "{csv}");
+    assert!(lines[0].contains(" + ") && !lines[0].contains("checked"), "{csv}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Runs SQL queries over a local lake with DataFusion. Tables have their database names.
 
+mod arithmetic;
 mod rows;
 mod sum;
 mod table;
@@ -14,6 +15,7 @@ use datafusion::catalog::MemorySchemaProvider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::AggregateUDF;
+use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::object_store::local::LocalFileSystem;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use defi_shared::catalog;
@@ -25,6 +27,7 @@ use futures::FutureExt;
 
 use crate::lake::LakeOptions;
 use crate::output::Format;
+use arithmetic::CheckArithmetic;
 use sum::CheckedSum;
 use table::{LakeTable, ObjectsRead};
 
@@ -192,7 +195,7 @@ async fn open(lake: &Lake, env: &str) -> Result<(SessionContext, ObjectsRead)> {
     Ok((session, read))
 }
 
-/// Returns a session whose object store is the lake. A sum that overflows is an error in it.
+/// Returns a session whose object store is the lake. Integers and sums that overflow are an error in it.
 fn new_session(lake: &Lake) -> Result<SessionContext> {
     let session = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true));
     let folder = lake.store().location("");
@@ -201,6 +204,11 @@ fn new_session(lake: &Lake) -> Result<SessionContext> {
     })?;
     session.register_object_store(table::store_url()?.as_ref(), Arc::new(store));
     session.register_udaf(AggregateUDF::from(CheckedSum::default()));
+    session
+        .state_ref()
+        .write()
+        .register_function_rewrite(Arc::new(CheckArithmetic))
+        .map_err(|cause| invalid_query(&cause))?;
     Ok(session)
 }
 

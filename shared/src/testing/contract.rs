@@ -74,6 +74,8 @@ async fn suffix_is_the_end_of_an_object(store: &dyn Store) -> Result<()> {
     for (length, end) in [(1, &b"5"[..]), (3, b"345"), (5, b"12345"), (99, b"12345")] {
         assert_eq!(store.get_suffix("suffix", length).await?.as_deref(), Some(end));
     }
+    store.put("suffix", Bytes::new()).await?;
+    assert_eq!(store.get_suffix("suffix", 1).await?, Some(Bytes::new()));
     Ok(())
 }
 

@@ -126,6 +126,35 @@ fn damaged_object_is_named() {
 }
 
 #[test]
+fn objects_of_other_partitions_are_not_opened() {
+    let folder = tempdir().expect("a temporary folder");
+    let lake = folder.path().join("lake");
+    for as_of in ["2023-01-04", "2023-01-06"] {
+        let sample = ["--wallets", "30", "--days", "5", "--as-of", as_of];
+        succeed(command(&["run", "--lake", path_str(&lake)]).args(sample));
+    }
+    let history = "db_analytics_dev.defi_features_history";
+    let days = rows(&lake, &format!("select distinct as_of from {history} order by as_of"));
+    assert_eq!(days, json!([{"as_of": "2023-01-04"}, {"as_of": "2023-01-06"}]));
+    let newest = count(&lake, "db_analytics_dev.defi_features");
+    for filter in [
+        "as_of = (select max(as_of) from db_analytics_dev.defi_features)",
+        "as_of in (select as_of from db_analytics_dev.defi_features)",
+        "substr(as_of, 9) > '04'",
+        "as_of > '2023-01-04' and borrow_count >= 0",
+        "cast(as_of as date) = date '2023-01-06'",
+    ] {
+        assert_eq!(count(&lake, &format!("{history} where {filter}")), newest, "{filter}");
+    }
+    assert_eq!(count(&lake, &format!("{history} where as_of < '2023-01-01' or as_of is null")), 0);
+    let key = "analytics/features/defi_features/as_of=2023-01-04/0.parquet";
+    fs::write(lake.join(key), b"PAR1").expect("a damaged object");
+    assert_eq!(count(&lake, &format!("{history} where as_of = '2023-01-06'")), newest);
+    assert_eq!(count(&lake, "db_analytics_dev.defi_features"), newest);
+    assert!(error("CorruptData", &mut query(&lake, &[&format!("select * from {history}")])).contains(key));
+}
+
+#[test]
 fn faults_of_the_sql_are_bad_input() {
     let lake = shared_lake();
     let borrows = "db_stage_dev.transpose_borrow_events";

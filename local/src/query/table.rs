@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_schema::{DataType, Field, FieldRef, SchemaRef};
+use arrow_array::cast::AsArray;
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::ScalarValue;
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -74,12 +76,16 @@ impl LakeTable {
         LakeTable { lake: lake.clone(), registry: registry.clone(), table, schema, read: read.clone() }
     }
 
+    /// Returns the objects of the table.
+    async fn objects(&self) -> Result<Vec<(WorkUnit, Entry)>> {
+        match self.table.layout {
+            Layout::Shard => self.published_objects().await,
+            _ => Ok(self.lake.objects(self.table).await?.into_iter().collect()),
+        }
+    }
+
     /// Returns the files to read, each with the values of the partition columns.
-    async fn files(&self) -> Result<Vec<PartitionedFile>> {
-        let objects = match self.table.layout {
-            Layout::Shard => self.published_objects().await?,
-            _ => self.lake.objects(self.table).await?.into_iter().collect(),
-        };
+    fn files(&self, objects: Vec<(WorkUnit, Entry)>) -> Result<Vec<PartitionedFile>> {
         self.read.add(objects.iter().map(|(_, object)| object.key.clone()));
         let file = |(unit, object): (WorkUnit, Entry)| {
             if object.size == 0 {
@@ -89,6 +95,31 @@ impl LakeTable {
             Ok(PartitionedFile::new(object.key, object.size).with_partition_values(partition))
         };
         objects.into_iter().map(file).collect()
+    }
+
+    /// Removes the objects whose partition has no row that passes the filters.
+    fn prune(&self, state: &dyn Session, filters: &[Expr], objects: &mut Vec<(WorkUnit, Entry)>) -> QueryResult<()> {
+        let partitions = self.schema.table_partition_cols();
+        let is_of_partition = |filter: &&Expr| {
+            let is_partition = |column: &Column| partitions.find(&column.name).is_some();
+            !filter.is_volatile() && filter.column_refs().into_iter().all(is_partition)
+        };
+        let schema = Arc::new(Schema::new(partitions.clone()));
+        let df_schema = DFSchema::try_from(Arc::clone(&schema))?;
+        for filter in filters.iter().filter(is_of_partition) {
+            let values: Vec<_> = objects.iter().map(|(unit, _)| unit.partition()).collect();
+            let column = |index: usize| values.iter().map(|values| values.get(index)).collect::<StringArray>();
+            let columns = (0..partitions.len()).map(|index| Arc::new(column(index)) as ArrayRef).collect();
+            let options = RecordBatchOptions::new().with_row_count(Some(objects.len()));
+            let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?;
+            let passes =
+                state.create_physical_expr(filter.clone(), &df_schema).and_then(|filter| filter.evaluate(&batch));
+            // A filter that can't be evaluated here excludes nothing: a subquery, or a fault that the query reports.
+            let Ok(passes) = passes.and_then(|passes| passes.into_array(objects.len())) else { continue };
+            let mut passes = passes.as_boolean().iter();
+            objects.retain(|_| passes.next().flatten().unwrap_or(false));
+        }
+        Ok(())
     }
 
     /// Returns the objects of the published sets of features.
@@ -131,7 +162,7 @@ impl TableProvider for LakeTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> QueryResult<Vec<TableProviderFilterPushDown>> {
-        // The statistics of an object exclude rows, but not all of them.
+        // A filter excludes objects and pages, but not every row.
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -139,11 +170,13 @@ impl TableProvider for LakeTable {
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
         let external = |error: Error| DataFusionError::External(Box::new(error));
-        let files = self.files().await.map_err(external)?;
+        let mut objects = self.objects().await.map_err(external)?;
+        self.prune(state, filters, &mut objects)?;
+        let files = self.files(objects).map_err(external)?;
         if files.is_empty() {
             let schema = match projection {
                 Some(columns) => Arc::new(self.schema().project(columns)?),

@@ -161,7 +161,7 @@ fn rejects_a_lake_that_is_not_a_folder() {
 }
 
 /// Writes a valid recording of one protocol and two days.
-fn write_recording(folder: &Path) {
+pub fn write_recording(folder: &Path) {
     fs::create_dir(folder).expect("a folder");
     let (account, token) = (format!("0x{}", "a1".repeat(20)), "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2");
     let event = format!(

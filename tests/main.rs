@@ -22,6 +22,9 @@ mod instants;
 #[cfg(unix)]
 mod kills;
 mod lake;
+mod output;
+#[cfg(feature = "sql")]
+mod queries;
 #[cfg(feature = "sql")]
 mod recordings;
 mod report;

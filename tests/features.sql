@@ -231,13 +231,18 @@ position_price_choices AS (
         AND price.day BETWEEN position.day - INTERVAL '7' DAY AND position.day
 ),
 
--- The collateral and debt of a position. Supply counts only if it is enabled as collateral; NULL means not enabled.
+-- The collateral and debt of a position. Supply counts only if it is enabled as collateral, where NULL means not
+-- enabled, and if its market has a liquidation threshold above 0: at 0 the contracts count nothing.
 valued_positions AS (
     SELECT
         day,
         protocol,
         account,
-        CASE WHEN side IN ('LENDER', 'COLLATERAL') AND is_collateral IS TRUE THEN amount_eth ELSE 0e0 END AS collateral,
+        CASE
+            WHEN side IN ('LENDER', 'COLLATERAL') AND is_collateral IS TRUE AND liquidation_threshold > 0
+                THEN amount_eth
+            ELSE 0e0
+        END AS collateral,
         CASE WHEN side = 'BORROWER' THEN amount_eth ELSE 0e0 END AS debt,
         maximum_ltv,
         liquidation_threshold

@@ -373,9 +373,13 @@ first_block = 16000000
 first_day = \"2023-01-01\"
 ";
 
+/// The built-in configuration with a third protocol. Liquidations of the chain may seize tokens that can't be collateral.
 fn configuration() -> String {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    fs::read_to_string(workspace.join("shared").join("config.toml")).unwrap() + THIRD_PROTOCOL
+    let built_in = fs::read_to_string(workspace.join("shared").join("config.toml")).unwrap();
+    let (limit, any) = ("odd_liquidation_share = { fail = 0.05 }", "odd_liquidation_share = { fail = 1.0 }");
+    assert!(built_in.contains(limit), "the limit has another value");
+    built_in.replace(limit, any) + THIRD_PROTOCOL
 }
 
 const SENDERS: u8 = 24;
@@ -472,7 +476,8 @@ fn quantity(decimals: u32, whole: f64) -> String {
     format!("{:.0}", (whole * 10f64.powi(decimals as i32)).ceil())
 }
 
-/// Returns the markets of a snapshot. Thresholds change from day to day. A market without a price may have no row.
+/// Returns the markets of a snapshot. Thresholds change from day to day, and are 0 on some, with an LTV above 0. A market
+/// without a price may have no row.
 fn quotes(random: &mut impl Rng, block: i64, markets: &[Market]) -> Vec<Value> {
     let mut rows = Vec::new();
     for market in markets {
@@ -486,9 +491,10 @@ fn quotes(random: &mut impl Rng, block: i64, markets: &[Market]) -> Vec<Value> {
             _ => continue,
         };
         let threshold = random.random_range(50..90);
+        let (ltv, threshold) = (threshold - 7, if threshold % 10 == 0 { 0 } else { threshold });
         rows.push(json!({"block_number": block, "market": {
             "id": address(5, market.id), "name": "market", "inputTokenPriceUSD": price,
-            "liquidationThreshold": threshold.to_string(), "maximumLTV": (threshold - 7).to_string(),
+            "liquidationThreshold": threshold.to_string(), "maximumLTV": ltv.to_string(),
             "inputToken": {"id": market.token, "symbol": "TOKEN", "decimals": market.decimals},
         }}));
     }
@@ -623,6 +629,7 @@ const RULES: &[(&str, &str, &str)] = &[
      "ON price.market_id"),
     ("only enabled supply is collateral", "AND is_collateral IS TRUE", ""),
     ("a missing flag means not enabled", "is_collateral IS TRUE", "is_collateral IS NOT FALSE"),
+    ("supply at a liquidation threshold of 0 is no collateral", "AND liquidation_threshold > 0\n", "\n"),
     ("risk uses the liquidation threshold", "SUM(collateral * liquidation_threshold)", "SUM(collateral * maximum_ltv)"),
     ("borrow power uses the maximum LTV",
      "SUM(collateral * maximum_ltv)",

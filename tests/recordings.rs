@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
 use crate::support::command::{command, path_str, succeed};
+use crate::support::recording::{case_folder, recording_folder};
 
 const TABLES: [&str; 25] = [
     "db_raw_dev.the_graph_historical_market_data",
@@ -46,6 +47,8 @@ type Features = Vec<BTreeMap<String, String>>;
 
 struct Recording {
     folder: PathBuf,
+    /// The folder with the expected features.
+    expected: PathBuf,
     manifest: Value,
     /// Options of every run over the recording.
     options: &'static [&'static str],
@@ -53,25 +56,27 @@ struct Recording {
 
 impl Recording {
     fn open(name: &str, options: &'static [&'static str]) -> Option<Recording> {
-        let folder = crate::support::recording::recording_folder(name)?;
+        let folder = recording_folder(name)?;
         let manifest = fs::read(folder.join("manifest.json")).expect("a manifest");
-        Some(Recording { folder, manifest: serde_json::from_slice(&manifest).expect("a manifest"), options })
+        let manifest = serde_json::from_slice(&manifest).expect("a manifest");
+        Some(Recording { expected: folder.clone(), folder, manifest, options })
     }
 
     /// Returns the as-of days for which the recording has expected features, in order.
     fn days(&self) -> Vec<String> {
-        let names =
-            fs::read_dir(&self.folder).expect("the recording").map(|entry| entry.expect("an entry").file_name());
+        let names = fs::read_dir(&self.expected)
+            .expect("the expected features")
+            .map(|entry| entry.expect("an entry").file_name());
         let day = |name: &str| Some(name.strip_prefix("expected.")?.strip_suffix(".csv")?.to_owned());
         let mut days: Vec<_> = names.filter_map(|name| day(&name.to_string_lossy())).collect();
         days.sort();
-        assert!(days.len() >= 2, "{} has expected features for fewer than two days", self.folder.display());
+        assert!(days.len() >= 2, "{} has expected features for fewer than two days", self.expected.display());
         days
     }
 
     fn expected(&self, as_of: &str) -> (Vec<String>, Features) {
         parse_features(
-            &fs::read_to_string(self.folder.join(format!("expected.{as_of}.csv"))).expect("expected features"),
+            &fs::read_to_string(self.expected.join(format!("expected.{as_of}.csv"))).expect("expected features"),
         )
     }
 
@@ -252,8 +257,11 @@ fn compound() -> Option<Recording> {
     Recording::open("compound-v2-2019", &[])
 }
 
+/// The expected features beside this recording count supply at a liquidation threshold of 0 as collateral. Those of the
+/// case do not.
 fn golden() -> Option<Recording> {
-    Recording::open("golden-two-protocols", &["--from", "2023-02-20"])
+    let recording = Recording::open("golden-two-protocols", &["--from", "2023-02-20"])?;
+    Some(Recording { expected: case_folder("threshold-of-zero")?, ..recording })
 }
 
 #[test]

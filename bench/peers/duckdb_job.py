@@ -110,7 +110,7 @@ FROM (
         liquidation_threshold, maximum_ltv
     FROM read_parquet('{file}', hive_partitioning = false)
     JOIN (FROM market_prices WHERE day = {day} AND protocol = '{protocol}') USING (market_id)
-    WHERE is_collateral OR side = 'BORROWER'
+    WHERE is_collateral AND liquidation_threshold > 0 OR side = 'BORROWER'
 )
 GROUP BY account_address
 HAVING collateral_eth > 0 OR debt_eth >= 1e-9

@@ -185,7 +185,8 @@ def account_sums(file: Path, protocol: str, book: pd.DataFrame) -> pd.DataFrame:
     market_values = book.reindex(market.dictionary.to_pandas()).to_numpy()[market.indices.to_numpy()]
     unit, price, threshold, ltv = market_values.T
     is_debt = (side.dictionary.to_pandas() == "BORROWER").to_numpy()[side.indices.to_numpy()]
-    counts = (is_debt | rows["is_collateral"].fill_null(False).to_numpy()) & ~np.isnan(price)
+    is_collateral = rows["is_collateral"].fill_null(False).to_numpy() & (threshold > 0)
+    counts = (is_debt | is_collateral) & ~np.isnan(price)
     amount = np.where(counts, rows["balance"].cast(pa.float64()).to_numpy() / unit * price, 0.0)
     collateral = np.where(is_debt | ~counts, 0.0, amount)
     weights = (collateral, collateral * threshold, collateral * ltv, amount - collateral)

@@ -178,7 +178,7 @@ def link_wallets(file: Path, analytics: Path) -> pl.DataFrame:
 def account_sums(file: Path, protocol: str, book: pl.DataFrame) -> pl.LazyFrame:
     """Returns the sums of each account in one protocol on one day, sorted by account."""
     is_debt = col("side") == "BORROWER"
-    supply = pl.when(~is_debt).then("amount").otherwise(0.0)
+    supply = pl.when(~is_debt & (col("liquidation_threshold") > 0)).then("amount").otherwise(0.0)
     return (
         scan(file)
         .filter(is_debt | col("is_collateral"))

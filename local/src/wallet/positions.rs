@@ -96,8 +96,10 @@ fn position_cells(protocol: &str, position: &StagedPosition, quote: Option<&Quot
         json!(position.market_name),
         json!(match position.side {
             Side::Borrower => "debt",
-            Side::Lender if is_collateral(position) => "collateral",
-            Side::Lender => "supply, not enabled as collateral",
+            Side::Lender if !is_collateral(position) => "supply, not enabled as collateral",
+            Side::Lender if quote.is_some_and(|quote| !quote.accepts_collateral()) =>
+                "supply, threshold 0: no collateral",
+            Side::Lender => "collateral",
         }),
         tokens.map_or_else(|| json!(format!("{} base units", position.balance.0)), Value::from),
         json!(quote.map(|quote| quote.price_eth)),

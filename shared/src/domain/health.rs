@@ -15,7 +15,7 @@ pub const RISK_THRESHOLD: f64 = 1.0 / 1.2;
 /// Sums over the positions of one account in one protocol, in ETH.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Health {
-    /// Value of the supply positions that are enabled as collateral.
+    /// Value of the supply positions that are collateral: enabled, in a market that accepts collateral.
     pub collateral_eth: f64,
     /// The same, each position weighted by its liquidation threshold.
     pub threshold_weighted_eth: f64,
@@ -26,12 +26,13 @@ pub struct Health {
 }
 
 impl Health {
-    /// Adds one position at its price. A supply position that is not enabled as collateral is ignored.
+    /// Adds one position at its price. A supply position that is not enabled as collateral, or whose market
+    /// [accepts none](Quote::accepts_collateral), is ignored.
     pub fn add(&mut self, side: Side, is_collateral: bool, balance: BaseUnits, quote: &Quote) {
         let value = balance.to_tokens(quote.decimals) * quote.price_eth;
         match side {
             Side::Borrower => self.debt_eth += value,
-            Side::Lender if is_collateral => {
+            Side::Lender if is_collateral && quote.accepts_collateral() => {
                 self.collateral_eth += value;
                 self.threshold_weighted_eth += value * quote.liquidation_threshold.unwrap_or(0.0);
                 self.borrow_power_eth += value * quote.maximum_ltv;
@@ -82,6 +83,19 @@ mod tests {
         assert_eq!((health.collateral_eth, health.debt_eth), (20.0, 8.0));
         assert_eq!((health.available_eth(), health.risk()), (7.0, 0.5));
         assert!(health.has_exposure());
+    }
+
+    #[test]
+    fn supply_at_a_liquidation_threshold_of_0_is_no_collateral() {
+        let mut health = Health::default();
+        health.add(Side::Lender, true, BaseUnits(1000), &quote(2.0, 0.0, 0.75));
+        let native = Quote { liquidation_threshold: None, ..quote(2.0, 0.0, 0.75) };
+        health.add(Side::Lender, true, BaseUnits(1000), &native);
+        assert_eq!((health, health.has_exposure()), (Health::default(), false));
+        health.add(Side::Borrower, false, BaseUnits(1000), &quote(2.0, 0.0, 0.75));
+        assert_eq!((health.debt_eth, health.risk()), (20.0, MAX_RISK), "a debt counts at any threshold");
+        health.add(Side::Lender, true, BaseUnits(1000), &quote(2.0, 1e-3, 0.75));
+        assert_eq!((health.collateral_eth, health.borrow_power_eth), (20.0, 15.0), "0.1 % is above 0");
     }
 
     #[test]

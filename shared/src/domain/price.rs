@@ -51,6 +51,15 @@ pub struct Quote {
     pub origin: Option<Origin>,
 }
 
+impl Quote {
+    /// Returns whether supply in the market can be collateral. At a liquidation threshold of 0 it can't: the protocols'
+    /// contracts then count it neither as collateral nor towards the maximum loan.
+    #[must_use]
+    pub fn accepts_collateral(&self) -> bool {
+        self.liquidation_threshold.is_some_and(|threshold| threshold > 0.0)
+    }
+}
+
 /// The market row that a price comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Origin {

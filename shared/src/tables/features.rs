@@ -14,7 +14,7 @@ row! {
         pub wallet_address: Address,
         /// Risk now: debt over threshold-weighted collateral of the riskiest account and protocol, 0 to 1e6.
         pub risk_factor: f64,
-        /// Collateral now.
+        /// Collateral now: supply enabled as collateral, at a liquidation threshold above 0.
         pub total_collateral_eth: f64,
         /// Mean collateral over its daily snapshots.
         pub total_collateral_avg_eth: f64,

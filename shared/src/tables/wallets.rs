@@ -50,7 +50,7 @@ row! {
         pub protocol: Arc<str>,
         /// Day of the snapshot.
         pub day: Day,
-        /// Supply positions enabled as collateral, in ETH.
+        /// Supply positions enabled as collateral, in markets with a liquidation threshold above 0, in ETH.
         pub collateral_eth: f64,
         /// The same, each times its liquidation threshold.
         pub threshold_weighted_collateral_eth: f64,

@@ -11,6 +11,8 @@
 #[cfg(feature = "sql")]
 mod answers;
 mod bad_input;
+#[cfg(feature = "sql")]
+mod cases;
 mod dictionary;
 mod doctor;
 mod faults;

@@ -3,7 +3,9 @@
 use defi_shared::domain::Category;
 use defi_shared::lake::WorkUnit;
 use defi_shared::step::{Report, UnitInput};
-use defi_shared::tables::{RAW_LIQUIDATIONS, RAW_REPAYS, RawEvent, STAGE_LIQUIDATIONS, STAGE_REPAYS, StagedEvent};
+use defi_shared::tables::{
+    self, Layer, RAW_BORROWS, RAW_REPAYS, RawEvent, STAGE_LIQUIDATIONS, STAGE_REPAYS, StagedEvent,
+};
 use defi_shared::testing::{AAVE, TestLake, address, january, kind, raw_event};
 use defi_shared::{Kind, Result};
 use stage_events::handle;
@@ -22,15 +24,28 @@ fn with_quantity(event: RawEvent, quantity: &str) -> RawEvent {
     RawEvent { quantity: Some(quantity.into()), ..event }
 }
 
-/// Creates a test lake on 2 January with these repayments of 1 January.
-async fn test_lake(rows: Vec<RawEvent>) -> Result<TestLake> {
+/// Creates a test lake on 2 January with these events of 1 January, and no event of the preceding categories.
+async fn lake_of(category: Category, rows: Vec<RawEvent>) -> Result<TestLake> {
     let test_lake = TestLake::new(&[AAVE], january(2))?;
-    test_lake.put(&RAW_REPAYS, &unit(), rows).await?;
+    for category in category.predecessors() {
+        test_lake.put(tables::event_table(Layer::Raw, category), &unit(), Vec::<RawEvent>::new()).await?;
+    }
+    test_lake.put(tables::event_table(Layer::Raw, category), &unit(), rows).await?;
     Ok(test_lake)
+}
+
+/// Creates a test lake as [`lake_of`] does, of repayments.
+async fn test_lake(rows: Vec<RawEvent>) -> Result<TestLake> {
+    lake_of(Category::Repay, rows).await
 }
 
 async fn staged(test_lake: &TestLake) -> Result<Vec<StagedEvent>> {
     test_lake.rows(&STAGE_REPAYS, &unit()).await
+}
+
+/// Selects one category of 1 January.
+fn only(category: Category) -> UnitInput {
+    UnitInput { events: Some(vec![category]), days: Some(vec![january(1)]), ..UnitInput::default() }
 }
 
 #[tokio::test]
@@ -39,7 +54,7 @@ async fn invalid_rows_are_quarantined_and_counted() -> Result<()> {
     let test_lake =
         test_lake(vec![with_quantity(repay(1, 0), "1.5"), repay(2, 0), unknown, with_quantity(repay(4, 0), "-7")])
             .await?;
-    let report = handle(test_lake.context(), UnitInput::default()).await?;
+    let report = handle(test_lake.context(), only(Category::Repay)).await?;
     assert_eq!((report.units, report.rows_in, report.rows_out, report.rejected()), (1, 4, 1, 3));
     let reasons = [(0, "quantity is not an integer"), (2, "protocol is unknown"), (3, "quantity is negative")];
     let expected: Vec<_> = reasons.iter().map(|(row, reason)| (*row, (*reason).to_owned())).collect();
@@ -83,8 +98,7 @@ async fn row_that_becomes_valid_leaves_quarantine() -> Result<()> {
     assert_eq!(test_lake.quarantined(&STAGE_REPAYS, &unit()).await?.len(), 1);
     test_lake.put(&RAW_REPAYS, &unit(), vec![repay(1, 0), repay(2, 0)]).await?;
     assert_eq!(handle(test_lake.context(), UnitInput::default()).await?, Report::default(), "the unit exists");
-    let input = UnitInput { events: Some(vec![Category::Repay]), days: Some(vec![january(1)]), ..UnitInput::default() };
-    assert_eq!(handle(test_lake.context(), input).await?.rejected(), 0);
+    assert_eq!(handle(test_lake.context(), only(Category::Repay)).await?.rejected(), 0);
     assert_eq!(staged(&test_lake).await?.len(), 2);
     assert!(test_lake.objects("quarantine/").await?.is_empty());
     Ok(())
@@ -92,10 +106,9 @@ async fn row_that_becomes_valid_leaves_quarantine() -> Result<()> {
 
 #[tokio::test]
 async fn liquidation_requires_both_of_its_tokens() -> Result<()> {
-    let test_lake = TestLake::new(&[AAVE], january(2))?;
     let complete = raw_event(Category::Liquidation, january(1).start(), 0);
     let incomplete = RawEvent { liquidated_token_address: None, log_index: Some("1".into()), ..complete.clone() };
-    test_lake.put(&RAW_LIQUIDATIONS, &unit(), vec![complete, incomplete]).await?;
+    let test_lake = lake_of(Category::Liquidation, vec![complete, incomplete]).await?;
     handle(test_lake.context(), UnitInput::default()).await?;
     let rows: Vec<StagedEvent> = test_lake.rows(&STAGE_LIQUIDATIONS, &unit()).await?;
     assert_eq!(rows.iter().map(|row| row.liquidated_token_address).collect::<Vec<_>>(), [Some(address(0x0d))]);
@@ -115,5 +128,60 @@ async fn missing_raw_day_is_not_ready() -> Result<()> {
         "there is nothing to stage"
     );
     assert!(test_lake.objects("stage/").await?.is_empty());
+    Ok(())
+}
+
+/// One log in every category, with a deposit that is not valid, and the transaction hash of the borrow in capitals.
+async fn one_log_in_every_category() -> Result<TestLake> {
+    let test_lake = TestLake::new(&[AAVE], january(2))?;
+    for category in Category::ALL {
+        let event = raw_event(category, january(1).start(), 7);
+        let event = match category {
+            Category::Deposit => with_quantity(event, "-1"),
+            Category::Borrow => RawEvent {
+                transaction_hash: event.transaction_hash.map(|hash| hash.to_uppercase().replacen("0X", "0x", 1).into()),
+                ..event
+            },
+            _ => event,
+        };
+        let other = raw_event(category, january(1).start() + 1 + category as i64, 7);
+        test_lake.put(tables::event_table(Layer::Raw, category), &unit(), vec![event, other]).await?;
+    }
+    Ok(test_lake)
+}
+
+#[tokio::test]
+async fn a_log_counts_once_in_whatever_order_categories_are_staged() -> Result<()> {
+    let at_once = one_log_in_every_category().await?;
+    let report = handle(at_once.context(), UnitInput::default()).await?;
+    let in_borrows = format!("{DUPLICATE_KEY} in borrows");
+    assert_eq!((report.units, report.rows_in, report.rows_out, report.rejected[&in_borrows]), (5, 10, 6, 3));
+    let log_count = async |category| -> Result<usize> {
+        let rows: Vec<StagedEvent> = at_once.rows(tables::event_table(Layer::Stage, category), &unit()).await?;
+        Ok(rows.iter().filter(|event| event.epoch_timestamp == january(1).start()).count())
+    };
+    for (category, count) in [(Category::Borrow, 1), (Category::Repay, 0), (Category::Withdraw, 0)] {
+        assert_eq!(log_count(category).await?, count, "{category}");
+    }
+    assert_eq!(at_once.quarantined(&STAGE_LIQUIDATIONS, &unit()).await?, [(0, in_borrows)]);
+
+    let one_by_one = one_log_in_every_category().await?;
+    for category in Category::PRECEDENCE.into_iter().rev() {
+        handle(one_by_one.context(), only(category)).await?;
+    }
+    for prefix in ["stage/", "quarantine/"] {
+        assert_eq!(one_by_one.objects(prefix).await?, at_once.objects(prefix).await?);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_preceding_category_that_is_not_extracted_is_not_ready() -> Result<()> {
+    let test_lake = test_lake(vec![repay(1, 0)]).await?;
+    test_lake.context.lake.store().delete(&unit().key(&RAW_BORROWS)).await?;
+    assert_eq!(kind(handle(test_lake.context(), only(Category::Repay)).await), Some(Kind::NotReady));
+    assert_eq!(handle(test_lake.context(), only(Category::Deposit)).await?.units, 1, "deposits precede borrows");
+    let report = handle(test_lake.context(), UnitInput::default()).await?;
+    assert_eq!(report, Report::default(), "nothing is planned that is not ready");
     Ok(())
 }

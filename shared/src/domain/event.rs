@@ -25,6 +25,16 @@ impl Category {
     pub const ALL: [Category; 5] =
         [Category::Borrow, Category::Deposit, Category::Liquidation, Category::Repay, Category::Withdraw];
 
+    /// All categories in the order in which they claim a log. A log is one event: of valid rows with one transaction hash
+    /// and log index in several categories of a day, the row of the first of these categories counts.
+    pub const PRECEDENCE: [Category; 5] =
+        [Category::Deposit, Category::Borrow, Category::Repay, Category::Withdraw, Category::Liquidation];
+
+    /// Returns the categories before this one in [`Category::PRECEDENCE`], in that order.
+    pub fn predecessors(self) -> impl Iterator<Item = Category> {
+        Category::PRECEDENCE.into_iter().take_while(move |category| *category != self)
+    }
+
     /// Returns the name that Transpose and the tables use.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -77,5 +87,19 @@ impl Side {
             Side::Lender => "LENDER",
             Side::Borrower => "BORROWER",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_counts_as_a_deposit_first_and_as_a_liquidation_last() {
+        let names = |category: Category| category.predecessors().map(Category::name).collect::<Vec<_>>();
+        assert!(names(Category::Deposit).is_empty());
+        assert_eq!(names(Category::Borrow), ["deposit"]);
+        assert_eq!(names(Category::Liquidation), ["deposit", "borrow", "repay", "withdraw"]);
+        assert!(Category::ALL.iter().all(|category| Category::PRECEDENCE.contains(category)));
     }
 }

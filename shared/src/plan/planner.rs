@@ -50,6 +50,14 @@ impl ChangedDays {
     }
 }
 
+/// A table of the raw layer from which units are staged.
+#[derive(Debug)]
+struct RawInput<'a> {
+    table: &'a Table,
+    /// The days of its units that this run extracts.
+    extracted: ChangedDays,
+}
+
 struct Planner<'a> {
     scope: &'a Scope,
     inventory: &'a Inventory,
@@ -106,20 +114,22 @@ impl Planner<'_> {
         }
     }
 
-    /// Returns the days to stage: the raw unit is present, or will be, and the staged unit is missing or was produced
-    /// from another version of the raw unit.
+    /// Returns the days to stage: the raw units are present, or will be, and the staged unit is missing or was produced
+    /// from another version of a raw unit.
     fn days_to_stage(
         &self,
         days: impl Iterator<Item = Day>,
-        [raw, staged]: [&Table; 2],
-        extracted: &BTreeSet<Day>,
+        inputs: &[RawInput<'_>],
+        staged: &Table,
         unit: impl Fn(Day) -> WorkUnit,
     ) -> impl Iterator<Item = Day> {
         days.filter(move |day| {
-            let is_extracted = extracted.contains(day);
-            let has_raw =
-                self.phase == PlanPhase::BeforeExtraction && is_extracted || self.inventory.has(raw, &unit(*day));
-            has_raw && (is_extracted || self.is_missing(staged, &unit(*day)))
+            let will_exist =
+                |input: &RawInput<'_>| self.phase == PlanPhase::BeforeExtraction && input.extracted.contains(*day);
+            let has_inputs =
+                inputs.iter().all(|input| will_exist(input) || self.inventory.has(input.table, &unit(*day)));
+            let is_changed = inputs.iter().any(|input| input.extracted.contains(*day));
+            has_inputs && (is_changed || self.is_missing(staged, &unit(*day)))
         })
     }
 
@@ -129,26 +139,31 @@ impl Planner<'_> {
             PlanPhase::BeforeExtraction => plan.clone(),
             PlanPhase::AfterExtraction(before) => before.cloned().unwrap_or_default(),
         };
-        for category in Category::ALL {
-            let tables = [Layer::Raw, Layer::Stage].map(|layer| tables::event_table(layer, category));
-            let extracted = ChangedDays::of_category(&extraction, Step::ExtractEvents, category).0;
-            let days = self.days_to_stage(self.event_days(), tables, &extracted, WorkUnit::Day);
+        // A log counts in the first category that has it, so the raw events of a category are inputs of all later ones.
+        let mut inputs = Vec::new();
+        for category in Category::PRECEDENCE {
+            let extracted = ChangedDays::of_category(&extraction, Step::ExtractEvents, category);
+            inputs.push(RawInput { table: tables::event_table(Layer::Raw, category), extracted });
+            let staged = tables::event_table(Layer::Stage, category);
+            let days = self.days_to_stage(self.event_days(), &inputs, staged, WorkUnit::Day);
             plan.extend(Step::StageEvents, days.map(|day| WorkUnit::EventDay(day, category)));
         }
-        for (extract, stage, tables) in [
-            (Step::ExtractMarketData, Step::StageMarketData, [&tables::RAW_MARKETS, &tables::STAGE_MARKETS]),
+        for (extract, stage, raw, staged) in [
+            (Step::ExtractMarketData, Step::StageMarketData, &tables::RAW_MARKETS, &tables::STAGE_MARKETS),
             (
                 Step::ExtractAccountPositions,
                 Step::StageAccountPositions,
-                [&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS],
+                &tables::RAW_POSITIONS,
+                &tables::STAGE_POSITIONS,
             ),
         ] {
             let mut extracted_days = extraction.days_by_protocol(extract);
             for (name, from) in &self.scope.from {
                 let protocol: Arc<str> = name.as_str().into();
                 let unit = |day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol));
-                let extracted = extracted_days.remove(name).unwrap_or_default().into_iter().collect();
-                let days = self.days_to_stage(from.through(self.scope.as_of), tables, &extracted, unit);
+                let extracted = ChangedDays(extracted_days.remove(name).unwrap_or_default().into_iter().collect());
+                let inputs = [RawInput { table: raw, extracted }];
+                let days = self.days_to_stage(from.through(self.scope.as_of), &inputs, staged, unit);
                 plan.extend(stage, days.map(unit));
             }
         }
@@ -349,6 +364,27 @@ mod tests {
             assert_eq!(after.units(step), before.units(step));
         }
         assert_eq!(days(&after, Step::ValuePositions), (4..=9).map(day).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn events_extracted_again_are_staged_with_all_later_categories() {
+        for (extracted, staged) in [
+            (Category::Repay, &[Category::Liquidation, Category::Repay, Category::Withdraw][..]),
+            (Category::Deposit, &Category::ALL),
+        ] {
+            let mut inventory = complete_inventory(5);
+            remove(&mut inventory, tables::event_table(Layer::Raw, extracted), &WorkUnit::Day(day(2)));
+            let units: Vec<_> = staged.iter().map(|category| WorkUnit::EventDay(day(2), *category)).collect();
+            let before = plan(&scope(5), &inventory, PlanPhase::BeforeExtraction).unwrap();
+            let lost = plan(&scope(5), &inventory, PlanPhase::AfterExtraction(Some(&before))).unwrap();
+            put(&mut inventory, tables::event_table(Layer::Raw, extracted), WorkUnit::Day(day(2)));
+            let after = plan(&scope(5), &inventory, PlanPhase::AfterExtraction(Some(&before))).unwrap();
+            for plan in [before, after] {
+                assert_eq!([plan.units(Step::StageEvents), plan.units(Step::PriceEvents)], [&units[..], &units]);
+                assert_eq!(days(&plan, Step::LinkWallets).is_empty(), !staged.contains(&Category::Borrow));
+            }
+            assert!(lost.units(Step::StageEvents).is_empty(), "{extracted}: nothing is staged without its inputs");
+        }
     }
 
     #[test]

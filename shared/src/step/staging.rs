@@ -1,6 +1,7 @@
 //! Sorts and deduplicates rows of the raw layer, and validates rows for the stage layer.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -10,10 +11,10 @@ use serde::Serialize;
 use super::{Context, Report};
 use crate::error::{Error, Result};
 use crate::lake::{FileMetadata, WorkUnit};
-use crate::tables::{QuarantinedRow, Reason, Row, Table};
+use crate::tables::{QuarantinedRow, Row, Table};
 
 /// The quarantine reason of a valid row whose key an earlier valid row has.
-const DUPLICATE_KEY: &str = "another valid row with the same key came first";
+pub const DUPLICATE_KEY: &str = "another valid row with the same key came first";
 
 /// Sorts raw rows by key and drops exact duplicates. The sort is stable: rows with equal keys keep their order of
 /// delivery. Returns the number of dropped rows.
@@ -65,13 +66,14 @@ pub struct Staged<S> {
     rows_in: u64,
 }
 
-/// Splits raw rows into valid rows, one per key, and rejected rows.
+/// Splits raw rows into valid rows, one per key, and rejected rows. `convert` returns a valid row or the reason for which
+/// the raw row is rejected.
 ///
 /// # Errors
 /// `Internal` if a rejected row can't be serialized as JSON.
-pub fn stage<R: Serialize, S, K: Hash + Eq>(
+pub fn stage<R: Serialize, S, K: Hash + Eq, E: fmt::Display>(
     raw: &[R],
-    convert: impl Fn(&R) -> Result<S, Reason>,
+    convert: impl Fn(&R) -> Result<S, E>,
     key: impl Fn(&S) -> K,
 ) -> Result<Staged<S>> {
     let mut seen: HashSet<K, FxBuildHasher> = HashSet::default();
@@ -127,6 +129,7 @@ pub async fn write<S: Row>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::Reason;
 
     #[test]
     fn sort_and_dedup_is_stable_and_drops_duplicates() {

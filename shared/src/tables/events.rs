@@ -50,6 +50,16 @@ row! {
 }
 
 row! {
+    /// The columns of a raw event that identify its log.
+    pub struct RawEventKey {
+        /// Transaction hash.
+        pub transaction_hash: Option<Arc<str>>,
+        /// Index of the log in its block.
+        pub log_index: Option<Arc<str>>,
+    }
+}
+
+row! {
     /// A valid event.
     pub struct StagedEvent {
         /// Account that sent the transaction, lower case.
@@ -261,7 +271,37 @@ pub struct EventRules<'a> {
     pub protocols: &'a [&'a str],
 }
 
+/// The log of an event: its transaction hash and its index in the block. At most one valid event of a day has a given
+/// log, over all categories.
+pub type EventKey = (TxHash, i64);
+
+impl RawEvent {
+    /// Returns the key of the event that the row would be if it were valid. `None` if no valid row has such values.
+    #[must_use]
+    pub fn key(&self) -> Option<EventKey> {
+        parse_key(&self.transaction_hash, &self.log_index).ok()
+    }
+}
+
+impl RawEventKey {
+    /// Returns the key, as [`RawEvent::key`] does.
+    #[must_use]
+    pub fn key(&self) -> Option<EventKey> {
+        parse_key(&self.transaction_hash, &self.log_index).ok()
+    }
+}
+
+fn parse_key(transaction_hash: &Option<Arc<str>>, log_index: &Option<Arc<str>>) -> Result<EventKey, Reason> {
+    Ok((hex_bytes("transaction_hash", transaction_hash)?, integer("log_index", log_index)?))
+}
+
 impl StagedEvent {
+    /// Returns the key.
+    #[must_use]
+    pub fn key(&self) -> EventKey {
+        (self.transaction_hash, self.log_index)
+    }
+
     /// Validates and converts a raw row.
     ///
     /// # Errors
@@ -275,10 +315,12 @@ impl StagedEvent {
             )),
             _ => None,
         };
+        let sender_address = hex_bytes("sender_address", &raw.sender_address)?;
+        let (transaction_hash, log_index) = parse_key(&raw.transaction_hash, &raw.log_index)?;
         Ok(StagedEvent {
-            sender_address: hex_bytes("sender_address", &raw.sender_address)?,
-            transaction_hash: hex_bytes("transaction_hash", &raw.transaction_hash)?,
-            log_index: integer("log_index", &raw.log_index)?,
+            sender_address,
+            transaction_hash,
+            log_index,
             block_number: integer("block_number", &raw.block_number)?,
             timestamp: Timestamp::from_epoch_seconds(seconds),
             epoch_timestamp: seconds,
@@ -390,6 +432,19 @@ mod tests {
             mutate(&mut event);
             assert_eq!(stage(&event, Category::Borrow).unwrap_err(), reason);
         }
+    }
+
+    #[test]
+    fn key_of_a_raw_row_is_that_of_its_event() {
+        let raw = raw("borrow");
+        let event = stage(&raw, Category::Borrow).unwrap();
+        let lower = RawEvent {
+            transaction_hash: Some(event.transaction_hash.to_string().into()),
+            log_index: Some("002".into()),
+            ..raw.clone()
+        };
+        assert_eq!([raw.key(), lower.key()], [Some(event.key()); 2]);
+        assert_eq!(RawEvent { log_index: Some("2.0".into()), ..raw }.key(), None);
     }
 
     #[test]

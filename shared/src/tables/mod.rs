@@ -16,7 +16,8 @@ use arrow_array::{Array, RecordBatch};
 pub use blocks::DailyBlock;
 pub use column::{Timestamp, Value};
 pub use events::{
-    BlockEventRow, BorrowLinkRow, EventRules, FoldEventRow, PricedEvent, RawEvent, StagedEvent, UnpricedEvent,
+    BlockEventRow, BorrowLinkRow, EventKey, EventRules, FoldEventRow, PricedEvent, RawEvent, RawEventKey, StagedEvent,
+    UnpricedEvent,
 };
 pub use features::{FeatureRow, InstantKey, StateRow};
 pub use markets::{RawMarket, StagedMarket};

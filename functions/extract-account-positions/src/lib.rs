@@ -16,8 +16,8 @@ pub const STEP: Step = Step::ExtractAccountPositions;
 /// Extracts the snapshot of each protocol and day that the input names or that is missing.
 ///
 /// # Errors
-/// `NotReady` for a day whose first block is unknown or not indexed yet, `SourceUnavailable` for an empty snapshot
-/// after a day with positions, and the errors of The Graph and of the lake.
+/// `NotReady` for a day whose first block is unknown or not indexed yet, `SourceUnavailable` for an empty snapshot after
+/// a day with positions whose markets do not say that all are closed, and the errors of The Graph and of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     snapshots::extract::<RawPosition, _, _>(&context, STEP, &RAW_POSITIONS, &input, fetch).await
 }

@@ -1,7 +1,7 @@
 //! Runs the step against a test server that returns positions.
 
 use defi_shared::lake::WorkUnit;
-use defi_shared::step::UnitInput;
+use defi_shared::step::{Context, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, RAW_POSITIONS, RawPosition};
 use defi_shared::testing::{
     AAVE, Server, TestLake, address, daily_block, first_block, graph_error, january, kind, raw_position, snapshot, unit,
@@ -104,6 +104,59 @@ async fn days_of_one_call_are_checked_against_each_other() -> Result<()> {
     assert_eq!(kind(handle(test_lake.context(), UnitInput::default()).await), Some(Kind::SourceUnavailable));
     let units: Vec<_> = test_lake.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
     assert_eq!(units, [unit(AAVE, january(1))], "writes the day with positions, but not the empty day");
+    Ok(())
+}
+
+/// Starts a server without positions, whose only market has these totals in US dollars.
+async fn closed_server(totals: Value) -> Result<Server> {
+    Server::start(move |request| {
+        let query = request.body["query"].as_str().unwrap_or_default();
+        snapshot(request, if query.contains("MarketTotals") { json!([totals]) } else { json!([]) })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn empty_snapshot_is_written_as_closed_if_the_markets_agree() -> Result<()> {
+    let totals = json!({"id": "0xa", "totalDepositBalanceUSD": "0.02", "totalBorrowBalanceUSD": "0"});
+    let server = closed_server(totals).await?;
+    let test_lake = test_lake(&server).await?;
+    // The newest earlier snapshot counts, even if days between are missing.
+    test_lake.put(&RAW_POSITIONS, &unit(AAVE, january(1).previous()), vec![row(0, 1)]).await?;
+    for day in [2, 3] {
+        test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(day)), vec![daily_block(january(day))]).await?;
+        let report = handle(Context { today: january(3), ..test_lake.context() }, days(&[day])).await?;
+        assert_eq!((report.units, report.rows_out, report.traffic.requests), (1, 0, 2), "January {day}");
+        let metadata = test_lake.file_metadata(&RAW_POSITIONS, &unit(AAVE, january(day))).await?;
+        assert_eq!([&metadata["closed"], &metadata["deployment"]], ["true", "QmDeployment"]);
+    }
+    let blocks = [2, 2, 3, 3].map(|day| Value::from(first_block(january(day))));
+    assert!(server.requests().iter().map(|request| request.variable("block")).eq(&blocks));
+    Ok(())
+}
+
+#[tokio::test]
+async fn empty_snapshot_is_rejected_if_the_markets_say_otherwise_or_nothing() -> Result<()> {
+    for totals in [
+        json!({"id": "0xa", "totalDepositBalanceUSD": "0", "totalBorrowBalanceUSD": "1500.5"}),
+        json!({"id": "0xa", "totalDepositBalanceUSD": "0", "totalBorrowBalanceUSD": null}),
+        json!({"id": "0xa"}),
+    ] {
+        let test_lake = test_lake(&closed_server(totals.clone()).await?).await?;
+        test_lake.put(&RAW_POSITIONS, &unit(AAVE, january(1)), vec![row(1, 1)]).await?;
+        let result = handle(test_lake.context(), days(&[2])).await;
+        assert_eq!(kind(result), Some(Kind::SourceUnavailable), "{totals}");
+    }
+    let without_totals = Server::start(|request| match request.body["query"].as_str() {
+        Some(query) if query.contains("MarketTotals") => {
+            graph_error("Type `Market` has no field `totalDepositBalanceUSD`")
+        }
+        _ => snapshot(request, json!([])),
+    });
+    let test_lake = test_lake(&without_totals.await?).await?;
+    test_lake.put(&RAW_POSITIONS, &unit(AAVE, january(1)), vec![row(1, 1)]).await?;
+    assert_eq!(kind(handle(test_lake.context(), days(&[2])).await), Some(Kind::SourceUnavailable));
+    assert!(!test_lake.context.lake.units(&RAW_POSITIONS).await?.contains(&unit(AAVE, january(2))));
     Ok(())
 }
 

@@ -70,6 +70,17 @@ async fn keeps_first_valid_row_per_key_and_follows_raw_changes() -> Result<()> {
 }
 
 #[tokio::test]
+async fn empty_snapshot_stays_marked_as_closed() -> Result<()> {
+    let test_lake = TestLake::new(&[AAVE], january(1))?;
+    let metadata = [("closed", "true"), ("repeats", "0")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    test_lake.context.commit(&RAW_POSITIONS, &day_unit(), Vec::<RawPosition>::new(), metadata.into()).await?;
+    handle(test_lake.context(), UnitInput::default()).await?;
+    let metadata = test_lake.file_metadata(&STAGE_POSITIONS, &day_unit()).await?;
+    assert_eq!((metadata.get("closed").map(String::as_str), metadata.get("repeats")), (Some("true"), None));
+    Ok(())
+}
+
+#[tokio::test]
 async fn missing_raw_day_is_not_ready_and_bad_protocol_is_rejected() -> Result<()> {
     let test_lake = TestLake::new(&[AAVE], january(1))?;
     let input = |protocol: &str| UnitInput {

@@ -5,12 +5,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{Array, RecordBatch};
 
+use super::staging::CLOSED;
 use super::{CONCURRENT_LARGE_UNITS, CONCURRENT_UNITS, Context, Report, UnitInput};
+use crate::domain::Day;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{FileMetadata, WorkUnit};
 use crate::pipeline::Step;
-use crate::sources::graph::Snapshot;
+use crate::sources::Text;
+use crate::sources::graph::{MarketTotals, Snapshot};
 use crate::tables::{DailyBlock, RAW_POSITIONS, Row, Table};
+
+/// The number of days before a snapshot without positions in which the newest earlier snapshot is looked for.
+const EARLIER_DAYS: i32 = 7;
+
+/// The largest total of a protocol without positions, in US dollars: dust may remain in its markets.
+const NEGLIGIBLE_USD: f64 = 1.0;
 
 /// Rows of a snapshot in the schema of the raw layer: those of one page, or all.
 #[derive(Debug)]
@@ -48,13 +57,14 @@ pub type RawSnapshot = Snapshot<RawPage>;
 type EmptySnapshots = Arc<Mutex<Vec<(WorkUnit, DailyBlock, RawSnapshot)>>>;
 
 /// Extracts the snapshots of a table: those that the input names, or those that are missing from the lake. A snapshot
-/// without positions that follows a day with positions is a fault of the indexer. If it were written, all wallets would
-/// appear to have closed their positions. Snapshots without rows are therefore checked last, ordered by day. An empty
-/// snapshot of markets is accepted: prices then come from previous days.
+/// without positions that follows one with positions is a fault of the indexer, unless the markets say that none is
+/// open: it is then marked as [`CLOSED`]. If it were written unchecked, all wallets could appear to have closed their
+/// positions. Snapshots without rows are therefore checked last, ordered by day. An empty snapshot of markets is
+/// accepted: prices then come from previous days.
 ///
 /// # Errors
 /// `NotReady` for a day whose first block is unknown or not indexed yet, `SourceUnavailable` for a snapshot without
-/// positions that follows a day with positions, and the errors of The Graph and of the lake.
+/// positions that follows one with positions, and the errors of The Graph and of the lake.
 pub async fn extract<R, F, Fut>(
     context: &Context,
     step: Step,
@@ -79,19 +89,19 @@ where
                 empty.lock().unwrap_or_else(PoisonError::into_inner).push((unit, block, snapshot));
                 return Ok(Report::default());
             }
-            write::<R>(&context, table, unit, &block, snapshot).await
+            write::<R>(&context, table, unit, &block, snapshot, false).await
         }
     };
     let concurrency = if *table == RAW_POSITIONS { CONCURRENT_LARGE_UNITS } else { CONCURRENT_UNITS };
     let mut report = context.run_units(step, &units, concurrency, work).await?;
     let mut deferred = std::mem::take(&mut *empty.lock().unwrap_or_else(PoisonError::into_inner));
     deferred.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+    let context = &Context { traffic: Arc::default(), ..context.clone() };
     for (unit, block, snapshot) in deferred {
-        if *table == RAW_POSITIONS {
-            reject_sudden_emptiness(context, &unit).await?;
-        }
-        report.merge(write::<R>(context, table, unit, &block, snapshot).await?);
+        let closed = *table == RAW_POSITIONS && is_closed(context, &unit, &block, &snapshot).await?;
+        report.merge(write::<R>(context, table, unit, &block, snapshot, closed).await?);
     }
+    report.traffic += &context.traffic.report();
     context.registry.register(table, &units).await?;
     context.write_call_report(input.run_id.as_ref(), step, &units, &report).await?;
     Ok(report)
@@ -103,28 +113,100 @@ async fn write<R: Row>(
     unit: WorkUnit,
     block: &DailyBlock,
     snapshot: RawSnapshot,
+    closed: bool,
 ) -> Result<Report> {
     let rows_in = snapshot.rows.iter().map(|page| page.rows_in).sum();
     let repeats: u64 = snapshot.rows.iter().map(|page| page.repeats).sum();
-    let metadata = FileMetadata::from([
+    let mut metadata = FileMetadata::from([
         ("block".to_owned(), block.block_number.to_string()),
         ("deployment".to_owned(), snapshot.deployment),
         ("repeats".to_owned(), repeats.to_string()),
     ]);
+    if closed {
+        metadata.insert(CLOSED.to_owned(), "true".to_owned());
+    }
     let batches = snapshot.rows.into_iter().map(|page| page.batch).collect();
     let written = context.lake.write_batches::<R>(table, &unit, batches, metadata).await?;
     Ok(Report { rows_in, repeats, ..Report::default() }.with_written(written))
 }
 
-/// Returns an error if the snapshot of the previous day has positions.
-async fn reject_sudden_emptiness(context: &Context, unit: &WorkUnit) -> Result<()> {
+/// Returns whether the positions of an earlier snapshot are all closed in this one, which has none. Returns false if
+/// there was no position before.
+async fn is_closed(context: &Context, unit: &WorkUnit, block: &DailyBlock, snapshot: &RawSnapshot) -> Result<bool> {
     let (day, protocol) = unit.as_protocol_day()?;
-    let previous = WorkUnit::ProtocolDay(day.previous(), protocol);
-    let previous_rows = context.lake.file_metadata(&RAW_POSITIONS, &previous).await?.map_or(0, |(_, rows)| rows);
-    if previous_rows == 0 {
-        return Ok(());
+    let Some((earlier, metadata, rows)) = newest_before(context, day, &protocol).await? else { return Ok(false) };
+    // If the earlier day was closed too, the totals show whether the protocol still has no positions.
+    if rows == 0 && !metadata.contains_key(CLOSED) {
+        return Ok(false);
     }
-    Err(Error::new(Kind::SourceUnavailable, "the snapshot has no positions, but that of the previous day has")
-        .with("unit", unit)
-        .with("positions_on_previous_day", previous_rows))
+    let subgraph = &context.config.protocol(&protocol)?.subgraph_id;
+    let totals = match context.graph.market_totals(subgraph, block.number()?, &context.traffic).await {
+        Ok(totals) if totals.deployment == snapshot.deployment => totals.rows,
+        // Another deployment, or a schema without totals, says nothing about this snapshot.
+        Ok(_) => Vec::new(),
+        Err(error) if error.kind() == Kind::SourceRejected => Vec::new(),
+        Err(error) => return Err(error.with("unit", unit)),
+    };
+    if are_negligible(&totals) {
+        return Ok(true);
+    }
+    Err(Error::new(
+        Kind::SourceUnavailable,
+        "the snapshot has no positions, and its markets do not say that all are closed",
+    )
+    .with("unit", unit)
+    .with("earlier_day", earlier)
+    .with("positions_on_earlier_day", rows)
+    .with_hint("run again later: the indexer may be incomplete"))
+}
+
+/// Returns the day, metadata and row count of the newest stored snapshot of positions of the [`EARLIER_DAYS`] before a
+/// day.
+async fn newest_before(context: &Context, day: Day, protocol: &Arc<str>) -> Result<Option<(Day, FileMetadata, u64)>> {
+    for earlier in day.plus_days(-EARLIER_DAYS).until(day).rev() {
+        let unit = WorkUnit::ProtocolDay(earlier, Arc::clone(protocol));
+        if let Some((metadata, rows)) = context.lake.file_metadata(&RAW_POSITIONS, &unit).await? {
+            return Ok(Some((earlier, metadata, rows)));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns whether all markets say what their supplies and debts are worth, and both sums are negligible.
+fn are_negligible(totals: &[MarketTotals]) -> bool {
+    let sum = |field: fn(&MarketTotals) -> &Text| -> Option<f64> {
+        totals.iter().map(|market| field(market).as_deref()?.parse::<f64>().ok().map(f64::abs)).sum()
+    };
+    let sums = [sum(|market| &market.deposits_usd), sum(|market| &market.borrows_usd)];
+    !totals.is_empty() && sums.into_iter().all(|sum| sum.is_some_and(|usd| usd <= NEGLIGIBLE_USD))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals(values: &[[&str; 2]]) -> Vec<MarketTotals> {
+        let market = |[deposits, borrows]: &[&str; 2]| MarketTotals {
+            id: "0xa".into(),
+            deposits_usd: (*deposits).into(),
+            borrows_usd: (*borrows).into(),
+        };
+        values.iter().map(market).collect()
+    }
+
+    #[test]
+    fn totals_are_negligible_only_if_every_market_says_so() {
+        assert!(are_negligible(&totals(&[["0", "0"], ["0.4", "1e-9"]])));
+        for values in [
+            &[["0.6", "0"], ["0.6", "0"]][..],
+            &[["0", "2"]],
+            &[["0", "0"], ["", "0"]],
+            &[["0", "NaN"]],
+            &[["-5", "0"]],
+            &[],
+        ] {
+            assert!(!are_negligible(&totals(values)), "{values:?}");
+        }
+        assert!(!are_negligible(&[MarketTotals::default()]), "a market without totals says nothing");
+    }
 }

@@ -94,10 +94,14 @@ pub fn stage<R: Serialize, S, K: Hash + Eq, E: fmt::Display>(
     Ok(staged)
 }
 
-/// Returns the entries of a snapshot's metadata that describe its source: the pinned block and the deployment.
+/// The metadata entry, `true`, of a snapshot without positions whose markets say that none is open.
+pub const CLOSED: &str = "closed";
+
+/// Returns the entries of a snapshot's metadata that describe its source: the pinned block, the deployment, and whether
+/// all positions are closed.
 #[must_use]
 pub fn source_metadata(metadata: &FileMetadata) -> FileMetadata {
-    let entries = metadata.iter().filter(|(name, _)| matches!(name.as_str(), "block" | "deployment"));
+    let entries = metadata.iter().filter(|(name, _)| matches!(name.as_str(), "block" | "deployment" | CLOSED));
     entries.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::support::{AAVE, COMPOUND, deployments, sample, start, tiny};
 use defi_shared::error::Kind;
+use defi_simulator::recording::Recording;
 use defi_simulator::server::{Server, ServerOptions};
 use serde_json::{Value, json};
 
@@ -83,6 +84,26 @@ async fn markets_are_returned_as_recorded() {
         let recorded: Vec<Value> = recording.markets[protocol][&block].iter().map(|row| Value::clone(row)).collect();
         assert_eq!(found["markets"], Value::from(recorded));
     }
+}
+
+#[tokio::test]
+async fn totals_of_markets_are_null_unless_recorded() {
+    let recording = sample();
+    let block = recording.blocks[4].number;
+    let query = "{ markets(first: 1, block: {number: BLOCK}) { totalDepositBalanceUSD totalBorrowBalanceUSD } }";
+    let query = query.replace("BLOCK", &block.to_string());
+    let server = start(&recording).await;
+    let found = data(&server, AAVE, &query, json!({})).await;
+    assert_eq!(found["markets"][0], json!({"totalDepositBalanceUSD": null, "totalBorrowBalanceUSD": null}));
+
+    let mut recording = Recording::clone(&recording);
+    let rows = recording.markets.get_mut("aave-v2-eth").unwrap().get_mut(&block).unwrap();
+    let totals = json!({"totalDepositBalanceUSD": "12.5", "totalBorrowBalanceUSD": "0"});
+    let market = Arc::make_mut(&mut rows[0]).as_object_mut().unwrap();
+    market.extend(totals.as_object().unwrap().clone());
+    let server = start(&Arc::new(recording)).await;
+    let found = data(&server, AAVE, &query, json!({})).await;
+    assert_eq!(found["markets"][0], totals);
 }
 
 #[tokio::test]

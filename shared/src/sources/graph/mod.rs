@@ -27,7 +27,7 @@ pub use messages::messages;
 use paging::IdRange;
 use response::{Page, SubgraphState, parse_head, parse_page};
 use rows::Entity;
-pub use rows::{Market, Position};
+pub use rows::{Market, MarketTotals, Position};
 
 /// The URL of the gateway of the decentralised network.
 pub const LIVE_URL: &str = "https://gateway.thegraph.com/api";
@@ -192,6 +192,21 @@ impl GraphClient {
     /// # Errors
     /// As [`GraphClient::positions`].
     pub async fn markets(&self, subgraph_id: &str, block: u64, traffic: &Traffic) -> Result<Snapshot<Market>> {
+        let url = self.subgraph_url(subgraph_id)?;
+        let snapshot = self.fetch_snapshot(&url, block, vec![Map::new()], &Ok, traffic).await.map(Snapshot::flatten);
+        snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
+    }
+
+    /// Returns the totals of all markets at a block.
+    ///
+    /// # Errors
+    /// As [`GraphClient::positions`]. `SourceRejected` also if the subgraph's schema has no totals.
+    pub async fn market_totals(
+        &self,
+        subgraph_id: &str,
+        block: u64,
+        traffic: &Traffic,
+    ) -> Result<Snapshot<MarketTotals>> {
         let url = self.subgraph_url(subgraph_id)?;
         let snapshot = self.fetch_snapshot(&url, block, vec![Map::new()], &Ok, traffic).await.map(Snapshot::flatten);
         snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))

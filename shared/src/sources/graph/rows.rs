@@ -26,6 +26,17 @@ pub struct Market {
     pub input_token_decimals: Text,
 }
 
+/// What a market says of the sums of its positions at a block. A schema may lack these fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MarketTotals {
+    /// `id`.
+    pub id: Text,
+    /// `totalDepositBalanceUSD`: the value of all supplies, in US dollars.
+    pub deposits_usd: Text,
+    /// `totalBorrowBalanceUSD`: the value of all debts, in US dollars.
+    pub borrows_usd: Text,
+}
+
 /// An open position at a block.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Position {
@@ -45,7 +56,7 @@ pub struct Position {
     pub account_id: Text,
 }
 
-/// A row of a snapshot: a market or a position.
+/// A row of a snapshot: a market, its totals or a position.
 pub(super) trait Entity: TextRow + Send {
     /// The GraphQL query. The whole filter is one variable, `$where`: ids are `Bytes` in one version of the schema and
     /// `ID` in the other, and a variable for an id would have to be declared as one of them.
@@ -59,6 +70,10 @@ pub(super) trait Entity: TextRow + Send {
 
 impl TextRow for Market {
     /// Visits no field: a page contains each market once, so almost no value repeats.
+    fn for_each_repeated(&mut self, _: &mut impl FnMut(&mut Text)) {}
+}
+
+impl TextRow for MarketTotals {
     fn for_each_repeated(&mut self, _: &mut impl FnMut(&mut Text)) {}
 }
 
@@ -88,6 +103,22 @@ impl Entity for Market {
             input_token_symbol: token.symbol,
             input_token_decimals: token.decimals,
         }
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+}
+
+impl Entity for MarketTotals {
+    const QUERY: &'static str = "query MarketTotals($block: Int!, $first: Int!, $where: Market_filter!) { \
+        _meta(block: {number: $block}) { block { number timestamp hash } deployment hasIndexingErrors } \
+        markets(first: $first, orderBy: id, orderDirection: asc, block: {number: $block}, where: $where) { \
+        id totalDepositBalanceUSD totalBorrowBalanceUSD } }";
+    type Json = MarketTotalsJson;
+
+    fn from_json(json: MarketTotalsJson) -> Self {
+        MarketTotals { id: json.id, deposits_usd: json.deposits_usd, borrows_usd: json.borrows_usd }
     }
 
     fn id(&self) -> Option<&str> {
@@ -139,6 +170,16 @@ struct TokenJson {
     id: Text,
     symbol: Text,
     decimals: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct MarketTotalsJson {
+    id: Text,
+    #[serde(rename = "totalDepositBalanceUSD")]
+    deposits_usd: Text,
+    #[serde(rename = "totalBorrowBalanceUSD")]
+    borrows_usd: Text,
 }
 
 #[derive(Default, Deserialize)]

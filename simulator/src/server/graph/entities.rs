@@ -42,6 +42,9 @@ pub(super) const MARKET: Entity = Entity {
         field("maximumLTV", FieldType::BigDecimal, true),
         field("liquidationThreshold", FieldType::BigDecimal, true),
         field("inputTokenPriceUSD", FieldType::BigDecimal, true),
+        // Required in the subgraphs, but most recordings lack them.
+        field("totalDepositBalanceUSD", FieldType::BigDecimal, false),
+        field("totalBorrowBalanceUSD", FieldType::BigDecimal, false),
         field("inputToken", FieldType::Entity("Token"), true),
     ],
 };

@@ -22,8 +22,8 @@ pub type Row = Arc<Value>;
 /// The rows of a table by protocol and block, in file order.
 pub type Snapshots = BTreeMap<String, BTreeMap<u64, Vec<Row>>>;
 
-/// The number of blocks after the first block of the last day: one hour, so that this block is final (64 deep) and the
-/// last day is incomplete.
+/// The number of blocks after the first block of the last day: one hour, so that this block is
+/// [final](defi_shared::domain::FINAL_DEPTH) and the last day is incomplete.
 pub const BLOCKS_AFTER_LAST_DAY: u64 = 300;
 
 /// The time between the blocks after the last recorded block.

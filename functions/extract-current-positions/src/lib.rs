@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use defi_shared::domain::{Address, Day};
+use defi_shared::domain::{Address, Day, FINAL_DEPTH};
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::sources::graph::{Position, Snapshot};
@@ -16,17 +16,14 @@ use serde::{Deserialize, Serialize};
 /// The step of this crate.
 pub const STEP: Step = Step::ExtractCurrentPositions;
 
-/// The depth below the head at which a block is considered final.
-const FINAL_DEPTH: u64 = 64;
-
 /// The time between blocks on Ethereum since proof of stake, in seconds.
-const SECONDS_PER_BLOCK: i64 = 12;
+const SECONDS_PER_BLOCK: u64 = 12;
 
 /// The block at which to extract positions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pin {
-    /// The block 64 blocks below the head.
+    /// The newest block that is [final](FINAL_DEPTH).
     #[default]
     Head,
     /// The first block of the as-of day.
@@ -100,7 +97,7 @@ async fn snapshot(context: &Context, input: &Input, name: &str) -> Result<(Snaps
             let head = context.graph.head(subgraph, &context.traffic).await?.block;
             // Older nodes return the timestamp of the head only. Slots have a fixed length, so this is off by a few
             // slots at most.
-            let time = head.timestamp.map(|time| time - SECONDS_PER_BLOCK * 64);
+            let time = head.timestamp.map(|time| time.saturating_sub_unsigned(SECONDS_PER_BLOCK * FINAL_DEPTH));
             (head.number.saturating_sub(FINAL_DEPTH), time)
         }
     };

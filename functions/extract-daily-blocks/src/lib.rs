@@ -1,6 +1,6 @@
 //! Finds the first block of each day, to which the snapshots of the day are pinned.
 
-use defi_shared::domain::Day;
+use defi_shared::domain::{Day, FINAL_DEPTH};
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::sources::{Block, Traffic};
@@ -10,9 +10,6 @@ use defi_shared::{Error, Kind, Result};
 
 /// The step of this crate.
 pub const STEP: Step = Step::ExtractDailyBlocks;
-
-/// The depth below the head at which a block is considered final. No reorganization of Ethereum has been deeper.
-const FINAL_DEPTH: u64 = 64;
 
 /// The age in seconds at which a block is considered final regardless of the source's head. An orphaned block could
 /// only be that old if the source had not indexed any block for a day.
@@ -59,7 +56,8 @@ fn final_block(day: Day, block: Option<Block>, head: &Block, today: Day) -> Resu
     let is_deep = head.number >= block.number.saturating_add(FINAL_DEPTH);
     let is_old = today.start() - time >= FINAL_AGE_SECONDS;
     if !is_deep && !is_old {
-        return Err(not_ready("the day's first block is not 64 blocks deep yet").with("block", block.number));
+        let message = format!("the day's first block is not {FINAL_DEPTH} blocks deep yet");
+        return Err(not_ready(&message).with("block", block.number));
     }
     let number =
         i64::try_from(block.number).map_err(|cause| Error::corrupt("invalid block number").with_source(cause))?;

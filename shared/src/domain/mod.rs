@@ -15,3 +15,6 @@ pub use amount::BaseUnits;
 pub use day::{Day, SECONDS_PER_DAY};
 pub use event::{Category, Side};
 pub use links::{Link, Links};
+
+/// The number of blocks on top of a block at which it counts as final. No reorganization of Ethereum was ever deeper.
+pub const FINAL_DEPTH: u64 = 64;

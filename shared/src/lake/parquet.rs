@@ -88,7 +88,7 @@ pub fn encode_with_policy<R: Row>(
     let mut file = File::new::<R>(policy, sorted_by, metadata)?;
     let (mut rows, mut count) = (rows.into_iter(), 0);
     loop {
-        let page: Vec<R> = rows.by_ref().take(WRITER_POLICY.rows_per_page).collect();
+        let page: Vec<R> = rows.by_ref().take(policy.rows_per_page).collect();
         if page.is_empty() {
             return Ok((file.close()?, count));
         }
@@ -362,6 +362,20 @@ mod tests {
                 && column.offset_index_offset().is_some()
                 && column.column_index_offset().is_some()
         );
+    }
+
+    #[test]
+    fn pages_have_the_number_of_rows_of_the_policy() {
+        for rows_per_page in [1_000, 8 * 1024, 20_000] {
+            let policy = WriterPolicy { rows_per_page, ..WRITER_POLICY };
+            let (file, _) = encode_with_policy(&policy, rows(30_000), &["row_number"], &FileMetadata::new()).unwrap();
+            let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+            let metadata = ArrowReaderMetadata::load(&file, options).unwrap();
+            // The reasons, which are all equal: where a column falls back from its dictionary, a page ends early.
+            let pages = metadata.metadata().offset_index().unwrap()[0][1].page_locations();
+            let starts: Vec<_> = pages.iter().map(|page| page.first_row_index as usize).collect();
+            assert_eq!(starts, (0..30_000).step_by(rows_per_page).collect::<Vec<_>>(), "{rows_per_page}");
+        }
     }
 
     #[test]

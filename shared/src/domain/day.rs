@@ -203,10 +203,47 @@ mod tests {
     }
 
     #[test]
+    fn accepted_years_are_2015_to_2199() {
+        for (text, days, is_accepted) in [
+            ("2014-12-31", 16_435, false),
+            ("2015-01-01", 16_436, true),
+            ("2199-12-31", 84_005, true),
+            ("2200-01-01", 84_006, false),
+        ] {
+            let day = is_accepted.then_some(Day(days));
+            assert_eq!((text.parse().ok(), Day::try_from_epoch_days(days)), (day, day), "{text}");
+        }
+    }
+
+    #[test]
     fn from_epoch_seconds_returns_the_day_of_the_second() {
         let day: Day = "2023-02-20".parse().unwrap();
         assert_eq!(Day::from_epoch_seconds(day.start()), day);
         assert_eq!(Day::from_epoch_seconds(day.start() - 1), day.previous());
-        assert_eq!(day.through(day.plus_days(2)).count(), 3);
+        assert_eq!(Day::from_epoch_seconds(-1), Day(-1), "before 1970");
+    }
+
+    #[test]
+    fn day_ends_where_the_next_one_starts() {
+        let day: Day = "2023-01-01".parse().unwrap();
+        assert_eq!(day.seconds(), 1_672_531_200..1_672_617_600);
+        assert_eq!(day.next().start(), 1_672_617_600);
+    }
+
+    #[test]
+    fn until_excludes_the_last_day_and_through_includes_it() {
+        let day = |number: i32| Day(19_358 + number);
+        assert_eq!(day(0).until(day(2)).collect::<Vec<_>>(), [day(0), day(1)]);
+        assert_eq!(day(0).through(day(2)).collect::<Vec<_>>(), [day(0), day(1), day(2)]);
+        assert_eq!((day(0).until(day(0)).count(), day(1).through(day(0)).count()), (0, 0));
+    }
+
+    #[test]
+    fn day_is_a_string_in_json_and_debug_output() {
+        let day = Day(19_358);
+        assert_eq!(serde_json::to_string(&day).unwrap(), r#""2023-01-01""#);
+        assert_eq!(serde_json::from_str::<Day>(r#""2023-01-01""#).unwrap(), day);
+        assert!(serde_json::from_str::<Day>("19358").is_err());
+        assert_eq!((format!("{day:?}").as_str(), day.epoch_days()), ("2023-01-01", 19_358));
     }
 }

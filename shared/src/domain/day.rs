@@ -130,13 +130,11 @@ impl FromStr for Day {
         let invalid = || {
             Error::bad_input(format!("invalid day {text:?}")).with_hint("write a day as YYYY-MM-DD, such as 2023-11-01")
         };
-        let bytes = text.as_bytes();
-        let is_well_formed = bytes.len() == 10
-            && bytes.iter().enumerate().all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
-        if !is_well_formed {
+        let date: Date = text.parse().map_err(|source: jiff::Error| invalid().with_source(source))?;
+        // The parser also accepts other forms, such as 20231101.
+        if date.to_string() != text {
             return Err(invalid());
         }
-        let date: Date = text.parse().map_err(|source: jiff::Error| invalid().with_source(source))?;
         if !ACCEPTED_YEARS.contains(&date.year()) {
             return Err(Error::bad_input(format!(
                 "the day {text} is outside the years {} to {}",

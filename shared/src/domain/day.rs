@@ -93,7 +93,7 @@ impl Day {
     fn date(self) -> Date {
         match jiff::Span::new().try_days(self.0) {
             Ok(span) => EPOCH.saturating_add(span),
-            Err(_) if self.0 < 0 => Date::MIN,
+            Err(_) if self.0.is_negative() => Date::MIN,
             Err(_) => Date::MAX,
         }
     }

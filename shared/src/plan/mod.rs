@@ -165,6 +165,56 @@ mod tests {
     }
 
     #[test]
+    fn plan_lists_the_sorted_units_of_each_step() {
+        let unit = |day, protocol: &str| WorkUnit::ProtocolDay(Day::from_epoch_days(day), protocol.into());
+        let mut plan = Plan::default();
+        plan.extend(Step::StageMarketData, []);
+        assert!(plan.is_empty() && plan.units(Step::StageMarketData).is_empty());
+        plan.extend(Step::StageMarketData, [unit(2, "b"), unit(1, "b")]);
+        plan.extend(Step::StageMarketData, [unit(1, "a")]);
+        assert!(!plan.is_empty());
+        assert_eq!(plan.units(Step::StageMarketData), [unit(1, "a"), unit(1, "b"), unit(2, "b")]);
+        let days = |days: &[i32]| days.iter().map(|day| Day::from_epoch_days(*day)).collect();
+        let expected = DaysBy::from([("a".to_owned(), days(&[1])), ("b".to_owned(), days(&[1, 2]))]);
+        assert_eq!(plan.days_by_protocol(Step::StageMarketData), expected);
+        assert!(plan.days_by_protocol(Step::StageAccountPositions).is_empty());
+        let planned: Vec<_> = plan.counts().into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(planned, [(Step::StageMarketData, 3)]);
+    }
+
+    #[test]
+    fn derived_objects_are_those_of_the_stage_and_analytics_layers() {
+        let day = WorkUnit::Day(Day::from_epoch_days(19_000));
+        let of_category = |category| WorkUnit::EventDay(Day::from_epoch_days(19_000), category);
+        let of_protocol = WorkUnit::ProtocolDay(Day::from_epoch_days(19_000), "aave-v2-eth".into());
+        let mut plan = Plan::default();
+        for (step, unit) in [
+            (Step::ExtractDailyBlocks, day.clone()),
+            (Step::ExtractEvents, of_category(Category::Repay)),
+            (Step::ExtractMarketData, of_protocol.clone()),
+            (Step::ExtractAccountPositions, of_protocol.clone()),
+            (Step::StageEvents, of_category(Category::Repay)),
+            (Step::StageMarketData, of_protocol.clone()),
+            (Step::StageAccountPositions, of_protocol.clone()),
+            (Step::LinkWallets, day.clone()),
+            (Step::PriceEvents, of_category(Category::Borrow)),
+            (Step::ValuePositions, day.clone()),
+            (Step::BuildFeatures, day.clone()),
+        ] {
+            plan.extend(step, [unit]);
+        }
+        let expected = [
+            (&tables::STAGE_REPAYS, day.clone()),
+            (&tables::BORROWS, day.clone()),
+            (&tables::STAGE_MARKETS, of_protocol.clone()),
+            (&tables::STAGE_POSITIONS, of_protocol),
+            (&tables::WALLET_LINKS, day.clone()),
+            (&tables::WALLET_HEALTH, day),
+        ];
+        assert_eq!(plan.derived(), expected);
+    }
+
+    #[test]
     fn unit_of_another_step_is_rejected() {
         for json in [r#"{"stage-events":["2022-01-08"]}"#, r#"{"plan-run":["2022-01-08"]}"#, r#"{"x":[]}"#] {
             assert!(serde_json::from_str::<Plan>(json).is_err(), "{json}");

@@ -362,6 +362,16 @@ mod tests {
     }
 
     #[test]
+    fn day_whose_extraction_failed_is_not_staged() {
+        let mut inventory = complete_inventory(3);
+        remove(&mut inventory, &tables::RAW_POSITIONS, &WorkUnit::ProtocolDay(day(2), PROTOCOL.into()));
+        let before = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!(days(&before, Step::StageAccountPositions), [day(2)]);
+        let after = plan(&scope(3), &inventory, PlanPhase::AfterExtraction(Some(&before))).unwrap();
+        assert!(after.units(Step::StageAccountPositions).is_empty());
+    }
+
+    #[test]
     fn units_extracted_again_are_recomputed() {
         let mut inventory = complete_inventory(9);
         let markets = WorkUnit::ProtocolDay(day(4), PROTOCOL.into());
@@ -429,6 +439,28 @@ mod tests {
         let plan = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!((days(&plan, Step::LinkWallets), days(&plan, Step::ValuePositions)), (vec![day(2)], vec![]));
         assert_eq!(days(&plan, Step::BuildFeatures), [day(3)]);
+    }
+
+    #[test]
+    fn links_state_before_the_first_day_is_not_planned() {
+        let inventory = Inventory { has_links: false, ..complete_inventory(3) };
+        let scope = Scope { from: BTreeMap::from([(PROTOCOL.to_owned(), day(3))]), ..scope(3) };
+        assert!(plan(&scope, &inventory, PlanPhase::BeforeExtraction).unwrap().is_empty());
+    }
+
+    #[test]
+    fn missing_features_or_fold_state_plan_the_build_alone() {
+        let mut without_features = complete_inventory(3);
+        remove(&mut without_features, &tables::FEATURES_HISTORY, &WorkUnit::Shard(day(3), 0));
+        let without_state = Inventory { states: BTreeSet::new(), ..complete_inventory(3) };
+        for inventory in [without_features, without_state] {
+            let mut expected = Plan::default();
+            expected.extend(Step::BuildFeatures, [WorkUnit::Day(day(3))]);
+            assert_eq!(plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap(), expected);
+        }
+        let more_shards = Scope { shards: 2, ..scope(3) };
+        let plan = plan(&more_shards, &complete_inventory(3), PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!(days(&plan, Step::BuildFeatures), [day(3)], "one of two shards is missing");
     }
 
     #[test]

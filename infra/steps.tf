@@ -22,6 +22,8 @@ locals {
     links_state         = ["state/links/"]
     health              = ["analytics/features/wallet_health_daily/"]
     fold                = ["state/fold/"]
+    lost_markets        = ["state/lost/${local.markets}/"]
+    lost_positions      = ["state/lost/${local.positions}/"]
     features            = ["analytics/features/defi_features/"]
     quarantine_events   = [for table in local.events : "quarantine/${table}/"]
     quarantine_markets  = ["quarantine/${local.markets}/"]
@@ -57,7 +59,8 @@ locals {
     extract-market-data = {
       concurrency = 1
       reads       = local.prefixes.blocks
-      writes      = local.prefixes.raw_markets
+      writes      = concat(local.prefixes.raw_markets, local.prefixes.lost_markets)
+      deletes     = local.prefixes.lost_markets
       databases   = ["raw"]
       secret      = "graph"
       shares_with = ["extract-account-positions"]
@@ -68,7 +71,8 @@ locals {
       memory      = 1769
       concurrency = 2
       reads       = local.prefixes.blocks
-      writes      = local.prefixes.raw_positions
+      writes      = concat(local.prefixes.raw_positions, local.prefixes.lost_positions)
+      deletes     = local.prefixes.lost_positions
       databases   = ["raw"]
       secret      = "graph"
       shares_with = ["extract-market-data"]

@@ -168,10 +168,14 @@ impl Error {
         Error::new(Kind::Internal, message)
     }
 
-    /// Adds context, such as the table, unit or path. Must not contain an API key or another secret.
+    /// Adds context, such as the table, unit or path. Context that the error has already is not repeated. Must not
+    /// contain an API key or another secret.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        self.0.context.push((key, value.to_string()));
+        let entry = (key, value.to_string());
+        if !self.0.context.contains(&entry) {
+            self.0.context.push(entry);
+        }
         self
     }
 
@@ -259,6 +263,12 @@ mod tests {
         let source = std::io::Error::other("first\nsecond");
         let error = Error::corrupt("unreadable object").with("key", "a/b").with_source(source).with_hint("delete it");
         assert_eq!(error.to_string(), "CorruptData: unreadable object (key=a/b): first second; next: delete it");
+    }
+
+    #[test]
+    fn context_is_not_repeated() {
+        let error = Error::internal("no").with("step", "a").with("unit", 1).with("step", "a").with("step", "b");
+        assert_eq!(error.details(), "no (step=a, unit=1, step=b)");
     }
 
     #[test]

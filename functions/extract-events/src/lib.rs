@@ -27,8 +27,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let work = |context, unit| extract(context, scope.clone(), unit);
     let report = context.run_units(STEP, &units, CONCURRENCY, work).await?;
     context.register_events(Layer::Raw, &units).await?;
-    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
-    Ok(report)
+    context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }
 
 async fn extract(context: Context, scope: Scope, unit: WorkUnit) -> Result<Report> {

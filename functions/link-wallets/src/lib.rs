@@ -23,13 +23,12 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let report = context.run_units(STEP, &units, CONCURRENT_UNITS, link).await?;
     context.registry.register(&WALLET_LINKS, &units).await?;
-    if report.remaining.units.count == 0 {
+    if report.remaining.count == 0 {
         let links = links_before(&context.lake, as_of).await?;
         let rows = links.sorted().into_iter().map(WalletLink::from);
         context.lake.write_state(State::Links, as_of, LINKS_PART, rows).await?;
     }
-    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
-    Ok(report)
+    context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }
 
 async fn link(context: Context, unit: WorkUnit) -> Result<Report> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use defi_shared::domain::Day;
 use defi_shared::executions::Execution;
 use defi_shared::pipeline::Step;
-use defi_shared::plan::{Inventory, Plan, PlanPhase};
+use defi_shared::plan::{Inventory, Plan, PlanPhase, Scope};
 use defi_shared::step::{Context, RunCalls, RunId, StepOutput};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES};
 use defi_shared::{Error, Kind, Result};
@@ -29,6 +29,8 @@ pub struct Input {
     pub from: Option<Day>,
     /// Whether to produce all units, including those that are in the lake.
     pub force: bool,
+    /// Whether to extract again the snapshots that their source no longer had in earlier runs.
+    pub retry_lost: bool,
     /// After extraction: the key of the plan that extraction executed, from the `plan` field of that call's output.
     /// Nothing is then planned from units that could not be extracted, and everything computed from units that were
     /// extracted is recomputed.
@@ -53,6 +55,8 @@ pub struct Output {
     pub from: Option<Day>,
     /// Whether units that are in the lake are produced again.
     pub force: bool,
+    /// Whether snapshots that are lost are extracted again.
+    pub retry_lost: bool,
     /// Whether another execution may be running.
     pub allow_concurrent: bool,
     /// The number of units of each step, in the order of a run.
@@ -115,6 +119,7 @@ async fn reject_concurrent_run(context: &Context, input: &Input) -> Result<()> {
 /// As [`handle`].
 pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let scope = context.scope(input.as_of, input.from, input.force)?;
+    let scope = Scope { retry_lost: input.retry_lost, ..scope };
     let before = plan_before(context, input.after.as_deref()).await?;
     let phase = match &before {
         Some((_, before)) => PlanPhase::AfterExtraction(Some(before)),
@@ -142,6 +147,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         as_of: scope.as_of,
         from: input.from,
         force: input.force,
+        retry_lost: input.retry_lost,
         allow_concurrent: input.allow_concurrent,
         units: plan.counts().into_iter().map(|(step, count)| (step.name().to_owned(), count)).collect(),
         nothing_to_do: plan.is_empty(),

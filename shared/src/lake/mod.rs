@@ -1,6 +1,7 @@
 //! The lake: an object store in a bucket or a folder, with Parquet objects of tables, states, and JSON objects.
 
 mod folder;
+mod lost;
 pub mod parquet;
 #[cfg(feature = "aws")]
 mod s3;
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 pub use folder::FolderStore;
+pub use lost::Tombstone;
 pub use parquet::FileMetadata;
 #[cfg(feature = "aws")]
 pub use s3::S3Store;

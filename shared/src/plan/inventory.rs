@@ -12,6 +12,8 @@ use crate::tables::{self, Layer, Table};
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
     pub(super) units: BTreeMap<(Layer, &'static str), BTreeSet<WorkUnit>>,
+    /// The units of snapshots that their source no longer has.
+    pub(super) lost: BTreeMap<&'static str, BTreeSet<WorkUnit>>,
     /// The parts of the fold's state as of the as-of day.
     pub(super) states: BTreeSet<String>,
     /// Whether the links' state as of that day exists.
@@ -28,10 +30,14 @@ impl Inventory {
         for table in tables::TABLES {
             units.insert((table.layer, table.name), lake.units(table).await?);
         }
+        let mut lost = BTreeMap::new();
+        for table in [&tables::RAW_MARKETS, &tables::RAW_POSITIONS] {
+            lost.insert(table.name, lake.lost_units(table).await?);
+        }
         let states = lake.stored_states(State::Fold).await?;
         let states = states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect();
         let has_links = lake.stored_states(State::Links).await?.iter().any(|(day, _)| *day == as_of);
-        Ok(Inventory { units, states, has_links })
+        Ok(Inventory { units, lost, states, has_links })
     }
 
     /// Removes the units with the given keys.
@@ -55,6 +61,11 @@ impl Inventory {
 
     pub(super) fn has(&self, table: &Table, unit: &WorkUnit) -> bool {
         self.units.get(&(table.layer, table.name)).is_some_and(|units| units.contains(unit))
+    }
+
+    /// Returns whether the source no longer had a unit.
+    pub(super) fn is_lost(&self, table: &Table, unit: &WorkUnit) -> bool {
+        self.lost.get(table.name).is_some_and(|units| units.contains(unit))
     }
 
     /// Returns the newest day of any unit in the lake.

@@ -83,6 +83,12 @@ impl Planner<'_> {
         self.scope.force || !self.inventory.has(table, unit)
     }
 
+    /// Returns whether the source may have a snapshot: it is in the lake, the source was never without it, or the scope
+    /// includes lost units.
+    fn may_be_available(&self, table: &Table, unit: &WorkUnit) -> bool {
+        self.scope.retry_lost || self.inventory.has(table, unit) || !self.inventory.is_lost(table, unit)
+    }
+
     fn plan_extraction(&self, plan: &mut Plan) {
         let days = self.first_day.through(self.scope.as_of).map(WorkUnit::Day);
         plan.extend(Step::ExtractDailyBlocks, days.filter(|unit| self.is_missing(&tables::DAILY_BLOCKS, unit)));
@@ -94,11 +100,13 @@ impl Planner<'_> {
         for (name, from) in &self.scope.from {
             let protocol: Arc<str> = name.as_str().into();
             let units = || from.through(self.scope.as_of).map(|day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol)));
-            plan.extend(Step::ExtractMarketData, units().filter(|unit| self.is_missing(&tables::RAW_MARKETS, unit)));
-            plan.extend(
-                Step::ExtractAccountPositions,
-                units().filter(|unit| self.is_missing(&tables::RAW_POSITIONS, unit)),
-            );
+            for (step, table) in [
+                (Step::ExtractMarketData, &tables::RAW_MARKETS),
+                (Step::ExtractAccountPositions, &tables::RAW_POSITIONS),
+            ] {
+                let is_due = |unit: &WorkUnit| self.is_missing(table, unit) && self.may_be_available(table, unit);
+                plan.extend(step, units().filter(is_due));
+            }
             let current = WorkUnit::Protocol(Arc::clone(&protocol));
             if self.is_missing(&tables::CURRENT_POSITIONS, &current) {
                 plan.extend(Step::ExtractCurrentPositions, [current]);
@@ -235,7 +243,7 @@ mod tests {
     }
 
     fn scope(as_of: i32) -> Scope {
-        Scope { as_of: day(as_of), from: BTreeMap::from([(PROTOCOL.to_owned(), day(0))]), force: false, shards: 1 }
+        Scope { as_of: day(as_of), from: BTreeMap::from([(PROTOCOL.to_owned(), day(0))]), force: false, retry_lost: false, shards: 1 }
     }
 
     fn put(inventory: &mut Inventory, table: &'static Table, unit: WorkUnit) {
@@ -329,10 +337,33 @@ mod tests {
         }
         remove(&mut inventory, &tables::WALLET_HEALTH, &WorkUnit::Day(day(2)));
         let after = plan(&scope(3), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
-        assert_eq!(days(&after, Step::ExtractAccountPositions), [day(2)], "the day is requested again");
+        assert_eq!(days(&after, Step::ExtractAccountPositions), [day(2)], "without a tombstone, the day is missing");
         assert!(after.units(Step::StageAccountPositions).is_empty() && after.units(Step::ValuePositions).is_empty());
         let before = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!(days(&before, Step::ValuePositions), [day(2)]);
+    }
+
+    #[test]
+    fn lost_day_is_requested_again_only_with_retry_lost() {
+        let mut inventory = complete_inventory(3);
+        let lost = WorkUnit::ProtocolDay(day(2), PROTOCOL.into());
+        for table in [&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS] {
+            remove(&mut inventory, table, &lost);
+        }
+        remove(&mut inventory, &tables::WALLET_HEALTH, &WorkUnit::Day(day(2)));
+        inventory.lost.entry(tables::RAW_POSITIONS.name).or_default().insert(lost.clone());
+        let before = |scope: &Scope| plan(scope, &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert!(before(&scope(3)).is_empty(), "nothing to do");
+        let retry = before(&Scope { retry_lost: true, ..scope(3) });
+        assert_eq!(days(&retry, Step::ExtractAccountPositions), [day(2)]);
+        assert_eq!(days(&retry, Step::ValuePositions), [day(2)]);
+        let forced = before(&Scope { force: true, ..scope(3) });
+        assert_eq!(days(&forced, Step::ExtractAccountPositions), [0, 1, 3].map(day), "--force asks for no lost day");
+        assert_eq!(days(&forced, Step::ExtractMarketData), [0, 1, 2, 3].map(day));
+
+        put(&mut inventory, &tables::RAW_POSITIONS, lost);
+        let forced = plan(&Scope { force: true, ..scope(3) }, &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!(days(&forced, Step::ExtractAccountPositions).len(), 4, "a day that is in the lake is not lost");
     }
 
     #[test]

@@ -15,12 +15,15 @@ pub struct Scope {
     pub from: BTreeMap<String, Day>,
     /// Whether all units are produced, including those that exist.
     pub force: bool,
+    /// Whether the units that are lost are extracted again, too.
+    pub retry_lost: bool,
     /// The number of shards.
     pub shards: u32,
 }
 
 impl Scope {
-    /// Returns the scope of a run. `as_of` defaults to today, `from` to the first day of each protocol.
+    /// Returns the scope of a run without its lost units. `as_of` defaults to today, `from` to the first day of each
+    /// protocol.
     ///
     /// # Errors
     /// `BadInput` if the as-of day is in the future or before the first day, or if no protocol is configured.
@@ -28,7 +31,7 @@ impl Scope {
         let as_of = reject_future_day(as_of.unwrap_or(today), today)?;
         let first_day = |(protocol, first): (String, Day)| (protocol, from.unwrap_or(first));
         let from = config.first_days().into_iter().map(first_day).collect();
-        let scope = Scope { as_of, from, force, shards: config.shards };
+        let scope = Scope { as_of, from, force, retry_lost: false, shards: config.shards };
         scope.first_day()?;
         Ok(scope)
     }

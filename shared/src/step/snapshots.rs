@@ -1,5 +1,6 @@
 //! Extracts snapshots from The Graph: one object per protocol and day, pinned to the day's first block.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -68,18 +69,22 @@ where
     Fut: Future<Output = Result<RawSnapshot>> + Send + 'static,
 {
     let units = context.units(step, input).await?;
+    let lost = Arc::new(context.lake.lost_units(table).await?);
     let empty: EmptySnapshots = Arc::default();
     let work = |context: Context, unit: WorkUnit| {
-        let (fetch, empty) = (fetch.clone(), Arc::clone(&empty));
+        let (fetch, empty, lost) = (fetch.clone(), Arc::clone(&empty), Arc::clone(&lost));
         async move {
             let (day, protocol) = unit.as_protocol_day()?;
             let block = context.first_block(day).await?;
-            let snapshot = fetch(context.clone(), protocol, block.clone()).await?;
+            let snapshot = match fetch(context.clone(), protocol, block.clone()).await {
+                Ok(snapshot) => snapshot,
+                Err(error) => return Err(bury_if_pruned(&context, table, &unit, error).await?),
+            };
             if snapshot.rows.iter().all(|page| page.rows_in == 0) {
                 empty.lock().unwrap_or_else(PoisonError::into_inner).push((unit, block, snapshot));
                 return Ok(Report::default());
             }
-            write::<R>(&context, table, unit, &block, snapshot).await
+            write::<R>(&context, table, unit, &block, snapshot, &lost).await
         }
     };
     let concurrency = if *table == RAW_POSITIONS { CONCURRENT_LARGE_UNITS } else { CONCURRENT_UNITS };
@@ -88,21 +93,37 @@ where
     deferred.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     for (unit, block, snapshot) in deferred {
         if *table == RAW_POSITIONS {
-            reject_sudden_emptiness(context, &unit).await?;
+            let previous = previous_day(&unit)?;
+            if report.remaining.first.contains(&previous.to_string()) {
+                // The snapshot can be compared with that of the previous day only in the next call.
+                report.remaining.add(&unit);
+                continue;
+            }
+            reject_sudden_emptiness(context, &unit, &previous).await?;
         }
-        report.merge(write::<R>(context, table, unit, &block, snapshot).await?);
+        report.merge(write::<R>(context, table, unit, &block, snapshot, &lost).await?);
     }
     context.registry.register(table, &units).await?;
-    context.write_call_report(input.run_id.as_ref(), step, &units, &report).await?;
-    Ok(report)
+    context.finish_call(step, input.run_id.as_ref(), &units, report).await
 }
 
+/// Writes a tombstone if the source no longer has the history of a unit, unless an earlier snapshot is in the lake.
+/// Returns the error.
+async fn bury_if_pruned(context: &Context, table: &Table, unit: &WorkUnit, error: Error) -> Result<Error> {
+    if error.kind() == Kind::HistoryPruned && context.lake.file_metadata(table, unit).await?.is_none() {
+        context.lake.write_tombstone(table, unit, error.details()).await?;
+    }
+    Ok(error)
+}
+
+/// Writes a snapshot and deletes the tombstone of its unit, if that is one of the `lost` ones.
 async fn write<R: Row>(
     context: &Context,
     table: &Table,
     unit: WorkUnit,
     block: &DailyBlock,
     snapshot: RawSnapshot,
+    lost: &BTreeSet<WorkUnit>,
 ) -> Result<Report> {
     let rows_in = snapshot.rows.iter().map(|page| page.rows_in).sum();
     let repeats: u64 = snapshot.rows.iter().map(|page| page.repeats).sum();
@@ -113,14 +134,20 @@ async fn write<R: Row>(
     ]);
     let batches = snapshot.rows.into_iter().map(|page| page.batch).collect();
     let written = context.lake.write_batches::<R>(table, &unit, batches, metadata).await?;
+    if lost.contains(&unit) {
+        context.lake.delete_tombstone(table, &unit).await?;
+    }
     Ok(Report { rows_in, repeats, ..Report::default() }.with_written(written))
 }
 
-/// Returns an error if the snapshot of the previous day has positions.
-async fn reject_sudden_emptiness(context: &Context, unit: &WorkUnit) -> Result<()> {
+fn previous_day(unit: &WorkUnit) -> Result<WorkUnit> {
     let (day, protocol) = unit.as_protocol_day()?;
-    let previous = WorkUnit::ProtocolDay(day.previous(), protocol);
-    let previous_rows = context.lake.file_metadata(&RAW_POSITIONS, &previous).await?.map_or(0, |(_, rows)| rows);
+    Ok(WorkUnit::ProtocolDay(day.previous(), protocol))
+}
+
+/// Returns an error if the snapshot of the previous day has positions.
+async fn reject_sudden_emptiness(context: &Context, unit: &WorkUnit, previous: &WorkUnit) -> Result<()> {
+    let previous_rows = context.lake.file_metadata(&RAW_POSITIONS, previous).await?.map_or(0, |(_, rows)| rows);
     if previous_rows == 0 {
         return Ok(());
     }

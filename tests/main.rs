@@ -23,6 +23,7 @@ mod lake;
 #[cfg(feature = "sql")]
 mod recordings;
 mod report;
+mod resume;
 mod secrets;
 mod steps;
 mod support;

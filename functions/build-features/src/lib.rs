@@ -66,13 +66,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
 }
 
 /// Folds shards in one pass over the days since their states, and writes them.
-async fn build(
-    context: &Context,
-    history: &History,
-    as_of: Day,
-    since: Option<Day>,
-    shards: &[u32],
-) -> Result<Report> {
+async fn build(context: &Context, history: &History, as_of: Day, since: Option<Day>, shards: &[u32]) -> Result<Report> {
     let mut folds = restore(context, since, shards).await?;
     let rows_in = history.fold(&context.lake, since, as_of, &mut folds).await?;
     let mut report = Report { rows_in, ..Report::default() };

@@ -104,8 +104,7 @@ async fn resumed_call_is_added_to_the_run_report() -> Result<()> {
     let test_lake = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
     let run: RunId = "2023-01-03-a".parse()?;
     let days = Some([1, 2, 3].map(january).into());
-    let call =
-        |resume| UnitInput { days: days.clone(), resume, run_id: Some(run.clone()), ..UnitInput::default() };
+    let call = |resume| UnitInput { days: days.clone(), resume, run_id: Some(run.clone()), ..UnitInput::default() };
     let mut near = test_lake.context();
     near.deadline = Some(Deadline::from_remaining_time(Duration::from_secs(20)));
     let first = handle(near, call(None)).await?;

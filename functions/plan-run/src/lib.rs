@@ -2,7 +2,7 @@
 
 mod batches;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use defi_shared::domain::Day;
 use defi_shared::executions::Execution;
@@ -129,8 +129,8 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     // The run's own record is ignored after extraction: the plan then determines which units to recompute, which are
     // fewer than recorded if a source had no new data.
     let own = before.as_ref().map(|(run_id, _)| run_id);
-    let plan =
-        defi_shared::plan::plan(&scope, &inventory.clone().without(&context.unfinished_keys(own).await?), phase)?;
+    let known = inventory.clone().without(&context.unfinished_keys(own).await?);
+    let plan = defi_shared::plan::plan(&scope, &known, phase)?;
     let run_id = own.cloned().map_or_else(|| run_id_of(scope.as_of, &plan), Ok)?;
     let published = context.registry.is_published(scope.as_of).await?;
     if !plan.is_empty() || !published {
@@ -139,7 +139,8 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let key = if plan.is_empty() {
         None
     } else {
-        Some(write_plan(context, &run_id, &plan, &inventory, own.is_none()).await?)
+        let at_risk = keys_at_risk(&scope, &inventory, &plan)?;
+        Some(write_plan(context, &run_id, &plan, at_risk, own.is_none()).await?)
     };
     let output = Output {
         run_id,
@@ -158,17 +159,29 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     Ok((output, plan))
 }
 
+/// Returns the keys of the existing objects that a run recomputes, or has to recompute if the days that it verifies have
+/// late events.
+fn keys_at_risk(scope: &Scope, inventory: &Inventory, plan: &Plan) -> Result<BTreeSet<String>> {
+    let mut keys = inventory.keys_to_recompute(plan);
+    if !plan.to_verify().is_empty() {
+        let late = Plan::default().with_extracted_events(plan.to_verify());
+        let if_late = defi_shared::plan::plan(scope, inventory, PlanPhase::AfterExtraction(Some(&late)))?;
+        keys.extend(inventory.keys_to_recompute(&if_late));
+    }
+    Ok(keys)
+}
+
 /// Writes the plan to the folder of its run and returns its key. At the start of a run, also records which objects the
 /// run will recompute, and deletes the reports of an earlier run with the same id.
 async fn write_plan(
     context: &Context,
     run: &RunId,
     plan: &Plan,
-    inventory: &Inventory,
+    at_risk: BTreeSet<String>,
     is_start: bool,
 ) -> Result<String> {
     if is_start {
-        context.record_unfinished(run, inventory.keys_to_recompute(plan)).await?;
+        context.record_unfinished(run, at_risk).await?;
         context.delete_reports(run).await?;
     }
     let key = run.key(if is_start { PLAN } else { "plan-after-extraction.json" });
@@ -179,7 +192,8 @@ async fn write_plan(
 /// The name of the plan from before extraction.
 const PLAN: &str = "plan.json";
 
-/// Reads the plan that extraction executed. Returns it and its run.
+/// Reads the plan that extraction executed, and adds the days of events that extraction found to have changed. Returns
+/// it and its run.
 async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(RunId, Plan)>> {
     let Some(key) = key else { return Ok(None) };
     let invalid = || {
@@ -188,7 +202,8 @@ async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(Run
     };
     let run = key.strip_prefix("runs/").and_then(|key| key.strip_suffix(PLAN)?.strip_suffix('/'));
     let run: RunId = run.and_then(|run| run.parse().ok()).ok_or_else(invalid)?;
-    let plan = context.lake.read_json(key).await?.ok_or_else(invalid)?;
+    let plan: Plan = context.lake.read_json(key).await?.ok_or_else(invalid)?;
+    let plan = plan.with_extracted_events(&context.late_events(&run).await?);
     Ok(Some((run, plan)))
 }
 

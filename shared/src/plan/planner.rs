@@ -94,8 +94,10 @@ impl Planner<'_> {
         plan.extend(Step::ExtractDailyBlocks, days.filter(|unit| self.is_missing(&tables::DAILY_BLOCKS, unit)));
         for category in Category::ALL {
             let table = tables::event_table(Layer::Raw, category);
-            let days = self.event_days().filter(|day| self.is_missing(table, &WorkUnit::Day(*day)));
-            plan.extend(Step::ExtractEvents, days.map(|day| WorkUnit::EventDay(day, category)));
+            let unit = |day| WorkUnit::EventDay(day, category);
+            let days = || self.event_days().filter(|day| self.is_missing(table, &WorkUnit::Day(*day)));
+            plan.extend(Step::ExtractEvents, days().map(unit));
+            plan.to_verify.extend(self.day_to_verify(table, days().last()).map(unit));
         }
         for (name, from) in &self.scope.from {
             let protocol: Arc<str> = name.as_str().into();
@@ -112,6 +114,16 @@ impl Planner<'_> {
                 plan.extend(Step::ExtractCurrentPositions, [current]);
             }
         }
+    }
+
+    /// Returns the newest day of events in the lake, if a later one is extracted: events of it may have arrived since it
+    /// was extracted.
+    fn day_to_verify(&self, table: &Table, last_extracted: Option<Day>) -> Option<Day> {
+        if self.scope.force || self.phase != PlanPhase::BeforeExtraction {
+            return None;
+        }
+        let newest = self.event_days().filter(|day| self.inventory.has(table, &WorkUnit::Day(*day))).last();
+        newest.filter(|newest| last_extracted > Some(*newest))
     }
 
     /// Returns the days to stage: the raw unit is present, or will be, and the staged unit is missing or was produced
@@ -243,7 +255,13 @@ mod tests {
     }
 
     fn scope(as_of: i32) -> Scope {
-        Scope { as_of: day(as_of), from: BTreeMap::from([(PROTOCOL.to_owned(), day(0))]), force: false, retry_lost: false, shards: 1 }
+        Scope {
+            as_of: day(as_of),
+            from: BTreeMap::from([(PROTOCOL.to_owned(), day(0))]),
+            force: false,
+            retry_lost: false,
+            shards: 1,
+        }
     }
 
     fn put(inventory: &mut Inventory, table: &'static Table, unit: WorkUnit) {
@@ -305,6 +323,38 @@ mod tests {
         assert_eq!(counts, [1, 5, 1, 1, 0, 5, 1, 1, 1, 5, 1, 1]);
         assert_eq!(days(&next, Step::ValuePositions), [day(4)]);
         assert_eq!(days(&next, Step::LinkWallets), [day(3)]);
+    }
+
+    #[test]
+    fn newest_event_day_is_verified_if_a_later_one_is_extracted() {
+        let verified = |as_of, inventory: &Inventory| {
+            let plan = plan(&scope(as_of), inventory, PlanPhase::BeforeExtraction).unwrap();
+            plan.to_verify().to_vec()
+        };
+        let units = |number| Category::ALL.map(|category| WorkUnit::EventDay(day(number), category)).to_vec();
+        assert_eq!(verified(4, &complete_inventory(3)), units(2), "the last event day of the run before");
+        assert_eq!(verified(3, &complete_inventory(3)), [], "the day is complete");
+        assert_eq!(verified(2, &complete_inventory(3)), [], "an earlier day is complete");
+        assert_eq!(verified(3, &Inventory::default()), [], "there is nothing to verify");
+        let mut inventory = complete_inventory(3);
+        remove(&mut inventory, tables::event_table(Layer::Raw, Category::Repay), &WorkUnit::Day(day(1)));
+        assert_eq!(verified(3, &inventory), [], "a gap before the newest day");
+    }
+
+    #[test]
+    fn events_that_arrived_late_are_recomputed() {
+        let mut inventory = complete_inventory(4);
+        let next = plan(&scope(5), &inventory, PlanPhase::BeforeExtraction).unwrap();
+        for category in Category::ALL {
+            put(&mut inventory, tables::event_table(Layer::Raw, category), WorkUnit::Day(day(4)));
+        }
+        let unchanged = plan(&scope(5), &inventory, PlanPhase::AfterExtraction(Some(&next))).unwrap();
+        assert_eq!(category_days(&unchanged, Step::StageEvents, Category::Borrow), [day(4)]);
+        let late = next.with_extracted_events(&[WorkUnit::EventDay(day(3), Category::Borrow)]);
+        let changed = plan(&scope(5), &inventory, PlanPhase::AfterExtraction(Some(&late))).unwrap();
+        assert_eq!(category_days(&changed, Step::StageEvents, Category::Borrow), [3, 4].map(day));
+        assert_eq!(category_days(&changed, Step::PriceEvents, Category::Borrow), [3, 4].map(day));
+        assert_eq!(category_days(&changed, Step::StageEvents, Category::Repay), [day(4)]);
     }
 
     #[test]

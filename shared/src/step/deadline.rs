@@ -36,6 +36,13 @@ impl Deadline {
         }
     }
 
+    /// Returns a deadline at which units are cut after the given time.
+    #[cfg(test)]
+    pub(super) fn of_units(time: Duration) -> Self {
+        let last_end = Instant::now() + time;
+        Deadline { last_start: last_end - time / 5, last_end, abort: last_end }
+    }
+
     /// Returns whether no further unit should be started.
     pub(super) fn is_near(&self) -> bool {
         Instant::now() >= self.last_start
@@ -90,9 +97,7 @@ mod tests {
         /// Calls a step for these days with a deadline of half a second for the units. Those of 10 January and later never
         /// complete.
         async fn call(test_lake: &mut TestLake, days: &[Day], resume: Option<&Remaining>) -> Result<Report> {
-            let now = Instant::now();
-            let (last_start, last_end) = (now + Duration::from_millis(400), now + Duration::from_millis(500));
-            test_lake.context.deadline = Some(Deadline { last_start, last_end, abort: last_end });
+            test_lake.context.deadline = Some(Deadline::of_units(Duration::from_millis(500)));
             let context = &test_lake.context;
             let days = days.iter().copied().map(WorkUnit::Day).collect();
             let units = context.call_units(Step::LinkWallets, days, resume).await?;

@@ -29,6 +29,9 @@ pub struct UnitInput {
     pub protocols: Option<Vec<String>>,
     /// These days. Default: the days that are missing from the lake.
     pub days: Option<Vec<Day>>,
+    /// A day of events that is in the lake: it is extracted again if the source has another number of its events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Day>,
     /// Only these units of the others. A call that continues another one passes the `remaining` of its report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<Remaining>,
@@ -110,7 +113,9 @@ impl Context {
             Some(days) => units_of_days(step, &days_within(days, &scope)?, &categories, &protocols),
             None => self.plan(&scope, PlanPhase::AfterExtraction(None)).await?.units(step).to_vec(),
         };
-        let selected = units.into_iter().filter(is_selected).collect();
+        let verify = input.verify.map(|day| units_of_days(step, &[day], &categories, &protocols)).unwrap_or_default();
+        let selected = units.into_iter().filter(|unit| is_selected(unit) && !verify.contains(unit));
+        let selected = verify.iter().cloned().chain(selected).collect();
         self.call_units(step, selected, input.resume.as_ref()).await
     }
 
@@ -132,6 +137,7 @@ fn reject_fields_of_other_steps(step: Step, input: &UnitInput) -> Result<()> {
     let unknown = match input {
         UnitInput { events: Some(_), .. } if kind != InputKind::EventDays => "events",
         UnitInput { protocols: Some(_), .. } if kind != InputKind::ProtocolDays => "protocols",
+        UnitInput { verify: Some(_), .. } if step != Step::ExtractEvents => "verify",
         UnitInput { retry_lost: true, .. } if step.source() != Some(Source::TheGraph) => "retry_lost",
         _ => return Ok(()),
     };
@@ -195,6 +201,7 @@ mod tests {
     fn rejects_fields_of_other_steps() {
         let events = UnitInput { events: Some(vec![Category::Borrow]), ..UnitInput::default() };
         let protocols = UnitInput { protocols: Some(Vec::new()), ..UnitInput::default() };
+        let verify = UnitInput { verify: Some(Day::from_epoch_days(0)), ..UnitInput::default() };
         let lost = UnitInput { retry_lost: true, ..UnitInput::default() };
         for (step, input, is_accepted) in [
             (Step::StageEvents, &events, true),
@@ -203,6 +210,8 @@ mod tests {
             (Step::StageMarketData, &protocols, true),
             (Step::StageEvents, &protocols, false),
             (Step::LinkWallets, &protocols, false),
+            (Step::ExtractEvents, &verify, true),
+            (Step::StageEvents, &verify, false),
             (Step::ExtractMarketData, &lost, true),
             (Step::ExtractEvents, &lost, false),
             (Step::StageMarketData, &lost, false),

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::report::NAMED_UNITS;
 use super::{CallUnits, Context, Remaining, Report};
-use crate::domain::Day;
+use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
+use crate::lake::WorkUnit;
 use crate::pipeline::Step;
 use crate::plan::{DaysBy, PlanPhase, Scope};
 
@@ -33,6 +34,11 @@ impl RunId {
     #[must_use]
     pub fn key(&self, name: &str) -> String {
         format!("runs/{self}/{name}")
+    }
+
+    /// Returns the prefix of the records of late events.
+    fn late_events(&self) -> String {
+        self.key("late-events/")
     }
 
     /// Returns the prefix of the reports of a step's calls.
@@ -136,6 +142,31 @@ impl Context {
         Ok(report)
     }
 
+    /// Records that a day of events changed at the source after an earlier run had extracted it. Written before the day,
+    /// so that everything that was computed from the old events is recomputed in any case.
+    ///
+    /// # Errors
+    /// The errors of the lake.
+    pub async fn record_late_events(&self, run: Option<&RunId>, unit: &WorkUnit) -> Result<()> {
+        tracing::warn!(%unit, "the number of events changed since an earlier run");
+        let Some(run) = run else { return Ok(()) };
+        let key = format!("{}{}.json", run.late_events(), unit.to_string().replace(' ', "."));
+        self.lake.write_json(&key, &unit.to_string()).await.map(drop)
+    }
+
+    /// Returns the days of events that [`Context::record_late_events`] recorded.
+    ///
+    /// # Errors
+    /// The errors of the lake.
+    pub async fn late_events(&self, run: &RunId) -> Result<Vec<WorkUnit>> {
+        let entries = self.lake.store().list(&run.late_events()).await?;
+        let parse = |key: &str| -> Option<WorkUnit> {
+            let (day, category) = key.strip_prefix(&run.late_events())?.strip_suffix(".json")?.split_once('.')?;
+            Some(WorkUnit::EventDay(day.parse().ok()?, Category::parse(category)?))
+        };
+        Ok(entries.iter().filter_map(|entry| parse(&entry.key)).collect())
+    }
+
     /// Builds the report of a run from the reports of its calls and the units that are still missing.
     ///
     /// # Errors
@@ -187,14 +218,17 @@ impl Context {
         Ok(self.lake.store().get(&run.key(REPORT)).await?.is_some())
     }
 
-    /// Deletes the reports of an earlier run with this id. Two forced runs with the same plan have the same id.
+    /// Deletes the reports and records of an earlier run with this id. Two forced runs with the same plan have the same
+    /// id.
     ///
     /// # Errors
     /// The errors of the lake.
     pub async fn delete_reports(&self, run: &RunId) -> Result<()> {
         self.lake.store().delete(&run.key(REPORT)).await?;
-        for entry in self.lake.store().list(&run.key("reports/")).await? {
-            self.lake.store().delete(&entry.key).await?;
+        for prefix in [run.key("reports/"), run.late_events()] {
+            for entry in self.lake.store().list(&prefix).await? {
+                self.lake.store().delete(&entry.key).await?;
+            }
         }
         Ok(())
     }

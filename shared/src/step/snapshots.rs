@@ -155,3 +155,36 @@ async fn reject_sudden_emptiness(context: &Context, unit: &WorkUnit, previous: &
         .with("unit", unit)
         .with("positions_on_previous_day", previous_rows))
 }
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sources::Block;
+    use crate::step::Deadline;
+    use crate::tables::{DAILY_BLOCKS, RawPosition};
+    use crate::testing::{AAVE, TestLake, daily_block, january};
+
+    #[tokio::test]
+    async fn empty_day_remains_while_the_day_before_it_remains() {
+        let mut test_lake = TestLake::new(&[AAVE], january(2)).unwrap();
+        for day in [1, 2].map(january) {
+            test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(day), vec![daily_block(day)]).await.unwrap();
+        }
+        test_lake.context.deadline = Some(Deadline::of_units(Duration::from_millis(300)));
+        let fetch = |_: Context, _: Arc<str>, block: DailyBlock| async move {
+            if block.day == january(1) {
+                std::future::pending::<()>().await;
+            }
+            let block = Block { number: block.number()?, timestamp: None, hash: None };
+            Ok(Snapshot { block, deployment: String::new(), rows: Vec::new() })
+        };
+        let (context, input) = (&test_lake.context, UnitInput::default());
+        let step = Step::ExtractAccountPositions;
+        let report = extract::<RawPosition, _, _>(context, step, &RAW_POSITIONS, &input, fetch).await.unwrap();
+        assert_eq!(report.remaining.first, ["2023-01-01", "2023-01-02"].map(|day| format!("{day} {AAVE}")));
+        assert_eq!((report.units, report.remaining.idle_calls), (0, 1), "nothing was written");
+    }
+}

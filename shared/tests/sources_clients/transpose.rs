@@ -380,6 +380,20 @@ async fn errors_do_not_contain_the_key() {
 }
 
 #[tokio::test]
+async fn counts_events_and_rejects_other_answers() {
+    let count = |rows: Value| async move {
+        let server = TestServer::start(move |_| success(rows.as_array().unwrap(), false)).await;
+        client(&server).count_events(&[query()], &Traffic::new()).await.map_err(|error| error.kind())
+    };
+    assert_eq!(count(json!([{ "count": "17" }])).await, Ok(17));
+    assert_eq!(count(json!([{ "count": 17 }])).await, Ok(17));
+    assert_eq!(count(json!([])).await, Err(Kind::SourceUnavailable));
+    for other in [json!([{ "count": "-1" }]), json!([{ "count": null }]), json!([{ "number": 17 }])] {
+        assert_eq!(count(other).await, Err(Kind::CorruptData));
+    }
+}
+
+#[tokio::test]
 async fn rejects_invalid_input() {
     let server = TestServer::start(|_| success(&[], false)).await;
     let out_of_range = EventsQuery { to: i64::MAX, ..query() };
@@ -394,6 +408,7 @@ fn futures_are_send() {
     fn assert_send<T: Send>(_: T) {}
     let check = |client: &'static TransposeClient, query: &'static EventsQuery, traffic: &'static Traffic| {
         assert_send(client.events(query, traffic));
+        assert_send(client.count_events(&[], traffic));
         assert_send(client.first_block(DAY, traffic));
         assert_send(client.head_block(traffic));
     };

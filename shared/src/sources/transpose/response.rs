@@ -163,7 +163,10 @@ mod tests {
         assert_eq!(kind(403, "This API key is out of credits"), Kind::QuotaExceeded);
         assert_eq!(kind(403, "Forbidden"), Kind::QuotaExceeded);
         assert_eq!(kind(403, "Invalid API key"), Kind::BadCredentials);
-        assert_eq!(kind(403, "<html>Cloudflare: you are unable to access this API key</html>"), Kind::SourceUnavailable);
+        assert_eq!(
+            kind(403, "<html>Cloudflare: you are unable to access this API key</html>"),
+            Kind::SourceUnavailable
+        );
         assert_eq!(kind(401, "no credits"), Kind::BadCredentials);
         assert_eq!(kind(400, "statement timeout"), Kind::SourceRejected);
     }

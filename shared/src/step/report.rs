@@ -33,7 +33,7 @@ pub struct Report {
     pub null_is_collateral: u64,
     /// Number of objects created or replaced.
     pub objects_written: u64,
-    /// Number of objects that existed with the same bytes.
+    /// Number of objects that existed with the same bytes, or that the source has no other rows for.
     pub objects_unchanged: u64,
     /// Total size of those objects, in bytes.
     pub bytes: u64,

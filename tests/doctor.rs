@@ -44,6 +44,18 @@ fn intact_lake_has_no_problems() {
 }
 
 #[test]
+fn lists_lost_days() {
+    let (_folder, lake) = sample_lake();
+    let tombstones = lake.join("state/lost/the_graph_historical_account_positions");
+    fs::create_dir_all(&tombstones).expect("a folder");
+    fs::write(tombstones.join("2022-12-31.aave-v2-eth.json"), "{}").expect("a tombstone");
+    let (problems, code) = problems(&lake, &[]);
+    let [lost] = &problems[..] else { panic!("{problems:?}") };
+    assert_eq!((&lost["what"], code), (&Value::from("lost days"), Some(0)), "only a warning");
+    assert!(lost.to_string().contains("2022-12-31 aave-v2-eth") && lost.to_string().contains("--retry-lost"), "{lost}");
+}
+
+#[test]
 fn finds_missing_partitions_stray_objects_and_other_columns() {
     let (_folder, lake) = sample_lake();
     let catalog = lake.join("catalog/db_stage_dev");

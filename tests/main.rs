@@ -28,6 +28,7 @@ mod queries;
 #[cfg(feature = "sql")]
 mod recordings;
 mod report;
+mod resume;
 mod secrets;
 mod steps;
 mod support;

@@ -329,6 +329,12 @@ mod tests {
     }
 
     #[test]
+    fn context_is_not_repeated() {
+        let error = Error::internal("no").with("step", "a").with("unit", 1).with("step", "a").with("step", "b");
+        assert_eq!(error.details(), "no (step=a, unit=1, step=b)");
+    }
+
+    #[test]
     fn three_kinds_are_transient() {
         let transient: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.is_transient()).collect();
         assert_eq!(transient, [Kind::Throttled, Kind::SourceUnavailable, Kind::NotReady]);

@@ -25,6 +25,8 @@ pub struct ExecutionInput {
     pub from: Option<Day>,
     /// Recompute units that exist already.
     pub force: bool,
+    /// Extract again what its source no longer had in earlier runs.
+    pub retry_lost: bool,
     /// Start even if another execution is in progress.
     pub allow_concurrent: bool,
 }
@@ -36,6 +38,7 @@ impl ExecutionInput {
         input.extend(self.as_of.map(|day| ("as_of".to_owned(), json!(day))));
         input.extend(self.from.map(|day| ("from".to_owned(), json!(day))));
         input.extend(self.force.then(|| ("force".to_owned(), json!(true))));
+        input.extend(self.retry_lost.then(|| ("retry_lost".to_owned(), json!(true))));
         input.extend(self.allow_concurrent.then(|| ("allow_concurrent".to_owned(), json!(true))));
         Value::Object(input)
     }
@@ -250,9 +253,11 @@ mod tests {
             as_of: "2023-11-01".parse().ok(),
             from: "2023-01-01".parse().ok(),
             force: true,
+            retry_lost: true,
             allow_concurrent: true,
         };
-        let expected = r#"{"as_of":"2023-11-01","from":"2023-01-01","force":true,"allow_concurrent":true}"#;
+        let expected =
+            r#"{"as_of":"2023-11-01","from":"2023-01-01","force":true,"retry_lost":true,"allow_concurrent":true}"#;
         assert_eq!(all.to_json().to_string(), expected);
         // It is a valid input of plan-run.
         assert!(defi_shared::step::parse::<plan_run::Input>(all.to_json()).is_ok());

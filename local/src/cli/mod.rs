@@ -152,6 +152,7 @@ async fn run_in_aws(command: Command) -> Result<()> {
         as_of,
         from: options.from,
         force: options.force,
+        retry_lost: options.retry_lost,
         allow_concurrent: options.allow_concurrent,
     };
     match command {

@@ -51,6 +51,7 @@ pub(super) async fn check(lake: &Lake, registry: &Registry) -> Vec<Finding> {
     for (item, result) in results {
         findings.push(result.unwrap_or_else(|error| Finding::error(item, &error)));
     }
+    findings.push(check_lost(lake).await.unwrap_or_else(|error| Finding::error("lost days", &error)));
     findings.push(match lake.store().list("quarantine/").await {
         Err(error) => Finding::error("quarantine", &error),
         Ok(entries) if entries.is_empty() => Finding::ok("quarantine", "no rejected rows"),
@@ -262,7 +263,22 @@ async fn check_published(lake: &Lake, registry: &Registry) -> Result<Finding> {
     Ok(Finding::ok(item, format!("the catalog shows {newest}; {count} days are published")))
 }
 
-/// Finds runs that did not finish. The record of objects that older rules computed is not one of a run.
+/// Lists the days whose snapshots their source no longer had.
+async fn check_lost(lake: &Lake) -> Result<Finding> {
+    let mut lost = Vec::new();
+    for table in [&RAW_MARKETS, &RAW_POSITIONS] {
+        let present = lake.units(table).await?;
+        let units = lake.lost_units(table).await?;
+        lost.extend(units.difference(&present).map(|unit| format!("{unit} of {}", table.name)));
+    }
+    if lost.is_empty() {
+        return Ok(Finding::ok("lost days", "no snapshot is lost"));
+    }
+    let found = count_and_names("snapshots are lost", &lost);
+    Ok(Finding::warn("lost days", found, "if a source has them again: defi run --retry-lost"))
+}
+
+/// Finds runs that did not finish.
 async fn check_runs(lake: &Lake) -> Result<Finding> {
     let markers = lake.store().list("runs/unfinished/").await?;
     let names: Vec<_> = markers

@@ -102,7 +102,12 @@ impl Forecast {
         let steps: Vec<_> = planned
             .map(|step| {
                 let rate = step.source().map(|source| rate(source, &run.source.rates));
-                StepForecast::new(step, plan.units(step), rate, requests_per_unit.get(&step).copied(), with_units)
+                let mut forecast =
+                    StepForecast::new(step, plan.units(step), rate, requests_per_unit.get(&step).copied(), with_units);
+                if step == Step::ExtractEvents {
+                    forecast.add_requests(plan.to_verify().len() as u64, rate);
+                }
+                forecast
             })
             .collect();
         let seconds = |phase: Phase, source: Source| -> f64 {
@@ -143,6 +148,12 @@ impl Forecast {
 }
 
 impl StepForecast {
+    /// Adds requests beyond those for the units.
+    fn add_requests(&mut self, requests: u64, rate: Option<f64>) {
+        self.requests = self.requests.map(|of_units| of_units + requests);
+        self.seconds = rate.zip(self.requests).map(|(rate, requests)| requests as f64 / rate);
+    }
+
     fn new(
         step: Step,
         units: &[WorkUnit],

@@ -36,6 +36,8 @@ pub struct Options {
     pub from: Option<Day>,
     /// Produce all units, including those that are in the lake.
     pub force: bool,
+    /// Extract again what its source no longer had in earlier runs.
+    pub retry_lost: bool,
     /// The folder of the lake.
     pub lake: PathBuf,
     /// The environment.
@@ -104,6 +106,7 @@ impl Run {
         let as_of = options.as_of.unwrap_or(source.days.map_or(today, |(_, last)| last));
         check_days(&source, as_of, options.from)?;
         let scope = Scope::new(&config, today, Some(as_of), options.from, options.force)?;
+        let scope = Scope { retry_lost: options.retry_lost, ..scope };
         let (config, progress) = (Arc::new(config), RunProgress::new());
         Ok(Run { config, source, scope, from: options.from, today, env: options.env, progress })
     }

@@ -2,6 +2,7 @@
 
 mod features;
 mod folder;
+mod lost;
 pub mod parquet;
 #[cfg(feature = "aws")]
 mod s3;
@@ -21,6 +22,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 pub use features::{FeatureSet, SetDigest};
 pub use folder::FolderStore;
+pub use lost::Tombstone;
 use parquet::FooterRead;
 pub use parquet::{FileMetadata, Footer};
 #[cfg(feature = "aws")]

@@ -43,6 +43,15 @@ impl WorkUnit {
         }
     }
 
+    /// Returns the shard, if the unit is one.
+    #[must_use]
+    pub fn shard(&self) -> Option<u32> {
+        match self {
+            WorkUnit::Shard(_, shard) => Some(*shard),
+            _ => None,
+        }
+    }
+
     /// Returns the day of a [`WorkUnit::Day`].
     ///
     /// # Errors

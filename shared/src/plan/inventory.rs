@@ -12,6 +12,8 @@ use crate::tables::{self, Layer, Table};
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
     pub(super) units: BTreeMap<(Layer, &'static str), BTreeSet<WorkUnit>>,
+    /// The units of snapshots that their source no longer has.
+    pub(super) lost: BTreeMap<&'static str, BTreeSet<WorkUnit>>,
     /// The parts of the fold's state as of the as-of day.
     pub(super) states: BTreeSet<String>,
     /// Whether the links' state as of that day exists.
@@ -32,12 +34,16 @@ impl Inventory {
         for table in tables::TABLES {
             units.insert((table.layer, table.name), lake.units(table).await?);
         }
+        let mut lost = BTreeMap::new();
+        for table in [&tables::RAW_MARKETS, &tables::RAW_POSITIONS] {
+            lost.insert(table.name, lake.lost_units(table).await?);
+        }
         let states = lake.stored_states(State::Fold).await?;
         let states = states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect();
         let has_links = lake.stored_states(State::Links).await?.iter().any(|(day, _)| *day == as_of);
         let build = lake.shards(&FeatureSet::build(as_of)).await?.into_iter().collect();
         let passed_shards = lake.passed_check(as_of).await?.map(|record| record.shards);
-        Ok(Inventory { units, states, has_links, build, passed_shards })
+        Ok(Inventory { units, lost, states, has_links, build, passed_shards })
     }
 
     /// Removes the units with the given keys.
@@ -90,6 +96,11 @@ impl Inventory {
     /// Returns whether the features of the day are built from the inputs that are in the lake, but not published.
     pub(super) fn has_build(&self, shards: u32) -> bool {
         (0..shards).all(|shard| self.build.contains(&shard) && self.states.contains(&state_part(shard, shards)))
+    }
+
+    /// Returns whether the source no longer had a unit.
+    pub(super) fn is_lost(&self, table: &Table, unit: &WorkUnit) -> bool {
+        self.lost.get(table.name).is_some_and(|units| units.contains(unit))
     }
 
     /// Returns the newest day of any unit in the lake.

@@ -28,7 +28,12 @@ pub type DaysBy<K> = BTreeMap<K, Vec<Day>>;
 pub struct Plan {
     /// Sorted; steps without units are left out.
     units: BTreeMap<Step, Vec<WorkUnit>>,
+    /// Days of events in the lake that are extracted again if the source has another number of events.
+    to_verify: Vec<WorkUnit>,
 }
+
+/// The name of the days to verify in the JSON of a plan.
+const VERIFY: &str = "verify";
 
 impl Plan {
     /// Adds units of a step.
@@ -39,6 +44,21 @@ impl Plan {
             planned.extend(units);
             planned.sort_unstable();
         }
+    }
+
+    /// Returns this plan with days of events that were extracted in addition, because they had changed.
+    #[must_use]
+    pub fn with_extracted_events(&self, units: &[WorkUnit]) -> Self {
+        let mut plan = self.clone();
+        plan.extend(Step::ExtractEvents, units.iter().cloned());
+        plan
+    }
+
+    /// Returns the days of events, by category, that are in the lake and that `extract-events` extracts again if the
+    /// source has another number of events: some arrived late. They are not among the step's units.
+    #[must_use]
+    pub fn to_verify(&self) -> &[WorkUnit] {
+        &self.to_verify
     }
 
     /// Returns the units of a step, ordered by day.
@@ -95,23 +115,24 @@ impl Plan {
 
 impl Serialize for Plan {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(
-            self.units
-                .iter()
-                .map(|(step, units)| (step.name(), units.iter().map(WorkUnit::to_string).collect::<Vec<_>>())),
-        )
+        let names = |units: &[WorkUnit]| units.iter().map(WorkUnit::to_string).collect::<Vec<_>>();
+        let verify = (!self.to_verify.is_empty()).then(|| (VERIFY, names(&self.to_verify)));
+        serializer.collect_map(self.units.iter().map(|(step, units)| (step.name(), names(units))).chain(verify))
     }
 }
 
 impl<'de> Deserialize<'de> for Plan {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut plan = Plan::default();
-        for (step, units) in BTreeMap::<Step, Vec<String>>::deserialize(deserializer)? {
+        for (name, units) in BTreeMap::<String, Vec<String>>::deserialize(deserializer)? {
+            let is_verify = name == VERIFY;
+            let step = if is_verify { Step::ExtractEvents } else { name.parse().map_err(de::Error::custom)? };
             let units = units.iter().map(|text| {
                 parse_unit(step.input(), text)
                     .ok_or_else(|| de::Error::custom(format!("{text:?} is not a unit of {step}")))
             });
-            plan.extend(step, units.collect::<Result<Vec<_>, _>>()?);
+            let units = units.collect::<Result<Vec<_>, _>>()?;
+            if is_verify { plan.to_verify = units } else { plan.extend(step, units) }
         }
         Ok(plan)
     }
@@ -159,8 +180,10 @@ mod tests {
         plan.extend(Step::ExtractCurrentPositions, [WorkUnit::Protocol("aave-v2-eth".into())]);
         plan.extend(Step::BuildFeatures, [WorkUnit::Day(day)]);
         plan.extend(Step::LinkWallets, []);
+        plan.to_verify = vec![WorkUnit::EventDay(day.previous(), Category::Borrow)];
         let json = serde_json::to_string(&plan).unwrap();
         assert!(json.contains(r#""stage-market-data":["2022-01-08 aave-v2-eth"]"#), "{json}");
+        assert!(json.contains(r#""verify":["2022-01-07 borrow"]"#), "{json}");
         assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
     }
 

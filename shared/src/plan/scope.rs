@@ -15,12 +15,15 @@ pub struct Scope {
     pub from: BTreeMap<String, Day>,
     /// Whether all units are produced, including those that exist.
     pub force: bool,
+    /// Whether the units that are lost are extracted again, too.
+    pub retry_lost: bool,
     /// The number of shards.
     pub shards: u32,
 }
 
 impl Scope {
-    /// Returns the scope of a run. `as_of` defaults to today, `from` to the first day of each protocol.
+    /// Returns the scope of a run without its lost units. `as_of` defaults to today, `from` to the first day of each
+    /// protocol.
     ///
     /// # Errors
     /// `BadInput` if the as-of day is in the future or before the first day, or if no protocol is configured.
@@ -28,7 +31,7 @@ impl Scope {
         let as_of = reject_future_day(as_of.unwrap_or(today), today)?;
         let first_day = |(protocol, first): (String, Day)| (protocol, from.unwrap_or(first));
         let from = config.first_days().into_iter().map(first_day).collect();
-        let scope = Scope { as_of, from, force, shards: config.shards };
+        let scope = Scope { as_of, from, force, retry_lost: false, shards: config.shards };
         scope.first_day()?;
         Ok(scope)
     }
@@ -74,7 +77,7 @@ mod tests {
 
     fn scope(as_of: i32, from: &[(&str, i32)]) -> Scope {
         let from = from.iter().map(|(protocol, first)| ((*protocol).to_owned(), day(*first))).collect();
-        Scope { as_of: day(as_of), from, force: false, shards: 1 }
+        Scope { as_of: day(as_of), from, force: false, retry_lost: false, shards: 1 }
     }
 
     #[test]
@@ -108,7 +111,8 @@ mod tests {
         let config = Config::built_in().unwrap();
         let first_days: BTreeMap<_, _> = config.first_days().into_iter().collect();
         let scope = |as_of, from| Scope::new(&config, day(900), as_of, from, true).unwrap();
-        let expected = Scope { as_of: day(900), from: first_days.clone(), force: true, shards: config.shards };
+        let expected =
+            Scope { as_of: day(900), from: first_days.clone(), force: true, retry_lost: false, shards: config.shards };
         assert_eq!(scope(None, None), expected);
         let from = first_days.keys().map(|protocol| (protocol.clone(), day(7))).collect();
         assert_eq!(scope(Some(day(800)), Some(day(7))), Scope { as_of: day(800), from, ..expected });

@@ -15,7 +15,7 @@ locals {
         {
           Sid      = "WriteObjects"
           Action   = ["s3:PutObject", "s3:AbortMultipartUpload"]
-          Resource = [for prefix in step.writes : "${local.bucket_arn}/${prefix}*"]
+          Resource = [for prefix in step.writes : "${local.bucket_arn}/${prefix}${endswith(prefix, "/") ? "*" : ""}"]
         },
         {
           Sid      = "DeleteObjects"

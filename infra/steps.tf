@@ -1,6 +1,6 @@
 # The requirements of each step. CPU is proportional to memory: 1,769 MB correspond to one vCPU. `concurrency` is the
 # number of concurrent calls of the step's map. Those of one phase add up to at most ten, the limit of a new account.
-# Prefixes refer to the lake's bucket.
+# Prefixes refer to the lake's bucket; one without a slash at its end is a single object.
 locals {
   events    = ["transpose_borrow_events", "transpose_deposit_events", "transpose_liquidation_events", "transpose_repay_events", "transpose_withdraw_events"]
   markets   = "the_graph_historical_market_data"
@@ -33,6 +33,7 @@ locals {
     plan-run = {
       memory    = 512
       timeout   = 300
+      writes    = ["state/versions.json"]
       deletes   = ["runs/"]
       databases = ["raw", "stage", "analytics"]
       examples  = { from = "2023-02-20", as_of = "2023-03-01", force = true }

@@ -38,11 +38,12 @@ impl Workspace {
         error
     }
 
-    /// Asserts that the lake has no object of a table.
+    /// Asserts that the lake has no object of a table, and no state of one.
     fn assert_no_table_objects(&self) {
         let lake = Tree::read(&self.path("lake"));
         let is_object = |path: &&str| {
-            ["raw/", "stage/", "analytics/", "state/", "quarantine/"].iter().any(|folder| path.starts_with(folder))
+            let folders = ["raw/", "stage/", "analytics/", "state/fold/", "state/links/", "quarantine/"];
+            folders.iter().any(|folder| path.starts_with(folder))
         };
         assert_eq!(lake.paths().filter(is_object).collect::<Vec<_>>(), Vec::<&str>::new());
     }

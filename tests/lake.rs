@@ -187,6 +187,27 @@ fn run_restores_a_missing_fold_state() {
     assert_restores(&copy(), |path| path.starts_with("state/fold/"));
 }
 
+/// The steps with missing units, according to `defi plan`, and whether a run would send requests for them.
+fn planned(lake: &TempDir) -> (Vec<String>, bool) {
+    let args = ["plan", "--json", "--lake", path_str(lake.path())];
+    let plan = succeed(&mut command(&[&args, &CHAIN[..]].concat()));
+    let plan: serde_json::Value = serde_json::from_str(&plan).expect("JSON");
+    let steps = plan["steps"].as_array().expect("steps").iter();
+    (steps.map(|step| step["step"].as_str().expect("a step").to_owned()).collect(), plan["requests"] != 0)
+}
+
+#[test]
+fn run_recomputes_a_lake_of_older_rules_once_and_extracts_nothing() {
+    let lake = copy();
+    assert_eq!(planned(&lake).0.len(), 0);
+    fs::remove_file(lake.path().join("state/versions.json")).expect("the versions");
+    let recomputed = ["stage-events", "link-wallets", "price-events", "value-positions", "build-features"];
+    assert_eq!(planned(&lake), (recomputed.map(str::to_owned).into(), false));
+    run(lake.path(), &CHAIN);
+    assert_equal(&tree(&lake), &SINGLE_RUN, |path| !path.starts_with("runs/"));
+    assert_eq!(planned(&lake).0.len(), 0);
+}
+
 #[test]
 fn killed_run_leaves_complete_objects_and_next_run_completes() {
     let lake = tempdir().expect("a temporary folder");

@@ -124,8 +124,8 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     // The run's own record is ignored after extraction: the plan then determines which units to recompute, which are
     // fewer than recorded if a source had no new data.
     let own = before.as_ref().map(|(run_id, _)| run_id);
-    let plan =
-        defi_shared::plan::plan(&scope, &inventory.clone().without(&context.unfinished_keys(own).await?), phase)?;
+    let missing = context.keys_to_replace(&inventory, own).await?;
+    let plan = defi_shared::plan::plan(&scope, &inventory.clone().without(&missing), phase)?;
     let run_id = own.cloned().map_or_else(|| run_id_of(scope.as_of, &plan), Ok)?;
     let published = context.registry.is_published(scope.as_of).await?;
     if !plan.is_empty() || !published {
@@ -152,8 +152,8 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     Ok((output, plan))
 }
 
-/// Writes the plan to the folder of its run and returns its key. At the start of a run, also records which objects the
-/// run will recompute, and deletes the reports of an earlier run with the same id.
+/// Writes the plan to the folder of its run and returns its key. At the start of a run, also records the versions of the
+/// tables and which objects the run will recompute, and deletes the reports of an earlier run with the same id.
 async fn write_plan(
     context: &Context,
     run: &RunId,
@@ -162,6 +162,7 @@ async fn write_plan(
     is_start: bool,
 ) -> Result<String> {
     if is_start {
+        context.record_versions(inventory).await?;
         context.record_unfinished(run, inventory.keys_to_recompute(plan)).await?;
         context.delete_reports(run).await?;
     }

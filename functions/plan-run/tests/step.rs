@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use defi_shared::executions::{Execution, Executions};
 use defi_shared::lake::{State, WorkUnit};
 use defi_shared::pipeline::Step;
-use defi_shared::plan::{Plan, state_part};
-use defi_shared::step::{UnitInput, parse};
+use defi_shared::plan::{Inventory, Plan, state_part};
+use defi_shared::step::{RunId, UnitInput, parse};
 use defi_shared::tables::{
     CURRENT_POSITIONS, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, RAW_MARKETS, RAW_POSITIONS, RawMarket,
     RawPosition, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, StateRow, WALLET_HEALTH, WalletHealth,
@@ -31,6 +31,7 @@ async fn complete_lake() -> Result<TestLake> {
     test_lake.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(1), 0), Vec::<FeatureRow>::new()).await?;
     test_lake.context.lake.write_state::<StateRow>(State::Fold, january(1), &state_part(0, 1), vec![]).await?;
     test_lake.context.registry.publish(january(1)).await?;
+    test_lake.context.record_versions(&Inventory::default()).await?;
     Ok(test_lake)
 }
 
@@ -83,6 +84,63 @@ async fn complete_lake_writes_no_object() -> Result<()> {
 async fn force_plans_existing_units() -> Result<()> {
     let output = handle(complete_lake().await?.context(), Input { force: true, ..Input::default() }).await?;
     assert_eq!(counts(&output), [1, 0, 1, 1, 1, 0, 1, 1, 0, 0, 1, 1]);
+    Ok(())
+}
+
+/// The object with the versions of the tables.
+const VERSIONS: &str = "state/versions.json";
+
+/// Does what is left of a planned run: writes its report.
+async fn finish(test_lake: &TestLake, run: &RunId) -> Result<()> {
+    test_lake.context.lake.write_json(&run.key("report.json"), &json!({"steps": [], "gaps": {}})).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_lake_of_older_rules_is_recomputed_once_and_nothing_is_extracted() -> Result<()> {
+    let test_lake = complete_lake().await?;
+    let lake = &test_lake.context.lake;
+    let current = lake.store().get(VERSIONS).await?;
+    // A lake from before there were versions, and one in which only this table had another version.
+    for versions in [None, Some(json!({"analytics.wallet_health_daily": 1}))] {
+        match &versions {
+            None => lake.store().delete(VERSIONS).await?,
+            Some(versions) => lake.write_json(VERSIONS, versions).await.map(drop)?,
+        }
+        let first = handle(test_lake.context(), Input::default()).await?;
+        // wallet_health_daily and the features.
+        assert_eq!(counts(&first), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(lake.store().get(VERSIONS).await?, current);
+        let after = handle(test_lake.context(), Input { after: first.plan.clone(), ..Input::default() }).await?;
+        assert_eq!((counts(&after), after.run_id), (counts(&first), first.run_id.clone()), "after extraction");
+        let again = handle(test_lake.context(), Input::default()).await?;
+        assert_eq!(counts(&again), counts(&first), "the first run was interrupted");
+        finish(&test_lake, &again.run_id).await?;
+        let nothing = handle(test_lake.context(), Input::default()).await?;
+        assert!(nothing.nothing_to_do, "{versions:?}: {nothing:?}");
+        test_lake.context.record_unfinished(&again.run_id, Default::default()).await?;
+        assert!(test_lake.objects("runs/unfinished/").await?.is_empty());
+        lake.store().delete(&again.run_id.key("report.json")).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn objects_of_older_rules_outside_a_run_are_left_to_a_later_run() -> Result<()> {
+    let mut test_lake = complete_lake().await?;
+    test_lake.context.today = january(2);
+    let later = unit(AAVE, january(2));
+    test_lake.put(&RAW_POSITIONS, &later, Vec::<RawPosition>::new()).await?;
+    test_lake.put(&STAGE_POSITIONS, &later, Vec::<StagedPosition>::new()).await?;
+    test_lake.put(&WALLET_HEALTH, &WorkUnit::Day(january(2)), Vec::<WalletHealth>::new()).await?;
+    test_lake.context.lake.store().delete(VERSIONS).await?;
+    let first = handle(test_lake.context(), Input { as_of: Some(january(1)), ..Input::default() }).await?;
+    assert_eq!(counts(&first), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+    finish(&test_lake, &first.run_id).await?;
+    let earlier_day = handle(test_lake.context(), Input { as_of: Some(january(1)), ..Input::default() }).await?;
+    assert!(earlier_day.nothing_to_do);
+    let second = handle(test_lake.context(), Input::default()).await?;
+    let plan: Plan = test_lake.context.lake.read_json(&second.run_id.key("plan.json")).await?.unwrap_or_default();
+    assert_eq!(plan.units(Step::ValuePositions), [WorkUnit::Day(january(2))]);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use defi_shared::lake::{FolderStore, Lake, WorkUnit};
 use defi_shared::pipeline::{Phase, Source, Step};
-use defi_shared::plan::{Plan, PlanPhase};
+use defi_shared::plan::{Inventory, Plan, PlanPhase, plan};
 use defi_shared::step::{Context, RunReport};
 use serde::Serialize;
 
@@ -56,7 +56,9 @@ struct Forecast {
 pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     let run = Run::prepare(options).await?;
     let context = run.open_read_only(Lake::new(FolderStore::new(&options.lake))).await?;
-    let plan = context.plan(&run.scope, PlanPhase::BeforeExtraction).await?;
+    let inventory = Inventory::list(&context.lake, run.scope.as_of).await?;
+    let missing = context.keys_to_replace(&inventory, None).await?;
+    let plan = plan(&run.scope, &inventory.without(&missing), PlanPhase::BeforeExtraction)?;
     let requests_per_unit = requests_per_unit(&context).await?;
     let forecast = Forecast::new(&run, &plan, &requests_per_unit, with_units)?;
     if options.json {

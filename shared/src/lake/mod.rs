@@ -349,9 +349,9 @@ fn missing_unit(table: &Table, unit: &WorkUnit) -> Error {
 /// Adds to the metadata of an object the entries that every object of a table has.
 fn with_table_metadata(table: &Table, unit: &WorkUnit, metadata: FileMetadata) -> FileMetadata {
     let common = [
-        ("table", format!("{}.{}", table.layer.name(), table.name)),
+        ("table", table.full_name()),
         ("unit", unit.in_table().to_string()),
-        ("schema_version", "1".to_owned()),
+        ("schema_version", table.version.to_string()),
     ];
     metadata.into_iter().chain(common.map(|(name, value)| (name.to_owned(), value))).collect()
 }

@@ -46,6 +46,17 @@ impl Inventory {
         self
     }
 
+    /// Returns the keys of the objects of the selected tables.
+    #[must_use]
+    pub fn keys_of(&self, is_selected: impl Fn(&Table) -> bool) -> BTreeSet<String> {
+        let selected = tables::TABLES.iter().filter(|table| is_selected(table));
+        let keys = selected.filter_map(|table| {
+            let units = self.units.get(&(table.layer, table.name))?;
+            Some(units.iter().map(|unit| unit.key(table)))
+        });
+        keys.flatten().collect()
+    }
+
     /// Returns the keys of the existing objects that a plan recomputes because their inputs change.
     #[must_use]
     pub fn keys_to_recompute(&self, plan: &Plan) -> BTreeSet<String> {

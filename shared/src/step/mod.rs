@@ -32,4 +32,5 @@ pub use progress::{NoProgress, Progress};
 pub use report::{Remaining, Report, UnitSummary};
 pub use run::{Gaps, RunId, RunReport, StepReport};
 pub use serve::serve;
+pub use unfinished::OLDER_RULES;
 pub use units::{CONCURRENT_LARGE_UNITS, CONCURRENT_UNITS};

@@ -1,11 +1,13 @@
 //! Records the objects that a run recomputes because their inputs change. If the run is interrupted, such an object may
 //! still be in the lake, computed from inputs that no longer exist. Its key alone does not show that, so a run records
-//! their keys before it starts.
+//! their keys before it starts. Likewise for the objects that were computed by an older version of their table's rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, RunId};
 use crate::error::Result;
+use crate::plan::Inventory;
+use crate::tables::{TABLES, Table};
 
 /// The prefix of the records: one object per run that recomputes objects.
 const RECORDS: &str = "runs/unfinished/";
@@ -17,7 +19,47 @@ fn record_key(run: &RunId) -> String {
     format!("{RECORDS}{run}.json")
 }
 
+/// The name, in place of a run's, of the record of the objects that older rules computed. It is never a finished run: its
+/// objects count as missing until runs have recomputed them.
+pub const OLDER_RULES: &str = "older-rules";
+
+/// The versions of the tables' rules that the objects of the lake are computed by, by the tables' names.
+const VERSIONS: &str = "state/versions.json";
+
 impl Context {
+    /// Returns the keys of the objects in the lake that count as missing when a run is planned: those that interrupted
+    /// runs did not recompute, without those of the run `own`, and those that older rules computed.
+    ///
+    /// # Errors
+    /// The errors of the lake.
+    pub async fn keys_to_replace(&self, inventory: &Inventory, own: Option<&RunId>) -> Result<BTreeSet<String>> {
+        let mut keys = self.unfinished_keys(own).await?;
+        keys.append(&mut self.outdated_keys(inventory).await?);
+        Ok(keys)
+    }
+
+    /// Returns the keys of the objects whose table had another version when the last run started. A lake without
+    /// versions is older than the versions: all of them were 1.
+    async fn outdated_keys(&self, inventory: &Inventory) -> Result<BTreeSet<String>> {
+        let versions: BTreeMap<String, u32> = self.lake.read_json(VERSIONS).await?.unwrap_or_default();
+        let version = |table: &Table| versions.get(&table.full_name()).copied().unwrap_or(1);
+        Ok(inventory.keys_of(|table| version(table) != table.version))
+    }
+
+    /// Records the versions of the tables. Before that, records the objects of other versions as unfinished: the run that
+    /// starts may be interrupted, and need not recompute the days of all of them.
+    ///
+    /// # Errors
+    /// The errors of the lake.
+    pub async fn record_versions(&self, inventory: &Inventory) -> Result<()> {
+        let outdated = self.outdated_keys(inventory).await?;
+        if !outdated.is_empty() {
+            self.record_unfinished(&OLDER_RULES.parse()?, outdated).await?;
+        }
+        let versions: BTreeMap<_, _> = TABLES.iter().map(|table| (table.full_name(), table.version)).collect();
+        self.lake.write_json(VERSIONS, &versions).await.map(drop)
+    }
+
     /// Returns the keys of the objects that interrupted runs did not recompute, without those of the run `own`. These
     /// objects count as missing.
     ///

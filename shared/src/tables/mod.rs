@@ -94,6 +94,9 @@ pub struct Table {
     /// but compare their strings by value (ignoring case, numbers as numbers). Parquet can't declare such an order, so
     /// these are empty.
     pub sorted_by: &'static [&'static str],
+    /// The version of the rules that its rows are computed by. If they change, it rises, and the next run recomputes the
+    /// objects of the version before. Only for tables of the stage and analytics layers that a plan derives from others.
+    pub version: u32,
     /// Description of a row.
     pub doc: &'static str,
     /// Returns the columns of the row type.
@@ -111,6 +114,12 @@ impl Table {
     #[must_use]
     pub fn prefix(&self) -> String {
         format!("{}/{}/{}", self.layer.name(), self.source, self.folder)
+    }
+
+    /// Returns the name of the table with its layer, such as `stage.transpose_borrow_events`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{}.{}", self.layer.name(), self.name)
     }
 
     /// Returns the name of the table's database, such as `db_raw_dev`.
@@ -131,7 +140,7 @@ const TRANSPOSE: &str = "transpose";
 const FEATURES: &str = "features";
 
 macro_rules! tables {
-    ($( $(#[doc = $doc:literal])+ $const:ident = $layer:ident $source:ident $name:literal $(in $folder:literal)? [$layout:ident] $row:ident by $sorted:expr; )+) => {
+    ($( $(#[doc = $doc:literal])+ $const:ident = $layer:ident $source:ident $name:literal $(in $folder:literal)? [$layout:ident] $row:ident by $sorted:expr $(, version $version:literal)?; )+) => {
         $(
             $(#[doc = $doc])+
             pub static $const: Table = Table {
@@ -141,6 +150,7 @@ macro_rules! tables {
                 folder: tables!(@folder $name $($folder)?),
                 layout: Layout::$layout,
                 sorted_by: &$sorted,
+                version: tables!(@version $($version)?),
                 doc: concat!($($doc),+),
                 columns: <$row as Row>::columns,
             };
@@ -151,6 +161,8 @@ macro_rules! tables {
     };
     (@folder $name:literal) => { $name };
     (@folder $name:literal $folder:literal) => { $folder };
+    (@version) => { 1 };
+    (@version $version:literal) => { $version };
 }
 
 tables! {
@@ -174,16 +186,17 @@ tables! {
     STAGE_MARKETS = Stage THE_GRAPH "the_graph_historical_market_data" [ProtocolDay] StagedMarket by ["market_id"];
     /// Valid open positions at each day's first block.
     STAGE_POSITIONS = Stage THE_GRAPH "the_graph_historical_account_positions" [ProtocolDay] StagedPosition by ["account_address", "id"];
+    // Version 2: a log counts in one category.
     /// Valid borrows.
-    STAGE_BORROWS = Stage TRANSPOSE "transpose_borrow_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"];
+    STAGE_BORROWS = Stage TRANSPOSE "transpose_borrow_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"], version 2;
     /// Valid deposits.
-    STAGE_DEPOSITS = Stage TRANSPOSE "transpose_deposit_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"];
+    STAGE_DEPOSITS = Stage TRANSPOSE "transpose_deposit_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"], version 2;
     /// Valid liquidations.
-    STAGE_LIQUIDATIONS = Stage TRANSPOSE "transpose_liquidation_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"];
+    STAGE_LIQUIDATIONS = Stage TRANSPOSE "transpose_liquidation_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"], version 2;
     /// Valid repayments.
-    STAGE_REPAYS = Stage TRANSPOSE "transpose_repay_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"];
+    STAGE_REPAYS = Stage TRANSPOSE "transpose_repay_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"], version 2;
     /// Valid withdrawals.
-    STAGE_WITHDRAWS = Stage TRANSPOSE "transpose_withdraw_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"];
+    STAGE_WITHDRAWS = Stage TRANSPOSE "transpose_withdraw_events" [Day] StagedEvent by ["sender_address", "transaction_hash", "log_index"], version 2;
     /// The freshest open positions, for people; the features do not read them.
     CURRENT_POSITIONS = Analytics THE_GRAPH "the_graph_current_collateral_positions" [Protocol] StagedPosition by ["account_address", "id"];
     /// Borrows with ETH amounts and the wallet that they count for.
@@ -198,8 +211,9 @@ tables! {
     WITHDRAWS = Analytics TRANSPOSE "transpose_withdraw_events" [Day] PricedEvent by ["index_address", "transaction_hash", "log_index"];
     /// Which accounts a wallet borrowed through, and since when.
     WALLET_LINKS = Analytics FEATURES "wallet_links" [Day] WalletLink by ["wallet_address", "account_address"];
+    // Version 2: supply at a liquidation threshold of 0 is no collateral.
     /// The health of each wallet's accounts, by protocol and day.
-    WALLET_HEALTH = Analytics FEATURES "wallet_health_daily" [Day] WalletHealth by ["wallet_address", "account_address", "protocol"];
+    WALLET_HEALTH = Analytics FEATURES "wallet_health_daily" [Day] WalletHealth by ["wallet_address", "account_address", "protocol"], version 2;
     /// The features of every wallet, as of the newest published day.
     FEATURES_PUBLISHED = Analytics FEATURES "defi_features" [Shard] FeatureRow by ["wallet_address"];
     /// The features of every wallet, as of every published day.

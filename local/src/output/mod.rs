@@ -9,7 +9,7 @@ mod file;
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Write};
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, TableComponent, presets};
 use defi_shared::error::{Error, Result};
 use serde::Serialize;
 
@@ -149,12 +149,15 @@ impl TextTable {
         data_line(self)
     }
 
-    /// Wraps the cells, so that no line is wider than the terminal.
+    /// Wraps the cells, so that no line is wider than the terminal. The first column is not wrapped if it takes at most
+    /// half of the width.
     #[must_use]
     pub fn wrapped(mut self) -> Self {
-        self.0.set_content_arrangement(ContentArrangement::Dynamic);
-        if self.0.width().is_none() {
-            self.0.set_width(WIDTH_WITHOUT_TERMINAL);
+        let width = self.0.width().unwrap_or(WIDTH_WITHOUT_TERMINAL);
+        self.0.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        let first = self.0.column_max_content_widths().first().copied().unwrap_or_default();
+        if let Some(column) = self.0.column_mut(0).filter(|_| first <= width / 2) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
         self
     }

@@ -47,13 +47,15 @@ impl Context {
             let task = (!skip).then(|| self.start_unit(step, unit, work(context.clone(), unit.clone())));
             let failed = &failed;
             async move {
-                let Some(mut task) = task else { return (number, unit, Outcome::NotStarted) };
-                let Some(result) = self.before_deadline(&mut task.0).await else { return (number, unit, Outcome::Cut) };
+                let Some(mut task) = task else { return (number, unit, Err(Left::NotStarted)) };
+                let Some(result) = self.before_deadline(&mut task.0).await else {
+                    return (number, unit, Err(Left::Cut));
+                };
                 let result = result.map_err(|cause| Error::internal("a unit was aborted").with_source(cause));
                 self.progress.advance(step);
                 let report = count_pruned_as_lost(step, unit, result.flatten());
                 failed.fetch_or(report.is_err(), Ordering::Relaxed);
-                (number, unit, Outcome::Ended(report.map_err(|error| error.with("step", step).with("unit", unit))))
+                (number, unit, Ok(report.map_err(|error| error.with("step", step).with("unit", unit))))
             }
         }));
         // In any order: a unit that takes long holds back no other.
@@ -62,10 +64,10 @@ impl Context {
         let (mut not_started, mut cut) = (BTreeMap::new(), BTreeMap::new());
         while let Some((number, unit, outcome)) = runs.next().await {
             match outcome {
-                Outcome::Ended(Ok(report)) => total.merge(report),
-                Outcome::Ended(Err(error)) => drop(errors.insert(number, error)),
-                Outcome::NotStarted => drop(not_started.insert(number, unit)),
-                Outcome::Cut => drop(cut.insert(number, unit)),
+                Ok(Ok(report)) => total.merge(report),
+                Ok(Err(error)) => drop(errors.insert(number, error)),
+                Err(Left::NotStarted) => drop(not_started.insert(number, unit)),
+                Err(Left::Cut) => drop(cut.insert(number, unit)),
             }
         }
         total.traffic += &context.traffic.report();
@@ -121,10 +123,8 @@ impl Context {
     }
 }
 
-/// How a unit of a call ended.
-enum Outcome {
-    /// It completed, or failed.
-    Ended(Result<Report>),
+/// Why a unit of a call remains.
+enum Left {
     /// It was not started: the deadline was near, or another unit failed.
     NotStarted,
     /// It was aborted at the deadline.

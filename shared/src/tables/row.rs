@@ -54,13 +54,13 @@ pub fn schema_of(columns: &[Column]) -> SchemaRef {
 }
 
 /// Defines a row type: a struct whose fields are the columns. The doc comments of the fields are the column
-/// descriptions.
+/// descriptions. A nullable column with `= null_if_absent` was added later: objects without it decode as NULL.
 macro_rules! row {
     (
         $(#[doc = $row_doc:literal])*
         $(#[derive($derive:path)])?
         pub struct $row:ident {
-            $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty, )+
+            $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty $(= $null_if_absent:ident)?, )+
         }
     ) => {
         $(#[doc = $row_doc])*
@@ -87,7 +87,10 @@ macro_rules! row {
             }
 
             fn decode(batch: &arrow_array::RecordBatch, rows: &mut Vec<Self>) -> $crate::error::Result<()> {
-                $( let mut $field = $crate::tables::decode_column::<$type>(batch, stringify!($field))?.into_iter(); )+
+                $(
+                    let mut $field: std::vec::IntoIter<$type> =
+                        $crate::tables::row::decode!(batch, $field $(, $null_if_absent)?)?.into_iter();
+                )+
                 rows.reserve(batch.num_rows());
                 rows.extend(std::iter::from_fn(|| Some($row { $( $field: $field.next()?, )+ })));
                 Ok(())
@@ -96,3 +99,14 @@ macro_rules! row {
     };
 }
 pub(crate) use row;
+
+/// Decodes the column of a field.
+macro_rules! decode {
+    ($batch:ident, $field:ident) => {
+        $crate::tables::decode_column($batch, stringify!($field))
+    };
+    ($batch:ident, $field:ident, null_if_absent) => {
+        $crate::tables::decode_column_if_present($batch, stringify!($field))
+    };
+}
+pub(crate) use decode;

@@ -46,7 +46,7 @@ test-readers: $(VENV)/readers/ready
 	$(BINARIES)
 	rm -rf $(READERS_LAKE)
 	target/debug/defi run --lake $(READERS_LAKE) --wallets 150 --days 20 --seed 7
-	DEFI_LAKE=$(READERS_LAKE) $(VENV)/readers/bin/python -m pytest -q -p no:cacheprovider tests/readers
+	DEFI_LAKE=$(READERS_LAKE) DEFI_BIN=$(CURDIR)/target/debug $(VENV)/readers/bin/python -m pytest -q -p no:cacheprovider tests/readers
 
 # The commands in the README and in docs/, as a new user runs them.
 test-docs: $(VENV)/docs/ready

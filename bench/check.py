@@ -127,8 +127,9 @@ def differences(ours: Path, theirs: Path, as_of: str) -> Iterator[str]:
     """Yields all differences, one line each."""
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
-        features = f"features/defi_features/as_of={as_of}"
-        our_rows, their_rows = table_relation(ours, features), table_relation(theirs, features)
+        # Our rebuild ends with the build of the features, before they are checked and published.
+        our_rows = table_relation(ours, f"features/builds/as_of={as_of}")
+        their_rows = table_relation(theirs, f"features/defi_features/as_of={as_of}")
         if (expected := columns_of(database, our_rows)) == (found := columns_of(database, their_rows)):
             yield from feature_differences(database, our_rows, their_rows)
         else:

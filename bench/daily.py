@@ -25,8 +25,8 @@ def run(bench: str, command: str, lake: Path, as_of: date) -> dict[str, float]:
 def remove_day(lake: Path, as_of: date) -> None:
     """Removes the output of an as-of day, so that the day can be processed again."""
     analytics = lake / "analytics"
-    for folder in (lake / "state/fold" / f"as_of={as_of}", lake / "state/links" / f"as_of={as_of}",
-                   analytics / "features/defi_features" / f"as_of={as_of}"):
+    states = lake.glob(f"state/*/*/as_of={as_of}")
+    for folder in (*states, analytics / "features/builds" / f"as_of={as_of}"):
         shutil.rmtree(folder, ignore_errors=True)
     for day in (as_of, as_of - timedelta(days=1)):
         for file in analytics.rglob(f"{day}.parquet"):

@@ -33,7 +33,7 @@ locals {
         },
         {
           Sid    = "Catalog"
-          Action = step.registers ? local.glue_register : local.glue_read
+          Action = concat(step.registers ? local.glue_register : local.glue_read, step.publishes ? ["glue:UpdatePartition"] : [])
           Resource = concat(["arn:${local.partition}:glue:${local.arn_scope}:catalog"], flatten([for database in step.databases : [
             "arn:${local.partition}:glue:${local.arn_scope}:database/${database}",
             "arn:${local.partition}:glue:${local.arn_scope}:table/${database}/*",

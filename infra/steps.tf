@@ -22,7 +22,9 @@ locals {
     links_state         = ["state/links/"]
     health              = ["analytics/features/wallet_health_daily/"]
     fold                = ["state/fold/"]
+    builds              = ["analytics/features/builds/"]
     features            = ["analytics/features/defi_features/"]
+    passed              = ["state/passed/"]
     quarantine_events   = [for table in local.events : "quarantine/${table}/"]
     quarantine_markets  = ["quarantine/${local.markets}/"]
     quarantine_position = ["quarantine/${local.positions}/"]
@@ -33,9 +35,12 @@ locals {
     plan-run = {
       memory    = 512
       timeout   = 300
-      writes    = ["state/versions.json"]
-      deletes   = ["runs/"]
+      reads     = concat(local.prefixes.builds, local.prefixes.passed)
+      # The features, to finish a publication that was interrupted.
+      writes    = concat(local.prefixes.features, ["state/versions.json"])
+      deletes   = concat(local.prefixes.features, ["runs/"])
       databases = ["raw", "stage", "analytics"]
+      publishes = true
       examples  = { from = "2023-02-20", as_of = "2023-03-01", force = true }
     }
 
@@ -127,7 +132,7 @@ locals {
       concurrency = 4
       reads       = concat(local.prefixes.stage_events, local.prefixes.stage_markets)
       writes      = local.prefixes.priced_events
-      deletes     = local.prefixes.fold
+      deletes     = concat(local.prefixes.fold, local.prefixes.passed)
       databases   = ["analytics"]
       examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
     }
@@ -136,15 +141,15 @@ locals {
       concurrency = 4
       reads       = concat(local.prefixes.stage_positions, local.prefixes.stage_markets, local.prefixes.links, local.prefixes.links_state)
       writes      = local.prefixes.health
-      deletes     = local.prefixes.fold
+      deletes     = concat(local.prefixes.fold, local.prefixes.passed)
       databases   = ["analytics"]
     }
     build-features = {
       memory      = 3008
       concurrency = 4
       reads       = concat(local.prefixes.priced_events, local.prefixes.links, local.prefixes.health, ["state/"])
-      writes      = concat(local.prefixes.features, local.prefixes.fold)
-      deletes     = local.prefixes.features
+      writes      = concat(local.prefixes.builds, local.prefixes.fold)
+      deletes     = local.prefixes.builds
       databases   = ["analytics"]
       examples    = { as_of = "2023-03-01", shards = [0, 1] }
     }
@@ -152,15 +157,22 @@ locals {
     check-features = {
       memory    = 3008
       reads     = ["raw/", "stage/", "analytics/", "quarantine/"]
+      writes    = local.prefixes.passed
+      deletes   = local.prefixes.passed
       lists     = ["quarantine/", "runs/"]
       databases = ["analytics"]
       catalog   = "read"
       examples  = { from = "2023-02-20", as_of = "2023-03-01" }
     }
+    # Deletes old builds and states.
     publish-features = {
-      memory    = 512
+      memory    = 1024
       timeout   = 300
+      reads     = local.prefixes.passed
+      writes    = concat(local.prefixes.builds, local.prefixes.features)
+      deletes   = concat(local.prefixes.builds, local.prefixes.features, local.prefixes.fold, local.prefixes.links_state)
       databases = ["analytics"]
+      publishes = true
     }
     # chain.json is a single object. It exists only in a lake that was created by a local run over the simulated chain.
     report-run = {
@@ -187,6 +199,7 @@ locals {
       lists             = concat(["raw/", "stage/", "analytics/", "state/"], try(step.lists, []))
       databases         = [for layer in step.databases : "db_${layer}_${local.environment}"]
       registers         = try(step.catalog, "register") == "register"
+      publishes         = try(step.publishes, false)
       secret            = try(step.secret, null)
       shares_with       = try(step.shares_with, [])
       # By the name shown in the console.

@@ -373,9 +373,13 @@ first_block = 16000000
 first_day = \"2023-01-01\"
 ";
 
+/// The built-in configuration with a third protocol. Liquidations of the chain may seize tokens that can't be collateral.
 fn configuration() -> String {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    fs::read_to_string(workspace.join("shared").join("config.toml")).unwrap() + THIRD_PROTOCOL
+    let built_in = fs::read_to_string(workspace.join("shared").join("config.toml")).unwrap();
+    let (limit, any) = ("odd_liquidation_share = { fail = 0.05 }", "odd_liquidation_share = { fail = 1.0 }");
+    assert!(built_in.contains(limit), "the limit has another value");
+    built_in.replace(limit, any) + THIRD_PROTOCOL
 }
 
 const SENDERS: u8 = 24;
@@ -486,8 +490,8 @@ fn quotes(random: &mut impl Rng, block: i64, markets: &[Market]) -> Vec<Value> {
             _ if random.random_bool(0.5) => Value::Null,
             _ => continue,
         };
-        let ltv = random.random_range(43..83);
-        let threshold = if random.random_bool(0.1) { 0 } else { ltv + 7 };
+        let threshold = random.random_range(50..90);
+        let (ltv, threshold) = (threshold - 7, if threshold % 10 == 0 { 0 } else { threshold });
         rows.push(json!({"block_number": block, "market": {
             "id": address(5, market.id), "name": "market", "inputTokenPriceUSD": price,
             "liquidationThreshold": threshold.to_string(), "maximumLTV": ltv.to_string(),

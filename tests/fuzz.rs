@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use cap::Cap;
 use defi_shared::config::Config;
-use defi_shared::domain::{Address, BaseUnits, Day, TxHash};
+use defi_shared::domain::{Address, BaseUnits, Day, TxHash, parse_time};
 use defi_shared::lake::WorkUnit;
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
@@ -238,6 +238,9 @@ fn parses_names_and_numbers() {
     const TEXTS: &[&str] = &[
         "2023-01-02",
         "2023-01-02-0a1b2c",
+        "2023-01-02T00:00:11.250Z",
+        "2023-01-02 02:00:11+02:00",
+        "1672531211",
         ADDRESS,
         "0x00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
         "99999999999999999999999999999999999999",
@@ -254,6 +257,9 @@ fn parses_names_and_numbers() {
         check_error(text.parse::<Day>(), &[Kind::BadInput])?;
         if let Ok(run) = text.parse::<RunId>() {
             prop_assert!(!run.key("plan.json").contains(".."));
+        }
+        if let Some(time) = parse_time(&text).filter(|time| time.as_second() >= 0) {
+            prop_assert_eq!(parse_time(&time.to_string()), Some(time));
         }
         let lower = text.to_ascii_lowercase();
         prop_assert!(Address::parse(&text).is_none_or(|address| address.to_string() == lower));
@@ -278,9 +284,13 @@ fn parses_recordings() {
         ("manifest.json", manifest.to_vec()),
         (
             "blocks.jsonl",
-            b"{\"block_number\":10,\"timestamp\":100}\n{\"block_number\":20,\"timestamp\":200}\n".to_vec(),
+            b"{\"block_number\":10,\"timestamp\":1672531211}\n{\"block_number\":20,\"timestamp\":1672617600}\n"
+                .to_vec(),
         ),
-        ("lending_events.jsonl", b"{\"category\":\"borrow\",\"quantity\":null}\n".to_vec()),
+        (
+            "lending_events.jsonl",
+            b"{\"category\":\"borrow\",\"quantity\":1.50,\"timestamp\":\"2023-01-01\"}\n".to_vec(),
+        ),
         ("markets.aave-v2-eth.jsonl", b"{\"block_number\":10,\"market\":{\"id\":\"0xaa\"}}\n".to_vec()),
         ("positions.aave-v2-eth.jsonl", b"{\"block_number\":20,\"position\":{\"id\":7}}\n\n".to_vec()),
     ];

@@ -60,6 +60,8 @@ pub struct OpenSource {
     pub rates: RequestRates,
     /// Identifies the chain. None for other servers, whose chain is unknown.
     pub chain: Option<String>,
+    /// The number of rows of a recording that no step asks for.
+    pub left_out: u64,
     /// The server on this machine, kept alive as long as the clients are in use.
     _server: Option<Server>,
 }
@@ -77,6 +79,7 @@ impl Source {
                 let recording = self.recording()?;
                 let (first, last) = (recording.first_day.parse()?, recording.last_day.parse()?);
                 recording.restrict(config)?;
+                let left_out = recording.left_out.iter().map(|left_out| left_out.rows).sum();
                 let chain = match self {
                     Source::Sample(SampleOptions { wallets, days, seed }) => {
                         format!("the sample chain of {wallets} wallets, {days} days and seed {seed}")
@@ -90,6 +93,7 @@ impl Source {
                     days: Some((first, last)),
                     name: format!("{chain}, {first} to {last}"),
                     chain: Some(chain),
+                    left_out,
                     _server: Some(server),
                     ..open_clients(config, graph, transpose)?
                 };
@@ -98,13 +102,18 @@ impl Source {
         }
     }
 
-    /// Returns the rows to serve: the sample chain or the recording.
+    /// Returns the rows to serve: the sample chain or the recording. Prints the rows that no step asks for to standard
+    /// error.
     fn recording(&self) -> Result<Recording> {
-        match self {
+        let recording = match self {
             Source::Sample(options) => sample::chain(options),
             Source::Recording(dir) => Recording::load(dir),
             Source::Live | Source::Urls { .. } => Err(Error::internal("the live APIs can't be served")),
+        }?;
+        for left_out in &recording.left_out {
+            eprintln!("{left_out}");
         }
+        Ok(recording)
     }
 }
 
@@ -150,6 +159,7 @@ fn open_clients(config: &mut Config, mut graph: GraphSettings, mut transpose: Tr
         name: String::new(),
         rates,
         chain: None,
+        left_out: 0,
         _server: None,
     })
 }

@@ -88,6 +88,55 @@ pub struct Checks {
     pub mean_band: Limits,
     /// A price jumps if it is above or below the previous day's price by more than this factor.
     pub price_jump_factor: f64,
+    /// Factor by which the ETH price of a protocol is above or below its previous price.
+    #[serde(default = "Limits::of_eth_price_change")]
+    pub eth_price_change: Limits,
+    /// Share of a day's collateral that is in markets whose price jumped.
+    #[serde(default = "Limits::of_jumped_collateral_share")]
+    pub jumped_collateral_share: Limits,
+    /// Change of the share of wallets that have 0 in a feature, since the previously published set.
+    #[serde(default = "Limits::of_zero_share_change")]
+    pub zero_share_change: Limits,
+    /// Minimum number of wallets that had a feature before, for a failure if it is 0 for every wallet.
+    #[serde(default = "twenty")]
+    pub mean_minimum: u64,
+    /// Minimum number of rows of a part of the lake for a share that can fail. Days with fewer are judged together.
+    #[serde(default = "twenty")]
+    pub share_minimum: u64,
+}
+
+/// The default of minimum numbers.
+fn twenty() -> u64 {
+    20
+}
+
+/// The defaults of limits that older configuration files do not have.
+impl Limits {
+    fn of_eth_price_change() -> Self {
+        Limits { warn: Some(2.0), fail: Some(3.0) }
+    }
+
+    fn of_jumped_collateral_share() -> Self {
+        Limits { warn: Some(0.01), fail: Some(0.1) }
+    }
+
+    fn of_zero_share_change() -> Self {
+        Limits { warn: Some(0.3), fail: None }
+    }
+}
+
+/// How many states are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct States {
+    /// Number of the newest as-of days whose states are kept. The last state of each month is always kept.
+    pub daily: usize,
+}
+
+impl Default for States {
+    fn default() -> Self {
+        States { daily: 35 }
+    }
 }
 
 /// The configuration of the pipeline.
@@ -102,6 +151,9 @@ pub struct Config {
     pub concurrency: PerSource,
     /// The protocols.
     pub protocols: Vec<Protocol>,
+    /// How many states are kept.
+    #[serde(default)]
+    pub states: States,
     /// The limits of check-features.
     pub checks: Checks,
 }

@@ -6,3 +6,4 @@ pub mod recording;
 pub mod sample;
 pub mod server;
 mod timeline;
+mod times;

@@ -3,9 +3,13 @@
 //!
 //! Rows are not validated: recordings contain invalid rows on purpose, and the pipeline must handle them. Only a
 //! recording that cannot be served is an error: a missing file, a line that is not JSON, a row that is not an object.
+//! Rows that no step of the pipeline asks for are counted.
 
-use std::collections::BTreeMap;
-use std::fs::File;
+mod exact;
+mod left_out;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +19,10 @@ use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+use exact::ExactObject;
+use left_out::AskedEvents;
+pub use left_out::LeftOut;
 
 /// A row of a snapshot. Snapshots share it, because most positions do not change for days.
 pub type Row = Arc<Value>;
@@ -28,6 +36,9 @@ pub const BLOCKS_AFTER_LAST_DAY: u64 = 300;
 
 /// The time between the blocks after the last recorded block.
 pub const SECONDS_PER_BLOCK: i64 = 12;
+
+/// The largest number of a recorded block. The numbers of the blocks after it still fit GraphQL's `Int`.
+const MAX_BLOCK: u64 = i32::MAX as u64 - BLOCKS_AFTER_LAST_DAY;
 
 /// The first block of a UTC day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -58,14 +69,16 @@ pub struct Recording {
     pub markets: Snapshots,
     /// Positions by protocol and block.
     pub positions: Snapshots,
+    /// The rows that no step asks for.
+    pub left_out: Vec<LeftOut>,
 }
 
 #[derive(Deserialize)]
 struct Manifest {
     name: String,
     protocols: Vec<String>,
-    first_day: String,
-    last_day: String,
+    first_day: Day,
+    last_day: Day,
 }
 
 impl Recording {
@@ -77,24 +90,32 @@ impl Recording {
     pub fn load(dir: &Path) -> Result<Recording> {
         let manifest: Manifest = read_manifest(&dir.join("manifest.json"))?;
         let blocks = read_blocks(&dir.join("blocks.jsonl"))?;
-        let events = read_events(&dir.join("lending_events.jsonl"))?;
+        let (protocols, first, last) = (&manifest.protocols, manifest.first_day, manifest.last_day);
+        let mut left_out = Vec::new();
+        let events = read_events(dir, &AskedEvents { protocols, first, last }, &mut left_out)?;
         let mut markets = Snapshots::new();
         let mut positions = Snapshots::new();
-        for protocol in &manifest.protocols {
-            let path = dir.join(format!("markets.{protocol}.jsonl"));
-            markets.insert(protocol.clone(), read_snapshots(&path, "market", &blocks)?);
-            let path = dir.join(format!("positions.{protocol}.jsonl"));
-            positions.insert(protocol.clone(), read_snapshots(&path, "position", &blocks)?);
+        let blocks_asked_for = BlocksAskedFor::new(&blocks, first, last);
+        for protocol in protocols {
+            for (snapshots, table, field) in
+                [(&mut markets, "markets", "market"), (&mut positions, "positions", "position")]
+            {
+                let file = format!("{table}.{protocol}.jsonl");
+                snapshots
+                    .insert(protocol.clone(), read_snapshots(dir, &file, field, &blocks_asked_for, &mut left_out)?);
+            }
         }
+        count_other_files(dir, protocols, &mut left_out)?;
         Ok(Recording {
             name: manifest.name,
             protocols: manifest.protocols,
-            first_day: manifest.first_day,
-            last_day: manifest.last_day,
+            first_day: first.to_string(),
+            last_day: last.to_string(),
             blocks,
             events,
             markets,
             positions,
+            left_out,
         })
     }
 
@@ -119,11 +140,10 @@ fn read_manifest(path: &Path) -> Result<Manifest> {
     if manifest.protocols.is_empty() {
         return Err(corrupt(path, 1, "the manifest lists no protocols"));
     }
-    let day = |text: &str| text.parse::<jiff::civil::Date>();
-    match (day(&manifest.first_day), day(&manifest.last_day)) {
-        (Ok(first), Ok(last)) if first <= last => Ok(manifest),
-        _ => Err(corrupt(path, 1, "first_day and last_day must be days as YYYY-MM-DD, in ascending order")),
+    if manifest.first_day > manifest.last_day {
+        return Err(corrupt(path, 1, "first_day and last_day must be days in ascending order"));
     }
+    Ok(manifest)
 }
 
 fn read_blocks(path: &Path) -> Result<Vec<Block>> {
@@ -131,6 +151,12 @@ fn read_blocks(path: &Path) -> Result<Vec<Block>> {
     for_each_line(path, |line, text| {
         let block: Block = serde_json::from_str(text)
             .map_err(|error| corrupt(path, line, "expected {\"block_number\", \"timestamp\"}").with_source(error))?;
+        if Day::try_from_epoch_seconds(block.timestamp).is_none() {
+            return Err(corrupt(path, line, "the timestamp is not in seconds since 1970, of the years 2015 to 2199"));
+        }
+        if block.number > MAX_BLOCK {
+            return Err(corrupt(path, line, format!("the block number is larger than {MAX_BLOCK}")));
+        }
         if blocks.last().is_some_and(|last| last.number >= block.number || last.timestamp >= block.timestamp) {
             return Err(corrupt(path, line, "blocks must be in ascending order of number and timestamp"));
         }
@@ -140,34 +166,90 @@ fn read_blocks(path: &Path) -> Result<Vec<Block>> {
     if blocks.is_empty() { Err(corrupt(path, 1, "the recording must have at least one block")) } else { Ok(blocks) }
 }
 
-fn read_events(path: &Path) -> Result<Vec<Map<String, Value>>> {
+fn read_events(dir: &Path, asked: &AskedEvents<'_>, left_out: &mut Vec<LeftOut>) -> Result<Vec<Map<String, Value>>> {
+    let file = "lending_events.jsonl";
+    let path = dir.join(file);
     let mut events = Vec::new();
-    for_each_line(path, |line, text| {
-        let event = serde_json::from_str(text)
-            .map_err(|error| corrupt(path, line, "an event must be a JSON object").with_source(error))?;
+    for_each_line(&path, |line, text| {
+        let ExactObject(event) = serde_json::from_str(text)
+            .map_err(|error| corrupt(&path, line, "an event must be a JSON object").with_source(error))?;
+        if let Some(reason) = asked.reject(&event) {
+            left_out::count(left_out, file, reason, line);
+        }
         events.push(event);
         Ok(())
     })?;
     Ok(events)
 }
 
+/// The recorded blocks, each with whether a step asks for its snapshots: if it is the first block of a day from the
+/// first to the last, or the newest block.
+struct BlocksAskedFor(BTreeMap<u64, bool>);
+
+impl BlocksAskedFor {
+    fn new(blocks: &[Block], first: Day, last: Day) -> BlocksAskedFor {
+        let day = |block: &Block| Day::from_epoch_seconds(block.timestamp);
+        let asked = (0..).zip(blocks).map(|(index, block): (usize, _)| {
+            let previous = index.checked_sub(1).and_then(|index| blocks.get(index)).map(day);
+            let opens_day = previous != Some(day(block)) && (first..=last).contains(&day(block));
+            (block.number, opens_day || index + 1 == blocks.len())
+        });
+        BlocksAskedFor(asked.collect())
+    }
+}
+
 /// Reads rows of `{"block_number", field: {…}}`. A row at a block that is not recorded is an error, because no query
 /// could return it.
-fn read_snapshots(path: &Path, field: &'static str, blocks: &[Block]) -> Result<BTreeMap<u64, Vec<Row>>> {
+fn read_snapshots(
+    dir: &Path,
+    file: &str,
+    field: &'static str,
+    blocks: &BlocksAskedFor,
+    left_out: &mut Vec<LeftOut>,
+) -> Result<BTreeMap<u64, Vec<Row>>> {
+    let path = dir.join(file);
     let mut snapshots: BTreeMap<u64, Vec<Row>> = BTreeMap::new();
-    for_each_line(path, |line, text| {
-        let invalid = || corrupt(path, line, format!("expected {{\"block_number\", \"{field}\": {{…}}}}"));
-        let mut envelope: Map<String, Value> =
-            serde_json::from_str(text).map_err(|error| invalid().with_source(error))?;
+    for_each_line(&path, |line, text| {
+        let invalid = || corrupt(&path, line, format!("expected {{\"block_number\", \"{field}\": {{…}}}}"));
+        let ExactObject(mut envelope) = serde_json::from_str(text).map_err(|error| invalid().with_source(error))?;
         let block = envelope.get("block_number").and_then(Value::as_u64).ok_or_else(invalid)?;
         let row = envelope.remove(field).filter(Value::is_object).ok_or_else(invalid)?;
-        if blocks.binary_search_by_key(&block, |recorded| recorded.number).is_err() {
-            return Err(corrupt(path, line, format!("block {block} is not in blocks.jsonl")));
+        match blocks.0.get(&block) {
+            None => return Err(corrupt(&path, line, format!("block {block} is not in blocks.jsonl"))),
+            Some(false) => {
+                let reason = "at a block that opens no day of the recording".to_owned();
+                left_out::count(left_out, file, (reason, format!("block {block}")), line);
+            }
+            Some(true) => {}
         }
         snapshots.entry(block).or_default().push(Arc::new(row));
         Ok(())
     })?;
     Ok(snapshots)
+}
+
+/// Counts the rows of the files with rows that are not read.
+fn count_other_files(dir: &Path, protocols: &[String], left_out: &mut Vec<LeftOut>) -> Result<()> {
+    let error = |cause| Error::bad_input("cannot list the recording").with("folder", dir.display()).with_source(cause);
+    let mut files = BTreeSet::new();
+    for entry in fs::read_dir(dir).map_err(error)? {
+        files.insert(entry.map_err(error)?.file_name().to_string_lossy().into_owned());
+    }
+    for file in files {
+        let Some(name) = file.strip_suffix(".jsonl") else { continue };
+        let protocol = ["markets.", "positions."].iter().find_map(|table| name.strip_prefix(table));
+        let reason = match protocol {
+            Some(protocol) if protocols.iter().any(|listed| listed == protocol) => continue,
+            Some(_) => "of a protocol that the manifest does not list",
+            None if ["blocks", "lending_events"].contains(&name) => continue,
+            None => "in a file that is not part of a recording",
+        };
+        for_each_line(&dir.join(&file), |line, _| {
+            left_out::count(left_out, &file, (reason.to_owned(), format!("{:?}", protocol.unwrap_or(name))), line);
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn for_each_line(path: &Path, mut read: impl FnMut(usize, &str) -> Result<()>) -> Result<()> {
@@ -205,7 +287,6 @@ fn corrupt(path: &Path, line: usize, message: impl Into<String>) -> Error {
 mod tests {
     use super::*;
     use defi_shared::error::Kind;
-    use std::fs;
 
     /// Returns a folder with a recording of one protocol and a few rows.
     fn folder() -> tempfile::TempDir {
@@ -215,14 +296,21 @@ mod tests {
             "manifest.json",
             r#"{"name":"tiny","protocols":["aave-v2-eth"],"first_day":"2023-01-01","last_day":"2023-01-02","provenance":"x"}"#,
         );
-        write("blocks.jsonl", "{\"block_number\":10,\"timestamp\":100}\n{\"block_number\":20,\"timestamp\":200}\n");
-        write("lending_events.jsonl", "{\"category\":\"borrow\",\"quantity\":null}\n");
+        write(
+            "blocks.jsonl",
+            "{\"block_number\":10,\"timestamp\":1672531211}\n{\"block_number\":20,\"timestamp\":1672617600}\n",
+        );
+        write("lending_events.jsonl", &format!("{}\n", event("borrow", "2023-01-01T00:00:11Z")));
         write("markets.aave-v2-eth.jsonl", "{\"block_number\":10,\"market\":{\"id\":\"0xaa\"}}\n");
         write(
             "positions.aave-v2-eth.jsonl",
             "{\"block_number\":20,\"position\":{\"id\":7,\"balance\":\"-1\"}}\n\n{\"block_number\":20,\"position\":{}}\n",
         );
         dir
+    }
+
+    fn event(category: &str, timestamp: &str) -> Value {
+        serde_json::json!({"category": category, "timestamp": timestamp, "protocol_name": "aave", "contract_version": "v2"})
     }
 
     fn load_error(file: &str, text: &str) -> Error {
@@ -236,8 +324,9 @@ mod tests {
         let recording = Recording::load(folder().path()).unwrap();
         assert_eq!(recording.name, "tiny");
         assert_eq!(recording.protocols, ["aave-v2-eth"]);
-        assert_eq!(recording.blocks[1], Block { number: 20, timestamp: 200 });
-        assert_eq!(recording.events[0]["quantity"], Value::Null);
+        assert_eq!(recording.blocks[1], Block { number: 20, timestamp: 1_672_617_600 });
+        assert_eq!(Value::Object(recording.events[0].clone()), event("borrow", "2023-01-01T00:00:11Z"));
+        assert_eq!(recording.left_out, []);
         assert_eq!(recording.markets["aave-v2-eth"][&10].len(), 1);
         let positions = &recording.positions["aave-v2-eth"][&20];
         assert_eq!(positions.len(), 2);
@@ -265,7 +354,9 @@ mod tests {
     fn invalid_line_is_named_in_the_error() {
         for (file, text, line) in [
             ("manifest.json", "{\n\"name\": 5", 2),
-            ("blocks.jsonl", "{\"block_number\":1,\"timestamp\":1}\n{\"block_number\":2}", 2),
+            ("blocks.jsonl", "{\"block_number\":1,\"timestamp\":1672531211}\n{\"block_number\":2}", 2),
+            ("blocks.jsonl", "{\"block_number\":1,\"timestamp\":1672531211000}", 1),
+            ("blocks.jsonl", "{\"block_number\":2147483647,\"timestamp\":1672531211}", 1),
             ("lending_events.jsonl", "{}\n[1]\n", 2),
             ("markets.aave-v2-eth.jsonl", "{\"block_number\":10,\"market\":[]}", 1),
             ("positions.aave-v2-eth.jsonl", "{\"block_number\":10,\"position\":{}}\n{\"block_number\":10", 2),
@@ -278,14 +369,53 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_no_step_asks_for_are_counted_by_file_and_reason() {
+        let dir = folder();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        let events =
+            ["borrow", "Borrow", "flash loan"].map(|category| event(category, "2023-01-01 12:00:00").to_string());
+        write("lending_events.jsonl", &events.join("\n"));
+        let blocks = [(9, "1672444800"), (10, "1672531211"), (15, "1672531223"), (20, "1672617600")];
+        write(
+            "blocks.jsonl",
+            &blocks.map(|(number, time)| format!("{{\"block_number\":{number},\"timestamp\":{time}}}")).join("\n"),
+        );
+        let markets = blocks.map(|(number, _)| format!("{{\"block_number\":{number},\"market\":{{}}}}"));
+        write("markets.aave-v2-eth.jsonl", &markets.join("\n"));
+        write("markets.aave-v3-eth.jsonl", &markets.join("\n"));
+        write("lending_events.2.jsonl", &events[0]);
+        let left_out = Recording::load(dir.path()).unwrap().left_out;
+        let left_out: Vec<_> = left_out.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            left_out,
+            [
+                "left out: 2 rows of lending_events.jsonl, of an unknown category, such as \"Borrow\" in line 2",
+                "left out: 2 rows of markets.aave-v2-eth.jsonl, at a block that opens no day of the recording, such as \
+                 block 9 in line 1",
+                "left out: 1 row of lending_events.2.jsonl, in a file that is not part of a recording, such as \
+                 \"lending_events.2\" in line 1",
+                "left out: 4 rows of markets.aave-v3-eth.jsonl, of a protocol that the manifest does not list, such as \
+                 \"aave-v3-eth\" in line 1",
+            ]
+        );
+    }
+
+    #[test]
     fn rejects_inconsistent_recordings() {
-        let descending = "{\"block_number\":20,\"timestamp\":100}\n{\"block_number\":10,\"timestamp\":200}";
+        let descending =
+            "{\"block_number\":20,\"timestamp\":1672531211}\n{\"block_number\":10,\"timestamp\":1672617600}";
         assert!(load_error("blocks.jsonl", descending).to_string().contains("ascending order of number"));
         assert!(load_error("blocks.jsonl", "").to_string().contains("at least one block"));
         let unknown_block = "{\"block_number\":11,\"market\":{}}";
         assert!(load_error("markets.aave-v2-eth.jsonl", unknown_block).to_string().contains("block 11"));
         let manifest = r#"{"name":"n","protocols":["a"],"first_day":"2023-01-02","last_day":"2023-01-01"}"#;
-        assert!(load_error("manifest.json", manifest).to_string().contains("days as YYYY-MM-DD"));
+        assert!(
+            load_error("manifest.json", manifest)
+                .to_string()
+                .contains("first_day and last_day must be days in ascending order")
+        );
+        let no_day = r#"{"name":"n","protocols":["a"],"first_day":"2023-01-02T00:00","last_day":"2023-01-03"}"#;
+        assert!(load_error("manifest.json", no_day).to_string().contains("invalid day"));
         let unknown_protocol = r#"{"name":"n","protocols":["b"],"first_day":"2023-01-01","last_day":"2023-01-01"}"#;
         assert!(load_error("manifest.json", unknown_protocol).to_string().contains("markets.b.jsonl"));
     }

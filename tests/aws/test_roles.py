@@ -14,9 +14,9 @@ FORBIDDEN_KEYS = {
     "stage-events": "raw/transpose/transpose_borrow_events/x",
     "price-events": "stage/transpose/transpose_borrow_events/x",
     "value-positions": "analytics/features/defi_features/as_of=2023-03-01/0.parquet",
-    "build-features": "analytics/features/wallet_health_daily/x",
+    "build-features": "analytics/features/defi_features/as_of=2023-03-01/0.parquet",
     "check-features": "analytics/features/defi_features/as_of=2023-03-01/0.parquet",
-    "publish-features": "analytics/features/defi_features/as_of=2023-03-01/0.parquet",
+    "publish-features": "analytics/features/wallet_health_daily/x",
     "report-run": "analytics/features/defi_features/as_of=2023-03-01/0.parquet",
 }
 SECRETS = {

@@ -7,7 +7,7 @@ use defi_shared::cpu::run_cpu;
 use defi_shared::domain::fold::{Exposure, Fold};
 use defi_shared::domain::{Address, Category, Day, Links};
 use defi_shared::lake::{Lake, WorkUnit};
-use defi_shared::step::history::links_before;
+use defi_shared::step::history::{links_before, links_of_all_days};
 use defi_shared::tables::{self, FoldEventRow, FoldHealthRow, Layer, WALLET_HEALTH};
 use defi_shared::{Error, Kind, Result};
 use futures::StreamExt;
@@ -27,7 +27,8 @@ pub(crate) struct History {
 
 impl History {
     /// Lists the event days before `as_of` and the snapshot days up to and including `as_of`.
-    pub(crate) async fn of(lake: &Lake, as_of: Day) -> Result<Self> {
+    /// With `without_states`, the links are read from all days instead of from a state.
+    pub(crate) async fn of(lake: &Lake, as_of: Day, without_states: bool) -> Result<Self> {
         let mut events = Category::ALL.map(|category| (category, BTreeSet::new()));
         for (category, days) in &mut events {
             let units = lake.units(tables::event_table(Layer::Analytics, *category)).await?;
@@ -38,7 +39,9 @@ impl History {
         if snapshots.is_empty() && events.iter().all(|(_, days)| days.is_empty()) {
             return Err(Error::new(Kind::NotReady, "the lake has no day to fold yet").with("as_of", as_of));
         }
-        Ok(History { events, snapshots, links: links_before(lake, as_of).await? })
+        let links =
+            if without_states { links_of_all_days(lake, as_of).await? } else { links_before(lake, as_of).await? };
+        Ok(History { events, snapshots, links })
     }
 
     /// Returns the first day with events or a snapshot.

@@ -1,5 +1,5 @@
 //! The fold: computes the state of a day from the newest earlier state and the days since, and the features from the
-//! state.
+//! state. The features are written as a build, outside every table; publish-features makes them visible.
 
 mod days;
 
@@ -11,11 +11,11 @@ use defi_shared::Result;
 use defi_shared::cpu::num_cpus;
 use defi_shared::domain::fold::{Fold, WalletState};
 use defi_shared::domain::{Address, Day, HexBytes};
-use defi_shared::lake::{FileMetadata, State, WorkUnit};
+use defi_shared::lake::{FeatureSet, FileMetadata, State, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::plan::state_part;
 use defi_shared::step::{Context, Report, RunId};
-use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, StateRow};
+use defi_shared::tables::{FEATURES_BUILD, FeatureRow, StateRow};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,8 @@ pub struct Input {
     pub as_of: Option<Day>,
     /// The shards to build. Default: all.
     pub shards: Option<Vec<u32>>,
+    /// Whether to fold all days again, without using a state.
+    pub force: bool,
     /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/`.
     pub run_id: Option<RunId>,
 }
@@ -44,10 +46,14 @@ pub struct Input {
 pub async fn handle(context: Context, input: Input) -> Result<Report> {
     let as_of = context.as_of(input.as_of)?;
     let shards = requested_shards(&context, input.shards.as_deref())?;
-    let history = History::of(&context.lake, as_of).await?;
+    let history = History::of(&context.lake, as_of, input.force).await?;
     context.progress.begin(STEP, shards.len());
     let mut report = Report::default();
-    for (since, shards) in by_newest_state(&context, as_of, &shards).await? {
+    let by_state = match input.force {
+        true => BTreeMap::from([(None, shards.clone())]),
+        false => by_newest_state(&context, as_of, &shards).await?,
+    };
+    for (since, shards) in by_state {
         let mut folds = restore(&context, since, &shards).await?;
         report.rows_in += history.fold(&context.lake, since, as_of, &mut folds).await?;
         let writes = folds.shards.into_iter().map(|(shard, fold)| write(&context, as_of, shard, Arc::new(fold)));
@@ -157,18 +163,16 @@ async fn write(context: &Context, as_of: Day, shard: u32, fold: Arc<Fold>) -> Re
     let features = Fold::rows(Arc::clone(&fold), Arc::clone(&order), feature);
     let states = Fold::rows(fold, order, |fold, wallet, state| Some(StateRow::new(wallet, state, fold)));
     let unit = WorkUnit::Shard(as_of, shard);
-    let written = context.commit(&FEATURES_HISTORY, &unit, features, FileMetadata::new()).await?;
+    let written = context.commit(&FEATURES_BUILD, &unit, features, FileMetadata::new()).await?;
     context.lake.write_state::<StateRow>(State::Fold, as_of, &state_part(shard, context.config.shards), states).await?;
     Ok(Report::default().with_written(written))
 }
 
-/// Deletes the shards of a set that was built with more shards before. Readers take every object in the folder of the
-/// day and would read the wallets of these shards twice.
+/// Deletes the shards of a build that was made with more shards before: their wallets would be counted twice.
 async fn delete_shards_beyond(context: &Context, as_of: Day) -> Result<()> {
-    for unit in context.lake.units(&FEATURES_HISTORY).await? {
-        if matches!(unit, WorkUnit::Shard(day, shard) if day == as_of && shard >= context.config.shards) {
-            context.lake.store().delete(&unit.key(&FEATURES_HISTORY)).await?;
-        }
+    let build = FeatureSet::build(as_of);
+    for shard in context.lake.shards(&build).await?.into_iter().filter(|shard| *shard >= context.config.shards) {
+        context.lake.store().delete(&build.key(shard)).await?;
     }
     Ok(())
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use build_features::{Input, handle};
-use defi_shared::domain::{Category, Day};
-use defi_shared::lake::WorkUnit;
+use defi_shared::domain::{Category, Day, fold};
+use defi_shared::lake::{State, WorkUnit};
 use defi_shared::tables::{
-    self, FEATURES_HISTORY, FeatureRow, Layer, PricedEvent, WALLET_HEALTH, WALLET_LINKS, WalletHealth, WalletLink,
+    self, FEATURES_BUILD, FeatureRow, Layer, PricedEvent, StateRow, WALLET_HEALTH, WALLET_LINKS, WalletHealth,
+    WalletLink,
 };
 use defi_shared::testing::{AAVE, COMPOUND, TestLake, address, january, kind, link, priced_event, wallet_health};
 use defi_shared::{Kind, Result};
@@ -55,7 +56,7 @@ async fn build(test_lake: &TestLake, as_of: i32) -> Result<()> {
 async fn features(test_lake: &TestLake, as_of: i32) -> Result<Vec<FeatureRow>> {
     let mut rows = Vec::new();
     for shard in 0..test_lake.context.config.shards {
-        rows.extend(test_lake.rows::<FeatureRow>(&FEATURES_HISTORY, &WorkUnit::Shard(january(as_of), shard)).await?);
+        rows.extend(test_lake.rows::<FeatureRow>(&FEATURES_BUILD, &WorkUnit::Shard(january(as_of), shard)).await?);
     }
     Ok(rows)
 }
@@ -164,7 +165,7 @@ async fn set_uses_no_events_of_its_own_day_or_later() -> Result<()> {
     for as_of in [4, 3] {
         build(&both, as_of).await?;
     }
-    let prefix = "analytics/features/defi_features/as_of=2023-01-03/";
+    let prefix = "analytics/features/builds/as_of=2023-01-03/";
     assert_eq!(earlier_only.objects(prefix).await?, both.objects(prefix).await?);
     let row = wallet_features(&earlier_only, 3, 1).await?;
     assert_eq!((row.liquidation_count, row.withdraw_amount_sum_eth, row.total_collateral_eth), (0, 0.0, 0.0));
@@ -199,8 +200,8 @@ async fn busy_lake(shards: u32) -> Result<TestLake> {
 /// Returns the objects of a set and of its state.
 async fn objects(test_lake: &TestLake, as_of: i32) -> Result<BTreeMap<String, Vec<u8>>> {
     let day = january(as_of);
-    let mut objects = test_lake.objects(&format!("analytics/features/defi_features/as_of={day}/")).await?;
-    objects.extend(test_lake.objects(&format!("state/fold/as_of={day}/")).await?);
+    let mut objects = test_lake.objects(&format!("analytics/features/builds/as_of={day}/")).await?;
+    objects.extend(test_lake.objects(&format!("state/fold/v{}/as_of={day}/", fold::VERSION)).await?);
     Ok(objects.into_iter().map(|(key, bytes)| (key, bytes.to_vec())).collect())
 }
 
@@ -281,6 +282,50 @@ async fn next_build_uses_rewritten_days() -> Result<()> {
     Ok(())
 }
 
+/// Replaces the state of wallet 1 as of a day by one in which it has 100 borrows.
+async fn falsify_state(test_lake: &TestLake, day: i32) -> Result<()> {
+    let lake = &test_lake.context.lake;
+    let state = lake.newest_state::<StateRow>(State::Fold, january(day), "0-of-1").await?;
+    let rows = state.into_iter().flat_map(|(_, rows)| rows);
+    let rows: Vec<_> = rows.map(|row| StateRow { borrow_count: 100, ..row }).collect();
+    lake.write_state(State::Fold, january(day), "0-of-1", rows).await
+}
+
+#[tokio::test]
+async fn force_uses_no_state_not_even_that_of_its_own_day() -> Result<()> {
+    let test_lake = example().await?;
+    build(&test_lake, 3).await?;
+    build(&test_lake, 4).await?;
+    let expected = objects(&test_lake, 4).await?;
+    for day in [3, 4] {
+        falsify_state(&test_lake, day).await?;
+    }
+    build(&test_lake, 4).await?;
+    assert_eq!(wallet_features(&test_lake, 4, 1).await?.borrow_count, 100, "the state of the day is used");
+    handle(test_lake.context(), Input { as_of: Some(january(4)), force: true, ..Default::default() }).await?;
+    assert!(objects(&test_lake, 4).await? == expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn state_of_another_fold_version_is_made_again() -> Result<()> {
+    let test_lake = example().await?;
+    for day in [3, 4] {
+        build(&test_lake, day).await?;
+    }
+    let expected = objects(&test_lake, 4).await?;
+    let (store, current) = (test_lake.context.lake.store(), format!("state/fold/v{}/", fold::VERSION));
+    for (key, _) in test_lake.objects(&current).await? {
+        // What another version wrote can't be read by this one.
+        store.put(&key.replace(&current, "state/fold/v1/"), "another version".into()).await?;
+        store.put(&key.replace(&current, "state/fold/"), "no version".into()).await?;
+        store.delete(&key).await?;
+    }
+    build(&test_lake, 4).await?;
+    assert!(objects(&test_lake, 4).await? == expected);
+    Ok(())
+}
+
 #[tokio::test]
 async fn fewer_shards_than_before_leave_no_duplicate_wallets() -> Result<()> {
     let test_lake = busy_lake(4).await?;
@@ -289,8 +334,8 @@ async fn fewer_shards_than_before_leave_no_duplicate_wallets() -> Result<()> {
     let test_lake = test_lake.with_shards(2);
     build(&test_lake, 8).await?;
     let mut rows = 0;
-    for unit in test_lake.context.lake.units(&FEATURES_HISTORY).await? {
-        rows += test_lake.rows::<FeatureRow>(&FEATURES_HISTORY, &unit).await?.len();
+    for unit in test_lake.context.lake.units(&FEATURES_BUILD).await? {
+        rows += test_lake.rows::<FeatureRow>(&FEATURES_BUILD, &unit).await?.len();
     }
     assert_eq!(rows, wallets);
     Ok(())

@@ -4,6 +4,7 @@ use defi_shared::config::{Checks, Limits};
 use defi_shared::tables::FeatureRow;
 
 use crate::evidence::Evidence;
+use crate::shares::{self, Group, Share};
 use crate::{Check, Outcome};
 
 /// Any value above 0 fails, independent of the configuration: such a set is wrong.
@@ -25,42 +26,51 @@ pub(crate) fn all(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
         negative_counts(evidence),
         not_finite(evidence),
         lost_wallets(evidence),
-        share(
-            "unpriced_events_share",
-            counts.unpriced_events,
-            counts.events,
-            "events have no price",
+        share("unpriced_events_share", counts.events, "events have no price", limits.unpriced_share),
+        largest_share(
+            "unpriced_events_largest_share",
+            &evidence.unpriced_events,
+            "have no price",
             limits.unpriced_share,
         ),
-        share(
-            "unpriced_positions_share",
-            counts.unpriced_positions,
-            counts.positions,
-            "positions have no price",
+        share("unpriced_positions_share", counts.positions, "positions have no price", limits.unpriced_share),
+        largest_share(
+            "unpriced_positions_largest_share",
+            &evidence.unpriced_positions,
+            "have no price",
             limits.unpriced_share,
         ),
-        share("quarantined_share", counts.rejected, counts.rows_in, "rows are in quarantine", limits.quarantined_share),
+        share("quarantined_share", counts.rows, "rows are in quarantine", limits.quarantined_share),
+        largest_share(
+            "quarantined_largest_share",
+            &evidence.quarantined,
+            "are in quarantine",
+            limits.quarantined_share,
+        ),
         share(
             "null_is_collateral_share",
-            counts.null_is_collateral,
             counts.supply_positions,
             "supply positions have no collateral flag",
             limits.null_is_collateral_share,
         ),
-        odd_liquidations(evidence, limits),
-        check(
-            "price_jumps",
-            counts.price_jumps as f64,
-            limits.price_jumps,
-            "price jumps from one day to the next".to_owned(),
-        ),
+        odd_liquidations(counts.priced_liquidations, limits),
+        price_jumps(evidence, limits.price_jumps),
+        eth_price_change(evidence, limits.eth_price_change),
+        jumped_collateral(evidence, limits.jumped_collateral_share),
     ];
-    checks.extend(mean_band(evidence, limits.mean_band));
+    if let Some(sets) = Sets::of(evidence) {
+        checks.extend([
+            sets.mean_band(limits.mean_band),
+            sets.mean_became_zero(limits.mean_minimum),
+            sets.zero_share_change(limits.zero_share_change),
+        ]);
+    }
     checks
 }
 
 fn check(name: &str, value: f64, limits: Limits, about: String) -> Check {
-    let exceeds = |limit: Option<f64>| limit.is_some_and(|limit| value > limit);
+    // A value that is not a number is within no limit.
+    let exceeds = |limit: Option<f64>| limit.is_some_and(|limit| value.is_nan() || value > limit);
     let outcome = match (exceeds(limits.fail), exceeds(limits.warn)) {
         (true, _) => Outcome::Fail,
         (false, true) => Outcome::Warn,
@@ -69,10 +79,13 @@ fn check(name: &str, value: f64, limits: Limits, about: String) -> Check {
     Check { name: name.to_owned(), figure: value, warn: limits.warn, fail: limits.fail, outcome, about }
 }
 
-/// Warns about a set without wallets. Such a set is valid: a new chain has no wallets yet.
+/// Checks for a set without wallets. It warns on a chain that has no event yet, and fails if the sources had events:
+/// every event has a sender, who is a wallet.
 fn wallets(evidence: &Evidence) -> Check {
+    let events = evidence.counts.event_rows;
     let empty = if evidence.features.is_empty() { 1.0 } else { 0.0 };
-    check("no_wallets", empty, Limits { warn: Some(0.0), fail: None }, format!("{} wallets", evidence.features.len()))
+    let limits = Limits { warn: Some(0.0), fail: (events > 0).then_some(0.0) };
+    check("no_wallets", empty, limits, format!("{} wallets, {events} rows of events", evidence.features.len()))
 }
 
 fn missing_snapshots(evidence: &Evidence) -> Check {
@@ -96,32 +109,42 @@ fn all_zero(
 }
 
 fn negative_counts(evidence: &Evidence) -> Check {
-    let counts = |row: &FeatureRow| {
-        [
-            row.risk_factor_above_threshold_daily_count,
-            row.borrow_count,
-            row.repay_count,
-            row.deposit_count,
-            row.liquidation_count,
-            row.unique_borrow_protocol_count,
-            row.unique_lending_protocol_count,
-            row.time_since_first_deposit.unwrap_or(0),
-            row.time_since_last_liquidated.unwrap_or(0),
-        ]
+    let is_negative = |(_, value): &(&str, i64)| *value < 0;
+    let culprit = |row: &FeatureRow| {
+        let times = [
+            ("time_since_first_deposit", row.time_since_first_deposit.unwrap_or(0)),
+            ("time_since_last_liquidated", row.time_since_last_liquidated.unwrap_or(0)),
+        ];
+        let (name, value) = counts(row).into_iter().chain(times).find(is_negative)?;
+        Some(format!("{name} of wallet {} is {value}", row.wallet_address))
     };
-    let negative = evidence.features.iter().filter(|row| counts(row).iter().any(|count| *count < 0)).count();
-    check("negative_counts", negative as f64, ZERO_TOLERANCE, "wallets with a negative count or time".to_owned())
+    wrong_wallets("negative_counts", evidence, "a negative count or time", culprit)
 }
 
 fn not_finite(evidence: &Evidence) -> Check {
-    let rows = evidence.features.iter();
-    let invalid = rows.filter(|row| doubles(row).iter().any(|(_, value)| !value.is_finite())).count();
-    check(
-        "not_finite",
-        invalid as f64,
-        ZERO_TOLERANCE,
-        "wallets with an amount or a factor that is not finite".to_owned(),
-    )
+    let culprit = |row: &FeatureRow| {
+        let (name, value) = doubles(row).into_iter().find(|(_, value)| !value.is_finite())?;
+        Some(format!("{name} of wallet {} is {value}", row.wallet_address))
+    };
+    let mut check = wrong_wallets("not_finite", evidence, "an amount or a factor that is not finite", culprit);
+    if let Some(price) = evidence.largest_price.as_ref().filter(|_| check.outcome == Outcome::Fail) {
+        check.about.push_str(&format!("; the largest price is that of {price}"));
+    }
+    check
+}
+
+/// Fails if the set has a wallet with a wrong value. Names the first.
+fn wrong_wallets(
+    name: &str,
+    evidence: &Evidence,
+    about: &str,
+    culprit: impl Fn(&FeatureRow) -> Option<String>,
+) -> Check {
+    let mut culprits = evidence.features.iter().filter_map(culprit);
+    let first = culprits.next();
+    let count = usize::from(first.is_some()) + culprits.count();
+    let first = first.map(|first| format!(": {first}")).unwrap_or_default();
+    check(name, count as f64, ZERO_TOLERANCE, format!("{count} wallets with {about}{first}"))
 }
 
 /// Fails if the set has fewer wallets than the previous published set. Wallets never disappear, so history was lost.
@@ -136,48 +159,169 @@ fn lost_wallets(evidence: &Evidence) -> Check {
     )
 }
 
-fn share(name: &str, part: u64, whole: u64, about: &str, limits: Limits) -> Check {
-    let value = if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
-    check(name, value, limits, format!("{part} of {whole} {about}"))
+fn share(name: &str, share: Share, about: &str, limits: Limits) -> Check {
+    check(name, share.value(), limits, format!("{} of {} {about}", share.counted, share.rows))
 }
 
-fn odd_liquidations(evidence: &Evidence, limits: &Checks) -> Check {
-    let (unexpected, priced) = (evidence.counts.odd_liquidations, evidence.counts.priced_liquidations);
-    // Too few liquidations give no meaningful share.
-    let limits = if priced < limits.odd_liquidation_minimum { Limits::default() } else { limits.odd_liquidation_share };
-    share(
-        "odd_liquidation_share",
-        unexpected,
-        priced,
-        "priced liquidations seized a token that can't be collateral",
-        limits,
-    )
-}
-
-/// Returns the feature whose mean changed most since the previous published set.
-fn mean_band(evidence: &Evidence, limits: Limits) -> Option<Check> {
-    let before = means(evidence.previous.as_deref()?)?;
-    let now = means(&evidence.features)?;
-    let changes =
-        before.iter().zip(&now).map(|((name, before), (_, now))| (*name, *before, *now, ratio(*before, *now)));
-    let (name, before, now, ratio) = changes.max_by(|a, b| a.3.total_cmp(&b.3))?;
-    Some(check("mean_band", ratio, limits, format!("the mean of {name} changed most, from {before:.6} to {now:.6}")))
-}
-
-/// Returns the ratio of the larger mean to the smaller one, or 1 if a mean is zero or the sign changed.
-fn ratio(before: f64, now: f64) -> f64 {
-    if before == 0.0 || now == 0.0 || before.signum() != now.signum() { 1.0 } else { (now / before).max(before / now) }
-}
-
-/// Returns the mean of every amount and factor, or `None` for a set without rows.
-fn means(rows: &[FeatureRow]) -> Option<Vec<(&'static str, f64)>> {
-    let mut sums = doubles(rows.first()?).map(|(name, _)| (name, 0.0));
-    for row in rows {
-        for (sum, (_, value)) in sums.iter_mut().zip(doubles(row)) {
-            sum.1 += value;
+/// Returns the check of the part of the lake with the largest share. Too few rows can only warn.
+fn largest_share(name: &str, groups: &[Group], about: &str, limits: Limits) -> Check {
+    match shares::largest(groups) {
+        None => check(name, 0.0, limits, format!("no rows {about}")),
+        Some(group) => {
+            let limits = if group.is_enough { limits } else { Limits { fail: None, ..limits } };
+            let few = if group.is_enough { "" } else { ", too few rows to fail" };
+            check(name, group.share.value(), limits, format!("{group} {about}{few}"))
         }
     }
-    Some(sums.into_iter().map(|(name, sum)| (name, sum / rows.len() as f64)).collect())
+}
+
+fn odd_liquidations(liquidations: Share, limits: &Checks) -> Check {
+    // Too few liquidations give no meaningful share.
+    let is_enough = liquidations.rows >= limits.odd_liquidation_minimum;
+    let limits = if is_enough { limits.odd_liquidation_share } else { Limits::default() };
+    share("odd_liquidation_share", liquidations, "priced liquidations seized a token that can't be collateral", limits)
+}
+
+fn price_jumps(evidence: &Evidence, limits: Limits) -> Check {
+    let jumps = &evidence.price_jumps;
+    let largest = crate::prices::largest(jumps).map(|jump| format!("; the largest: {jump}")).unwrap_or_default();
+    check("price_jumps", jumps.len() as f64, limits, format!("price jumps from one day to the next{largest}"))
+}
+
+/// Checks the largest factor between two consecutive ETH prices. Every amount is divided by that price.
+fn eth_price_change(evidence: &Evidence, limits: Limits) -> Check {
+    let change = evidence.eth_price_change.as_ref();
+    let about = change.map_or_else(|| "no ETH price to compare".to_owned(), |change| format!("ETH price: {change}"));
+    check("eth_price_change", change.map_or(1.0, crate::prices::PriceChange::factor), limits, about)
+}
+
+fn jumped_collateral(evidence: &Evidence, limits: Limits) -> Check {
+    let about = evidence.jumped_collateral.as_ref().map_or_else(
+        || "no collateral is in a market whose price jumped".to_owned(),
+        |(day, _)| format!("share of the collateral on {day} that is in markets whose price jumped"),
+    );
+    check("jumped_collateral_share", evidence.jumped_collateral.map_or(0.0, |(_, share)| share), limits, about)
+}
+
+/// The features of a set and of the previous published set, column by column. Neither is empty.
+struct Sets {
+    features: Vec<Columns>,
+    wallets: [usize; 2],
+}
+
+/// A feature in the previous set and in the set.
+struct Columns {
+    name: &'static str,
+    before: Statistics,
+    now: Statistics,
+}
+
+/// The statistics of a feature of a set.
+#[derive(Debug, Clone, Copy, Default)]
+struct Statistics {
+    mean: f64,
+    /// The number of wallets with a value other than 0.
+    non_zero: usize,
+    /// The share of wallets whose value is 0.
+    zero_share: f64,
+}
+
+impl Sets {
+    fn of(evidence: &Evidence) -> Option<Self> {
+        let previous = evidence.previous.as_deref().filter(|rows| !rows.is_empty())?;
+        if evidence.features.is_empty() {
+            return None;
+        }
+        let features = statistics(previous).into_iter().zip(statistics(&evidence.features));
+        let features = features.map(|((name, before), (_, now))| Columns { name, before, now }).collect();
+        Some(Sets { features, wallets: [previous.len(), evidence.features.len()] })
+    }
+
+    /// Checks the feature whose mean changed by the largest factor. Also compares the numbers of wallets.
+    fn mean_band(&self, limits: Limits) -> Check {
+        let [before, now] = self.wallets.map(|wallets| wallets as f64);
+        let wallets = (ratio(before, now), format!("the number of wallets changed most, from {before} to {now}"));
+        let means = self.features.iter().map(|Columns { name, before, now }| {
+            let about = format!("the mean of {name} changed most, from {:.6} to {:.6}", before.mean, now.mean);
+            (ratio(before.mean, now.mean), about)
+        });
+        let (value, about) = means.fold(wallets, |a, b| if b.0.total_cmp(&a.0).is_gt() { b } else { a });
+        check("mean_band", value, limits, about)
+    }
+
+    /// Fails if a feature that at least `minimum` wallets had before is 0 for every wallet. Few wallets only warn.
+    fn mean_became_zero(&self, minimum: u64) -> Check {
+        let became_zero =
+            self.features.iter().filter(|feature| feature.before.non_zero > 0 && feature.now.non_zero == 0);
+        let became_zero: Vec<_> = became_zero.collect();
+        let names: Vec<_> = became_zero.iter().map(|feature| feature.name).collect();
+        let about = match names.is_empty() {
+            true => "no feature became 0 for every wallet".to_owned(),
+            false => format!("became 0 for every wallet: {}", names.join(", ")),
+        };
+        let is_certain = became_zero.iter().any(|feature| feature.before.non_zero as u64 >= minimum);
+        let limits = Limits { warn: Some(0.0), fail: is_certain.then_some(0.0) };
+        check("mean_became_zero", names.len() as f64, limits, about)
+    }
+
+    /// Checks the feature whose share of zeros changed most.
+    fn zero_share_change(&self, limits: Limits) -> Check {
+        let change = |feature: &Columns| (feature.now.zero_share - feature.before.zero_share).abs();
+        let largest = self.features.iter().max_by(|a, b| change(a).total_cmp(&change(b)));
+        let about = largest.map_or_else(String::new, |Columns { name, before, now }| {
+            let [before, now] = [before, now].map(|set| set.zero_share * 100.0);
+            format!("the share of wallets with 0 in {name} changed most, from {before:.2} % to {now:.2} %")
+        });
+        check("zero_share_change", largest.map_or(0.0, change), limits, about)
+    }
+}
+
+/// Returns the factor between two means. 1 if one of them is 0, which is another check's; infinite if the sign changed.
+fn ratio(before: f64, now: f64) -> f64 {
+    if before == 0.0 || now == 0.0 {
+        1.0
+    } else if before.signum() != now.signum() {
+        f64::INFINITY
+    } else {
+        (now / before).max(before / now)
+    }
+}
+
+/// Returns the statistics of every amount, factor and count.
+fn statistics(rows: &[FeatureRow]) -> Vec<(&'static str, Statistics)> {
+    let values = |row: &FeatureRow| -> Vec<(&'static str, f64)> {
+        let counts = counts(row).map(|(name, count)| (name, count as f64));
+        doubles(row).into_iter().chain(counts).collect()
+    };
+    let mut statistics: Vec<(&'static str, Statistics)> = Vec::new();
+    for row in rows {
+        for (index, (name, value)) in values(row).into_iter().enumerate() {
+            if statistics.len() <= index {
+                statistics.push((name, Statistics::default()));
+            }
+            let feature = &mut statistics[index].1;
+            feature.mean += value;
+            feature.non_zero += usize::from(value != 0.0);
+        }
+    }
+    for (_, feature) in &mut statistics {
+        feature.mean /= rows.len() as f64;
+        feature.zero_share = 1.0 - feature.non_zero as f64 / rows.len() as f64;
+    }
+    statistics
+}
+
+/// Returns the name and value of each count of a row.
+fn counts(row: &FeatureRow) -> [(&'static str, i64); 7] {
+    [
+        ("risk_factor_above_threshold_daily_count", row.risk_factor_above_threshold_daily_count),
+        ("borrow_count", row.borrow_count),
+        ("repay_count", row.repay_count),
+        ("deposit_count", row.deposit_count),
+        ("liquidation_count", row.liquidation_count),
+        ("unique_borrow_protocol_count", row.unique_borrow_protocol_count),
+        ("unique_lending_protocol_count", row.unique_lending_protocol_count),
+    ]
 }
 
 /// Returns the name and value of each amount and factor of a row.
@@ -205,11 +349,14 @@ fn doubles(row: &FeatureRow) -> [(&'static str, f64); 17] {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use defi_shared::config::Config;
     use defi_shared::domain::fold::WalletState;
     use defi_shared::domain::{Day, HexBytes};
 
     use super::*;
+    use crate::prices::PriceChange;
 
     fn row(wallet: u8) -> FeatureRow {
         let state = WalletState { is_wallet: true, ..WalletState::default() };
@@ -217,18 +364,43 @@ mod tests {
         FeatureRow { total_collateral_eth: 1.0, risk_factor: 0.5, borrow_count: 1, ..row }
     }
 
+    fn share_of(counted: u64, rows: u64) -> Share {
+        Share { counted, rows }
+    }
+
+    fn group(counted: u64, rows: u64) -> Group {
+        let day = Day::from_epoch_days(19_000);
+        let part = "stage.transpose_borrow_events".to_owned();
+        Group { part, first: day, last: day, share: share_of(counted, rows), is_enough: true }
+    }
+
+    fn jump(before: f64, now: f64) -> PriceChange {
+        let (day, protocol) = (Day::from_epoch_days(19_000), Arc::from("aave-v2-eth"));
+        PriceChange { day, protocol, market: HexBytes([7; 20]), is_eth: true, before, now }
+    }
+
     fn valid_evidence() -> Evidence {
         let mut evidence = Evidence { features: vec![row(1), row(2)], ..Evidence::default() };
         (evidence.collateral_positions, evidence.debts, evidence.counts.borrow_events) = (5, 5, 5);
-        (evidence.counts.events, evidence.counts.positions, evidence.counts.rows_in) = (100, 100, 100);
+        let counts = &mut evidence.counts;
+        (counts.event_rows, counts.events, counts.positions) = (100, share_of(0, 100), share_of(0, 100));
+        counts.rows = share_of(0, 100);
         evidence
+    }
+
+    fn limits() -> Checks {
+        Config::built_in().unwrap().checks
     }
 
     /// Returns the name and outcome of every check that does not pass.
     fn failing_checks(evidence: &Evidence) -> Vec<(String, Outcome)> {
-        let limits = Config::built_in().unwrap().checks;
-        let checks = all(evidence, &limits).into_iter().filter(|check| check.outcome != Outcome::Pass);
+        let checks = all(evidence, &limits()).into_iter().filter(|check| check.outcome != Outcome::Pass);
         checks.map(|check| (check.name, check.outcome)).collect()
+    }
+
+    /// Returns a check by name.
+    fn find(evidence: &Evidence, name: &str) -> Check {
+        all(evidence, &limits()).into_iter().find(|check| check.name == name).unwrap()
     }
 
     #[test]
@@ -237,10 +409,19 @@ mod tests {
     }
 
     #[test]
+    fn value_fails_or_warns_only_above_its_limit() {
+        let outcome = |value| check("x", value, Limits { warn: Some(1.0), fail: Some(2.0) }, String::new()).outcome;
+        assert_eq!([1.0, 1.1, 2.0, 2.1].map(outcome), [Outcome::Pass, Outcome::Warn, Outcome::Warn, Outcome::Fail]);
+        assert_eq!([f64::INFINITY, f64::NAN].map(outcome), [Outcome::Fail, Outcome::Fail]);
+        assert_eq!(check("x", 9.0, Limits::default(), String::new()).outcome, Outcome::Pass);
+    }
+
+    #[test]
     fn each_defect_is_detected_by_its_own_check() {
         type Defect = fn(&mut Evidence);
-        let defects: [(Defect, &str, Outcome); 16] = [
-            (|e| e.features.clear(), "no_wallets", Outcome::Warn),
+        let defects: [(Defect, &str, Outcome); 27] = [
+            (|e| (e.features, e.counts.event_rows) = (Vec::new(), 0), "no_wallets", Outcome::Warn),
+            (|e| (e.features, e.counts.event_rows) = (Vec::new(), 1), "no_wallets", Outcome::Fail),
             (|e| e.missing_snapshots.push("aave-v2-eth markets".to_owned()), "missing_snapshots", Outcome::Fail),
             (
                 |e| e.features.iter_mut().for_each(|r| r.total_collateral_eth = 0.0),
@@ -250,23 +431,29 @@ mod tests {
             (|e| e.features.iter_mut().for_each(|r| r.risk_factor = 0.0), "risk_all_zero", Outcome::Fail),
             (|e| e.features.iter_mut().for_each(|r| r.borrow_count = 0), "borrow_count_all_zero", Outcome::Fail),
             (|e| e.features[0].repay_count = -1, "negative_counts", Outcome::Fail),
+            (|e| e.features[0].time_since_first_deposit = Some(-1), "negative_counts", Outcome::Fail),
+            (|e| e.features[0].time_since_last_liquidated = Some(-1), "negative_counts", Outcome::Fail),
             (|e| e.features[0].max_risk_factor = f64::NAN, "not_finite", Outcome::Fail),
+            (|e| e.features[0].borrow_repay_diff_eth = f64::NEG_INFINITY, "not_finite", Outcome::Fail),
             (|e| e.previous = Some(vec![row(1), row(2), row(3)]), "lost_wallets", Outcome::Fail),
-            (|e| e.counts.unpriced_events = 6, "unpriced_events_share", Outcome::Warn),
-            (|e| e.counts.unpriced_positions = 51, "unpriced_positions_share", Outcome::Fail),
-            (|e| e.counts.rejected = 2, "quarantined_share", Outcome::Warn),
-            (|e| e.counts.rejected = 21, "quarantined_share", Outcome::Fail),
+            (|e| e.counts.events.counted = 6, "unpriced_events_share", Outcome::Warn),
+            (|e| e.unpriced_events.push(group(6, 100)), "unpriced_events_largest_share", Outcome::Warn),
+            (|e| e.unpriced_events.push(group(51, 100)), "unpriced_events_largest_share", Outcome::Fail),
+            (|e| e.counts.positions.counted = 51, "unpriced_positions_share", Outcome::Fail),
+            (|e| e.unpriced_positions.push(group(51, 100)), "unpriced_positions_largest_share", Outcome::Fail),
+            (|e| e.counts.rows.counted = 2, "quarantined_share", Outcome::Warn),
+            (|e| e.counts.rows.counted = 21, "quarantined_share", Outcome::Fail),
+            (|e| e.quarantined = vec![group(0, 9), group(21, 100)], "quarantined_largest_share", Outcome::Fail),
             (
-                |e| (e.counts.supply_positions, e.counts.null_is_collateral) = (10, 1),
-                "null_is_collateral_share",
+                |e| e.quarantined = vec![Group { is_enough: false, ..group(5, 5) }],
+                "quarantined_largest_share",
                 Outcome::Warn,
             ),
-            (
-                |e| (e.counts.priced_liquidations, e.counts.odd_liquidations) = (20, 2),
-                "odd_liquidation_share",
-                Outcome::Fail,
-            ),
-            (|e| e.counts.price_jumps = 1, "price_jumps", Outcome::Warn),
+            (|e| e.counts.supply_positions = share_of(1, 10), "null_is_collateral_share", Outcome::Warn),
+            (|e| e.counts.priced_liquidations = share_of(2, 20), "odd_liquidation_share", Outcome::Fail),
+            (|e| e.price_jumps.push(jump(1.0, 11.0)), "price_jumps", Outcome::Warn),
+            (|e| e.eth_price_change = Some(jump(1.0, 3.1)), "eth_price_change", Outcome::Fail),
+            (|e| e.jumped_collateral = Some((Day::from_epoch_days(1), 0.11)), "jumped_collateral_share", Outcome::Fail),
             (
                 |e| e.previous = Some(vec![FeatureRow { total_collateral_eth: 4.0, ..row(1) }]),
                 "mean_band",
@@ -283,7 +470,122 @@ mod tests {
     #[test]
     fn odd_liquidation_share_needs_enough_liquidations() {
         let mut evidence = valid_evidence();
-        (evidence.counts.priced_liquidations, evidence.counts.odd_liquidations) = (19, 19);
+        evidence.counts.priced_liquidations = share_of(19, 19);
         assert_eq!(failing_checks(&evidence), []);
+        evidence.counts.priced_liquidations = share_of(1, 20);
+        assert_eq!(failing_checks(&evidence), [], "5 % are allowed");
+    }
+
+    #[test]
+    fn wrong_wallet_and_column_are_named_with_the_largest_price() {
+        let mut evidence = valid_evidence();
+        evidence.largest_price = Some("market 0x07".to_owned());
+        evidence.features[1].avg_risk_factor = f64::INFINITY;
+        evidence.features.push(FeatureRow { risk_factor: f64::NAN, ..row(3) });
+        let check = find(&evidence, "not_finite");
+        let wallet = evidence.features[1].wallet_address;
+        assert_eq!(check.figure, 2.0);
+        assert!(check.about.contains(&format!("avg_risk_factor of wallet {wallet} is inf")), "{}", check.about);
+        assert!(check.about.ends_with("the largest price is that of market 0x07"), "{}", check.about);
+        evidence = valid_evidence();
+        evidence.features[1].deposit_count = -3;
+        let check = find(&evidence, "negative_counts");
+        assert!(check.about.contains(&format!("deposit_count of wallet {wallet} is -3")), "{}", check.about);
+    }
+
+    #[test]
+    fn part_with_the_largest_share_is_named() {
+        let mut evidence = valid_evidence();
+        evidence.quarantined = vec![group(1, 100), group(30, 100)];
+        let about = find(&evidence, "quarantined_largest_share").about;
+        assert_eq!(about, "30 of 100 rows of stage.transpose_borrow_events on 2022-01-08 are in quarantine");
+    }
+
+    #[test]
+    fn jumped_market_and_its_prices_are_named() {
+        let mut evidence = valid_evidence();
+        evidence.price_jumps = vec![jump(1.0, 11.0), jump(1600.0, 0.0016)];
+        let check = find(&evidence, "price_jumps");
+        assert_eq!(check.figure, 2.0);
+        assert!(
+            check.about.contains("market 0x0707") && check.about.ends_with("1.6e3 to 1.6e-3 USD"),
+            "{}",
+            check.about
+        );
+    }
+
+    #[test]
+    fn ratio_is_the_larger_mean_over_the_smaller() {
+        assert_eq!((ratio(2.0, 8.0), ratio(8.0, 2.0), ratio(-2.0, -8.0)), (4.0, 4.0, 4.0));
+        assert_eq!((ratio(0.0, 8.0), ratio(8.0, 0.0), ratio(0.0, 0.0)), (1.0, 1.0, 1.0));
+        assert_eq!((ratio(-2.0, 8.0), ratio(2.0, -8.0)), (f64::INFINITY, f64::INFINITY));
+    }
+
+    #[test]
+    fn statistics_are_those_of_all_rows() {
+        let rows = [1.0, 0.0, 5.0].map(|deposited| FeatureRow { deposit_amount_sum_eth: deposited, ..row(1) });
+        let statistics = statistics(&rows);
+        assert_eq!(statistics.len(), 24, "17 amounts and factors, 7 counts");
+        let (_, deposits) = statistics.iter().find(|(name, _)| *name == "deposit_amount_sum_eth").unwrap();
+        assert_eq!((deposits.mean, deposits.non_zero), (2.0, 2));
+        assert!((deposits.zero_share - 1.0 / 3.0).abs() < 1e-12);
+        let (_, borrows) = statistics.iter().find(|(name, _)| *name == "borrow_count").unwrap();
+        assert_eq!((borrows.mean, borrows.zero_share), (1.0, 0.0));
+    }
+
+    #[test]
+    fn mean_band_names_the_feature_that_changed_most() {
+        let mut evidence = valid_evidence();
+        let before = FeatureRow { total_collateral_eth: 2.0, deposit_amount_sum_eth: 5.0, repay_count: 8, ..row(1) };
+        evidence.previous = Some(vec![before.clone(), before.clone()]);
+        let now = FeatureRow { total_collateral_eth: 3.0, deposit_amount_sum_eth: 1.0, repay_count: 1, ..row(1) };
+        evidence.features = vec![now.clone(), now];
+        let check = find(&evidence, "mean_band");
+        assert_eq!((check.figure, check.outcome), (8.0, Outcome::Warn));
+        assert_eq!(check.about, "the mean of repay_count changed most, from 8.000000 to 1.000000");
+        evidence.features[0].borrow_repay_diff_eth = -3.0;
+        evidence.previous = Some(vec![FeatureRow { borrow_repay_diff_eth: 1.0, ..before }]);
+        let check = find(&evidence, "mean_band");
+        assert_eq!((check.figure, check.outcome), (f64::INFINITY, Outcome::Warn), "the sign changed");
+    }
+
+    #[test]
+    fn mean_band_compares_the_numbers_of_wallets() {
+        let mut evidence = valid_evidence();
+        evidence.features = (1..=9).map(row).collect();
+        evidence.previous = Some(vec![row(1), row(2)]);
+        let check = find(&evidence, "mean_band");
+        assert_eq!((check.figure, check.outcome), (4.5, Outcome::Warn));
+        assert_eq!(check.about, "the number of wallets changed most, from 2 to 9");
+    }
+
+    #[test]
+    fn feature_that_became_zero_fails_if_enough_wallets_had_it() {
+        let mut evidence = valid_evidence();
+        evidence.features = (1..=20).map(row).collect();
+        let had = |count: u8| (1..=20).map(move |n| FeatureRow { deposit_count: (n <= count).into(), ..row(n) });
+        for (count, outcome) in [(0, Outcome::Pass), (1, Outcome::Warn), (19, Outcome::Warn), (20, Outcome::Fail)] {
+            evidence.previous = Some(had(count).collect());
+            assert_eq!(find(&evidence, "mean_became_zero").outcome, outcome, "{count}");
+        }
+        assert_eq!(find(&evidence, "mean_became_zero").about, "became 0 for every wallet: deposit_count");
+    }
+
+    #[test]
+    fn zero_share_change_names_its_feature() {
+        let mut evidence = valid_evidence();
+        evidence.features = (1..=4).map(|n| FeatureRow { repay_count: (n == 1).into(), ..row(n) }).collect();
+        evidence.previous = Some((1..=4).map(|n| FeatureRow { repay_count: (n <= 3).into(), ..row(n) }).collect());
+        let check = find(&evidence, "zero_share_change");
+        assert_eq!((check.figure, check.outcome), (0.5, Outcome::Warn));
+        assert_eq!(check.about, "the share of wallets with 0 in repay_count changed most, from 25.00 % to 75.00 %");
+    }
+
+    #[test]
+    fn sets_without_wallets_are_not_compared() {
+        let mut evidence = valid_evidence();
+        evidence.previous = Some(Vec::new());
+        assert_eq!(failing_checks(&evidence), []);
+        assert!(!all(&evidence, &limits()).iter().any(|check| check.name == "mean_band"));
     }
 }

@@ -1,35 +1,41 @@
 //! The input of the checks: the feature set, the previous published set, and counts over the days between them.
 
-use defi_shared::domain::price::DayMarkets;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use defi_shared::domain::price::LOOK_BACK_DAYS;
 use defi_shared::domain::{Category, Day, Side};
-use defi_shared::lake::WorkUnit;
+use defi_shared::lake::{FileMetadata, SetDigest, WorkUnit};
 use defi_shared::plan::Scope;
 use defi_shared::step::Context;
 use defi_shared::step::history::Markets;
 use defi_shared::tables::{
-    self, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS,
-    StagedPosition, Table, WALLET_HEALTH,
+    self, FeatureRow, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS, StagedPosition, Table,
+    WALLET_HEALTH,
 };
 use defi_shared::{Error, Kind, Result};
+use futures::{StreamExt, TryStreamExt};
+
+use crate::prices::{self, PriceChange};
+use crate::shares::{Gatherer, Group, Share};
 
 /// Counts over the days that a set adds to the previous published set.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// All events, with or without a price.
-    pub events: u64,
-    pub unpriced_events: u64,
+    /// Staged rows of events, including those in quarantine.
+    pub event_rows: u64,
+    /// All events; those without a price are counted.
+    pub events: Share,
     pub borrow_events: u64,
-    pub positions: u64,
-    pub unpriced_positions: u64,
-    pub supply_positions: u64,
-    pub null_is_collateral: u64,
-    pub rows_in: u64,
-    pub rejected: u64,
-    /// Liquidations whose seized token has a price from a market.
-    pub priced_liquidations: u64,
-    /// Priced liquidations whose seized token can't be collateral.
-    pub odd_liquidations: u64,
-    pub price_jumps: u64,
+    /// All positions; those without a price are counted.
+    pub positions: Share,
+    /// Supply positions; those without a collateral flag are counted.
+    pub supply_positions: Share,
+    /// All staged rows; those in quarantine are counted.
+    pub rows: Share,
+    /// Liquidations whose seized token has a price from a market; those whose token can't be collateral are counted.
+    /// Includes earlier days until there are enough to be judged.
+    pub priced_liquidations: Share,
 }
 
 /// The input of the checks.
@@ -37,47 +43,97 @@ pub(crate) struct Counts {
 pub(crate) struct Evidence {
     /// The rows of the set.
     pub features: Vec<FeatureRow>,
+    /// The digest of the set.
+    pub digest: Option<SetDigest>,
     /// The rows of the previous published set, if there is one.
     pub previous: Option<Vec<FeatureRow>>,
-    /// Snapshots of the as-of day that are missing, or that are empty although the day before has rows.
+    /// Snapshots of the as-of day that are missing, or that are empty although there were positions within a week.
     pub missing_snapshots: Vec<String>,
     /// Positions enabled as collateral in the snapshot of the as-of day.
     pub collateral_positions: u64,
     /// Debt positions in the snapshot of the as-of day.
     pub debts: u64,
     pub counts: Counts,
+    /// Rows in quarantine, by table and protocol.
+    pub quarantined: Vec<Group>,
+    /// Events without a price, by category and by protocol.
+    pub unpriced_events: Vec<Group>,
+    /// Positions without a price, by protocol.
+    pub unpriced_positions: Vec<Group>,
+    /// The prices that jumped.
+    pub price_jumps: Vec<PriceChange>,
+    /// The largest change of an ETH price.
+    pub eth_price_change: Option<PriceChange>,
+    /// The day with the largest share of collateral in markets whose price jumped, and that share.
+    pub jumped_collateral: Option<(Day, f64)>,
+    /// The largest price of the days of the set, to find the cause of amounts that are not finite.
+    pub largest_price: Option<String>,
 }
 
 /// Reads the input of the checks from the lake and the catalog.
 pub(crate) async fn gather(context: &Context, scope: &Scope) -> Result<Evidence> {
     let as_of = scope.as_of;
-    let published = context.registry.published().await?;
-    let previous = published.into_iter().rev().find(|day| *day < as_of);
-    let mut evidence = Evidence { features: read_features(context, as_of).await?, ..Evidence::default() };
-    if !is_built(context, as_of).await? {
-        return Err(Error::new(Kind::NotReady, "the features are not built yet").with("as_of", as_of));
-    }
-    if let Some(previous) = previous {
-        evidence.previous = Some(read_features(context, previous).await?);
+    let published = context.registry.published_sets().await?;
+    let previous = published.into_iter().rev().find(|set| set.as_of < as_of);
+    let (features, digest) = read_features(context, as_of).await?;
+    let mut evidence = Evidence { features, digest: Some(digest), ..Evidence::default() };
+    if let Some(previous) = &previous {
+        evidence.previous = Some(context.lake.features(previous).await?.0);
     }
     inspect_snapshots(context, scope, &mut evidence).await?;
-    evidence.counts = count_days(context, previous, as_of).await?;
+    let days = Days { previous: previous.map(|set| set.as_of), as_of };
+    count_events(context, days, &mut evidence).await?;
+    count_snapshots(context, days, &mut evidence).await?;
+    inspect_prices(context, days, &mut evidence).await?;
     Ok(evidence)
 }
 
-/// Returns whether all shards of a set exist. The wallets of a missing shard would count as lost.
-async fn is_built(context: &Context, as_of: Day) -> Result<bool> {
-    let units = context.lake.units(&FEATURES_HISTORY).await?;
-    Ok((0..context.config.shards).all(|shard| units.contains(&WorkUnit::Shard(as_of, shard))))
+/// The days that a set adds to the previous published set, or all days up to the as-of day without one.
+#[derive(Debug, Clone, Copy)]
+struct Days {
+    previous: Option<Day>,
+    as_of: Day,
 }
 
-/// Reads the rows of all shards of a set.
-async fn read_features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
-    let mut rows = Vec::new();
-    for unit in context.lake.units(&FEATURES_HISTORY).await?.iter().filter(|unit| unit.day() == Some(as_of)) {
-        rows.extend(context.lake.require::<FeatureRow>(&FEATURES_HISTORY, unit).await?);
+impl Days {
+    /// Returns the days of the set's events.
+    fn of_events(self) -> DayRange {
+        DayRange { first: self.previous, last: self.as_of.previous() }
     }
-    Ok(rows)
+
+    /// Returns the days of the set's snapshots.
+    fn of_snapshots(self) -> DayRange {
+        DayRange { first: self.previous.map(Day::next), last: self.as_of }
+    }
+}
+
+/// The days from a first day, or from the first day in the lake, to a last day.
+#[derive(Debug, Clone, Copy)]
+struct DayRange {
+    first: Option<Day>,
+    last: Day,
+}
+
+impl DayRange {
+    fn contains(self, day: Day) -> bool {
+        day <= self.last && self.first.is_none_or(|first| day >= first)
+    }
+
+    /// Returns the oldest day that is gathered if the days of the range have too few rows.
+    fn oldest(self) -> Day {
+        self.last.plus_days(-GATHERED_DAYS)
+    }
+}
+
+/// Reads the rows and the digest of the set to check: the build of the day, or else the published set. All its shards
+/// must exist, since the wallets of a missing shard would count as lost.
+async fn read_features(context: &Context, as_of: Day) -> Result<(Vec<FeatureRow>, SetDigest)> {
+    let set = context.registry.latest_set(&context.lake, as_of).await?;
+    let (rows, digest) = context.lake.features(&set).await?;
+    if !digest.shards().eq(0..context.config.shards) {
+        return Err(Error::new(Kind::NotReady, "the features are not built yet").with("as_of", as_of));
+    }
+    Ok((rows, digest))
 }
 
 /// Checks which snapshots of the as-of day exist, and counts their positions.
@@ -88,10 +144,12 @@ async fn inspect_snapshots(context: &Context, scope: &Scope, evidence: &mut Evid
             evidence.missing_snapshots.push(format!("{protocol} markets"));
         }
         let positions: Option<Vec<StagedPosition>> = context.lake.read(&STAGE_POSITIONS, &unit(scope.as_of)).await?;
-        let day_before = context.lake.file_metadata(&STAGE_POSITIONS, &unit(scope.as_of.previous())).await?;
-        let had_rows = day_before.is_some_and(|(_, rows)| rows > 0);
-        if positions.as_ref().is_none_or(|rows| rows.is_empty() && had_rows) {
+        if positions.is_none() {
             evidence.missing_snapshots.push(format!("{protocol} positions"));
+        } else if positions.as_ref().is_some_and(Vec::is_empty)
+            && let Some(day) = vanished_since(context, protocol, scope.as_of).await?
+        {
+            evidence.missing_snapshots.push(format!("{protocol} positions (there were some on {day})"));
         }
         for position in positions.iter().flatten() {
             match position.side {
@@ -103,127 +161,253 @@ async fn inspect_snapshots(context: &Context, scope: &Scope, evidence: &mut Evid
     Ok(())
 }
 
-/// Counts the events of the days from `previous` on, and the snapshots of the days after it. Without a previous set,
-/// counts all days up to `as_of`.
-async fn count_days(context: &Context, previous: Option<Day>, as_of: Day) -> Result<Counts> {
-    let is_event_day = |day: Day| day < as_of && previous.is_none_or(|previous| day >= previous);
-    let is_snapshot_day = |day: Day| day <= as_of && previous.is_none_or(|previous| day > previous);
-    let mut counts = Counts::default();
-    for category in Category::ALL {
-        let staged = sum_units(context, tables::event_table(Layer::Stage, category), is_event_day).await?;
-        counts.rows_in += staged.metadata("rows_in");
-        counts.rejected += staged.metadata("rejected");
-        let priced = sum_units(context, tables::event_table(Layer::Analytics, category), is_event_day).await?;
-        counts.events += priced.rows;
-        counts.unpriced_events += priced.metadata("unpriced");
-        if category == Category::Borrow {
-            counts.borrow_events = priced.rows;
+/// Returns the newest of the seven days before an empty snapshot on which the protocol had positions, unless the market's
+/// totals agree that there are none.
+async fn vanished_since(context: &Context, protocol: &str, as_of: Day) -> Result<Option<Day>> {
+    let metadata =
+        async |day| context.lake.file_metadata(&STAGE_POSITIONS, &WorkUnit::ProtocolDay(day, protocol.into())).await;
+    if metadata(as_of).await?.is_some_and(|(metadata, _)| metadata.get(CLOSED).is_some_and(|value| value == "true")) {
+        return Ok(None);
+    }
+    for days in 1..=LOOK_BACK_DAYS {
+        let day = as_of.plus_days(-days);
+        if metadata(day).await?.is_some_and(|(_, rows)| rows > 0) {
+            return Ok(Some(day));
         }
     }
-    for table in [&STAGE_POSITIONS, &STAGE_MARKETS] {
-        let staged = sum_units(context, table, is_snapshot_day).await?;
-        counts.rows_in += staged.metadata("rows_in");
-        counts.rejected += staged.metadata("rejected");
-        counts.supply_positions += staged.metadata("supply_positions");
-        counts.null_is_collateral += staged.metadata("null_is_collateral");
-        counts.positions += if *table == STAGE_POSITIONS { staged.rows } else { 0 };
-    }
-    counts.unpriced_positions = sum_units(context, &WALLET_HEALTH, is_snapshot_day).await?.metadata("unpriced");
-    count_liquidations(context, is_event_day, &mut counts).await?;
-    counts.price_jumps = price_jumps(context, is_snapshot_day).await?;
-    Ok(counts)
+    Ok(None)
 }
 
-/// The row count and the summed metadata counts of several units.
-#[derive(Debug, Default)]
-struct Totals {
+/// The metadata entry of an empty snapshot of positions with which the market's own totals agree.
+const CLOSED: &str = "closed";
+
+/// How far back days are gathered until a part has enough rows to be judged.
+const GATHERED_DAYS: i32 = 365;
+
+/// The number of objects that are read concurrently.
+const CONCURRENT_READS: usize = 8;
+
+/// The row count and the metadata counts of a unit.
+#[derive(Debug)]
+struct UnitCounts {
+    day: Day,
+    protocol: Option<Arc<str>>,
     rows: u64,
-    metadata: std::collections::BTreeMap<String, u64>,
+    metadata: FileMetadata,
 }
 
-impl Totals {
-    /// Returns the sum of a metadata count; 0 if no unit has it.
-    fn metadata(&self, key: &str) -> u64 {
-        self.metadata.get(key).copied().unwrap_or(0)
+impl UnitCounts {
+    /// Returns a count of the metadata, or `None` if the object does not have it.
+    fn get(&self, name: &str) -> Option<u64> {
+        self.metadata.get(name)?.parse().ok()
+    }
+
+    /// Returns the staged rows, of which those in quarantine are counted.
+    fn quarantined(&self) -> Share {
+        Share { counted: self.get("rejected").unwrap_or(0), rows: self.get("rows_in").unwrap_or(0) }
+    }
+
+    /// Returns the rows of a protocol, of which those without a price are counted.
+    fn unpriced_of(&self, protocol: &str) -> Share {
+        let count = |name: &str| self.get(&format!("{name}.{protocol}")).unwrap_or(0);
+        Share { counted: count("unpriced"), rows: count("rows") }
     }
 }
 
-/// Sums the rows and the metadata counts of the units of a table whose day is included.
-async fn sum_units(context: &Context, table: &Table, is_included: impl Fn(Day) -> bool) -> Result<Totals> {
-    let mut totals = Totals::default();
-    for unit in context.lake.units(table).await?.iter().filter(|unit| unit.day().is_some_and(&is_included)) {
-        let Some((metadata, rows)) = context.lake.file_metadata(table, unit).await? else { continue };
-        totals.rows += rows;
-        for (key, value) in metadata {
-            *totals.metadata.entry(key).or_default() += value.parse::<u64>().unwrap_or(0);
+/// Reads the counts of units, in their order.
+async fn read_counts(context: &Context, table: &Table, units: Vec<WorkUnit>) -> Result<Vec<UnitCounts>> {
+    let read = |unit: WorkUnit| async move {
+        let Some(day) = unit.day() else { return Ok(None) };
+        let protocol = unit.as_protocol_day().ok().map(|(_, protocol)| protocol);
+        let counts = context.lake.file_metadata(table, &unit).await?;
+        Ok::<_, Error>(counts.map(|(metadata, rows)| UnitCounts { day, protocol, rows, metadata }))
+    };
+    let counts = futures::stream::iter(units.into_iter().map(read)).buffered(CONCURRENT_READS);
+    Ok(counts.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
+}
+
+/// The counts of a table: of the days of the set, newest first, and the units of older days, which are read only if a
+/// part needs them.
+struct TableCounts<'a> {
+    context: &'a Context,
+    table: &'static Table,
+    days: Vec<UnitCounts>,
+    older: Vec<WorkUnit>,
+}
+
+impl<'a> TableCounts<'a> {
+    async fn read(context: &'a Context, table: &'static Table, days: DayRange) -> Result<Self> {
+        let units = context.lake.units(table).await?;
+        let units = units.into_iter().rev().filter(|unit| unit.day().is_some_and(|day| day <= days.last));
+        let (of_set, older): (Vec<_>, Vec<_>) =
+            units.partition(|unit| unit.day().is_some_and(|day| days.contains(day)));
+        let older = older.into_iter().filter(|unit| unit.day() >= Some(days.oldest())).collect();
+        Ok(TableCounts { context, table, days: read_counts(context, table, of_set).await?, older })
+    }
+
+    fn sum(&self, count: impl Fn(&UnitCounts) -> u64) -> u64 {
+        self.days.iter().map(count).sum()
+    }
+
+    fn sum_shares(&self, share: impl Fn(&UnitCounts) -> Share) -> Share {
+        let mut sum = Share::default();
+        self.days.iter().for_each(|counts| sum.add(share(counts)));
+        sum
+    }
+
+    /// Returns the groups of days of a part of the table: of one protocol in tables that have one object per protocol.
+    async fn groups(&self, protocol: Option<&str>, share: impl Fn(&UnitCounts) -> Share) -> Result<Vec<Group>> {
+        let table = format!("{}.{}", self.table.layer.name(), self.table.name);
+        let part = protocol.map_or_else(|| table.clone(), |protocol| format!("{table} of {protocol}"));
+        let mut gatherer = Gatherer::new(part, self.context.config.checks.share_minimum);
+        let is_part = |of: Option<&Arc<str>>| of.is_none_or(|of| Some(&**of) == protocol);
+        for counts in self.days.iter().filter(|counts| is_part(counts.protocol.as_ref())) {
+            gatherer.add(counts.day, share(counts));
+        }
+        for unit in &self.older {
+            if !gatherer.needs_more() {
+                break;
+            }
+            let of = unit.as_protocol_day().ok().map(|(_, protocol)| protocol);
+            if is_part(of.as_ref()) {
+                let counts = read_counts(self.context, self.table, vec![unit.clone()]).await?;
+                counts.iter().for_each(|counts| gatherer.add(counts.day, share(counts)));
+            }
+        }
+        Ok(gatherer.groups())
+    }
+}
+
+/// Counts the events of the set, and judges the parts of their tables.
+async fn count_events(context: &Context, days: Days, evidence: &mut Evidence) -> Result<()> {
+    for category in Category::ALL {
+        let staged = TableCounts::read(context, tables::event_table(Layer::Stage, category), days.of_events()).await?;
+        let rows = staged.sum_shares(UnitCounts::quarantined);
+        evidence.counts.event_rows += rows.rows;
+        evidence.counts.rows.add(rows);
+        evidence.quarantined.extend(staged.groups(None, UnitCounts::quarantined).await?);
+
+        let table = tables::event_table(Layer::Analytics, category);
+        let priced = TableCounts::read(context, table, days.of_events()).await?;
+        let unpriced = |counts: &UnitCounts| Share { counted: counts.get("unpriced").unwrap_or(0), rows: counts.rows };
+        evidence.counts.events.add(priced.sum_shares(unpriced));
+        evidence.unpriced_events.extend(priced.groups(None, unpriced).await?);
+        for protocol in context.config.protocol_names() {
+            let groups = priced.groups(Some(protocol), |counts| counts.unpriced_of(protocol)).await?;
+            evidence.unpriced_events.extend(groups);
+        }
+        if category == Category::Borrow {
+            evidence.counts.borrow_events = priced.sum(|counts| counts.rows);
         }
     }
-    Ok(totals)
+    count_liquidations(context, days, &mut evidence.counts).await
 }
 
-/// Counts the liquidations that have a price from a market.
-async fn count_liquidations(context: &Context, is_included: impl Fn(Day) -> bool, counts: &mut Counts) -> Result<()> {
-    for unit in context.lake.units(&LIQUIDATIONS).await?.iter().filter(|unit| unit.day().is_some_and(&is_included)) {
+/// Counts the positions and markets of the set, and judges the parts of their tables.
+async fn count_snapshots(context: &Context, days: Days, evidence: &mut Evidence) -> Result<()> {
+    for table in [&STAGE_POSITIONS, &STAGE_MARKETS] {
+        let staged = TableCounts::read(context, table, days.of_snapshots()).await?;
+        evidence.counts.rows.add(staged.sum_shares(UnitCounts::quarantined));
+        evidence.counts.supply_positions.add(staged.sum_shares(|counts| Share {
+            counted: counts.get("null_is_collateral").unwrap_or(0),
+            rows: counts.get("supply_positions").unwrap_or(0),
+        }));
+        for protocol in context.config.protocol_names() {
+            evidence.quarantined.extend(staged.groups(Some(protocol), UnitCounts::quarantined).await?);
+        }
+        if *table == STAGE_POSITIONS {
+            evidence.counts.positions.rows = staged.sum(|counts| counts.rows);
+        }
+    }
+    let health = TableCounts::read(context, &WALLET_HEALTH, days.of_snapshots()).await?;
+    evidence.counts.positions.counted = health.sum(|counts| counts.get("unpriced").unwrap_or(0));
+    for protocol in context.config.protocol_names() {
+        let groups = health.groups(Some(protocol), |counts| counts.unpriced_of(protocol)).await?;
+        evidence.unpriced_positions.extend(groups);
+    }
+    Ok(())
+}
+
+/// Counts the liquidations that have a price from a market: those of the set and, until there are enough, those of
+/// earlier days.
+async fn count_liquidations(context: &Context, days: Days, counts: &mut Counts) -> Result<()> {
+    let units = context.lake.units(&LIQUIDATIONS).await?;
+    let range = days.of_events();
+    for unit in units.iter().rev().filter(|unit| unit.day().is_some_and(|day| day <= range.last)) {
+        let is_of_set = unit.day().is_some_and(|day| range.contains(day));
+        let is_enough = counts.priced_liquidations.rows >= context.config.checks.odd_liquidation_minimum;
+        if !is_of_set && (is_enough || unit.day() < Some(range.oldest())) {
+            break;
+        }
         let rows: Vec<PricedEvent> = context.lake.require(&LIQUIDATIONS, unit).await?;
-        let thresholds =
-            rows.iter().filter(|row| row.quantity_eth.is_some()).filter_map(|row| row.liquidation_threshold);
-        for threshold in thresholds {
-            counts.priced_liquidations += 1;
-            counts.odd_liquidations += u64::from(threshold <= 0.0);
+        let priced = rows.iter().filter(|row| row.quantity_eth.is_some());
+        for threshold in priced.filter_map(|row| row.liquidation_threshold) {
+            counts.priced_liquidations.add(Share { counted: u64::from(threshold <= 0.0), rows: 1 });
         }
     }
     Ok(())
 }
 
-/// Returns how often the price of a market jumps from one day to the next.
-async fn price_jumps(context: &Context, is_included: impl Fn(Day) -> bool) -> Result<u64> {
+/// Compares the prices of the set's snapshots with those before them.
+async fn inspect_prices(context: &Context, days: Days, evidence: &mut Evidence) -> Result<()> {
     let units = context.lake.units(&STAGE_MARKETS).await?;
-    let days: Vec<Day> = units.iter().filter_map(WorkUnit::day).filter(|day| is_included(*day)).collect();
-    let markets = Markets::load(&context.lake, &context.config, &days).await?;
-    let factor = context.config.checks.price_jump_factor;
-    let mut days = days;
-    days.dedup();
-    let pairs = days.into_iter().filter_map(|day| markets.of(day.previous()).zip(markets.of(day)));
-    Ok(pairs.map(|(before, now)| count_jumps(before, now, factor)).sum())
+    let mut snapshots: Vec<Day> = units.iter().filter_map(WorkUnit::day).collect();
+    snapshots.retain(|day| days.of_snapshots().contains(*day));
+    snapshots.dedup();
+    let markets = Markets::load(&context.lake, &context.config, &snapshots).await?;
+    for day in snapshots.iter().copied() {
+        let changes = prices::changes(day, |day| markets.of(day));
+        let is_eth_and_larger = |change: &&PriceChange| {
+            change.is_eth && evidence.eth_price_change.as_ref().is_none_or(|other| change.factor() > other.factor())
+        };
+        if let Some(change) = prices::largest(changes.iter().filter(is_eth_and_larger)) {
+            evidence.eth_price_change = Some(change.clone());
+        }
+        let factor = context.config.checks.price_jump_factor;
+        let jumps: Vec<_> = changes.into_iter().filter(|change| change.factor() > factor).collect();
+        if !jumps.is_empty() {
+            let share = jumped_share(context, day, &markets, &jumps).await?;
+            if share > evidence.jumped_collateral.map_or(0.0, |(_, share)| share) {
+                evidence.jumped_collateral = Some((day, share));
+            }
+        }
+        evidence.price_jumps.extend(jumps);
+    }
+    evidence.largest_price = largest_price(&snapshots, &markets);
+    Ok(())
 }
 
-/// Counts the markets whose price rises or falls by more than `factor`. A missing or zero price is not a jump.
-fn count_jumps(before: &DayMarkets, now: &DayMarkets, factor: f64) -> u64 {
-    let mut jumps = 0;
-    for (protocol, markets) in now {
-        let earlier = before.get(protocol).map(Vec::as_slice).unwrap_or_default();
-        for market in markets {
-            let earlier = earlier.iter().find(|earlier| earlier.id == market.id).and_then(|earlier| earlier.price_usd);
-            let pair = earlier.zip(market.price_usd).filter(|(old, new)| *old > 0.0 && *new > 0.0);
-            jumps += u64::from(pair.is_some_and(|(old, new)| new / old > factor || old / new > factor));
+/// Returns the share of the collateral of a day, at its prices, that is in markets whose price jumped. The larger of the
+/// two prices counts, so that a fall to almost nothing is seen, too.
+async fn jumped_share(context: &Context, day: Day, markets: &Markets, jumps: &[PriceChange]) -> Result<f64> {
+    let (mut jumped, mut total) = (0.0, 0.0);
+    for (protocol, markets) in markets.of(day).into_iter().flatten() {
+        let by_id: BTreeMap<_, _> = markets.iter().map(|market| (market.id, market)).collect();
+        let jumps = jumps.iter().filter(|jump| jump.protocol == *protocol).map(|jump| (jump.market, jump));
+        let jumps: BTreeMap<_, _> = jumps.collect();
+        let unit = WorkUnit::ProtocolDay(day, Arc::clone(protocol));
+        let positions: Option<Vec<StagedPosition>> = context.lake.read(&STAGE_POSITIONS, &unit).await?;
+        for position in positions.iter().flatten().filter(|position| position.is_collateral == Some(true)) {
+            let Some(market) = by_id.get(&position.market_id).filter(|_| position.side == Side::Lender) else {
+                continue;
+            };
+            let jump = jumps.get(&position.market_id);
+            let price = jump.map(|jump| jump.before.max(jump.now)).or(market.price_usd).unwrap_or(0.0);
+            let value = position.balance.to_tokens(market.decimals) * price;
+            total += value;
+            jumped += if jump.is_some() { value } else { 0.0 };
         }
     }
-    jumps
+    Ok(if total > 0.0 { jumped / total } else { 0.0 })
 }
 
-#[cfg(test)]
-mod tests {
-    use defi_shared::domain::price::Market;
-    use defi_shared::domain::{HexBytes, WETH};
-
-    use super::*;
-
-    #[test]
-    fn price_jumps_go_both_ways_and_need_two_prices() {
-        let markets = |prices: [Option<f64>; 4]| -> DayMarkets {
-            let market = |(i, price_usd)| Market {
-                id: HexBytes([i; 20]),
-                token: WETH,
-                decimals: 18,
-                price_usd,
-                maximum_ltv: 0.0,
-                liquidation_threshold: 0.0,
-            };
-            DayMarkets::from([("a".into(), (0u8..).zip(prices).map(market).collect())])
-        };
-        let before = markets([Some(1.0), Some(100.0), Some(0.0), Some(5.0)]);
-        let now = markets([Some(10.5), Some(9.0), Some(7.0), None]);
-        assert_eq!(count_jumps(&before, &now, 10.0), 2);
-        assert_eq!(count_jumps(&before, &before, 10.0), 0);
-    }
+/// Returns the market with the largest price, its day and its price.
+fn largest_price(days: &[Day], markets: &Markets) -> Option<String> {
+    let snapshots = days.iter().filter_map(|day| Some((day, markets.of(*day)?)));
+    let of_day = snapshots.flat_map(|(day, of_day)| of_day.iter().map(move |(protocol, of)| (day, protocol, of)));
+    let prices = of_day.flat_map(|(day, protocol, markets)| {
+        markets.iter().filter_map(move |market| Some((day, protocol, market.id, market.price_usd?)))
+    });
+    let (day, protocol, market, price) = prices.max_by(|a, b| a.3.total_cmp(&b.3))?;
+    Some(format!("market {market} of {protocol} on {day}, {price:e} USD"))
 }

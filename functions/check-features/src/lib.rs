@@ -3,12 +3,17 @@
 
 mod constraints;
 mod evidence;
+mod prices;
+mod shares;
 
-use defi_shared::domain::Day;
+use defi_shared::domain::{Day, fold};
+use defi_shared::lake::PassedCheck;
 use defi_shared::pipeline::Step;
 use defi_shared::step::{Check, CheckResults, Context, Outcome, RunId};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
+
+use evidence::Evidence;
 
 /// The step of this crate.
 pub const STEP: Step = Step::CheckFeatures;
@@ -47,12 +52,27 @@ pub async fn evaluate(context: &Context, input: &Input) -> Result<CheckResults> 
     let evidence = evidence::gather(context, &scope).await?;
     let checks = constraints::all(&evidence, &context.config.checks);
     let passed = checks.iter().all(|check| check.outcome != Outcome::Fail);
+    record(context, scope.as_of, &evidence, passed).await?;
     let output = CheckResults { as_of: scope.as_of, wallets: evidence.features.len() as u64, passed, checks };
     if let Some(run) = &input.run_id {
         context.lake.write_json(&run.key("check-features.json"), &output).await?;
         context.write_run_report(run, &scope).await?;
     }
     Ok(output)
+}
+
+/// Records that the set passed its checks, for publish-features. A set that failed loses its record.
+async fn record(context: &Context, as_of: Day, evidence: &Evidence, passed: bool) -> Result<()> {
+    let Some(digest) = evidence.digest.as_ref().filter(|_| passed) else {
+        return context.lake.delete_passed_check(as_of).await;
+    };
+    let record = PassedCheck {
+        digest: digest.to_string(),
+        shards: context.config.shards,
+        wallets: evidence.features.len() as u64,
+        fold_version: fold::VERSION,
+    };
+    context.lake.write_passed_check(as_of, &record).await
 }
 
 /// Returns an error if a check failed.

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use check_features::{Input, handle};
+use check_features::{Input, evaluate, handle};
 use defi_shared::domain::fold::WalletState;
 use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
-use defi_shared::lake::WorkUnit;
+use defi_shared::lake::{FeatureSet, FileMetadata, WorkUnit};
 use defi_shared::step::{CheckResults, Outcome};
 use defi_shared::step::{RunId, RunReport};
 use defi_shared::tables::{
-    BORROWS, FEATURES_HISTORY, FeatureRow, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent,
+    BORROWS, FEATURES_BUILD, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, PricedEvent, STAGE_BORROWS, STAGE_MARKETS,
+    STAGE_POSITIONS, StagedEvent, StagedPosition,
 };
 use defi_shared::testing::{
     AAVE, COMPOUND, TestLake, address, january, kind, priced_event, staged_market, staged_position, unit,
@@ -25,14 +26,26 @@ fn wallet(number: u8) -> FeatureRow {
 }
 
 async fn put_features(test_lake: &TestLake, day: i32, rows: Vec<FeatureRow>) -> Result<()> {
-    test_lake.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(day), 0), rows).await
+    test_lake.put(&FEATURES_BUILD, &WorkUnit::Shard(january(day), 0), rows).await
+}
+
+/// Publishes a set as of a day.
+async fn publish(test_lake: &TestLake, day: i32, rows: Vec<FeatureRow>) -> Result<()> {
+    test_lake.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(day), 0), rows).await?;
+    test_lake.context.registry.point_to(&FeatureSet::published(january(day))).await
+}
+
+/// Returns a supply position and a debt.
+fn positions(protocol: &str, day: i32) -> Vec<StagedPosition> {
+    [Side::Borrower, Side::Lender]
+        .map(|side| staged_position(protocol, january(day), address(1), MARKET, side, 1))
+        .into()
 }
 
 async fn put_snapshot(test_lake: &TestLake, protocol: &str, day: i32) -> Result<()> {
     let unit = unit(protocol, january(day));
     test_lake.put(&STAGE_MARKETS, &unit, vec![staged_market(protocol, january(day), MARKET, WETH, 1000.0)]).await?;
-    let position = |side| staged_position(protocol, january(day), address(1), MARKET, side, 1);
-    test_lake.put(&STAGE_POSITIONS, &unit, vec![position(Side::Borrower), position(Side::Lender)]).await
+    test_lake.put(&STAGE_POSITIONS, &unit, positions(protocol, day)).await
 }
 
 /// Creates a test lake on 3 January with a valid set of two wallets.
@@ -57,11 +70,19 @@ fn failing_checks(output: &CheckResults) -> Vec<(&str, Outcome)> {
     checks.map(|check| (check.name.as_str(), check.outcome)).collect()
 }
 
+/// Evaluates the set of the test lake's day. Returns the results and the names of the checks that do not pass.
+async fn evaluated(test_lake: &TestLake) -> Result<(CheckResults, Vec<String>)> {
+    let output = evaluate(&test_lake.context, &Input::default()).await?;
+    let failing = failing_checks(&output).into_iter().map(|(name, _)| name.to_owned()).collect();
+    Ok((output, failing))
+}
+
 /// Runs the step over a set that must fail, and returns its error.
 async fn run_failing(test_lake: &TestLake) -> Result<Option<Error>> {
-    let before = test_lake.objects("").await?;
+    let mut before = test_lake.objects("").await?;
+    before.remove("state/passed/as_of=2023-01-03.json");
     let error = handle(test_lake.context(), Input::default()).await.err();
-    assert!(test_lake.objects("").await? == before, "a failed check changes neither the catalog nor any other object");
+    assert!(test_lake.objects("").await? == before, "a failed check changes no object except the record of the check");
     assert_eq!(error.as_ref().map(Error::kind), Some(Kind::QualityFailed));
     Ok(error)
 }
@@ -79,11 +100,28 @@ async fn valid_set_passes() -> Result<()> {
     Ok(())
 }
 
+/// Returns the digest on record for the set of 3 January.
+async fn recorded_digest(test_lake: &TestLake) -> Result<Option<String>> {
+    Ok(test_lake.context.lake.passed_check(january(3)).await?.map(|record| record.digest))
+}
+
+#[tokio::test]
+async fn digest_of_a_set_that_passed_is_on_record() -> Result<()> {
+    let test_lake = test_lake().await?;
+    assert_eq!(recorded_digest(&test_lake).await?, None);
+    handle(test_lake.context(), Input::default()).await?;
+    let (_, digest) = test_lake.context.lake.features(&FeatureSet::build(january(3))).await?;
+    assert_eq!(recorded_digest(&test_lake).await?, Some(digest.to_string()));
+    put_features(&test_lake, 3, vec![FeatureRow { max_risk_factor: f64::NAN, ..wallet(1) }]).await?;
+    assert_fails(&test_lake, "not_finite").await?;
+    assert_eq!(recorded_digest(&test_lake).await?, None, "a set that fails has no record");
+    Ok(())
+}
+
 #[tokio::test]
 async fn failed_set_names_its_check_and_is_not_published() -> Result<()> {
     let test_lake = test_lake().await?;
-    put_features(&test_lake, 2, vec![wallet(1)]).await?;
-    test_lake.context.registry.publish(january(2)).await?;
+    publish(&test_lake, 2, vec![wallet(1)]).await?;
     put_features(&test_lake, 3, vec![wallet(1), FeatureRow { max_risk_factor: f64::NAN, ..wallet(2) }]).await?;
     assert_fails(&test_lake, "not_finite").await?;
     assert_eq!(test_lake.context.registry.newest_published().await?, Some(january(2)));
@@ -112,8 +150,19 @@ async fn empty_snapshot_after_a_day_with_positions_fails() -> Result<()> {
         None,
         "without a day before, an empty snapshot is valid"
     );
+    let no_rows = Vec::<defi_shared::tables::StagedPosition>::new;
+    // One week is 27 December to 2 January.
+    for (day, fails) in [(-5, false), (-4, true), (2, true)] {
+        put_snapshot(&test_lake, COMPOUND, day).await?;
+        let (_, failing) = evaluated(&test_lake).await?;
+        assert_eq!(failing.contains(&"missing_snapshots".to_owned()), fails, "{day}");
+        test_lake.put(&STAGE_POSITIONS, &unit(COMPOUND, january(day)), no_rows()).await?;
+    }
     put_snapshot(&test_lake, COMPOUND, 2).await?;
-    assert_fails(&test_lake, "missing_snapshots").await
+    let metadata = FileMetadata::from([("closed".to_owned(), "true".to_owned())]);
+    test_lake.context.commit(&STAGE_POSITIONS, &unit(COMPOUND, january(3)), no_rows(), metadata).await?;
+    assert!(handle(test_lake.context(), Input::default()).await?.passed, "the market's totals agree");
+    Ok(())
 }
 
 #[tokio::test]
@@ -137,7 +186,7 @@ async fn fewer_wallets_than_the_previous_published_set_fail() -> Result<()> {
         handle(test_lake.context(), Input::default()).await?.passed,
         "an unpublished set does not count as the previous one"
     );
-    test_lake.context.registry.publish(january(2)).await?;
+    publish(&test_lake, 2, vec![wallet(1), wallet(2), wallet(3)]).await?;
     assert_fails(&test_lake, "lost_wallets").await
 }
 
@@ -149,8 +198,7 @@ async fn shares_cover_the_days_since_the_previous_published_set() -> Result<()> 
         .put_with_metadata(&STAGE_BORROWS, &WorkUnit::Day(january(1)), no_rows(), [("rows_in", 100), ("rejected", 100)])
         .await?;
     assert_fails(&test_lake, "quarantined_share").await?;
-    put_features(&test_lake, 2, vec![wallet(1)]).await?;
-    test_lake.context.registry.publish(january(2)).await?;
+    publish(&test_lake, 2, vec![wallet(1)]).await?;
     assert!(
         handle(test_lake.context(), Input::default()).await?.passed,
         "the previous published set already covers the first day"
@@ -160,7 +208,7 @@ async fn shares_cover_the_days_since_the_previous_published_set() -> Result<()> 
         .await?;
     assert_eq!(
         failing_checks(&handle(test_lake.context(), Input::default()).await?),
-        [("quarantined_share", Outcome::Warn)]
+        [("quarantined_share", Outcome::Warn), ("quarantined_largest_share", Outcome::Warn)]
     );
     Ok(())
 }
@@ -173,10 +221,101 @@ async fn borrow_events_without_borrow_counts_fail() -> Result<()> {
 }
 
 #[tokio::test]
-async fn empty_set_warns_and_unbuilt_set_is_not_ready() -> Result<()> {
+async fn set_without_wallets_fails_if_there_were_events() -> Result<()> {
     let test_lake = test_lake().await?;
     put_features(&test_lake, 3, vec![]).await?;
+    assert_fails(&test_lake, "no_wallets").await?;
+    let (day, no_rows) = (WorkUnit::Day(january(2)), Vec::<StagedEvent>::new());
+    test_lake.put_with_metadata(&STAGE_BORROWS, &day, no_rows, [("rows_in", 0), ("rejected", 0)]).await?;
     assert_eq!(failing_checks(&handle(test_lake.context(), Input::default()).await?), [("no_wallets", Outcome::Warn)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn day_of_events_that_is_all_in_quarantine_fails_beside_many_positions() -> Result<()> {
+    let test_lake = test_lake().await?;
+    publish(&test_lake, 2, vec![wallet(1)]).await?;
+    let many = [("rows_in", 100_000), ("rejected", 0)];
+    test_lake.put_with_metadata(&STAGE_POSITIONS, &unit(AAVE, january(3)), positions(AAVE, 3), many).await?;
+    // Eight events are too few to judge a day alone. With the 100 of the day before they would be 7 %.
+    for (rows, rejected, fails) in [(8, 8, false), (30, 30, true)] {
+        let metadata = [("rows_in", rows), ("rejected", rejected)];
+        let (day, no_rows) = (WorkUnit::Day(january(2)), Vec::<StagedEvent>::new());
+        test_lake.put_with_metadata(&STAGE_BORROWS, &day, no_rows, metadata).await?;
+        let (output, _) = evaluated(&test_lake).await?;
+        let check = output.checks.into_iter().find(|check| check.name == "quarantined_largest_share");
+        let check = check.unwrap_or_else(|| panic!("no check"));
+        assert_eq!(check.outcome == Outcome::Fail, fails, "{}", check.about);
+        assert!(check.about.contains("stage.transpose_borrow_events"), "{}", check.about);
+    }
+    Ok(())
+}
+
+/// Returns a liquidation of wallet 1 whose seized token has a liquidation threshold.
+fn liquidation(day: i32, number: u8, threshold: f64) -> PricedEvent {
+    let event = priced_event(Category::Liquidation, address(2), address(1), january(day).start(), 1.0);
+    PricedEvent { liquidation_threshold: Some(threshold), log_index: number.into(), ..event }
+}
+
+#[tokio::test]
+async fn few_liquidations_a_day_gather_until_they_can_be_judged() -> Result<()> {
+    let test_lake = TestLake::new(&[AAVE], january(30))?;
+    put_snapshot(&test_lake, AAVE, 30).await?;
+    put_features(&test_lake, 30, vec![wallet(1)]).await?;
+    publish(&test_lake, 29, vec![wallet(1)]).await?;
+    let odd_share = async |days: std::ops::Range<i32>, threshold: f64| -> Result<Outcome> {
+        for day in days {
+            let rows = vec![liquidation(day, 1, threshold), liquidation(day, 2, threshold)];
+            test_lake.put(&LIQUIDATIONS, &WorkUnit::Day(january(day)), rows).await?;
+        }
+        let checks = evaluated(&test_lake).await?.0.checks;
+        Ok(checks
+            .iter()
+            .find(|check| check.name == "odd_liquidation_share")
+            .map_or(Outcome::Warn, |check| check.outcome))
+    };
+    assert_eq!(odd_share(21..30, 0.0).await?, Outcome::Pass, "18 are too few");
+    assert_eq!(odd_share(20..21, 0.0).await?, Outcome::Fail, "20 on ten days, two of them of this set");
+    assert_eq!(odd_share(20..30, 0.8).await?, Outcome::Pass);
+    Ok(())
+}
+
+#[tokio::test]
+async fn price_of_eth_at_a_millionth_fails_and_names_its_market() -> Result<()> {
+    let test_lake = test_lake().await?;
+    put_snapshot(&test_lake, AAVE, 2).await?;
+    let markets = vec![staged_market(AAVE, january(3), MARKET, WETH, 0.001)];
+    test_lake.put(&STAGE_MARKETS, &unit(AAVE, january(3)), markets).await?;
+    let (output, failing) = evaluated(&test_lake).await?;
+    assert_eq!(failing, ["price_jumps", "eth_price_change", "jumped_collateral_share"]);
+    let about = &output.checks.iter().find(|check| check.name == "eth_price_change").map(|check| check.about.clone());
+    let about = about.clone().unwrap_or_default();
+    assert!(about.contains(&MARKET.to_string()) && about.contains(AAVE) && about.contains("2023-01-03"), "{about}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn absurd_price_is_named_with_the_wallet_whose_amounts_overflow() -> Result<()> {
+    let test_lake = test_lake().await?;
+    let other = HexBytes([8; 20]);
+    let markets = vec![
+        staged_market(AAVE, january(3), MARKET, WETH, 1000.0),
+        staged_market(AAVE, january(3), other, HexBytes([8; 20]), 1e308),
+    ];
+    test_lake.put(&STAGE_MARKETS, &unit(AAVE, january(3)), markets).await?;
+    put_features(&test_lake, 3, vec![wallet(1), FeatureRow { deposit_amount_sum_eth: f64::INFINITY, ..wallet(2) }])
+        .await?;
+    assert_fails(&test_lake, "not_finite").await?;
+    let message = run_failing(&test_lake).await?.map(|error| error.to_string()).unwrap_or_default();
+    for culprit in [format!("deposit_amount_sum_eth of wallet {}", address(2)), format!("market {other} of {AAVE}")] {
+        assert!(message.contains(&culprit), "{message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn unbuilt_set_is_not_ready() -> Result<()> {
+    let test_lake = test_lake().await?;
     let earlier = Input { as_of: Some(january(2)), ..Default::default() };
     assert_eq!(kind(handle(test_lake.context(), earlier).await), Some(Kind::NotReady));
     Ok(())

@@ -55,8 +55,9 @@ pub struct Input {
 /// `BadInput` for a malformed address or an unknown protocol, and the errors of The Graph and of the lake.
 pub async fn handle(context: Context, input: Input) -> Result<Report> {
     let protocols = context.protocols(input.protocols.as_deref())?;
-    for address in input.addresses.iter().flatten() {
-        Address::parse(address).ok_or_else(|| Error::bad_input(format!("{address:?} is not an address")))?;
+    let mut input = input;
+    for address in input.addresses.iter_mut().flatten() {
+        *address = address.parse::<Address>()?.to_string();
     }
     let input = Arc::new(input);
     let units: Vec<_> = protocols.iter().map(|protocol| WorkUnit::Protocol(protocol.as_str().into())).collect();

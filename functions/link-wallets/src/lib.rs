@@ -7,7 +7,7 @@ use defi_shared::Result;
 use defi_shared::domain::{Address, Link};
 use defi_shared::lake::{FileMetadata, State, WorkUnit};
 use defi_shared::pipeline::Step;
-use defi_shared::step::history::{LINKS_PART, links_before};
+use defi_shared::step::history::{LINKS_PART, links_before, links_of_all_days};
 use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{BorrowLinkRow, STAGE_BORROWS, WALLET_LINKS, WalletLink};
 
@@ -24,7 +24,10 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let report = context.run_units(STEP, &units, CONCURRENT_UNITS, link).await?;
     context.registry.register(&WALLET_LINKS, &units).await?;
     if report.remaining.units.count == 0 {
-        let links = links_before(&context.lake, as_of).await?;
+        let links = match input.force {
+            true => links_of_all_days(&context.lake, as_of).await?,
+            false => links_before(&context.lake, as_of).await?,
+        };
         let rows = links.sorted().into_iter().map(WalletLink::from);
         context.lake.write_state(State::Links, as_of, LINKS_PART, rows).await?;
     }

@@ -84,6 +84,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
         run_id: &output.run_id,
         protocols: context.config.protocol_names(),
         shards: context.config.shards,
+        force: input.force,
         split: true,
     };
     let batches = batches::write(&context, &plan, &calls, input.after.is_some()).await?;
@@ -115,6 +116,9 @@ async fn reject_concurrent_run(context: &Context, input: &Input) -> Result<()> {
 /// As [`handle`].
 pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let scope = context.scope(input.as_of, input.from, input.force)?;
+    if input.after.is_none() {
+        context.finish_publications().await?;
+    }
     let before = plan_before(context, input.after.as_deref()).await?;
     let phase = match &before {
         Some((_, before)) => PlanPhase::AfterExtraction(Some(before)),
@@ -127,7 +131,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let missing = context.keys_to_replace(&inventory, own).await?;
     let plan = defi_shared::plan::plan(&scope, &inventory.clone().without(&missing), phase)?;
     let run_id = own.cloned().map_or_else(|| run_id_of(scope.as_of, &plan), Ok)?;
-    let published = context.registry.is_published(scope.as_of).await?;
+    let published = context.registry.is_published(scope.as_of).await? && !inventory.has_unpublished_build();
     if !plan.is_empty() || !published {
         register_tables(context).await?;
     }

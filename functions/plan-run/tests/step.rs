@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use defi_shared::executions::{Execution, Executions};
-use defi_shared::lake::{State, WorkUnit};
+use defi_shared::lake::{FeatureSet, PassedCheck, WorkUnit};
 use defi_shared::pipeline::Step;
-use defi_shared::plan::{Inventory, Plan, state_part};
+use defi_shared::plan::{Inventory, Plan};
 use defi_shared::step::{RunId, UnitInput, parse};
 use defi_shared::tables::{
     CURRENT_POSITIONS, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, RAW_MARKETS, RAW_POSITIONS, RawMarket,
-    RawPosition, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, StateRow, WALLET_HEALTH, WalletHealth,
+    RawPosition, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, WALLET_HEALTH, WalletHealth,
 };
 use defi_shared::testing::{AAVE, COMPOUND, TestLake, january, kind, unit};
 use defi_shared::{Kind, Result};
@@ -29,8 +29,16 @@ async fn complete_lake() -> Result<TestLake> {
     test_lake.put(&CURRENT_POSITIONS, &WorkUnit::Protocol(AAVE.into()), Vec::<StagedPosition>::new()).await?;
     test_lake.put(&WALLET_HEALTH, &day, Vec::<WalletHealth>::new()).await?;
     test_lake.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(1), 0), Vec::<FeatureRow>::new()).await?;
-    test_lake.context.lake.write_state::<StateRow>(State::Fold, january(1), &state_part(0, 1), vec![]).await?;
-    test_lake.context.registry.publish(january(1)).await?;
+    let set = FeatureSet::published(january(1));
+    let (_, digest) = test_lake.context.lake.features(&set).await?;
+    let record = PassedCheck {
+        digest: digest.to_string(),
+        shards: 1,
+        wallets: 0,
+        fold_version: defi_shared::domain::fold::VERSION,
+    };
+    test_lake.context.lake.write_passed_check(january(1), &record).await?;
+    test_lake.context.registry.point_to(&set).await?;
     test_lake.context.record_versions(&Inventory::default()).await?;
     Ok(test_lake)
 }

@@ -39,7 +39,13 @@ async fn price_unit(context: Context, markets: Markets, unit: WorkUnit) -> Resul
     rows.sort_by_key(|event| (event.index_address, event.transaction_hash, event.log_index));
     let rows_in = rows.len() as u64;
     let unpriced = rows.iter().filter(|event| event.quantity_eth.is_none()).count() as u64;
-    let metadata = FileMetadata::from([("unpriced".to_owned(), unpriced.to_string())]);
+    let mut metadata = FileMetadata::from([("unpriced".to_owned(), unpriced.to_string())]);
+    for protocol in context.config.protocol_names() {
+        let of_protocol = || rows.iter().filter(|event| &*event.protocol == protocol);
+        let unpriced = of_protocol().filter(|event| event.quantity_eth.is_none()).count();
+        metadata.insert(format!("rows.{protocol}"), of_protocol().count().to_string());
+        metadata.insert(format!("unpriced.{protocol}"), unpriced.to_string());
+    }
     let written = context.commit(tables::event_table(Layer::Analytics, category), &unit, rows, metadata).await?;
     Ok(Report { rows_in, unpriced, ..Report::default() }.with_written(written))
 }

@@ -1,13 +1,9 @@
-//! Publishes a checked set of features: registers the history's partition, then points `defi_features` to the set.
+//! Publishes a checked set of features: points the history's partition and `defi_features` to the set.
 
-use std::collections::BTreeSet;
-
+use defi_shared::Result;
 use defi_shared::domain::Day;
-use defi_shared::lake::WorkUnit;
 use defi_shared::pipeline::Step;
 use defi_shared::step::{Context, StepOutput};
-use defi_shared::tables::FEATURES_HISTORY;
-use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
 /// The step of this crate.
@@ -32,18 +28,13 @@ pub struct Output {
 
 impl StepOutput for Output {}
 
-/// Publishes a set of features whose shards all exist. Publishing it again changes nothing.
+/// Publishes the set of features that passed its checks. Publishing it again changes nothing.
 ///
 /// # Errors
-/// `NotReady` if a shard is missing, and the errors of the lake and of the catalog.
+/// As [`Context::publish`].
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
     let as_of = context.as_of(input.as_of)?;
-    let existing = context.lake.units(&FEATURES_HISTORY).await?;
-    let required: BTreeSet<_> = (0..context.config.shards).map(|shard| WorkUnit::Shard(as_of, shard)).collect();
-    if let Some(missing) = required.difference(&existing).next() {
-        return Err(Error::new(Kind::NotReady, "a shard of the features is not built yet").with("unit", missing));
-    }
-    context.registry.publish(as_of).await?;
+    context.publish(as_of).await?;
     let newest = context.registry.newest_published().await?.unwrap_or(as_of);
     Ok(Output { as_of, newest })
 }

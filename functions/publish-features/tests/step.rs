@@ -1,16 +1,46 @@
-//! Runs the step over feature sets in a lake.
+//! Runs the step over builds in a lake.
 
-use defi_shared::lake::WorkUnit;
-use defi_shared::tables::{FEATURES_HISTORY, FeatureRow};
-use defi_shared::testing::{AAVE, TestLake, january, kind};
-use defi_shared::{Kind, Result};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use defi_shared::catalog::registry_in_lake;
+use defi_shared::domain::fold;
+use defi_shared::domain::fold::WalletState;
+use defi_shared::lake::{FeatureSet, FolderStore, Lake, PassedCheck, WorkUnit};
+use defi_shared::step::Context;
+use defi_shared::tables::{FEATURES_BUILD, FeatureRow};
+use defi_shared::testing::{AAVE, FaultyStore, Operation, TestLake, address, january, kind};
+use defi_shared::{Error, Kind, Result};
 use publish_features::{Input, Output, handle};
 
-/// Creates a test lake on 3 January with a set of two shards for each of the days.
+/// Builds a set of two shards as of a day of January. `borrows` is the value of one of its features.
+async fn build(test_lake: &TestLake, day: i32, borrows: i64) -> Result<()> {
+    for shard in 0..2 {
+        let state = WalletState { is_wallet: true, ..WalletState::default() };
+        let row = FeatureRow::new(address(shard), &state, january(day));
+        let unit = WorkUnit::Shard(january(day), shard.into());
+        test_lake.put(&FEATURES_BUILD, &unit, vec![FeatureRow { borrow_count: borrows, ..row }]).await?;
+    }
+    Ok(())
+}
+
+/// Records that the build of a day passed its checks. Returns its digest.
+async fn pass(test_lake: &TestLake, day: i32) -> Result<String> {
+    let (rows, digest) = test_lake.context.lake.features(&FeatureSet::build(january(day))).await?;
+    let digest = digest.to_string();
+    let record =
+        PassedCheck { digest: digest.clone(), shards: 2, wallets: rows.len() as u64, fold_version: fold::VERSION };
+    test_lake.context.lake.write_passed_check(january(day), &record).await?;
+    Ok(digest)
+}
+
+/// Creates a test lake on 3 January with a build for each of the days that passed its checks.
 async fn test_lake(days: &[i32]) -> Result<TestLake> {
     let test_lake = TestLake::new(&[AAVE], january(3))?.with_shards(2);
-    for (day, shard) in days.iter().flat_map(|day| [(*day, 0), (*day, 1)]) {
-        test_lake.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(day), shard), Vec::<FeatureRow>::new()).await?;
+    for day in days {
+        build(&test_lake, *day, 1).await?;
+        pass(&test_lake, *day).await?;
     }
     Ok(test_lake)
 }
@@ -19,31 +49,87 @@ fn as_of(day: i32) -> Input {
     Input { as_of: Some(january(day)) }
 }
 
+/// Returns the values of `borrow_count` in the set that the catalog shows for a day.
+async fn borrows(test_lake: &TestLake, day: i32) -> Result<Vec<i64>> {
+    let Some(set) = test_lake.context.registry.published_set(january(day)).await? else { return Ok(Vec::new()) };
+    Ok(test_lake.context.lake.features(&set).await?.0.iter().map(|row| row.borrow_count).collect())
+}
+
+/// Returns the objects in the folder of the table.
+async fn table_folder(test_lake: &TestLake) -> Result<BTreeMap<String, Bytes>> {
+    test_lake.objects("analytics/features/defi_features/").await
+}
+
 #[tokio::test]
 async fn published_set_is_in_the_history_and_is_the_newest() -> Result<()> {
     let test_lake = test_lake(&[3]).await?;
+    let build = test_lake.objects("analytics/features/builds/").await?;
     let output = handle(test_lake.context(), Input::default()).await?;
     assert_eq!(output, Output { as_of: january(3), newest: january(3) });
-    assert_eq!(test_lake.context.registry.published().await?, [january(3)]);
-    assert_eq!(test_lake.context.registry.newest_published().await?, Some(january(3)));
+    let registry = &test_lake.context.registry;
+    let set = FeatureSet::published(january(3));
+    assert_eq!(registry.published_sets().await?, [set.clone()]);
+    assert_eq!(registry.newest_set().await?, Some(set));
+    assert!(registry.is_published(january(3)).await?);
+    let published = table_folder(&test_lake).await?;
+    assert!(published.values().eq(build.values()), "the objects are those of the build, byte for byte");
     Ok(())
 }
 
 #[tokio::test]
-async fn set_with_a_missing_shard_is_not_ready() -> Result<()> {
-    let test_lake = test_lake(&[2, 3]).await?;
+async fn checked_copy_stays_until_another_set_is_published() -> Result<()> {
+    let test_lake = test_lake(&[2]).await?;
+    let digest = pass(&test_lake, 2).await?;
     handle(test_lake.context(), as_of(2)).await?;
-    test_lake.context.lake.store().delete(&WorkUnit::Shard(january(3), 1).key(&FEATURES_HISTORY)).await?;
+    let builds = test_lake.objects("analytics/features/builds/").await?;
+    let checked = FeatureSet::checked(january(2), &digest);
+    assert!(builds.keys().eq(&[checked.key(0), checked.key(1)]), "{:?}", builds.keys());
+    build(&test_lake, 3, 1).await?;
+    let digest = pass(&test_lake, 3).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    let builds = test_lake.objects("analytics/features/builds/").await?;
+    let checked = FeatureSet::checked(january(3), &digest);
+    assert!(builds.keys().eq(&[checked.key(0), checked.key(1)]), "{:?}", builds.keys());
+    Ok(())
+}
+
+#[tokio::test]
+async fn build_without_a_passed_check_is_refused() -> Result<()> {
+    let test_lake = test_lake(&[]).await?;
+    build(&test_lake, 3, 1).await?;
+    assert_eq!(kind(handle(test_lake.context(), as_of(3)).await), Some(Kind::QualityFailed));
+    assert!(test_lake.objects("catalog/").await?.is_empty() && table_folder(&test_lake).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn build_that_is_not_the_checked_one_is_refused() -> Result<()> {
+    let test_lake = test_lake(&[3]).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    let before = table_folder(&test_lake).await?;
+    build(&test_lake, 3, 2).await?;
+    assert_eq!(kind(handle(test_lake.context(), as_of(3)).await), Some(Kind::QualityFailed));
+    assert!(table_folder(&test_lake).await? == before && borrows(&test_lake, 3).await? == [1, 1]);
+    pass(&test_lake, 3).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    assert_eq!(borrows(&test_lake, 3).await?, [2, 2]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn record_without_a_set_is_not_ready() -> Result<()> {
+    let test_lake = test_lake(&[3]).await?;
+    test_lake.context.lake.delete_builds(None).await?;
     assert_eq!(kind(handle(test_lake.context(), as_of(3)).await), Some(Kind::NotReady));
-    assert_eq!(test_lake.context.registry.published().await?, [january(2)]);
-    assert_eq!(test_lake.context.registry.newest_published().await?, Some(january(2)));
     Ok(())
 }
 
 #[tokio::test]
 async fn older_set_joins_the_history_but_is_not_the_newest() -> Result<()> {
-    let test_lake = test_lake(&[2, 3]).await?;
+    let test_lake = test_lake(&[3]).await?;
     handle(test_lake.context(), as_of(3)).await?;
+    build(&test_lake, 2, 1).await?;
+    pass(&test_lake, 2).await?;
     assert_eq!(handle(test_lake.context(), as_of(2)).await?, Output { as_of: january(2), newest: january(3) });
     assert_eq!(test_lake.context.registry.published().await?, [january(2), january(3)]);
     assert_eq!(test_lake.context.registry.newest_published().await?, Some(january(3)));
@@ -51,16 +137,116 @@ async fn older_set_joins_the_history_but_is_not_the_newest() -> Result<()> {
 }
 
 #[tokio::test]
-async fn publishing_twice_changes_no_byte() -> Result<()> {
-    let test_lake = test_lake(&[2, 3]).await?;
-    for day in [2, 3] {
-        handle(test_lake.context(), as_of(day)).await?;
-    }
+async fn equal_build_moves_nothing() -> Result<()> {
+    let test_lake = test_lake(&[3]).await?;
+    handle(test_lake.context(), as_of(3)).await?;
     let before = test_lake.objects("").await?;
-    for day in [2, 3] {
-        handle(test_lake.context(), as_of(day)).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    assert!(test_lake.objects("").await? == before, "published again");
+    build(&test_lake, 3, 1).await?;
+    pass(&test_lake, 3).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    assert!(test_lake.objects("").await? == before, "built again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn interrupted_publication_is_finished_although_a_later_build_failed() -> Result<()> {
+    let test_lake = test_lake(&[3]).await?;
+    let (lake, registry) = (&test_lake.context.lake, &test_lake.context.registry);
+    handle(test_lake.context(), as_of(3)).await?;
+    build(&test_lake, 3, 2).await?;
+    let checked = FeatureSet::checked(january(3), &pass(&test_lake, 3).await?);
+    let (_, digest) = lake.features(&FeatureSet::build(january(3))).await?;
+    lake.copy_set(&FeatureSet::build(january(3)), &digest, &checked).await?;
+    registry.point_to(&checked).await?;
+    // Interrupted here, with one of two objects copied. A build with other values fails its checks.
+    let first = lake.store().get(&checked.key(0)).await?.unwrap_or_default();
+    lake.store().put(&FeatureSet::published(january(3)).key(0), first).await?;
+    build(&test_lake, 3, 9).await?;
+    lake.delete_passed_check(january(3)).await?;
+    assert_eq!(borrows(&test_lake, 3).await?, [2, 2]);
+    test_lake.context.finish_publications().await?;
+    assert_eq!(registry.published_sets().await?, [FeatureSet::published(january(3))]);
+    assert_eq!(borrows(&test_lake, 3).await?, [2, 2], "the folder of the table has the checked set");
+    Ok(())
+}
+
+/// Publishes a second set over a store that fails from its n-th write on, for each n, and asserts what readers see at
+/// that moment.
+#[tokio::test]
+async fn readers_see_one_set_or_the_other_after_each_write() -> Result<()> {
+    let mut writes = 0;
+    loop {
+        let test_lake = test_lake(&[3]).await?;
+        handle(test_lake.context(), as_of(3)).await?;
+        build(&test_lake, 3, 2).await?;
+        pass(&test_lake, 3).await?;
+        let (limit, count) = (writes, AtomicUsize::new(0));
+        let fail_later = move |operation: Operation, _| match operation {
+            Operation::Put | Operation::Delete if count.fetch_add(1, Ordering::Relaxed) >= limit => {
+                Err(Error::new(Kind::SourceUnavailable, "the store is gone"))
+            }
+            _ => Ok(()),
+        };
+        let lake = Lake::new(FaultyStore::new(FolderStore::new(test_lake.folder()), fail_later));
+        let registry = registry_in_lake(&lake, "dev");
+        let published = handle(Context { lake, registry, ..test_lake.context() }, as_of(3)).await;
+        let seen = borrows(&test_lake, 3).await?;
+        assert!(seen == [1, 1] || seen == [2, 2], "by the catalog after {writes} writes: {seen:?}");
+        let (rows, _) = test_lake.context.lake.features(&FeatureSet::published(january(3))).await?;
+        let in_folder: Vec<_> = rows.iter().map(|row| row.borrow_count).collect();
+        assert!(in_folder.len() == 2 && in_folder.iter().all(|value| [1, 2].contains(value)), "{in_folder:?}");
+        if published.is_ok() {
+            break;
+        }
+        handle(test_lake.context(), as_of(3)).await?;
+        assert_eq!(borrows(&test_lake, 3).await?, [2, 2], "continued after {writes} writes");
+        assert!(test_lake.context.registry.is_published(january(3)).await?);
+        writes += 1;
     }
-    assert!(test_lake.objects("").await? == before);
+    // At least two objects twice, four pointers, and two objects of the build and two of the older copy to delete.
+    assert!(writes >= 12, "{writes}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn fewer_shards_than_before_leave_no_object() -> Result<()> {
+    let test_lake = test_lake(&[3]).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    let test_lake = test_lake.with_shards(1);
+    test_lake.put(&FEATURES_BUILD, &WorkUnit::Shard(january(3), 0), Vec::<FeatureRow>::new()).await?;
+    pass(&test_lake, 3).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    assert!(table_folder(&test_lake).await?.keys().eq(&[FeatureSet::published(january(3)).key(0)]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn pointer_after_today_or_to_a_later_day_without_objects_is_refused() -> Result<()> {
+    for pointer in [FeatureSet::published("2199-01-01".parse()?), FeatureSet::published(january(3))] {
+        let test_lake = test_lake(&[2]).await?;
+        test_lake.context.registry.point_to(&pointer).await?;
+        let error = handle(test_lake.context(), as_of(2)).await.err();
+        let error = error.unwrap_or_else(|| panic!("{pointer:?}"));
+        assert_eq!(error.kind(), Kind::CorruptData);
+        assert!(error.to_string().contains(&pointer.as_of.to_string()), "{error}");
+        assert_eq!(test_lake.context.registry.published().await?, [pointer.as_of]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn set_whose_objects_were_deleted_is_published_again() -> Result<()> {
+    let test_lake = test_lake(&[3]).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    let expected = table_folder(&test_lake).await?;
+    for key in expected.keys() {
+        test_lake.context.lake.store().delete(key).await?;
+    }
+    build(&test_lake, 3, 1).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    assert!(table_folder(&test_lake).await? == expected);
     Ok(())
 }
 

@@ -41,6 +41,7 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
     let mut report = Report::default();
     let (mut own, mut linked) = (Vec::new(), Vec::new());
     let mut snapshots = 0;
+    let mut metadata = FileMetadata::new();
     for protocol in context.config.protocol_names() {
         let unit = WorkUnit::ProtocolDay(day, protocol.into());
         let Some(positions) = context.lake.read::<PositionBalanceRow>(&STAGE_POSITIONS, &unit).await? else { continue };
@@ -51,6 +52,8 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
         }
         snapshots += 1;
         report.rows_in += positions.len() as u64;
+        let unpriced_before = report.unpriced;
+        metadata.insert(format!("rows.{protocol}"), positions.len().to_string());
         let (protocol, quotes): (Arc<str>, _) = (protocol.into(), prices.market_quotes(protocol));
         run_cpu(|| {
             for account_positions in positions.chunk_by(|a, b| a.account_address == b.account_address) {
@@ -65,6 +68,7 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
                 }
             }
         });
+        metadata.insert(format!("unpriced.{protocol}"), (report.unpriced - unpriced_before).to_string());
     }
     if snapshots == 0 {
         return Err(Error::new(Kind::NotReady, "no positions of the day are staged yet").with("day", day));
@@ -79,7 +83,7 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
             (a.wallet_address, a.account_address, &a.protocol).cmp(&(b.wallet_address, b.account_address, &b.protocol))
         });
     });
-    let metadata = FileMetadata::from([("unpriced".to_owned(), report.unpriced.to_string())]);
+    metadata.insert("unpriced".to_owned(), report.unpriced.to_string());
     Ok(report.with_written(context.commit(&WALLET_HEALTH, &unit, own, metadata).await?))
 }
 

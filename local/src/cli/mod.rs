@@ -8,7 +8,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
-use defi_shared::domain::Address;
 use defi_shared::error::{Error, Kind, Result};
 
 use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StepArgs, WalletArgs};
@@ -175,9 +174,7 @@ fn man(folder: &Path) -> Result<()> {
 }
 
 async fn wallet(args: WalletArgs) -> Result<()> {
-    let address = Address::parse(&args.address).ok_or_else(|| {
-        Error::bad_input(format!("{:?} is not an address", args.address)).with_hint("write it as 0x and 40 hex digits")
-    })?;
+    let address = args.address.parse()?;
     let (explain, html) = (args.explain.as_deref(), args.html.as_deref());
     let options = crate::wallet::Options { address, as_of: args.as_of, explain, json: args.json, html };
     crate::wallet::show(&options, &args.lake.into()).await

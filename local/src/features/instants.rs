@@ -18,15 +18,15 @@ use defi_shared::tables::{
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::sink::{FileFormat, Sink};
-use super::{batch, line_error, read_records};
+use super::{batch, list};
 
 /// A wallet and a point in time to compute its features for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Instant {
     /// The wallet.
     pub wallet: Address,
-    /// Epoch seconds: the time of the borrow's block, or the requested time.
-    pub time: i64,
+    /// The time of the borrow's block, or the requested time.
+    pub time: Timestamp,
     /// The borrow, if the instant is just before one.
     pub borrow: Option<Borrow>,
 }
@@ -44,8 +44,18 @@ impl Instant {
     fn is_after(&self, block: &impl HasBlock) -> bool {
         match &self.borrow {
             Some(borrow) => block.block_number() < borrow.block_number,
-            None => block.epoch_seconds() < self.time,
+            None => Timestamp::from_epoch_seconds(block.epoch_seconds()) < self.time,
         }
+    }
+
+    /// Returns the second that contains this instant, in epoch seconds. An event in whole seconds is before the instant
+    /// by at least the seconds between them.
+    fn second(&self) -> i64 {
+        self.time.0.div_euclid(1000)
+    }
+
+    fn day(&self) -> Day {
+        Day::from_epoch_seconds(self.second())
     }
 }
 
@@ -96,7 +106,7 @@ pub(super) async fn before_borrows(
         borrows.sort_by_key(|borrow| (borrow.block_number, borrow.log_index));
         instants.extend(borrows.into_iter().map(|event| Instant {
             wallet: event.sender_address,
-            time: event.epoch_timestamp,
+            time: Timestamp::from_epoch_seconds(event.epoch_timestamp),
             borrow: Some(Borrow {
                 block_number: event.block_number,
                 transaction_hash: event.transaction_hash,
@@ -107,26 +117,20 @@ pub(super) async fn before_borrows(
     Ok(instants)
 }
 
-/// Reads instants from a file with a wallet and a time (UTC) on each line. A header line is skipped.
+/// Reads instants from a file with a wallet and a time (UTC) on each line.
 ///
 /// # Errors
 /// `BadInput` with the number of the invalid line.
 pub(super) fn from_file(path: &Path) -> Result<Vec<Instant>> {
-    let mut instants = Vec::new();
-    for (line, record) in read_records(path)? {
-        match (Address::parse(record.get(0).unwrap_or_default()), record.get(1).and_then(parse_time)) {
-            (Some(wallet), Some(time)) => instants.push(Instant { wallet, time, borrow: None }),
-            (None, _) if line == 1 => {}
-            _ => return Err(line_error(path, line, "is not an address and a time, such as 0x…,2023-02-01T12:00:00Z")),
+    list::read(path, |record| {
+        let (Some(wallet), Some(time)) = (list::wallet(record), record.get(1).and_then(list::time)) else {
+            return Err("is not an address and a time, such as 0x…,2023-02-01T12:00:00Z");
+        };
+        if time.subsec_nanosecond() % 1_000_000 != 0 {
+            return Err("has a time finer than a millisecond");
         }
-    }
-    Ok(instants)
-}
-
-/// Parses a time in UTC, a day (its midnight) or epoch seconds. Returns epoch seconds.
-fn parse_time(text: &str) -> Option<i64> {
-    let time = text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second);
-    time.or_else(|| text.parse::<Day>().ok().map(Day::start)).or_else(|| text.parse().ok())
+        Ok(Instant { wallet, time: Timestamp(time.as_millisecond()), borrow: None })
+    })
 }
 
 /// Writes one row per instant, sorted by day. Within a day, instants before its snapshot come first; otherwise they
@@ -183,9 +187,8 @@ fn first_gap(events: &BTreeMap<Day, Vec<Category>>, last: Day) -> Option<Day> {
 
 impl<'a> History<'a> {
     async fn open(lake: &'a Lake, instants: &[Instant]) -> Result<Self> {
-        let last = instants.iter().map(|instant| instant.time).max();
-        let last =
-            Day::from_epoch_seconds(last.ok_or_else(|| Error::bad_input("there is no instant to write a row for"))?);
+        let last = instants.iter().map(Instant::day).max();
+        let last = last.ok_or_else(|| Error::bad_input("there is no instant to write a row for"))?;
         let mut events: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for category in Category::ALL {
             let units = lake.units(tables::event_table(Layer::Analytics, category)).await?;
@@ -217,7 +220,7 @@ impl<'a> History<'a> {
     ) -> Result<()> {
         let mut by_day: BTreeMap<Day, Vec<Instant>> = BTreeMap::new();
         for instant in instants {
-            by_day.entry(Day::from_epoch_seconds(instant.time)).or_default().push(instant);
+            by_day.entry(instant.day()).or_default().push(instant);
         }
         let first = self.events.keys().chain(self.snapshots.keys()).chain(by_day.keys()).min().copied();
         let (mut fold, mut snapshot) = (Fold::default(), None);
@@ -306,15 +309,15 @@ impl<'a> History<'a> {
             }
         }
         let state = *fold.wallet(wallet);
-        let current_day = snapshot.unwrap_or_else(|| Day::from_epoch_seconds(instant.time));
+        let current_day = snapshot.unwrap_or_else(|| instant.day());
         let key = InstantKey {
             wallet_address: wallet,
-            time: Timestamp::from_epoch_seconds(instant.time),
+            time: instant.time,
             block_number: instant.borrow.as_ref().map(|borrow| borrow.block_number),
             transaction_hash: instant.borrow.as_ref().map(|borrow| borrow.transaction_hash),
             log_index: instant.borrow.as_ref().map(|borrow| borrow.log_index),
             snapshot_day: snapshot,
         };
-        (key, FeatureRow::at_instant(wallet, &state, current_day, instant.time))
+        (key, FeatureRow::at_instant(wallet, &state, current_day, instant.second()))
     }
 }

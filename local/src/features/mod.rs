@@ -2,16 +2,18 @@
 
 mod days;
 mod instants;
+mod list;
 mod sink;
 
 use std::path::{Path, PathBuf};
 
 use arrow_array::{ArrayRef, Date32Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use defi_shared::catalog::Registry;
 use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
-use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, Row};
+use defi_shared::tables::{FeatureRow, Row};
 use rustc_hash::FxHashSet;
 
 use crate::lake::ReadOptions;
@@ -55,7 +57,7 @@ pub async fn export(options: &Options, args: &ReadOptions) -> Result<()> {
         RowSelection::Published(days) => {
             let days = days::published(&registry, days.as_deref()).await?;
             let mut sink = Sink::open(options.format, output, published_schema())?;
-            let missing = write_days(&lake, &days, wallets.as_ref(), &mut sink).await?;
+            let missing = write_days(&lake, &registry, &days, wallets.as_ref(), &mut sink).await?;
             report_missing(missing, &days);
             sink.finish()?
         }
@@ -84,15 +86,18 @@ fn published_schema() -> SchemaRef {
 /// Writes the published rows, sorted by day and wallet. Returns per day the number of requested wallets without a row.
 async fn write_days(
     lake: &Lake,
+    registry: &Registry,
     days: &[Day],
     wallets: Option<&FxHashSet<Address>>,
     sink: &mut Sink,
 ) -> Result<Vec<usize>> {
     let mut missing = Vec::new();
+    let sets = registry.published_sets().await?;
     for day in days {
         let mut found = 0;
-        for unit in lake.units(&FEATURES_HISTORY).await?.into_iter().filter(|unit| unit.day() == Some(*day)) {
-            let mut rows: Vec<FeatureRow> = lake.require(&FEATURES_HISTORY, &unit).await?;
+        let Some(set) = sets.iter().find(|set| set.as_of == *day) else { continue };
+        for shard in lake.shards(set).await? {
+            let mut rows: Vec<FeatureRow> = lake.read_shard(set, shard, Address::MIN..=Address::MAX).await?;
             rows.retain(|row| wallets.is_none_or(|wallets| wallets.contains(&row.wallet_address)));
             found += rows.len();
             let features = FeatureRow::encode(&rows)?;
@@ -117,39 +122,11 @@ fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         .map_err(|cause| Error::internal("can't build a record batch").with_source(cause))
 }
 
-/// Reads the wallets in the first column of a file. A header line is skipped.
+/// Reads the wallets in the first column of a file.
 fn read_wallets(path: &Path) -> Result<FxHashSet<Address>> {
-    let mut wallets = FxHashSet::default();
-    for (line, record) in read_records(path)? {
-        match Address::parse(record.get(0).unwrap_or_default()) {
-            Some(wallet) => drop(wallets.insert(wallet)),
-            None if line == 1 => {}
-            None => return Err(line_error(path, line, "does not start with an address")),
-        }
-    }
+    let wallets = list::read(path, |record| list::wallet(record).ok_or("does not start with an address"))?;
     if wallets.is_empty() {
         return Err(Error::bad_input("the file contains no wallet").with("path", path.display()));
     }
-    Ok(wallets)
-}
-
-/// Reads the records of a CSV file, with their line numbers from 1. Blank lines are skipped.
-fn read_records(path: &Path) -> Result<Vec<(u64, csv::StringRecord)>> {
-    let read_error = |cause| Error::bad_input("the file can't be read").with("path", path.display()).with_source(cause);
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_path(path)
-        .map_err(read_error)?;
-    let records = reader.records().map(|record| {
-        let record = record.map_err(read_error)?;
-        Ok((record.position().map_or(0, csv::Position::line), record))
-    });
-    records.collect()
-}
-
-/// Returns the error for an invalid line of a file. `problem` completes the sentence `line 5 …`.
-fn line_error(path: &Path, line: u64, problem: &str) -> Error {
-    Error::bad_input(format!("line {line} {problem}")).with("path", path.display()).with_hint("correct the line")
+    Ok(wallets.into_iter().collect())
 }

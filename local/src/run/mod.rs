@@ -68,6 +68,9 @@ pub async fn run(options: Options) -> Result<()> {
     if options.json {
         line(to_json(&result)?)?;
     } else {
+        if run.source.left_out > 0 {
+            line(format_args!("left out: {} rows of the recording that no step asks for", run.source.left_out))?;
+        }
         summary::print(&context, &run.scope, &result, &options).await?;
     }
     let result = result.require_pass();

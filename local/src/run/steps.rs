@@ -83,8 +83,15 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress
     let mut steps = Vec::new();
     if !plan.is_empty() {
         let protocols = context.config.protocol_names();
-        let calls =
-            RunCalls { as_of: scope.as_of, from, run_id: &run_id, protocols, shards: scope.shards, split: false };
+        let calls = RunCalls {
+            as_of: scope.as_of,
+            from,
+            run_id: &run_id,
+            protocols,
+            shards: scope.shards,
+            force: scope.force,
+            split: false,
+        };
         let mut runner = Runner { context, calls, progress, steps: Vec::new() };
         let work = async {
             runner.run_phases(EXTRACTION, &plan).await?;

@@ -3,11 +3,11 @@
 use comfy_table::Table;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
-use defi_shared::lake::WorkUnit;
+use defi_shared::lake::FeatureSet;
 use defi_shared::pipeline::Step;
 use defi_shared::plan::Scope;
 use defi_shared::step::{Check, CheckResults, Context, Gaps, Outcome, Report};
-use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow};
+use defi_shared::tables::{FEATURES_PUBLISHED, FeatureRow};
 
 use super::Options;
 use super::steps::RunResult;
@@ -32,7 +32,8 @@ pub(super) async fn print(context: &Context, scope: &Scope, result: &RunResult, 
             return Ok(());
         }
     }
-    let features = features(context, scope.as_of).await?;
+    let set = FeatureSet::published(scope.as_of);
+    let (features, _) = context.lake.features(&set).await?;
     line(format_args!("\n{}", features_table(&features)))?;
     let newest = result.newest.unwrap_or(scope.as_of);
     line(format_args!("\n{} wallets as of {}; defi_features shows {newest}", features.len(), scope.as_of))?;
@@ -44,7 +45,7 @@ fn print_locations(context: &Context, scope: &Scope, result: &RunResult, options
     let lake = options.lake.display();
     let location = |key: &str| context.lake.store().location(key);
     line(format_args!("lake       {lake}"))?;
-    line(format_args!("features   {}", location(&format!("{}/as_of={}", FEATURES_HISTORY.prefix(), scope.as_of))))?;
+    line(format_args!("features   {}", location(&FeatureSet::published(scope.as_of).folder)))?;
     if !result.steps.is_empty() {
         line(format_args!("reports    {}", location(&format!("runs/{}", result.run_id))))?;
     }
@@ -132,14 +133,6 @@ fn check_row(check: &Check) -> [String; 6] {
     let value = format!("{:.4}", check.figure);
     let value = value.trim_end_matches('0').trim_end_matches('.').to_owned();
     [check.name.clone(), outcome.to_owned(), value, limit(check.warn), limit(check.fail), check.about.clone()]
-}
-
-async fn features(context: &Context, as_of: Day) -> Result<Vec<FeatureRow>> {
-    let mut rows = Vec::new();
-    for shard in 0..context.config.shards {
-        rows.extend(context.lake.require::<FeatureRow>(&FEATURES_HISTORY, &WorkUnit::Shard(as_of, shard)).await?);
-    }
-    Ok(rows)
 }
 
 /// Returns a table of the features of the wallets that borrowed most.

@@ -7,10 +7,10 @@ use defi_shared::catalog::Registry;
 use defi_shared::domain::price::LOOK_BACK_DAYS;
 use defi_shared::domain::{Address, Category, Day, Link, Links};
 use defi_shared::error::{Error, Result};
-use defi_shared::lake::{Lake, WorkUnit};
+use defi_shared::lake::{FeatureSet, Lake, WorkUnit};
 use defi_shared::step::history::links_before;
 use defi_shared::tables::{
-    self, FEATURES_HISTORY, FeatureRow, Layer, PricedEvent, STAGE_MARKETS, StagedMarket, WALLET_HEALTH, WalletHealth,
+    self, FeatureRow, Layer, PricedEvent, STAGE_MARKETS, StagedMarket, WALLET_HEALTH, WalletHealth,
 };
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
@@ -53,20 +53,22 @@ impl Wallet {
     /// # Errors
     /// `BadInput` if the day is not published or the address has no row, and the errors of the lake.
     pub(super) async fn read(lake: &Lake, registry: &Registry, address: Address, as_of: Option<Day>) -> Result<Self> {
-        let published = registry.published().await?;
-        let Some(as_of) = as_of.or(published.last().copied()).filter(|day| published.contains(day)) else {
+        let sets = registry.published_sets().await?;
+        let set = as_of.map_or(sets.last(), |day| sets.iter().find(|set| set.as_of == day));
+        let Some(set) = set else {
             return Err(Error::bad_input(match as_of {
                 Some(day) => format!("no features are published as of {day}"),
                 None => "no features are published in this lake yet".to_owned(),
             })
             .with_hint("publish them with defi run, or choose another --as-of"));
         };
+        let as_of = set.as_of;
         let links = links_before(lake, as_of).await?;
         let linked = |side: fn(&Link) -> Address| links.sorted().into_iter().filter(move |link| side(link) == address);
         Ok(Wallet {
             address,
             as_of,
-            features: features(&feature_row(lake, address, as_of).await?)?,
+            features: features(&feature_row(lake, set, address).await?)?,
             accounts: linked(|link| link.wallet).collect(),
             borrowers: linked(|link| link.account).collect(),
             events: events(lake, address, as_of, &links).await?,
@@ -135,15 +137,18 @@ impl Wallet {
     }
 }
 
-async fn feature_row(lake: &Lake, wallet: Address, as_of: Day) -> Result<FeatureRow> {
-    for unit in lake.units(&FEATURES_HISTORY).await?.iter().filter(|unit| unit.day() == Some(as_of)) {
-        let rows: Vec<FeatureRow> = lake.require_in_range(&FEATURES_HISTORY, unit, wallet..=wallet).await?;
+async fn feature_row(lake: &Lake, set: &FeatureSet, wallet: Address) -> Result<FeatureRow> {
+    for shard in lake.shards(set).await? {
+        let rows = lake.read_shard(set, shard, wallet..=wallet).await?;
         if let Some(row) = rows.into_iter().find(|row| row.wallet_address == wallet) {
             return Ok(row);
         }
     }
-    Err(Error::bad_input(format!("there is no wallet {wallet} as of {as_of}: no event before that day involves it"))
-        .with_hint("choose another wallet; defi features lists them"))
+    Err(Error::bad_input(format!(
+        "there is no wallet {wallet} as of {}: no event before that day involves it",
+        set.as_of
+    ))
+    .with_hint("choose another wallet; defi features lists them"))
 }
 
 /// Reads the events before the as-of day that the wallet sent or that were on its accounts, in the order of the fold.

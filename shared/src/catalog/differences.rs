@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Partition, Registry, catalog_table, partition};
 use crate::error::Result;
 use crate::lake::WorkUnit;
-use crate::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, Table};
+use crate::tables::{FEATURES_BUILD, FEATURES_HISTORY, FEATURES_PUBLISHED, Table};
 
 /// The differences between a table's catalog entry and its actual columns and objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +37,11 @@ impl Registry {
         if *table != FEATURES_PUBLISHED && !table.layout.partition_columns().is_empty() {
             let stored: BTreeSet<_> = units.iter().map(|unit| partition(table, unit)).collect();
             let registered = BTreeSet::from_iter(self.catalog.partitions(&database, table.name).await?);
-            differences.empty = registered.difference(&stored).cloned().collect();
+            let is_publishing = |partition: &&Partition| {
+                *table == FEATURES_HISTORY && partition.location.starts_with(&format!("{}/", FEATURES_BUILD.prefix()))
+            };
+            let empty = registered.difference(&stored).filter(|partition| !is_publishing(partition));
+            differences.empty = empty.cloned().collect();
             if *table != FEATURES_HISTORY {
                 differences.unregistered = stored.difference(&registered).cloned().collect();
             }

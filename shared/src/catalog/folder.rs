@@ -1,6 +1,8 @@
 //! A catalog in the lake itself: one small JSON object per table and per partition, so that registering one never
 //! rewrites another.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use super::{Catalog, CatalogTable, Partition};
@@ -25,6 +27,10 @@ impl FolderCatalog {
     }
 }
 
+fn partition_key(database: &str, name: &str, partition: &Partition) -> String {
+    format!("{FOLDER}/{database}/{name}/{}.json", partition.values.join("-"))
+}
+
 #[async_trait]
 impl Catalog for FolderCatalog {
     async fn table(&self, database: &str, name: &str) -> Result<Option<CatalogTable>> {
@@ -45,10 +51,18 @@ impl Catalog for FolderCatalog {
     }
 
     async fn put_partitions(&self, database: &str, name: &str, partitions: &[Partition]) -> Result<()> {
+        let prefix = format!("{FOLDER}/{database}/{name}/");
+        let registered: BTreeSet<_> =
+            self.lake.store().list(&prefix).await?.into_iter().map(|entry| entry.key).collect();
         for partition in partitions {
-            let key = format!("{FOLDER}/{database}/{name}/{}.json", partition.values.join("-"));
-            self.lake.write_json(&key, partition).await?;
+            if !registered.contains(&partition_key(database, name, partition)) {
+                self.move_partition(database, name, partition).await?;
+            }
         }
         Ok(())
+    }
+
+    async fn move_partition(&self, database: &str, name: &str, partition: &Partition) -> Result<()> {
+        self.lake.write_json(&partition_key(database, name, partition), partition).await.map(drop)
     }
 }

@@ -177,6 +177,13 @@ impl GlueCatalog {
         self.update(database, self.input(name, &merged)?, found.version).await
     }
 
+    /// Returns the columns of a table that is registered.
+    async fn columns(&self, database: &str, name: &str) -> Result<Vec<Column>> {
+        let table = self.client.get_table().database_name(database).name(name).send().await;
+        let table = table.map_err(|error| sdk_error("GetTable", error).with("table", format!("{database}.{name}")))?;
+        Ok(table.table.and_then(|table| table.storage_descriptor?.columns).unwrap_or_default())
+    }
+
     fn partition_input(&self, partition: &Partition, columns: &[Column]) -> PartitionInput {
         PartitionInput::builder()
             .set_values(Some(partition.values.clone()))
@@ -253,13 +260,26 @@ impl Catalog for GlueCatalog {
             return Ok(());
         }
         let with_table = |error: Error| error.with("table", format!("{database}.{name}"));
-        let table = self.client.get_table().database_name(database).name(name).send().await;
-        let table = table.map_err(|error| with_table(sdk_error("GetTable", error)))?.table;
-        let columns = table.and_then(|table| table.storage_descriptor?.columns).unwrap_or_default();
+        let columns = self.columns(database, name).await?;
         for chunk in partitions.chunks(PARTITIONS_PER_CALL) {
             let inputs = chunk.iter().map(|partition| self.partition_input(partition, &columns)).collect();
             self.create_partitions(database, name, inputs).await.map_err(with_table)?;
         }
         Ok(())
+    }
+
+    async fn move_partition(&self, database: &str, name: &str, partition: &Partition) -> Result<()> {
+        let columns = self.columns(database, name).await?;
+        let update = self.client.update_partition().database_name(database).table_name(name);
+        let update = update.set_partition_value_list(Some(partition.values.clone()));
+        match update.partition_input(self.partition_input(partition, &columns)).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error_code(&error) == Some(NOT_FOUND) => {
+                self.put_partitions(database, name, std::slice::from_ref(partition)).await
+            }
+            Err(error) => Err(sdk_error("UpdatePartition", error)
+                .with("table", format!("{database}.{name}"))
+                .with("partition", partition.values.join("/"))),
+        }
     }
 }

@@ -19,7 +19,7 @@ pub use glue::GlueCatalog;
 
 use crate::domain::Day;
 use crate::error::{Error, Result};
-use crate::lake::{Lake, WorkUnit};
+use crate::lake::{FeatureSet, Lake, WorkUnit};
 use crate::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, Table};
 
 /// A column in the catalog.
@@ -84,6 +84,12 @@ pub trait Catalog: Debug + Send + Sync {
     /// # Errors
     /// Some partitions could not be registered. Repeating the call is safe.
     async fn put_partitions(&self, database: &str, name: &str, partitions: &[Partition]) -> Result<()>;
+
+    /// Registers a partition, or changes the location of a registered one, in one atomic update.
+    ///
+    /// # Errors
+    /// The partition could not be registered or changed; its entry is unchanged.
+    async fn move_partition(&self, database: &str, name: &str, partition: &Partition) -> Result<()>;
 }
 
 /// The parameter of `defi_features` that contains the published as-of day.
@@ -137,11 +143,42 @@ impl Registry {
     /// # Errors
     /// The errors of the catalog.
     pub async fn published(&self) -> Result<Vec<Day>> {
+        Ok(self.published_sets().await?.into_iter().map(|set| set.as_of).collect())
+    }
+
+    /// Returns the published feature sets, sorted by day: where the partitions of the history point.
+    ///
+    /// # Errors
+    /// The errors of the catalog.
+    pub async fn published_sets(&self) -> Result<Vec<FeatureSet>> {
         let partitions = self.catalog.partitions(&FEATURES_HISTORY.database(&self.env), FEATURES_HISTORY.name).await?;
-        let mut days: Vec<Day> =
-            partitions.iter().filter_map(|partition| partition.values.first()?.parse().ok()).collect();
-        days.sort_unstable();
-        Ok(days)
+        let set = |partition: Partition| {
+            Some(FeatureSet { as_of: partition.values.first()?.parse().ok()?, folder: partition.location })
+        };
+        let mut sets: Vec<_> = partitions.into_iter().filter_map(set).collect();
+        sets.sort_unstable();
+        Ok(sets)
+    }
+
+    /// Returns the published feature set of a day.
+    ///
+    /// # Errors
+    /// The errors of the catalog.
+    pub async fn published_set(&self, as_of: Day) -> Result<Option<FeatureSet>> {
+        Ok(self.published_sets().await?.into_iter().find(|set| set.as_of == as_of))
+    }
+
+    /// Returns the set of a day that checks and reports are about: its build if there is one, or else its published
+    /// set, or else the set in the folder of the table, which another environment published.
+    ///
+    /// # Errors
+    /// The errors of the catalog and of the lake.
+    pub async fn latest_set(&self, lake: &Lake, as_of: Day) -> Result<FeatureSet> {
+        let build = FeatureSet::build(as_of);
+        if !lake.shards(&build).await?.is_empty() {
+            return Ok(build);
+        }
+        Ok(self.published_set(as_of).await?.unwrap_or_else(|| FeatureSet::published(as_of)))
     }
 
     /// Returns the as-of day that `defi_features` points to.
@@ -149,37 +186,51 @@ impl Registry {
     /// # Errors
     /// The errors of the catalog, and `CorruptData` if the table's `as_of` parameter is not a day.
     pub async fn newest_published(&self) -> Result<Option<Day>> {
-        let table = self.catalog.table(&FEATURES_PUBLISHED.database(&self.env), FEATURES_PUBLISHED.name).await?;
-        let as_of = table.as_ref().and_then(|table| table.parameters.get(PUBLISHED));
-        let corrupt = |cause: Error| Error::corrupt("the published day in the catalog is invalid").with_source(cause);
-        as_of.map(|day| day.parse().map_err(corrupt)).transpose()
+        Ok(self.newest_set().await?.map(|set| set.as_of))
     }
 
-    /// Returns whether a day is published: it is in the history, and `defi_features` points to it or to a later day. A
-    /// run that is interrupted while publishing may have done only the first.
+    /// Returns the feature set that `defi_features` points to.
+    ///
+    /// # Errors
+    /// As [`Registry::newest_published`].
+    pub async fn newest_set(&self) -> Result<Option<FeatureSet>> {
+        let table = self.catalog.table(&FEATURES_PUBLISHED.database(&self.env), FEATURES_PUBLISHED.name).await?;
+        let Some(mut table) = table else { return Ok(None) };
+        let Some(day) = table.parameters.remove(PUBLISHED) else { return Ok(None) };
+        let corrupt = |cause: Error| Error::corrupt("the published day in the catalog is invalid").with_source(cause);
+        Ok(Some(FeatureSet { as_of: day.parse().map_err(corrupt)?, folder: table.location }))
+    }
+
+    /// Returns whether a day is published: the history points to its set in the folder of the table, and
+    /// `defi_features` points to it or to a later day. A run that is interrupted while publishing may have done only a
+    /// part.
     ///
     /// # Errors
     /// As [`Registry::newest_published`].
     pub async fn is_published(&self, day: Day) -> Result<bool> {
-        let is_current = self.newest_published().await?.is_some_and(|newest| newest >= day);
-        Ok(is_current && self.published().await?.contains(&day))
+        let set = FeatureSet::published(day);
+        let newest = self.newest_set().await?;
+        let is_current = newest.is_some_and(|newest| newest.as_of > day || newest == set);
+        Ok(is_current && self.published_sets().await?.contains(&set))
     }
 
-    /// Publishes the features of a day: registers the history's partition, then points `defi_features` to the day,
-    /// unless it points to a later day.
+    /// Points the history to a feature set, and then `defi_features`, unless it points to a later day.
     ///
     /// # Errors
-    /// The errors of the catalog. `defi_features` still points to the previous day then.
-    pub async fn publish(&self, as_of: Day) -> Result<()> {
-        self.register(&FEATURES_HISTORY, [&WorkUnit::Shard(as_of, 0)]).await?;
-        if self.newest_published().await?.is_some_and(|newest| newest > as_of) {
+    /// The errors of the catalog. `defi_features` still points to the previous set then.
+    pub async fn point_to(&self, set: &FeatureSet) -> Result<()> {
+        self.register(&FEATURES_HISTORY, []).await?;
+        let partition = Partition { values: vec![set.as_of.to_string()], location: set.folder.clone() };
+        let database = FEATURES_HISTORY.database(&self.env);
+        self.catalog.move_partition(&database, FEATURES_HISTORY.name, &partition).await?;
+        if self.newest_published().await?.is_some_and(|newest| newest > set.as_of) {
             return Ok(());
         }
         let mut entry = catalog_table(&FEATURES_PUBLISHED)?;
         // The table has a location and no partitions, so that publishing is one atomic update of this entry.
         entry.partition_columns.clear();
-        entry.location = partition(&FEATURES_PUBLISHED, &WorkUnit::Shard(as_of, 0)).location;
-        entry.parameters.insert(PUBLISHED.to_owned(), as_of.to_string());
+        entry.location.clone_from(&set.folder);
+        entry.parameters.insert(PUBLISHED.to_owned(), set.as_of.to_string());
         self.catalog.put_table(&FEATURES_PUBLISHED.database(&self.env), FEATURES_PUBLISHED.name, &entry).await
     }
 }
@@ -262,27 +313,35 @@ mod tests {
         assert_eq!(registry.catalog.table("db_raw_prod", RAW_MARKETS.name).await.unwrap(), None);
     }
 
-    #[tokio::test]
-    async fn publishing_an_earlier_day_keeps_the_pointer() {
-        let (_folder, registry) = registry();
-        let [early, late] = ["2023-01-30", "2023-02-01"].map(|day| day.parse::<Day>().unwrap());
-        assert_eq!(registry.newest_published().await.unwrap(), None);
-        for day in [late, early] {
-            registry.publish(day).await.unwrap();
-        }
-        assert_eq!(registry.newest_published().await.unwrap(), Some(late));
-        assert_eq!(registry.published().await.unwrap(), [early, late]);
+    fn set(day: &str) -> FeatureSet {
+        FeatureSet::published(day.parse().unwrap())
     }
 
     #[tokio::test]
-    async fn day_is_published_only_after_the_pointer_is_updated() {
+    async fn publishing_an_earlier_day_keeps_the_pointer() {
         let (_folder, registry) = registry();
-        let [early, late] = ["2023-01-30", "2023-02-01"].map(|day| day.parse::<Day>().unwrap());
-        registry.publish(early).await.unwrap();
-        registry.register(&FEATURES_HISTORY, [&WorkUnit::Shard(late, 0)]).await.unwrap();
-        assert!(registry.is_published(early).await.unwrap());
-        assert!(!registry.is_published(late).await.unwrap(), "the pointer was not updated");
-        assert!(!registry.is_published(early.previous()).await.unwrap());
+        let [early, late] = ["2023-01-30", "2023-02-01"].map(set);
+        assert_eq!(registry.newest_published().await.unwrap(), None);
+        for set in [&late, &early] {
+            registry.point_to(set).await.unwrap();
+        }
+        assert_eq!(registry.newest_set().await.unwrap(), Some(late.clone()));
+        assert_eq!(registry.published_sets().await.unwrap(), [early, late]);
+    }
+
+    #[tokio::test]
+    async fn day_is_published_only_when_both_pointers_are_at_its_folder() {
+        let (_folder, registry) = registry();
+        let [early, late] = ["2023-01-30", "2023-02-01"].map(set);
+        registry.point_to(&early).await.unwrap();
+        registry.register(&FEATURES_HISTORY, [&WorkUnit::Shard(late.as_of, 0)]).await.unwrap();
+        assert!(registry.is_published(early.as_of).await.unwrap());
+        assert!(!registry.is_published(late.as_of).await.unwrap(), "defi_features was not moved");
+        assert!(!registry.is_published(early.as_of.previous()).await.unwrap());
+        registry.point_to(&FeatureSet::checked(early.as_of, "0a")).await.unwrap();
+        assert!(!registry.is_published(early.as_of).await.unwrap(), "the folder of the table was not rewritten");
+        registry.point_to(&early).await.unwrap();
+        assert!(registry.is_published(early.as_of).await.unwrap());
     }
 
     #[tokio::test]

@@ -2,6 +2,9 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Error;
 
 /// `N` bytes, displayed as `0x` and lower-case hex digits. The order is that of the hex strings.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +52,19 @@ impl<const N: usize> HexBytes<N> {
         let mut bytes = [0; N];
         const_hex::decode_to_slice(digits, &mut bytes).ok()?;
         Some(HexBytes(bytes))
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    /// Parses an address as people write it: the hex digits may also follow `0X`, or no prefix. Rows of a source must
+    /// have the form of [`HexBytes::parse`].
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+        Address::parse(&format!("0x{digits}")).ok_or_else(|| {
+            Error::bad_input(format!("{text:?} is not an address")).with_hint("write it as 0x and 40 hex digits")
+        })
     }
 }
 
@@ -106,6 +122,17 @@ mod tests {
             assert_eq!(Address::parse(text), None, "{text:?}");
         }
         assert_eq!(Address::parse("0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"), Some(WETH));
+    }
+
+    #[test]
+    fn people_may_write_another_prefix_or_none() {
+        let digits = "C02aaa39b223fe8d0a0e5c4f27ead9083c756cc2";
+        for prefix in ["0x", "0X", ""] {
+            assert_eq!(format!("{prefix}{digits}").parse::<Address>().unwrap(), WETH, "{prefix}");
+        }
+        for text in [&digits[1..], "0x", "", "0x0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2", "vitalik.eth"] {
+            assert!(text.parse::<Address>().is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -49,6 +49,12 @@ impl Day {
         Day(i32::try_from(seconds.div_euclid(SECONDS_PER_DAY)).unwrap_or(i32::MAX))
     }
 
+    /// Like [`Day::from_epoch_seconds`], or `None` if the year is outside those that the pipeline accepts.
+    #[must_use]
+    pub fn try_from_epoch_seconds(seconds: i64) -> Option<Self> {
+        Self::try_from_epoch_days(Self::from_epoch_seconds(seconds).0)
+    }
+
     /// Returns 00:00:00 UTC of this day, in epoch seconds.
     #[must_use]
     pub fn start(self) -> i64 {

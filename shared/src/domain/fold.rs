@@ -8,6 +8,10 @@ use super::health::RISK_THRESHOLD;
 use super::wallets::WalletMap;
 use super::{Address, Category, Day, Links};
 
+/// The version of the fold. Raise it when the meaning of a feature or the columns of the state change: states of other
+/// versions are not read, and features of other versions are built again.
+pub const VERSION: u32 = 2;
+
 /// Count and total amount of a wallet's events of one category.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct EventTotals {

@@ -1,4 +1,4 @@
-//! Domain types and calculations: addresses, amounts, days, events, links, prices, health and the fold. No I/O.
+//! Domain types and calculations: addresses, amounts, days, times, events, links, prices, health and the fold. No I/O.
 
 mod address;
 mod amount;
@@ -8,6 +8,7 @@ pub mod fold;
 pub mod health;
 mod links;
 pub mod price;
+mod time;
 mod wallets;
 
 pub use address::{Address, HexBytes, TxHash, WETH};
@@ -15,6 +16,7 @@ pub use amount::BaseUnits;
 pub use day::{Day, SECONDS_PER_DAY};
 pub use event::{Category, Side};
 pub use links::{Link, Links};
+pub use time::parse_time;
 
 /// The number of blocks on top of a block at which it counts as final. No reorganization of Ethereum was ever deeper.
 pub const FINAL_DEPTH: u64 = 64;

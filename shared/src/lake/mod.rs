@@ -1,9 +1,11 @@
 //! The lake: an object store in a bucket or a folder, with Parquet objects of tables, states, and JSON objects.
 
+mod features;
 mod folder;
 pub mod parquet;
 #[cfg(feature = "aws")]
 mod s3;
+mod state;
 mod store;
 mod unit;
 
@@ -17,45 +19,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
+pub use features::{FeatureSet, SetDigest};
 pub use folder::FolderStore;
 pub use parquet::FileMetadata;
 #[cfg(feature = "aws")]
 pub use s3::S3Store;
+pub use state::{PassedCheck, State};
 pub use store::{Entry, PutOutcome, Store};
 pub use unit::WorkUnit;
 
 use crate::cpu::spawn_cpu;
-use crate::domain::{Address, Day};
+use crate::domain::Address;
 use crate::error::{Error, Result};
 use crate::tables::{QuarantinedRow, Row, Table};
-
-/// The prefix of states. A run continues from a state instead of reading the whole history.
-const STATE: &str = "state";
-
-/// A kind of state. States are stored by as-of day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// The fold of the wallets; one part per shard.
-    Fold,
-    /// All links with a `since` before the as-of day; one part.
-    Links,
-}
-
-impl State {
-    fn prefix(self) -> String {
-        let name = match self {
-            State::Fold => "fold",
-            State::Links => "links",
-        };
-        format!("{STATE}/{name}/as_of=")
-    }
-
-    /// Returns the key of a part of the state as of a day.
-    #[must_use]
-    pub fn key(self, as_of: Day, part: &str) -> String {
-        format!("{}{as_of}/{part}.parquet", self.prefix())
-    }
-}
 
 /// The result of writing a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,50 +240,6 @@ impl Lake {
         let encode = move || parquet::encode(rows, &["row_number"], &metadata);
         let (bytes, _) = spawn_cpu(encode).await?;
         self.store.put(&key, bytes).await.map(drop)
-    }
-
-    /// Reads a part of the newest state whose as-of day is `last` or earlier. Returns the as-of day and the rows.
-    ///
-    /// # Errors
-    /// `CorruptData` with the object's key, or the errors of the store.
-    pub async fn newest_state<R: Row>(&self, state: State, last: Day, part: &str) -> Result<Option<(Day, Vec<R>)>> {
-        let stored = self.stored_states(state).await?;
-        let newest = stored
-            .range(..=(last.next(), String::new()))
-            .rev()
-            .find(|(as_of, stored)| *as_of <= last && stored == part);
-        let Some((as_of, _)) = newest else { return Ok(None) };
-        let rows = self.read_object(state.key(*as_of, part)).await?;
-        Ok(rows.map(|rows| (*as_of, rows)))
-    }
-
-    /// Returns the as-of day and part of every stored state of a kind.
-    ///
-    /// # Errors
-    /// The objects could not be listed.
-    pub async fn stored_states(&self, state: State) -> Result<BTreeSet<(Day, String)>> {
-        let prefix = state.prefix();
-        let entries = self.store.list(&prefix).await?;
-        let parse = |key: &str| -> Option<(Day, String)> {
-            let (as_of, part) = key.strip_prefix(&prefix)?.split_once('/')?;
-            Some((as_of.parse().ok()?, part.strip_suffix(".parquet")?.to_owned()))
-        };
-        Ok(entries.iter().filter_map(|entry| parse(&entry.key)).collect())
-    }
-
-    /// Writes a part of a state.
-    ///
-    /// # Errors
-    /// The object could not be written.
-    pub async fn write_state<R: Row>(
-        &self,
-        state: State,
-        as_of: Day,
-        part: &str,
-        rows: impl IntoIterator<Item = R> + Send + 'static,
-    ) -> Result<()> {
-        let (bytes, _) = spawn_cpu(move || parquet::encode(rows, &[], &FileMetadata::new())).await?;
-        self.store.put(&state.key(as_of, part), bytes).await.map(drop)
     }
 
     /// Writes a value as a JSON object.

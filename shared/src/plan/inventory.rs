@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Plan;
 use crate::domain::Day;
 use crate::error::Result;
-use crate::lake::{Lake, State, WorkUnit};
+use crate::lake::{FeatureSet, Lake, State, WorkUnit};
 use crate::tables::{self, Layer, Table};
 
 /// The units and states that are in the lake.
@@ -16,6 +16,10 @@ pub struct Inventory {
     pub(super) states: BTreeSet<String>,
     /// Whether the links' state as of that day exists.
     pub(super) has_links: bool,
+    /// The shards of the day's build, which is not published yet.
+    pub(super) build: BTreeSet<u32>,
+    /// The number of shards of the day's features that passed their checks, if the record of it is current.
+    pub(super) passed_shards: Option<u32>,
 }
 
 impl Inventory {
@@ -31,7 +35,9 @@ impl Inventory {
         let states = lake.stored_states(State::Fold).await?;
         let states = states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect();
         let has_links = lake.stored_states(State::Links).await?.iter().any(|(day, _)| *day == as_of);
-        Ok(Inventory { units, states, has_links })
+        let build = lake.shards(&FeatureSet::build(as_of)).await?.into_iter().collect();
+        let passed_shards = lake.passed_check(as_of).await?.map(|record| record.shards);
+        Ok(Inventory { units, states, has_links, build, passed_shards })
     }
 
     /// Removes the units with the given keys.
@@ -66,6 +72,24 @@ impl Inventory {
 
     pub(super) fn has(&self, table: &Table, unit: &WorkUnit) -> bool {
         self.units.get(&(table.layer, table.name)).is_some_and(|units| units.contains(unit))
+    }
+
+    /// Returns whether the day has a build that is not published.
+    #[must_use]
+    pub fn has_unpublished_build(&self) -> bool {
+        !self.build.is_empty()
+    }
+
+    /// Returns whether the features of the day are published, passed their checks, and were computed from the inputs
+    /// that are in the lake. A build that is still in the lake was not published.
+    pub(super) fn has_published_features(&self, as_of: Day, shards: u32) -> bool {
+        let has_shard = |shard| self.has(&tables::FEATURES_HISTORY, &WorkUnit::Shard(as_of, shard));
+        self.passed_shards == Some(shards) && self.build.is_empty() && (0..shards).all(has_shard)
+    }
+
+    /// Returns whether the features of the day are built from the inputs that are in the lake, but not published.
+    pub(super) fn has_build(&self, shards: u32) -> bool {
+        (0..shards).all(|shard| self.build.contains(&shard) && self.states.contains(&state_part(shard, shards)))
     }
 
     /// Returns the newest day of any unit in the lake.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Inventory, Plan, PlanPhase, Scope, state_part};
+use super::{Inventory, Plan, PlanPhase, Scope};
 use crate::domain::price::LOOK_BACK_DAYS;
 use crate::domain::{Category, Day};
 use crate::error::Result;
@@ -71,15 +71,15 @@ impl Planner<'_> {
         self.plan_extraction(&mut plan);
         self.plan_staging(&mut plan);
         self.plan_analytics(&mut plan);
-        let has_features = (0..self.scope.shards).all(|shard| {
-            let unit = WorkUnit::Shard(self.scope.as_of, shard);
-            self.inventory.has(&tables::FEATURES_HISTORY, &unit)
-                && self.inventory.states.contains(&state_part(shard, self.scope.shards))
-        });
+        let has_features = self.has_published_features() || self.inventory.has_build(self.scope.shards);
         if self.scope.force || !has_features || !plan.is_empty() {
             plan.extend(Step::BuildFeatures, [WorkUnit::Day(self.scope.as_of)]);
         }
         Ok(plan)
+    }
+
+    fn has_published_features(&self) -> bool {
+        self.inventory.has_published_features(self.scope.as_of, self.scope.shards)
     }
 
     /// Returns the days of events: those before the as-of day.
@@ -229,8 +229,9 @@ impl Planner<'_> {
         // The step also writes the state with the links of all days. A run may have been interrupted between the two.
         let last = WorkUnit::Day(last_events);
         let is_linked = self.first_day <= last_events && self.inventory.has(&tables::WALLET_LINKS, &last);
-        if plan.units(Step::LinkWallets).is_empty() && is_linked && !self.inventory.has_links && is_staged(last_events)
-        {
+        // The state of an old day may have been pruned after its features were published, and is not needed anymore.
+        let is_needed = !self.inventory.has_links && !self.has_published_features();
+        if plan.units(Step::LinkWallets).is_empty() && is_linked && is_needed && is_staged(last_events) {
             plan.extend(Step::LinkWallets, [last]);
         }
         changed
@@ -241,6 +242,7 @@ impl Planner<'_> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::state_part;
     use super::*;
 
     const PROTOCOL: &str = "aave-v2-eth";
@@ -278,7 +280,7 @@ mod tests {
         }
         put(&mut inventory, &tables::CURRENT_POSITIONS, WorkUnit::Protocol(PROTOCOL.into()));
         put(&mut inventory, &tables::FEATURES_HISTORY, WorkUnit::Shard(day(last), 0));
-        inventory.states.insert(state_part(0, 1));
+        inventory.passed_shards = Some(1);
         inventory.has_links = true;
         inventory
     }
@@ -376,6 +378,17 @@ mod tests {
     }
 
     #[test]
+    fn published_features_need_no_states() {
+        let mut inventory = Inventory { has_links: false, ..complete_inventory(3) };
+        assert!(plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap().is_empty());
+        for passed_shards in [None, Some(2)] {
+            inventory.passed_shards = passed_shards;
+            let plan = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
+            assert_eq!(days(&plan, Step::BuildFeatures), [day(3)], "{passed_shards:?}");
+        }
+    }
+
+    #[test]
     fn events_extracted_again_are_staged_with_all_later_categories() {
         for (extracted, staged) in [
             (Category::Repay, &[Category::Liquidation, Category::Repay, Category::Withdraw][..]),
@@ -397,8 +410,22 @@ mod tests {
     }
 
     #[test]
+    fn build_that_is_not_published_is_kept_with_its_states() {
+        let mut inventory = Inventory { passed_shards: None, ..complete_inventory(3) };
+        inventory.build.insert(0);
+        inventory.states.insert(state_part(0, 1));
+        assert!(plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap().is_empty());
+        inventory.states.clear();
+        let without_state = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!(days(&without_state, Step::BuildFeatures), [day(3)]);
+        inventory.passed_shards = Some(1);
+        let beside_published = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!(days(&beside_published, Step::BuildFeatures), [day(3)], "the build is not the published set");
+    }
+
+    #[test]
     fn missing_links_state_plans_its_last_day() {
-        let inventory = Inventory { has_links: false, ..complete_inventory(3) };
+        let inventory = Inventory { has_links: false, passed_shards: None, ..complete_inventory(3) };
         let plan = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!((days(&plan, Step::LinkWallets), days(&plan, Step::ValuePositions)), (vec![day(2)], vec![]));
         assert_eq!(days(&plan, Step::BuildFeatures), [day(3)]);

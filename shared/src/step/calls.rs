@@ -29,6 +29,8 @@ pub struct RunCalls<'a> {
     pub protocols: Vec<&'a str>,
     /// The number of shards.
     pub shards: u32,
+    /// Whether the features are folded again from all days, without the states.
+    pub force: bool,
     /// Whether the calls are split by days and shards, so that each ends within a function's time limit.
     pub split: bool,
 }
@@ -55,8 +57,9 @@ impl RunCalls<'_> {
                 Ok(if self.split { self.protocols.iter().map(call).collect() } else { vec![self.call(json!({}))] })
             }
             InputKind::Shards => {
-                let call = |shard: u32| self.call(json!({"shards": [shard]}));
-                Ok(if self.split { (0..self.shards).map(call).collect() } else { vec![self.call(json!({}))] })
+                let call = |shard: u32| self.call(json!({"shards": [shard], "force": self.force}));
+                let one_call = || vec![self.call(json!({"force": self.force}))];
+                Ok(if self.split { (0..self.shards).map(call).collect() } else { one_call() })
             }
             InputKind::Run => Err(Error::internal("a plan lists no units of the step").with("step", step)),
         }

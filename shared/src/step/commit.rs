@@ -1,5 +1,5 @@
 //! Committing a unit: the states that were computed from another version of it are deleted before its object is
-//! written.
+//! written, and so are the records that features computed from those states passed their checks.
 
 use super::Context;
 use crate::domain::{Category, Day};
@@ -44,8 +44,12 @@ pub async fn commit<R: Row>(
     lake.put(object).await
 }
 
-/// Deletes the states of all as-of days after `newest` that contain rows of a table.
+/// Deletes the states of all as-of days after `newest` that contain rows of a table, and the records that features
+/// computed from such a state passed their checks.
 async fn delete_states_after(lake: &Lake, newest: Day, table: &Table) -> Result<()> {
+    for as_of in lake.passed_days().await?.into_iter().filter(|as_of| *as_of > newest) {
+        lake.delete_passed_check(as_of).await?;
+    }
     let is_links = *table == tables::WALLET_LINKS;
     for state in [State::Fold].into_iter().chain(is_links.then_some(State::Links)) {
         let stale = lake.stored_states(state).await?.into_iter().filter(|(as_of, _)| *as_of > newest);

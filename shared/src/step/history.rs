@@ -20,8 +20,23 @@ pub const LINKS_PART: &str = "all";
 pub async fn links_before(lake: &Lake, as_of: Day) -> Result<Links> {
     let mut links = Links::default();
     let state = lake.newest_state::<WalletLink>(State::Links, as_of, LINKS_PART).await?;
-    let since = state.as_ref().map(|(day, _)| *day);
     links.extend(state.iter().flat_map(|(_, rows)| rows).map(Link::from));
+    add_links_of_days(lake, state.map(|(day, _)| day), as_of, &mut links).await?;
+    Ok(links)
+}
+
+/// Reads all links before a day, without using a state.
+///
+/// # Errors
+/// The errors of the lake.
+pub async fn links_of_all_days(lake: &Lake, as_of: Day) -> Result<Links> {
+    let mut links = Links::default();
+    add_links_of_days(lake, None, as_of, &mut links).await?;
+    Ok(links)
+}
+
+/// Adds the links of the days from `since` on, or of all days, that are before `as_of`.
+async fn add_links_of_days(lake: &Lake, since: Option<Day>, as_of: Day, links: &mut Links) -> Result<()> {
     for unit in lake.units(&WALLET_LINKS).await? {
         let day = unit.day().filter(|day| *day < as_of && since.is_none_or(|since| *day >= since));
         if day.is_some() {
@@ -29,7 +44,7 @@ pub async fn links_before(lake: &Lake, as_of: Day) -> Result<Links> {
             links.extend(rows.iter().map(Link::from));
         }
     }
-    Ok(links)
+    Ok(())
 }
 
 /// The staged markets of a range of days.

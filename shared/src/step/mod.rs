@@ -11,6 +11,7 @@ pub mod history;
 mod input;
 mod metrics;
 mod progress;
+mod publication;
 pub mod raw;
 mod report;
 mod run;

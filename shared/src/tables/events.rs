@@ -6,7 +6,7 @@ use super::Timestamp;
 use super::row::row;
 use super::validity::{Reason, base_units, hex_bytes, integer, required};
 use crate::domain::fold::FoldEvent;
-use crate::domain::{Address, BaseUnits, Category, Day, TxHash};
+use crate::domain::{Address, BaseUnits, Category, Day, TxHash, parse_time};
 
 row! {
     /// An event from Transpose. Every value is the original string of the response.
@@ -16,7 +16,7 @@ row! {
         pub block_number: Option<Arc<str>>,
         /// Index of the log in its block.
         pub log_index: Option<Arc<str>>,
-        /// Time of the block, ISO 8601 in UTC.
+        /// Time of the block, in the form that the source sent.
         pub timestamp: Option<Arc<str>>,
         /// Transaction hash.
         pub transaction_hash: Option<Arc<str>>,
@@ -359,10 +359,10 @@ fn parse_category(raw: &RawEvent, category: Category) -> Result<Category, Reason
     if name == category.name() { Ok(category) } else { Err(Reason::new("category", "is not that of the table")) }
 }
 
-/// Parses an ISO 8601 time, which must be within the day. Returns epoch seconds.
+/// Parses a time, which must be within the day. Returns epoch seconds: a block's time is in whole seconds, so that a
+/// fraction is dropped.
 fn parse_timestamp(text: &Option<Arc<str>>, day: Day) -> Result<i64, Reason> {
-    let time: jiff::Timestamp =
-        required("timestamp", text)?.parse().map_err(|_| Reason::new("timestamp", "is malformed"))?;
+    let time = parse_time(required("timestamp", text)?).ok_or(Reason::new("timestamp", "is malformed"))?;
     let seconds = time.as_second();
     if day.seconds().contains(&seconds) { Ok(seconds) } else { Err(Reason::new("timestamp", "is outside the day")) }
 }
@@ -409,6 +409,16 @@ mod tests {
         assert_eq!(event.transaction_hash.to_string(), format!("0x{}", "ab".repeat(32)));
         assert_eq!((event.market_address.as_deref(), &*event.protocol), (Some("0xabc"), "aave-v2-eth"));
         assert_eq!(event.epoch_timestamp, 1_676_937_599);
+    }
+
+    #[test]
+    fn a_timestamp_is_read_in_each_form_of_a_time() {
+        for text in ["2023-02-20 23:59:59", "2023-02-21T01:59:59.999+02:00", "1676937599"] {
+            let event = RawEvent { timestamp: Some(text.into()), ..raw("borrow") };
+            assert_eq!(stage(&event, Category::Borrow).unwrap().epoch_timestamp, 1_676_937_599, "{text}");
+        }
+        let event = RawEvent { timestamp: Some("2023-02-20".into()), ..raw("borrow") };
+        assert_eq!(stage(&event, Category::Borrow).unwrap_err(), "timestamp is malformed");
     }
 
     #[test]

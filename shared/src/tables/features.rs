@@ -311,7 +311,7 @@ impl StateRow {
             return Err(self.invalid("counts"));
         }
         let mut times = self.first_deposit.iter().chain(&self.last_liquidated);
-        let is_accepted = |time: &i64| Day::try_from_epoch_days(Day::from_epoch_seconds(*time).epoch_days()).is_some();
+        let is_accepted = |time: &i64| Day::try_from_epoch_seconds(*time).is_some();
         if times.all(is_accepted) { Ok(()) } else { Err(self.invalid("times")) }
     }
 

@@ -220,6 +220,10 @@ tables! {
     FEATURES_HISTORY = Analytics FEATURES "defi_features_history" in "defi_features" [Shard] FeatureRow by ["wallet_address"];
 }
 
+/// The builds of features that are not published: objects as of the history, in a folder that belongs to no table of
+/// the catalog.
+pub static FEATURES_BUILD: Table = Table { folder: "builds", ..FEATURES_HISTORY };
+
 /// Returns the table of a category's events in a layer.
 #[must_use]
 pub fn event_table(layer: Layer, category: Category) -> &'static Table {

@@ -122,6 +122,22 @@ async fn reads_all_events_from_truncated_responses() {
 }
 
 #[tokio::test]
+async fn a_timestamp_in_any_form_is_kept_and_paged_by_its_time() {
+    let forms = ["2023-01-01T00:10:00Z", "2023-01-01 00:10:12", "2023-01-01T02:10:24.500+02:00", "1672531836"];
+    let row = |form: &str| json!({ "timestamp": form, "log_index": 1, "transaction_hash": form });
+    let server = TestServer::start(move |request| match request.number {
+        0 => success(&[row(forms[0]), row(forms[1]), row(forms[2])], true),
+        _ => success(&[row(forms[2]), row(forms[3])], false),
+    })
+    .await;
+    let events = client(&server).events(&query(), &Traffic::new()).await.unwrap();
+    let timestamps: Vec<_> = events.iter().filter_map(|event| event.timestamp.as_deref()).collect();
+    assert_eq!(timestamps, forms);
+    let sql = server.requests()[1].body["sql"].as_str().unwrap().to_owned();
+    assert!(sql.contains("(timestamp, log_index) > ('2023-01-01T00:10:12Z', 1)"), "{sql}");
+}
+
+#[tokio::test]
 async fn requests_have_the_expected_sql_options_and_key() {
     let server = TestServer::start(|_| success(&[], false)).await;
     assert!(client(&server).events(&query(), &Traffic::new()).await.unwrap().is_empty());

@@ -89,6 +89,7 @@ impl World {
             events: self.log.into_rows(),
             markets,
             positions,
+            left_out: Vec::new(),
         })
     }
 

@@ -43,6 +43,7 @@ pub fn tiny(protocol: &str, positions: Vec<Value>) -> Arc<Recording> {
         events: vec![],
         markets: Snapshots::new(),
         positions: recorded,
+        left_out: vec![],
     })
 }
 

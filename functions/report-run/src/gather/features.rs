@@ -1,11 +1,9 @@
 //! The 26 features of a set, each compared with the previous published set.
 
-use std::collections::BTreeSet;
-
-use defi_shared::domain::{Day, SECONDS_PER_DAY};
+use defi_shared::domain::SECONDS_PER_DAY;
 use defi_shared::error::Result;
-use defi_shared::lake::Lake;
-use defi_shared::tables::{FEATURES_HISTORY, FeatureRow, Row};
+use defi_shared::lake::{FeatureSet, Lake};
+use defi_shared::tables::{FeatureRow, Row};
 
 use defi_pages::chart::Bins;
 
@@ -145,13 +143,9 @@ impl FeatureStatistics {
 }
 
 /// Reads the rows of a set, ordered by shard and wallet; no rows if there is no set.
-pub(super) async fn rows(lake: &Lake, as_of: Option<Day>) -> Result<Vec<FeatureRow>> {
-    let mut rows = Vec::new();
-    let units = if as_of.is_some() { lake.units(&FEATURES_HISTORY).await? } else { BTreeSet::new() };
-    for unit in units.iter().filter(|unit| unit.day() == as_of) {
-        rows.extend(lake.require::<FeatureRow>(&FEATURES_HISTORY, unit).await?);
-    }
-    Ok(rows)
+pub(super) async fn rows(lake: &Lake, set: Option<&FeatureSet>) -> Result<Vec<FeatureRow>> {
+    let Some(set) = set else { return Ok(Vec::new()) };
+    Ok(lake.features(set).await?.0)
 }
 
 /// Compares each feature of two sets. Returns nothing for a set without wallets.

@@ -78,12 +78,13 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
             .with("lake", lake.store().location(""))
             .with_hint("choose one of the folders in runs/, or omit the run for the newest")
     })?;
-    let published = registry.published().await?;
-    let before = published.iter().rev().find(|day| **day < as_of).copied();
+    let sets = registry.published_sets().await?;
+    let before = sets.iter().rev().find(|set| set.as_of < as_of);
+    let set = registry.latest_set(lake, as_of).await?;
     let span = as_of.plus_days(1 - DAYS_SHOWN)..=as_of;
     // These reads are independent and wait for the lake most of the time, so they run concurrently.
     let (now, previous, days, unpriced, quarantined) = tokio::try_join!(
-        features::rows(lake, Some(as_of)),
+        features::rows(lake, Some(&set)),
         features::rows(lake, before),
         days::daily_counts(lake, &span),
         unusable::unpriced(lake, config, &span),
@@ -100,7 +101,7 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
         history: history(lake, &runs, run).await?,
         published: registry.is_published(as_of).await?,
         newest: registry.newest_published().await?,
-        before,
+        before: before.map(|set| set.as_of),
         features: features::compare(&now, &previous),
         movers: before.map(|_| movers::compare(&now, &previous)),
         days,

@@ -62,8 +62,9 @@ pub(super) fn head_block() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::{EventKey, parse_timestamp};
+    use super::super::rows::EventKey;
     use super::*;
+    use crate::domain::parse_time;
 
     fn query() -> EventsQuery {
         EventsQuery {
@@ -77,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_page_of_events_is_an_index_range() {
-        let key = EventKey { time: parse_timestamp("2023-01-01T00:00:11Z").unwrap(), log_index: 7 };
+        let key = EventKey { time: parse_time("2023-01-01T00:00:11Z").unwrap(), log_index: 7 };
         let statement = events(&query(), &PageRequest::After(key), 10_000).unwrap();
         let (_, rest) = statement.split_once(" FROM ").unwrap();
         assert_eq!(

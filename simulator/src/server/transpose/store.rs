@@ -1,7 +1,7 @@
 //! The tables behind the SQL API, in SQLite.
 //!
 //! For simple queries SQLite behaves like PostgreSQL, with these differences:
-//! - Timestamps are text of the form `2023-01-01T00:00:11Z`, which sorts by time.
+//! - Timestamps are text in the form of the recording, compared and sorted by time. Text that is not a time sorts last.
 //! - A missing value in a key column (`block_number`, `log_index`, `timestamp`) is stored as a marker that sorts last,
 //!   as nulls do in PostgreSQL, and is returned as null. It compares as the largest value, not as unknown. In all other
 //!   columns null is stored as null, which sorts first.
@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 use super::sql;
 use crate::recording::Recording;
 use crate::timeline::{Timeline, block_hash};
+use crate::times::compare_times;
 
 const EVENT_COLUMNS: [&str; 17] = [
     "block_number",
@@ -76,6 +77,7 @@ impl Store {
     pub(super) fn new(recording: &Recording, timeline: &Timeline) -> Result<Store> {
         let fill = || -> rusqlite::Result<Connection> {
             let mut connection = Connection::open_in_memory()?;
+            connection.create_collation("instant", compare_times)?;
             create_tables(&connection)?;
             insert_events(&mut connection, &recording.events)?;
             insert_blocks(&mut connection, timeline)?;
@@ -112,13 +114,14 @@ impl Store {
 fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     let columns = EVENT_COLUMNS.map(|column| match column {
         "block_number" | "log_index" => format!("{column} INTEGER"),
+        "timestamp" => format!("{column} TEXT COLLATE instant"),
         // Without a type, values are returned as they were inserted.
         other => other.to_owned(),
     });
     connection.execute_batch(&format!(
         "ATTACH ':memory:' AS ethereum;
          CREATE TABLE ethereum.lending_events ({});
-         CREATE TABLE ethereum.blocks (block_number INTEGER, timestamp, block_hash);
+         CREATE TABLE ethereum.blocks (block_number INTEGER, timestamp TEXT COLLATE instant, block_hash);
          CREATE INDEX ethereum.events_by_time
              ON lending_events (protocol_name, contract_version, timestamp, log_index);
          CREATE INDEX ethereum.blocks_by_time ON blocks (timestamp);

@@ -21,6 +21,7 @@ fn store(events: Vec<Map<String, Value>>) -> Store {
         events,
         markets: Snapshots::new(),
         positions: Snapshots::new(),
+        left_out: vec![],
     };
     Store::new(&recording, &Timeline::new(&recording).unwrap()).unwrap()
 }
@@ -67,6 +68,35 @@ fn missing_keys_sort_last_and_are_returned_as_null() {
         let logs: Vec<_> = found.iter().map(|row| row["log_index"].clone()).collect();
         assert_eq!(logs, [json!(9), json!(10), Value::Null]);
     }
+}
+
+#[test]
+fn timestamps_compare_by_time_and_are_returned_as_recorded() {
+    let forms = [
+        json!("2023-01-01T00:00:11Z"),
+        json!("2023-01-01 00:00:11.5"),
+        json!("2023-01-01T02:00:12+02:00"),
+        json!(1_672_531_213),
+        json!("yesterday"),
+    ];
+    let events = forms.iter().rev().enumerate().map(|(index, form)| {
+        let mut event = event(json!(index), "1");
+        event.insert("timestamp".to_owned(), form.clone());
+        event
+    });
+    let store = store(events.collect());
+    let times = |condition: &str| -> Vec<Value> {
+        let sql = format!("SELECT timestamp FROM ethereum.lending_events {condition} ORDER BY timestamp, log_index");
+        rows(&store, &sql, json!({})).into_iter().map(|row| row["timestamp"].clone()).collect()
+    };
+    let text = json!("1672531213");
+    assert_eq!(times(""), [&forms[..3], &[text.clone(), forms[4].clone()]].concat());
+    assert_eq!(
+        times("WHERE timestamp >= '2023-01-01T00:00:12Z' AND timestamp < '2023-01-02'"),
+        [forms[2].clone(), text]
+    );
+    assert_eq!(times("WHERE (timestamp, log_index) > ('2023-01-01T00:00:11Z', 9)")[0], forms[1]);
+    assert_eq!(times("WHERE timestamp = '2023-01-01 00:00:12'"), [forms[2].clone()]);
 }
 
 #[test]

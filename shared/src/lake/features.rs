@@ -1,0 +1,208 @@
+//! Feature sets: the objects of all shards of one as-of day. Where a set lies depends on how far it is: the unchecked
+//! build and the checked copy are outside every table, the published set is in the folder of the table.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::{Lake, WorkUnit, parquet};
+use crate::cpu::spawn_cpu;
+use crate::domain::{Address, Day};
+use crate::error::{Error, Kind, Result};
+use crate::tables::{FEATURES_BUILD, FEATURES_HISTORY, FeatureRow, Table};
+
+/// A feature set: an as-of day, and the folder that has one object per shard, `{shard}.parquet`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FeatureSet {
+    /// The as-of day.
+    pub as_of: Day,
+    /// The folder, without a slash at its end.
+    pub folder: String,
+}
+
+/// The digest of the objects of a feature set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetDigest {
+    shards: BTreeMap<u32, [u8; 32]>,
+}
+
+impl FeatureSet {
+    /// Returns the build of a day: what build-features writes, before it is checked. No catalog entry points to it.
+    #[must_use]
+    pub fn build(as_of: Day) -> Self {
+        FeatureSet::in_table(&FEATURES_BUILD, as_of)
+    }
+
+    /// Returns the published set of a day, in the folder of the table.
+    #[must_use]
+    pub fn published(as_of: Day) -> Self {
+        FeatureSet::in_table(&FEATURES_HISTORY, as_of)
+    }
+
+    /// Returns the checked copy of a build. Its folder is named after its digest and never changes, so that catalog
+    /// entries can point to it while the folder of the table is being rewritten.
+    #[must_use]
+    pub fn checked(as_of: Day, digest: &str) -> Self {
+        FeatureSet { as_of, folder: format!("{}/{digest}", FeatureSet::build(as_of).folder) }
+    }
+
+    /// Returns whether this is the checked copy of a build.
+    #[must_use]
+    pub fn is_checked_copy(&self) -> bool {
+        self.folder.starts_with(&format!("{}/", FeatureSet::build(self.as_of).folder))
+    }
+
+    fn in_table(table: &Table, as_of: Day) -> Self {
+        let key = WorkUnit::Shard(as_of, 0).key(table);
+        FeatureSet { as_of, folder: key.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned() }
+    }
+
+    /// Returns the key of the object of a shard.
+    #[must_use]
+    pub fn key(&self, shard: u32) -> String {
+        format!("{}/{shard}.parquet", self.folder)
+    }
+}
+
+impl SetDigest {
+    /// Returns whether a set has no other objects than this one.
+    #[must_use]
+    pub fn contains(&self, other: &SetDigest) -> bool {
+        other.shards.iter().all(|(shard, digest)| self.shards.get(shard) == Some(digest))
+    }
+
+    /// Returns the shards of the set.
+    pub fn shards(&self) -> impl Iterator<Item = u32> {
+        self.shards.keys().copied()
+    }
+}
+
+impl fmt::Display for SetDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digest = Sha256::new();
+        for (shard, bytes) in &self.shards {
+            digest.update(shard.to_be_bytes());
+            digest.update(bytes);
+        }
+        // The first 64 bits: enough to tell the builds of one day apart.
+        f.write_str(const_hex::encode(digest.finalize()).get(..16).unwrap_or_default())
+    }
+}
+
+impl Lake {
+    /// Returns the shards of a set that are in the lake.
+    ///
+    /// # Errors
+    /// The objects could not be listed.
+    pub async fn shards(&self, set: &FeatureSet) -> Result<Vec<u32>> {
+        let prefix = format!("{}/", set.folder);
+        let shard = |key: &str| key.strip_prefix(&prefix)?.strip_suffix(".parquet")?.parse::<u32>().ok();
+        let entries = self.store.list(&prefix).await?;
+        let mut shards: Vec<_> = entries.iter().filter_map(|entry| shard(&entry.key)).collect();
+        shards.sort_unstable();
+        Ok(shards)
+    }
+
+    /// Reads the rows of a shard of a set, from the pages that may contain wallets in a range. The result may include
+    /// rows outside the range.
+    ///
+    /// # Errors
+    /// `CorruptData` with the object's key, or the errors of the store.
+    pub async fn read_shard(
+        &self,
+        set: &FeatureSet,
+        shard: u32,
+        wallets: RangeInclusive<Address>,
+    ) -> Result<Vec<FeatureRow>> {
+        let bytes = self.shard(set, shard).await?;
+        let range = wallets.start().to_string()..=wallets.end().to_string();
+        let rows = spawn_cpu(move || parquet::decode_range(bytes, "wallet_address", &range)).await;
+        rows.map_err(|error| error.with("object", set.key(shard)))
+    }
+
+    /// Reads the rows of a set, ordered by shard and wallet, and its digest. A set without objects has no rows.
+    ///
+    /// # Errors
+    /// `CorruptData` with the object's key, or the errors of the store.
+    pub async fn features(&self, set: &FeatureSet) -> Result<(Vec<FeatureRow>, SetDigest)> {
+        let mut rows = Vec::new();
+        let mut shards = BTreeMap::new();
+        for shard in self.shards(set).await? {
+            let bytes = self.shard(set, shard).await?;
+            shards.insert(shard, digest_of(&bytes).await?);
+            let decoded = spawn_cpu(move || parquet::decode::<FeatureRow>(bytes)).await;
+            rows.extend(decoded.map_err(|error| error.with("object", set.key(shard)))?);
+        }
+        Ok((rows, SetDigest { shards }))
+    }
+
+    /// Reads the digest of a set. Returns `None` for a set without objects.
+    ///
+    /// # Errors
+    /// The errors of the store.
+    pub async fn set_digest(&self, set: &FeatureSet) -> Result<Option<SetDigest>> {
+        let mut shards = BTreeMap::new();
+        for shard in self.shards(set).await? {
+            let bytes = self.shard(set, shard).await?;
+            shards.insert(shard, digest_of(&bytes).await?);
+        }
+        Ok((!shards.is_empty()).then_some(SetDigest { shards }))
+    }
+
+    /// Copies the objects of a set, and then deletes the objects of shards that the set does not have. Fails before
+    /// anything is written in place of an object that is not the one of the digest.
+    ///
+    /// # Errors
+    /// `CorruptData` if an object differs from the digest, and the errors of the store.
+    pub async fn copy_set(&self, from: &FeatureSet, digest: &SetDigest, to: &FeatureSet) -> Result<()> {
+        for (shard, expected) in &digest.shards {
+            let bytes = self.shard(from, *shard).await?;
+            if digest_of(&bytes).await? != *expected {
+                return Err(Error::corrupt("an object of a feature set changed while the set was being published")
+                    .with("object", from.key(*shard))
+                    .with_hint("run again"));
+            }
+            self.store.put(&to.key(*shard), bytes).await?;
+        }
+        for shard in self.shards(to).await?.into_iter().filter(|shard| !digest.shards.contains_key(shard)) {
+            self.store.delete(&to.key(shard)).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes checked copies of builds, except one, and then the builds. A build is deleted last because it marks a
+    /// publication that is not finished.
+    ///
+    /// # Errors
+    /// The objects could not be listed or deleted.
+    pub async fn delete_builds(&self, except: Option<&FeatureSet>) -> Result<()> {
+        let entries = self.store.list(&format!("{}/", FEATURES_BUILD.prefix())).await?;
+        let is_kept = |key: &str| except.is_some_and(|set| key.starts_with(&format!("{}/", set.folder)));
+        let is_build = |key: &str| {
+            let path = key.strip_prefix(&FEATURES_BUILD.prefix()).and_then(|path| path.strip_prefix('/'));
+            path.is_some_and(|path| WorkUnit::from_path(&FEATURES_BUILD, path).is_some())
+        };
+        let (builds, copies): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_build(&entry.key));
+        for entry in copies.into_iter().chain(builds).filter(|entry| !is_kept(&entry.key)) {
+            self.store.delete(&entry.key).await?;
+        }
+        Ok(())
+    }
+
+    async fn shard(&self, set: &FeatureSet, shard: u32) -> Result<Bytes> {
+        let key = set.key(shard);
+        self.store.get(&key).await?.ok_or_else(|| {
+            Error::new(Kind::NotReady, "an object of a feature set disappeared while the set was being read")
+                .with("object", key)
+                .with_hint("run again: another run published the set meanwhile")
+        })
+    }
+}
+
+async fn digest_of(bytes: &Bytes) -> Result<[u8; 32]> {
+    let bytes = bytes.clone();
+    spawn_cpu(move || Ok(Sha256::digest(&bytes).into())).await
+}

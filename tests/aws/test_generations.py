@@ -1,0 +1,105 @@
+"""Readers of Glue beside a run that makes a published day again see the old set or the new one, and never a set that
+failed its checks."""
+
+import contextlib
+import io
+import threading
+from collections import Counter
+
+import awswrangler as wr
+import boto3
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from aws import REGION
+from defi import days
+
+FIRST, LAST = days()
+HEALTH = "analytics/features/wallet_health_daily/"
+RUN = {"from": FIRST, "as_of": LAST}
+
+
+@pytest.fixture(scope="module")
+def published(deployment):
+    """Returns the set that a run over an empty lake has published."""
+    deployment.empty()
+    execution = deployment.run(RUN)
+    assert execution.status == "SUCCEEDED", execution
+    return read(deployment)
+
+
+def read(deployment) -> str:
+    """Reads the set that Glue shows, as CSV."""
+    session = boto3.Session(aws_access_key_id="administrator", aws_secret_access_key="administrator", region_name=REGION)
+    wr.config.s3_endpoint_url = wr.config.glue_endpoint_url = deployment.aws.endpoint
+    database = deployment.databases["analytics"]
+    rows = wr.s3.read_parquet_table(table="defi_features", database=database, boto3_session=session)
+    return rows.sort_values("wallet_address").to_csv(index=False)
+
+
+class Poll:
+    """Counts in the background the sets that readers see."""
+
+    def __init__(self, deployment):
+        self.deployment, self.ended, self.sets = deployment, threading.Event(), Counter()
+        self.thread = threading.Thread(target=self.poll)
+
+    def poll(self) -> None:
+        while not self.ended.is_set():
+            self.sets[read(self.deployment)] += 1
+
+    def __enter__(self) -> "Poll":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.ended.set()
+        self.thread.join()
+
+
+@contextlib.contextmanager
+def changed_health(deployment, change):
+    """Changes the collateral of the last day's wallet health, and deletes all states, so that the next run builds other
+    features. Restores the health at the end."""
+    s3, bucket = deployment.client("s3"), deployment.bucket
+    keys = sorted(key for key in deployment.versions() if key.startswith(HEALTH))
+    original = s3.get_object(Bucket=bucket, Key=keys[-1])["Body"].read()
+    table = pq.read_table(io.BytesIO(original))
+    index = table.schema.get_field_index("collateral_eth")
+    table = table.set_column(index, table.schema.field(index), change(table["collateral_eth"]))
+    changed = io.BytesIO()
+    pq.write_table(table, changed)
+    delete_states(deployment)
+    s3.put_object(Bucket=bucket, Key=keys[-1], Body=changed.getvalue())
+    yield
+    s3.put_object(Bucket=bucket, Key=keys[-1], Body=original)
+    delete_states(deployment)
+
+
+def delete_states(deployment) -> None:
+    for key in deployment.versions():
+        if key.startswith("state/"):
+            deployment.client("s3").delete_object(Bucket=deployment.bucket, Key=key)
+
+
+def test_readers_of_glue_beside_a_rebuild_see_one_set_or_the_other(deployment, published):
+    with changed_health(deployment, lambda collateral: pc.multiply(collateral, 2.0)), Poll(deployment) as poll:
+        execution = deployment.run(RUN)
+        assert execution.status == "SUCCEEDED", execution
+        new = read(deployment)
+    assert new != published
+    assert poll.sets.keys() <= {published, new} and poll.sets[published] > 2
+
+
+def test_readers_of_glue_never_see_a_set_that_failed(deployment, published):
+    assert deployment.run(RUN).status == "SUCCEEDED"
+    assert read(deployment) == published, "the health was restored"
+    not_a_number = lambda collateral: pa.chunked_array([pa.array([float("nan")] * len(collateral))])  # noqa: E731
+    with changed_health(deployment, not_a_number), Poll(deployment) as poll:
+        execution = deployment.run(RUN)
+        assert (execution.status, execution.error) == ("FAILED", "QualityFailed"), execution
+    assert poll.sets.keys() == {published} and poll.sets[published] > 2
+    assert deployment.run(RUN).status == "SUCCEEDED"
+    assert read(deployment) == published

@@ -10,7 +10,7 @@ use defi_shared::step::{CheckResults, Outcome};
 use defi_shared::step::{RunId, RunReport};
 use defi_shared::tables::{
     BORROWS, FEATURES_BUILD, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, PricedEvent, STAGE_BORROWS, STAGE_MARKETS,
-    STAGE_POSITIONS, StagedEvent, StagedPosition,
+    STAGE_POSITIONS, StagedEvent, StagedMarket, StagedPosition,
 };
 use defi_shared::testing::{
     AAVE, COMPOUND, TestLake, address, january, kind, priced_event, staged_market, staged_position, unit,
@@ -344,5 +344,35 @@ async fn set_with_a_missing_shard_is_not_ready() -> Result<()> {
         Some(Kind::NotReady),
         "half of the wallets would count as lost"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn positions_are_compared_with_what_their_market_says() -> Result<()> {
+    let test_lake = test_lake().await?;
+    let unit = unit(AAVE, january(3));
+    let [debt, supply] = [Side::Borrower, Side::Lender].map(|side| {
+        // 1 WETH, which costs 1,000 dollars.
+        staged_position(AAVE, january(3), address(1), MARKET, side, 1)
+    });
+    for (positions, supplied, outcomes) in [
+        (vec![debt.clone(), supply.clone()], 1000.0, [Outcome::Pass, Outcome::Pass]),
+        (vec![debt.clone()], 1000.0, [Outcome::Fail, Outcome::Pass]),
+        (vec![debt], 999.0, [Outcome::Pass, Outcome::Pass]),
+        (vec![supply], 1060.0, [Outcome::Warn, Outcome::Fail]),
+    ] {
+        let market = StagedMarket {
+            total_deposit_balance_usd: Some(supplied),
+            total_borrow_balance_usd: Some(1000.0),
+            ..staged_market(AAVE, january(3), MARKET, WETH, 1000.0)
+        };
+        test_lake.put(&STAGE_MARKETS, &unit, vec![market]).await?;
+        test_lake.put(&STAGE_POSITIONS, &unit, positions).await?;
+        let (output, _) = evaluated(&test_lake).await?;
+        let find = |name: &str| output.checks.iter().find(|check| check.name == name).cloned();
+        let checks = ["market_deposit_deviation", "market_borrow_deviation"].map(|name| find(name).unwrap());
+        assert_eq!(checks.each_ref().map(|check| check.outcome), outcomes, "{checks:?}");
+        assert!(checks[1].about.starts_with("judged 1 of 2 markets"), "Compound's does not say it: {checks:?}");
+    }
     Ok(())
 }

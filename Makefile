@@ -21,7 +21,7 @@ CONFIG ?= shared/config.toml
 # Additional arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-docs test-pages test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions check infra-check fmt image package bench-cold-start local-aws deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-docs test-pages test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check fmt image package bench-cold-start local-aws deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -140,6 +140,18 @@ DENY = $(DENY_HOME)/bin/cargo-deny --workspace --locked
 $(DENY_HOME)/ready:
 	$(CARGO) install --quiet --locked --debug --no-default-features --root $(@D) --version $(DENY_VERSION) cargo-deny
 	touch $@
+
+# Built once, without optimization.
+MUTANTS_VERSION := 27.1.0
+MUTANTS_HOME := $(VENV)/cargo-mutants-$(MUTANTS_VERSION)
+$(MUTANTS_HOME)/ready:
+	$(CARGO) install --quiet --locked --debug --root $(@D) --version $(MUTANTS_VERSION) cargo-mutants
+	touch $@
+
+# The parts to run: domain, staging, planning, gate. Empty for all.
+PARTS ?=
+mutants: $(MUTANTS_HOME)/ready ## Change the rules, one change at a time, and list the changes that no test notices (45 min)
+	PATH="$(CURDIR)/$(MUTANTS_HOME)/bin:$$PATH" checks/mutants $(PARTS)
 
 check: $(DENY_HOME)/ready ## Check imports, formatting, lints and documentation, and the licences, sources and advisories of dependencies
 	checks/imports

@@ -23,6 +23,8 @@ locals {
     health              = ["analytics/features/wallet_health_daily/"]
     fold                = ["state/fold/"]
     builds              = ["analytics/features/builds/"]
+    lost_markets        = ["state/lost/${local.markets}/"]
+    lost_positions      = ["state/lost/${local.positions}/"]
     features            = ["analytics/features/defi_features/"]
     passed              = ["state/passed/"]
     quarantine_events   = [for table in local.events : "quarantine/${table}/"]
@@ -63,7 +65,8 @@ locals {
     extract-market-data = {
       concurrency = 1
       reads       = local.prefixes.blocks
-      writes      = local.prefixes.raw_markets
+      writes      = concat(local.prefixes.raw_markets, local.prefixes.lost_markets)
+      deletes     = local.prefixes.lost_markets
       databases   = ["raw"]
       secret      = "graph"
       shares_with = ["extract-account-positions"]
@@ -74,7 +77,8 @@ locals {
       memory      = 1769
       concurrency = 2
       reads       = local.prefixes.blocks
-      writes      = local.prefixes.raw_positions
+      writes      = concat(local.prefixes.raw_positions, local.prefixes.lost_positions)
+      deletes     = local.prefixes.lost_positions
       databases   = ["raw"]
       secret      = "graph"
       shares_with = ["extract-market-data"]

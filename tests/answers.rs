@@ -130,6 +130,19 @@ fn wallet_command_matches_the_tables() {
 }
 
 #[test]
+fn tables_show_the_partitions_of_the_catalog() {
+    let lake = sample_lake();
+    for table in json(lake, &["tables", "--format", "json"]).as_array().expect("tables") {
+        let (database, name) = table["table"].as_str().and_then(|name| name.split_once('.')).expect("a name");
+        let entry = fs::read_to_string(lake.join(format!("catalog/{database}/{name}.json"))).expect("an entry");
+        let entry: Value = serde_json::from_str(&entry).expect("JSON");
+        let partitions: Vec<_> =
+            entry["partition_columns"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+        assert_eq!(table["partitioned_by"], partitions.join(", "), "{name}");
+    }
+}
+
+#[test]
 fn invalid_requests_fail_with_a_hint() {
     let lake = sample_lake();
     let unknown_wallet = format!("0x{}", "0".repeat(39) + "1");

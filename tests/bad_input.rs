@@ -38,11 +38,12 @@ impl Workspace {
         error
     }
 
-    /// Asserts that the lake has no object of a table.
+    /// Asserts that the lake has no object of a table, and no state of one.
     fn assert_no_table_objects(&self) {
         let lake = Tree::read(&self.path("lake"));
         let is_object = |path: &&str| {
-            ["raw/", "stage/", "analytics/", "state/", "quarantine/"].iter().any(|folder| path.starts_with(folder))
+            let folders = ["raw/", "stage/", "analytics/", "state/fold/", "state/links/", "quarantine/"];
+            folders.iter().any(|folder| path.starts_with(folder))
         };
         assert_eq!(lake.paths().filter(is_object).collect::<Vec<_>>(), Vec::<&str>::new());
     }
@@ -161,7 +162,7 @@ fn rejects_a_lake_that_is_not_a_folder() {
 }
 
 /// Writes a valid recording of one protocol and two days.
-fn write_recording(folder: &Path) {
+pub fn write_recording(folder: &Path) {
     fs::create_dir(folder).expect("a folder");
     let (account, token) = (format!("0x{}", "a1".repeat(20)), "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2");
     let event = format!(

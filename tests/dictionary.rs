@@ -51,7 +51,7 @@ fn tables() -> String {
             writeln!(text, "\n### {}.{}\n\n{}\n", layer.name(), table.name, entry.description).unwrap();
             let sorted =
                 if table.sorted_by.is_empty() { "not declared".to_owned() } else { table.sorted_by.join(", ") };
-            let partitions = match table.layout.partition_columns() {
+            let partitions = match table.partition_columns() {
                 [] => "none".to_owned(),
                 columns => columns.join(", "),
             };

@@ -44,6 +44,18 @@ fn intact_lake_has_no_problems() {
 }
 
 #[test]
+fn lists_lost_days() {
+    let (_folder, lake) = sample_lake();
+    let tombstones = lake.join("state/lost/the_graph_historical_account_positions");
+    fs::create_dir_all(&tombstones).expect("a folder");
+    fs::write(tombstones.join("2022-12-31.aave-v2-eth.json"), "{}").expect("a tombstone");
+    let (problems, code) = problems(&lake, &[]);
+    let [lost] = &problems[..] else { panic!("{problems:?}") };
+    assert_eq!((&lost["what"], code), (&Value::from("lost days"), Some(0)), "only a warning");
+    assert!(lost.to_string().contains("2022-12-31 aave-v2-eth") && lost.to_string().contains("--retry-lost"), "{lost}");
+}
+
+#[test]
 fn finds_missing_partitions_stray_objects_and_other_columns() {
     let (_folder, lake) = sample_lake();
     let catalog = lake.join("catalog/db_stage_dev");
@@ -74,6 +86,82 @@ fn finds_missing_partitions_stray_objects_and_other_columns() {
         );
         assert!(found.iter().all(|problem| problem["mend"].as_str().is_some_and(|fix| !fix.is_empty())));
     }
+}
+
+#[test]
+fn looks_inside_every_object() {
+    let (_folder, lake) = sample_lake();
+    let blocks = "raw/transpose/ethereum_daily_blocks/year=2023/month=01";
+    let block = |day: u32| lake.join(blocks).join(format!("2023-01-0{day}.parquet"));
+    // Neither is the newest object.
+    fs::write(block(1), b"").expect("an empty object");
+    fs::write(block(2), b"PAR1 and no footer").expect("a damaged object");
+    fs::copy(block(4), block(3)).expect("the object of another day");
+    let staged = lake.join("stage/transpose/transpose_repay_events/year=2023/month=01/2023-01-02.parquet");
+    fs::copy(lake.join("stage/transpose/transpose_borrow_events/year=2023/month=01/2023-01-02.parquet"), staged)
+        .expect("the object of another table");
+    let state = fs::read_dir(lake.join("state/fold")).expect("a state").flatten().next().expect("a state").path();
+    fs::write(state.join("0.parquet"), b"").expect("a damaged state");
+
+    let (problems, code) = problems(&lake, &[]);
+    assert_eq!(code, Some(1));
+    for (item, words) in [
+        (
+            "raw.ethereum_daily_blocks",
+            format!(
+                "2 objects are damaged (CorruptData): {blocks}/2023-01-01.parquet (0 bytes), {blocks}/2023-01-02.parquet"
+            ),
+        ),
+        (
+            "raw.ethereum_daily_blocks",
+            format!(
+                "1 objects are of another table or unit: {blocks}/2023-01-03.parquet (table raw.ethereum_daily_blocks, unit 2023-01-04)"
+            ),
+        ),
+        ("stage.transpose_repay_events", "1 objects are of another table or unit: ".to_owned()),
+        ("states and builds", "1 objects are damaged".to_owned()),
+    ] {
+        let found = problems_of_table(&problems, item);
+        let is_found =
+            found.iter().any(|problem| problem["found"].as_str().is_some_and(|found| found.contains(&words)));
+        assert!(is_found, "{item} {words}: {problems:#?}");
+    }
+}
+
+#[test]
+fn finds_files_that_belong_to_nothing() {
+    let (_folder, lake) = sample_lake();
+    let blocks = lake.join("raw/transpose/ethereum_daily_blocks");
+    for (path, content) in [
+        ("raw/transpose/ethereum_daily_blocks/year=2023/month=01/._2023-01-01.parquet", "x"),
+        ("raw/transpose/ethereum_daily_blocks/year=2023/month=01/2023-01-01 (1).parquet", "x"),
+        ("raw/transpose/ethereum_daily_blocks/.DS_Store", "x"),
+        ("raw/transpose/no_table/year=2023/month=01/2023-01-01.parquet", "x"),
+        ("notes.txt", "x"),
+        // What belongs to the lake.
+        ("runs/a/notes.json", "{}"),
+        (".unfinished/half", "x"),
+        (".lock", ""),
+    ] {
+        let path = lake.join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, content).expect("a file");
+    }
+    assert!(blocks.is_dir());
+    let (problems, code) = problems(&lake, &[]);
+    assert_eq!(code, Some(1));
+    let found = |item: &str| -> String {
+        problems_of_table(&problems, item).iter().filter_map(|problem| problem["found"].as_str()).collect()
+    };
+    let in_table = found("raw.ethereum_daily_blocks");
+    assert!(in_table.starts_with("2 objects were not written by any step: "), "{problems:#?}");
+    assert!(in_table.contains("/._2023-01-01.parquet") && in_table.contains("/2023-01-01 (1).parquet"), "{in_table}");
+    let elsewhere = found("stray files");
+    assert!(elsewhere.starts_with("3 files belong to nothing in the lake: "), "{problems:#?}");
+    for name in [".DS_Store", "no_table", "notes.txt"] {
+        assert!(elsewhere.contains(name), "{elsewhere}");
+    }
+    assert_eq!(problems.len(), 2, "{problems:#?}");
 }
 
 #[test]

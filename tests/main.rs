@@ -22,9 +22,13 @@ mod instants;
 #[cfg(unix)]
 mod kills;
 mod lake;
+mod output;
+#[cfg(feature = "sql")]
+mod queries;
 #[cfg(feature = "sql")]
 mod recordings;
 mod report;
+mod resume;
 mod secrets;
 mod steps;
 mod support;

@@ -1,6 +1,9 @@
 //! The `defi` command: runs the pipeline on one machine, queries, explains, exports and checks a lake, and controls
 //! runs in AWS.
 
+// Everything that the command prints goes through `output`, which escapes it.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod cli;

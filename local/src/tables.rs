@@ -1,13 +1,12 @@
 //! `defi tables`: lists the tables of a lake that its catalog contains.
 
-use comfy_table::Table;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::tables::{self, FEATURES_PUBLISHED, Layout, TABLES};
 use serde::Serialize;
 
 use crate::lake::ReadOptions;
-use crate::output::{Format, allow_broken_pipe, line, table};
+use crate::output::{self, Format, StdoutWriter, TextTable, table};
 
 /// A row of the list.
 #[derive(Debug, Serialize)]
@@ -27,17 +26,14 @@ struct TableInfo {
 pub(crate) async fn list(args: &ReadOptions, format: Format) -> Result<()> {
     let rows = table_infos(args).await?;
     match format {
-        Format::Table => line(to_table(&rows)),
-        Format::Json => {
-            let text = serde_json::to_string_pretty(&rows);
-            line(text.map_err(|cause| Error::internal("can't serialize the tables").with_source(cause))?)
-        }
-        Format::Csv => allow_broken_pipe(write_csv(&rows)),
+        Format::Table => to_table(&rows).print(),
+        Format::Json => output::json(&rows),
+        Format::Csv => output::allow_broken_pipe(write_csv(&rows)),
     }
 }
 
 fn write_csv(rows: &[TableInfo]) -> std::io::Result<()> {
-    let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
+    let mut writer = csv::Writer::from_writer(StdoutWriter::default());
     for row in rows {
         writer.serialize(row).map_err(std::io::Error::from)?;
     }
@@ -61,7 +57,7 @@ async fn table_infos(args: &ReadOptions) -> Result<Vec<TableInfo>> {
             objects: 0,
             rows: 0,
             columns: (table.columns)().len(),
-            partitioned_by: table.layout.partition_columns().join(", "),
+            partitioned_by: table.partition_columns().join(", "),
             about: table.doc.trim().to_owned(),
         };
         for unit in lake.units(table).await? {
@@ -81,7 +77,7 @@ async fn table_infos(args: &ReadOptions) -> Result<Vec<TableInfo>> {
     Ok(rows)
 }
 
-fn to_table(rows: &[TableInfo]) -> Table {
+fn to_table(rows: &[TableInfo]) -> TextTable {
     let mut table = table(&["table", "objects", "rows", "columns", "partitioned by", "description"], 1, 4);
     for row in rows {
         let [objects, count, columns] = [row.objects.to_string(), row.rows.to_string(), row.columns.to_string()];

@@ -40,12 +40,21 @@ impl Protocol {
     /// # Errors
     /// `BadInput` if the name has another form.
     pub fn transpose_names(&self) -> Result<(&str, &str)> {
-        let names = self.name.strip_suffix("-eth").and_then(|name| name.rsplit_once('-'));
-        names.filter(|(name, version)| !name.is_empty() && !version.is_empty()).ok_or_else(|| {
+        transpose_names(&self.name).ok_or_else(|| {
             Error::bad_input(format!("the protocol name {:?} is not of the form {{name}}-{{version}}-eth", self.name))
-                .with_hint("correct the name in the configuration")
+                .with_hint("correct the name in the configuration: use letters, digits, - and _")
         })
     }
+}
+
+/// Returns the `protocol_name` and `contract_version` in Transpose of a protocol's name, or `None` if it is not of the
+/// form `{name}-{version}-eth`. It is part of keys in the lake: other characters than letters, digits, `-` and `_` are
+/// not allowed.
+#[must_use]
+pub fn transpose_names(protocol: &str) -> Option<(&str, &str)> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let (name, version) = protocol.strip_suffix("-eth")?.rsplit_once('-')?;
+    (!name.is_empty() && !version.is_empty() && protocol.chars().all(is_allowed)).then_some((name, version))
 }
 
 /// A value for each source.
@@ -264,6 +273,10 @@ mod tests {
         let config = Config::built_in().unwrap();
         assert_eq!(config.protocol_names(), ["aave-v2-eth", "compound-v2-eth"]);
         assert_eq!(config.protocol("aave-v2-eth").unwrap().transpose_names().unwrap(), ("aave", "v2"));
+        for invalid in ["aave-eth", "-v2-eth", "aave--eth", "aave-v2", "._aave-v2-eth", "a/b-v2-eth", "aave (1)-v2-eth"]
+        {
+            assert_eq!(transpose_names(invalid), None, "{invalid}");
+        }
         assert!(config.protocol("aave-v9-eth").is_err());
     }
 

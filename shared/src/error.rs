@@ -168,10 +168,14 @@ impl Error {
         Error::new(Kind::Internal, message)
     }
 
-    /// Adds context, such as the table, unit or path. Must not contain an API key or another secret.
+    /// Adds context, such as the table, unit or path. A pair that the error has already is not repeated. Must not contain
+    /// an API key or another secret.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        self.0.context.push((key, value.to_string()));
+        let pair = (key, value.to_string());
+        if !self.0.context.contains(&pair) {
+            self.0.context.push(pair);
+        }
         self
     }
 
@@ -215,27 +219,42 @@ impl Error {
     }
 
     /// Returns the message with the context and the chain of source errors, on one line. Excludes the kind and the
-    /// hint.
+    /// hint. Nothing is repeated: neither a pair of context that an outer error has, nor a source whose text is part of
+    /// the text so far. The text of many errors includes that of their source.
     #[must_use]
     pub fn details(&self) -> String {
-        let mut text = self.0.message.clone();
-        if !self.0.context.is_empty() {
-            let pairs: Vec<String> = self.0.context.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            text.push_str(&format!(" ({})", pairs.join(", ")));
-        }
-        let mut source = self.0.source.as_deref().map(|source| source as &dyn std::error::Error);
+        let mut text = self.own_details(&[]);
+        let mut context: Vec<_> = self.0.context.iter().collect();
+        let mut source = std::error::Error::source(self);
         while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
+            let details = match error.downcast_ref::<Error>() {
+                Some(error) => {
+                    let details = error.own_details(&context);
+                    context.extend(&error.0.context);
+                    details
+                }
+                None => collapse_whitespace(&error.to_string()),
+            };
+            if !text.contains(&details) {
+                text = format!("{text}: {details}");
+            }
             source = error.source();
         }
-        collapse_whitespace(&text)
+        text
+    }
+
+    /// Returns the message and the context without the pairs in `known`, on one line.
+    fn own_details(&self, known: &[&(&'static str, String)]) -> String {
+        let new = self.0.context.iter().filter(|pair| !known.contains(pair));
+        let pairs: Vec<String> = new.map(|(key, value)| format!("{key}={value}")).collect();
+        let context = if pairs.is_empty() { String::new() } else { format!(" ({})", pairs.join(", ")) };
+        collapse_whitespace(&format!("{}{context}", self.0.message))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; next: {}", self.kind(), self.details(), self.hint())
+        write!(f, "{}: {}; next: {}", self.kind(), self.details(), collapse_whitespace(self.hint()))
     }
 }
 
@@ -259,6 +278,60 @@ mod tests {
         let source = std::io::Error::other("first\nsecond");
         let error = Error::corrupt("unreadable object").with("key", "a/b").with_source(source).with_hint("delete it");
         assert_eq!(error.to_string(), "CorruptData: unreadable object (key=a/b): first second; next: delete it");
+    }
+
+    /// An error whose text includes that of its source.
+    #[derive(Debug)]
+    struct Outer(std::io::Error);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "outer:\n{}", self.0)
+        }
+    }
+
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn source_within_the_text_of_its_parent_is_displayed_once() {
+        let error = Error::corrupt("unreadable").with_source(Outer(std::io::Error::other("inner\ncause")));
+        assert_eq!(error.details(), "unreadable: outer: inner cause");
+    }
+
+    #[test]
+    fn own_error_as_source_adds_its_message_and_new_context_only() {
+        let inner = Error::bad_input("not a day")
+            .with("step", "plan-run")
+            .with("text", "x")
+            .with_source(Outer(std::io::Error::other("cause")));
+        let outer = Error::corrupt("the pointer is invalid").with("step", "plan-run").with_source(inner);
+        assert_eq!(
+            outer.to_string(),
+            "CorruptData: the pointer is invalid (step=plan-run): not a day (text=x): outer: cause; \
+             next: remove or repair the corrupt data, and run again"
+        );
+    }
+
+    #[test]
+    fn equal_context_is_added_once() {
+        let error = Error::internal("odd").with("step", "plan-run").with("unit", "a").with("step", "plan-run");
+        assert_eq!(error.details(), "odd (step=plan-run, unit=a)");
+        assert_eq!(error.with("step", "link-wallets").details(), "odd (step=plan-run, unit=a, step=link-wallets)");
+    }
+
+    #[test]
+    fn hint_is_on_the_same_line() {
+        assert_eq!(Error::internal("odd").with_hint("a\n  b").to_string(), "Internal: odd; next: a b");
+    }
+
+    #[test]
+    fn context_is_not_repeated() {
+        let error = Error::internal("no").with("step", "a").with("unit", 1).with("step", "a").with("step", "b");
+        assert_eq!(error.details(), "no (step=a, unit=1, step=b)");
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl FaultBench {
         let mut bench =
             FaultBench { recording, config: Arc::new(config), runtime, server, expected: Tree::default(), rejected: 0 };
         let folder = tempdir().expect("a temporary folder");
-        let report = bench.run(folder.path(), &bench.server).expect("a run without faults");
+        let report = bench.run(folder.path(), &bench.server, false).expect("a run without faults");
         assert_eq!(report.lost.count, 0);
         (bench.expected, bench.rejected) = (tree(folder.path()), report.rejected());
         bench
@@ -104,7 +104,7 @@ impl FaultBench {
     pub fn play(&self, faults: &Faults, tally: &mut Tally) -> Result<Option<Kind>, String> {
         let folder = tempdir().expect("a temporary folder");
         let server = self.runtime.block_on(serve(&self.recording, &self.config, Some(faults.clone())));
-        let outcome = self.run(folder.path(), &server);
+        let outcome = self.run(folder.path(), &server, false);
         let counts = server.fault_counts();
         let failure = match &outcome {
             Ok(report) if report.lost.count == 0 => None,
@@ -123,11 +123,28 @@ impl FaultBench {
         Ok(failure.map(|(kind, _)| kind))
     }
 
+    /// Runs over the lake in a folder, without faults or with those of a script.
+    ///
+    /// # Errors
+    /// The error of the run.
+    pub fn run_over(&self, folder: &Path, faults: Option<Faults>, retry_lost: bool) -> Result<Report, Error> {
+        let server = self.runtime.block_on(serve(&self.recording, &self.config, faults));
+        self.run(folder, &server, retry_lost)
+    }
+
+    /// Checks that the lake in a folder has all objects of a run without faults. It may have others.
+    ///
+    /// # Errors
+    /// An object is missing or differs.
+    pub fn check(&self, folder: &Path) -> Result<(), String> {
+        self.compare(&tree(folder), |path| self.expected.0.contains_key(path), &mut Tally::default())
+    }
+
     /// Checks the raw objects that a failed run left, and completes the lake by a run without faults.
     fn complete(&self, folder: &Path, tally: &mut Tally) -> Result<(), String> {
         let partial = tree(folder);
         self.compare(&partial, |path| is_raw(path) && partial.0.contains_key(path), tally)?;
-        match self.run(folder, &self.server) {
+        match self.run(folder, &self.server, true) {
             Ok(report) if report.lost.count == 0 => Ok(()),
             Ok(report) => Err(format!("{} units are still lost", report.lost.count)),
             Err(error) => Err(format!("a run without faults failed: {error}")),
@@ -155,10 +172,11 @@ impl FaultBench {
         if differing.is_empty() { Ok(()) } else { Err(format!("a wrong lake:\n{}", differing.join("\n"))) }
     }
 
-    fn run(&self, lake: &Path, server: &Server) -> Result<Report, Error> {
+    fn run(&self, lake: &Path, server: &Server, retry_lost: bool) -> Result<Report, Error> {
         let context = self.context(open(lake), server)?;
         let as_of: Day = self.recording.last_day.parse()?;
         let scope = Scope::new(&self.config, context.today, Some(as_of), None, false)?;
+        let scope = Scope { retry_lost, ..scope };
         self.runtime.block_on(async {
             let run = tokio::time::timeout(RUN_TIMEOUT, complete(&context, &scope, None));
             run.await.expect("the run ends")

@@ -50,7 +50,16 @@ impl Chain {
         let source =
             if self.name == "sample" { Source::Sample(SAMPLE) } else { Source::Recording(self.recording_folder()) };
         let as_of = self.as_of.map(|day| day.parse().expect("a valid day"));
-        Options { as_of, from: None, force: false, lake: PathBuf::new(), env: Env::Dev, source, json: false }
+        Options {
+            as_of,
+            from: None,
+            force: false,
+            retry_lost: false,
+            lake: PathBuf::new(),
+            env: Env::Dev,
+            source,
+            json: false,
+        }
     }
 
     /// Returns the arguments of the `defi` command for the same run.

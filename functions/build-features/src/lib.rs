@@ -14,7 +14,7 @@ use defi_shared::domain::{Address, Day, HexBytes};
 use defi_shared::lake::{FeatureSet, FileMetadata, State, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::plan::state_part;
-use defi_shared::step::{Context, Report, RunId};
+use defi_shared::step::{CallUnits, Context, Remaining, Report, RunId};
 use defi_shared::tables::{FEATURES_BUILD, FeatureRow, StateRow};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -34,39 +34,66 @@ pub struct Input {
     pub shards: Option<Vec<u32>>,
     /// Whether to fold all days again, without using a state.
     pub force: bool,
+    /// Only these shards of the others. A call that continues another one passes the `remaining` of its report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Remaining>,
     /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/`.
     pub run_id: Option<RunId>,
 }
 
 /// Builds the features of the shards, each from its own newest state. Shards whose states have the same day are folded
-/// in one pass over the days since.
+/// in one pass over the days since. Near the deadline no further shards are folded; at the deadline, those that are not
+/// written remain.
 ///
 /// # Errors
 /// Returns `BadInput` for an unknown shard, `NotReady` if the lake has no day to fold, and the errors of the lake.
 pub async fn handle(context: Context, input: Input) -> Result<Report> {
     let as_of = context.as_of(input.as_of)?;
     let shards = requested_shards(&context, input.shards.as_deref())?;
+    let units = shards.iter().map(|shard| WorkUnit::Shard(as_of, *shard)).collect();
+    let units = context.call_units(STEP, units, input.resume.as_ref()).await?;
     let history = History::of(&context.lake, as_of, input.force).await?;
-    context.progress.begin(STEP, shards.len());
+    context.progress.begin(STEP, units.len());
     let mut report = Report::default();
-    let by_state = match input.force {
-        true => BTreeMap::from([(None, shards.clone())]),
-        false => by_newest_state(&context, as_of, &shards).await?,
-    };
-    for (since, shards) in by_state {
-        let mut folds = restore(&context, since, &shards).await?;
-        report.rows_in += history.fold(&context.lake, since, as_of, &mut folds).await?;
-        let writes = folds.shards.into_iter().map(|(shard, fold)| write(&context, as_of, shard, Arc::new(fold)));
-        let mut writes = futures::stream::iter(writes).buffered(num_cpus());
-        while let Some(written) = writes.next().await {
-            report.merge(written?);
-            context.progress.advance(STEP);
+    for (since, shards) in passes(&context, as_of, &units, input.force).await? {
+        let is_late = context.is_deadline_near();
+        let pass = build(&context, &history, as_of, since, &shards);
+        match if is_late { None } else { context.before_deadline(pass).await } {
+            Some(built) => report.merge(built?),
+            None => shards.iter().for_each(|shard| report.remaining.add(&WorkUnit::Shard(as_of, *shard))),
         }
     }
     delete_shards_beyond(&context, as_of).await?;
-    let units: Vec<_> = shards.iter().map(|shard| WorkUnit::Shard(as_of, *shard)).collect();
-    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
+    context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
+}
+
+/// Folds shards in one pass over the days since their states, and writes them.
+async fn build(context: &Context, history: &History, as_of: Day, since: Option<Day>, shards: &[u32]) -> Result<Report> {
+    let mut folds = restore(context, since, shards).await?;
+    let rows_in = history.fold(&context.lake, since, as_of, &mut folds).await?;
+    let mut report = Report { rows_in, ..Report::default() };
+    let writes = folds.shards.into_iter().map(|(shard, fold)| write(context, as_of, shard, Arc::new(fold)));
+    let mut writes = futures::stream::iter(writes).buffered(num_cpus());
+    while let Some(written) = writes.next().await {
+        report.merge(written?);
+        context.progress.advance(STEP);
+    }
     Ok(report)
+}
+
+/// Returns the passes of a call: the days of the states to start from, each with its shards. If the call before
+/// completed no shard, each shard has a pass of its own.
+async fn passes(context: &Context, as_of: Day, units: &CallUnits, force: bool) -> Result<Vec<(Option<Day>, Vec<u32>)>> {
+    let shards: Vec<_> = units.iter().filter_map(WorkUnit::shard).collect();
+    let passes = match force {
+        true => BTreeMap::from([(None, shards)]),
+        false => by_newest_state(context, as_of, &shards).await?,
+    };
+    if !units.are_alone() {
+        return Ok(passes.into_iter().collect());
+    }
+    let alone = |(since, shards): (_, Vec<u32>)| shards.into_iter().map(move |shard| (since, vec![shard]));
+    Ok(passes.into_iter().flat_map(alone).collect())
 }
 
 /// Returns the requested shards, or all shards if the input names none.

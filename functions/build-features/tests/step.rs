@@ -1,10 +1,12 @@
 //! Runs the step over priced events, wallet links and daily wallet health.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use build_features::{Input, handle};
 use defi_shared::domain::{Category, Day, fold};
 use defi_shared::lake::{State, WorkUnit};
+use defi_shared::step::{Deadline, Remaining, RunId};
 use defi_shared::tables::{
     self, FEATURES_BUILD, FeatureRow, Layer, PricedEvent, StateRow, WALLET_HEALTH, WALLET_LINKS, WalletHealth,
     WalletLink,
@@ -348,5 +350,26 @@ async fn empty_lake_is_not_ready_and_future_days_are_rejected() -> Result<()> {
     assert_eq!(kind(handle(test_lake.context(), as_of(january(4))).await), Some(Kind::NotReady));
     assert_eq!(kind(handle(test_lake.context(), as_of(january(5))).await), Some(Kind::BadInput));
     assert!(test_lake.objects("").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn shards_that_remain_at_the_deadline_are_built_by_the_next_call() -> Result<()> {
+    let test_lake = busy_lake(3).await?;
+    let run: RunId = "2023-01-08-a".parse()?;
+    let input = |resume| Input { as_of: Some(january(8)), resume, run_id: Some(run.clone()), ..Input::default() };
+    let mut late = test_lake.context();
+    late.deadline = Some(Deadline::from_remaining_time(Duration::from_secs(20)));
+    let first = handle(late, input(None)).await?;
+    assert_eq!((first.units, first.remaining.count), (0, 3));
+    assert!(objects(&test_lake, 8).await?.is_empty());
+
+    // After an idle call, each shard has a pass of its own.
+    let one = Remaining { count: 1, first: vec!["2023-01-08 shard 1".to_owned()], ..first.remaining.clone() };
+    assert_eq!(handle(test_lake.context(), input(Some(one))).await?.units, 1);
+    assert_eq!(handle(test_lake.context(), input(Some(first.remaining))).await?.units, 3);
+    let at_once = busy_lake(3).await?;
+    build(&at_once, 8).await?;
+    assert!(objects(&at_once, 8).await? == objects(&test_lake, 8).await?);
     Ok(())
 }

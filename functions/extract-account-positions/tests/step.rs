@@ -1,7 +1,10 @@
 //! Runs the step against a test server that returns positions.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use defi_shared::lake::WorkUnit;
-use defi_shared::step::{Context, UnitInput};
+use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, RAW_POSITIONS, RawPosition};
 use defi_shared::testing::{
     AAVE, Server, TestLake, address, daily_block, first_block, graph_error, january, kind, raw_position, snapshot, unit,
@@ -80,6 +83,50 @@ async fn pruned_day_is_lost_and_other_days_are_written() -> Result<()> {
     assert_eq!(report.traffic.requests, 2, "requests for the lost day count too");
     let units: Vec<_> = test_lake.context.lake.units(&RAW_POSITIONS).await?.into_iter().collect();
     assert_eq!(units, [unit(AAVE, january(2))]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn lost_day_is_requested_again_only_with_retry_lost() -> Result<()> {
+    let is_pruned = Arc::new(AtomicBool::new(true));
+    let pruned = Arc::clone(&is_pruned);
+    let server = Server::start(move |request| {
+        let is_first = request.variable("block") == first_block(january(1));
+        if is_first && pruned.load(Ordering::Relaxed) {
+            graph_error("the state at block 17 was pruned")
+        } else {
+            snapshot(request, json!([position(1)]))
+        }
+    });
+    let server = server.await?;
+    let test_lake = test_lake(&server).await?;
+    let (lake, lost) = (&test_lake.context.lake, unit(AAVE, january(1)));
+    handle(test_lake.context(), UnitInput::default()).await?;
+    let tombstone = lake.tombstone(&RAW_POSITIONS, &lost).await?.unwrap();
+    assert!(tombstone.reason.contains("the state at block 17 was pruned"), "{tombstone:?}");
+    let first = test_lake.objects("state/lost/").await?;
+
+    let retry = || UnitInput { retry_lost: true, ..UnitInput::default() };
+    assert_eq!(handle(test_lake.context(), UnitInput::default()).await?, Report::default(), "sends no request");
+    assert_eq!(server.requests().len(), 2);
+    assert_eq!(handle(test_lake.context(), retry()).await?.lost.count, 1);
+    assert_eq!(test_lake.objects("state/lost/").await?, first, "equal bytes");
+
+    is_pruned.store(false, Ordering::Relaxed);
+    assert_eq!(handle(test_lake.context(), retry()).await?.units, 1);
+    assert!(lake.units(&RAW_POSITIONS).await?.contains(&lost));
+    assert!(test_lake.objects("state/lost/").await?.is_empty(), "the day is not lost any more");
+    Ok(())
+}
+
+#[tokio::test]
+async fn day_that_is_in_the_lake_gets_no_tombstone() -> Result<()> {
+    let server = Server::start(|_| graph_error("the state at block 17 was pruned")).await?;
+    let test_lake = test_lake(&server).await?;
+    test_lake.put(&RAW_POSITIONS, &unit(AAVE, january(1)), vec![row(1, 1)]).await?;
+    let report = handle(test_lake.context(), days(&[1])).await?;
+    assert_eq!(report.lost.count, 1);
+    assert!(test_lake.objects("state/lost/").await?.is_empty());
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use defi_shared::pipeline::Step;
 use defi_shared::sources::graph::{Position, Snapshot};
 use defi_shared::step::raw::raw_position;
 use defi_shared::step::staging::{stage, write};
-use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, RunId};
+use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Remaining, Report, RunId};
 use defi_shared::tables::{CURRENT_POSITIONS, StagedPosition, Timestamp};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,9 @@ pub struct Input {
     pub block: Pin,
     /// Only the positions of these accounts. Default: all open positions.
     pub addresses: Option<Vec<String>>,
+    /// Only these units of the others. A call that continues another one passes the `remaining` of its report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Remaining>,
     /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/`.
     pub run_id: Option<RunId>,
 }
@@ -60,12 +63,12 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
         *address = address.parse::<Address>()?.to_string();
     }
     let input = Arc::new(input);
-    let units: Vec<_> = protocols.iter().map(|protocol| WorkUnit::Protocol(protocol.as_str().into())).collect();
+    let units = protocols.iter().map(|protocol| WorkUnit::Protocol(protocol.as_str().into())).collect();
+    let units = context.call_units(STEP, units, input.resume.as_ref()).await?;
     let work = |context, unit| extract(context, Arc::clone(&input), unit);
     let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, work).await?;
     context.registry.register(&CURRENT_POSITIONS, &units).await?;
-    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
-    Ok(report)
+    context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }
 
 async fn extract(context: Context, input: Arc<Input>, unit: WorkUnit) -> Result<Report> {

@@ -30,8 +30,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let mut report = context.run_units(STEP, &units, CONCURRENT_UNITS, work).await?;
     report.traffic += &traffic.report();
     context.registry.register(&DAILY_BLOCKS, &units).await?;
-    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
-    Ok(report)
+    context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }
 
 async fn extract(context: Context, unit: WorkUnit, head: Block) -> Result<Report> {

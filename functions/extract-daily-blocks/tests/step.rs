@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use defi_shared::domain::Day;
 use defi_shared::lake::WorkUnit;
-use defi_shared::step::{Deadline, Report, RunId, UnitInput};
+use defi_shared::step::{Deadline, Remaining, Report, RunId, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, DailyBlock};
 use defi_shared::testing::{AAVE, KEY, Server, TestLake, daily_block, first_block, january, kind, results};
 use defi_shared::{Kind, Result};
@@ -92,9 +92,8 @@ async fn report_lists_units_that_remain_at_the_deadline() -> Result<()> {
     let mut test_lake = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
     test_lake.context.deadline = Some(Deadline::from_remaining_time(Duration::from_secs(20)));
     let report = handle(test_lake.context(), UnitInput::default()).await?;
-    assert_eq!((report.units, report.remaining.units.count), (0, 3));
-    assert_eq!(report.remaining.units.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
-    assert_eq!(report.remaining.next, Some(january(1)));
+    assert_eq!((report.units, report.remaining.count), (0, 3));
+    assert_eq!(report.remaining.first, ["2023-01-01", "2023-01-02", "2023-01-03"]);
     assert!(test_lake.objects("raw/").await?.is_empty());
     Ok(())
 }
@@ -104,20 +103,23 @@ async fn resumed_call_is_added_to_the_run_report() -> Result<()> {
     let (server, _) = chain(january(3), 64).await?;
     let test_lake = TestLake::new(&[AAVE], january(3))?.with_sources(&server)?;
     let run: RunId = "2023-01-03-a".parse()?;
-    let call = |days: &[i32], resume_at| UnitInput {
-        days: Some(days.iter().copied().map(january).collect()),
-        resume_at,
-        run_id: Some(run.clone()),
-        ..UnitInput::default()
-    };
-    handle(test_lake.context(), call(&[1], None)).await?;
-    let report = handle(test_lake.context(), call(&[1, 2, 3], Some(january(2)))).await?;
-    assert_eq!(report.units, 2);
+    let days = Some([1, 2, 3].map(january).into());
+    let call = |resume| UnitInput { days: days.clone(), resume, run_id: Some(run.clone()), ..UnitInput::default() };
+    let mut near = test_lake.context();
+    near.deadline = Some(Deadline::from_remaining_time(Duration::from_secs(20)));
+    let first = handle(near, call(None)).await?;
+    assert_eq!((first.units, first.remaining.count), (0, 3));
+    let done = Remaining { count: 1, first: vec!["2023-01-02".to_owned()], ..Remaining::default() };
+    assert_eq!(handle(test_lake.context(), call(Some(done))).await?.units, 1);
+    let rest = ["2023-01-03", "2023-01-01"].map(str::to_owned).into();
+    let rest = Remaining { count: 2, first: rest, ..Remaining::default() };
+    assert_eq!(handle(test_lake.context(), call(Some(rest))).await?.units, 2);
     let scope = test_lake.context.scope(None, None, false)?;
     let run_report = test_lake.context.run_report(&run, &scope).await?;
     assert_eq!(run_report.gaps.positions[AAVE], [1, 2, 3].map(january), "the days have no snapshots");
     let steps: Vec<_> = run_report.steps.iter().map(|step| (step.step.name(), step.report.units)).collect();
-    assert_eq!(steps, [("extract-daily-blocks", 3)]);
+    assert_eq!(steps, [("extract-daily-blocks", 3)], "no unit counts twice");
+    assert_eq!(run_report.steps[0].report.remaining.count, 0);
     test_lake.context.delete_reports(&run).await?;
     assert!(test_lake.context.run_report(&run, &scope).await?.steps.is_empty());
     Ok(())

@@ -1,10 +1,11 @@
 //! Runs the step against a test server that returns events of two protocols.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use defi_shared::domain::Category;
 use defi_shared::lake::WorkUnit;
-use defi_shared::step::{Report, UnitInput};
+use defi_shared::step::{Report, RunId, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, RAW_BORROWS, RawEvent};
 use defi_shared::testing::{AAVE, COMPOUND, Server, TestLake, daily_block, january, kind, results};
 use defi_shared::{Kind, Result};
@@ -121,6 +122,50 @@ async fn day_without_events_is_a_complete_empty_object() -> Result<()> {
     let request_count = server.requests().len();
     assert_eq!(handle(test_lake.context(), UnitInput::default()).await?, Report::default());
     assert_eq!(server.requests().len(), request_count, "the empty day is complete");
+    Ok(())
+}
+
+/// Starts a server that has these numbers of borrows of Aave on 1 and 2 January, and counts them.
+async fn server_that_counts(borrows: Arc<AtomicUsize>) -> Result<Server> {
+    Server::start(move |request| {
+        let is_first_day = request.literal("timestamp >= ") == "2023-01-01T00:00:00Z";
+        let is_borrow = request.literal("category = ") == "borrow" && is_first_day;
+        let count = if is_borrow { borrows.load(Ordering::Relaxed) } else { 0 };
+        if request.sql().starts_with("SELECT COUNT(*)") {
+            return results(json!([{"count": count.to_string()}]));
+        }
+        let count = if request.literal("protocol_name = ") == "aave" { count } else { 0 };
+        results((0..count).map(|n| event("aa", 1, n as i64, "1")).collect())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn day_to_verify_is_extracted_again_only_if_its_number_of_events_changed() -> Result<()> {
+    let borrow_count = Arc::new(AtomicUsize::new(2));
+    let server = server_that_counts(Arc::clone(&borrow_count)).await?;
+    let test_lake = test_lake(&server).await?;
+    handle(test_lake.context(), UnitInput::default()).await?;
+    let (run, extracted) = ("2023-01-02-a".parse::<RunId>()?, server.requests().len());
+    let verify = || UnitInput {
+        days: Some(vec![]),
+        verify: Some(january(1)),
+        run_id: Some(run.clone()),
+        ..UnitInput::default()
+    };
+    let report = handle(test_lake.context(), verify()).await?;
+    assert_eq!((report.units, report.objects_unchanged, report.traffic.requests), (0, 5, 5), "one count per category");
+    assert!(test_lake.context.late_events(&run).await?.is_empty());
+
+    borrow_count.store(3, Ordering::Relaxed);
+    let report = handle(test_lake.context(), verify()).await?;
+    assert_eq!((report.units, report.rows_out, report.objects_unchanged), (1, 3, 4));
+    assert_eq!(borrows(&test_lake).await?.len(), 3);
+    let late = [WorkUnit::EventDay(january(1), Category::Borrow)];
+    assert_eq!(test_lake.context.late_events(&run).await?, late);
+    assert_eq!(handle(test_lake.context(), verify()).await?.units, 0);
+    assert_eq!(test_lake.context.late_events(&run).await?, late, "a repeated call keeps the record");
+    assert_eq!(server.requests().len(), extracted + 5 + 7 + 5);
     Ok(())
 }
 

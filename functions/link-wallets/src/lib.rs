@@ -23,7 +23,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let report = context.run_units(STEP, &units, CONCURRENT_UNITS, link).await?;
     context.registry.register(&WALLET_LINKS, &units).await?;
-    if report.remaining.units.count == 0 {
+    if report.remaining.count == 0 {
         let links = match input.force {
             true => links_of_all_days(&context.lake, as_of).await?,
             false => links_before(&context.lake, as_of).await?,
@@ -31,8 +31,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
         let rows = links.sorted().into_iter().map(WalletLink::from);
         context.lake.write_state(State::Links, as_of, LINKS_PART, rows).await?;
     }
-    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
-    Ok(report)
+    context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }
 
 async fn link(context: Context, unit: WorkUnit) -> Result<Report> {

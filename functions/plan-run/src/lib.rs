@@ -2,12 +2,12 @@
 
 mod batches;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use defi_shared::domain::Day;
 use defi_shared::executions::Execution;
 use defi_shared::pipeline::Step;
-use defi_shared::plan::{Inventory, Plan, PlanPhase};
+use defi_shared::plan::{Inventory, Plan, PlanPhase, Scope};
 use defi_shared::step::{Context, RunCalls, RunId, StepOutput};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES};
 use defi_shared::{Error, Kind, Result};
@@ -29,6 +29,8 @@ pub struct Input {
     pub from: Option<Day>,
     /// Whether to produce all units, including those that are in the lake.
     pub force: bool,
+    /// Whether to extract again the snapshots that their source no longer had in earlier runs.
+    pub retry_lost: bool,
     /// After extraction: the key of the plan that extraction executed, from the `plan` field of that call's output.
     /// Nothing is then planned from units that could not be extracted, and everything computed from units that were
     /// extracted is recomputed.
@@ -53,6 +55,8 @@ pub struct Output {
     pub from: Option<Day>,
     /// Whether units that are in the lake are produced again.
     pub force: bool,
+    /// Whether snapshots that are lost are extracted again.
+    pub retry_lost: bool,
     /// Whether another execution may be running.
     pub allow_concurrent: bool,
     /// The number of units of each step, in the order of a run.
@@ -119,6 +123,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     if input.after.is_none() {
         context.finish_publications().await?;
     }
+    let scope = Scope { retry_lost: input.retry_lost, ..scope };
     let before = plan_before(context, input.after.as_deref()).await?;
     let phase = match &before {
         Some((_, before)) => PlanPhase::AfterExtraction(Some(before)),
@@ -138,7 +143,8 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let key = if plan.is_empty() {
         None
     } else {
-        Some(write_plan(context, &run_id, &plan, &inventory, own.is_none()).await?)
+        let at_risk = keys_at_risk(&scope, &inventory, &plan)?;
+        Some(write_plan(context, &run_id, &plan, &inventory, at_risk, own.is_none()).await?)
     };
     let output = Output {
         run_id,
@@ -146,6 +152,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         as_of: scope.as_of,
         from: input.from,
         force: input.force,
+        retry_lost: input.retry_lost,
         allow_concurrent: input.allow_concurrent,
         units: plan.counts().into_iter().map(|(step, count)| (step.name().to_owned(), count)).collect(),
         nothing_to_do: plan.is_empty(),
@@ -156,6 +163,18 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     Ok((output, plan))
 }
 
+/// Returns the keys of the existing objects that a run recomputes, or has to recompute if the days that it verifies have
+/// late events.
+fn keys_at_risk(scope: &Scope, inventory: &Inventory, plan: &Plan) -> Result<BTreeSet<String>> {
+    let mut keys = inventory.keys_to_recompute(plan);
+    if !plan.to_verify().is_empty() {
+        let late = Plan::default().with_extracted_events(plan.to_verify());
+        let if_late = defi_shared::plan::plan(scope, inventory, PlanPhase::AfterExtraction(Some(&late)))?;
+        keys.extend(inventory.keys_to_recompute(&if_late));
+    }
+    Ok(keys)
+}
+
 /// Writes the plan to the folder of its run and returns its key. At the start of a run, also records the versions of the
 /// tables and which objects the run will recompute, and deletes the reports of an earlier run with the same id.
 async fn write_plan(
@@ -163,11 +182,12 @@ async fn write_plan(
     run: &RunId,
     plan: &Plan,
     inventory: &Inventory,
+    at_risk: BTreeSet<String>,
     is_start: bool,
 ) -> Result<String> {
     if is_start {
         context.record_versions(inventory).await?;
-        context.record_unfinished(run, inventory.keys_to_recompute(plan)).await?;
+        context.record_unfinished(run, at_risk).await?;
         context.delete_reports(run).await?;
     }
     let key = run.key(if is_start { PLAN } else { "plan-after-extraction.json" });
@@ -178,7 +198,8 @@ async fn write_plan(
 /// The name of the plan from before extraction.
 const PLAN: &str = "plan.json";
 
-/// Reads the plan that extraction executed. Returns it and its run.
+/// Reads the plan that extraction executed, and adds the days of events that extraction found to have changed. Returns
+/// it and its run.
 async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(RunId, Plan)>> {
     let Some(key) = key else { return Ok(None) };
     let invalid = || {
@@ -187,7 +208,8 @@ async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(Run
     };
     let run = key.strip_prefix("runs/").and_then(|key| key.strip_suffix(PLAN)?.strip_suffix('/'));
     let run: RunId = run.and_then(|run| run.parse().ok()).ok_or_else(invalid)?;
-    let plan = context.lake.read_json(key).await?.ok_or_else(invalid)?;
+    let plan: Plan = context.lake.read_json(key).await?.ok_or_else(invalid)?;
+    let plan = plan.with_extracted_events(&context.late_events(&run).await?);
     Ok(Some((run, plan)))
 }
 

@@ -27,8 +27,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let work = |context, unit| price_unit(context, markets.clone(), unit);
     let report = context.run_units(STEP, &units, CONCURRENT_UNITS, work).await?;
     context.register_events(Layer::Analytics, &units).await?;
-    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
-    Ok(report)
+    context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }
 
 async fn price_unit(context: Context, markets: Markets, unit: WorkUnit) -> Result<Report> {

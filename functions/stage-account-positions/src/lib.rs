@@ -19,8 +19,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, stage_unit).await?;
     context.registry.register(&STAGE_POSITIONS, &units).await?;
-    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
-    Ok(report)
+    context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }
 
 async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {

@@ -31,8 +31,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let work = |context, unit| value(context, markets.clone(), Arc::clone(&links), unit);
     let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, work).await?;
     context.registry.register(&WALLET_HEALTH, &units).await?;
-    context.write_call_report(input.run_id.as_ref(), STEP, &units, &report).await?;
-    Ok(report)
+    context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }
 
 async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: WorkUnit) -> Result<Report> {

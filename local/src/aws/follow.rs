@@ -93,5 +93,6 @@ pub(super) fn print_steps(steps: &[StepProgress]) -> Result<()> {
         let seconds = step.seconds.map_or_else(|| "in progress".to_owned(), |seconds| format!("{seconds:.1}"));
         rows.add_row([step.step.to_string(), format!("{}/{}", step.done, step.calls), seconds]);
     }
-    line(format_args!("\n{rows}"))
+    line("")?;
+    rows.print()
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::env::Env;
-use crate::output::{line, table};
+use crate::output::{data_line, line, table};
 use report::ExecutionResult;
 
 /// The input of an execution.
@@ -25,6 +25,8 @@ pub struct ExecutionInput {
     pub from: Option<Day>,
     /// Recompute units that exist already.
     pub force: bool,
+    /// Extract again what its source no longer had in earlier runs.
+    pub retry_lost: bool,
     /// Start even if another execution is in progress.
     pub allow_concurrent: bool,
 }
@@ -36,6 +38,7 @@ impl ExecutionInput {
         input.extend(self.as_of.map(|day| ("as_of".to_owned(), json!(day))));
         input.extend(self.from.map(|day| ("from".to_owned(), json!(day))));
         input.extend(self.force.then(|| ("force".to_owned(), json!(true))));
+        input.extend(self.retry_lost.then(|| ("retry_lost".to_owned(), json!(true))));
         input.extend(self.allow_concurrent.then(|| ("allow_concurrent".to_owned(), json!(true))));
         Value::Object(input)
     }
@@ -110,7 +113,7 @@ impl Deployment {
         json["error"] = json!(description.error);
         json["cause"] = json!(description.cause);
         json["run"] = json!(run);
-        line(json)
+        data_line(json)
     }
 }
 
@@ -133,7 +136,7 @@ pub async fn start(env: Env, input: &ExecutionInput, detach: bool, json: bool) -
     let deployment = Deployment::open(env, json).await?;
     let arn = deployment.start(input).await?;
     if detach && json {
-        return line(summary(&deployment.machine.describe(&arn).await?.execution));
+        return data_line(summary(&deployment.machine.describe(&arn).await?.execution));
     }
     if detach {
         return line(format_args!("follow     defi status --env {} --follow {}", env.name(), execution_name(&arn)));
@@ -162,7 +165,8 @@ pub async fn backfill(
     let days: Vec<_> = first.through(last).step_by(every.max(1) as usize).collect();
     for (number, day) in (1..).zip(&days) {
         if !json {
-            line(format_args!("\nfeatures as of {day} ({number} of {})", days.len()))?;
+            line("")?;
+            line(format_args!("features as of {day} ({number} of {})", days.len()))?;
         }
         let arn = deployment.start(&ExecutionInput { as_of: Some(*day), ..input.clone() }).await?;
         deployment.finish(&arn).await?;
@@ -183,7 +187,11 @@ pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usiz
         None => None,
     };
     let Some(arn) = arn else {
-        return if json { newest.iter().try_for_each(|execution| line(summary(execution))) } else { list(&newest) };
+        return if json {
+            newest.iter().try_for_each(|execution| data_line(summary(execution)))
+        } else {
+            list(&newest)
+        };
     };
     if follow {
         return deployment.finish(&arn).await;
@@ -193,10 +201,14 @@ pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usiz
         return deployment.print_json(&description).await;
     }
     list(std::slice::from_ref(&description.execution))?;
-    line(format_args!("\ninput      {}", description.input))?;
+    line("")?;
+    line(format_args!("input      {}", description.input))?;
     follow::print_steps(&follow::steps_of(&deployment.machine.progress(&arn).await?))?;
     match (&description.error, &description.output) {
-        (Some(_), _) => line(format_args!("\n{}", execution_error(&description))),
+        (Some(_), _) => {
+            line("")?;
+            line(execution_error(&description))
+        }
         (None, Some(output)) => ExecutionResult::read(&deployment, output).await?.print(),
         (None, None) => Ok(()),
     }
@@ -211,7 +223,7 @@ fn list(executions: &[Execution]) -> Result<()> {
         let started = Timestamp::from_millisecond(execution.started).unwrap_or_default();
         rows.add_row([execution.name.clone(), execution.status.clone(), started.strftime("%F %T").to_string()]);
     }
-    line(rows)
+    rows.print()
 }
 
 /// Returns the error of a failed execution. Its kind is that of the failed step.
@@ -241,9 +253,11 @@ mod tests {
             as_of: "2023-11-01".parse().ok(),
             from: "2023-01-01".parse().ok(),
             force: true,
+            retry_lost: true,
             allow_concurrent: true,
         };
-        let expected = r#"{"as_of":"2023-11-01","from":"2023-01-01","force":true,"allow_concurrent":true}"#;
+        let expected =
+            r#"{"as_of":"2023-11-01","from":"2023-01-01","force":true,"retry_lost":true,"allow_concurrent":true}"#;
         assert_eq!(all.to_json().to_string(), expected);
         // It is a valid input of plan-run.
         assert!(defi_shared::step::parse::<plan_run::Input>(all.to_json()).is_ok());

@@ -78,7 +78,8 @@ impl ExecutionResult {
         }
         if let Some(checks) = &self.checks {
             print_checks(checks)?;
-            line(format_args!("\n{} wallets as of {as_of}", checks.wallets))?;
+            line("")?;
+            line(format_args!("{} wallets as of {as_of}", checks.wallets))?;
         }
         line(format_args!("lake       {}", self.lake))?;
         line(format_args!("reports    {}", self.reports))?;

@@ -2,16 +2,23 @@
 
 mod args;
 
-use std::io::{IsTerminal, Write};
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
 use defi_shared::error::{Error, Kind, Result};
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StepArgs, WalletArgs};
 use crate::features::RowSelection;
+use crate::output::{escape, message};
 use crate::source::Source;
 
 /// The help text below the list of commands.
@@ -44,7 +51,7 @@ struct Cli {
 /// Runs the command. Results go to standard output, an error as one line to standard error.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments()) {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
     };
@@ -57,10 +64,21 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            message(format_args!("error: {error}"));
             ExitCode::from(if error.kind() == Kind::BadInput { 2 } else { 1 })
         }
     }
+}
+
+/// Returns the arguments of the process. SQL that starts with a comment looks like an option: a space before it makes it
+/// a value. A comment of one line is no query, so that it stays an unknown option.
+fn arguments() -> impl Iterator<Item = OsString> {
+    let is_query = std::env::args_os().nth(1).is_some_and(|name| name == "query");
+    let is_sql = move |text: &str| is_query && text.starts_with('-') && text.contains('\n');
+    std::env::args_os().map(move |argument| match argument.to_str() {
+        Some(text) if is_sql(text) => format!(" {text}").into(),
+        _ => argument,
+    })
 }
 
 /// Starts logging to standard error, at the level that `RUST_LOG` sets. The default is errors only.
@@ -69,9 +87,21 @@ fn init_logging(format: LogFormat) {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match format {
-        LogFormat::Text => subscriber.init(),
+        LogFormat::Text => subscriber.fmt_fields(escaped_fields()).init(),
         LogFormat::Json => subscriber.json().init(),
     }
+}
+
+/// Formats the fields of log lines in text form, escaped: they contain messages of the sources.
+fn escaped_fields() -> impl for<'a> FormatFields<'a> + 'static {
+    let field = |writer: &mut Writer<'_>, field: &Field, value: &dyn Debug| {
+        let value = format!("{value:?}");
+        match field.name() {
+            "message" => write!(writer, "{}", escape(&value)),
+            name => write!(writer, "{name}={}", escape(&value)),
+        }
+    };
+    debug_fn(field).delimited(" ")
 }
 
 /// Prints help and version in clap's format, and a usage error as one line, like every other error.
@@ -81,10 +111,11 @@ fn print_usage(error: &clap::Error) -> ExitCode {
         return if printed.is_ok() && !error.use_stderr() { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
     let text = error.to_string();
-    let message: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
-    let message = message.join(" ");
-    let message = message.strip_prefix("error: ").unwrap_or(&message);
-    eprintln!("error: {}", Error::bad_input(message).with_hint(format!("see {} --help", called_command())));
+    let lines: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let text = lines.join(" ");
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let error = Error::bad_input(text).with_hint(format!("see {} --help", called_command()));
+    message(format_args!("error: {error}"));
     ExitCode::from(2)
 }
 
@@ -121,6 +152,7 @@ async fn run_in_aws(command: Command) -> Result<()> {
         as_of,
         from: options.from,
         force: options.force,
+        retry_lost: options.retry_lost,
         allow_concurrent: options.allow_concurrent,
     };
     match command {
@@ -163,7 +195,7 @@ async fn doctor(args: DoctorArgs) -> Result<()> {
 fn completions(shell: Shell) -> Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "defi", &mut text);
-    crate::output::allow_broken_pipe(std::io::stdout().lock().write_all(&text))
+    crate::output::write(&text)
 }
 
 fn man(folder: &Path) -> Result<()> {
@@ -192,7 +224,14 @@ async fn features(args: FeaturesArgs) -> Result<()> {
 
 #[cfg(feature = "sql")]
 async fn query(args: QueryArgs) -> Result<()> {
-    crate::query::query(&args.sql, &args.lake.into(), args.format).await
+    use crate::query::Sql;
+
+    let sql = match (args.sql, args.file) {
+        (_, Some(file)) => Sql::File(file),
+        (Some(sql), None) if sql != "-" => Sql::Text(sql),
+        _ => Sql::Stdin,
+    };
+    crate::query::query(sql, &args.lake.into(), args.format).await
 }
 
 #[cfg(not(feature = "sql"))]
@@ -203,7 +242,38 @@ async fn query(_: QueryArgs) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// A writer that tests read.
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn log_lines_in_text_form_are_escaped() {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
+        tracing::subscriber::with_default(subscriber.fmt_fields(escaped_fields()).finish(), || {
+            let _span = tracing::error_span!("unit", unit = "a\u{9b}b").entered();
+            tracing::error!(error = %"no\u{1b}[2J\n\u{202e}", text = "\u{7}", "the\rcall failed");
+        });
+        let log = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains(r"the\rcall failed error=no\u{1b}[2J\n\u{202e} text="), "{log}");
+        assert!(log.contains(r#"unit{unit="a\u{9b}b"}"#), "{log}");
+        assert!(log.trim_end().chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{log:?}");
+    }
 
     #[test]
     fn command_line_definition_is_valid() {

@@ -1,17 +1,34 @@
-//! Checks the lake against its catalog.
+//! Checks the lake against its catalog, the footers of its objects, and that nothing else is in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use arrow_schema::Schema;
 use defi_shared::catalog::{Differences, Registry};
-use defi_shared::error::Result;
-use defi_shared::lake::{Lake, WorkUnit};
+use defi_shared::error::{Kind, Result};
+use defi_shared::lake::{Entry, Footer, Lake, WorkUnit};
 use defi_shared::step::OLDER_RULES;
 use defi_shared::tables::{self, FEATURES_HISTORY, FEATURES_PUBLISHED, Layout, TABLES, Table};
+use futures::{StreamExt, stream};
 
 use super::Finding;
 
 /// The maximum number of names that a finding lists.
 const MAX_NAMES: usize = 5;
+
+/// The number of footers that are read concurrently.
+const CONCURRENT_FOOTERS: usize = 8;
+
+/// The prefix of states.
+const STATES: &str = "state/";
+
+/// The prefix of sets of features before they are published.
+const BUILDS: &str = "analytics/features/builds/";
+
+/// The places in a lake outside its tables.
+const OTHER_PLACES: [&str; 6] = [STATES, BUILDS, "quarantine/", "runs/", "catalog/", "chain.json"];
+
+/// What is found about objects whose footer can't be read.
+const DAMAGED: &str = "objects are damaged (CorruptData)";
 
 /// Checks a lake and its catalog.
 pub(super) async fn check(lake: &Lake, registry: &Registry) -> Vec<Finding> {
@@ -22,10 +39,19 @@ pub(super) async fn check(lake: &Lake, registry: &Registry) -> Vec<Finding> {
             Err(error) => findings.push(Finding::error(name(table), &error)),
         }
     }
+    match check_stray_objects(lake).await {
+        Ok(stray) => findings.extend(stray),
+        Err(error) => findings.push(Finding::error("stray files", &error)),
+    }
+    match check_other_objects(lake).await {
+        Ok(damaged) => findings.extend(damaged),
+        Err(error) => findings.push(Finding::error("states and builds", &error)),
+    }
     let results = [("published features", check_published(lake, registry).await), ("runs", check_runs(lake).await)];
     for (item, result) in results {
         findings.push(result.unwrap_or_else(|error| Finding::error(item, &error)));
     }
+    findings.push(check_lost(lake).await.unwrap_or_else(|error| Finding::error("lost days", &error)));
     findings.push(match lake.store().list("quarantine/").await {
         Err(error) => Finding::error("quarantine", &error),
         Ok(entries) if entries.is_empty() => Finding::ok("quarantine", "no rejected rows"),
@@ -54,7 +80,8 @@ fn count_and_names(text: &str, names: &[String]) -> String {
 
 async fn check_table(lake: &Lake, registry: &Registry, table: &Table) -> Result<Vec<Finding>> {
     let item = name(table);
-    let units = lake.units(table).await?;
+    let objects = lake.objects(table).await?;
+    let units: BTreeSet<_> = objects.keys().cloned().collect();
     let mut findings = Vec::new();
     match registry.differences(table, &units).await? {
         None if units.is_empty() || *table == FEATURES_PUBLISHED || *table == FEATURES_HISTORY => {
@@ -66,9 +93,9 @@ async fn check_table(lake: &Lake, registry: &Registry, table: &Table) -> Result<
         }
         Some(differences) => findings.extend(catalog_findings(&item, &units, &differences)),
     }
-    findings.extend(check_stray_objects(lake, table).await?);
-    if let Some(newest) = units.last() {
-        findings.extend(check_schema(lake, table, newest).await?);
+    // The two tables of features share a folder, which is checked once.
+    if *table != FEATURES_PUBLISHED {
+        findings.extend(check_objects(lake, table, &objects).await?);
     }
     Ok(findings)
 }
@@ -98,54 +125,160 @@ fn catalog_findings(item: &str, units: &BTreeSet<WorkUnit>, differences: &Differ
     findings
 }
 
-/// Finds objects in the folder of a table that are not units. Readers of the folder would read them, too.
-async fn check_stray_objects(lake: &Lake, table: &Table) -> Result<Option<Finding>> {
-    // The two tables of features share a folder, which is checked once.
-    if *table == FEATURES_PUBLISHED {
-        return Ok(None);
+/// Checks the footer of every object of a table: that it is readable, and names the table, the unit and the columns that
+/// it should.
+async fn check_objects(lake: &Lake, table: &Table, objects: &BTreeMap<WorkUnit, Entry>) -> Result<Vec<Finding>> {
+    let item = name(table);
+    let expected = tables::schema_of(&(table.columns)());
+    let (mut damaged, mut misplaced, mut other_columns) = (Vec::new(), Vec::new(), Vec::new());
+    let footers = stream::iter(objects).map(|(unit, object)| async move { (unit, object, lake.footer(object).await) });
+    let mut footers = footers.buffered(CONCURRENT_FOOTERS);
+    while let Some((unit, object, footer)) = footers.next().await {
+        let Some(footer) = intact(object, footer, &mut damaged)? else { continue };
+        let said = ["table", "unit"].map(|key| footer.metadata.get(key).map_or("none", String::as_str));
+        if said != [item.as_str(), unit.to_string().as_str()] {
+            misplaced.push(format!("{} (table {}, unit {})", object.key, said[0], said[1]));
+        }
+        if footer.schema.fields() != expected.fields() {
+            other_columns.push(format!("{} ({})", object.key, column_differences(&footer.schema, &expected)));
+        }
     }
-    let prefix = format!("{}/", table.prefix());
-    let entries = lake.store().list(&prefix).await?;
-    let is_unit = |key: &str| key.strip_prefix(&prefix).and_then(|path| WorkUnit::from_path(table, path)).is_some();
-    let stray: Vec<_> = entries.into_iter().map(|entry| entry.key).filter(|key| !is_unit(key)).collect();
-    let found = (!stray.is_empty()).then(|| count_and_names("objects were not written by any step", &stray));
-    Ok(found.map(|found| Finding::fail(name(table), found, "move them out of the folder of the table")))
+    let findings = [
+        (damaged, DAMAGED, "recompute their days: defi run --force --from and --as-of"),
+        (
+            misplaced,
+            "objects are of another table or unit",
+            "recompute their days: defi run --force --from and --as-of",
+        ),
+        (
+            other_columns,
+            "objects have other columns than the code",
+            "recompute the days of the table: defi run --force",
+        ),
+    ];
+    let findings = findings.into_iter().filter(|(names, ..)| !names.is_empty());
+    Ok(findings.map(|(names, text, fix)| Finding::fail(&item, count_and_names(text, &names), fix)).collect())
 }
 
-/// Compares the columns of an object with those of the code.
-async fn check_schema(lake: &Lake, table: &Table, unit: &WorkUnit) -> Result<Option<Finding>> {
-    let key = unit.key(table);
-    let Some(bytes) = lake.store().get(&key).await? else { return Ok(None) };
-    let actual = defi_shared::lake::parquet::schema(&bytes).map_err(|error| error.with("object", &key))?;
-    let expected = tables::schema_of(&(table.columns)());
-    if actual.fields() == expected.fields() {
-        return Ok(None);
+/// Returns the footer of an object, or `None` if the object is damaged and was added to `damaged`.
+fn intact(object: &Entry, footer: Result<Footer>, damaged: &mut Vec<String>) -> Result<Option<Footer>> {
+    match footer {
+        Err(error) if error.kind() == Kind::CorruptData => {
+            damaged.push(format!("{} ({} bytes)", object.key, object.size));
+            Ok(None)
+        }
+        footer => footer.map(Some),
     }
-    let columns = |schema: &arrow_schema::Schema| -> BTreeSet<String> {
+}
+
+/// Returns the columns that only one of two schemas has, with their types.
+fn column_differences(actual: &Schema, expected: &Schema) -> String {
+    let columns = |schema: &Schema| -> BTreeSet<String> {
         schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
     };
-    let differences: Vec<_> = columns(&actual).symmetric_difference(&columns(&expected)).cloned().collect();
-    let found = format!("{key}: {}", count_and_names("columns differ from the code's", &differences));
-    Ok(Some(Finding::fail(name(table), found, "recompute the days of the table: defi run --force")))
+    let differences: Vec<_> = columns(actual).symmetric_difference(&columns(expected)).cloned().collect();
+    differences.join(", ")
+}
+
+/// Checks the footer of every Parquet object below the prefixes that are no table's.
+async fn check_other_objects(lake: &Lake) -> Result<Option<Finding>> {
+    let mut damaged = Vec::new();
+    for prefix in [STATES, BUILDS] {
+        let objects = lake.store().list(prefix).await?;
+        let objects = objects.into_iter().filter(|object| object.key.ends_with(".parquet"));
+        let footers = stream::iter(objects).map(|object| async move { (lake.footer(&object).await, object) });
+        let mut footers = footers.buffered(CONCURRENT_FOOTERS);
+        while let Some((footer, object)) = footers.next().await {
+            intact(&object, footer, &mut damaged)?;
+        }
+    }
+    let found = (!damaged.is_empty()).then(|| count_and_names(DAMAGED, &damaged));
+    Ok(found.map(|found| Finding::fail("states and builds", found, "delete them: the next run makes them again")))
+}
+
+/// Finds objects and files that no table, and nothing else in the lake, knows. Readers of a table's folder would read
+/// those in it.
+async fn check_stray_objects(lake: &Lake) -> Result<Vec<Finding>> {
+    let (mut in_table, mut elsewhere) = (BTreeMap::<_, Vec<_>>::new(), Vec::new());
+    let listed = lake.store().list("").await?.into_iter().filter(|entry| !is_known(&entry.key));
+    // Most readers ignore a hidden file of another format, but some read a hidden Parquet file.
+    let hidden = lake.store().list_hidden().await?;
+    let (hidden_parquet, other_hidden): (Vec<_>, Vec<_>) =
+        hidden.into_iter().partition(|entry| entry.key.ends_with(".parquet"));
+    for entry in listed.chain(hidden_parquet) {
+        match table_of(&entry.key) {
+            Some(table) => in_table.entry(name(table)).or_default().push(entry.key),
+            None => elsewhere.push(entry.key),
+        }
+    }
+    elsewhere.extend(other_hidden.into_iter().map(|entry| entry.key));
+    let mut findings: Vec<_> = in_table
+        .into_iter()
+        .map(|(table, keys)| {
+            let found = count_and_names("objects were not written by any step", &keys);
+            Finding::fail(table, found, "move them out of the folder of the table")
+        })
+        .collect();
+    if !elsewhere.is_empty() {
+        let found = count_and_names("files belong to nothing in the lake", &elsewhere);
+        findings.push(Finding::warn("stray files", found, "move them out of the lake"));
+    }
+    Ok(findings)
+}
+
+/// Returns the table whose folder an object is in. The two tables of features share a folder.
+fn table_of(key: &str) -> Option<&'static Table> {
+    TABLES
+        .iter()
+        .copied()
+        .rev()
+        .find(|table| key.strip_prefix(&table.prefix()).is_some_and(|path| path.starts_with('/')))
+}
+
+/// Whether an object is a unit of a table, or in a place for something else.
+fn is_known(key: &str) -> bool {
+    let is_unit = |table: &Table| {
+        let path = key.strip_prefix(&table.prefix()).and_then(|path| path.strip_prefix('/'));
+        path.is_some_and(|path| WorkUnit::from_path(table, path).is_some())
+    };
+    OTHER_PLACES.iter().any(|place| key.starts_with(place)) || table_of(key).is_some_and(is_unit)
 }
 
 /// Checks that the day that `defi_features` shows has objects.
 async fn check_published(lake: &Lake, registry: &Registry) -> Result<Finding> {
     let item = "published features";
-    let Some(newest) = registry.newest_published().await? else {
+    let Some(set) = registry.newest_set().await? else {
         return Ok(Finding::warn(item, "nothing is published yet", "publish features with defi run"));
     };
-    let exists = lake.units(&FEATURES_HISTORY).await?.into_iter().any(|unit| unit.day() == Some(newest));
-    if !exists {
+    let newest = set.as_of;
+    if newest > defi_shared::step::today()? {
+        let found = format!("the catalog shows {newest}, which is in the future: nothing can be published anymore");
+        return Ok(Finding::fail(item, found, "delete the table defi_features from the catalog, and run again"));
+    }
+    if lake.shards(&set).await?.is_empty() {
         let found = format!("the catalog shows {newest}, which has no objects");
         return Ok(Finding::fail(item, found, format!("rebuild it: defi run --as-of {newest}")));
     }
-    debug_assert!(FEATURES_HISTORY.layout == Layout::Shard);
     let count = registry.published().await?.len();
     Ok(Finding::ok(item, format!("the catalog shows {newest}; {count} days are published")))
 }
 
-/// Finds runs that did not finish. The record of objects that older rules computed is not one of a run.
+/// Lists the days whose snapshots their source no longer had.
+async fn check_lost(lake: &Lake) -> Result<Finding> {
+    let mut lost = Vec::new();
+    for table in [&RAW_MARKETS, &RAW_POSITIONS] {
+        let present = lake.units(table).await?;
+        let units = lake.lost_units(table).await?;
+        lost.extend(units.difference(&present).map(|unit| format!("{unit} of {}", table.name)));
+    }
+    if lost.is_empty() {
+        return Ok(Finding::ok("lost days", "no snapshot is lost"));
+    }
+    let found = count_and_names("snapshots are lost", &lost);
+    Ok(Finding::warn("lost days", found, "if a source has them again: defi run --retry-lost"))
+}
+
+/// Finds runs that did not finish.
 async fn check_runs(lake: &Lake) -> Result<Finding> {
     let markers = lake.store().list("runs/unfinished/").await?;
     let names: Vec<_> = markers

@@ -14,7 +14,7 @@ use defi_shared::{catalog, config::Config};
 use serde::Serialize;
 
 use crate::lake::ReadOptions;
-use crate::output::{line, table};
+use crate::output::{self, table};
 use crate::source::Source;
 
 /// The state of a finding.
@@ -136,8 +136,7 @@ async fn check_aws(_: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake>
 
 fn print(findings: &[Finding], json: bool) -> Result<()> {
     if json {
-        let text = serde_json::to_string_pretty(findings);
-        return line(text.map_err(|cause| Error::internal("can't serialize the findings").with_source(cause))?);
+        return output::json(&findings);
     }
     let mut table = table(&["check", "state", "finding", "how to fix it"], 4, 4);
     for finding in findings {
@@ -148,5 +147,5 @@ fn print(findings: &[Finding], json: bool) -> Result<()> {
         };
         table.add_row([&finding.what, state, &finding.found, finding.mend.as_deref().unwrap_or_default()]);
     }
-    line(table)
+    table.wrapped().print()
 }

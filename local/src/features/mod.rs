@@ -17,6 +17,7 @@ use defi_shared::tables::{FeatureRow, Row};
 use rustc_hash::FxHashSet;
 
 use crate::lake::ReadOptions;
+use crate::output::message;
 use defi_pages::number::with_thousands;
 pub use sink::FileFormat;
 use sink::Sink;
@@ -72,7 +73,7 @@ pub async fn export(options: &Options, args: &ReadOptions) -> Result<()> {
         }
     };
     let location = output.map(|path| format!(" in {}", path.display())).unwrap_or_default();
-    eprintln!("{} rows{location}", with_thousands(written));
+    message(format_args!("{} rows{location}", with_thousands(written)));
     Ok(())
 }
 
@@ -113,7 +114,7 @@ async fn write_days(
 /// Prints the number of requested wallets without a row, so that none is omitted silently.
 fn report_missing(missing: Vec<usize>, days: &[Day]) {
     for (count, day) in missing.into_iter().zip(days).filter(|(count, _)| *count > 0) {
-        eprintln!("{} of the requested wallets have no row as of {day}", with_thousands(count as u64));
+        message(format_args!("{} of the requested wallets have no row as of {day}", with_thousands(count as u64)));
     }
 }
 

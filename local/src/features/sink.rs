@@ -1,8 +1,7 @@
 //! Writes rows to a file or to standard output, as CSV, Parquet or Arrow.
 
-use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, IntoInnerError};
+use std::path::Path;
 
 use arrow_array::RecordBatch;
 use arrow_csv::WriterBuilder;
@@ -13,7 +12,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use crate::output::StdoutWriter;
+use crate::output::OutputFile;
 
 /// The format of exported rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub enum FileFormat {
     Arrow,
 }
 
-type Out = Box<dyn Write + Send>;
+type Out = BufWriter<OutputFile>;
 
 enum Writer {
     Csv(Box<arrow_csv::Writer<Out>>),
@@ -34,11 +33,9 @@ enum Writer {
     Arrow(Box<FileWriter<Out>>),
 }
 
-/// Writes record batches. A file gets its final name after all rows are written.
+/// Writes record batches to an [`OutputFile`], which is committed after all rows are written.
 pub(super) struct Sink {
     writer: Writer,
-    /// The temporary and the final path. None for standard output.
-    file: Option<(PathBuf, PathBuf)>,
     rows: u64,
 }
 
@@ -48,17 +45,12 @@ impl Sink {
     /// # Errors
     /// `BadInput` if the file can't be created, or if binary data would be written to a terminal.
     pub(super) fn open(format: FileFormat, output: Option<&Path>, schema: SchemaRef) -> Result<Self> {
-        if output.is_none() && format != FileFormat::Csv && std::io::stdout().is_terminal() {
+        let file = output.map_or_else(|| Ok(OutputFile::stdout()), OutputFile::open)?;
+        if format != FileFormat::Csv && file.is_terminal() {
             return Err(Error::bad_input("Parquet and Arrow are binary and can't be written to a terminal")
                 .with_hint("choose a file with --output, or use --format csv"));
         }
-        let file = output.map(|path| (temporary_path(path), path.to_owned()));
-        let out: Out = match &file {
-            None => Box::new(StdoutWriter::default()),
-            Some((temporary, path)) => Box::new(BufWriter::new(File::create(temporary).map_err(|cause| {
-                Error::bad_input("the file can't be created").with("path", path.display()).with_source(cause)
-            })?)),
-        };
+        let out = BufWriter::new(file);
         let writer = match format {
             FileFormat::Csv => {
                 let mut writer = WriterBuilder::new().build(out);
@@ -74,7 +66,7 @@ impl Sink {
             }
             FileFormat::Arrow => Writer::Arrow(Box::new(FileWriter::try_new(out, &schema).map_err(write_error)?)),
         };
-        Ok(Sink { writer, file, rows: 0 })
+        Ok(Sink { writer, rows: 0 })
     }
 
     /// Writes a batch.
@@ -90,30 +82,19 @@ impl Sink {
         }
     }
 
-    /// Completes the file and renames it to its final name. Returns the number of rows.
+    /// Completes and commits the file. Returns the number of rows.
     ///
     /// # Errors
-    /// `Internal` if the file can't be written.
+    /// `Internal` or `BadInput` if the file can't be written.
     pub(super) fn finish(self) -> Result<u64> {
-        let mut out = match self.writer {
+        let out = match self.writer {
             Writer::Csv(writer) => writer.into_inner(),
             Writer::Parquet(writer) => writer.into_inner().map_err(write_error)?,
             Writer::Arrow(writer) => writer.into_inner().map_err(write_error)?,
         };
-        out.flush().map_err(write_error)?;
-        drop(out);
-        if let Some((temporary, path)) = self.file {
-            std::fs::rename(&temporary, &path).map_err(write_error)?;
-        }
+        out.into_inner().map_err(IntoInnerError::into_error).map_err(write_error)?.commit()?;
         Ok(self.rows)
     }
-}
-
-/// Returns the path of a file while it is written.
-fn temporary_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".unfinished");
-    name.into()
 }
 
 fn write_error(cause: impl std::error::Error + Send + Sync + 'static) -> Error {

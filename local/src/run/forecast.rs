@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::Table;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use defi_shared::lake::{FolderStore, Lake, WorkUnit};
@@ -11,8 +10,8 @@ use defi_shared::plan::{Inventory, Plan, PlanPhase, plan};
 use defi_shared::step::{Context, RunReport};
 use serde::Serialize;
 
-use super::{Options, Run, to_json};
-use crate::output::{line, table};
+use super::{Options, Run};
+use crate::output::{self, TextTable, line, table};
 use crate::source::RequestRates;
 use defi_pages::number::{duration, with_thousands};
 
@@ -62,21 +61,24 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     let requests_per_unit = requests_per_unit(&context).await?;
     let forecast = Forecast::new(&run, &plan, &requests_per_unit, with_units)?;
     if options.json {
-        return line(to_json(&forecast)?);
+        return output::json(&forecast);
     }
     let (lake, name) = (options.lake.display(), &run.source.name);
     line(format_args!("{name} → {lake}, features as of {}, from {}", forecast.as_of, forecast.first_day))?;
     if plan.is_empty() {
         return line("no unit is missing: a run would only publish the features if they are not published yet");
     }
-    line(format_args!("\n{}", forecast.table()))?;
+    line("")?;
+    forecast.table().print()?;
     line(format_args!(
         "\n{} requests; extraction takes {} at the configured rate limits, the other steps depend on this machine",
         with_thousands(forecast.requests),
         duration(forecast.extraction_seconds.ceil() as i64)
     ))?;
     for step in forecast.steps.iter().filter(|step| !step.names.is_empty()) {
-        line(format_args!("\n{}\n  {}", step.step, step.names.join("\n  ")))?;
+        line("")?;
+        line(step.step)?;
+        step.names.iter().try_for_each(|name| line(format_args!("  {name}")))?;
     }
     Ok(())
 }
@@ -100,7 +102,12 @@ impl Forecast {
         let steps: Vec<_> = planned
             .map(|step| {
                 let rate = step.source().map(|source| rate(source, &run.source.rates));
-                StepForecast::new(step, plan.units(step), rate, requests_per_unit.get(&step).copied(), with_units)
+                let mut forecast =
+                    StepForecast::new(step, plan.units(step), rate, requests_per_unit.get(&step).copied(), with_units);
+                if step == Step::ExtractEvents {
+                    forecast.add_requests(plan.to_verify().len() as u64, rate);
+                }
+                forecast
             })
             .collect();
         let seconds = |phase: Phase, source: Source| -> f64 {
@@ -120,7 +127,7 @@ impl Forecast {
         })
     }
 
-    fn table(&self) -> Table {
+    fn table(&self) -> TextTable {
         let mut table = table(&["step", "units", "first", "last", "requests", "time"], 4, 6);
         for step in &self.steps {
             let requests = step.requests.map_or_else(String::new, |requests| {
@@ -141,6 +148,12 @@ impl Forecast {
 }
 
 impl StepForecast {
+    /// Adds requests beyond those for the units.
+    fn add_requests(&mut self, requests: u64, rate: Option<f64>) {
+        self.requests = self.requests.map(|of_units| of_units + requests);
+        self.seconds = rate.zip(self.requests).map(|(rate, requests)| requests as f64 / rate);
+    }
+
     fn new(
         step: Step,
         units: &[WorkUnit],

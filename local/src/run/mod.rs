@@ -17,11 +17,10 @@ use defi_shared::error::{Error, Result};
 use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::plan::Scope;
 use defi_shared::step::{Context, Report, today};
-use serde::Serialize;
 
 use crate::config::configuration;
 use crate::env::Env;
-use crate::output::line;
+use crate::output::{self, line};
 use crate::source::{OpenSource, Source};
 pub use forecast::forecast;
 use progress::RunProgress;
@@ -37,6 +36,8 @@ pub struct Options {
     pub from: Option<Day>,
     /// Produce all units, including those that are in the lake.
     pub force: bool,
+    /// Extract again what its source no longer had in earlier runs.
+    pub retry_lost: bool,
     /// The folder of the lake.
     pub lake: PathBuf,
     /// The environment.
@@ -66,7 +67,7 @@ pub async fn run(options: Options) -> Result<()> {
         None => Ok(None),
     };
     if options.json {
-        line(to_json(&result)?)?;
+        output::json(&result)?;
     } else {
         if run.source.left_out > 0 {
             line(format_args!("left out: {} rows of the recording that no step asks for", run.source.left_out))?;
@@ -79,11 +80,6 @@ pub async fn run(options: Options) -> Result<()> {
         line(format_args!("report     {}", report.report))?;
     }
     result.map(drop)
-}
-
-fn to_json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string_pretty(value)
-        .map_err(|cause| Error::internal("can't serialize the output").with_source(cause))
 }
 
 /// A run that can start: the options are validated and the source is open. Nothing has been written yet.
@@ -110,6 +106,7 @@ impl Run {
         let as_of = options.as_of.unwrap_or(source.days.map_or(today, |(_, last)| last));
         check_days(&source, as_of, options.from)?;
         let scope = Scope::new(&config, today, Some(as_of), options.from, options.force)?;
+        let scope = Scope { retry_lost: options.retry_lost, ..scope };
         let (config, progress) = (Arc::new(config), RunProgress::new());
         Ok(Run { config, source, scope, from: options.from, today, env: options.env, progress })
     }

@@ -9,6 +9,8 @@ use defi_shared::pipeline::Step;
 use defi_shared::step::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::output::message;
+
 /// Shows the progress of all steps on standard error.
 #[derive(Debug)]
 pub struct RunProgress {
@@ -63,7 +65,7 @@ impl RunProgress {
                 }
             }
             None if self.silent => {}
-            None => eprintln!("{step}: {units} units in {seconds:.1} s"),
+            None => message(format_args!("{step}: {units} units in {seconds:.1} s")),
         }
     }
 

@@ -5,9 +5,9 @@ use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::pipeline::Step;
 use serde_json::{Value, json};
 
-use super::{Options, Run, to_json};
+use super::{Options, Run};
 use crate::handlers;
-use crate::output::{line, table};
+use crate::output::{self, table};
 
 /// Runs one step over a lake, with the input of its Lambda function, and prints its output as JSON. The default as-of
 /// day is the last day of the source, or today for a live source.
@@ -25,10 +25,10 @@ pub async fn step(options: &Options, step: Step, input: Option<&str>) -> Result<
     // An invalid input is rejected before anything is written.
     let call = handlers::prepare(step, input)?;
     let context = run.open(Lake::new(FolderStore::open_for_run(&options.lake)?)).await?;
-    let output = call(context.clone()).await;
+    let result = call(context.clone()).await;
     context.lake.drain().await;
     run.progress.finish();
-    line(to_json(&output.map_err(|error| error.with("step", step))?)?)
+    output::json(&result.map_err(|error| error.with("step", step))?)
 }
 
 fn parse_input(text: Option<&str>) -> Result<Value> {
@@ -50,11 +50,11 @@ pub fn list_steps(as_json: bool) -> Result<()> {
             .iter()
             .map(|step| json!({"step": step, "phase": step.phase().name(), "summary": step.summary()}))
             .collect();
-        return line(to_json(&steps)?);
+        return output::json(&steps);
     }
     let mut rows = table(&["step", "phase", "description"], 3, 3);
     for step in Step::ALL {
         rows.add_row([step.name(), step.phase().name(), step.summary()]);
     }
-    line(rows)
+    rows.print()
 }

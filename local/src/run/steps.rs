@@ -72,13 +72,15 @@ pub(super) async fn run(
 
 async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress: &RunProgress) -> Result<RunResult> {
     let started = Instant::now();
-    let input = plan_run::Input { as_of: Some(scope.as_of), from, force: scope.force, ..Default::default() };
+    let Scope { force, retry_lost, .. } = *scope;
+    let input = plan_run::Input { as_of: Some(scope.as_of), from, force, retry_lost, ..Default::default() };
     let (planned, plan) = plan_run::plan(context, &input).await?;
     let run_id = planned.run_id.clone();
     if plan.is_empty() && planned.published {
         let newest = context.registry.newest_published().await?;
+        let gaps = context.gaps(scope).await?;
         let seconds = started.elapsed().as_secs_f64();
-        return Ok(RunResult { steps: Vec::new(), gaps: Gaps::default(), checked: None, newest, run_id, seconds });
+        return Ok(RunResult { steps: Vec::new(), gaps, checked: None, newest, run_id, seconds });
     }
     let mut steps = Vec::new();
     if !plan.is_empty() {
@@ -107,7 +109,7 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress
         publish_features::handle(context.clone(), publish_features::Input { as_of: Some(scope.as_of) }).await?;
     }
     let newest = context.registry.newest_published().await?;
-    let gaps = context.run_report(&run_id, scope).await?.gaps;
+    let gaps = context.gaps(scope).await?;
     let seconds = started.elapsed().as_secs_f64();
     Ok(RunResult { steps, gaps, checked: Some(checked), newest, run_id, seconds })
 }
@@ -148,7 +150,7 @@ impl Runner<'_> {
         }
         let seconds = started.elapsed().as_secs_f64();
         self.progress.done(step, report.units, seconds);
-        if report.remaining.units.count > 0 {
+        if report.remaining.count > 0 {
             return Err(Error::internal("units remain although the step has no deadline").with("step", step));
         }
         Ok(Some(StepResult { step, report, seconds }))

@@ -1,6 +1,5 @@
 //! Prints the result of a run as short tables.
 
-use comfy_table::Table;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use defi_shared::lake::FeatureSet;
@@ -11,7 +10,7 @@ use defi_shared::tables::{FEATURES_PUBLISHED, FeatureRow};
 
 use super::Options;
 use super::steps::RunResult;
-use crate::output::{line, table};
+use crate::output::{TextTable, line, table};
 use defi_pages::number::with_thousands;
 
 /// The number of wallets in the table of features.
@@ -23,7 +22,8 @@ pub(super) async fn print(context: &Context, scope: &Scope, result: &RunResult, 
         line("no unit is missing")?;
     } else if !result.steps.is_empty() {
         let steps = result.steps.iter().map(|step| (step.step, &step.report, Some(step.seconds)));
-        line(format_args!("\n{}", steps_table(steps, Some(result.seconds))))?;
+        line("")?;
+        steps_table(steps, Some(result.seconds)).print()?;
     }
     print_gaps(&result.gaps)?;
     if let Some(checked) = &result.checked {
@@ -34,9 +34,11 @@ pub(super) async fn print(context: &Context, scope: &Scope, result: &RunResult, 
     }
     let set = FeatureSet::published(scope.as_of);
     let (features, _) = context.lake.features(&set).await?;
-    line(format_args!("\n{}", features_table(&features)))?;
+    line("")?;
+    features_table(&features).print()?;
     let newest = result.newest.unwrap_or(scope.as_of);
-    line(format_args!("\n{} wallets as of {}; defi_features shows {newest}", features.len(), scope.as_of))?;
+    line("")?;
+    line(format_args!("{} wallets as of {}; defi_features shows {newest}", features.len(), scope.as_of))?;
     print_locations(context, scope, result, options)
 }
 
@@ -56,11 +58,12 @@ fn print_locations(context: &Context, scope: &Scope, result: &RunResult, options
 /// Prints the reports of a run's steps.
 #[cfg(feature = "aws")]
 pub(crate) fn print_steps(steps: &[defi_shared::step::StepReport]) -> Result<()> {
-    line(format_args!("\n{}", steps_table(steps.iter().map(|step| (step.step, &step.report, None)), None)))
+    line("")?;
+    steps_table(steps.iter().map(|step| (step.step, &step.report, None)), None).print()
 }
 
 /// Returns a table with one row per step: its name, its report, and its duration in seconds if known.
-fn steps_table<'a>(steps: impl Iterator<Item = (Step, &'a Report, Option<f64>)>, seconds: Option<f64>) -> Table {
+fn steps_table<'a>(steps: impl Iterator<Item = (Step, &'a Report, Option<f64>)>, seconds: Option<f64>) -> TextTable {
     let header = [
         "step",
         "units",
@@ -120,7 +123,8 @@ pub(crate) fn print_checks(checked: &CheckResults) -> Result<()> {
     for check in &checked.checks {
         table.add_row(check_row(check));
     }
-    line(format_args!("\n{table}"))
+    line("")?;
+    table.print()
 }
 
 fn check_row(check: &Check) -> [String; 6] {
@@ -136,7 +140,7 @@ fn check_row(check: &Check) -> [String; 6] {
 }
 
 /// Returns a table of the features of the wallets that borrowed most.
-fn features_table(rows: &[FeatureRow]) -> Table {
+fn features_table(rows: &[FeatureRow]) -> TextTable {
     let header = [
         "wallet",
         "risk",

@@ -14,7 +14,7 @@ use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
 
 use crate::lake::ReadOptions;
-use crate::output::{line, write_page};
+use crate::output::{self, line, write_page};
 use gather::Wallet;
 
 /// The options of `defi wallet`.
@@ -43,7 +43,7 @@ pub async fn show(options: &Options<'_>, args: &ReadOptions) -> Result<()> {
     let features: Vec<_> = match options.explain {
         Some(feature) if feature != "all" => vec![feature],
         None if options.html.is_none() => {
-            return if options.json { line(json(&wallet.to_json()?)?) } else { text::print_wallet(&wallet) };
+            return if options.json { output::json(&wallet.to_json()?) } else { text::print_wallet(&wallet) };
         }
         _ => wallet.features.iter().map(|feature| feature.name).collect(),
     };
@@ -56,8 +56,8 @@ pub async fn show(options: &Options<'_>, args: &ReadOptions) -> Result<()> {
             write_page(file, &page::render(&wallet, all)?)?;
             line(file.display())?;
         }
-        (None, [explanation]) if options.json => line(json(explanation)?)?,
-        (None, all) if options.json => line(json(&all)?)?,
+        (None, [explanation]) if options.json => output::json(explanation)?,
+        (None, all) if options.json => output::json(&all)?,
         (None, all) => all.iter().try_for_each(|explanation| text::print_explanation(&wallet, explanation))?,
     }
     match explanations.iter().find(|explanation| !explanation.agrees) {
@@ -70,9 +70,4 @@ pub async fn show(options: &Options<'_>, args: &ReadOptions) -> Result<()> {
                 "a day was recomputed after the features were built; rebuild them with defi run --force --as-of",
             )),
     }
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string_pretty(value)
-        .map_err(|cause| Error::internal("can't serialize the wallet").with_source(cause))
 }

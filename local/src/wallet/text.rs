@@ -1,6 +1,5 @@
 //! Prints a wallet and the explanations of its features as text.
 
-use comfy_table::{CellAlignment, Table};
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use serde_json::Value;
@@ -9,7 +8,7 @@ use super::explain::{DailyHealth, Explanation, by_day};
 use super::feature::FeatureValue;
 use super::gather::{Event, Wallet};
 use super::listing::Listing;
-use crate::output::{line, table};
+use crate::output::{TextTable, line, table};
 use defi_pages::number::{duration, significant, utc_time};
 
 /// The maximum width of a chart in characters.
@@ -23,14 +22,22 @@ const CHARTS: [Chart; 3] =
 
 /// Prints the features, accounts, health and events of a wallet.
 pub(super) fn print_wallet(wallet: &Wallet) -> Result<()> {
-    line(format_args!("wallet {} as of {}\n\n{}", wallet.address, wallet.as_of, features(wallet)))?;
-    line(format_args!("\naccounts\n{}", accounts(wallet)))?;
-    line(format_args!("\n{}", health(wallet)))?;
-    line(format_args!("\nevents before {}\n{}", wallet.as_of, events(wallet)))?;
-    line(format_args!("\nexplain a feature: defi wallet {} --explain risk_factor", wallet.address))
+    line(format_args!("wallet {} as of {}", wallet.address, wallet.as_of))?;
+    line("")?;
+    features(wallet).print()?;
+    line("")?;
+    line("accounts")?;
+    accounts(wallet).print()?;
+    line("")?;
+    health(wallet).iter().try_for_each(line)?;
+    line("")?;
+    line(format_args!("events before {}", wallet.as_of))?;
+    events(wallet).print()?;
+    line("")?;
+    line(format_args!("explain a feature: defi wallet {} --explain risk_factor", wallet.address))
 }
 
-fn features(wallet: &Wallet) -> Table {
+fn features(wallet: &Wallet) -> TextTable {
     let mut table = table(&["feature", "value", "meaning"], 1, 2);
     for feature in &wallet.features {
         let value = match feature.value {
@@ -45,7 +52,7 @@ fn features(wallet: &Wallet) -> Table {
     table
 }
 
-fn accounts(wallet: &Wallet) -> Table {
+fn accounts(wallet: &Wallet) -> TextTable {
     let mut table = table(&["address", "relation", "since (UTC)"], 3, 3);
     table.add_row([wallet.address.to_string(), "the wallet itself".to_owned(), String::new()]);
     for link in &wallet.accounts {
@@ -65,27 +72,28 @@ fn accounts(wallet: &Wallet) -> Table {
     table
 }
 
-fn health(wallet: &Wallet) -> String {
+/// Returns the lines with a chart of the wallet's health.
+fn health(wallet: &Wallet) -> Vec<String> {
     let days = by_day(wallet);
     let Some(first) = days.keys().next().copied() else {
-        return "health: no collateral and no debt in any daily snapshot".to_owned();
+        return vec!["health: no collateral and no debt in any daily snapshot".to_owned()];
     };
     let span: Vec<_> = first.through(wallet.as_of).collect();
     let days_per_bar = span.len().div_ceil(CHART_WIDTH);
     let unit = if days_per_bar == 1 { "1 day".to_owned() } else { format!("{days_per_bar} days") };
-    let mut text = format!(
+    let mut lines = vec![format!(
         "health from {first} to {}, {} days with collateral or debt (one character per {unit})",
         wallet.as_of,
         days.len()
-    );
+    )];
     for (name, field) in CHARTS {
         let values: Vec<_> = span.iter().map(|day: &Day| days.get(day).map(field)).collect();
         let maximum = values.iter().flatten().copied().fold(0.0, f64::max);
         let last = values.last().copied().flatten().map_or_else(|| "none".to_owned(), significant);
         let chart = bars(&values, days_per_bar, maximum);
-        text.push_str(&format!("\n  {name:<15} {chart}  maximum {}, now {last}", significant(maximum)));
+        lines.push(format!("  {name:<15} {chart}  maximum {}, now {last}", significant(maximum)));
     }
-    text
+    lines
 }
 
 /// Draws one bar per `values_per_bar` values, as high as the largest of them: a blank without values, `·` for zero.
@@ -100,7 +108,7 @@ fn bars(values: &[Option<f64>], values_per_bar: usize, maximum: f64) -> String {
     values.chunks(values_per_bar.max(1)).map(bar).collect()
 }
 
-fn events(wallet: &Wallet) -> Table {
+fn events(wallet: &Wallet) -> TextTable {
     let header = ["time (UTC)", "event", "protocol", "token", "quantity", "ETH", "counted", "transaction"];
     let mut table = table(&header, 4, 6);
     let mut chronological: Vec<&Event> = wallet.events.iter().collect();
@@ -128,20 +136,25 @@ fn events(wallet: &Wallet) -> Table {
 /// Prints the explanation of a feature.
 pub(super) fn print_explanation(wallet: &Wallet, explanation: &Explanation) -> Result<()> {
     let Explanation { feature, meaning, published, arithmetic, .. } = explanation;
-    line(format_args!("{feature} of {} as of {}\n{meaning}", wallet.address, wallet.as_of))?;
+    line(format_args!("{feature} of {} as of {}", wallet.address, wallet.as_of))?;
+    line(meaning)?;
     for listing in &explanation.rows {
-        line(format_args!("\n{}\n{}", listing.title, listing_table(listing)))?;
+        line("")?;
+        line(&listing.title)?;
+        listing_table(listing).print()?;
     }
-    line(format_args!("\n{arithmetic}"))?;
+    line("")?;
+    line(arithmetic)?;
     let agrees = if explanation.agrees { "the same" } else { "NOT the same" };
-    line(format_args!("published value: {published}, {agrees}\n"))
+    line(format_args!("published value: {published}, {agrees}"))?;
+    line("")
 }
 
-fn listing_table(listing: &Listing) -> Table {
+fn listing_table(listing: &Listing) -> TextTable {
     let mut table = table(&listing.columns, listing.columns.len(), listing.columns.len());
-    for (index, column) in table.column_iter_mut().enumerate() {
+    for index in 0..listing.columns.len() {
         if listing.rows.iter().any(|row| row.get(index).is_some_and(Value::is_number)) {
-            column.set_cell_alignment(CellAlignment::Right);
+            table.align_right(index);
         }
     }
     for row in &listing.rows {

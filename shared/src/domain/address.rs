@@ -161,5 +161,11 @@ mod tests {
         assert!(Address::parse("0xEeeeeEeeeEeEeeEeEeEeeEEEeeeeEeeeeeeeEEeE").unwrap().is_native_eth());
         assert!(Address::parse("0x0000000000000000000000000000000000000000").unwrap().is_eth());
         assert!(!WETH.is_native_eth() && WETH.is_eth());
+        assert!(!Address::MAX.is_eth() && !Address::MAX.is_native_eth(), "another token");
+    }
+
+    #[test]
+    fn debug_output_is_the_hex_string() {
+        assert_eq!(format!("{:?}", HexBytes([0x0a, 0xff])), "0x0aff");
     }
 }

@@ -65,6 +65,13 @@ mod tests {
     }
 
     #[test]
+    fn amount_is_at_least_0_and_below_10_to_the_38() {
+        for (amount, is_valid) in [(-1, false), (0, true), (LIMIT - 1, true), (LIMIT, false)] {
+            assert_eq!(BaseUnits::new(amount), is_valid.then_some(BaseUnits(amount)), "{amount}");
+        }
+    }
+
+    #[test]
     fn base_units_convert_to_whole_tokens() {
         assert_eq!(BaseUnits(1_500_000).to_tokens(6), 1.5);
         assert_eq!(BaseUnits(7).to_tokens(0), 7.0);

@@ -99,7 +99,7 @@ impl Day {
     fn date(self) -> Date {
         match jiff::Span::new().try_days(self.0) {
             Ok(span) => EPOCH.saturating_add(span),
-            Err(_) if self.0 < 0 => Date::MIN,
+            Err(_) if self.0.is_negative() => Date::MIN,
             Err(_) => Date::MAX,
         }
     }
@@ -136,13 +136,11 @@ impl FromStr for Day {
         let invalid = || {
             Error::bad_input(format!("invalid day {text:?}")).with_hint("write a day as YYYY-MM-DD, such as 2023-11-01")
         };
-        let bytes = text.as_bytes();
-        let is_well_formed = bytes.len() == 10
-            && bytes.iter().enumerate().all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
-        if !is_well_formed {
+        let date: Date = text.parse().map_err(|source: jiff::Error| invalid().with_source(source))?;
+        // The parser also accepts other forms, such as 20231101.
+        if date.to_string() != text {
             return Err(invalid());
         }
-        let date: Date = text.parse().map_err(|source: jiff::Error| invalid().with_source(source))?;
         if !ACCEPTED_YEARS.contains(&date.year()) {
             return Err(Error::bad_input(format!(
                 "the day {text} is outside the years {} to {}",
@@ -209,10 +207,47 @@ mod tests {
     }
 
     #[test]
+    fn accepted_years_are_2015_to_2199() {
+        for (text, days, is_accepted) in [
+            ("2014-12-31", 16_435, false),
+            ("2015-01-01", 16_436, true),
+            ("2199-12-31", 84_005, true),
+            ("2200-01-01", 84_006, false),
+        ] {
+            let day = is_accepted.then_some(Day(days));
+            assert_eq!((text.parse().ok(), Day::try_from_epoch_days(days)), (day, day), "{text}");
+        }
+    }
+
+    #[test]
     fn from_epoch_seconds_returns_the_day_of_the_second() {
         let day: Day = "2023-02-20".parse().unwrap();
         assert_eq!(Day::from_epoch_seconds(day.start()), day);
         assert_eq!(Day::from_epoch_seconds(day.start() - 1), day.previous());
-        assert_eq!(day.through(day.plus_days(2)).count(), 3);
+        assert_eq!(Day::from_epoch_seconds(-1), Day(-1), "before 1970");
+    }
+
+    #[test]
+    fn day_ends_where_the_next_one_starts() {
+        let day: Day = "2023-01-01".parse().unwrap();
+        assert_eq!(day.seconds(), 1_672_531_200..1_672_617_600);
+        assert_eq!(day.next().start(), 1_672_617_600);
+    }
+
+    #[test]
+    fn until_excludes_the_last_day_and_through_includes_it() {
+        let day = |number: i32| Day(19_358 + number);
+        assert_eq!(day(0).until(day(2)).collect::<Vec<_>>(), [day(0), day(1)]);
+        assert_eq!(day(0).through(day(2)).collect::<Vec<_>>(), [day(0), day(1), day(2)]);
+        assert_eq!((day(0).until(day(0)).count(), day(1).through(day(0)).count()), (0, 0));
+    }
+
+    #[test]
+    fn day_is_a_string_in_json_and_debug_output() {
+        let day = Day(19_358);
+        assert_eq!(serde_json::to_string(&day).unwrap(), r#""2023-01-01""#);
+        assert_eq!(serde_json::from_str::<Day>(r#""2023-01-01""#).unwrap(), day);
+        assert!(serde_json::from_str::<Day>("19358").is_err());
+        assert_eq!((format!("{day:?}").as_str(), day.epoch_days()), ("2023-01-01", 19_358));
     }
 }

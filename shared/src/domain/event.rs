@@ -102,4 +102,19 @@ mod tests {
         assert_eq!(names(Category::Liquidation), ["deposit", "borrow", "repay", "withdraw"]);
         assert!(Category::ALL.iter().all(|category| Category::PRECEDENCE.contains(category)));
     }
+
+    #[test]
+    fn category_names_are_those_of_transpose() {
+        let names = ["borrow", "deposit", "liquidation", "repay", "withdraw"];
+        assert_eq!(Category::ALL.map(|category| category.to_string()), names);
+        assert_eq!(names.map(Category::parse), Category::ALL.map(Some));
+        assert_eq!(["Borrow", "flashloan", ""].map(Category::parse), [None; 3]);
+    }
+
+    #[test]
+    fn side_names_of_both_schema_versions_are_known() {
+        let sides = ["LENDER", "COLLATERAL", "BORROWER", "lender", ""].map(Side::parse);
+        assert_eq!(sides, [Some(Side::Lender), Some(Side::Lender), Some(Side::Borrower), None, None]);
+        assert_eq!([Side::Lender, Side::Borrower].map(Side::name), ["LENDER", "BORROWER"]);
+    }
 }

@@ -340,68 +340,228 @@ impl Fold {
 
 #[cfg(test)]
 mod tests {
-    use super::super::HexBytes;
+    use super::super::{HexBytes, Link};
     use super::*;
 
-    const WALLET: Address = HexBytes([1; 20]);
+    const WALLET: Address = address(1);
 
-    fn exposure(collateral: f64, debt: f64, risk: f64) -> Exposure {
-        Exposure { collateral_eth: collateral, available_eth: collateral / 2.0, debt_eth: debt, risk }
+    const fn address(byte: u8) -> Address {
+        HexBytes([byte; 20])
     }
 
-    fn state(fold: &Fold) -> WalletState {
-        *fold.sorted().first().unwrap().1
+    fn day(number: i32) -> Day {
+        Day::from_epoch_days(19_000 + number)
+    }
+
+    fn state(fold: &Fold, wallet: Address) -> WalletState {
+        fold.sorted().into_iter().find(|(other, _)| *other == wallet).map(|(_, state)| *state).unwrap_or_default()
+    }
+
+    #[test]
+    fn mean_of_nothing_is_0() {
+        assert_eq!((mean(0.0, 0), mean(6.0, 4)), (0.0, 1.5));
+        let unpriced = EventTotals { count: 3, ..EventTotals::default() };
+        assert_eq!(unpriced.mean_eth(), 0.0);
     }
 
     #[test]
     fn unpriced_events_are_counted_but_not_summed() {
-        let mut fold = Fold::default();
-        fold.sent(WALLET, Category::Borrow, "a", 10, Some(2.0));
-        fold.sent(WALLET, Category::Borrow, "b", 20, None);
-        fold.sent(WALLET, Category::Borrow, "a", 30, Some(4.0));
-        let state = state(&fold);
-        assert_eq!((state.borrows.count, state.borrows.sum_eth, state.borrows.mean_eth()), (3, 6.0, 3.0));
-        assert_eq!(fold.protocol_names(state.borrow_protocols), ["a", "b"]);
-        assert_eq!(state.deposit_protocols.len(), 0);
+        let mut totals = EventTotals::default();
+        for quantity in [Some(2.0), None, Some(4.5)] {
+            totals.add(quantity);
+        }
+        assert_eq!(totals, EventTotals { count: 3, priced: 2, sum_eth: 6.5 });
+        assert_eq!(totals.mean_eth(), 3.25);
+    }
+
+    #[test]
+    fn sent_event_counts_for_its_category_only() {
+        let one = EventTotals { count: 1, priced: 1, sum_eth: 2.5 };
+        let set = ProtocolSet(1);
+        let wallet = WalletState { is_wallet: true, ..WalletState::default() };
+        for (category, expected) in [
+            (Category::Borrow, WalletState { borrows: one, borrow_protocols: set, ..wallet }),
+            (
+                Category::Deposit,
+                WalletState { deposits: one, deposit_protocols: set, first_deposit: Some(10), ..wallet },
+            ),
+            (Category::Repay, WalletState { repays: one, ..wallet }),
+            (Category::Withdraw, WalletState { withdraws: one, ..wallet }),
+            (Category::Liquidation, wallet),
+        ] {
+            let mut fold = Fold::default();
+            fold.sent(WALLET, category, "aave-v2-eth", 10, Some(2.5));
+            assert_eq!(state(&fold, WALLET), expected, "{category}");
+        }
     }
 
     #[test]
     fn first_deposit_and_last_liquidation_ignore_event_order() {
         let mut fold = Fold::default();
-        for time in [30, 10, 20] {
+        for time in [20, 10, 30, 15] {
             fold.sent(WALLET, Category::Deposit, "a", time, Some(1.0));
-            fold.liquidated(WALLET, time, None);
+            fold.liquidated(WALLET, time, Some(0.5));
         }
-        let state = state(&fold);
-        assert_eq!(
-            (state.first_deposit, state.liquidations.last, state.liquidations.totals.count),
-            (Some(10), Some(30), 3)
-        );
+        let state = state(&fold, WALLET);
+        assert_eq!((state.first_deposit, state.liquidations.last), (Some(10), Some(30)));
+        assert_eq!(state.liquidations.totals, EventTotals { count: 4, priced: 4, sum_eth: 2.0 });
     }
 
     #[test]
-    fn snapshot_sums_amounts_and_takes_the_maximum_risk() {
+    fn protocol_counts_once_however_often_it_is_used() {
         let mut fold = Fold::default();
-        let day = Day::from_epoch_days(100);
-        fold.snapshot(WALLET, day, &[exposure(10.0, 2.0, 0.5), exposure(4.0, 6.0, 0.9)]);
-        fold.snapshot(WALLET, day.next(), &[exposure(6.0, 0.0, 0.0)]);
-        let health = state(&fold).health;
-        assert_eq!((health.days, health.collateral_sum_eth, health.risk_max, health.days_at_risk), (2, 20.0, 0.9, 1));
-        assert_eq!(health.weighted_risk_sum / health.debt_sum_eth, (2.0 * 0.5 + 6.0 * 0.9) / 8.0);
-        assert_eq!(health.snapshot_on(day.next()).collateral_eth, 6.0);
-        assert_eq!(
-            health.snapshot_on(day.plus_days(2)),
-            WalletSnapshot::default(),
-            "an older snapshot is not returned"
-        );
+        for protocol in ["b", "a", "b", "a", "b"] {
+            fold.sent(WALLET, Category::Borrow, protocol, 10, None);
+        }
+        fold.sent(WALLET, Category::Deposit, "a", 10, None);
+        let state = state(&fold, WALLET);
+        assert_eq!((state.borrow_protocols.len(), state.deposit_protocols.len()), (2, 1));
+        assert_eq!(fold.protocol_names(state.borrow_protocols), ["a", "b"], "sorted");
+        assert_eq!(fold.protocol_names(state.deposit_protocols), ["a"]);
+        assert!(!state.borrow_protocols.is_empty() && ProtocolSet::default().is_empty());
+    }
+
+    #[test]
+    fn protocol_set_holds_64_protocols() {
+        let names: Vec<_> = (10..74).map(|number| format!("protocol-{number}")).collect();
+        let mut fold = Fold::default();
+        let set = fold.protocol_set(names.iter().map(String::as_str));
+        assert_eq!((set.len(), fold.protocol_names(set)), (64, names.iter().map(String::as_str).collect()));
+        assert!(!fold.has_too_many_protocols());
+        fold.protocol_set(["one more"]);
+        assert!(fold.has_too_many_protocols());
+    }
+
+    #[test]
+    fn daily_snapshots_add_up_and_the_latest_is_kept() {
+        let exposure =
+            |collateral_eth, available_eth, debt_eth, risk| Exposure { collateral_eth, available_eth, debt_eth, risk };
+        let mut fold = Fold::default();
+        fold.snapshot(WALLET, day(0), &[exposure(10.0, 3.0, 2.0, 0.875), exposure(4.0, 1.0, 6.0, 0.5)]);
+        fold.snapshot(WALLET, day(1), &[exposure(6.0, 2.5, 4.0, 0.25)]);
+        let expected = HealthHistory {
+            days: 2,
+            collateral_sum_eth: 20.0,
+            available_sum_eth: 6.5,
+            risk_sum: 1.125,
+            risk_max: 0.875,
+            days_at_risk: 1,
+            weighted_risk_sum: 1.75 + 3.0 + 1.0,
+            debt_sum_eth: 12.0,
+            latest: Some((day(1), WalletSnapshot { collateral_eth: 6.0, available_eth: 2.5, risk: 0.25 })),
+        };
+        assert_eq!(state(&fold, WALLET).health, expected);
+    }
+
+    #[test]
+    fn day_at_risk_has_a_risk_above_5_sixths() {
+        for (risk, days) in [(0.0, 0), (0.83, 0), (RISK_THRESHOLD, 0), (0.84, 1), (1e6, 1)] {
+            let mut health = HealthHistory::default();
+            health.add(day(0), &[Exposure { collateral_eth: 1.0, available_eth: 0.0, debt_eth: 1.0, risk }]);
+            assert_eq!(health.days_at_risk, days, "{risk}");
+        }
+    }
+
+    #[test]
+    fn snapshot_of_another_day_is_not_the_current_one() {
+        let snapshot = WalletSnapshot { collateral_eth: 6.0, available_eth: 2.5, risk: 0.25 };
+        let health = HealthHistory { latest: Some((day(1), snapshot)), ..HealthHistory::default() };
+        assert_eq!(health.snapshot_on(day(1)), snapshot);
+        assert_eq!([day(0), day(2)].map(|day| health.snapshot_on(day)), [WalletSnapshot::default(); 2]);
     }
 
     #[test]
     fn address_with_only_positions_is_not_a_wallet() {
         let mut fold = Fold::default();
-        fold.snapshot(WALLET, Day::from_epoch_days(1), &[exposure(1.0, 0.0, 0.0)]);
-        assert!(!state(&fold).is_wallet);
+        fold.snapshot(
+            WALLET,
+            day(0),
+            &[Exposure { collateral_eth: 1.0, available_eth: 0.0, debt_eth: 0.0, risk: 0.0 }],
+        );
+        assert!(!state(&fold, WALLET).is_wallet);
         fold.mark_as_wallet(WALLET);
-        assert!(state(&fold).is_wallet);
+        assert!(state(&fold, WALLET).is_wallet);
+    }
+
+    const SENDER: Address = address(2);
+    const ACCOUNT: Address = address(3);
+    const LINKED: Address = address(4);
+
+    fn event(category: Category) -> FoldEvent<'static> {
+        let (sender, account) = (SENDER, ACCOUNT);
+        FoldEvent { category, sender, account, protocol: "a", time: 100, quantity_eth: Some(2.5) }
+    }
+
+    /// Applies an event with the link of a wallet to the account since `since`.
+    fn apply(event: &FoldEvent<'_>, since: i64, is_included: impl Fn(Address) -> bool) -> Fold {
+        let mut links = Links::default();
+        links.add(Link { account: ACCOUNT, wallet: LINKED, since });
+        let mut fold = Fold::default();
+        fold.apply(event, &links, is_included);
+        fold
+    }
+
+    #[test]
+    fn event_counts_for_its_sender_and_makes_its_account_a_wallet() {
+        let fold = apply(&event(Category::Repay), 0, |_| true);
+        let wallet = WalletState { is_wallet: true, ..WalletState::default() };
+        let repays = EventTotals { count: 1, priced: 1, sum_eth: 2.5 };
+        assert_eq!(state(&fold, SENDER), WalletState { repays, ..wallet });
+        assert_eq!((state(&fold, ACCOUNT), state(&fold, LINKED)), (wallet, WalletState::default()));
+    }
+
+    #[test]
+    fn liquidation_counts_for_the_account_and_its_linked_wallets() {
+        let fold = apply(&event(Category::Liquidation), 50, |_| true);
+        let totals = EventTotals { count: 1, priced: 1, sum_eth: 2.5 };
+        let liquidated =
+            WalletState { liquidations: Liquidations { totals, last: Some(100) }, ..WalletState::default() };
+        assert_eq!(state(&fold, ACCOUNT), WalletState { is_wallet: true, ..liquidated });
+        assert_eq!(state(&fold, LINKED), liquidated);
+        assert_eq!(state(&fold, SENDER), WalletState { is_wallet: true, ..WalletState::default() }, "the liquidator");
+    }
+
+    #[test]
+    fn liquidation_uses_links_made_up_to_its_second() {
+        for (since, count) in [(99, 1), (100, 1), (101, 0)] {
+            let fold = apply(&event(Category::Liquidation), since, |_| true);
+            assert_eq!(state(&fold, LINKED).liquidations.totals.count, count, "{since}");
+        }
+    }
+
+    #[test]
+    fn only_included_wallets_are_updated() {
+        for included in [SENDER, ACCOUNT, LINKED] {
+            let fold = apply(&event(Category::Liquidation), 50, |wallet| wallet == included);
+            let wallets: Vec<_> = fold.sorted().into_iter().map(|(wallet, _)| wallet).collect();
+            assert_eq!(wallets, [included]);
+        }
+    }
+
+    #[test]
+    fn fold_of_one_wallet_keeps_its_state_and_protocols() {
+        let mut fold = Fold::default();
+        fold.sent(SENDER, Category::Borrow, "a", 10, Some(1.0));
+        fold.sent(WALLET, Category::Borrow, "b", 10, Some(2.0));
+        let only = fold.only(WALLET);
+        assert_eq!(only.sorted(), [(WALLET, &state(&fold, WALLET))]);
+        assert_eq!(only.protocol_names(state(&only, WALLET).borrow_protocols), ["b"]);
+        assert!(fold.only(ACCOUNT).sorted().is_empty(), "an unknown wallet");
+    }
+
+    #[test]
+    fn states_and_rows_are_sorted_by_address() {
+        let mut fold = Fold::default();
+        for wallet in [3, 1, 2] {
+            fold.liquidated(address(wallet), wallet.into(), None);
+        }
+        let sorted: Vec<_> =
+            fold.sorted().into_iter().map(|(wallet, state)| (wallet, state.liquidations.last)).collect();
+        assert_eq!(sorted, [(address(1), Some(1)), (address(2), Some(2)), (address(3), Some(3))]);
+        let order = fold.sorted_indices();
+        let rows = Fold::rows(Arc::new(fold), order, |_, wallet, state| {
+            (wallet != address(2)).then_some((wallet, state.liquidations.last))
+        });
+        assert_eq!(rows.collect::<Vec<_>>(), [sorted[0], sorted[2]], "a wallet without a row is left out");
     }
 }

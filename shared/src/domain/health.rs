@@ -77,12 +77,31 @@ mod tests {
     #[test]
     fn positions_add_up_to_collateral_debt_and_risk() {
         let mut health = Health::default();
-        health.add(Side::Lender, true, BaseUnits(1000), &quote(2.0, 0.8, 0.75));
-        health.add(Side::Lender, false, BaseUnits(5000), &quote(2.0, 0.8, 0.75));
-        health.add(Side::Borrower, false, BaseUnits(800), &quote(1.0, 0.0, 0.0));
-        assert_eq!((health.collateral_eth, health.debt_eth), (20.0, 8.0));
-        assert_eq!((health.available_eth(), health.risk()), (7.0, 0.5));
-        assert!(health.has_exposure());
+        for (side, is_collateral, balance, quote) in [
+            (Side::Lender, true, 1000, quote(2.0, 0.75, 0.5)),
+            (Side::Lender, true, 300, quote(4.0, 0.5, 0.25)),
+            (Side::Lender, false, 5000, quote(2.0, 0.75, 0.5)),
+            (Side::Borrower, false, 800, quote(1.0, 0.0, 0.0)),
+            (Side::Borrower, false, 100, quote(2.5, 0.75, 0.5)),
+        ] {
+            health.add(side, is_collateral, BaseUnits(balance), &quote);
+        }
+        let expected =
+            Health { collateral_eth: 32.0, threshold_weighted_eth: 21.0, borrow_power_eth: 13.0, debt_eth: 10.5 };
+        assert_eq!(health, expected);
+        assert_eq!((health.available_eth(), health.risk(), health.has_exposure()), (2.5, 0.5, true));
+    }
+
+    #[test]
+    fn available_is_never_negative() {
+        let health = Health { borrow_power_eth: 1.0, debt_eth: 1.5, ..Health::default() };
+        assert_eq!(health.available_eth(), 0.0);
+    }
+
+    #[test]
+    fn account_without_positions_has_no_exposure() {
+        let health = Health::default();
+        assert_eq!((health.available_eth(), health.risk(), health.has_exposure()), (0.0, 0.0, false));
     }
 
     #[test]

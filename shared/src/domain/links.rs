@@ -83,6 +83,24 @@ mod tests {
     }
 
     #[test]
+    fn links_are_sorted_by_account_then_wallet_with_since() {
+        let other = Link { account: HexBytes([3; 20]), ..link(4, 80) };
+        let mut links = Links::default();
+        links.extend([link(2, 60), link(1, 50), other, link(1, 20)]);
+        assert_eq!(links.sorted(), [other, link(1, 20), link(2, 60)]);
+    }
+
+    #[test]
+    fn link_holds_for_its_own_account_only() {
+        let mut links = Links::default();
+        links.add(link(1, 20));
+        let other = HexBytes([3; 20]);
+        assert_eq!(links.wallets_of(other, 100).collect::<Vec<_>>(), [other]);
+        let wallet = HexBytes([1; 20]);
+        assert_eq!(links.wallets_of(wallet, 100).collect::<Vec<_>>(), [wallet], "a link has one direction");
+    }
+
+    #[test]
     fn link_of_a_wallet_to_itself_is_ignored() {
         let mut links = Links::default();
         links.add(link(9, 1));

@@ -213,9 +213,49 @@ mod tests {
     }
 
     #[test]
-    fn native_eth_price_is_always_1() {
-        let quote = book(100, &[]).token_quote("a", &HexBytes([0xee; 20])).unwrap();
-        assert_eq!((quote.price_eth, quote.decimals), (1.0, 18));
+    fn quote_has_the_parameters_and_the_origin_of_its_row() {
+        let row = Market { decimals: 8, maximum_ltv: 0.7, liquidation_threshold: 0.75, ..market(2, TOKEN, 10.0) };
+        let book = book(103, &[(100, &[("a", vec![market(1, WETH, 2000.0), row])])]);
+        let origin = Origin { protocol: "a".into(), day: Day::from_epoch_days(100), market: HexBytes([2; 20]) };
+        let expected = Quote {
+            price_eth: 0.005,
+            decimals: 8,
+            liquidation_threshold: Some(0.75),
+            maximum_ltv: 0.7,
+            origin: Some(origin),
+        };
+        assert_eq!(book.market_quote("a", &HexBytes([2; 20])), Some(&expected));
+        assert_eq!(book.token_quote("b", &TOKEN), Some(expected), "of an event on another protocol");
+    }
+
+    #[test]
+    fn native_eth_price_of_an_event_is_always_1() {
+        let other_price = [("a", vec![market(1, WETH, 2000.0), market(2, HexBytes([0; 20]), 1000.0)])];
+        for days in [&[][..], &[(100, &other_price[..])]] {
+            for native in [HexBytes([0xee; 20]), HexBytes([0; 20])] {
+                let quote = book(100, days).token_quote("a", &native).unwrap();
+                assert_eq!((quote.price_eth, quote.decimals, quote.liquidation_threshold), (1.0, 18, None));
+            }
+        }
+    }
+
+    #[test]
+    fn price_that_is_not_positive_and_finite_does_not_exist() {
+        for price_usd in [None, Some(0.0), Some(-1.0), Some(f64::NAN), Some(f64::INFINITY)] {
+            let token = Market { price_usd, ..market(2, TOKEN, 0.0) };
+            let unpriced = book(100, &[(100, &[("a", vec![market(1, WETH, 2.0), token])])]);
+            assert_eq!(price(&unpriced, "a"), None, "token at {price_usd:?}");
+            let eth = Market { price_usd, ..market(1, WETH, 0.0) };
+            let without_eth = book(100, &[(100, &[("a", vec![eth, market(2, TOKEN, 2.0)])])]);
+            assert_eq!(price(&without_eth, "a"), None, "ETH at {price_usd:?}");
+        }
+    }
+
+    #[test]
+    fn eth_price_is_that_of_the_smallest_market_id_with_one() {
+        let native = HexBytes([0xee; 20]);
+        let markets = [market(9, WETH, 1000.0), market(3, WETH, 0.0), market(5, native, 500.0), market(1, TOKEN, 10.0)];
+        assert_eq!(price(&book(100, &[(100, &[("a", markets.to_vec())])]), "a"), Some(0.02));
     }
 
     #[test]
@@ -261,6 +301,26 @@ mod tests {
         let book = book(107, &[(100, &own_old), (107, &other_new)]);
         assert_eq!(price(&book, "b"), Some(3.0));
         assert_eq!(price(&book, "c"), Some(4.0));
+    }
+
+    #[test]
+    fn other_protocols_are_asked_in_order_each_for_all_8_days() {
+        let first_old = [("a", vec![market(1, WETH, 1.0), market(2, TOKEN, 3.0)])];
+        let second_new = [("b", vec![market(1, WETH, 1.0), market(2, TOKEN, 4.0)])];
+        assert_eq!(price(&book(107, &[(100, &first_old), (107, &second_new)]), "c"), Some(3.0));
+    }
+
+    #[test]
+    fn newest_of_the_8_days_gives_the_price_of_a_position() {
+        let markets = |price_usd| vec![market(1, WETH, 1.0), market(2, TOKEN, price_usd)];
+        let (oldest, newest, of_the_day) = ([("a", markets(3.0))], [("a", markets(4.0))], [("a", markets(0.0))]);
+        let book = book(107, &[(100, &oldest), (102, &newest), (107, &of_the_day)]);
+        let id = HexBytes([2; 20]);
+        assert_eq!(book.market_quote("a", &id).map(|quote| quote.price_eth), Some(4.0));
+        let all: BTreeMap<_, _> =
+            book.market_quotes("a").into_iter().map(|(id, quote)| (id, quote.price_eth)).collect();
+        assert_eq!(all, BTreeMap::from([(HexBytes([1; 20]), 1.0), (id, 4.0)]));
+        assert!(book.market_quotes("b").is_empty());
     }
 
     #[test]

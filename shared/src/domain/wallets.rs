@@ -101,6 +101,19 @@ mod tests {
         HexBytes(bytes)
     }
 
+    #[test]
+    fn new_wallets_are_merged_at_a_quarter_of_the_sorted_ones() {
+        let mut wallets = WalletMap::<u32>::default();
+        let mut sizes = Vec::new();
+        for number in 0..8_000 {
+            wallets.get_or_default(address(number));
+            if sizes.last() != Some(&wallets.sorted.len()) {
+                sizes.push(wallets.sorted.len());
+            }
+        }
+        assert_eq!(sizes, [0, 1024, 2048, 3072, 4096, 5120, 6400]);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 

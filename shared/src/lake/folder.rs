@@ -1,7 +1,7 @@
 //! A store in a local folder.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,6 +112,18 @@ fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+fn read_suffix_if_exists(path: &Path, length: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(length as u64)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
 fn compare(old: Option<&[u8]>, new: &[u8]) -> PutOutcome {
     match old {
         None => PutOutcome::Created,
@@ -136,34 +148,45 @@ fn write_atomically(unfinished: &Path, path: &Path, bytes: &[u8]) -> io::Result<
     Ok(())
 }
 
-/// Adds the files below a folder to `found`, without those that start with a dot.
-fn walk(root: &Path, folder: &Path, found: &mut Vec<Entry>) -> io::Result<()> {
+/// Adds the files below a folder to `found`: with `hidden` only those whose path in `root` is hidden, else the others.
+fn walk(root: &Path, folder: &Path, hidden: bool, found: &mut Vec<Entry>) -> io::Result<()> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
     for entry in entries {
         let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+        let path = entry.path();
+        let Ok(key) = path.strip_prefix(root) else { continue };
+        if [UNFINISHED, LOCK].map(Path::new).contains(&key) || !hidden && is_hidden(key) {
             continue;
         }
         if entry.file_type()?.is_dir() {
-            walk(root, &entry.path(), found)?;
-        } else if let Some(key) = entry.path().strip_prefix(root).ok().and_then(Path::to_str) {
+            walk(root, &path, hidden, found)?;
+        } else if is_hidden(key) == hidden {
             match entry.metadata() {
                 // The file was deleted after the folder was read.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                metadata => found.push(Entry { key: key.to_owned(), size: metadata?.len() }),
+                metadata => found.push(Entry { key: key.to_string_lossy().into_owned(), size: metadata?.len() }),
             }
         }
     }
     Ok(())
 }
 
+/// Whether a key has a name that starts with a dot, or is not UTF-8.
+fn is_hidden(key: &Path) -> bool {
+    key.to_str().is_none_or(|key| key.split('/').any(|name| name.starts_with('.')))
+}
+
 #[async_trait]
 impl Store for FolderStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         Ok(self.run(key, read_if_exists).await?.map(Bytes::from))
+    }
+
+    async fn get_suffix(&self, key: &str, length: usize) -> Result<Option<Bytes>> {
+        Ok(self.run(key, move |path| read_suffix_if_exists(path, length)).await?.map(Bytes::from))
     }
 
     async fn compare(&self, key: &str, bytes: &Bytes) -> Result<PutOutcome> {
@@ -188,8 +211,19 @@ impl Store for FolderStore {
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
         self.run(&folder, move |folder| {
             let mut found = Vec::new();
-            walk(&root, folder, &mut found)?;
+            walk(&root, folder, false, &mut found)?;
             found.retain(|entry| entry.key.starts_with(&prefix));
+            found.sort_unstable();
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn list_hidden(&self) -> Result<Vec<Entry>> {
+        let root = self.root.clone();
+        self.run("", move |_| {
+            let mut found = Vec::new();
+            walk(&root, &root, true, &mut found)?;
             found.sort_unstable();
             Ok(found)
         })
@@ -239,6 +273,19 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let error = FolderStore::open_for_run(file.join("lake")).unwrap_err();
         assert_eq!(error.kind(), Kind::BadInput);
+    }
+
+    #[tokio::test]
+    async fn hidden_files_are_listed_apart() {
+        let (_folder, store) = store();
+        for key in ["a/b", "a/._b", ".DS_Store", ".cache/x/y", ".unfinished/half"] {
+            let path = store.path(key);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, key).unwrap();
+        }
+        let keys = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.key).collect::<Vec<_>>();
+        assert_eq!(keys(store.list("").await.unwrap()), ["a/b"]);
+        assert_eq!(keys(store.list_hidden().await.unwrap()), [".DS_Store", ".cache/x/y", "a/._b"]);
     }
 
     #[tokio::test]

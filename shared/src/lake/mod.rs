@@ -2,6 +2,7 @@
 
 mod features;
 mod folder;
+mod lost;
 pub mod parquet;
 #[cfg(feature = "aws")]
 mod s3;
@@ -9,7 +10,7 @@ mod state;
 mod store;
 mod unit;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -21,7 +22,9 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 pub use features::{FeatureSet, SetDigest};
 pub use folder::FolderStore;
-pub use parquet::FileMetadata;
+pub use lost::Tombstone;
+use parquet::FooterRead;
+pub use parquet::{FileMetadata, Footer};
 #[cfg(feature = "aws")]
 pub use s3::S3Store;
 pub use state::{PassedCheck, State};
@@ -32,6 +35,9 @@ use crate::cpu::spawn_cpu;
 use crate::domain::Address;
 use crate::error::{Error, Result};
 use crate::tables::{QuarantinedRow, Row, Table};
+
+/// The number of bytes at the end of an object that usually contain its footer.
+const FOOTER_BYTES: usize = 16 << 10;
 
 /// The result of writing a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,9 +228,35 @@ impl Lake {
     /// # Errors
     /// The objects could not be listed.
     pub async fn units(&self, table: &Table) -> Result<BTreeSet<WorkUnit>> {
+        Ok(self.objects(table).await?.into_keys().collect())
+    }
+
+    /// Returns the units of a table that are in the lake, each with its object.
+    ///
+    /// # Errors
+    /// The objects could not be listed.
+    pub async fn objects(&self, table: &Table) -> Result<BTreeMap<WorkUnit, Entry>> {
         let prefix = format!("{}/", table.prefix());
         let entries = self.store.list(&prefix).await?;
-        Ok(entries.iter().filter_map(|entry| WorkUnit::from_path(table, entry.key.strip_prefix(&prefix)?)).collect())
+        let unit = |entry: &Entry| WorkUnit::from_path(table, entry.key.strip_prefix(&prefix)?);
+        Ok(entries.into_iter().filter_map(|entry| Some((unit(&entry)?, entry))).collect())
+    }
+
+    /// Reads the footer of an object, without the rest of the object.
+    ///
+    /// # Errors
+    /// `CorruptData` with the object's key if it is not a Parquet file, and the errors of the store.
+    pub async fn footer(&self, object: &Entry) -> Result<Footer> {
+        let with_key = |error: Error| error.with("object", &object.key);
+        let mut length = FOOTER_BYTES;
+        loop {
+            let suffix = self.store.get_suffix(&object.key, length).await?.unwrap_or_default();
+            match parquet::footer(&suffix, object.size).map_err(with_key)? {
+                FooterRead::Complete(footer) => return Ok(footer),
+                FooterRead::Needs(bytes) if bytes > length => length = bytes,
+                FooterRead::Needs(_) => return Err(with_key(Error::corrupt("the object is shorter than its footer"))),
+            }
+        }
     }
 
     /// Replaces the quarantine object of a unit with these rejected rows. Deletes the object if there are none.
@@ -313,6 +345,24 @@ mod tests {
         assert_eq!((written.put, written.rows), (PutOutcome::Created, 1));
         assert_eq!(lake.read(&WALLET_LINKS, &unit).await.unwrap(), Some(vec![link(5)]));
         assert_eq!(lake.units(&WALLET_LINKS).await.unwrap().into_iter().collect::<Vec<_>>(), [unit]);
+    }
+
+    #[tokio::test]
+    async fn footer_tells_the_table_and_unit_of_an_object() {
+        let (_folder, lake) = lake();
+        let unit = WorkUnit::Day("2023-01-31".parse().unwrap());
+        lake.write(&WALLET_LINKS, &unit, vec![link(5)], FileMetadata::new()).await.unwrap();
+        let objects = lake.objects(&WALLET_LINKS).await.unwrap();
+        let footer = lake.footer(&objects[&unit]).await.unwrap();
+        assert_eq!((footer.metadata["table"].as_str(), footer.rows), ("analytics.wallet_links", 1));
+        assert_eq!(footer.metadata["unit"], unit.to_string());
+        for content in [&b""[..], b"PAR1", b"no Parquet file at all"] {
+            let key = objects[&unit].key.clone();
+            lake.store().put(&key, Bytes::from_static(content)).await.unwrap();
+            let error = lake.footer(&Entry { key: key.clone(), size: content.len() as u64 }).await.unwrap_err();
+            assert_eq!(error.kind(), crate::Kind::CorruptData);
+            assert!(error.to_string().contains(&key), "{error}");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{KeyValue, PageIndexPolicy, SortingColumn};
+use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaDataReader, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
@@ -284,26 +284,74 @@ fn catch_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     result.unwrap_or_else(|_| Err(read_error("the decoder panicked")))
 }
 
+/// What the footer of a Parquet file says.
+#[derive(Debug, Clone)]
+pub struct Footer {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The key-value metadata of the lake.
+    pub metadata: FileMetadata,
+    /// The number of rows.
+    pub rows: u64,
+}
+
+/// A footer, or the number of bytes at the end of the file that contain it.
+#[derive(Debug)]
+pub enum FooterRead {
+    /// The footer.
+    Complete(Footer),
+    /// The suffix was too short.
+    Needs(usize),
+}
+
+/// Reads the footer from the last bytes of a Parquet file of `size` bytes.
+///
+/// # Errors
+/// `CorruptData` if the file is not a valid Parquet file.
+pub fn footer(suffix: &Bytes, size: u64) -> Result<FooterRead> {
+    catch_panics(|| {
+        let mut reader = ParquetMetaDataReader::new();
+        match reader.try_parse_sized(suffix, size) {
+            Err(ParquetError::NeedMoreData(bytes)) => return Ok(FooterRead::Needs(bytes)),
+            result => result.map_err(read_error)?,
+        }
+        let metadata = Arc::new(reader.finish().map_err(read_error)?);
+        let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).map_err(read_error)?;
+        Ok(FooterRead::Complete(footer_of(&metadata)))
+    })
+}
+
+fn footer_of(metadata: &ArrowReaderMetadata) -> Footer {
+    let file_metadata = metadata.metadata().file_metadata();
+    let pairs = file_metadata.key_value_metadata().into_iter().flatten();
+    let pairs =
+        pairs.filter_map(|pair| Some((pair.key.strip_prefix(METADATA_PREFIX)?.to_owned(), pair.value.clone()?)));
+    Footer {
+        schema: Arc::clone(metadata.schema()),
+        metadata: pairs.collect(),
+        rows: u64::try_from(file_metadata.num_rows()).unwrap_or(0),
+    }
+}
+
+/// Decodes every value of a Parquet file, to find out whether it is intact.
+///
+/// # Errors
+/// `CorruptData` if it is not.
+pub fn verify(file: Bytes) -> Result<()> {
+    catch_panics(|| {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build());
+        reader.map_err(read_error)?.try_for_each(|batch| batch.map(drop).map_err(read_error))
+    })
+}
+
 /// Reads the [`FileMetadata`] and the number of rows from the footer of a Parquet file.
 ///
 /// # Errors
 /// `CorruptData` if the file is not a valid Parquet file.
 pub fn file_metadata(file: &Bytes) -> Result<(FileMetadata, u64)> {
     let metadata = catch_panics(|| ArrowReaderMetadata::load(file, Default::default()).map_err(read_error))?;
-    let file_metadata = metadata.metadata().file_metadata();
-    let pairs = file_metadata.key_value_metadata().into_iter().flatten();
-    let metadata =
-        pairs.filter_map(|pair| Some((pair.key.strip_prefix(METADATA_PREFIX)?.to_owned(), pair.value.clone()?)));
-    Ok((metadata.collect(), u64::try_from(file_metadata.num_rows()).unwrap_or(0)))
-}
-
-/// Reads the schema of a Parquet file.
-///
-/// # Errors
-/// `CorruptData` if the file is not a valid Parquet file.
-pub fn schema(file: &Bytes) -> Result<SchemaRef> {
-    let metadata = catch_panics(|| ArrowReaderMetadata::load(file, Default::default()).map_err(read_error))?;
-    Ok(Arc::clone(metadata.schema()))
+    let Footer { metadata, rows, .. } = footer_of(&metadata);
+    Ok((metadata, rows))
 }
 
 #[cfg(test)]
@@ -399,6 +447,32 @@ mod tests {
         let without_statistics: Vec<QuarantinedRow> =
             decode_range(file, "row", &(String::new()..=String::new())).unwrap();
         assert_eq!(without_statistics.len(), 50_000);
+    }
+
+    #[test]
+    fn footer_is_read_from_the_end_of_a_file() {
+        let file = file(100);
+        let size = file.len() as u64;
+        let suffix = |length: usize| file.slice(file.len() - length..);
+        let FooterRead::Needs(length) = footer(&suffix(8), size).unwrap() else { panic!("8 bytes are enough") };
+        assert!(length < file.len());
+        let FooterRead::Complete(found) = footer(&suffix(length), size).unwrap() else { panic!("needs more") };
+        assert_eq!((found.rows, found.metadata["rows_in"].as_str()), (100, "100"));
+        assert_eq!(found.schema.fields(), QuarantinedRow::schema().fields());
+        for (suffix, size) in [(Bytes::new(), 0), (Bytes::from_static(b"PAR1"), 4), (suffix(60).slice(..50), size)] {
+            assert_eq!(footer(&suffix, size).unwrap_err().kind(), crate::Kind::CorruptData);
+        }
+    }
+
+    #[test]
+    fn verify_finds_damage_outside_the_footer() {
+        let whole = file(20_000);
+        verify(whole.clone()).unwrap();
+        let mut damaged = whole.to_vec();
+        damaged[4..2000].fill(0xff);
+        let damaged = Bytes::from(damaged);
+        file_metadata(&damaged).unwrap();
+        assert_eq!(verify(damaged).unwrap_err().kind(), crate::Kind::CorruptData);
     }
 
     #[test]

@@ -78,6 +78,23 @@ impl S3Store {
         }
     }
 
+    /// Reads a range of an object in the syntax of the HTTP header, or the whole object.
+    async fn read(&self, key: &str, range: Option<String>) -> Result<Option<Bytes>> {
+        let object = match self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send().await {
+            Ok(object) => object,
+            Err(error) if error_code(&error) == Some("NoSuchKey") => return Ok(None),
+            // An empty object has no range.
+            Err(error) if error_code(&error) == Some("InvalidRange") => return Ok(Some(Bytes::new())),
+            Err(error) => return Err(self.object_error("GetObject", key, error)),
+        };
+        let body = object.body.collect().await.map_err(|cause| {
+            Error::new(Kind::SourceUnavailable, "the connection broke while reading an object")
+                .with("object", self.location(key))
+                .with_source(cause)
+        })?;
+        Ok(Some(body.into_bytes()))
+    }
+
     /// Writes an object on the condition that it is still as in `current`. Returns `false` if another writer changed
     /// it.
     async fn write(&self, key: &str, bytes: Bytes, digest: &str, current: Option<&ObjectHead>) -> Result<bool> {
@@ -169,17 +186,11 @@ fn digest(bytes: &Bytes) -> String {
 #[async_trait]
 impl Store for S3Store {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        let object = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
-            Ok(object) => object,
-            Err(error) if error_code(&error) == Some("NoSuchKey") => return Ok(None),
-            Err(error) => return Err(self.object_error("GetObject", key, error)),
-        };
-        let body = object.body.collect().await.map_err(|cause| {
-            Error::new(Kind::SourceUnavailable, "the connection broke while reading an object")
-                .with("object", self.location(key))
-                .with_source(cause)
-        })?;
-        Ok(Some(body.into_bytes()))
+        self.read(key, None).await
+    }
+
+    async fn get_suffix(&self, key: &str, length: usize) -> Result<Option<Bytes>> {
+        self.read(key, Some(format!("bytes=-{length}"))).await
     }
 
     async fn compare(&self, key: &str, bytes: &Bytes) -> Result<PutOutcome> {

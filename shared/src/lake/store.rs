@@ -36,6 +36,14 @@ pub trait Store: Debug + Send + Sync {
     /// The object could not be read. A failure is never reported as a missing object.
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
 
+    /// Returns the last `length` bytes of an object, the whole object if it is shorter, or `None` if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    async fn get_suffix(&self, key: &str, length: usize) -> Result<Option<Bytes>> {
+        Ok(self.get(key).await?.map(|bytes| bytes.slice(bytes.len().saturating_sub(length)..)))
+    }
+
     /// Returns the effect that a put of these bytes would have, without writing them.
     ///
     /// # Errors
@@ -54,6 +62,15 @@ pub trait Store: Debug + Send + Sync {
     /// # Errors
     /// The objects could not be listed.
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>>;
+
+    /// Returns the files that [`Store::list`] leaves out although other readers may see them, sorted by key: in a folder,
+    /// those whose path has a name that starts with a dot or is not UTF-8.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    async fn list_hidden(&self) -> Result<Vec<Entry>> {
+        Ok(Vec::new())
+    }
 
     /// Deletes an object. Deleting a missing object is not an error.
     ///

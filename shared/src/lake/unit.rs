@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::config::transpose_names;
 use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
 use crate::tables::{Layout, Table};
@@ -39,6 +40,15 @@ impl WorkUnit {
             | WorkUnit::ProtocolDay(day, _)
             | WorkUnit::Shard(day, _) => Some(*day),
             WorkUnit::Protocol(_) => None,
+        }
+    }
+
+    /// Returns the shard, if the unit is one.
+    #[must_use]
+    pub fn shard(&self) -> Option<u32> {
+        match self {
+            WorkUnit::Shard(_, shard) => Some(*shard),
+            _ => None,
         }
     }
 
@@ -133,9 +143,13 @@ impl WorkUnit {
             Layout::Day => WorkUnit::Day(name.parse().ok()?),
             Layout::ProtocolDay => {
                 let (day, protocol) = name.split_once('.')?;
+                transpose_names(protocol)?;
                 WorkUnit::ProtocolDay(day.parse().ok()?, protocol.into())
             }
-            Layout::Protocol => WorkUnit::Protocol(name.into()),
+            Layout::Protocol => {
+                transpose_names(name)?;
+                WorkUnit::Protocol(name.into())
+            }
             Layout::Shard => {
                 let as_of = path.strip_prefix("as_of=")?.split_once('/')?.0;
                 WorkUnit::Shard(as_of.parse().ok()?, name.parse().ok()?)
@@ -202,6 +216,12 @@ mod tests {
                 "year=2023/month=02/2023-01-02.parquet",
                 "as_of=2023-01-02/x.parquet",
                 "2023-01-02.txt",
+                "copy.parquet",
+                "._aave-v2-eth.parquet",
+                "aave-v2-eth (1).parquet",
+                "year=2023/month=01/2023-01-02.aave-v2-eth.copy.parquet",
+                "year=2023/month=01/2023-01-02 (1).parquet",
+                "year=2023/month=01/2023-01-02.copy.parquet",
             ] {
                 assert_eq!(WorkUnit::from_path(table, path), None, "{} {path}", table.name);
             }

@@ -12,6 +12,8 @@ use crate::tables::{self, Layer, Table};
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
     pub(super) units: BTreeMap<(Layer, &'static str), BTreeSet<WorkUnit>>,
+    /// The units of snapshots that their source no longer has.
+    pub(super) lost: BTreeMap<&'static str, BTreeSet<WorkUnit>>,
     /// The parts of the fold's state as of the as-of day.
     pub(super) states: BTreeSet<String>,
     /// Whether the links' state as of that day exists.
@@ -32,12 +34,16 @@ impl Inventory {
         for table in tables::TABLES {
             units.insert((table.layer, table.name), lake.units(table).await?);
         }
+        let mut lost = BTreeMap::new();
+        for table in [&tables::RAW_MARKETS, &tables::RAW_POSITIONS] {
+            lost.insert(table.name, lake.lost_units(table).await?);
+        }
         let states = lake.stored_states(State::Fold).await?;
         let states = states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect();
         let has_links = lake.stored_states(State::Links).await?.iter().any(|(day, _)| *day == as_of);
         let build = lake.shards(&FeatureSet::build(as_of)).await?.into_iter().collect();
         let passed_shards = lake.passed_check(as_of).await?.map(|record| record.shards);
-        Ok(Inventory { units, states, has_links, build, passed_shards })
+        Ok(Inventory { units, lost, states, has_links, build, passed_shards })
     }
 
     /// Removes the units with the given keys.
@@ -92,6 +98,11 @@ impl Inventory {
         (0..shards).all(|shard| self.build.contains(&shard) && self.states.contains(&state_part(shard, shards)))
     }
 
+    /// Returns whether the source no longer had a unit.
+    pub(super) fn is_lost(&self, table: &Table, unit: &WorkUnit) -> bool {
+        self.lost.get(table.name).is_some_and(|units| units.contains(unit))
+    }
+
     /// Returns the newest day of any unit in the lake.
     pub(super) fn newest_day(&self) -> Option<Day> {
         self.units.values().filter_map(|units| units.iter().filter_map(WorkUnit::day).max()).max()
@@ -103,4 +114,91 @@ impl Inventory {
 #[must_use]
 pub fn state_part(shard: u32, shards: u32) -> String {
     format!("{shard}-of-{shards}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Plan;
+    use super::*;
+    use crate::pipeline::Step;
+    use crate::tables::{DAILY_BLOCKS, STAGE_MARKETS, STAGE_POSITIONS, WALLET_HEALTH};
+
+    fn day(number: i32) -> Day {
+        Day::from_epoch_days(19_000 + number)
+    }
+
+    fn protocol_day(number: i32) -> WorkUnit {
+        WorkUnit::ProtocolDay(day(number), "aave-v2-eth".into())
+    }
+
+    fn inventory(units: &[(&'static Table, WorkUnit)]) -> Inventory {
+        let mut inventory = Inventory::default();
+        for (table, unit) in units {
+            inventory.units.entry((table.layer, table.name)).or_default().insert(unit.clone());
+        }
+        inventory
+    }
+
+    #[test]
+    fn unit_belongs_to_its_table() {
+        let inventory = inventory(&[(&STAGE_MARKETS, protocol_day(1))]);
+        assert!(inventory.has(&STAGE_MARKETS, &protocol_day(1)));
+        assert!(!inventory.has(&STAGE_MARKETS, &protocol_day(2)));
+        assert!(!inventory.has(&STAGE_POSITIONS, &protocol_day(1)), "another table");
+        assert!(!inventory.has(&tables::RAW_MARKETS, &protocol_day(1)), "the same name in another layer");
+    }
+
+    #[test]
+    fn newest_day_is_that_of_any_table() {
+        assert_eq!(Inventory::default().newest_day(), None);
+        let units = [(&STAGE_MARKETS, protocol_day(4)), (&DAILY_BLOCKS, WorkUnit::Day(day(7)))];
+        assert_eq!(inventory(&units).newest_day(), Some(day(7)));
+    }
+
+    #[test]
+    fn units_with_the_given_keys_are_removed() {
+        let kept = (&DAILY_BLOCKS, WorkUnit::Day(day(1)));
+        let removed = (&STAGE_MARKETS, protocol_day(1));
+        let all = || inventory(&[kept.clone(), removed.clone()]);
+        let without = all().without(&BTreeSet::from([removed.1.key(removed.0)]));
+        assert!(without.has(kept.0, &kept.1) && !without.has(removed.0, &removed.1));
+        let same = all().without(&BTreeSet::new());
+        assert!(same.has(kept.0, &kept.1) && same.has(removed.0, &removed.1));
+    }
+
+    #[test]
+    fn only_existing_objects_are_recomputed() {
+        let mut plan = Plan::default();
+        plan.extend(Step::ValuePositions, [WorkUnit::Day(day(1)), WorkUnit::Day(day(2))]);
+        let existing = WorkUnit::Day(day(1));
+        let keys = inventory(&[(&WALLET_HEALTH, existing.clone())]).keys_to_recompute(&plan);
+        assert_eq!(keys, BTreeSet::from([existing.key(&WALLET_HEALTH)]));
+    }
+
+    #[test]
+    fn state_part_names_the_shard_and_their_number() {
+        assert_eq!(state_part(3, 16), "3-of-16");
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn inventory_lists_units_and_the_states_of_the_as_of_day() -> Result<()> {
+        use crate::tables::{DailyBlock, StateRow, WalletLink};
+        use crate::testing::{AAVE, TestLake, daily_block, january};
+
+        let test_lake = TestLake::new(&[AAVE], january(9))?;
+        let lake = &test_lake.context.lake;
+        let rows: Vec<DailyBlock> = vec![daily_block(january(2))];
+        test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(2)), rows).await?;
+        for (as_of, part) in [(3, "0-of-2"), (4, "1-of-2")] {
+            lake.write_state(State::Fold, january(as_of), part, Vec::<StateRow>::new()).await?;
+        }
+        lake.write_state(State::Links, january(4), "all", Vec::<WalletLink>::new()).await?;
+        let inventory = Inventory::list(lake, january(3)).await?;
+        assert!(inventory.has(&DAILY_BLOCKS, &WorkUnit::Day(january(2))));
+        assert_eq!((inventory.newest_day(), inventory.has_links), (Some(january(2)), false));
+        assert_eq!(inventory.states, BTreeSet::from(["0-of-2".to_owned()]));
+        assert!(Inventory::list(lake, january(4)).await?.has_links);
+        Ok(())
+    }
 }

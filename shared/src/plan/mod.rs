@@ -28,7 +28,12 @@ pub type DaysBy<K> = BTreeMap<K, Vec<Day>>;
 pub struct Plan {
     /// Sorted; steps without units are left out.
     units: BTreeMap<Step, Vec<WorkUnit>>,
+    /// Days of events in the lake that are extracted again if the source has another number of events.
+    to_verify: Vec<WorkUnit>,
 }
+
+/// The name of the days to verify in the JSON of a plan.
+const VERIFY: &str = "verify";
 
 impl Plan {
     /// Adds units of a step.
@@ -39,6 +44,21 @@ impl Plan {
             planned.extend(units);
             planned.sort_unstable();
         }
+    }
+
+    /// Returns this plan with days of events that were extracted in addition, because they had changed.
+    #[must_use]
+    pub fn with_extracted_events(&self, units: &[WorkUnit]) -> Self {
+        let mut plan = self.clone();
+        plan.extend(Step::ExtractEvents, units.iter().cloned());
+        plan
+    }
+
+    /// Returns the days of events, by category, that are in the lake and that `extract-events` extracts again if the
+    /// source has another number of events: some arrived late. They are not among the step's units.
+    #[must_use]
+    pub fn to_verify(&self) -> &[WorkUnit] {
+        &self.to_verify
     }
 
     /// Returns the units of a step, ordered by day.
@@ -95,23 +115,24 @@ impl Plan {
 
 impl Serialize for Plan {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(
-            self.units
-                .iter()
-                .map(|(step, units)| (step.name(), units.iter().map(WorkUnit::to_string).collect::<Vec<_>>())),
-        )
+        let names = |units: &[WorkUnit]| units.iter().map(WorkUnit::to_string).collect::<Vec<_>>();
+        let verify = (!self.to_verify.is_empty()).then(|| (VERIFY, names(&self.to_verify)));
+        serializer.collect_map(self.units.iter().map(|(step, units)| (step.name(), names(units))).chain(verify))
     }
 }
 
 impl<'de> Deserialize<'de> for Plan {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut plan = Plan::default();
-        for (step, units) in BTreeMap::<Step, Vec<String>>::deserialize(deserializer)? {
+        for (name, units) in BTreeMap::<String, Vec<String>>::deserialize(deserializer)? {
+            let is_verify = name == VERIFY;
+            let step = if is_verify { Step::ExtractEvents } else { name.parse().map_err(de::Error::custom)? };
             let units = units.iter().map(|text| {
                 parse_unit(step.input(), text)
                     .ok_or_else(|| de::Error::custom(format!("{text:?} is not a unit of {step}")))
             });
-            plan.extend(step, units.collect::<Result<Vec<_>, _>>()?);
+            let units = units.collect::<Result<Vec<_>, _>>()?;
+            if is_verify { plan.to_verify = units } else { plan.extend(step, units) }
         }
         Ok(plan)
     }
@@ -159,9 +180,61 @@ mod tests {
         plan.extend(Step::ExtractCurrentPositions, [WorkUnit::Protocol("aave-v2-eth".into())]);
         plan.extend(Step::BuildFeatures, [WorkUnit::Day(day)]);
         plan.extend(Step::LinkWallets, []);
+        plan.to_verify = vec![WorkUnit::EventDay(day.previous(), Category::Borrow)];
         let json = serde_json::to_string(&plan).unwrap();
         assert!(json.contains(r#""stage-market-data":["2022-01-08 aave-v2-eth"]"#), "{json}");
+        assert!(json.contains(r#""verify":["2022-01-07 borrow"]"#), "{json}");
         assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
+    }
+
+    #[test]
+    fn plan_lists_the_sorted_units_of_each_step() {
+        let unit = |day, protocol: &str| WorkUnit::ProtocolDay(Day::from_epoch_days(day), protocol.into());
+        let mut plan = Plan::default();
+        plan.extend(Step::StageMarketData, []);
+        assert!(plan.is_empty() && plan.units(Step::StageMarketData).is_empty());
+        plan.extend(Step::StageMarketData, [unit(2, "b"), unit(1, "b")]);
+        plan.extend(Step::StageMarketData, [unit(1, "a")]);
+        assert!(!plan.is_empty());
+        assert_eq!(plan.units(Step::StageMarketData), [unit(1, "a"), unit(1, "b"), unit(2, "b")]);
+        let days = |days: &[i32]| days.iter().map(|day| Day::from_epoch_days(*day)).collect();
+        let expected = DaysBy::from([("a".to_owned(), days(&[1])), ("b".to_owned(), days(&[1, 2]))]);
+        assert_eq!(plan.days_by_protocol(Step::StageMarketData), expected);
+        assert!(plan.days_by_protocol(Step::StageAccountPositions).is_empty());
+        let planned: Vec<_> = plan.counts().into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(planned, [(Step::StageMarketData, 3)]);
+    }
+
+    #[test]
+    fn derived_objects_are_those_of_the_stage_and_analytics_layers() {
+        let day = WorkUnit::Day(Day::from_epoch_days(19_000));
+        let of_category = |category| WorkUnit::EventDay(Day::from_epoch_days(19_000), category);
+        let of_protocol = WorkUnit::ProtocolDay(Day::from_epoch_days(19_000), "aave-v2-eth".into());
+        let mut plan = Plan::default();
+        for (step, unit) in [
+            (Step::ExtractDailyBlocks, day.clone()),
+            (Step::ExtractEvents, of_category(Category::Repay)),
+            (Step::ExtractMarketData, of_protocol.clone()),
+            (Step::ExtractAccountPositions, of_protocol.clone()),
+            (Step::StageEvents, of_category(Category::Repay)),
+            (Step::StageMarketData, of_protocol.clone()),
+            (Step::StageAccountPositions, of_protocol.clone()),
+            (Step::LinkWallets, day.clone()),
+            (Step::PriceEvents, of_category(Category::Borrow)),
+            (Step::ValuePositions, day.clone()),
+            (Step::BuildFeatures, day.clone()),
+        ] {
+            plan.extend(step, [unit]);
+        }
+        let expected = [
+            (&tables::STAGE_REPAYS, day.clone()),
+            (&tables::BORROWS, day.clone()),
+            (&tables::STAGE_MARKETS, of_protocol.clone()),
+            (&tables::STAGE_POSITIONS, of_protocol),
+            (&tables::WALLET_LINKS, day.clone()),
+            (&tables::WALLET_HEALTH, day),
+        ];
+        assert_eq!(plan.derived(), expected);
     }
 
     #[test]

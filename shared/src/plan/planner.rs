@@ -91,27 +91,47 @@ impl Planner<'_> {
         self.scope.force || !self.inventory.has(table, unit)
     }
 
+    /// Returns whether the source may have a snapshot: it is in the lake, the source was never without it, or the scope
+    /// includes lost units.
+    fn may_be_available(&self, table: &Table, unit: &WorkUnit) -> bool {
+        self.scope.retry_lost || self.inventory.has(table, unit) || !self.inventory.is_lost(table, unit)
+    }
+
     fn plan_extraction(&self, plan: &mut Plan) {
         let days = self.first_day.through(self.scope.as_of).map(WorkUnit::Day);
         plan.extend(Step::ExtractDailyBlocks, days.filter(|unit| self.is_missing(&tables::DAILY_BLOCKS, unit)));
         for category in Category::ALL {
             let table = tables::event_table(Layer::Raw, category);
-            let days = self.event_days().filter(|day| self.is_missing(table, &WorkUnit::Day(*day)));
-            plan.extend(Step::ExtractEvents, days.map(|day| WorkUnit::EventDay(day, category)));
+            let unit = |day| WorkUnit::EventDay(day, category);
+            let days = || self.event_days().filter(|day| self.is_missing(table, &WorkUnit::Day(*day)));
+            plan.extend(Step::ExtractEvents, days().map(unit));
+            plan.to_verify.extend(self.day_to_verify(table, days().last()).map(unit));
         }
         for (name, from) in &self.scope.from {
             let protocol: Arc<str> = name.as_str().into();
             let units = || from.through(self.scope.as_of).map(|day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol)));
-            plan.extend(Step::ExtractMarketData, units().filter(|unit| self.is_missing(&tables::RAW_MARKETS, unit)));
-            plan.extend(
-                Step::ExtractAccountPositions,
-                units().filter(|unit| self.is_missing(&tables::RAW_POSITIONS, unit)),
-            );
+            for (step, table) in [
+                (Step::ExtractMarketData, &tables::RAW_MARKETS),
+                (Step::ExtractAccountPositions, &tables::RAW_POSITIONS),
+            ] {
+                let is_due = |unit: &WorkUnit| self.is_missing(table, unit) && self.may_be_available(table, unit);
+                plan.extend(step, units().filter(is_due));
+            }
             let current = WorkUnit::Protocol(Arc::clone(&protocol));
             if self.is_missing(&tables::CURRENT_POSITIONS, &current) {
                 plan.extend(Step::ExtractCurrentPositions, [current]);
             }
         }
+    }
+
+    /// Returns the newest day of events in the lake, if a later one is extracted: events of it may have arrived since it
+    /// was extracted.
+    fn day_to_verify(&self, table: &Table, last_extracted: Option<Day>) -> Option<Day> {
+        if self.scope.force || self.phase != PlanPhase::BeforeExtraction {
+            return None;
+        }
+        let newest = self.event_days().filter(|day| self.inventory.has(table, &WorkUnit::Day(*day))).last();
+        newest.filter(|newest| last_extracted > Some(*newest))
     }
 
     /// Returns the days to stage: the raw units are present, or will be, and the staged unit is missing or was produced
@@ -252,7 +272,13 @@ mod tests {
     }
 
     fn scope(as_of: i32) -> Scope {
-        Scope { as_of: day(as_of), from: BTreeMap::from([(PROTOCOL.to_owned(), day(0))]), force: false, shards: 1 }
+        Scope {
+            as_of: day(as_of),
+            from: BTreeMap::from([(PROTOCOL.to_owned(), day(0))]),
+            force: false,
+            retry_lost: false,
+            shards: 1,
+        }
     }
 
     fn put(inventory: &mut Inventory, table: &'static Table, unit: WorkUnit) {
@@ -326,6 +352,38 @@ mod tests {
     }
 
     #[test]
+    fn newest_event_day_is_verified_if_a_later_one_is_extracted() {
+        let verified = |as_of, inventory: &Inventory| {
+            let plan = plan(&scope(as_of), inventory, PlanPhase::BeforeExtraction).unwrap();
+            plan.to_verify().to_vec()
+        };
+        let units = |number| Category::ALL.map(|category| WorkUnit::EventDay(day(number), category)).to_vec();
+        assert_eq!(verified(4, &complete_inventory(3)), units(2), "the last event day of the run before");
+        assert_eq!(verified(3, &complete_inventory(3)), [], "the day is complete");
+        assert_eq!(verified(2, &complete_inventory(3)), [], "an earlier day is complete");
+        assert_eq!(verified(3, &Inventory::default()), [], "there is nothing to verify");
+        let mut inventory = complete_inventory(3);
+        remove(&mut inventory, tables::event_table(Layer::Raw, Category::Repay), &WorkUnit::Day(day(1)));
+        assert_eq!(verified(3, &inventory), [], "a gap before the newest day");
+    }
+
+    #[test]
+    fn events_that_arrived_late_are_recomputed() {
+        let mut inventory = complete_inventory(4);
+        let next = plan(&scope(5), &inventory, PlanPhase::BeforeExtraction).unwrap();
+        for category in Category::ALL {
+            put(&mut inventory, tables::event_table(Layer::Raw, category), WorkUnit::Day(day(4)));
+        }
+        let unchanged = plan(&scope(5), &inventory, PlanPhase::AfterExtraction(Some(&next))).unwrap();
+        assert_eq!(category_days(&unchanged, Step::StageEvents, Category::Borrow), [day(4)]);
+        let late = next.with_extracted_events(&[WorkUnit::EventDay(day(3), Category::Borrow)]);
+        let changed = plan(&scope(5), &inventory, PlanPhase::AfterExtraction(Some(&late))).unwrap();
+        assert_eq!(category_days(&changed, Step::StageEvents, Category::Borrow), [3, 4].map(day));
+        assert_eq!(category_days(&changed, Step::PriceEvents, Category::Borrow), [3, 4].map(day));
+        assert_eq!(category_days(&changed, Step::StageEvents, Category::Repay), [day(4)]);
+    }
+
+    #[test]
     fn late_markets_change_the_prices_of_seven_more_days() {
         let mut inventory = complete_inventory(12);
         remove(&mut inventory, &tables::STAGE_MARKETS, &WorkUnit::ProtocolDay(day(2), PROTOCOL.into()));
@@ -355,10 +413,43 @@ mod tests {
         }
         remove(&mut inventory, &tables::WALLET_HEALTH, &WorkUnit::Day(day(2)));
         let after = plan(&scope(3), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
-        assert_eq!(days(&after, Step::ExtractAccountPositions), [day(2)], "the day is requested again");
+        assert_eq!(days(&after, Step::ExtractAccountPositions), [day(2)], "without a tombstone, the day is missing");
         assert!(after.units(Step::StageAccountPositions).is_empty() && after.units(Step::ValuePositions).is_empty());
         let before = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!(days(&before, Step::ValuePositions), [day(2)]);
+    }
+
+    #[test]
+    fn day_whose_extraction_failed_is_not_staged() {
+        let mut inventory = complete_inventory(3);
+        remove(&mut inventory, &tables::RAW_POSITIONS, &WorkUnit::ProtocolDay(day(2), PROTOCOL.into()));
+        let before = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!(days(&before, Step::StageAccountPositions), [day(2)]);
+        let after = plan(&scope(3), &inventory, PlanPhase::AfterExtraction(Some(&before))).unwrap();
+        assert!(after.units(Step::StageAccountPositions).is_empty());
+    }
+
+    #[test]
+    fn lost_day_is_requested_again_only_with_retry_lost() {
+        let mut inventory = complete_inventory(3);
+        let lost = WorkUnit::ProtocolDay(day(2), PROTOCOL.into());
+        for table in [&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS] {
+            remove(&mut inventory, table, &lost);
+        }
+        remove(&mut inventory, &tables::WALLET_HEALTH, &WorkUnit::Day(day(2)));
+        inventory.lost.entry(tables::RAW_POSITIONS.name).or_default().insert(lost.clone());
+        let before = |scope: &Scope| plan(scope, &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert!(before(&scope(3)).is_empty(), "nothing to do");
+        let retry = before(&Scope { retry_lost: true, ..scope(3) });
+        assert_eq!(days(&retry, Step::ExtractAccountPositions), [day(2)]);
+        assert_eq!(days(&retry, Step::ValuePositions), [day(2)]);
+        let forced = before(&Scope { force: true, ..scope(3) });
+        assert_eq!(days(&forced, Step::ExtractAccountPositions), [0, 1, 3].map(day), "--force asks for no lost day");
+        assert_eq!(days(&forced, Step::ExtractMarketData), [0, 1, 2, 3].map(day));
+
+        put(&mut inventory, &tables::RAW_POSITIONS, lost);
+        let forced = plan(&Scope { force: true, ..scope(3) }, &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!(days(&forced, Step::ExtractAccountPositions).len(), 4, "a day that is in the lake is not lost");
     }
 
     #[test]
@@ -429,6 +520,28 @@ mod tests {
         let plan = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!((days(&plan, Step::LinkWallets), days(&plan, Step::ValuePositions)), (vec![day(2)], vec![]));
         assert_eq!(days(&plan, Step::BuildFeatures), [day(3)]);
+    }
+
+    #[test]
+    fn links_state_before_the_first_day_is_not_planned() {
+        let inventory = Inventory { has_links: false, ..complete_inventory(3) };
+        let scope = Scope { from: BTreeMap::from([(PROTOCOL.to_owned(), day(3))]), ..scope(3) };
+        assert!(plan(&scope, &inventory, PlanPhase::BeforeExtraction).unwrap().is_empty());
+    }
+
+    #[test]
+    fn missing_features_or_fold_state_plan_the_build_alone() {
+        let mut without_features = complete_inventory(3);
+        remove(&mut without_features, &tables::FEATURES_HISTORY, &WorkUnit::Shard(day(3), 0));
+        let without_state = Inventory { states: BTreeSet::new(), ..complete_inventory(3) };
+        for inventory in [without_features, without_state] {
+            let mut expected = Plan::default();
+            expected.extend(Step::BuildFeatures, [WorkUnit::Day(day(3))]);
+            assert_eq!(plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap(), expected);
+        }
+        let more_shards = Scope { shards: 2, ..scope(3) };
+        let plan = plan(&more_shards, &complete_inventory(3), PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!(days(&plan, Step::BuildFeatures), [day(3)], "one of two shards is missing");
     }
 
     #[test]

@@ -15,12 +15,15 @@ pub struct Scope {
     pub from: BTreeMap<String, Day>,
     /// Whether all units are produced, including those that exist.
     pub force: bool,
+    /// Whether the units that are lost are extracted again, too.
+    pub retry_lost: bool,
     /// The number of shards.
     pub shards: u32,
 }
 
 impl Scope {
-    /// Returns the scope of a run. `as_of` defaults to today, `from` to the first day of each protocol.
+    /// Returns the scope of a run without its lost units. `as_of` defaults to today, `from` to the first day of each
+    /// protocol.
     ///
     /// # Errors
     /// `BadInput` if the as-of day is in the future or before the first day, or if no protocol is configured.
@@ -28,7 +31,7 @@ impl Scope {
         let as_of = reject_future_day(as_of.unwrap_or(today), today)?;
         let first_day = |(protocol, first): (String, Day)| (protocol, from.unwrap_or(first));
         let from = config.first_days().into_iter().map(first_day).collect();
-        let scope = Scope { as_of, from, force, shards: config.shards };
+        let scope = Scope { as_of, from, force, retry_lost: false, shards: config.shards };
         scope.first_day()?;
         Ok(scope)
     }
@@ -62,4 +65,58 @@ pub fn reject_future_day(as_of: Day, today: Day) -> Result<Day> {
             .with_hint("choose today or an earlier day"));
     }
     Ok(as_of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(number: i32) -> Day {
+        Day::from_epoch_days(19_000 + number)
+    }
+
+    fn scope(as_of: i32, from: &[(&str, i32)]) -> Scope {
+        let from = from.iter().map(|(protocol, first)| ((*protocol).to_owned(), day(*first))).collect();
+        Scope { as_of: day(as_of), from, force: false, retry_lost: false, shards: 1 }
+    }
+
+    #[test]
+    fn first_day_is_the_earliest_of_all_protocols() {
+        assert_eq!(scope(9, &[("a", 5), ("b", 3), ("c", 7)]).first_day().unwrap(), day(3));
+        assert!(scope(9, &[]).first_day().is_err(), "no protocol");
+    }
+
+    #[test]
+    fn first_day_is_at_most_the_as_of_day() {
+        for (first, is_accepted) in [(8, true), (9, true), (10, false)] {
+            assert_eq!(scope(9, &[("a", first)]).first_day().is_ok(), is_accepted, "{first}");
+        }
+    }
+
+    #[test]
+    fn protocol_takes_part_from_its_first_day_on() {
+        let scope = scope(9, &[("a", 5), ("b", 3)]);
+        let on = |number| scope.protocols_on(day(number)).collect::<Vec<_>>();
+        assert_eq!([on(2), on(3), on(4), on(5), on(6)], [vec![], vec!["b"], vec!["b"], vec!["a", "b"], vec!["a", "b"]]);
+    }
+
+    #[test]
+    fn as_of_day_is_at_most_today() {
+        assert_eq!([-1, 0].map(|number| reject_future_day(day(number), day(0)).unwrap()), [day(-1), day(0)]);
+        assert!(reject_future_day(day(1), day(0)).is_err());
+    }
+
+    #[test]
+    fn scope_defaults_to_today_and_each_protocols_first_day() {
+        let config = Config::built_in().unwrap();
+        let first_days: BTreeMap<_, _> = config.first_days().into_iter().collect();
+        let scope = |as_of, from| Scope::new(&config, day(900), as_of, from, true).unwrap();
+        let expected =
+            Scope { as_of: day(900), from: first_days.clone(), force: true, retry_lost: false, shards: config.shards };
+        assert_eq!(scope(None, None), expected);
+        let from = first_days.keys().map(|protocol| (protocol.clone(), day(7))).collect();
+        assert_eq!(scope(Some(day(800)), Some(day(7))), Scope { as_of: day(800), from, ..expected });
+        assert!(Scope::new(&config, day(900), Some(day(901)), None, false).is_err(), "a future day");
+        assert!(Scope::new(&config, day(900), Some(day(6)), Some(day(7)), false).is_err(), "before the first day");
+    }
 }

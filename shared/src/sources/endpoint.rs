@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::http::{HttpClient, HttpResponse, key_header};
-use super::limits::{KeyRing, RateLimit, Secret};
+use super::limits::{KeyRing, KeySlot, RateLimit, Secret};
 use super::retry::RetryPolicy;
 use super::traffic::Traffic;
 use crate::cpu::run_cpu;
@@ -76,7 +76,8 @@ impl Endpoint {
     }
 
     /// Sends a POST request and parses the response, with retries of transient errors. `parse` is part of the attempt:
-    /// the request is also retried when `parse` returns a transient error.
+    /// the request is also retried when `parse` returns a transient error. A key whose quota is used up is set aside,
+    /// and the request is sent again with another key.
     pub(crate) async fn request<T>(
         &self,
         url: &Url,
@@ -85,20 +86,39 @@ impl Endpoint {
         parse: impl Fn(&HttpResponse) -> Result<T>,
     ) -> Result<T> {
         let attempt = || async {
-            let response = {
-                let _permit = self
-                    .permits
-                    .acquire()
-                    .await
-                    .map_err(|e| Error::internal("the semaphore is closed").with_source(e))?;
-                let key = self.keys.acquire().await;
-                self.http.post(url.clone(), self.headers(key)?, body, traffic).await?
-            };
-            let parsed = run_cpu(|| parse(&response)).map_err(|error| error.with_retry_after(response.retry_after))?;
-            traffic.count_page();
-            Ok(parsed)
+            // Ends: every turn but the last sets a key aside.
+            loop {
+                let (slot, response) = self.send(url, body, traffic).await?;
+                let parsed = run_cpu(|| parse(&response)).map_err(|error| {
+                    let error = error.with_retry_after(response.retry_after);
+                    match self.keys.name_of(slot).filter(|_| is_about_key(&error)) {
+                        Some(name) => error.with("key", name),
+                        None => error,
+                    }
+                });
+                match parsed {
+                    Err(error) if error.kind() == Kind::QuotaExceeded && self.keys.set_aside(slot) => {
+                        traffic.count_retry(error.kind());
+                        tracing::warn!(source = self.source, error = error.details(), "an API key is set aside");
+                    }
+                    Err(error) => return Err(error),
+                    Ok(parsed) => {
+                        traffic.count_page();
+                        return Ok(parsed);
+                    }
+                }
+            }
         };
         self.retry.run(traffic, attempt).await.map_err(|error| error.with("source", self.source))
+    }
+
+    /// Sends a request once, with the next key. Returns the key, too.
+    async fn send(&self, url: &Url, body: &impl Serialize, traffic: &Traffic) -> Result<(&KeySlot, HttpResponse)> {
+        let _permit =
+            self.permits.acquire().await.map_err(|e| Error::internal("the semaphore is closed").with_source(e))?;
+        let slot = self.keys.acquire().await?;
+        let response = self.http.post(url.clone(), self.headers(slot.key())?, body, traffic).await?;
+        Ok((slot, response))
     }
 
     /// Returns an error with the source's message, truncated and with API keys redacted.
@@ -128,4 +148,9 @@ impl Endpoint {
         let value = format!("{}{}", self.header.prefix, key.expose());
         Ok(HeaderMap::from_iter([key_header(&self.header.name, &value)?]))
     }
+}
+
+/// Returns whether the error is about the API key of the request, so that it should say which of several that was.
+fn is_about_key(error: &Error) -> bool {
+    matches!(error.kind(), Kind::QuotaExceeded | Kind::BadCredentials)
 }

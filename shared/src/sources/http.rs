@@ -39,6 +39,9 @@ impl HttpResponse {
         match self.status.as_u16() {
             200..=299 => None,
             429 => Some(Kind::Throttled),
+            // The API itself responds with JSON. A proxy in front of it, such as Cloudflare, refuses requests for a
+            // while, whatever their key.
+            403 if self.is_proxy_page() => Some(Kind::SourceUnavailable),
             // 408 means that the server timed out, not that the request is invalid.
             408 | 500..=599 => Some(Kind::SourceUnavailable),
             401 | 403 => Some(Kind::BadCredentials),
@@ -46,6 +49,12 @@ impl HttpResponse {
             // Includes redirects: they are not followed, because one could send the key to another host.
             _ => Some(Kind::SourceRejected),
         }
+    }
+
+    /// Returns whether the body is an HTML page, or the text `error code: …` that Cloudflare sends to programs.
+    pub(crate) fn is_proxy_page(&self) -> bool {
+        let body = self.body.trim_ascii_start();
+        body.starts_with(b"<") || body.starts_with(b"error code:")
     }
 }
 
@@ -198,6 +207,19 @@ mod tests {
         assert_eq!(parse_retry_after("soon"), None);
         assert_eq!(parse_retry_after("-1"), None);
         assert_eq!(retry_after(&HeaderMap::new(), Timestamp::now()), None);
+    }
+
+    #[test]
+    fn status_403_of_a_proxy_is_transient() {
+        let kind = |body: &str| {
+            let body = body.as_bytes().to_vec();
+            HttpResponse { status: StatusCode::FORBIDDEN, retry_after: None, body }.kind_of_status()
+        };
+        let page = "\n<!DOCTYPE html><html><title>Attention Required! | Cloudflare</title>Your API key …</html>";
+        assert_eq!(kind(page), Some(Kind::SourceUnavailable));
+        assert_eq!(kind("error code: 1020"), Some(Kind::SourceUnavailable));
+        assert_eq!(kind(r#"{"message": "Invalid API key"}"#), Some(Kind::BadCredentials));
+        assert_eq!(kind(""), Some(Kind::BadCredentials));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! API keys, and the rate limit of each.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -79,15 +79,31 @@ impl RateLimit {
     }
 }
 
-/// The API keys of a source, used in rotation. Each key has its own rate limit.
+/// The API keys of a source, used in rotation. Each key has its own rate limit. A key whose quota is used up is set
+/// aside while others are left.
 pub(crate) struct KeyRing {
     slots: Vec<KeySlot>,
     next: AtomicUsize,
 }
 
-struct KeySlot {
+/// A key of a [`KeyRing`], or the only slot of a ring without keys.
+pub(crate) struct KeySlot {
+    /// The position in the list of keys, from 1. Messages name a key by it.
+    number: usize,
     key: Option<Secret>,
     limiter: RateLimiter,
+    is_set_aside: AtomicBool,
+}
+
+impl KeySlot {
+    /// Returns the key, or `None` for requests without a key.
+    pub(crate) fn key(&self) -> Option<&Secret> {
+        self.key.as_ref()
+    }
+
+    fn is_set_aside(&self) -> bool {
+        self.is_set_aside.load(Ordering::Relaxed)
+    }
 }
 
 /// Spaces requests evenly, in the order of the calls. A limiter that allows bursts of, for example, one second's
@@ -125,18 +141,44 @@ impl KeyRing {
         // The keys start at different times: requests that are sent at the same instant delay each other and arrive
         // unevenly.
         let (start, offset) = (Instant::now(), interval / u32::try_from(keys.len()).unwrap_or(u32::MAX));
-        let slots = (0..)
-            .zip(keys)
-            .map(|(number, key)| KeySlot { key, limiter: RateLimiter::new(interval, start + offset * number) });
+        let slots = (0..).zip(1..).zip(keys).map(|((delay, number), key)| KeySlot {
+            number,
+            key,
+            limiter: RateLimiter::new(interval, start + offset * delay),
+            is_set_aside: AtomicBool::new(false),
+        });
         let slots = slots.collect();
         Ok(KeyRing { slots, next: AtomicUsize::new(0) })
     }
 
-    /// Returns the next key, once its rate limit allows a request.
-    pub(crate) async fn acquire(&self) -> Option<&Secret> {
-        let slot = self.slots.get(self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len())?;
+    /// Returns the next key that is not set aside, once its rate limit allows a request.
+    ///
+    /// # Errors
+    /// `Internal` if the ring is empty, which [`KeyRing::new`] rules out.
+    pub(crate) async fn acquire(&self) -> Result<&KeySlot> {
+        let usable: Vec<_> = self.slots.iter().filter(|slot| !slot.is_set_aside()).collect();
+        // Between two checks, another request may have set the last key aside.
+        let usable = if usable.is_empty() { self.slots.iter().collect() } else { usable };
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % usable.len().max(1);
+        let slot = usable.get(turn).copied().ok_or_else(|| Error::internal("a source has no slot for a key"))?;
         slot.limiter.acquire().await;
-        slot.key.as_ref()
+        Ok(slot)
+    }
+
+    /// Sets a key aside, for the lifetime of the ring, and returns whether others are left. If none is left, all are
+    /// used again by later requests: their quotas may have been raised until then.
+    pub(crate) fn set_aside(&self, slot: &KeySlot) -> bool {
+        slot.is_set_aside.store(true, Ordering::Relaxed);
+        let is_one_left = self.slots.iter().any(|slot| !slot.is_set_aside());
+        if !is_one_left {
+            self.slots.iter().for_each(|slot| slot.is_set_aside.store(false, Ordering::Relaxed));
+        }
+        is_one_left
+    }
+
+    /// Names one of several keys for messages, such as `2 of 3`, without the key itself.
+    pub(crate) fn name_of(&self, slot: &KeySlot) -> Option<String> {
+        (self.slots.len() > 1).then(|| format!("{} of {}", slot.number, self.slots.len()))
     }
 
     /// Replaces the keys in a string from a source, which may quote the request in an error message.
@@ -158,24 +200,44 @@ mod tests {
         let ring = KeyRing::new(Secret::parse_list(" a, b,,c\n"), RateLimit::per_second(1000)).unwrap();
         let mut used = String::new();
         for _ in 0..7 {
-            used.push_str(ring.acquire().await.unwrap().expose());
+            used.push_str(ring.acquire().await.unwrap().key().unwrap().expose());
         }
         assert_eq!(used, "abcabca");
     }
 
     #[tokio::test]
+    async fn key_that_is_set_aside_is_skipped_until_none_is_left() {
+        let ring = KeyRing::new(Secret::parse_list("a,b,c"), RateLimit::per_second(100_000)).unwrap();
+        let next = async || ring.acquire().await.unwrap().key().unwrap().expose().to_owned();
+        assert!(ring.set_aside(&ring.slots[1]));
+        assert_eq!(ring.name_of(&ring.slots[1]).as_deref(), Some("2 of 3"));
+        let mut used = String::new();
+        for _ in 0..6 {
+            used.push_str(&next().await);
+        }
+        assert_eq!(used, "acacac", "the others take equal turns");
+        assert!(ring.set_aside(&ring.slots[0]));
+        assert_eq!((next().await, next().await), ("c".to_owned(), "c".to_owned()));
+        assert!(!ring.set_aside(&ring.slots[2]));
+        let mut used = vec![next().await, next().await, next().await];
+        used.sort_unstable();
+        assert_eq!(used, ["a", "b", "c"], "a later request tries all of them again");
+    }
+
+    #[tokio::test]
     async fn no_keys_give_requests_without_a_key() {
-        assert_eq!(KeyRing::new(Vec::new(), RateLimit::per_second(1000)).unwrap().acquire().await, None);
+        let ring = KeyRing::new(Vec::new(), RateLimit::per_second(1000)).unwrap();
+        assert_eq!(ring.acquire().await.unwrap().key(), None);
     }
 
     #[tokio::test]
     async fn rate_limit_holds_after_a_pause() {
         let ring = KeyRing::new(Vec::new(), RateLimit::per_second(100)).unwrap();
-        ring.acquire().await;
+        ring.acquire().await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         let start = Instant::now();
         for _ in 0..21 {
-            ring.acquire().await;
+            ring.acquire().await.unwrap();
         }
         // A busy machine only makes this longer, so that the assertion is not flaky.
         assert!(start.elapsed() >= Duration::from_millis(200));
@@ -187,7 +249,7 @@ mod tests {
         let next = |key: usize| *ring.slots[key].limiter.next.try_lock().unwrap();
         let (a, b) = (next(0), next(1));
         assert_eq!(b - a, Duration::from_millis(515), "the keys start at different times");
-        ring.acquire().await;
+        ring.acquire().await.unwrap();
         assert!(next(0) >= a + Duration::from_millis(1030));
         assert_eq!(next(1), b);
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{RunId, UnitInput};
-use crate::domain::Day;
+use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
 use crate::lake::WorkUnit;
 use crate::pipeline::{InputKind, Step};
@@ -43,12 +43,13 @@ impl RunCalls<'_> {
     /// `Internal` for a step whose units no plan lists.
     pub fn of(&self, step: Step, plan: &Plan) -> Result<Vec<Value>> {
         match step.input() {
-            InputKind::Days => self.by_key(step, plan, |unit| Ok((unit.as_day()?, ())), |()| UnitInput::default()),
-            InputKind::EventDays => self.by_key(step, plan, WorkUnit::as_event_day, |category| UnitInput {
+            InputKind::Days => self.by_key(step, plan, |unit| Ok((unit.as_day()?, ())), |(), _| UnitInput::default()),
+            InputKind::EventDays => self.by_key(step, plan, WorkUnit::as_event_day, |category, is_first| UnitInput {
                 events: Some(vec![*category]),
+                verify: day_to_verify(plan, *category).filter(|_| is_first && step == Step::ExtractEvents),
                 ..UnitInput::default()
             }),
-            InputKind::ProtocolDays => self.by_key(step, plan, WorkUnit::as_protocol_day, |protocol| UnitInput {
+            InputKind::ProtocolDays => self.by_key(step, plan, WorkUnit::as_protocol_day, |protocol, _| UnitInput {
                 protocols: Some(vec![protocol.to_string()]),
                 ..UnitInput::default()
             }),
@@ -65,13 +66,14 @@ impl RunCalls<'_> {
         }
     }
 
-    /// Returns the calls of a step, each with the days of one key: an event category, a protocol, or `()`.
+    /// Returns the calls of a step, each with the days of one key: an event category, a protocol, or `()`. `input` gets
+    /// the key, and whether the call is the first one of the key.
     fn by_key<K: Ord>(
         &self,
         step: Step,
         plan: &Plan,
         split: impl Fn(&WorkUnit) -> Result<(Day, K)>,
-        input: impl Fn(&K) -> UnitInput,
+        input: impl Fn(&K, bool) -> UnitInput,
     ) -> Result<Vec<Value>> {
         let mut days_by: BTreeMap<K, Vec<Day>> = BTreeMap::new();
         for unit in plan.units(step) {
@@ -81,14 +83,14 @@ impl RunCalls<'_> {
         let days_per_call = if self.split { step.days_per_call() } else { usize::MAX };
         let calls = days_by
             .iter()
-            .flat_map(|(key, days)| chunks(days, days_per_call).map(move |days| (key, days)))
-            .map(|(key, days)| {
+            .flat_map(|(key, days)| (0..).zip(chunks(days, days_per_call)).map(move |chunk| (key, chunk)))
+            .map(|(key, (number, days))| {
                 to_json(&UnitInput {
                     as_of: Some(self.as_of),
                     from: self.from,
                     days: Some(days.to_vec()),
                     run_id: Some(self.run_id.clone()),
-                    ..input(key)
+                    ..input(key, number == 0)
                 })
             });
         calls.collect()
@@ -100,6 +102,12 @@ impl RunCalls<'_> {
         input["run_id"] = json!(self.run_id);
         input
     }
+}
+
+/// Returns the day of a category whose number of events is to be verified.
+fn day_to_verify(plan: &Plan, category: Category) -> Option<Day> {
+    let days = plan.to_verify().iter().filter_map(|unit| unit.as_event_day().ok());
+    days.into_iter().find(|(_, other)| *other == category).map(|(day, _)| day)
 }
 
 /// Splits days into the days of each call.

@@ -6,11 +6,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Context, RunId};
+use super::{CallUnits, Context, Remaining, RunId};
 use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
 use crate::lake::WorkUnit;
-use crate::pipeline::{InputKind, Step};
+use crate::pipeline::{InputKind, Source, Step};
 use crate::plan::{Inventory, Plan, PlanPhase, Scope, plan, reject_future_day};
 
 /// The input of a step that works on days, on days of event categories, or on days of protocols.
@@ -29,10 +29,18 @@ pub struct UnitInput {
     pub protocols: Option<Vec<String>>,
     /// These days. Default: the days that are missing from the lake.
     pub days: Option<Vec<Day>>,
-    /// Skips the days before this one. A call that continues another passes the `remaining.next` of its report.
-    pub resume_at: Option<Day>,
+    /// A day of events that is in the lake: it is extracted again if the source has another number of its events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Day>,
+    /// Only these units of the others. A call that continues another one passes the `remaining` of its report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Remaining>,
     /// Whether to produce all units, including those that are in the lake.
     pub force: bool,
+    /// Whether to extract again what the source no longer had, for steps that extract snapshots. Days that are listed
+    /// in `days` are extracted in any case.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub retry_lost: bool,
     /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/`.
     pub run_id: Option<RunId>,
 }
@@ -85,14 +93,15 @@ impl Context {
     }
 
     /// Returns the units of a step that an input selects: those of its `days`, or else those that are missing from the
-    /// lake. Ordered by day.
+    /// lake. Ordered by day. For a call that continues another one, those of them that remained.
     ///
     /// # Errors
-    /// `BadInput` for a field that the step does not have, an unknown protocol, or a day outside the scope, and the
-    /// errors of [`Context::plan`].
-    pub async fn units(&self, step: Step, input: &UnitInput) -> Result<Vec<WorkUnit>> {
+    /// `BadInput` for a field that the step does not have, an unknown protocol, a day outside the scope, or a remaining
+    /// unit that the input does not select, and the errors of [`Context::plan`].
+    pub async fn units(&self, step: Step, input: &UnitInput) -> Result<CallUnits> {
         reject_fields_of_other_steps(step, input)?;
         let scope = self.scope(input.as_of, input.from, input.force)?;
+        let scope = Scope { retry_lost: input.retry_lost, ..scope };
         let protocols = self.protocols(input.protocols.as_deref())?;
         let categories = sorted(input.events.as_deref().unwrap_or(&Category::ALL));
         let is_selected = |unit: &WorkUnit| match unit {
@@ -104,7 +113,10 @@ impl Context {
             Some(days) => units_of_days(step, &days_within(days, &scope)?, &categories, &protocols),
             None => self.plan(&scope, PlanPhase::AfterExtraction(None)).await?.units(step).to_vec(),
         };
-        Ok(units.into_iter().filter(|unit| is_selected(unit) && unit.day() >= input.resume_at).collect())
+        let verify = input.verify.map(|day| units_of_days(step, &[day], &categories, &protocols)).unwrap_or_default();
+        let selected = units.into_iter().filter(|unit| is_selected(unit) && !verify.contains(unit));
+        let selected = verify.iter().cloned().chain(selected).collect();
+        self.call_units(step, selected, input.resume.as_ref()).await
     }
 
     /// Returns the requested protocols, or all protocols of the configuration.
@@ -125,6 +137,8 @@ fn reject_fields_of_other_steps(step: Step, input: &UnitInput) -> Result<()> {
     let unknown = match input {
         UnitInput { events: Some(_), .. } if kind != InputKind::EventDays => "events",
         UnitInput { protocols: Some(_), .. } if kind != InputKind::ProtocolDays => "protocols",
+        UnitInput { verify: Some(_), .. } if step != Step::ExtractEvents => "verify",
+        UnitInput { retry_lost: true, .. } if step.source() != Some(Source::TheGraph) => "retry_lost",
         _ => return Ok(()),
     };
     Err(Error::bad_input(format!("the input of {step} has no field `{unknown}`")).with_hint("remove the field"))
@@ -187,6 +201,8 @@ mod tests {
     fn rejects_fields_of_other_steps() {
         let events = UnitInput { events: Some(vec![Category::Borrow]), ..UnitInput::default() };
         let protocols = UnitInput { protocols: Some(Vec::new()), ..UnitInput::default() };
+        let verify = UnitInput { verify: Some(Day::from_epoch_days(0)), ..UnitInput::default() };
+        let lost = UnitInput { retry_lost: true, ..UnitInput::default() };
         for (step, input, is_accepted) in [
             (Step::StageEvents, &events, true),
             (Step::StageMarketData, &events, false),
@@ -194,6 +210,11 @@ mod tests {
             (Step::StageMarketData, &protocols, true),
             (Step::StageEvents, &protocols, false),
             (Step::LinkWallets, &protocols, false),
+            (Step::ExtractEvents, &verify, true),
+            (Step::StageEvents, &verify, false),
+            (Step::ExtractMarketData, &lost, true),
+            (Step::ExtractEvents, &lost, false),
+            (Step::StageMarketData, &lost, false),
         ] {
             assert_eq!(reject_fields_of_other_steps(step, input).is_ok(), is_accepted, "{step} {input:?}");
         }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Day;
 use crate::lake::{PutOutcome, WorkUnit, WriteOutcome};
 use crate::sources::TrafficReport;
 
-/// The number of lost or remaining units that a report names. Further units are only counted.
-const NAMED_UNITS: usize = 20;
+/// The number of lost or remaining units that a report names. Further lost units are only counted; further remaining
+/// units are in an object of the lake.
+pub(super) const NAMED_UNITS: usize = 20;
 
 /// Counts of a step's work. The reports of several calls can be [merged](Report::merge).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct Report {
     pub null_is_collateral: u64,
     /// Number of objects created or replaced.
     pub objects_written: u64,
-    /// Number of objects that existed with the same bytes.
+    /// Number of objects that existed with the same bytes, or that the source has no other rows for.
     pub objects_unchanged: u64,
     /// Total size of those objects, in bytes.
     pub bytes: u64,
@@ -59,14 +59,34 @@ pub struct UnitSummary {
     pub first: Vec<String>,
 }
 
-/// Units left to another call.
+/// The units that a call left to another one because its deadline was near. The `resume` of that call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Remaining {
-    /// The units.
-    #[serde(flatten)]
-    pub units: UnitSummary,
-    /// The earliest day of the units: the `resume_at` of the next call.
-    pub next: Option<Day>,
+    /// The number of units.
+    pub count: u64,
+    /// The names of the units, in the order in which the next call processes them. If `list` is set, only the first.
+    pub first: Vec<String>,
+    /// The key of the object that names all units, if they are many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
+    /// The number of calls in a row, including this one, that completed no unit.
+    pub idle_calls: u32,
+}
+
+impl Remaining {
+    /// Adds a unit. The next call processes it after the others.
+    pub fn add(&mut self, unit: &WorkUnit) {
+        self.count += 1;
+        self.first.push(unit.to_string());
+    }
+
+    fn merge(&mut self, other: Remaining) {
+        self.count += other.count;
+        self.first.extend(other.first);
+        self.list = self.list.take().or(other.list);
+        self.idle_calls = self.idle_calls.max(other.idle_calls);
+    }
 }
 
 impl UnitSummary {
@@ -105,15 +125,6 @@ impl Report {
         report
     }
 
-    /// Returns the report of one unit that is left to another call.
-    #[must_use]
-    pub fn remaining(unit: &WorkUnit) -> Self {
-        let mut report = Report::default();
-        report.remaining.units.add(unit.to_string());
-        report.remaining.next = unit.day();
-        report
-    }
-
     /// Returns the number of rows in quarantine.
     #[must_use]
     pub fn rejected(&self) -> u64 {
@@ -136,8 +147,7 @@ impl Report {
         self.objects_unchanged += other.objects_unchanged;
         self.bytes += other.bytes;
         self.lost.merge(other.lost);
-        self.remaining.units.merge(other.remaining.units);
-        self.remaining.next = self.remaining.next.into_iter().chain(other.remaining.next).min();
+        self.remaining.merge(other.remaining);
         self.traffic += &other.traffic;
     }
 }
@@ -169,10 +179,12 @@ mod tests {
     #[test]
     fn json_is_smaller_than_8_kilobytes() {
         let mut report = Report::default();
+        let name = |i| format!("2023-01-01 a-protocol-with-a-rather-long-name-v2-eth {i}");
         for i in 0..10_000 {
-            report.lost.add(format!("2023-01-01 a-protocol-with-a-rather-long-name-v2-eth {i}"));
-            report.remaining.units.add(format!("2023-01-01 a-protocol-with-a-rather-long-name-v2-eth {i}"));
+            report.lost.add(name(i));
         }
+        let first = (0..NAMED_UNITS).map(name).collect();
+        report.remaining = Remaining { count: u64::MAX, first, list: Some("k".repeat(200)), idle_calls: u32::MAX };
         for column in 0..20 {
             report.rejected.insert(format!("some_column_name_{column} is not an integer"), u64::MAX);
         }

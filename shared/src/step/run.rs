@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Report};
-use crate::domain::Day;
+use super::report::NAMED_UNITS;
+use super::{CallUnits, Context, Remaining, Report};
+use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
 use crate::lake::WorkUnit;
 use crate::pipeline::Step;
@@ -33,6 +34,11 @@ impl RunId {
     #[must_use]
     pub fn key(&self, name: &str) -> String {
         format!("runs/{self}/{name}")
+    }
+
+    /// Returns the prefix of the records of late events.
+    fn late_events(&self) -> String {
+        self.key("late-events/")
     }
 
     /// Returns the prefix of the reports of a step's calls.
@@ -106,21 +112,59 @@ pub struct StepReport {
 }
 
 impl Context {
-    /// Writes the report of a call of a step, if the call is part of a run. Its key contains the first unit of the
-    /// call, which differs between a call and the call that continues it.
+    /// Completes the report of a call of a step. If many units remain, their names are written to the lake. If the call
+    /// is part of a run, so is the report: under a key that contains the first unit of the call and the number of its
+    /// units, which differ between a call and the call that continues it.
+    ///
+    /// # Errors
+    /// `Internal` if calls complete no unit any more, and the errors of the lake.
+    pub async fn finish_call(
+        &self,
+        step: Step,
+        run: Option<&RunId>,
+        units: &CallUnits,
+        mut report: Report,
+    ) -> Result<Report> {
+        let file_name = |unit: &str| unit.replace(' ', ".");
+        let remaining = &mut report.remaining;
+        units.count_idle_call(step, remaining)?;
+        if let Some(first) = remaining.first.first().filter(|_| remaining.first.len() > NAMED_UNITS) {
+            let key = format!("remaining/{step}/{}.json", file_name(first));
+            let key = run.map_or_else(|| format!("runs/{key}"), |run| run.key(&key));
+            self.lake.write_json(&key, &remaining.first).await?;
+            remaining.first.truncate(NAMED_UNITS);
+            remaining.list = Some(key);
+        }
+        if let (Some(run), Some(first)) = (run, units.first()) {
+            let name = format!("{}.{}.json", file_name(&first.to_string()), units.len());
+            self.lake.write_json(&format!("{}{name}", run.reports(step)), &report).await?;
+        }
+        Ok(report)
+    }
+
+    /// Records that a day of events changed at the source after an earlier run had extracted it. Written before the day,
+    /// so that everything that was computed from the old events is recomputed in any case.
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn write_call_report(
-        &self,
-        run: Option<&RunId>,
-        step: Step,
-        units: &[WorkUnit],
-        report: &Report,
-    ) -> Result<()> {
-        let (Some(run), Some(first)) = (run, units.first()) else { return Ok(()) };
-        let key = format!("{}{}.json", run.reports(step), first.to_string().replace(' ', "."));
-        self.lake.write_json(&key, report).await.map(drop)
+    pub async fn record_late_events(&self, run: Option<&RunId>, unit: &WorkUnit) -> Result<()> {
+        tracing::warn!(%unit, "the number of events changed since an earlier run");
+        let Some(run) = run else { return Ok(()) };
+        let key = format!("{}{}.json", run.late_events(), unit.to_string().replace(' ', "."));
+        self.lake.write_json(&key, &unit.to_string()).await.map(drop)
+    }
+
+    /// Returns the days of events that [`Context::record_late_events`] recorded.
+    ///
+    /// # Errors
+    /// The errors of the lake.
+    pub async fn late_events(&self, run: &RunId) -> Result<Vec<WorkUnit>> {
+        let entries = self.lake.store().list(&run.late_events()).await?;
+        let parse = |key: &str| -> Option<WorkUnit> {
+            let (day, category) = key.strip_prefix(&run.late_events())?.strip_suffix(".json")?.split_once('.')?;
+            Some(WorkUnit::EventDay(day.parse().ok()?, Category::parse(category)?))
+        };
+        Ok(entries.iter().filter_map(|entry| parse(&entry.key)).collect())
     }
 
     /// Builds the report of a run from the reports of its calls and the units that are still missing.
@@ -128,14 +172,21 @@ impl Context {
     /// # Errors
     /// The errors of the lake.
     pub async fn run_report(&self, run: &RunId, scope: &Scope) -> Result<RunReport> {
-        // A forced plan lists existing units too, which are not missing.
-        let scope = Scope { force: false, ..scope.clone() };
+        Ok(RunReport { steps: self.step_reports(run).await?, gaps: self.gaps(scope).await? })
+    }
+
+    /// Returns the days of a scope without a snapshot in the lake, including those that are lost.
+    ///
+    /// # Errors
+    /// The errors of the lake.
+    pub async fn gaps(&self, scope: &Scope) -> Result<Gaps> {
+        // A forced plan lists existing units too, which are not missing. Other plans do not list lost units.
+        let scope = Scope { force: false, retry_lost: true, ..scope.clone() };
         let missing = self.plan(&scope, PlanPhase::AfterExtraction(None)).await?;
-        let gaps = Gaps {
+        Ok(Gaps {
             markets: missing.days_by_protocol(Step::ExtractMarketData),
             positions: missing.days_by_protocol(Step::ExtractAccountPositions),
-        };
-        Ok(RunReport { steps: self.step_reports(run).await?, gaps })
+        })
     }
 
     async fn step_reports(&self, run: &RunId) -> Result<Vec<StepReport>> {
@@ -147,7 +198,9 @@ impl Context {
                     sum.get_or_insert_with(Report::default).merge(report);
                 }
             }
-            reports.extend(sum.map(|report| StepReport { step, report }));
+            // What remained after a call was done by the call that continued it.
+            let report = sum.map(|sum| Report { remaining: Remaining::default(), ..sum });
+            reports.extend(report.map(|report| StepReport { step, report }));
         }
         Ok(reports)
     }
@@ -165,14 +218,17 @@ impl Context {
         Ok(self.lake.store().get(&run.key(REPORT)).await?.is_some())
     }
 
-    /// Deletes the reports of an earlier run with this id. Two forced runs with the same plan have the same id.
+    /// Deletes the reports and records of an earlier run with this id. Two forced runs with the same plan have the same
+    /// id.
     ///
     /// # Errors
     /// The errors of the lake.
     pub async fn delete_reports(&self, run: &RunId) -> Result<()> {
         self.lake.store().delete(&run.key(REPORT)).await?;
-        for entry in self.lake.store().list(&run.key("reports/")).await? {
-            self.lake.store().delete(&entry.key).await?;
+        for prefix in [run.key("reports/"), run.late_events()] {
+            for entry in self.lake.store().list(&prefix).await? {
+                self.lake.store().delete(&entry.key).await?;
+            }
         }
         Ok(())
     }

@@ -48,12 +48,14 @@ where
     let (context, handler) = (&context, &handler);
     let call = move |event: LambdaEvent<Value>| async move {
         let context = context.get_or_try_init(environment::context).await?.clone();
-        let context = Context { today: today()?, deadline: Some(deadline(event.context.deadline())), ..context };
+        let deadline = deadline(event.context.deadline());
+        let context = Context { today: today()?, deadline: Some(deadline), ..context };
         let start = Instant::now();
         // The span adds these fields to every log line of the call.
         let run_id = event.payload.get("run_id").and_then(Value::as_str).map(str::to_owned);
         let span = tracing::info_span!("call", step = step.name(), run_id, request_id = event.context.request_id);
-        let output = async { handler(context, parse(event.payload)?).await }.instrument(span).await?;
+        let call = async { handler(context, parse(event.payload)?).await };
+        let output = deadline.enforce(step, call).instrument(span).await?;
         write_metrics(step, &output, start.elapsed());
         Ok(output)
     };

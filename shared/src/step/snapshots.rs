@@ -1,5 +1,6 @@
 //! Extracts snapshots from The Graph: one object per protocol and day, pinned to the day's first block.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -78,18 +79,22 @@ where
     Fut: Future<Output = Result<RawSnapshot>> + Send + 'static,
 {
     let units = context.units(step, input).await?;
+    let lost = Arc::new(context.lake.lost_units(table).await?);
     let empty: EmptySnapshots = Arc::default();
     let work = |context: Context, unit: WorkUnit| {
-        let (fetch, empty) = (fetch.clone(), Arc::clone(&empty));
+        let (fetch, empty, lost) = (fetch.clone(), Arc::clone(&empty), Arc::clone(&lost));
         async move {
             let (day, protocol) = unit.as_protocol_day()?;
             let block = context.first_block(day).await?;
-            let snapshot = fetch(context.clone(), protocol, block.clone()).await?;
+            let snapshot = match fetch(context.clone(), protocol, block.clone()).await {
+                Ok(snapshot) => snapshot,
+                Err(error) => return Err(bury_if_pruned(&context, table, &unit, error).await?),
+            };
             if snapshot.rows.iter().all(|page| page.rows_in == 0) {
                 empty.lock().unwrap_or_else(PoisonError::into_inner).push((unit, block, snapshot));
                 return Ok(Report::default());
             }
-            write::<R>(&context, table, unit, &block, snapshot, false).await
+            write::<R>(&context, table, unit, &block, snapshot, false, &lost).await
         }
     };
     let concurrency = if *table == RAW_POSITIONS { CONCURRENT_LARGE_UNITS } else { CONCURRENT_UNITS };
@@ -98,15 +103,34 @@ where
     deferred.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     let context = &Context { traffic: Arc::default(), ..context.clone() };
     for (unit, block, snapshot) in deferred {
-        let closed = *table == RAW_POSITIONS && is_closed(context, &unit, &block, &snapshot).await?;
-        report.merge(write::<R>(context, table, unit, &block, snapshot, closed).await?);
+        let mut closed = false;
+        if *table == RAW_POSITIONS {
+            let (day, protocol) = unit.as_protocol_day()?;
+            let previous = WorkUnit::ProtocolDay(day.previous(), protocol);
+            if report.remaining.first.contains(&previous.to_string()) {
+                // The snapshot can be compared with that of the previous day only in the next call.
+                report.remaining.add(&unit);
+                continue;
+            }
+            closed = is_closed(context, &unit, &block, &snapshot).await?;
+        }
+        report.merge(write::<R>(context, table, unit, &block, snapshot, closed, &lost).await?);
     }
     report.traffic += &context.traffic.report();
     context.registry.register(table, &units).await?;
-    context.write_call_report(input.run_id.as_ref(), step, &units, &report).await?;
-    Ok(report)
+    context.finish_call(step, input.run_id.as_ref(), &units, report).await
 }
 
+/// Writes a tombstone if the source no longer has the history of a unit, unless an earlier snapshot is in the lake.
+/// Returns the error.
+async fn bury_if_pruned(context: &Context, table: &Table, unit: &WorkUnit, error: Error) -> Result<Error> {
+    if error.kind() == Kind::HistoryPruned && context.lake.file_metadata(table, unit).await?.is_none() {
+        context.lake.write_tombstone(table, unit, error.details()).await?;
+    }
+    Ok(error)
+}
+
+/// Writes a snapshot and deletes the tombstone of its unit, if that is one of the `lost` ones.
 async fn write<R: Row>(
     context: &Context,
     table: &Table,
@@ -114,6 +138,7 @@ async fn write<R: Row>(
     block: &DailyBlock,
     snapshot: RawSnapshot,
     closed: bool,
+    lost: &BTreeSet<WorkUnit>,
 ) -> Result<Report> {
     let rows_in = snapshot.rows.iter().map(|page| page.rows_in).sum();
     let repeats: u64 = snapshot.rows.iter().map(|page| page.repeats).sum();
@@ -127,6 +152,9 @@ async fn write<R: Row>(
     }
     let batches = snapshot.rows.into_iter().map(|page| page.batch).collect();
     let written = context.lake.write_batches::<R>(table, &unit, batches, metadata).await?;
+    if lost.contains(&unit) {
+        context.lake.delete_tombstone(table, &unit).await?;
+    }
     Ok(Report { rows_in, repeats, ..Report::default() }.with_written(written))
 }
 
@@ -204,5 +232,38 @@ mod tests {
             assert!(!totals_are_negligible(&markets(values)), "{values:?}");
         }
         assert!(!totals_are_negligible(&[Market::default()]), "a market without totals says nothing");
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod deadline_tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sources::Block;
+    use crate::step::Deadline;
+    use crate::tables::{DAILY_BLOCKS, RawPosition};
+    use crate::testing::{AAVE, TestLake, daily_block, january};
+
+    #[tokio::test]
+    async fn empty_day_remains_while_the_day_before_it_remains() {
+        let mut test_lake = TestLake::new(&[AAVE], january(2)).unwrap();
+        for day in [1, 2].map(january) {
+            test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(day), vec![daily_block(day)]).await.unwrap();
+        }
+        test_lake.context.deadline = Some(Deadline::of_units(Duration::from_millis(300)));
+        let fetch = |_: Context, _: Arc<str>, block: DailyBlock| async move {
+            if block.day == january(1) {
+                std::future::pending::<()>().await;
+            }
+            let block = Block { number: block.number()?, timestamp: None, hash: None };
+            Ok(Snapshot { block, deployment: String::new(), rows: Vec::new() })
+        };
+        let (context, input) = (&test_lake.context, UnitInput::default());
+        let step = Step::ExtractAccountPositions;
+        let report = extract::<RawPosition, _, _>(context, step, &RAW_POSITIONS, &input, fetch).await.unwrap();
+        assert_eq!(report.remaining.first, ["2023-01-01", "2023-01-02"].map(|day| format!("{day} {AAVE}")));
+        assert_eq!((report.units, report.remaining.idle_calls), (0, 1), "nothing was written");
     }
 }

@@ -143,6 +143,19 @@ mod tests {
     }
 
     #[test]
+    fn rows_in_any_order_are_sorted_and_sorted_rows_deduplicated() {
+        for (mut rows, sorted, dropped) in [
+            (vec![("c", 1), ("b", 1), ("a", 1)], vec![("a", 1), ("b", 1), ("c", 1)], 0),
+            (vec![("a", 1), ("b", 1), ("c", 1)], vec![("a", 1), ("b", 1), ("c", 1)], 0),
+            (vec![("a", 1), ("a", 1), ("b", 1)], vec![("a", 1), ("b", 1)], 1),
+            (vec![("a", 1), ("a", 1), ("a", 1)], vec![("a", 1)], 2),
+            (vec![("a", 1), ("a", 2)], vec![("a", 1), ("a", 2)], 0),
+        ] {
+            assert_eq!((sort_and_dedup(&mut rows, |row| row.0), rows), (dropped, sorted));
+        }
+    }
+
+    #[test]
     fn first_valid_row_of_a_key_is_kept_others_are_quarantined() {
         let raw = [(1, "bad"), (1, "x"), (1, "y"), (2, "z")];
         let convert =
@@ -159,5 +172,46 @@ mod tests {
         let mut texts = [None, Some("10"), Some("9"), Some("x")].map(|text| text.map(Arc::from));
         texts.sort_by_key(number_sort_key);
         assert_eq!(texts.each_ref().map(Option::as_deref), [Some("9"), Some("10"), None, Some("x")]);
+    }
+
+    #[test]
+    fn strings_sort_ignoring_case_with_missing_ones_last() {
+        let mut texts = [None, Some("0xB"), Some("0xa"), Some("0xC"), Some("")].map(|text| text.map(Arc::from));
+        texts.sort_by_key(text_sort_key);
+        assert_eq!(texts.each_ref().map(Option::as_deref), [Some(""), Some("0xa"), Some("0xB"), Some("0xC"), None]);
+    }
+
+    #[test]
+    fn metadata_of_the_source_is_its_block_and_deployment() {
+        let metadata = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), format!("the {name}"))).collect();
+        let raw: FileMetadata = metadata(&["block", "deployment", "duplicates", "rows_in"]);
+        assert_eq!(source_metadata(&raw), metadata(&["block", "deployment"]));
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn every_rejected_row_is_kept_and_counted_by_reason() -> Result<()> {
+        use crate::tables::{RawPosition, STAGE_POSITIONS, StagedPosition};
+        use crate::testing::{AAVE, TestLake, address, january, raw_position, unit};
+
+        let test_lake = TestLake::new(&[AAVE], january(1))?;
+        let raw = ["5", "0", "7", "-1", "0"].map(|balance| RawPosition {
+            id: Some(format!("position of {balance}").into()),
+            ..raw_position(AAVE, january(1), address(1), address(2), "LENDER", balance)
+        });
+        let staged = stage(&raw, StagedPosition::from_raw, |row| row.id.clone())?;
+        let unit = unit(AAVE, january(1));
+        let report = write(&test_lake.context, &STAGE_POSITIONS, &unit, staged, FileMetadata::new()).await?;
+        assert_eq!((report.rows_in, report.rows_out), (5, 2));
+        let rejected = [("balance is negative", 1), ("balance is zero", 2)];
+        assert_eq!(report.rejected, rejected.map(|(reason, count)| (reason.to_owned(), count)).into());
+        let quarantined = [(1, "balance is zero"), (3, "balance is negative"), (4, "balance is zero")];
+        assert_eq!(
+            test_lake.quarantined(&STAGE_POSITIONS, &unit).await?,
+            quarantined.map(|(row, reason)| (row, reason.to_owned()))
+        );
+        let metadata = test_lake.file_metadata(&STAGE_POSITIONS, &unit).await?;
+        assert_eq!([&metadata["rows_in"], &metadata["rejected"]], ["5", "3"]);
+        Ok(())
     }
 }

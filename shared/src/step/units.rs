@@ -1,5 +1,6 @@
 //! Runs the units of a step concurrently, until its deadline.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use futures::StreamExt;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-use super::{Context, Deadline, Report, deadline};
+use super::{CallUnits, Context, Deadline, Remaining, Report};
 use crate::domain::Category;
 use crate::error::{Error, Kind, Result};
 use crate::lake::WorkUnit;
@@ -28,52 +29,62 @@ impl Context {
     /// Runs the units of a step, at most `concurrency` at once, and returns the sum of their reports. A unit whose
     /// history is pruned counts as lost. Any other error ends the step once the running units have ended. Near the
     /// deadline no further unit is started; at the deadline the running units are aborted; the rest is reported as
-    /// remaining.
+    /// remaining, first the units that were not started.
     ///
     /// # Errors
-    /// The first error of a unit, in the order of the units. `Internal` if the time of a whole call is too short for
-    /// one unit.
-    pub async fn run_units<F, Fut>(&self, step: Step, units: &[WorkUnit], concurrency: usize, work: F) -> Result<Report>
+    /// The first error of a unit, in the order of the units.
+    pub async fn run_units<F, Fut>(&self, step: Step, units: &CallUnits, concurrency: usize, work: F) -> Result<Report>
     where
         F: Fn(Context, WorkUnit) -> Fut,
         Fut: Future<Output = Result<Report>> + Send + 'static,
     {
         self.progress.begin(step, units.len());
         let context = Context { traffic: Arc::default(), ..self.clone() };
-        let (failed, aborted) = (AtomicBool::new(false), AtomicBool::new(false));
-        let runs = futures::stream::iter(units.iter().map(|unit| {
+        let failed = AtomicBool::new(false);
+        let runs = futures::stream::iter(units.iter().enumerate().map(|(number, unit)| {
             // Evaluated when the unit may start: the stream takes the next unit when another ends.
-            let skip = failed.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| deadline.is_near());
+            let skip = failed.load(Ordering::Relaxed) || self.is_deadline_near();
             let task = (!skip).then(|| self.start_unit(step, unit, work(context.clone(), unit.clone())));
-            let (failed, aborted) = (&failed, &aborted);
+            let failed = &failed;
             async move {
-                let Some(mut task) = task else { return Ok(Report::remaining(unit)) };
-                let Some(result) = Deadline::before(self.deadline, &mut task.0).await else {
-                    aborted.store(true, Ordering::Relaxed);
-                    return Ok(Report::remaining(unit));
+                let Some(mut task) = task else { return (number, unit, Err(Left::NotStarted)) };
+                let Some(result) = self.before_deadline(&mut task.0).await else {
+                    return (number, unit, Err(Left::Cut));
                 };
-                let result = result.map_err(|cause| Error::internal("a unit was aborted").with_source(cause))?;
+                let result = result.map_err(|cause| Error::internal("a unit was aborted").with_source(cause));
                 self.progress.advance(step);
-                let report = count_pruned_as_lost(step, unit, result);
+                let report = count_pruned_as_lost(step, unit, result.flatten());
                 failed.fetch_or(report.is_err(), Ordering::Relaxed);
-                report.map_err(|error| error.with("step", step).with("unit", unit))
+                (number, unit, Ok(report.map_err(|error| error.with("step", step).with("unit", unit))))
             }
         }));
-        let mut runs = runs.buffered(concurrency);
-        let mut total = Report::default();
-        let mut first_error = None;
-        while let Some(result) = runs.next().await {
-            match result {
-                Ok(report) => total.merge(report),
-                Err(error) => first_error = first_error.or(Some(error)),
+        // In any order: a unit that takes long holds back no other.
+        let mut runs = runs.buffer_unordered(if units.are_alone() { 1 } else { concurrency });
+        let (mut total, mut errors) = (Report::default(), BTreeMap::new());
+        let (mut not_started, mut cut) = (BTreeMap::new(), BTreeMap::new());
+        while let Some((number, unit, outcome)) = runs.next().await {
+            match outcome {
+                Ok(Ok(report)) => total.merge(report),
+                Ok(Err(error)) => drop(errors.insert(number, error)),
+                Err(Left::NotStarted) => drop(not_started.insert(number, unit)),
+                Err(Left::Cut) => drop(cut.insert(number, unit)),
             }
         }
         total.traffic += &context.traffic.report();
-        if first_error.is_none() && aborted.load(Ordering::Relaxed) && total.remaining.units.count == units.len() as u64
-        {
-            first_error = Some(deadline::too_short(step, &total.remaining));
-        }
-        first_error.map_or(Ok(total), Err)
+        total.remaining = Remaining::default();
+        not_started.into_values().chain(cut.into_values()).for_each(|unit| total.remaining.add(unit));
+        errors.pop_first().map_or(Ok(total), |(_, error)| Err(error))
+    }
+
+    /// Returns whether the deadline is so near that no further unit should be started.
+    #[must_use]
+    pub fn is_deadline_near(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline.is_near())
+    }
+
+    /// Runs the work of units until it completes or the deadline passes. Returns `None` if the deadline passed.
+    pub async fn before_deadline<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        Deadline::before(self.deadline, work).await
     }
 
     /// Starts one unit as a task that logs its result.
@@ -110,6 +121,14 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// Why a unit of a call remains.
+enum Left {
+    /// It was not started: the deadline was near, or another unit failed.
+    NotStarted,
+    /// It was aborted at the deadline.
+    Cut,
 }
 
 /// The task of a unit. Aborted when its step is dropped: if a step is dropped because a concurrent step failed, none of

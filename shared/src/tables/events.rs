@@ -422,6 +422,44 @@ mod tests {
     }
 
     #[test]
+    fn market_and_liquidator_are_kept_without_a_check() {
+        let event = RawEvent { market_address: None, ..raw("borrow") };
+        assert_eq!(stage(&event, Category::Borrow).unwrap().market_address, None);
+        let event = RawEvent { liquidator_address: Some("No Address".into()), ..raw("borrow") };
+        assert_eq!(stage(&event, Category::Borrow).unwrap().liquidator_address.as_deref(), Some("no address"));
+    }
+
+    #[test]
+    fn event_needs_every_checked_field() {
+        type Clear = fn(&mut RawEvent);
+        let fields: [(Clear, &str); 11] = [
+            (|e| e.sender_address = None, "sender_address"),
+            (|e| e.transaction_hash = None, "transaction_hash"),
+            (|e| e.log_index = None, "log_index"),
+            (|e| e.block_number = None, "block_number"),
+            (|e| e.timestamp = None, "timestamp"),
+            (|e| e.protocol_name = None, "protocol_name"),
+            (|e| e.contract_version = None, "contract_version"),
+            (|e| e.category = None, "category"),
+            (|e| e.account_address = None, "account_address"),
+            (|e| e.token_address = None, "token_address"),
+            (|e| e.quantity = None, "quantity"),
+        ];
+        for (clear, field) in fields {
+            let mut event = raw("borrow");
+            clear(&mut event);
+            assert_eq!(stage(&event, Category::Borrow).unwrap_err(), format!("{field} is missing"));
+        }
+    }
+
+    #[test]
+    fn repaid_debt_is_not_checked_outside_liquidations() {
+        let event = RawEvent { quantity_liquidated: Some("bad".into()), ..raw("borrow") };
+        let event = stage(&event, Category::Borrow).unwrap();
+        assert_eq!((event.liquidated_token_address, event.quantity_liquidated), (None, None));
+    }
+
+    #[test]
     fn each_invalid_field_has_its_reason() {
         type Mutation = fn(&mut RawEvent);
         let mutations: [(Mutation, &str); 11] = [

@@ -362,19 +362,96 @@ mod tests {
     }
 
     #[test]
-    fn features_are_computed_from_the_state() {
-        let fold = fold();
-        let wallets = fold.sorted();
-        let (wallet, state) = wallets.iter().find(|(wallet, _)| *wallet == HexBytes([7; 20])).unwrap();
-        let features = FeatureRow::new(*wallet, state, Day::from_epoch_days(19_010));
-        assert_eq!(
-            (features.total_collateral_eth, features.risk_factor, features.avg_weighted_risk_factor),
-            (6.0, 0.9, 0.9)
-        );
-        assert_eq!((features.liquidation_count, features.time_since_last_liquidated), (1, Some(0)));
-        assert_eq!((features.time_since_first_deposit, features.borrow_repay_diff_eth), (Some(1), 0.0));
+    fn every_feature_is_computed_from_the_state() {
+        let totals = |count, priced, sum_eth| EventTotals { count, priced, sum_eth };
+        let (mut fold, wallet, as_of) = (Fold::default(), HexBytes([7; 20]), Day::from_epoch_days(19_010));
+        let state = WalletState {
+            is_wallet: true,
+            borrows: totals(5, 4, 6.0),
+            repays: totals(3, 2, 7.0),
+            deposits: totals(9, 8, 2.0),
+            withdraws: totals(4, 4, 2.5),
+            first_deposit: Some(as_of.start() - 100),
+            liquidations: Liquidations { totals: totals(6, 5, 3.5), last: Some(as_of.start() - 10) },
+            borrow_protocols: fold.protocol_set(["a", "b"]),
+            deposit_protocols: fold.protocol_set(["a"]),
+            health: HealthHistory {
+                days: 4,
+                collateral_sum_eth: 10.0,
+                available_sum_eth: 5.0,
+                risk_sum: 3.5,
+                risk_max: 2.25,
+                days_at_risk: 2,
+                weighted_risk_sum: 6.0,
+                debt_sum_eth: 8.0,
+                latest: Some((as_of, WalletSnapshot { collateral_eth: 4.0, available_eth: 1.0, risk: 0.5 })),
+            },
+        };
+        let expected = FeatureRow {
+            wallet_address: wallet,
+            risk_factor: 0.5,
+            total_collateral_eth: 4.0,
+            total_collateral_avg_eth: 2.5,
+            total_available_borrows_eth: 1.0,
+            total_available_borrows_avg_eth: 1.25,
+            avg_weighted_risk_factor: 0.75,
+            risk_factor_above_threshold_daily_count: 2,
+            avg_risk_factor: 0.875,
+            max_risk_factor: 2.25,
+            borrow_amount_sum_eth: 6.0,
+            borrow_amount_avg_eth: 1.5,
+            borrow_count: 5,
+            repay_amount_sum_eth: 7.0,
+            repay_amount_avg_eth: 3.5,
+            repay_count: 3,
+            borrow_repay_diff_eth: -1.0,
+            deposit_count: 9,
+            deposit_amount_sum_eth: 2.0,
+            time_since_first_deposit: Some(100),
+            withdraw_amount_sum_eth: 2.5,
+            withdraw_deposit_diff_eth: 0.5,
+            liquidation_count: 6,
+            time_since_last_liquidated: Some(10),
+            liquidation_amount_sum_eth: 3.5,
+            unique_borrow_protocol_count: 2,
+            unique_lending_protocol_count: 1,
+        };
+        assert_eq!(FeatureRow::new(wallet, &state, as_of), expected);
         assert_eq!(FeatureRow::columns().len(), 27, "the wallet and its 26 features");
-        let later = FeatureRow::new(*wallet, state, Day::from_epoch_days(19_011));
-        assert_eq!((later.total_collateral_eth, later.total_collateral_avg_eth), (0.0, 6.0));
+    }
+
+    #[test]
+    fn features_of_nothing_are_0_and_times_are_null() {
+        let features = FeatureRow::new(HexBytes([7; 20]), &WalletState::default(), Day::from_epoch_days(19_010));
+        assert_eq!((features.time_since_first_deposit, features.time_since_last_liquidated), (None, None));
+        for amount in [
+            features.total_collateral_avg_eth,
+            features.total_available_borrows_avg_eth,
+            features.avg_weighted_risk_factor,
+            features.avg_risk_factor,
+            features.borrow_amount_avg_eth,
+            features.repay_amount_avg_eth,
+        ] {
+            assert_eq!(amount, 0.0);
+        }
+    }
+
+    #[test]
+    fn older_snapshot_counts_for_averages_but_not_for_now() {
+        let (day, wallet) = (Day::from_epoch_days(19_010), HexBytes([7; 20]));
+        let state = *fold().wallet(wallet);
+        let features = FeatureRow::new(wallet, &state, day.next());
+        assert_eq!((features.total_collateral_eth, features.risk_factor), (0.0, 0.0));
+        assert_eq!((features.total_collateral_avg_eth, features.avg_risk_factor), (6.0, 0.9));
+    }
+
+    #[test]
+    fn more_withdrawn_than_deposited_counts_less_does_not() {
+        let difference = |withdrawn, deposited| {
+            let sum = |sum_eth| EventTotals { count: 1, priced: 1, sum_eth };
+            let state = WalletState { withdraws: sum(withdrawn), deposits: sum(deposited), ..WalletState::default() };
+            FeatureRow::new(HexBytes([7; 20]), &state, Day::from_epoch_days(19_010)).withdraw_deposit_diff_eth
+        };
+        assert_eq!((difference(3.0, 1.0), difference(1.0, 3.0)), (2.0, 0.0));
     }
 }

@@ -159,6 +159,45 @@ mod tests {
     }
 
     #[test]
+    fn missing_or_invalid_ltv_or_threshold_is_0() {
+        for (percent, fraction) in [(Some("82.5"), 0.825), (Some("0"), 0.0), (Some("abc"), 0.0), (None, 0.0)] {
+            let percent = percent.map(Arc::from);
+            let row = RawMarket { maximum_ltv: percent.clone(), liquidation_threshold: percent, ..raw() };
+            let market = StagedMarket::from_raw(&row).unwrap();
+            assert_eq!((market.maximum_ltv, market.liquidation_threshold), (fraction, fraction));
+        }
+    }
+
+    #[test]
+    fn market_needs_a_well_formed_id_and_token() {
+        for (row, reason) in [
+            (RawMarket { id: Some("0x1234".into()), ..raw() }, "id is malformed"),
+            (RawMarket { input_token_id: None, ..raw() }, "input_token_id is missing"),
+            (RawMarket { input_token_decimals: None, ..raw() }, "input_token_decimals is missing"),
+            (
+                RawMarket { input_token_decimals: Some("78".into()), ..raw() },
+                "input_token_decimals is not from 0 to 77",
+            ),
+        ] {
+            assert_eq!(StagedMarket::from_raw(&row).unwrap_err().to_string(), reason);
+        }
+    }
+
+    #[test]
+    fn price_is_computed_from_the_row_with_its_parameters() {
+        let row = RawMarket { liquidation_threshold: Some("80".into()), ..raw() };
+        let expected = Market {
+            id: Address::parse("0x4ddc2d193948926d02f9b1fe9e1daa0718270ed5").unwrap(),
+            token: Address::parse("0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee").unwrap(),
+            decimals: 18,
+            price_usd: Some(178.01),
+            maximum_ltv: 0.75,
+            liquidation_threshold: 0.8,
+        };
+        assert_eq!(StagedMarket::from_raw(&row).unwrap().market(), expected);
+    }
+
+    #[test]
     fn decimals_must_be_an_integer_from_0_to_77() {
         for (decimals, valid) in [("0", true), ("77", true), ("78", false), ("-1", false), ("18.0", false), ("", false)]
         {

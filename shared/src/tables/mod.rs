@@ -122,6 +122,13 @@ impl Table {
         format!("{}.{}", self.layer.name(), self.name)
     }
 
+    /// Returns the partition columns that the catalog has for the table. `defi_features` has none: its entry points to
+    /// the folder of one day.
+    #[must_use]
+    pub fn partition_columns(&self) -> &'static [&'static str] {
+        if *self == FEATURES_PUBLISHED { &[] } else { self.layout.partition_columns() }
+    }
+
     /// Returns the name of the table's database, such as `db_raw_dev`.
     #[must_use]
     pub fn database(&self, env: &str) -> String {

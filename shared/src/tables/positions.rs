@@ -150,7 +150,37 @@ mod tests {
 
     #[test]
     fn invalid_is_collateral_becomes_null() {
-        let row = RawPosition { is_collateral: Some("yes".into()), ..raw() };
-        assert_eq!(StagedPosition::from_raw(&row).unwrap().is_collateral, None);
+        for (text, value) in [
+            (Some("true"), Some(true)),
+            (Some("false"), Some(false)),
+            (Some("yes"), None),
+            (Some("1"), None),
+            (None, None),
+        ] {
+            let row = RawPosition { is_collateral: text.map(Arc::from), ..raw() };
+            assert_eq!(StagedPosition::from_raw(&row).unwrap().is_collateral, value, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn position_needs_an_id_and_well_formed_addresses() {
+        for (row, reason) in [
+            (RawPosition { id: None, ..raw() }, "id is missing"),
+            (RawPosition { account_id: Some("0x1234".into()), ..raw() }, "account_id is malformed"),
+            (RawPosition { market_id: None, ..raw() }, "market_id is missing"),
+            (RawPosition { side: None, ..raw() }, "side is missing"),
+            (RawPosition { balance: None, ..raw() }, "balance is missing"),
+        ] {
+            assert_eq!(StagedPosition::from_raw(&row).unwrap_err().to_string(), reason);
+        }
+    }
+
+    #[test]
+    fn addresses_become_lower_case_and_the_id_stays() {
+        let row = RawPosition { block_timestamp: Timestamp::from_epoch_seconds(7), ..raw() };
+        let position = StagedPosition::from_raw(&row).unwrap();
+        assert_eq!(position.account_address.to_string(), "0x2025a9196d6fa1011080845c6877f6460cdb302b");
+        assert_eq!(Some(position.id), raw().id);
+        assert_eq!((position.balance, position.epoch_timestamp), (BaseUnits(5), 7));
     }
 }

@@ -50,3 +50,62 @@ pub(super) fn integer(column: &'static str, text: &Option<Arc<str>>) -> Result<i
 pub(super) fn base_units(column: &'static str, text: &Option<Arc<str>>) -> Result<BaseUnits, Reason> {
     BaseUnits::parse(required(column, text)?).map_err(|problem| Reason::new(column, problem))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the value, or the reason as text.
+    fn parse<T>(
+        parse: impl Fn(&'static str, &Option<Arc<str>>) -> Result<T, Reason>,
+        text: Option<&str>,
+    ) -> Result<T, String> {
+        parse("column", &text.map(Arc::from)).map_err(|reason| reason.to_string())
+    }
+
+    #[test]
+    fn missing_value_has_a_reason_of_its_own() {
+        let missing = "column is missing".to_owned();
+        assert_eq!(parse(hex_bytes::<20>, None).unwrap_err(), missing);
+        assert_eq!(parse(integer, None).unwrap_err(), missing);
+        assert_eq!(parse(base_units, None).unwrap_err(), missing);
+        assert_eq!(required("column", &Some("".into())), Ok(""), "an empty string is not missing");
+    }
+
+    #[test]
+    fn integer_is_digits_with_an_optional_minus_in_64_bits() {
+        for (text, value) in [
+            ("0", Ok(0)),
+            ("-0", Ok(0)),
+            ("0042", Ok(42)),
+            ("-7", Ok(-7)),
+            ("9223372036854775807", Ok(i64::MAX)),
+            ("-9223372036854775808", Ok(i64::MIN)),
+            ("9223372036854775808", Err("column is too large")),
+            ("", Err("column is not an integer")),
+            ("-", Err("column is not an integer")),
+            ("--1", Err("column is not an integer")),
+            ("+1", Err("column is not an integer")),
+            ("1.0", Err("column is not an integer")),
+            ("1e3", Err("column is not an integer")),
+            ("0x10", Err("column is not an integer")),
+            (" 1", Err("column is not an integer")),
+        ] {
+            assert_eq!(parse(integer, Some(text)), value.map_err(str::to_owned), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn hex_bytes_have_exactly_their_length() {
+        assert_eq!(parse(hex_bytes::<2>, Some("0xAb01")), Ok(HexBytes([0xab, 0x01])));
+        for text in ["", "0x", "0xab", "0xab0102", "ab01"] {
+            assert_eq!(parse(hex_bytes::<2>, Some(text)).unwrap_err(), "column is malformed", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn base_units_keep_the_reason_of_their_parser() {
+        assert_eq!(parse(base_units, Some("7")), Ok(BaseUnits(7)));
+        assert_eq!(parse(base_units, Some("-7")).unwrap_err(), "column is negative");
+    }
+}

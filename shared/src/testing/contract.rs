@@ -31,6 +31,7 @@ fn keys(entries: &[Entry]) -> Vec<&str> {
 pub async fn check_store(store: Arc<dyn Store>) -> Result<()> {
     put_returns_its_effect(&*store).await?;
     list_is_sorted_and_filters_by_prefix(&*store).await?;
+    suffix_is_the_end_of_an_object(&*store).await?;
     deleting_twice_succeeds(&*store).await?;
     large_object_is_replaced_and_read_back(&*store).await?;
     long_listing_is_complete(&*store).await?;
@@ -64,6 +65,17 @@ async fn list_is_sorted_and_filters_by_prefix(store: &dyn Store) -> Result<()> {
     assert_eq!(store.list("t/w").await?, [Entry { key: "t/w".to_owned(), size: 5 }]);
     assert_eq!(store.list("").await?.iter().filter(|entry| entry.key.starts_with('t')).count(), 4);
     assert!(store.list("nothing/here").await?.is_empty());
+    Ok(())
+}
+
+async fn suffix_is_the_end_of_an_object(store: &dyn Store) -> Result<()> {
+    assert_eq!(store.get_suffix("suffix", 1).await?, None);
+    store.put("suffix", Bytes::from_static(b"12345")).await?;
+    for (length, end) in [(1, &b"5"[..]), (3, b"345"), (5, b"12345"), (99, b"12345")] {
+        assert_eq!(store.get_suffix("suffix", length).await?.as_deref(), Some(end));
+    }
+    store.put("suffix", Bytes::new()).await?;
+    assert_eq!(store.get_suffix("suffix", 1).await?, Some(Bytes::new()));
     Ok(())
 }
 

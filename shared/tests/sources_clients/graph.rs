@@ -187,6 +187,19 @@ async fn accounts_are_split_and_sent_in_lower_case() {
     assert_eq!((none.rows.len(), none.block.number), (0, BLOCK));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_accounts_are_queried_as_concurrently_as_configured() {
+    let account = |n: usize| format!("0x{n:040x}");
+    let accounts: Vec<String> = (0..12_000).map(account).collect();
+    let delay = Duration::from_millis(500);
+    let server = TestServer::start(move |request| TestResponse::json(&respond(&[], request)).with_delay(delay)).await;
+    for concurrency in [2, 12] {
+        let client = GraphClient::new(GraphSettings { concurrency, ..settings(&server, "k3y") }).unwrap();
+        client.positions(SUBGRAPH, BLOCK, Some(&accounts), &Traffic::new()).await.unwrap();
+        assert_eq!(server.max_concurrent(), concurrency);
+    }
+}
+
 #[tokio::test]
 async fn head_query_has_no_block() {
     let server = TestServer::start(|_| TestResponse::json(&json!({ "data": { "_meta": meta(99, "QmA") } }))).await;

@@ -94,6 +94,14 @@ async fn an_html_page_is_a_transient_error() {
 }
 
 #[tokio::test]
+async fn status_403_of_a_proxy_is_retried() {
+    let page = "<!DOCTYPE html><title>Attention Required! | Cloudflare</title>";
+    recovers(move |_| TestResponse::new(403, page)).await;
+    let (error, requests) = failure(move |_| TestResponse::new(403, page)).await;
+    assert_eq!((error.kind(), requests), (Kind::SourceUnavailable, TRIES));
+}
+
+#[tokio::test]
 async fn messages_determine_the_kind_if_the_status_is_200() {
     for (message, kind) in [
         ("Query timed out", Kind::SourceUnavailable),

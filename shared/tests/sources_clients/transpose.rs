@@ -341,6 +341,39 @@ async fn rejects_invalid_blocks() {
     assert_eq!(client(&malformed).head_block(&Traffic::new()).await.unwrap_err().kind(), Kind::CorruptData);
 }
 
+/// Responds to the given keys that they are out of credits, and to others with no rows.
+async fn server_without_credits_for(exhausted: &'static [&'static str]) -> TestServer {
+    TestServer::start(move |request| match request.header("x-api-key") {
+        Some(key) if exhausted.contains(&key) => TestResponse::new(403, error_body("You are out of credits")),
+        _ => success(&[], false),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn key_without_credits_is_set_aside_and_others_go_on() {
+    let server = server_without_credits_for(&["hunter-a", "hunter-c"]).await;
+    let client = TransposeClient::new(settings(&server, "hunter-a,hunter-b,hunter-c")).unwrap();
+    let traffic = Traffic::new();
+    for _ in 0..6 {
+        client.events(&query(), &traffic).await.unwrap();
+    }
+    let requests = server.requests();
+    let of_key = |key| requests.iter().filter(|request| request.header("x-api-key") == Some(key)).count();
+    assert_eq!(["hunter-a", "hunter-b", "hunter-c"].map(of_key), [1, 6, 1], "each exhausted key is tried once");
+    assert_eq!(traffic.report().retries["QuotaExceeded"], 2);
+}
+
+#[tokio::test]
+async fn quota_is_exceeded_only_if_no_key_is_left() {
+    let server = server_without_credits_for(&["hunter-a", "hunter-b"]).await;
+    let client = TransposeClient::new(settings(&server, "hunter-a,hunter-b")).unwrap();
+    let error = client.events(&query(), &Traffic::new()).await.unwrap_err();
+    assert_eq!((error.kind(), server.count()), (Kind::QuotaExceeded, 2));
+    let message = error.to_string();
+    assert!(message.contains("key=2 of 2") && !message.contains("hunter"), "{message}");
+}
+
 #[tokio::test]
 async fn errors_do_not_contain_the_key() {
     let key = "hunter2hunter2";
@@ -363,6 +396,20 @@ async fn errors_do_not_contain_the_key() {
 }
 
 #[tokio::test]
+async fn counts_events_and_rejects_other_answers() {
+    let count = |rows: Value| async move {
+        let server = TestServer::start(move |_| success(rows.as_array().unwrap(), false)).await;
+        client(&server).count_events(&[query()], &Traffic::new()).await.map_err(|error| error.kind())
+    };
+    assert_eq!(count(json!([{ "count": "17" }])).await, Ok(17));
+    assert_eq!(count(json!([{ "count": 17 }])).await, Ok(17));
+    assert_eq!(count(json!([])).await, Err(Kind::SourceUnavailable));
+    for other in [json!([{ "count": "-1" }]), json!([{ "count": null }]), json!([{ "number": 17 }])] {
+        assert_eq!(count(other).await, Err(Kind::CorruptData));
+    }
+}
+
+#[tokio::test]
 async fn rejects_invalid_input() {
     let server = TestServer::start(|_| success(&[], false)).await;
     let out_of_range = EventsQuery { to: i64::MAX, ..query() };
@@ -377,6 +424,7 @@ fn futures_are_send() {
     fn assert_send<T: Send>(_: T) {}
     let check = |client: &'static TransposeClient, query: &'static EventsQuery, traffic: &'static Traffic| {
         assert_send(client.events(query, traffic));
+        assert_send(client.count_events(&[], traffic));
         assert_send(client.first_block(DAY, traffic));
         assert_send(client.head_block(traffic));
     };

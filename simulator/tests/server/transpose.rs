@@ -29,8 +29,9 @@ const PAGE: &str = "SELECT * FROM ethereum.lending_events
 async fn page_through(server: &Server, protocol: &str, limit: usize) -> (Vec<Value>, usize, usize) {
     let (mut rows, mut pages, mut truncated): (Vec<Value>, _, _) = (Vec::new(), 0, 0);
     loop {
-        let (after, log) =
-            rows.last().map_or((json!(""), json!(0)), |row| (row["timestamp"].clone(), row["log_index"].clone()));
+        let (after, log) = rows
+            .last()
+            .map_or((json!("1970-01-01"), json!(0)), |row| (row["timestamp"].clone(), row["log_index"].clone()));
         let parameters = json!({"protocol": protocol, "version": "v2", "from": "2023-01-01T00:00:00Z",
             "until": "2023-01-11T00:00:00Z", "after": after, "log": log});
         let body = query(server, &format!("{PAGE}{limit}"), parameters).await;

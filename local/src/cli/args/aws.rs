@@ -17,6 +17,9 @@ pub(in crate::cli) struct StartOptions {
     /// Recompute units that exist already
     #[arg(long)]
     pub(in crate::cli) force: bool,
+    /// Extract again what its source no longer had in earlier runs
+    #[arg(long)]
+    pub(in crate::cli) retry_lost: bool,
     /// Start even if another run of the environment is in progress
     #[arg(long)]
     pub(in crate::cli) allow_concurrent: bool,

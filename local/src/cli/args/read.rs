@@ -10,13 +10,16 @@ use crate::features::FileFormat;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  defi query \"select wallet_address, risk_factor from db_analytics_dev.defi_features limit 10\""
+    after_help = "Examples:\n  defi query \"select wallet_address, risk_factor from db_analytics_dev.defi_features limit 10\"\n  \
+    defi query --file report.sql --format csv\n  defi query --format json - < report.sql"
 )]
 pub(in crate::cli) struct QueryArgs {
-    /// SQL query; tables are named db_{layer}_{env}.{table}
-    // A query may start with a comment (`--`), which looks like an option.
-    #[arg(allow_hyphen_values = true)]
-    pub(in crate::cli) sql: String,
+    /// SQL query, or - to read it from standard input; tables are named db_{layer}_{env}.{table}
+    #[arg(required_unless_present = "file")]
+    pub(in crate::cli) sql: Option<String>,
+    /// Read the SQL query from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "sql")]
+    pub(in crate::cli) file: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) lake: LakeArgs,
     /// Output format

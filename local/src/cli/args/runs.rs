@@ -67,6 +67,9 @@ pub(in crate::cli) struct ScopeArgs {
     /// Recompute units that exist already
     #[arg(long)]
     pub(in crate::cli) force: bool,
+    /// Extract again what its source no longer had in earlier runs
+    #[arg(long)]
+    pub(in crate::cli) retry_lost: bool,
     #[command(flatten)]
     pub(in crate::cli) lake: LakeArgs,
     #[command(flatten)]
@@ -106,6 +109,7 @@ impl ScopeArgs {
             as_of: day(&self.as_of)?,
             from: day(&self.from)?,
             force: self.force,
+            retry_lost: self.retry_lost,
             source: self.source.source(),
             lake: self.lake.lake,
             env: self.lake.env,
@@ -146,6 +150,7 @@ impl StepArgs {
             as_of: None,
             from: None,
             force: false,
+            retry_lost: false,
             source: self.source.source(),
             lake: self.lake.lake,
             env: self.lake.env,

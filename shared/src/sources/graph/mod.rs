@@ -132,6 +132,7 @@ impl<E, P, F: Fn(Vec<E>) -> Result<P> + Sync> ProcessPage<E, P> for F {}
 pub struct GraphClient {
     base: Url,
     endpoint: Endpoint,
+    concurrency: usize,
     rows_per_page: usize,
 }
 
@@ -170,7 +171,7 @@ impl GraphClient {
             timeout: settings.timeout,
             max_body_bytes: settings.max_body_bytes,
         })?;
-        Ok(GraphClient { base, endpoint, rows_per_page: settings.rows_per_page })
+        Ok(GraphClient { base, endpoint, concurrency: settings.concurrency, rows_per_page: settings.rows_per_page })
     }
 
     /// Returns the newest block and the deployment of a subgraph.
@@ -275,7 +276,7 @@ impl GraphClient {
         // Collects the futures, here and below: a stream over the closure would result in a future that cannot be
         // spawned.
         let pages: Vec<_> = queries.iter().map(|query| self.fetch_query(query, process, traffic)).collect();
-        let pages: Vec<Vec<ProcessedPage<P>>> = stream::iter(pages).buffered(CONCURRENCY).try_collect().await?;
+        let pages: Vec<Vec<ProcessedPage<P>>> = stream::iter(pages).buffered(self.concurrency).try_collect().await?;
         Ok(pages.into_iter().flatten().collect())
     }
 

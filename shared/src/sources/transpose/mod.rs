@@ -29,7 +29,7 @@ use crate::error::{Error, Kind, Result};
 pub use liquidation::{Leg, LiquidationLegs};
 use paging::{EventPage, Pager, Progress};
 use response::{Results, parse};
-use rows::{BlockRow, timestamp_from_seconds};
+use rows::{BlockRow, CountRow, timestamp_from_seconds};
 pub use rows::{EVENT_COLUMNS, Event};
 
 /// The URL of the live API.
@@ -211,6 +211,18 @@ impl TransposeClient {
         .await
     }
 
+    /// Returns the number of events that match any of the queries, which must be disjoint. A row that the source has
+    /// twice counts twice.
+    ///
+    /// # Errors
+    /// As [`TransposeClient::events`]; `CorruptData` for a count that is not an integer.
+    pub async fn count_events(&self, queries: &[EventsQuery], traffic: &Traffic) -> Result<u64> {
+        let count = self.query(&sql::count(queries)?, traffic, |results: Results<CountRow>| one_count(&results)).await;
+        let first = queries.first();
+        let category = first.map_or("", |query| query.category.as_str());
+        count.map_err(|error| error.with("category", category).with("from", first.map_or(0, |query| query.from)))
+    }
+
     /// Returns the first block at or after a time (seconds since 1970-01-01T00:00:00Z), or `None` if there is none yet.
     ///
     /// # Errors
@@ -253,6 +265,15 @@ impl TransposeClient {
         });
         self.endpoint.request(&self.url, &body, traffic, |response| accept(parse(&self.endpoint, response)?)).await
     }
+}
+
+/// Returns the count of a response.
+fn one_count(results: &Results<CountRow>) -> Result<u64> {
+    let [row] = results.rows.as_slice() else {
+        return Err(Error::new(Kind::SourceUnavailable, "the response to a count does not have one row"));
+    };
+    let count = row.count.as_deref().and_then(|count| count.parse().ok());
+    count.ok_or_else(|| Error::corrupt("the count in the response is not an integer").with("count", &row.count))
 }
 
 /// Returns the block of a response with at most one row.

@@ -1,5 +1,6 @@
 //! Parsing of Transpose's responses.
 
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -39,7 +40,7 @@ struct Stats {
 pub(super) fn parse<T: Default + DeserializeOwned>(endpoint: &Endpoint, response: &HttpResponse) -> Result<Results<T>> {
     if let Some(kind) = response.kind_of_status() {
         let message = error_message(&response.body);
-        return Err(endpoint.source_error(refine_kind(response.status.as_u16(), kind, &message), response, &message));
+        return Err(endpoint.source_error(refine_kind(kind, &message, response), response, &message));
     }
     let body: Body<T> = serde_json::from_slice(&response.body).map_err(|e| parse_error(endpoint, response, &e))?;
     match (body.status.as_deref(), body.results) {
@@ -88,13 +89,11 @@ struct ErrorBody {
     message: Text,
 }
 
-/// Returns the kind of the status, except for 403, which means that the account is out of credits unless the message is
-/// about the API key.
-fn refine_kind(status: u16, kind: Kind, message: &str) -> Kind {
-    match status {
-        403 if classify(message) != Some(Kind::BadCredentials) => Kind::QuotaExceeded,
-        _ => kind,
-    }
+/// Returns the kind of the status, except for a 403 of Transpose itself, which means that the account is out of credits
+/// unless the message is about the API key.
+fn refine_kind(kind: Kind, message: &str, response: &HttpResponse) -> Kind {
+    let is_refused = response.status == StatusCode::FORBIDDEN && kind == Kind::BadCredentials;
+    if is_refused && classify(message) != Some(Kind::BadCredentials) { Kind::QuotaExceeded } else { kind }
 }
 
 /// Lower-case substrings that identify error messages; the first match wins. Only used where the status is not
@@ -155,12 +154,21 @@ mod tests {
 
     #[test]
     fn status_403_means_out_of_credits_unless_about_the_key() {
-        assert_eq!(refine_kind(403, Kind::BadCredentials, "You are out of credits"), Kind::QuotaExceeded);
-        assert_eq!(refine_kind(403, Kind::BadCredentials, "This API key is out of credits"), Kind::QuotaExceeded);
-        assert_eq!(refine_kind(403, Kind::BadCredentials, "Forbidden"), Kind::QuotaExceeded);
-        assert_eq!(refine_kind(403, Kind::BadCredentials, "Invalid API key"), Kind::BadCredentials);
-        assert_eq!(refine_kind(401, Kind::BadCredentials, "no credits"), Kind::BadCredentials);
-        assert_eq!(refine_kind(400, Kind::SourceRejected, "statement timeout"), Kind::SourceRejected);
+        let kind = |status: u16, message: &str| {
+            let (status, body) = (StatusCode::from_u16(status).unwrap(), message.as_bytes().to_vec());
+            let response = HttpResponse { status, retry_after: None, body };
+            refine_kind(response.kind_of_status().unwrap(), message, &response)
+        };
+        assert_eq!(kind(403, "You are out of credits"), Kind::QuotaExceeded);
+        assert_eq!(kind(403, "This API key is out of credits"), Kind::QuotaExceeded);
+        assert_eq!(kind(403, "Forbidden"), Kind::QuotaExceeded);
+        assert_eq!(kind(403, "Invalid API key"), Kind::BadCredentials);
+        assert_eq!(
+            kind(403, "<html>Cloudflare: you are unable to access this API key</html>"),
+            Kind::SourceUnavailable
+        );
+        assert_eq!(kind(401, "no credits"), Kind::BadCredentials);
+        assert_eq!(kind(400, "statement timeout"), Kind::SourceRejected);
     }
 
     #[test]

@@ -94,6 +94,13 @@ pub(super) fn timestamp_from_seconds(epoch_seconds: i64) -> Result<Timestamp> {
         .map_err(|e| Error::bad_input("the time is out of range").with("epoch_seconds", epoch_seconds).with_source(e))
 }
 
+/// The row of a count.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct CountRow {
+    pub count: Text,
+}
+
 /// A row of `ethereum.blocks`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]

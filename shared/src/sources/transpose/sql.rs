@@ -13,17 +13,30 @@ use crate::error::{Error, Result};
 /// Returns the statement for one page of a query's events.
 pub(super) fn events(query: &EventsQuery, request: &PageRequest, rows: usize) -> Result<String> {
     let columns = EVENT_COLUMNS.join(", ");
-    let (protocol_name, contract_version) = (literal(&query.protocol_name)?, literal(&query.contract_version)?);
-    let category = literal(&query.category)?;
-    let (from, to) = (timestamp_from_seconds(query.from)?, timestamp_from_seconds(query.to)?);
-    let condition = condition(request);
+    let (selection, condition) = (selection(query)?, condition(request));
     // With equality on the leading columns of the index and an order by the others, a page is a range of the index, in
     // order.
     Ok(format!(
-        "SELECT {columns} FROM ethereum.lending_events \
-         WHERE protocol_name = {protocol_name} AND contract_version = {contract_version} \
-         AND category = {category} AND timestamp >= '{from}' AND timestamp < '{to}'{condition} \
+        "SELECT {columns} FROM ethereum.lending_events WHERE {selection}{condition} \
          ORDER BY timestamp, log_index LIMIT {rows}"
+    ))
+}
+
+/// Returns the statement for the number of events that match any of the queries, which must be disjoint.
+pub(super) fn count(queries: &[EventsQuery]) -> Result<String> {
+    let selections = queries.iter().map(|query| Ok(format!("({})", selection(query)?))).collect::<Result<Vec<_>>>()?;
+    let selections = if selections.is_empty() { "1 = 0".to_owned() } else { selections.join(" OR ") };
+    Ok(format!("SELECT COUNT(*) AS count FROM ethereum.lending_events WHERE {selections}"))
+}
+
+/// Returns the condition that selects the events of a query.
+fn selection(query: &EventsQuery) -> Result<String> {
+    let (protocol_name, contract_version) = (literal(&query.protocol_name)?, literal(&query.contract_version)?);
+    let category = literal(&query.category)?;
+    let (from, to) = (timestamp_from_seconds(query.from)?, timestamp_from_seconds(query.to)?);
+    Ok(format!(
+        "protocol_name = {protocol_name} AND contract_version = {contract_version} AND category = {category} \
+         AND timestamp >= '{from}' AND timestamp < '{to}'"
     ))
 }
 
@@ -88,6 +101,20 @@ mod tests {
              AND (timestamp, log_index) > ('2023-01-01T00:00:11Z', 7) \
              ORDER BY timestamp, log_index LIMIT 10000"
         );
+    }
+
+    #[test]
+    fn the_events_of_several_protocols_are_counted_in_one_statement() {
+        let compound = EventsQuery { protocol_name: "compound".to_owned(), ..query() };
+        let condition = |protocol| {
+            format!(
+                "(protocol_name = '{protocol}' AND contract_version = 'v2' AND category = 'borrow' \
+                 AND timestamp >= '2023-01-01T00:00:00Z' AND timestamp < '2023-01-02T00:00:00Z')"
+            )
+        };
+        let (aave, other) = (condition("aave"), condition("compound"));
+        let expected = format!("SELECT COUNT(*) AS count FROM ethereum.lending_events WHERE {aave} OR {other}");
+        assert_eq!(count(&[query(), compound]).unwrap(), expected);
     }
 
     #[test]

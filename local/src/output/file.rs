@@ -1,0 +1,287 @@
+//! Files that a command writes for its user.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use defi_shared::error::{Error, Result};
+use tempfile::NamedTempFile;
+
+use super::StdoutWriter;
+
+/// The maximum number of symbolic links that are followed from one path, as in Linux.
+const MAX_LINKS: usize = 40;
+
+/// A file that a command writes, or standard output. A regular file appears, or is replaced, when it is
+/// [committed](OutputFile::commit); a reader never sees a part of it. Anything else (a pipe, a device such as
+/// `/dev/null` or `/dev/stdout`) is written to in place.
+#[derive(Debug)]
+pub struct OutputFile {
+    /// The path that the user named. Empty for standard output.
+    name: PathBuf,
+    target: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    Stdout(StdoutWriter),
+    Special(File),
+    /// A temporary file, and the path that it is renamed to.
+    Regular(NamedTempFile, PathBuf),
+}
+
+/// Where a path leads to, after all symbolic links.
+enum Place {
+    Stdout,
+    /// Not a regular file.
+    Special(PathBuf),
+    /// A regular file, with its permissions if it exists.
+    Regular(PathBuf, Option<Permissions>),
+}
+
+impl OutputFile {
+    /// Opens standard output.
+    #[must_use]
+    pub fn stdout() -> Self {
+        OutputFile { name: PathBuf::new(), target: Target::Stdout(StdoutWriter::default()) }
+    }
+
+    /// Opens a file. A symbolic link is followed: the link stays, and its target is written. A file that exists keeps its
+    /// mode.
+    ///
+    /// # Errors
+    /// `BadInput` if the path is a folder, or the file can't be created or written to.
+    pub fn open(path: &Path) -> Result<Self> {
+        let target = find(path).and_then(open).map_err(|cause| unwritable(path, cause))?;
+        Ok(OutputFile { name: path.to_owned(), target })
+    }
+
+    /// Returns whether the output is a terminal.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        match &self.target {
+            Target::Stdout(_) => io::stdout().is_terminal(),
+            Target::Special(file) => file.is_terminal(),
+            Target::Regular(..) => false,
+        }
+    }
+
+    /// Completes the output. Without this call a regular file stays as it was.
+    ///
+    /// # Errors
+    /// `BadInput` if the file can't be written.
+    pub fn commit(mut self) -> Result<()> {
+        let flushed = self.flush();
+        let committed = flushed.and_then(|()| match self.target {
+            Target::Regular(file, path) => file.persist(path).map(drop).map_err(|error| error.error),
+            Target::Stdout(_) | Target::Special(_) => Ok(()),
+        });
+        committed.map_err(|cause| unwritable(&self.name, cause))
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.target {
+            Target::Stdout(out) => out.write(bytes),
+            Target::Special(out) => out.write(bytes),
+            Target::Regular(out, _) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.target {
+            Target::Stdout(out) => out.flush(),
+            Target::Special(out) => out.flush(),
+            Target::Regular(out, _) => out.flush(),
+        }
+    }
+}
+
+/// Finds where a path leads to. The links to open files (`/dev/stdout`, `/dev/fd/63`) are not followed: what is behind
+/// them is written to in place, even if it is a regular file, which the shell may append to.
+fn find(path: &Path) -> io::Result<Place> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        if ["/proc/self/fd/1", "/dev/fd/1"].map(Path::new).contains(&path.as_path()) {
+            return Ok(Place::Stdout);
+        }
+        if path.starts_with("/proc") || path.starts_with("/dev/fd") {
+            return Ok(Place::Special(path));
+        }
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_symlink() => {
+                let target = fs::read_link(&path)?;
+                path = path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target));
+            }
+            Ok(metadata) if metadata.is_file() => return Ok(Place::Regular(path, Some(metadata.permissions()))),
+            Ok(metadata) if metadata.is_dir() => return Err(ErrorKind::IsADirectory.into()),
+            Ok(_) => return Ok(Place::Special(path)),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Place::Regular(path, None)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("too many symbolic links"))
+}
+
+fn open(place: Place) -> io::Result<Target> {
+    match place {
+        Place::Stdout => Ok(Target::Stdout(StdoutWriter::default())),
+        Place::Special(path) => OpenOptions::new().append(true).open(path).map(Target::Special),
+        Place::Regular(path, permissions) => {
+            let file = temporary_beside(&path)?;
+            if let Some(permissions) = permissions {
+                // A file that its user may not write to is not replaced either.
+                OpenOptions::new().write(true).open(&path)?;
+                file.as_file().set_permissions(permissions)?;
+            }
+            Ok(Target::Regular(file, path))
+        }
+    }
+}
+
+/// Creates a temporary file with a unique name in the folder of a file. It is deleted when it is dropped.
+fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".defi-").suffix(".unfinished");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+fn unwritable(path: &Path, cause: io::Error) -> Error {
+    Error::bad_input("the file can't be written")
+        .with("path", path.display())
+        .with_source(cause)
+        .with_hint("choose another file")
+}
+
+/// Writes an HTML page to a file.
+///
+/// # Errors
+/// As [`OutputFile::open`] and [`OutputFile::commit`].
+pub fn write_page(path: &Path, page: &str) -> Result<()> {
+    let mut file = OutputFile::open(path)?;
+    file.write_all(page.as_bytes()).map_err(|cause| unwritable(path, cause))?;
+    file.commit()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+
+    use tempfile::tempdir;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn file_appears_when_it_is_committed_and_nothing_else_is_left() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("out.csv");
+        let mut file = OutputFile::open(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        assert!(!path.exists());
+        file.commit().unwrap();
+        assert_eq!((fs::read(&path).unwrap(), names(folder.path())), (b"new".to_vec(), vec!["out.csv".to_owned()]));
+    }
+
+    #[test]
+    fn file_that_is_not_committed_stays_as_it_was() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("out.csv");
+        fs::write(&path, "old").unwrap();
+        // Names that a fixed temporary name would clobber.
+        fs::write(folder.path().join("out.csv.unfinished"), "of the user").unwrap();
+        let mut file = OutputFile::open(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        drop(file);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read(folder.path().join("out.csv.unfinished")).unwrap(), b"of the user");
+        assert_eq!(names(folder.path()).len(), 2);
+    }
+
+    #[test]
+    fn mode_of_a_file_is_kept() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("out.csv");
+        for mode in [0o600, 0o640, 0o666, 0o755] {
+            fs::write(&path, "old").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            write_page(&path, "new").unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
+            assert_eq!(fs::read(&path).unwrap(), b"new");
+        }
+    }
+
+    #[test]
+    fn target_of_a_link_is_replaced_and_the_link_stays() {
+        let folder = tempdir().unwrap();
+        let [target, other] = ["target", "other"].map(|name| folder.path().join(name));
+        fs::create_dir(&other).unwrap();
+        fs::write(&target, "old").unwrap();
+        let (link, outer) = (other.join("link"), folder.path().join("outer"));
+        symlink("../target", &link).unwrap();
+        symlink("other/link", &outer).unwrap();
+        write_page(&outer, "new").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert!([&link, &outer].iter().all(|path| path.is_symlink()));
+        // The target of a link need not exist yet.
+        fs::remove_file(&target).unwrap();
+        write_page(&outer, "again").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"again");
+        symlink("loop", folder.path().join("loop")).unwrap();
+        assert!(write_page(&folder.path().join("loop"), "x").is_err());
+    }
+
+    #[test]
+    fn pipe_and_device_are_written_to_in_place() {
+        let folder = tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || {
+                let mut text = String::new();
+                File::open(pipe).unwrap().read_to_string(&mut text).unwrap();
+                text
+            }
+        });
+        write_page(&pipe, "through the pipe").unwrap();
+        assert_eq!(reader.join().unwrap(), "through the pipe");
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        let null = folder.path().join("null");
+        symlink("/dev/null", &null).unwrap();
+        for path in [Path::new("/dev/null"), &null] {
+            write_page(path, "nothing").unwrap();
+            assert!(fs::metadata(path).unwrap().file_type().is_char_device());
+        }
+        assert_eq!(names(folder.path()).len(), 2);
+    }
+
+    #[test]
+    fn open_file_is_appended_to() {
+        use std::os::fd::AsRawFd;
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "before ").unwrap();
+        write_page(Path::new(&format!("/dev/fd/{}", file.as_file().as_raw_fd())), "after").unwrap();
+        assert_eq!(fs::read(file.path()).unwrap(), b"before after");
+    }
+
+    #[test]
+    fn folder_and_missing_folder_are_bad_input() {
+        let folder = tempdir().unwrap();
+        for path in [folder.path().to_owned(), folder.path().join("no/such/file")] {
+            let error = write_page(&path, "x").unwrap_err();
+            assert_eq!(error.kind(), defi_shared::error::Kind::BadInput);
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! `defi query`: which objects it reads, whose fault an error is, and its output.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use tempfile::{TempDir, tempdir};
+
+use crate::support::command::{command, output, path_str, succeed};
+
+/// Returns a lake that tests may change.
+fn sample_lake() -> (TempDir, PathBuf) {
+    let folder = tempdir().expect("a temporary folder");
+    let lake = folder.path().join("lake");
+    succeed(&mut command(&["run", "--lake", path_str(&lake), "--wallets", "30", "--days", "5"]));
+    (folder, lake)
+}
+
+/// Returns a lake that tests only read.
+fn shared_lake() -> &'static Path {
+    static LAKE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    &LAKE.get_or_init(sample_lake).1
+}
+
+fn query(lake: &Path, args: &[&str]) -> Command {
+    let mut command = command(&["query", "--lake", path_str(lake)]);
+    command.args(args);
+    command
+}
+
+/// Returns the rows of a query.
+fn rows(lake: &Path, sql: &str) -> Value {
+    serde_json::from_str(&succeed(&mut query(lake, &["--format", "json", sql]))).expect("JSON")
+}
+
+fn count(lake: &Path, table: &str) -> u64 {
+    rows(lake, &format!("select count(*) as n from {table}"))[0]["n"].as_u64().expect("a number")
+}
+
+/// Runs a query that fails, and returns its error: one line that starts with the kind.
+fn error(kind: &str, command: &mut Command) -> String {
+    let output = output(command);
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(!output.status.success(), "{command:?} succeeds: {}", String::from_utf8_lossy(&output.stdout));
+    let line = error.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{error}"));
+    assert!(line.starts_with(&format!("error: {kind}: ")), "{command:?}: {error}");
+    line.to_owned()
+}
+
+const BLOCKS: &str = "db_raw_dev.ethereum_daily_blocks";
+const BLOCK_FOLDER: &str = "raw/transpose/ethereum_daily_blocks/year=2023/month=01";
+
+#[test]
+fn folder_of_any_name_gives_the_same_rows() {
+    let (folder, lake) = sample_lake();
+    let expected = rows(&lake, &format!("select * from {BLOCKS} order by day"));
+    assert_eq!(expected.as_array().map(Vec::len), Some(6));
+    assert_eq!((&expected[0]["year"], &expected[0]["month"]), (&json!("2023"), &json!("01")));
+    for name in ["x[1]", "a*b", "a?", "{a,b}", "100%", "a%20b", "#1", "a b", "ü"] {
+        let renamed = folder.path().join(name);
+        fs::rename(&lake, &renamed).expect("the lake is renamed");
+        assert_eq!(rows(&renamed, &format!("select * from {BLOCKS} order by day")), expected, "{name}");
+        assert!(count(&renamed, "db_analytics_dev.defi_features") > 0, "{name}");
+        fs::rename(&renamed, &lake).expect("the lake is renamed");
+    }
+}
+
+#[test]
+fn only_the_objects_of_units_are_read() {
+    let (_folder, lake) = sample_lake();
+    let tables = [
+        (BLOCKS, BLOCK_FOLDER, "2023-01-02"),
+        (
+            "db_raw_dev.the_graph_historical_market_data",
+            "raw/the_graph/the_graph_historical_market_data/year=2023/month=01",
+            "2023-01-02.aave-v2-eth",
+        ),
+        ("db_analytics_dev.defi_features", "analytics/features/defi_features/as_of=2023-01-06", "0"),
+    ];
+    for (table, objects, name) in tables {
+        let before = count(&lake, table);
+        assert!(before > 0, "{table}");
+        let objects = lake.join(objects);
+        let object = objects.join(format!("{name}.parquet"));
+        for stray in [format!("._{name}"), format!("{name} (1)"), format!("{name}.copy"), "x".to_owned()] {
+            fs::copy(&object, objects.join(format!("{stray}.parquet"))).expect("a stray file");
+        }
+        fs::write(objects.join("empty.parquet"), b"").expect("a stray file");
+        assert_eq!(count(&lake, table), before, "{table}");
+    }
+}
+
+#[test]
+fn empty_object_is_an_error_that_names_it() {
+    let (_folder, lake) = sample_lake();
+    let key = format!("{BLOCK_FOLDER}/2023-01-03.parquet");
+    fs::write(lake.join(&key), b"").expect("an empty object");
+    for sql in [format!("select count(*) from {BLOCKS}"), format!("select day from {BLOCKS} limit 1")] {
+        let error = error("CorruptData", &mut query(&lake, &[&sql]));
+        assert!(error.contains(&key) && error.contains("0 bytes"), "{error}");
+    }
+    // Other tables can be queried.
+    assert!(count(&lake, "db_analytics_dev.defi_features") > 0);
+}
+
+#[test]
+fn damaged_object_is_named() {
+    let (_folder, lake) = sample_lake();
+    let key = format!("{BLOCK_FOLDER}/2023-01-03.parquet");
+    let intact = fs::read(lake.join(&key)).expect("an object");
+    let mut damaged_pages = intact.clone();
+    damaged_pages[4..intact.len() / 3].fill(0xff);
+    for damaged in [b"PAR1".to_vec(), b"no Parquet file".to_vec(), intact[..intact.len() - 1].to_vec(), damaged_pages] {
+        fs::write(lake.join(&key), damaged).expect("a damaged object");
+        for format in ["table", "csv", "json"] {
+            let error =
+                error("CorruptData", &mut query(&lake, &["--format", format, &format!("select * from {BLOCKS}")]));
+            assert!(error.contains(&format!("object={key}")), "{error}");
+        }
+    }
+    fs::remove_file(lake.join(&key)).expect("the object");
+    assert_eq!(count(&lake, BLOCKS), 5, "a missing day is not an error");
+}
+
+#[test]
+fn objects_of_other_partitions_are_not_opened() {
+    let folder = tempdir().expect("a temporary folder");
+    let lake = folder.path().join("lake");
+    for as_of in ["2023-01-04", "2023-01-06"] {
+        let sample = ["--wallets", "30", "--days", "5", "--as-of", as_of];
+        succeed(command(&["run", "--lake", path_str(&lake)]).args(sample));
+    }
+    let history = "db_analytics_dev.defi_features_history";
+    let days = rows(&lake, &format!("select distinct as_of from {history} order by as_of"));
+    assert_eq!(days, json!([{"as_of": "2023-01-04"}, {"as_of": "2023-01-06"}]));
+    let newest = count(&lake, "db_analytics_dev.defi_features");
+    for filter in [
+        "as_of = (select max(as_of) from db_analytics_dev.defi_features)",
+        "as_of in (select as_of from db_analytics_dev.defi_features)",
+        "substr(as_of, 9) > '04'",
+        "as_of > '2023-01-04' and borrow_count >= 0",
+        "cast(as_of as date) = date '2023-01-06'",
+    ] {
+        assert_eq!(count(&lake, &format!("{history} where {filter}")), newest, "{filter}");
+    }
+    assert_eq!(count(&lake, &format!("{history} where as_of < '2023-01-01' or as_of is null")), 0);
+    let key = "analytics/features/defi_features/as_of=2023-01-04/0.parquet";
+    fs::write(lake.join(key), b"PAR1").expect("a damaged object");
+    assert_eq!(count(&lake, &format!("{history} where as_of = '2023-01-06'")), newest);
+    assert_eq!(count(&lake, "db_analytics_dev.defi_features"), newest);
+    assert!(error("CorruptData", &mut query(&lake, &[&format!("select * from {history}")])).contains(key));
+}
+
+#[test]
+fn faults_of_the_sql_are_bad_input() {
+    let lake = shared_lake();
+    let borrows = "db_stage_dev.transpose_borrow_events";
+    for (sql, word) in [
+        (format!("select cast(transaction_hash as int) from {borrows}"), "Cast"),
+        ("select cast('x' as int)".to_owned(), "x"),
+        (format!("select log_index / (log_index - log_index) from {borrows}"), "ivide by zero"),
+        ("select 1 / 0".to_owned(), "ivide by zero"),
+        (
+            format!("select cast(quantity as decimal(38,0)) * cast(1e37 as decimal(38,0)) * 10 from {borrows}"),
+            "verflow",
+        ),
+        ("select cast('1e40' as decimal(38,0))".to_owned(), "1e40"),
+        ("select 9223372036854775807 + 1".to_owned(), "verflow"),
+        (format!("select log_index - 9223372036854775807 - 9223372036854775807 from {borrows}"), "verflow"),
+        (
+            format!("select epoch_timestamp * 9223372036854775807 as x from {borrows} where log_index + 1 > 0"),
+            "verflow",
+        ),
+        (format!("select regexp_like(transaction_hash, '(') from {borrows}"), "unclosed group"),
+        (format!("select regexp_replace('a', '(' || protocol, 'b') from {borrows}"), "unclosed group"),
+        (format!("select arrow_cast(1e300, 'Int64') from {borrows}"), "1e300"),
+    ] {
+        let error = error("BadInput", &mut query(lake, &[&sql]));
+        assert!(error.contains(word), "{sql}: {error}");
+        assert_eq!(error.matches("; next: ").count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn arithmetic_that_does_not_overflow_is_as_before() {
+    let lake = shared_lake();
+    let sql = "select x + 1 as a, x - 1 as b, x * 2 as c, x + cast(1 as int) as d, x + 0.5 as e, x + null as f, -x as g, \
+               arrow_typeof(cast(1 as int) + cast(2 as int)) as h, date '2023-01-01' + interval '1 day' as i \
+               from (values (3)) as t(x) where x + 1 = 4";
+    assert_eq!(
+        rows(lake, sql),
+        json!([{"a": 4, "b": 2, "c": 6, "d": 4, "e": 3.5, "f": null, "g": -3, "h": "Int32", "i": "2023-01-02"}])
+    );
+    let grouped = "select x % 2 + 1, count(*) + 1, sum(x + 1) from (values (1), (2), (3)) as t(x) group by x % 2 + 1 order by x % 2 + 1";
+    let csv = succeed(&mut query(lake, &["--format", "csv", grouped]));
+    let lines: Vec<_> = csv.lines().collect();
+    assert_eq!(lines[1..], ["1,2,3", "2,3,6"], "{csv}");
+    assert!(lines[0].contains(" + ") && !lines[0].contains("checked"), "{csv}");
+}
+
+#[test]
+fn sum_that_overflows_is_an_error() {
+    let lake = shared_lake();
+    let most = "cast('99999999999999999999999999999999999999' as decimal(38,0))";
+    let values = |count: usize| {
+        let rows: Vec<_> = (0..count).map(|group| format!("({}, {most})", group % 2)).collect();
+        format!("(values {}) as t(g, x)", rows.join(", "))
+    };
+    for sql in [
+        // Beyond 38 digits, and beyond 128 bits.
+        format!("select sum(x) from {}", values(2)),
+        format!("select sum(x) from {}", values(4)),
+        format!("select g, sum(x) from {} group by g", values(4)),
+        format!("select sum(x) over (order by g) from {}", values(4)),
+        format!("select sum(x) over (order by g rows between 1 preceding and current row) from {}", values(4)),
+        "select sum(x) from (values (9223372036854775807), (1)) as t(x)".to_owned(),
+    ] {
+        let error = error("BadInput", &mut query(lake, &[&sql]));
+        assert!(error.contains("overflow"), "{sql}: {error}");
+    }
+    let exact = rows(
+        lake,
+        &format!(
+            "select sum(x) as a, sum(distinct x) as b, sum(-x) as c, sum(x) filter (where x < 0) as d, \
+             count(x) as n from {}",
+            values(1)
+        ),
+    );
+    let most = "9".repeat(38);
+    assert_eq!(exact, json!([{"a": most, "b": most, "c": format!("-{most}"), "d": null, "n": 1}]));
+    let types = rows(
+        lake,
+        "select arrow_typeof(sum(quantity)) as a, arrow_typeof(sum(log_index)) as b, arrow_typeof(sum(epoch_timestamp / 2.0)) as c \
+         from db_stage_dev.transpose_borrow_events",
+    );
+    assert_eq!(types, json!([{"a": "Decimal128(38, 0)", "b": "Int64", "c": "Float64"}]));
+}
+
+#[test]
+fn sums_of_intermediate_results_beyond_the_type_are_exact() {
+    let lake = shared_lake();
+    let most = "cast('99999999999999999999999999999999999999' as decimal(38,0))";
+    let sum = format!("select sum(x) as s from (values ({most}), ({most}), ({most}), (-{most}), (-{most})) as t(x)");
+    assert_eq!(rows(lake, &sum), json!([{"s": "9".repeat(38)}]));
+}
+
+#[test]
+fn json_keeps_every_digit_and_every_column() {
+    let lake = shared_lake();
+    let borrows = "db_stage_dev.transpose_borrow_events";
+    let sql = format!(
+        "select cast(9007199254740993 as decimal(38,0)) as big, cast(1.50 as decimal(9,2)) as small, null as none, \
+         [cast(9007199254740993 as decimal(38,0))] as list, cast('NaN' as double) as nan, \
+         cast('Infinity' as double) as infinity, 0.5 as half, 7 as seven from {borrows} limit 1"
+    );
+    assert_eq!(
+        rows(lake, &sql),
+        json!([{"big": "9007199254740993", "small": "1.50", "none": null, "list": ["9007199254740993"],
+                "nan": null, "infinity": null, "half": 0.5, "seven": 7}])
+    );
+    let quantities = rows(lake, &format!("select quantity from {borrows}"));
+    assert!(quantities.as_array().expect("rows").iter().all(|row| row["quantity"].is_string()), "{quantities}");
+
+    let joined = "select a.x, b.x, b.y as x_1 from (values (1)) as a(x), (values (2, 3)) as b(x, y)";
+    assert_eq!(succeed(&mut query(lake, &["--format", "json", joined])).trim(), r#"[{"x":1,"x_2":2,"x_1":3}]"#);
+    assert_eq!(succeed(&mut query(lake, &["--format", "csv", joined])), "x,x_2,x_1\n1,2,3\n");
+}
+
+#[test]
+fn sql_comes_from_an_argument_standard_input_or_a_file() {
+    let lake = shared_lake();
+    let folder = tempdir().expect("a temporary folder");
+    let file = folder.path().join("query.sql");
+    let sql = "-- how many\nselect 1 as one;\n";
+    fs::write(&file, sql).expect("a file");
+    let expected = "one\n1\n";
+    assert_eq!(succeed(&mut query(lake, &["--format", "csv", sql])), expected);
+    assert_eq!(succeed(&mut query(lake, &["--format", "csv", "--file", path_str(&file)])), expected);
+    let mut command = query(lake, &["--format", "csv", "-"]);
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the command starts");
+    process.stdin.take().expect("stdin is piped").write_all(sql.as_bytes()).expect("the command reads");
+    assert_eq!(process.wait_with_output().expect("the command ends").stdout, expected.as_bytes());
+
+    let missing = folder.path().join("missing.sql");
+    assert!(error("BadInput", &mut query(lake, &["--file", path_str(&missing)])).contains(path_str(&missing)));
+    fs::write(&file, b"select '\xff'").expect("a file");
+    assert!(error("BadInput", &mut query(lake, &["--file", path_str(&file)])).contains("UTF-8"));
+    error("BadInput", &mut query(lake, &["--file", path_str(&file), "select 1"]));
+    error("BadInput", &mut query(lake, &["-"]));
+}
+
+#[test]
+fn unknown_option_is_not_sql() {
+    let lake = shared_lake();
+    for args in
+        [&["--aws", "select 1"][..], &["--aws"], &["select 1", "--aws"], &["--output", "x", "select 1"], &["-x"]]
+    {
+        let error = error("BadInput", &mut query(lake, args));
+        let option = args.iter().find(|arg| arg.starts_with('-')).expect("an option");
+        assert!(error.contains(option) && error.contains("defi query --help"), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn table_is_escaped_and_data_is_not() {
+    let lake = shared_lake();
+    let sql = "select 'a\u{1b}[2J\u{202e}' || chr(10) || 'b' as x";
+    let table = succeed(&mut query(lake, &[sql]));
+    assert!(table.contains(r"| a\u{1b}[2J\u{202e}\nb |"), "{table}");
+    assert_eq!(succeed(&mut query(lake, &["--format", "csv", sql])), "x\n\"a\u{1b}[2J\u{202e}\nb\"\n");
+    let row: Value = serde_json::from_str(&succeed(&mut query(lake, &["--format", "json", sql]))).expect("JSON");
+    assert_eq!(row[0]["x"], "a\u{1b}[2J\u{202e}\nb");
+}

@@ -490,6 +490,32 @@ mod tests {
     }
 
     #[test]
+    fn feature_may_be_zero_for_every_wallet_without_inputs_of_it() {
+        let mut evidence = valid_evidence();
+        let zero = |row: &mut FeatureRow| (row.total_collateral_eth, row.risk_factor, row.borrow_count) = (0.0, 0.0, 0);
+        evidence.features.iter_mut().for_each(zero);
+        (evidence.collateral_positions, evidence.debts, evidence.counts.borrow_events) = (0, 0, 0);
+        assert_eq!(failing_checks(&evidence), []);
+    }
+
+    #[test]
+    fn limits_of_prices_are_exclusive_and_no_price_is_no_change() {
+        let mut evidence = valid_evidence();
+        let outcomes = |evidence: &Evidence| {
+            ["eth_price_change", "jumped_collateral_share"].map(|name| {
+                let check = find(evidence, name);
+                (check.figure, check.outcome)
+            })
+        };
+        assert_eq!(outcomes(&evidence), [(1.0, Outcome::Pass), (0.0, Outcome::Pass)]);
+        for (change, share, outcome) in [(2.0, 0.01, Outcome::Pass), (3.0, 0.1, Outcome::Warn)] {
+            evidence.eth_price_change = Some(jump(1.0, change));
+            evidence.jumped_collateral = Some((Day::from_epoch_days(1), share));
+            assert_eq!(outcomes(&evidence), [(change, outcome), (share, outcome)]);
+        }
+    }
+
+    #[test]
     fn odd_liquidation_share_needs_enough_liquidations() {
         let mut evidence = valid_evidence();
         evidence.counts.priced_liquidations = share_of(19, 19);

@@ -17,6 +17,8 @@ pub struct Column {
     pub data_type: DataType,
     /// Whether its values may be NULL.
     pub nullable: bool,
+    /// Whether the column was added later. Objects without it are valid, and have NULL in all rows.
+    pub null_if_absent: bool,
     /// Description, on one line.
     pub doc: String,
 }
@@ -76,6 +78,7 @@ macro_rules! row {
                     name: stringify!($field),
                     data_type: <$type as $crate::tables::Value>::data_type(),
                     nullable: <$type as $crate::tables::Value>::NULLABLE,
+                    null_if_absent: !<[&str]>::is_empty(&[$(stringify!($null_if_absent))?]),
                     doc: [$($doc.trim()),+].join(" "),
                 }, )+]
             }

@@ -111,7 +111,7 @@ impl Source {
             Source::Live | Source::Urls { .. } => Err(Error::internal("the live APIs can't be served")),
         }?;
         for left_out in &recording.left_out {
-            eprintln!("{left_out}");
+            crate::output::message(left_out);
         }
         Ok(recording)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use defi_shared::domain::price::LOOK_BACK_DAYS;
+use defi_shared::domain::price::{LOOK_BACK_DAYS, Quote};
 use defi_shared::domain::{Category, Day, Side};
 use defi_shared::lake::{FileMetadata, SetDigest, WorkUnit};
 use defi_shared::plan::Scope;
@@ -51,7 +51,8 @@ pub(crate) struct Evidence {
     pub previous: Option<Vec<FeatureRow>>,
     /// Snapshots of the as-of day that are missing, or that are empty although there were positions within a week.
     pub missing_snapshots: Vec<String>,
-    /// Positions enabled as collateral in the snapshot of the as-of day.
+    /// Positions that count as collateral in the snapshot of the as-of day: enabled, and in a market whose liquidation
+    /// threshold is above 0.
     pub collateral_positions: u64,
     /// Debt positions in the snapshot of the as-of day.
     pub debts: u64,
@@ -144,6 +145,8 @@ async fn read_features(context: &Context, as_of: Day) -> Result<(Vec<FeatureRow>
 
 /// Checks which snapshots of the as-of day exist, and counts their positions.
 async fn inspect_snapshots(context: &Context, scope: &Scope, evidence: &mut Evidence) -> Result<()> {
+    let markets = Markets::load(&context.lake, &context.config, &[scope.as_of]).await?;
+    let prices = markets.prices_on(scope.as_of);
     for protocol in scope.protocols_on(scope.as_of) {
         let unit = |day: Day| WorkUnit::ProtocolDay(day, protocol.into());
         let markets: Option<Vec<StagedMarket>> = context.lake.read(&STAGE_MARKETS, &unit(scope.as_of)).await?;
@@ -166,7 +169,11 @@ async fn inspect_snapshots(context: &Context, scope: &Scope, evidence: &mut Evid
         }
         for position in positions.iter().flatten() {
             match position.side {
-                Side::Lender => evidence.collateral_positions += u64::from(position.is_collateral == Some(true)),
+                Side::Lender => {
+                    let quote = prices.market_quote(protocol, &position.market_id);
+                    let can_count = position.is_collateral == Some(true) && quote.is_none_or(Quote::accepts_collateral);
+                    evidence.collateral_positions += u64::from(can_count);
+                }
                 Side::Borrower => evidence.debts += 1,
             }
         }

@@ -7,7 +7,9 @@ use defi_shared::catalog::{Differences, Registry};
 use defi_shared::error::{Kind, Result};
 use defi_shared::lake::{Entry, Footer, Lake, WorkUnit};
 use defi_shared::step::OLDER_RULES;
-use defi_shared::tables::{self, Column, FEATURES_HISTORY, FEATURES_PUBLISHED, Layout, TABLES, Table};
+use defi_shared::tables::{
+    self, Column, FEATURES_HISTORY, FEATURES_PUBLISHED, RAW_MARKETS, RAW_POSITIONS, TABLES, Table,
+};
 use futures::{StreamExt, stream};
 
 use super::Finding;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::output::message;
 use csv::StringRecord;
 use defi_shared::domain::{Address, Day, parse_time};
 use defi_shared::error::{Error, Result};
@@ -30,7 +31,7 @@ pub(super) fn read<T>(path: &Path, parse: impl Fn(&StringRecord) -> Result<T, &'
             Ok(row) => rows.push(row),
             Err(_) if index == 0 && is_heading(&record) => {
                 let heading: Vec<_> = record.iter().collect();
-                eprintln!("line {line} is taken as a heading: {}", heading.join(",").escape_debug());
+                message(format_args!("line {line} is taken as a heading: {}", heading.join(",")));
             }
             Err(problem) => {
                 return Err(Error::bad_input(format!("line {line} {problem}"))

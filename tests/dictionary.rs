@@ -25,7 +25,7 @@ fn unit(name: &str) -> &'static str {
 
 fn features() -> String {
     let mut text = "| feature | type | unit | meaning |\n|---|---|---|---|\n".to_owned();
-    for Column { name, data_type, nullable, doc } in FeatureRow::columns().iter().skip(1) {
+    for Column { name, data_type, nullable, doc, .. } in FeatureRow::columns().iter().skip(1) {
         let sql = if data_type.to_string() == "Int64" { "BIGINT" } else { "DOUBLE" };
         let null = if *nullable { ", may be NULL" } else { "" };
         writeln!(text, "| `{name}` | {sql}{null} | {} | {doc} |", unit(name)).unwrap();
@@ -35,7 +35,7 @@ fn features() -> String {
 
 fn instants() -> String {
     let mut text = "| column | type | meaning |\n|---|---|---|\n".to_owned();
-    for Column { name, data_type, nullable, doc } in InstantKey::columns() {
+    for Column { name, data_type, nullable, doc, .. } in InstantKey::columns() {
         let null = if nullable { ", may be NULL" } else { "" };
         writeln!(text, "| `{name}` | {data_type}{null} | {doc} |").unwrap();
     }

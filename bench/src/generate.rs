@@ -140,6 +140,8 @@ fn markets(size: &Size, day: Day, protocol: &'static str) -> Vec<StagedMarket> {
             // One in a hundred prices is missing, so that the price of an earlier day is used.
             input_token_price_usd: (number == 0 || rng.random_ratio(99, 100))
                 .then(|| mean_price * rng.random_range(0.9..1.1)),
+            total_deposit_balance_usd: None,
+            total_borrow_balance_usd: None,
             maximum_ltv: 0.75,
             liquidation_threshold: 0.8,
             protocol: protocol.into(),

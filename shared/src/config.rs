@@ -112,6 +112,17 @@ pub struct Checks {
     /// Minimum number of rows of a part of the lake for a share that can fail. Days with fewer are judged together.
     #[serde(default = "twenty")]
     pub share_minimum: u64,
+    /// Difference between the positions in a market and the total that the market says of itself, relative to the total.
+    #[serde(default = "Limits::of_market_total_deviation")]
+    pub market_total_deviation: Limits,
+    /// Value of the positions or of the total, in US dollars, from which a market is judged.
+    #[serde(default = "market_total_minimum_usd")]
+    pub market_total_minimum_usd: f64,
+}
+
+/// The default value from which a market's total is judged.
+fn market_total_minimum_usd() -> f64 {
+    1000.0
 }
 
 /// The default of minimum numbers.
@@ -127,6 +138,10 @@ impl Limits {
 
     fn of_jumped_collateral_share() -> Self {
         Limits { warn: Some(0.01), fail: Some(0.1) }
+    }
+
+    fn of_market_total_deviation() -> Self {
+        Limits { warn: Some(0.05), fail: Some(0.5) }
     }
 
     fn of_zero_share_change() -> Self {

@@ -1,10 +1,12 @@
 //! The quality checks: plain arithmetic over the evidence, without I/O.
 
 use defi_shared::config::{Checks, Limits};
+use defi_shared::domain::Side;
 use defi_shared::tables::FeatureRow;
 
 use crate::evidence::Evidence;
 use crate::shares::{self, Group, Share};
+use crate::totals::{self, MarketTotal};
 use crate::{Check, Outcome};
 
 /// Any value above 0 fails, independent of the configuration: such a set is wrong.
@@ -57,6 +59,8 @@ pub(crate) fn all(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
         price_jumps(evidence, limits.price_jumps),
         eth_price_change(evidence, limits.eth_price_change),
         jumped_collateral(evidence, limits.jumped_collateral_share),
+        market_total("market_deposit_deviation", evidence, Side::Lender, limits.market_total_deviation),
+        market_total("market_borrow_deviation", evidence, Side::Borrower, limits.market_total_deviation),
     ];
     if let Some(sets) = Sets::of(evidence) {
         checks.extend([
@@ -201,6 +205,15 @@ fn jumped_collateral(evidence: &Evidence, limits: Limits) -> Check {
         |(day, _)| format!("share of the collateral on {day} that is in markets whose price jumped"),
     );
     check("jumped_collateral_share", evidence.jumped_collateral.map_or(0.0, |(_, share)| share), limits, about)
+}
+
+/// Checks the market whose supplies or debts deviate most from the total that it says of itself.
+fn market_total(name: &str, evidence: &Evidence, side: Side, limits: Limits) -> Check {
+    let judged: Vec<_> = evidence.market_totals.iter().filter(|total| total.side == side).collect();
+    let furthest = totals::furthest(judged.iter().copied());
+    let about = furthest.map(|total| format!(", the furthest: {total}")).unwrap_or_default();
+    let about = format!("judged {} of {} markets{about}", judged.len(), evidence.markets);
+    check(name, furthest.map_or(0.0, MarketTotal::deviation), limits, about)
 }
 
 /// The features of a set and of the previous published set, column by column. Neither is empty.
@@ -379,6 +392,11 @@ mod tests {
         PriceChange { day, protocol, market: HexBytes([7; 20]), is_eth: true, before, now }
     }
 
+    /// Returns the total of a market that says 100 dollars.
+    fn total(side: Side, positions: f64) -> MarketTotal {
+        MarketTotal { protocol: "aave-v2-eth".into(), market: HexBytes([7; 20]), side, positions, total: 100.0 }
+    }
+
     fn valid_evidence() -> Evidence {
         let mut evidence = Evidence { features: vec![row(1), row(2)], ..Evidence::default() };
         (evidence.collateral_positions, evidence.debts, evidence.counts.borrow_events) = (5, 5, 5);
@@ -419,7 +437,7 @@ mod tests {
     #[test]
     fn each_defect_is_detected_by_its_own_check() {
         type Defect = fn(&mut Evidence);
-        let defects: [(Defect, &str, Outcome); 27] = [
+        let defects: [(Defect, &str, Outcome); 31] = [
             (|e| (e.features, e.counts.event_rows) = (Vec::new(), 0), "no_wallets", Outcome::Warn),
             (|e| (e.features, e.counts.event_rows) = (Vec::new(), 1), "no_wallets", Outcome::Fail),
             (|e| e.missing_snapshots.push("aave-v2-eth markets".to_owned()), "missing_snapshots", Outcome::Fail),
@@ -454,6 +472,10 @@ mod tests {
             (|e| e.price_jumps.push(jump(1.0, 11.0)), "price_jumps", Outcome::Warn),
             (|e| e.eth_price_change = Some(jump(1.0, 3.1)), "eth_price_change", Outcome::Fail),
             (|e| e.jumped_collateral = Some((Day::from_epoch_days(1), 0.11)), "jumped_collateral_share", Outcome::Fail),
+            (|e| e.market_totals.push(total(Side::Lender, 151.0)), "market_deposit_deviation", Outcome::Fail),
+            (|e| e.market_totals.push(total(Side::Lender, 106.0)), "market_deposit_deviation", Outcome::Warn),
+            (|e| e.market_totals.push(total(Side::Borrower, 151.0)), "market_borrow_deviation", Outcome::Fail),
+            (|e| e.market_totals.push(total(Side::Borrower, 49.0)), "market_borrow_deviation", Outcome::Fail),
             (
                 |e| e.previous = Some(vec![FeatureRow { total_collateral_eth: 4.0, ..row(1) }]),
                 "mean_band",
@@ -464,6 +486,32 @@ mod tests {
             let mut evidence = valid_evidence();
             introduce_defect(&mut evidence);
             assert_eq!(failing_checks(&evidence), [(name.to_owned(), outcome)]);
+        }
+    }
+
+    #[test]
+    fn feature_may_be_zero_for_every_wallet_without_inputs_of_it() {
+        let mut evidence = valid_evidence();
+        let zero = |row: &mut FeatureRow| (row.total_collateral_eth, row.risk_factor, row.borrow_count) = (0.0, 0.0, 0);
+        evidence.features.iter_mut().for_each(zero);
+        (evidence.collateral_positions, evidence.debts, evidence.counts.borrow_events) = (0, 0, 0);
+        assert_eq!(failing_checks(&evidence), []);
+    }
+
+    #[test]
+    fn limits_of_prices_are_exclusive_and_no_price_is_no_change() {
+        let mut evidence = valid_evidence();
+        let outcomes = |evidence: &Evidence| {
+            ["eth_price_change", "jumped_collateral_share"].map(|name| {
+                let check = find(evidence, name);
+                (check.figure, check.outcome)
+            })
+        };
+        assert_eq!(outcomes(&evidence), [(1.0, Outcome::Pass), (0.0, Outcome::Pass)]);
+        for (change, share, outcome) in [(2.0, 0.01, Outcome::Pass), (3.0, 0.1, Outcome::Warn)] {
+            evidence.eth_price_change = Some(jump(1.0, change));
+            evidence.jumped_collateral = Some((Day::from_epoch_days(1), share));
+            assert_eq!(outcomes(&evidence), [(change, outcome), (share, outcome)]);
         }
     }
 
@@ -512,6 +560,24 @@ mod tests {
             "{}",
             check.about
         );
+    }
+
+    #[test]
+    fn market_totals_are_judged_by_side_and_the_furthest_is_named() {
+        let mut evidence = valid_evidence();
+        evidence.markets = 3;
+        assert_eq!(find(&evidence, "market_borrow_deviation").about, "judged 0 of 3 markets");
+        evidence.market_totals =
+            vec![total(Side::Borrower, 102.0), total(Side::Borrower, 96.0), total(Side::Lender, 1.0)];
+        let check = find(&evidence, "market_borrow_deviation");
+        assert_eq!((check.figure, check.outcome), (0.04, Outcome::Pass));
+        let market = HexBytes([7; 20]);
+        let furthest = format!("market {market} of aave-v2-eth has positions of 96.00 USD and says 100.00 USD");
+        assert_eq!(check.about, format!("judged 2 of 3 markets, the furthest: {furthest}"));
+        for (positions, outcome) in [(105.0, Outcome::Pass), (106.0, Outcome::Warn), (150.0, Outcome::Warn)] {
+            evidence.market_totals = vec![total(Side::Borrower, positions)];
+            assert_eq!(find(&evidence, "market_borrow_deviation").outcome, outcome, "{positions}");
+        }
     }
 
     #[test]

@@ -11,14 +11,15 @@ use defi_shared::step::Context;
 use defi_shared::step::history::Markets;
 use defi_shared::step::staging::CLOSED;
 use defi_shared::tables::{
-    self, FeatureRow, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS, StagedPosition, Table,
-    WALLET_HEALTH,
+    self, FeatureRow, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition,
+    Table, WALLET_HEALTH,
 };
 use defi_shared::{Error, Kind, Result};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::prices::{self, PriceChange};
 use crate::shares::{Gatherer, Group, Share};
+use crate::totals::{self, MarketTotal};
 
 /// Counts over the days that a set adds to the previous published set.
 #[derive(Debug, Default)]
@@ -55,6 +56,10 @@ pub(crate) struct Evidence {
     pub collateral_positions: u64,
     /// Debt positions in the snapshot of the as-of day.
     pub debts: u64,
+    /// Markets in the snapshot of the as-of day.
+    pub markets: usize,
+    /// Their totals, as far as they say them, of at least the minimum.
+    pub market_totals: Vec<MarketTotal>,
     pub counts: Counts,
     /// Rows in quarantine, by table and protocol.
     pub quarantined: Vec<Group>,
@@ -144,7 +149,8 @@ async fn inspect_snapshots(context: &Context, scope: &Scope, evidence: &mut Evid
     let prices = markets.prices_on(scope.as_of);
     for protocol in scope.protocols_on(scope.as_of) {
         let unit = |day: Day| WorkUnit::ProtocolDay(day, protocol.into());
-        if context.lake.file_metadata(&STAGE_MARKETS, &unit(scope.as_of)).await?.is_none() {
+        let markets: Option<Vec<StagedMarket>> = context.lake.read(&STAGE_MARKETS, &unit(scope.as_of)).await?;
+        if markets.is_none() {
             evidence.missing_snapshots.push(format!("{protocol} markets"));
         }
         let positions: Option<Vec<StagedPosition>> = context.lake.read(&STAGE_POSITIONS, &unit(scope.as_of)).await?;
@@ -154,6 +160,12 @@ async fn inspect_snapshots(context: &Context, scope: &Scope, evidence: &mut Evid
             && let Some(day) = vanished_since(context, protocol, scope.as_of).await?
         {
             evidence.missing_snapshots.push(format!("{protocol} positions (there were some on {day})"));
+        }
+        if let (Some(markets), Some(positions)) = (&markets, &positions) {
+            evidence.markets += markets.len();
+            let mut totals = totals::of_snapshot(markets, positions);
+            totals.retain(|total| total.reaches(context.config.checks.market_total_minimum_usd));
+            evidence.market_totals.extend(totals);
         }
         for position in positions.iter().flatten() {
             match position.side {

@@ -5,6 +5,7 @@ mod constraints;
 mod evidence;
 mod prices;
 mod shares;
+mod totals;
 
 use defi_shared::domain::{Day, fold};
 use defi_shared::lake::PassedCheck;

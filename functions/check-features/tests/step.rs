@@ -6,11 +6,10 @@ use check_features::{Input, evaluate, handle};
 use defi_shared::domain::fold::WalletState;
 use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
 use defi_shared::lake::{FeatureSet, FileMetadata, WorkUnit};
-use defi_shared::step::{CheckResults, Outcome};
-use defi_shared::step::{RunId, RunReport};
+use defi_shared::step::{Check, CheckResults, Outcome, RunId, RunReport};
 use defi_shared::tables::{
     BORROWS, FEATURES_BUILD, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, PricedEvent, STAGE_BORROWS, STAGE_MARKETS,
-    STAGE_POSITIONS, StagedEvent, StagedPosition,
+    STAGE_POSITIONS, StagedEvent, StagedMarket, StagedPosition, WALLET_HEALTH, WalletHealth,
 };
 use defi_shared::testing::{
     AAVE, COMPOUND, TestLake, address, january, kind, priced_event, staged_market, staged_position, unit,
@@ -75,6 +74,11 @@ async fn evaluated(test_lake: &TestLake) -> Result<(CheckResults, Vec<String>)> 
     let output = evaluate(&test_lake.context, &Input::default()).await?;
     let failing = failing_checks(&output).into_iter().map(|(name, _)| name.to_owned()).collect();
     Ok((output, failing))
+}
+
+/// Returns a check by name.
+fn find<'a>(output: &'a CheckResults, name: &str) -> &'a Check {
+    output.checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no check {name}"))
 }
 
 /// Runs the step over a set that must fail, and returns its error.
@@ -344,5 +348,128 @@ async fn set_with_a_missing_shard_is_not_ready() -> Result<()> {
         Some(Kind::NotReady),
         "half of the wallets would count as lost"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn positions_are_compared_with_what_their_market_says() -> Result<()> {
+    let test_lake = test_lake().await?;
+    let unit = unit(AAVE, january(3));
+    let [debt, supply] = [Side::Borrower, Side::Lender].map(|side| {
+        // 1 WETH, which costs 1,000 dollars.
+        staged_position(AAVE, january(3), address(1), MARKET, side, 1)
+    });
+    for (positions, supplied, outcomes) in [
+        (vec![debt.clone(), supply.clone()], 1000.0, [Outcome::Pass, Outcome::Pass]),
+        (vec![debt.clone()], 1000.0, [Outcome::Fail, Outcome::Pass]),
+        (vec![debt], 999.0, [Outcome::Pass, Outcome::Pass]),
+        (vec![supply], 1060.0, [Outcome::Warn, Outcome::Fail]),
+    ] {
+        let market = StagedMarket {
+            total_deposit_balance_usd: Some(supplied),
+            total_borrow_balance_usd: Some(1000.0),
+            ..staged_market(AAVE, january(3), MARKET, WETH, 1000.0)
+        };
+        test_lake.put(&STAGE_MARKETS, &unit, vec![market]).await?;
+        test_lake.put(&STAGE_POSITIONS, &unit, positions).await?;
+        let (output, _) = evaluated(&test_lake).await?;
+        let checks = ["market_deposit_deviation", "market_borrow_deviation"].map(|name| find(&output, name));
+        assert_eq!(checks.map(|check| check.outcome), outcomes, "{checks:?}");
+        assert!(checks[1].about.starts_with("judged 1 of 2 markets"), "Compound's does not say it: {checks:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn unpriced_share_is_judged_by_category_and_protocol() -> Result<()> {
+    let test_lake = test_lake().await?;
+    let counts = |aave, compound| {
+        [
+            ("unpriced", 0),
+            ("rows.aave-v2-eth", 100),
+            ("unpriced.aave-v2-eth", aave),
+            ("rows.compound-v2-eth", 50),
+            ("unpriced.compound-v2-eth", compound),
+        ]
+    };
+    let borrow = priced_event(Category::Borrow, address(1), address(1), january(2).start(), 1.0);
+    let day = WorkUnit::Day(january(2));
+    test_lake.put_with_metadata(&BORROWS, &day, vec![borrow], counts(50, 26)).await?;
+    let no_rows = Vec::<WalletHealth>::new();
+    test_lake.put_with_metadata(&WALLET_HEALTH, &WorkUnit::Day(january(3)), no_rows, counts(51, 1)).await?;
+    let (output, failing) = evaluated(&test_lake).await?;
+    assert_eq!(failing, ["unpriced_events_largest_share", "unpriced_positions_largest_share"]);
+    let events = find(&output, "unpriced_events_largest_share");
+    assert_eq!((events.figure, events.outcome), (0.52, Outcome::Fail));
+    assert!(events.about.contains("26 of 50 rows of analytics.transpose_borrow_events of compound"), "{events:?}");
+    let positions = find(&output, "unpriced_positions_largest_share");
+    assert_eq!((positions.figure, positions.outcome), (0.51, Outcome::Fail));
+    assert!(positions.about.contains("51 of 100 rows of analytics.wallet_health_daily of aave"), "{positions:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn counts_of_snapshots_are_summed_over_protocols_and_judged_by_protocol() -> Result<()> {
+    let test_lake = test_lake().await?;
+    for (protocol, rejected, null) in [(AAVE, 0, 10), (COMPOUND, 20, 2)] {
+        let counts = [("rows_in", 95), ("rejected", rejected), ("supply_positions", 100), ("null_is_collateral", null)];
+        test_lake
+            .put_with_metadata(&STAGE_POSITIONS, &unit(protocol, january(3)), positions(protocol, 3), counts)
+            .await?;
+    }
+    let no_rows = Vec::<WalletHealth>::new();
+    test_lake.put_with_metadata(&WALLET_HEALTH, &WorkUnit::Day(january(3)), no_rows, [("unpriced", 1)]).await?;
+    let (output, _) = evaluated(&test_lake).await?;
+    let null = find(&output, "null_is_collateral_share");
+    assert_eq!((null.figure, null.outcome), (0.06, Outcome::Warn));
+    let quarantined = find(&output, "quarantined_largest_share");
+    assert_eq!((quarantined.figure, quarantined.outcome), (20.0 / 95.0, Outcome::Fail));
+    assert!(quarantined.about.contains("account_positions of compound-v2-eth on 2023-01-03"), "{quarantined:?}");
+    let total = find(&output, "quarantined_share");
+    assert_eq!(total.about, "21 of 290 rows are in quarantine", "100 events and two snapshots");
+    assert_eq!(find(&output, "unpriced_positions_share").figure, 0.25, "1 of two positions in each protocol");
+    Ok(())
+}
+
+#[tokio::test]
+async fn days_before_the_set_are_gathered_for_a_year() -> Result<()> {
+    let test_lake = test_lake().await?;
+    publish(&test_lake, 2, vec![wallet(1)]).await?;
+    let put = async |day: i32, rows: u64| {
+        let counts = [("rows_in", rows), ("rejected", rows)];
+        test_lake
+            .put_with_metadata(&STAGE_BORROWS, &WorkUnit::Day(january(day)), Vec::<StagedEvent>::new(), counts)
+            .await
+    };
+    put(2, 8).await?;
+    for (day, outcome) in [(2 - 366, Outcome::Warn), (2 - 365, Outcome::Fail)] {
+        put(day, 12).await?;
+        let (output, _) = evaluated(&test_lake).await?;
+        let check = find(&output, "quarantined_largest_share");
+        assert_eq!(check.outcome, outcome, "{}", check.about);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn jumped_collateral_is_a_share_of_the_enabled_supplies_at_the_larger_price() -> Result<()> {
+    let test_lake = test_lake().await?;
+    let other = HexBytes([8; 20]);
+    for (day, price) in [(2, 200.0), (3, 10.0)] {
+        let markets = [(MARKET, WETH, 1000.0), (other, other, price)]
+            .map(|(market, token, price)| staged_market(AAVE, january(day), market, token, price));
+        test_lake.put(&STAGE_MARKETS, &unit(AAVE, january(day)), markets.into()).await?;
+    }
+    let position = |market, side| staged_position(AAVE, january(3), address(1), market, side, 1);
+    let disabled = StagedPosition { is_collateral: Some(false), ..position(other, Side::Lender) };
+    let debt = StagedPosition { is_collateral: Some(true), ..position(other, Side::Borrower) };
+    let rows = vec![position(MARKET, Side::Lender), position(other, Side::Lender), disabled, debt];
+    test_lake.put(&STAGE_POSITIONS, &unit(AAVE, january(3)), rows).await?;
+    let (output, _) = evaluated(&test_lake).await?;
+    let check = find(&output, "jumped_collateral_share");
+    // 200 dollars of 1,200 in this protocol and 1,000 in the other.
+    assert!((check.figure - 200.0 / 2200.0).abs() < 1e-12 && check.outcome == Outcome::Warn, "{check:?}");
+    assert!(check.about.contains("2023-01-03"), "{}", check.about);
+    assert_eq!(find(&output, "eth_price_change").figure, 1.0);
     Ok(())
 }

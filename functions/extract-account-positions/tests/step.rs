@@ -158,7 +158,7 @@ async fn days_of_one_call_are_checked_against_each_other() -> Result<()> {
 async fn closed_server(totals: Value) -> Result<Server> {
     Server::start(move |request| {
         let query = request.body["query"].as_str().unwrap_or_default();
-        snapshot(request, if query.contains("MarketTotals") { json!([totals]) } else { json!([]) })
+        snapshot(request, if query.contains("totalBorrowBalanceUSD") { json!([totals]) } else { json!([]) })
     })
     .await
 }
@@ -195,7 +195,7 @@ async fn empty_snapshot_is_rejected_if_the_markets_say_otherwise_or_nothing() ->
         assert_eq!(kind(result), Some(Kind::SourceUnavailable), "{totals}");
     }
     let without_totals = Server::start(|request| match request.body["query"].as_str() {
-        Some(query) if query.contains("MarketTotals") => {
+        Some(query) if query.contains("totalBorrowBalanceUSD") => {
             graph_error("Type `Market` has no field `totalDepositBalanceUSD`")
         }
         _ => snapshot(request, json!([])),

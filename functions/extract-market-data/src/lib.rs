@@ -37,6 +37,8 @@ fn raw(market: Market, protocol: &str, block: &DailyBlock) -> RawMarket {
         maximum_ltv: market.maximum_ltv.0,
         liquidation_threshold: market.liquidation_threshold.0,
         input_token_price_usd: market.input_token_price_usd.0,
+        total_deposit_balance_usd: market.total_deposit_balance_usd.0,
+        total_borrow_balance_usd: market.total_borrow_balance_usd.0,
         input_token_id: market.input_token_id.0,
         input_token_symbol: market.input_token_symbol.0,
         input_token_decimals: market.input_token_decimals.0,

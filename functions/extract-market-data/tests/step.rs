@@ -60,6 +60,29 @@ async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
 }
 
 #[tokio::test]
+async fn totals_are_kept_and_a_schema_may_lack_them() -> Result<()> {
+    let mut with_totals = market(9);
+    with_totals["totalDepositBalanceUSD"] = json!("1000.50");
+    with_totals["totalBorrowBalanceUSD"] = json!("0");
+    let server = Server::start(move |request| match request.body["query"].as_str() {
+        Some(query) if request.is_for(COMPOUND) && query.contains("totalBorrowBalanceUSD") => {
+            graph_error("Type `Market` has no field `totalDepositBalanceUSD`")
+        }
+        _ if request.is_for(COMPOUND) => snapshot(request, json!([market(9)])),
+        _ => snapshot(request, json!([with_totals])),
+    });
+    let server = server.await?;
+    let test_lake = test_lake(&server).await?;
+    handle(test_lake.context(), UnitInput { days: Some(vec![january(2)]), ..UnitInput::default() }).await?;
+    for (protocol, totals) in [(AAVE, [Some("1000.50"), Some("0")]), (COMPOUND, [None, None])] {
+        let row = test_lake.rows::<RawMarket>(&RAW_MARKETS, &unit(protocol, january(2))).await?.remove(0);
+        assert_eq!([row.total_deposit_balance_usd.as_deref(), row.total_borrow_balance_usd.as_deref()], totals);
+    }
+    assert_eq!(server.requests().len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
 async fn second_run_sends_no_requests() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9)]))).await?;
     let test_lake = test_lake(&server).await?;

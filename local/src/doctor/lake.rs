@@ -7,7 +7,9 @@ use defi_shared::catalog::{Differences, Registry};
 use defi_shared::error::{Kind, Result};
 use defi_shared::lake::{Entry, Footer, Lake, WorkUnit};
 use defi_shared::step::OLDER_RULES;
-use defi_shared::tables::{self, FEATURES_HISTORY, FEATURES_PUBLISHED, RAW_MARKETS, RAW_POSITIONS, TABLES, Table};
+use defi_shared::tables::{
+    self, Column, FEATURES_HISTORY, FEATURES_PUBLISHED, RAW_MARKETS, RAW_POSITIONS, TABLES, Table,
+};
 use futures::{StreamExt, stream};
 
 use super::Finding;
@@ -129,7 +131,8 @@ fn catalog_findings(item: &str, units: &BTreeSet<WorkUnit>, differences: &Differ
 /// it should.
 async fn check_objects(lake: &Lake, table: &Table, objects: &BTreeMap<WorkUnit, Entry>) -> Result<Vec<Finding>> {
     let item = name(table);
-    let expected = tables::schema_of(&(table.columns)());
+    let columns = (table.columns)();
+    let expected = tables::schema_of(&columns);
     let (mut damaged, mut misplaced, mut other_columns) = (Vec::new(), Vec::new(), Vec::new());
     let footers = stream::iter(objects).map(|(unit, object)| async move { (unit, object, lake.footer(object).await) });
     let mut footers = footers.buffered(CONCURRENT_FOOTERS);
@@ -139,7 +142,9 @@ async fn check_objects(lake: &Lake, table: &Table, objects: &BTreeMap<WorkUnit, 
         if said != [item.as_str(), unit.to_string().as_str()] {
             misplaced.push(format!("{} (table {}, unit {})", object.key, said[0], said[1]));
         }
-        if footer.schema.fields() != expected.fields() {
+        let is_present = |column: &&Column| !column.null_if_absent || footer.schema.index_of(column.name).is_ok();
+        let present: Vec<_> = columns.iter().filter(is_present).cloned().collect();
+        if footer.schema.fields() != tables::schema_of(&present).fields() {
             other_columns.push(format!("{} ({})", object.key, column_differences(&footer.schema, &expected)));
         }
     }

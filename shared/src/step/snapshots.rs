@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lake::{FileMetadata, WorkUnit};
 use crate::pipeline::Step;
 use crate::sources::Text;
-use crate::sources::graph::{MarketTotals, Snapshot};
+use crate::sources::graph::{Market, Snapshot};
 use crate::tables::{DailyBlock, RAW_POSITIONS, Row, Table};
 
 /// The number of days before a snapshot without positions in which the newest earlier snapshot is looked for.
@@ -168,14 +168,10 @@ async fn is_closed(context: &Context, unit: &WorkUnit, block: &DailyBlock, snaps
         return Ok(false);
     }
     let subgraph = &context.config.protocol(&protocol)?.subgraph_id;
-    let totals = match context.graph.market_totals(subgraph, block.number()?, &context.traffic).await {
-        Ok(totals) if totals.deployment == snapshot.deployment => totals.rows,
-        // Another deployment, or a schema without totals, says nothing about this snapshot.
-        Ok(_) => Vec::new(),
-        Err(error) if error.kind() == Kind::SourceRejected => Vec::new(),
-        Err(error) => return Err(error.with("unit", unit)),
-    };
-    if are_negligible(&totals) {
+    let markets = context.graph.markets(subgraph, block.number()?, &context.traffic).await;
+    let markets = markets.map_err(|error| error.with("unit", unit))?;
+    // Another deployment says nothing about this snapshot.
+    if markets.deployment == snapshot.deployment && totals_are_negligible(&markets.rows) {
         return Ok(true);
     }
     Err(Error::new(
@@ -201,30 +197,30 @@ async fn newest_before(context: &Context, day: Day, protocol: &Arc<str>) -> Resu
 }
 
 /// Returns whether all markets say what their supplies and debts are worth, and both sums are negligible.
-fn are_negligible(totals: &[MarketTotals]) -> bool {
-    let sum = |field: fn(&MarketTotals) -> &Text| -> Option<f64> {
-        totals.iter().map(|market| field(market).as_deref()?.parse::<f64>().ok().map(f64::abs)).sum()
+fn totals_are_negligible(markets: &[Market]) -> bool {
+    let sum = |field: fn(&Market) -> &Text| -> Option<f64> {
+        markets.iter().map(|market| field(market).as_deref()?.parse::<f64>().ok().map(f64::abs)).sum()
     };
-    let sums = [sum(|market| &market.deposits_usd), sum(|market| &market.borrows_usd)];
-    !totals.is_empty() && sums.into_iter().all(|sum| sum.is_some_and(|usd| usd <= NEGLIGIBLE_USD))
+    let sums = [sum(|market| &market.total_deposit_balance_usd), sum(|market| &market.total_borrow_balance_usd)];
+    !markets.is_empty() && sums.into_iter().all(|sum| sum.is_some_and(|usd| usd <= NEGLIGIBLE_USD))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn totals(values: &[[&str; 2]]) -> Vec<MarketTotals> {
-        let market = |[deposits, borrows]: &[&str; 2]| MarketTotals {
-            id: "0xa".into(),
-            deposits_usd: (*deposits).into(),
-            borrows_usd: (*borrows).into(),
+    fn markets(values: &[[&str; 2]]) -> Vec<Market> {
+        let market = |[deposits, borrows]: &[&str; 2]| Market {
+            total_deposit_balance_usd: (*deposits).into(),
+            total_borrow_balance_usd: (*borrows).into(),
+            ..Market::default()
         };
         values.iter().map(market).collect()
     }
 
     #[test]
     fn totals_are_negligible_only_if_every_market_says_so() {
-        assert!(are_negligible(&totals(&[["0", "0"], ["0.4", "1e-9"]])));
+        assert!(totals_are_negligible(&markets(&[["0", "0"], ["0.4", "1e-9"]])));
         for values in [
             &[["0.6", "0"], ["0.6", "0"]][..],
             &[["0", "2"]],
@@ -233,9 +229,9 @@ mod tests {
             &[["-5", "0"]],
             &[],
         ] {
-            assert!(!are_negligible(&totals(values)), "{values:?}");
+            assert!(!totals_are_negligible(&markets(values)), "{values:?}");
         }
-        assert!(!are_negligible(&[MarketTotals::default()]), "a market without totals says nothing");
+        assert!(!totals_are_negligible(&[Market::default()]), "a market without totals says nothing");
     }
 }
 

@@ -22,6 +22,10 @@ row! {
         pub liquidation_threshold: Option<Arc<str>>,
         /// Price of one whole input token in USD.
         pub input_token_price_usd: Option<Arc<str>>,
+        /// Value of all supplies in the market in USD, as the market says.
+        pub total_deposit_balance_usd: Option<Arc<str>> = null_if_absent,
+        /// Value of all debts in the market in USD, as the market says.
+        pub total_borrow_balance_usd: Option<Arc<str>> = null_if_absent,
         /// Address of the token that is lent in the market.
         pub input_token_id: Option<Arc<str>>,
         /// Symbol of that token.
@@ -52,6 +56,10 @@ row! {
         pub input_token_decimals: i32,
         /// Price of one whole token in USD as the source has it; zero, negative or NULL is no price.
         pub input_token_price_usd: Option<f64>,
+        /// Value of all supplies in the market in USD, as the market says; NULL where the source does not say it.
+        pub total_deposit_balance_usd: Option<f64> = null_if_absent,
+        /// Value of all debts in the market in USD, as the market says; NULL where the source does not say it.
+        pub total_borrow_balance_usd: Option<f64> = null_if_absent,
         /// Maximum loan to value, a fraction; 0 where the source has none.
         pub maximum_ltv: f64,
         /// Liquidation threshold, a fraction; 0 where the source has none.
@@ -88,6 +96,8 @@ impl StagedMarket {
             input_token_decimals: i32::try_from(decimals)
                 .map_err(|_| Reason::new("input_token_decimals", "is too large"))?,
             input_token_price_usd: number(&raw.input_token_price_usd),
+            total_deposit_balance_usd: number(&raw.total_deposit_balance_usd),
+            total_borrow_balance_usd: number(&raw.total_borrow_balance_usd),
             maximum_ltv: number(&raw.maximum_ltv).unwrap_or(0.0) / 100.0,
             liquidation_threshold: number(&raw.liquidation_threshold).unwrap_or(0.0) / 100.0,
             protocol: raw.protocol.clone(),
@@ -119,6 +129,7 @@ fn number(text: &Option<Arc<str>>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::Row;
 
     fn raw() -> RawMarket {
         RawMarket {
@@ -127,6 +138,8 @@ mod tests {
             maximum_ltv: Some("75".into()),
             liquidation_threshold: None,
             input_token_price_usd: Some("178.01".into()),
+            total_deposit_balance_usd: Some("1000.5".into()),
+            total_borrow_balance_usd: None,
             input_token_id: Some("0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee".into()),
             input_token_symbol: Some("ETH".into()),
             input_token_decimals: Some("18".into()),
@@ -142,6 +155,7 @@ mod tests {
         assert_eq!(market.market_id.to_string(), "0x4ddc2d193948926d02f9b1fe9e1daa0718270ed5");
         assert_eq!((market.maximum_ltv, market.liquidation_threshold), (0.75, 0.0));
         assert_eq!((market.input_token_price_usd, market.epoch_timestamp), (Some(178.01), 7));
+        assert_eq!((market.total_deposit_balance_usd, market.total_borrow_balance_usd), (Some(1000.5), None));
     }
 
     #[test]
@@ -190,6 +204,22 @@ mod tests {
             let row = RawMarket { input_token_decimals: Some(decimals.into()), ..raw() };
             assert_eq!(StagedMarket::from_raw(&row).is_ok(), valid, "{decimals}");
         }
+    }
+
+    #[test]
+    fn objects_without_the_totals_decode_as_null() {
+        let mut staged = StagedMarket::from_raw(&raw()).unwrap();
+        let batch = StagedMarket::encode(std::slice::from_ref(&staged)).unwrap();
+        let without = |names: &[&str]| {
+            let mut batch = batch.clone();
+            names.iter().for_each(|name| drop(batch.remove_column(batch.schema().index_of(name).unwrap())));
+            batch
+        };
+        let mut rows = Vec::new();
+        StagedMarket::decode(&without(&["total_deposit_balance_usd", "total_borrow_balance_usd"]), &mut rows).unwrap();
+        staged.total_deposit_balance_usd = None;
+        assert_eq!(rows, [staged]);
+        assert!(StagedMarket::decode(&without(&["input_token_price_usd"]), &mut rows).is_err());
     }
 
     #[test]

@@ -255,6 +255,17 @@ fn decode_column<T: Value>(batch: &RecordBatch, name: &'static str) -> Result<Ve
     T::decode(array).map_err(|error| error.with("column", name))
 }
 
+/// Decodes the named column of a batch. A batch without it has NULL in all rows.
+fn decode_column_if_present<T>(batch: &RecordBatch, name: &'static str) -> Result<Vec<Option<T>>>
+where
+    Option<T>: Value,
+{
+    match batch.column_by_name(name) {
+        Some(_) => decode_column(batch, name),
+        None => Ok(std::iter::repeat_with(|| None).take(batch.num_rows()).collect()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -17,6 +17,8 @@ pub struct Column {
     pub data_type: DataType,
     /// Whether its values may be NULL.
     pub nullable: bool,
+    /// Whether the column was added later. Objects without it are valid, and have NULL in all rows.
+    pub null_if_absent: bool,
     /// Description, on one line.
     pub doc: String,
 }
@@ -54,13 +56,13 @@ pub fn schema_of(columns: &[Column]) -> SchemaRef {
 }
 
 /// Defines a row type: a struct whose fields are the columns. The doc comments of the fields are the column
-/// descriptions.
+/// descriptions. A nullable column with `= null_if_absent` was added later: objects without it decode as NULL.
 macro_rules! row {
     (
         $(#[doc = $row_doc:literal])*
         $(#[derive($derive:path)])?
         pub struct $row:ident {
-            $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty, )+
+            $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty $(= $null_if_absent:ident)?, )+
         }
     ) => {
         $(#[doc = $row_doc])*
@@ -76,6 +78,7 @@ macro_rules! row {
                     name: stringify!($field),
                     data_type: <$type as $crate::tables::Value>::data_type(),
                     nullable: <$type as $crate::tables::Value>::NULLABLE,
+                    null_if_absent: !<[&str]>::is_empty(&[$(stringify!($null_if_absent))?]),
                     doc: [$($doc.trim()),+].join(" "),
                 }, )+]
             }
@@ -87,7 +90,10 @@ macro_rules! row {
             }
 
             fn decode(batch: &arrow_array::RecordBatch, rows: &mut Vec<Self>) -> $crate::error::Result<()> {
-                $( let mut $field = $crate::tables::decode_column::<$type>(batch, stringify!($field))?.into_iter(); )+
+                $(
+                    let mut $field: std::vec::IntoIter<$type> =
+                        $crate::tables::row::decode!(batch, $field $(, $null_if_absent)?)?.into_iter();
+                )+
                 rows.reserve(batch.num_rows());
                 rows.extend(std::iter::from_fn(|| Some($row { $( $field: $field.next()?, )+ })));
                 Ok(())
@@ -96,3 +102,14 @@ macro_rules! row {
     };
 }
 pub(crate) use row;
+
+/// Decodes the column of a field.
+macro_rules! decode {
+    ($batch:ident, $field:ident) => {
+        $crate::tables::decode_column($batch, stringify!($field))
+    };
+    ($batch:ident, $field:ident, null_if_absent) => {
+        $crate::tables::decode_column_if_present($batch, stringify!($field))
+    };
+}
+pub(crate) use decode;

@@ -164,7 +164,7 @@ pub(super) fn units(market: usize, usd: f64, prices: &Prices, day: usize) -> u12
 }
 
 /// Returns the number of base units per token. Powers of ten up to 10^22 are exact in a float.
-fn scale(market: usize) -> f64 {
+pub(super) fn scale(market: usize) -> f64 {
     (0..MARKETS[market].decimals).fold(1.0, |scale, _| scale * 10.0)
 }
 

@@ -58,10 +58,15 @@ impl Prices {
 
     /// Returns the price that the subgraph reports: the true price, except on the day on which an oracle fails.
     pub(super) fn reported(&self, day: usize, market: usize) -> String {
-        if market == ORACLE_FAILURE && day == self.oracle_failure_day {
-            return "0".to_owned();
+        match self.reported_usd(day, market) {
+            0.0 => "0".to_owned(),
+            price => format!("{price:.18}"),
         }
-        format!("{:.18}", self.usd(day, market))
+    }
+
+    /// Like [`Prices::reported`], as a number.
+    pub(super) fn reported_usd(&self, day: usize, market: usize) -> f64 {
+        if market == ORACLE_FAILURE && day == self.oracle_failure_day { 0.0 } else { self.usd(day, market) }
     }
 }
 

@@ -6,7 +6,7 @@ use defi_shared::error::Result;
 use serde_json::{Value, json};
 
 use super::SampleOptions;
-use super::accounts::Account;
+use super::accounts::{Account, scale};
 use super::calendar::{Calendar, day_name};
 use super::events::{EventDraft, EventLog};
 use super::prices::Prices;
@@ -114,7 +114,20 @@ impl World {
         self.log.write_day(day, drafts, &self.calendar)
     }
 
+    /// Returns the supplies and the debts in each market, in base units.
+    fn totals(&self) -> [[u128; 2]; MARKETS.len()] {
+        let mut totals = [[0; 2]; MARKETS.len()];
+        for position in self.accounts.iter().flat_map(|account| &account.positions) {
+            totals[position.market][usize::from(position.is_debt)] += position.amount;
+        }
+        totals
+    }
+
     fn market_rows(&self, protocol: usize, day: usize) -> Vec<Row> {
+        let totals = self.totals();
+        let total_usd = |market: usize, total: u128| {
+            format!("{:.18}", total as f64 / scale(market) * self.prices.reported_usd(day, market))
+        };
         let listed = MARKETS.iter().enumerate().filter(|(_, market)| market.protocol == protocol && market.listed);
         let mut rows: Vec<Value> = listed
             .map(|(index, market)| {
@@ -124,6 +137,8 @@ impl World {
                     "liquidationThreshold": market.threshold.to_string(),
                     "maximumLTV": market.max_ltv.to_string(),
                     "inputTokenPriceUSD": self.prices.reported(day, index),
+                    "totalDepositBalanceUSD": total_usd(index, totals[index][0]),
+                    "totalBorrowBalanceUSD": total_usd(index, totals[index][1]),
                     "inputToken": {"id": market.token, "symbol": market.symbol, "decimals": market.decimals},
                 })
             })

@@ -26,8 +26,8 @@ use crate::error::{Error, Kind, Result};
 pub use messages::messages;
 use paging::IdRange;
 use response::{Page, SubgraphState, parse_head, parse_page};
-use rows::Entity;
-pub use rows::{Market, MarketTotals, Position};
+use rows::{Entity, MarketWithoutTotals};
+pub use rows::{Market, Position};
 
 /// The URL of the gateway of the decentralised network.
 pub const LIVE_URL: &str = "https://gateway.thegraph.com/api";
@@ -188,28 +188,18 @@ impl GraphClient {
         Ok(Head { block: state.block, deployment: state.deployment })
     }
 
-    /// Returns all markets at a block.
+    /// Returns all markets at a block, without totals if the subgraph's schema lacks them.
     ///
     /// # Errors
     /// As [`GraphClient::positions`].
     pub async fn markets(&self, subgraph_id: &str, block: u64, traffic: &Traffic) -> Result<Snapshot<Market>> {
         let url = self.subgraph_url(subgraph_id)?;
-        let snapshot = self.fetch_snapshot(&url, block, vec![Map::new()], &Ok, traffic).await.map(Snapshot::flatten);
-        snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
-    }
-
-    /// Returns the totals of all markets at a block.
-    ///
-    /// # Errors
-    /// As [`GraphClient::positions`]. `SourceRejected` also if the subgraph's schema has no totals.
-    pub async fn market_totals(
-        &self,
-        subgraph_id: &str,
-        block: u64,
-        traffic: &Traffic,
-    ) -> Result<Snapshot<MarketTotals>> {
-        let url = self.subgraph_url(subgraph_id)?;
-        let snapshot = self.fetch_snapshot(&url, block, vec![Map::new()], &Ok, traffic).await.map(Snapshot::flatten);
+        let all = || vec![Map::new()];
+        let mut snapshot = self.fetch_snapshot(&url, block, all(), &Ok, traffic).await.map(Snapshot::flatten);
+        if snapshot.as_ref().is_err_and(lacks_totals) {
+            let process = |page: Vec<MarketWithoutTotals>| Ok(page.into_iter().map(|market| market.0).collect());
+            snapshot = self.fetch_snapshot(&url, block, all(), &process, traffic).await.map(Snapshot::flatten);
+        }
         snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
     }
 
@@ -360,6 +350,12 @@ impl GraphClient {
         }
         append_path(&self.base, &["subgraphs", "id", id])
     }
+}
+
+/// Returns whether a query of markets was rejected because the schema has no totals.
+fn lacks_totals(error: &Error) -> bool {
+    let names = ["totalDepositBalanceUSD", "totalBorrowBalanceUSD"];
+    error.kind() == Kind::SourceRejected && names.iter().any(|name| error.to_string().contains(name))
 }
 
 /// Returns filters whose rows, concatenated, are in id order: the accounts are sorted, and ids start with the account.

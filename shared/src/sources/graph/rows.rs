@@ -18,6 +18,10 @@ pub struct Market {
     pub liquidation_threshold: Text,
     /// `inputTokenPriceUSD`, in US dollars per whole token.
     pub input_token_price_usd: Text,
+    /// `totalDepositBalanceUSD`: the value of all supplies, in US dollars. None if the schema lacks it.
+    pub total_deposit_balance_usd: Text,
+    /// `totalBorrowBalanceUSD`: the value of all debts, in US dollars. None if the schema lacks it.
+    pub total_borrow_balance_usd: Text,
     /// `inputToken { id }`: the token's address.
     pub input_token_id: Text,
     /// `inputToken { symbol }`.
@@ -26,16 +30,8 @@ pub struct Market {
     pub input_token_decimals: Text,
 }
 
-/// What a market says of the sums of its positions at a block. A schema may lack these fields.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MarketTotals {
-    /// `id`.
-    pub id: Text,
-    /// `totalDepositBalanceUSD`: the value of all supplies, in US dollars.
-    pub deposits_usd: Text,
-    /// `totalBorrowBalanceUSD`: the value of all debts, in US dollars.
-    pub borrows_usd: Text,
-}
+/// A market of a subgraph whose schema has no totals.
+pub(super) struct MarketWithoutTotals(pub Market);
 
 /// An open position at a block.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,7 +52,7 @@ pub struct Position {
     pub account_id: Text,
 }
 
-/// A row of a snapshot: a market, its totals or a position.
+/// A row of a snapshot: a market or a position.
 pub(super) trait Entity: TextRow + Send {
     /// The GraphQL query. The whole filter is one variable, `$where`: ids are `Bytes` in one version of the schema and
     /// `ID` in the other, and a variable for an id would have to be declared as one of them.
@@ -73,7 +69,7 @@ impl TextRow for Market {
     fn for_each_repeated(&mut self, _: &mut impl FnMut(&mut Text)) {}
 }
 
-impl TextRow for MarketTotals {
+impl TextRow for MarketWithoutTotals {
     fn for_each_repeated(&mut self, _: &mut impl FnMut(&mut Text)) {}
 }
 
@@ -88,7 +84,8 @@ impl Entity for Market {
     const QUERY: &'static str = "query Markets($block: Int!, $first: Int!, $where: Market_filter!) { \
         _meta(block: {number: $block}) { block { number timestamp hash } deployment hasIndexingErrors } \
         markets(first: $first, orderBy: id, orderDirection: asc, block: {number: $block}, where: $where) { \
-        id name maximumLTV liquidationThreshold inputTokenPriceUSD inputToken { id symbol decimals } } }";
+        id name maximumLTV liquidationThreshold inputTokenPriceUSD totalDepositBalanceUSD totalBorrowBalanceUSD \
+        inputToken { id symbol decimals } } }";
     type Json = MarketJson;
 
     fn from_json(json: MarketJson) -> Self {
@@ -99,6 +96,8 @@ impl Entity for Market {
             maximum_ltv: json.maximum_ltv,
             liquidation_threshold: json.liquidation_threshold,
             input_token_price_usd: json.input_token_price_usd,
+            total_deposit_balance_usd: json.total_deposit_balance_usd,
+            total_borrow_balance_usd: json.total_borrow_balance_usd,
             input_token_id: token.id,
             input_token_symbol: token.symbol,
             input_token_decimals: token.decimals,
@@ -110,19 +109,19 @@ impl Entity for Market {
     }
 }
 
-impl Entity for MarketTotals {
-    const QUERY: &'static str = "query MarketTotals($block: Int!, $first: Int!, $where: Market_filter!) { \
+impl Entity for MarketWithoutTotals {
+    const QUERY: &'static str = "query Markets($block: Int!, $first: Int!, $where: Market_filter!) { \
         _meta(block: {number: $block}) { block { number timestamp hash } deployment hasIndexingErrors } \
         markets(first: $first, orderBy: id, orderDirection: asc, block: {number: $block}, where: $where) { \
-        id totalDepositBalanceUSD totalBorrowBalanceUSD } }";
-    type Json = MarketTotalsJson;
+        id name maximumLTV liquidationThreshold inputTokenPriceUSD inputToken { id symbol decimals } } }";
+    type Json = MarketJson;
 
-    fn from_json(json: MarketTotalsJson) -> Self {
-        MarketTotals { id: json.id, deposits_usd: json.deposits_usd, borrows_usd: json.borrows_usd }
+    fn from_json(json: MarketJson) -> Self {
+        MarketWithoutTotals(Market::from_json(json))
     }
 
     fn id(&self) -> Option<&str> {
-        self.id.as_deref()
+        self.0.id()
     }
 }
 
@@ -161,6 +160,10 @@ pub(super) struct MarketJson {
     liquidation_threshold: Text,
     #[serde(rename = "inputTokenPriceUSD")]
     input_token_price_usd: Text,
+    #[serde(rename = "totalDepositBalanceUSD")]
+    total_deposit_balance_usd: Text,
+    #[serde(rename = "totalBorrowBalanceUSD")]
+    total_borrow_balance_usd: Text,
     input_token: Lenient<TokenJson>,
 }
 
@@ -170,16 +173,6 @@ struct TokenJson {
     id: Text,
     symbol: Text,
     decimals: Text,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct MarketTotalsJson {
-    id: Text,
-    #[serde(rename = "totalDepositBalanceUSD")]
-    deposits_usd: Text,
-    #[serde(rename = "totalBorrowBalanceUSD")]
-    borrows_usd: Text,
 }
 
 #[derive(Default, Deserialize)]
@@ -212,7 +205,7 @@ mod tests {
     fn flattens_a_market() {
         let market: Market = parse(
             r#"{"id": "0xa", "name": "USDC", "maximumLTV": "80", "liquidationThreshold": "82.5", "inputTokenPriceUSD": "1.0001",
-                "inputToken": {"id": "0xb", "symbol": "USDC", "decimals": 6}}"#,
+                "totalDepositBalanceUSD": "12.5", "totalBorrowBalanceUSD": "0", "inputToken": {"id": "0xb", "symbol": "USDC", "decimals": 6}}"#,
         );
         let (maximum_ltv, liquidation_threshold) = ("80".into(), "82.5".into());
         let (input_token_id, input_token_symbol, input_token_decimals) = ("0xb".into(), "USDC".into(), "6".into());
@@ -223,6 +216,8 @@ mod tests {
             maximum_ltv,
             liquidation_threshold,
             input_token_price_usd,
+            total_deposit_balance_usd: "12.5".into(),
+            total_borrow_balance_usd: "0".into(),
             input_token_id,
             input_token_symbol,
             input_token_decimals,

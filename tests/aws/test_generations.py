@@ -61,8 +61,8 @@ class Poll:
 
 @contextlib.contextmanager
 def changed_health(deployment, change):
-    """Changes the collateral of the last day's wallet health, and deletes all states, so that the next run builds other
-    features. Restores the health at the end."""
+    """Changes the collateral of the last day's wallet health, and deletes the states and the record of the check, so that
+    the next run builds other features. Restores the health at the end."""
     s3, bucket = deployment.client("s3"), deployment.bucket
     keys = sorted(key for key in deployment.versions() if key.startswith(HEALTH))
     original = s3.get_object(Bucket=bucket, Key=keys[-1])["Body"].read()
@@ -80,7 +80,7 @@ def changed_health(deployment, change):
 
 def delete_states(deployment) -> None:
     for key in deployment.versions():
-        if key.startswith("state/"):
+        if key.startswith(("state/fold/", "state/links/", "state/passed/")):
             deployment.client("s3").delete_object(Bucket=deployment.bucket, Key=key)
 
 

@@ -171,7 +171,8 @@ class Deployment:
 
     def calls(self) -> list[dict]:
         """Returns all calls of functions so far, by the tests and by the state machine."""
-        return [json.loads(line) for line in (self.folder / "functions" / "calls.jsonl").read_text().splitlines()]
+        journal = self.folder / "functions" / "calls.jsonl"
+        return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
 
     def logs(self) -> str:
         """Returns all messages in the log groups of the functions."""

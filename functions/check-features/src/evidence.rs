@@ -224,6 +224,13 @@ impl UnitCounts {
         Share { counted: self.get("rejected").unwrap_or(0), rows: self.get("rows_in").unwrap_or(0) }
     }
 
+    /// Returns the staged rows of a protocol in a table that has one object for all, of which those in quarantine are
+    /// counted.
+    fn quarantined_of(&self, protocol: &str) -> Share {
+        let count = |name: &str| self.get(&format!("{name}.{protocol}")).unwrap_or(0);
+        Share { counted: count("rejected"), rows: count("rows_in") }
+    }
+
     /// Returns the rows of a protocol, of which those without a price are counted.
     fn unpriced_of(&self, protocol: &str) -> Share {
         let count = |name: &str| self.get(&format!("{name}.{protocol}")).unwrap_or(0);
@@ -303,6 +310,10 @@ async fn count_events(context: &Context, days: Days, evidence: &mut Evidence) ->
         evidence.counts.event_rows += rows.rows;
         evidence.counts.rows.add(rows);
         evidence.quarantined.extend(staged.groups(None, UnitCounts::quarantined).await?);
+        for protocol in context.config.protocol_names() {
+            let groups = staged.groups(Some(protocol), |counts| counts.quarantined_of(protocol)).await?;
+            evidence.quarantined.extend(groups);
+        }
 
         let table = tables::event_table(Layer::Analytics, category);
         let priced = TableCounts::read(context, table, days.of_events()).await?;

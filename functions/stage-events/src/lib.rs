@@ -42,7 +42,24 @@ async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {
     };
     let mut staged = stage(&raw, convert, StagedEvent::key)?;
     staged.rows.sort_by_key(|event| (event.sender_address, event.transaction_hash, event.log_index));
-    write(&context, tables::event_table(Layer::Stage, category), &unit, staged, FileMetadata::new()).await
+    let metadata = counts_by_protocol(&context, &raw, &staged.rows)?;
+    write(&context, tables::event_table(Layer::Stage, category), &unit, staged, metadata).await
+}
+
+/// Returns the number of raw rows and of rejected rows of each protocol, for check-features.
+fn counts_by_protocol(context: &Context, raw: &[RawEvent], staged: &[StagedEvent]) -> Result<FileMetadata> {
+    let mut metadata = FileMetadata::new();
+    for protocol in &context.config.protocols {
+        let (name, version) = protocol.transpose_names()?;
+        let is_of_protocol = |row: &&RawEvent| {
+            row.protocol_name.as_deref() == Some(name) && row.contract_version.as_deref() == Some(version)
+        };
+        let rows_in = raw.iter().filter(is_of_protocol).count();
+        let valid = staged.iter().filter(|event| *event.protocol == *protocol.name).count();
+        metadata.insert(format!("rows_in.{}", protocol.name), rows_in.to_string());
+        metadata.insert(format!("rejected.{}", protocol.name), rows_in.saturating_sub(valid).to_string());
+    }
+    Ok(metadata)
 }
 
 /// Returns the keys of `raw` that valid rows of preceding categories have, each with the first such category. Equal keys

@@ -62,6 +62,8 @@ async fn invalid_rows_are_quarantined_and_counted() -> Result<()> {
     assert!(reasons.iter().all(|(_, reason)| report.rejected[*reason] == 1));
     let metadata = test_lake.file_metadata(&STAGE_REPAYS, &unit()).await?;
     assert_eq!([&metadata["rows_in"], &metadata["rejected"]], ["4", "3"]);
+    let of_protocol = [format!("rows_in.{AAVE}"), format!("rejected.{AAVE}")].map(|name| metadata[&name].clone());
+    assert_eq!(of_protocol, ["3", "2"], "for the quality checks; the row of v9 is of no known protocol");
     Ok(())
 }
 

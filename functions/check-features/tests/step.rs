@@ -77,8 +77,8 @@ async fn evaluated(test_lake: &TestLake) -> Result<(CheckResults, Vec<String>)> 
 }
 
 /// Returns a check by name.
-fn find<'a>(output: &'a CheckResults, name: &str) -> &'a Check {
-    output.checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no check {name}"))
+fn find<'a>(output: &'a CheckResults, name: &str) -> Result<&'a Check> {
+    output.checks.iter().find(|check| check.name == name).ok_or_else(|| Error::internal(format!("no check {name}")))
 }
 
 /// Runs the step over a set that must fail, and returns its error.
@@ -373,7 +373,7 @@ async fn positions_are_compared_with_what_their_market_says() -> Result<()> {
         test_lake.put(&STAGE_MARKETS, &unit, vec![market]).await?;
         test_lake.put(&STAGE_POSITIONS, &unit, positions).await?;
         let (output, _) = evaluated(&test_lake).await?;
-        let checks = ["market_deposit_deviation", "market_borrow_deviation"].map(|name| find(&output, name));
+        let checks = [find(&output, "market_deposit_deviation")?, find(&output, "market_borrow_deviation")?];
         assert_eq!(checks.map(|check| check.outcome), outcomes, "{checks:?}");
         assert!(checks[1].about.starts_with("judged 1 of 2 markets"), "Compound's does not say it: {checks:?}");
     }
@@ -399,10 +399,10 @@ async fn unpriced_share_is_judged_by_category_and_protocol() -> Result<()> {
     test_lake.put_with_metadata(&WALLET_HEALTH, &WorkUnit::Day(january(3)), no_rows, counts(51, 1)).await?;
     let (output, failing) = evaluated(&test_lake).await?;
     assert_eq!(failing, ["unpriced_events_largest_share", "unpriced_positions_largest_share"]);
-    let events = find(&output, "unpriced_events_largest_share");
+    let events = find(&output, "unpriced_events_largest_share")?;
     assert_eq!((events.figure, events.outcome), (0.52, Outcome::Fail));
     assert!(events.about.contains("26 of 50 rows of analytics.transpose_borrow_events of compound"), "{events:?}");
-    let positions = find(&output, "unpriced_positions_largest_share");
+    let positions = find(&output, "unpriced_positions_largest_share")?;
     assert_eq!((positions.figure, positions.outcome), (0.51, Outcome::Fail));
     assert!(positions.about.contains("51 of 100 rows of analytics.wallet_health_daily of aave"), "{positions:?}");
     Ok(())
@@ -420,14 +420,14 @@ async fn counts_of_snapshots_are_summed_over_protocols_and_judged_by_protocol() 
     let no_rows = Vec::<WalletHealth>::new();
     test_lake.put_with_metadata(&WALLET_HEALTH, &WorkUnit::Day(january(3)), no_rows, [("unpriced", 1)]).await?;
     let (output, _) = evaluated(&test_lake).await?;
-    let null = find(&output, "null_is_collateral_share");
+    let null = find(&output, "null_is_collateral_share")?;
     assert_eq!((null.figure, null.outcome), (0.06, Outcome::Warn));
-    let quarantined = find(&output, "quarantined_largest_share");
+    let quarantined = find(&output, "quarantined_largest_share")?;
     assert_eq!((quarantined.figure, quarantined.outcome), (20.0 / 95.0, Outcome::Fail));
     assert!(quarantined.about.contains("account_positions of compound-v2-eth on 2023-01-03"), "{quarantined:?}");
-    let total = find(&output, "quarantined_share");
+    let total = find(&output, "quarantined_share")?;
     assert_eq!(total.about, "21 of 290 rows are in quarantine", "100 events and two snapshots");
-    assert_eq!(find(&output, "unpriced_positions_share").figure, 0.25, "1 of two positions in each protocol");
+    assert_eq!(find(&output, "unpriced_positions_share")?.figure, 0.25, "1 of two positions in each protocol");
     Ok(())
 }
 
@@ -445,7 +445,7 @@ async fn days_before_the_set_are_gathered_for_a_year() -> Result<()> {
     for (day, outcome) in [(2 - 366, Outcome::Warn), (2 - 365, Outcome::Fail)] {
         put(day, 12).await?;
         let (output, _) = evaluated(&test_lake).await?;
-        let check = find(&output, "quarantined_largest_share");
+        let check = find(&output, "quarantined_largest_share")?;
         assert_eq!(check.outcome, outcome, "{}", check.about);
     }
     Ok(())
@@ -466,10 +466,10 @@ async fn jumped_collateral_is_a_share_of_the_enabled_supplies_at_the_larger_pric
     let rows = vec![position(MARKET, Side::Lender), position(other, Side::Lender), disabled, debt];
     test_lake.put(&STAGE_POSITIONS, &unit(AAVE, january(3)), rows).await?;
     let (output, _) = evaluated(&test_lake).await?;
-    let check = find(&output, "jumped_collateral_share");
+    let check = find(&output, "jumped_collateral_share")?;
     // 200 dollars of 1,200 in this protocol and 1,000 in the other.
     assert!((check.figure - 200.0 / 2200.0).abs() < 1e-12 && check.outcome == Outcome::Warn, "{check:?}");
     assert!(check.about.contains("2023-01-03"), "{}", check.about);
-    assert_eq!(find(&output, "eth_price_change").figure, 1.0);
+    assert_eq!(find(&output, "eth_price_change")?.figure, 1.0);
     Ok(())
 }

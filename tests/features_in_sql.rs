@@ -373,13 +373,20 @@ first_block = 16000000
 first_day = \"2023-01-01\"
 ";
 
-/// The built-in configuration with a third protocol. Liquidations of the chain may seize tokens that can't be collateral.
+/// The built-in configuration with a third protocol. Most tokens of the chain may have no price, and its liquidations may
+/// seize tokens that can't be collateral.
 fn configuration() -> String {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let built_in = fs::read_to_string(workspace.join("shared").join("config.toml")).unwrap();
-    let (limit, any) = ("odd_liquidation_share = { fail = 0.05 }", "odd_liquidation_share = { fail = 1.0 }");
-    assert!(built_in.contains(limit), "the limit has another value");
-    built_in.replace(limit, any) + THIRD_PROTOCOL
+    let limits = [
+        ("odd_liquidation_share = { fail = 0.05 }", "odd_liquidation_share = { fail = 1.0 }"),
+        ("unpriced_share = { warn = 0.05, fail = 0.50 }", "unpriced_share = { fail = 1.0 }"),
+    ];
+    let with_limits = limits.into_iter().fold(built_in, |text, (limit, any)| {
+        assert!(text.contains(limit), "{limit} has another value");
+        text.replace(limit, any)
+    });
+    with_limits + THIRD_PROTOCOL
 }
 
 const SENDERS: u8 = 24;

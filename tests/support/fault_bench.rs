@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use defi_local::run::complete;
 use defi_shared::catalog;
-use defi_shared::config::Config;
+use defi_shared::config::{Checks, Config};
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind};
 use defi_shared::lake::{FolderStore, Lake, parquet};
@@ -55,7 +55,13 @@ pub struct FaultBench {
 
 impl FaultBench {
     pub fn new(recording: Recording) -> FaultBench {
+        FaultBench::with_checks(recording, |_| ())
+    }
+
+    /// Like [`FaultBench::new`] with other limits of the quality checks.
+    pub fn with_checks(recording: Recording, set: impl FnOnce(&mut Checks)) -> FaultBench {
         let mut config = Config::built_in().expect("the configuration");
+        set(&mut config.checks);
         recording.restrict(&mut config).expect("known protocols");
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let recording = Arc::new(recording);

@@ -645,6 +645,9 @@ mod tests {
         let check = find(&evidence, "zero_share_change");
         assert_eq!((check.figure, check.outcome), (0.5, Outcome::Warn));
         assert_eq!(check.about, "the share of wallets with 0 in repay_count changed most, from 25.00 % to 75.00 %");
+        std::mem::swap(&mut evidence.features, evidence.previous.as_mut().unwrap());
+        let check = find(&evidence, "zero_share_change");
+        assert_eq!((check.figure, check.outcome), (0.5, Outcome::Warn), "in the other direction");
     }
 
     #[test]

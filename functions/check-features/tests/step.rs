@@ -77,8 +77,8 @@ async fn evaluated(test_lake: &TestLake) -> Result<(CheckResults, Vec<String>)> 
 }
 
 /// Returns a check by name.
-fn find<'a>(output: &'a CheckResults, name: &str) -> &'a Check {
-    output.checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no check {name}"))
+fn find<'a>(output: &'a CheckResults, name: &str) -> Result<&'a Check> {
+    output.checks.iter().find(|check| check.name == name).ok_or_else(|| Error::internal(format!("no check {name}")))
 }
 
 /// Runs the step over a set that must fail, and returns its error.
@@ -146,15 +146,14 @@ async fn missing_snapshot_fails() -> Result<()> {
 #[tokio::test]
 async fn empty_snapshot_after_a_day_with_positions_fails() -> Result<()> {
     let test_lake = test_lake().await?;
-    test_lake
-        .put(&STAGE_POSITIONS, &unit(COMPOUND, january(3)), Vec::<defi_shared::tables::StagedPosition>::new())
-        .await?;
-    assert_eq!(
-        kind(handle(test_lake.context(), Input::default()).await),
-        None,
-        "without a day before, an empty snapshot is valid"
+    let no_rows = Vec::<StagedPosition>::new;
+    for day in [2, 3] {
+        test_lake.put(&STAGE_POSITIONS, &unit(COMPOUND, january(day)), no_rows()).await?;
+    }
+    assert!(
+        handle(test_lake.context(), Input::default()).await?.passed,
+        "without positions before, an empty snapshot is valid"
     );
-    let no_rows = Vec::<defi_shared::tables::StagedPosition>::new;
     // One week is 27 December to 2 January.
     for (day, fails) in [(-5, false), (-4, true), (2, true)] {
         put_snapshot(&test_lake, COMPOUND, day).await?;
@@ -373,7 +372,7 @@ async fn positions_are_compared_with_what_their_market_says() -> Result<()> {
         test_lake.put(&STAGE_MARKETS, &unit, vec![market]).await?;
         test_lake.put(&STAGE_POSITIONS, &unit, positions).await?;
         let (output, _) = evaluated(&test_lake).await?;
-        let checks = ["market_deposit_deviation", "market_borrow_deviation"].map(|name| find(&output, name));
+        let checks = [find(&output, "market_deposit_deviation")?, find(&output, "market_borrow_deviation")?];
         assert_eq!(checks.map(|check| check.outcome), outcomes, "{checks:?}");
         assert!(checks[1].about.starts_with("judged 1 of 2 markets"), "Compound's does not say it: {checks:?}");
     }
@@ -385,7 +384,7 @@ async fn unpriced_share_is_judged_by_category_and_protocol() -> Result<()> {
     let test_lake = test_lake().await?;
     let counts = |aave, compound| {
         [
-            ("unpriced", 0),
+            ("unpriced", 1),
             ("rows.aave-v2-eth", 100),
             ("unpriced.aave-v2-eth", aave),
             ("rows.compound-v2-eth", 50),
@@ -394,15 +393,19 @@ async fn unpriced_share_is_judged_by_category_and_protocol() -> Result<()> {
     };
     let borrow = priced_event(Category::Borrow, address(1), address(1), january(2).start(), 1.0);
     let day = WorkUnit::Day(january(2));
-    test_lake.put_with_metadata(&BORROWS, &day, vec![borrow], counts(50, 26)).await?;
+    test_lake.put_with_metadata(&BORROWS, &day, vec![borrow.clone(), borrow], counts(50, 26)).await?;
     let no_rows = Vec::<WalletHealth>::new();
     test_lake.put_with_metadata(&WALLET_HEALTH, &WorkUnit::Day(january(3)), no_rows, counts(51, 1)).await?;
     let (output, failing) = evaluated(&test_lake).await?;
-    assert_eq!(failing, ["unpriced_events_largest_share", "unpriced_positions_largest_share"]);
-    let events = find(&output, "unpriced_events_largest_share");
+    let failing_of = |kind: &str| [format!("unpriced_{kind}_share"), format!("unpriced_{kind}_largest_share")];
+    assert_eq!(failing, [failing_of("events"), failing_of("positions")].concat());
+    let totals = ["unpriced_events_share", "unpriced_positions_share"].map(|name| find(&output, name));
+    let [events, positions] = totals.map(|check| check.map(|check| check.figure));
+    assert_eq!((events?, positions?), (0.5, 0.25), "one of two events and of four positions");
+    let events = find(&output, "unpriced_events_largest_share")?;
     assert_eq!((events.figure, events.outcome), (0.52, Outcome::Fail));
     assert!(events.about.contains("26 of 50 rows of analytics.transpose_borrow_events of compound"), "{events:?}");
-    let positions = find(&output, "unpriced_positions_largest_share");
+    let positions = find(&output, "unpriced_positions_largest_share")?;
     assert_eq!((positions.figure, positions.outcome), (0.51, Outcome::Fail));
     assert!(positions.about.contains("51 of 100 rows of analytics.wallet_health_daily of aave"), "{positions:?}");
     Ok(())
@@ -420,14 +423,14 @@ async fn counts_of_snapshots_are_summed_over_protocols_and_judged_by_protocol() 
     let no_rows = Vec::<WalletHealth>::new();
     test_lake.put_with_metadata(&WALLET_HEALTH, &WorkUnit::Day(january(3)), no_rows, [("unpriced", 1)]).await?;
     let (output, _) = evaluated(&test_lake).await?;
-    let null = find(&output, "null_is_collateral_share");
+    let null = find(&output, "null_is_collateral_share")?;
     assert_eq!((null.figure, null.outcome), (0.06, Outcome::Warn));
-    let quarantined = find(&output, "quarantined_largest_share");
+    let quarantined = find(&output, "quarantined_largest_share")?;
     assert_eq!((quarantined.figure, quarantined.outcome), (20.0 / 95.0, Outcome::Fail));
     assert!(quarantined.about.contains("account_positions of compound-v2-eth on 2023-01-03"), "{quarantined:?}");
-    let total = find(&output, "quarantined_share");
+    let total = find(&output, "quarantined_share")?;
     assert_eq!(total.about, "21 of 290 rows are in quarantine", "100 events and two snapshots");
-    assert_eq!(find(&output, "unpriced_positions_share").figure, 0.25, "1 of two positions in each protocol");
+    assert_eq!(find(&output, "unpriced_positions_share")?.figure, 0.25, "1 of two positions in each protocol");
     Ok(())
 }
 
@@ -445,7 +448,7 @@ async fn days_before_the_set_are_gathered_for_a_year() -> Result<()> {
     for (day, outcome) in [(2 - 366, Outcome::Warn), (2 - 365, Outcome::Fail)] {
         put(day, 12).await?;
         let (output, _) = evaluated(&test_lake).await?;
-        let check = find(&output, "quarantined_largest_share");
+        let check = find(&output, "quarantined_largest_share")?;
         assert_eq!(check.outcome, outcome, "{}", check.about);
     }
     Ok(())
@@ -466,10 +469,85 @@ async fn jumped_collateral_is_a_share_of_the_enabled_supplies_at_the_larger_pric
     let rows = vec![position(MARKET, Side::Lender), position(other, Side::Lender), disabled, debt];
     test_lake.put(&STAGE_POSITIONS, &unit(AAVE, january(3)), rows).await?;
     let (output, _) = evaluated(&test_lake).await?;
-    let check = find(&output, "jumped_collateral_share");
+    let check = find(&output, "jumped_collateral_share")?;
     // 200 dollars of 1,200 in this protocol and 1,000 in the other.
     assert!((check.figure - 200.0 / 2200.0).abs() < 1e-12 && check.outcome == Outcome::Warn, "{check:?}");
     assert!(check.about.contains("2023-01-03"), "{}", check.about);
-    assert_eq!(find(&output, "eth_price_change").figure, 1.0);
+    assert_eq!(find(&output, "eth_price_change")?.figure, 1.0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn collateral_and_debts_without_features_of_them_fail() -> Result<()> {
+    let test_lake = test_lake().await?;
+    put_features(&test_lake, 3, vec![FeatureRow { total_collateral_eth: 0.0, risk_factor: 0.0, ..wallet(1) }]).await?;
+    let (_, failing) = evaluated(&test_lake).await?;
+    assert_eq!(failing, ["collateral_all_zero", "risk_all_zero"]);
+    for protocol in [AAVE, COMPOUND] {
+        let rows = vec![StagedPosition { is_collateral: None, ..positions(protocol, 3).remove(1) }];
+        test_lake.put(&STAGE_POSITIONS, &unit(protocol, january(3)), rows).await?;
+    }
+    assert_eq!(evaluated(&test_lake).await?.1, Vec::<String>::new(), "neither collateral nor debts");
+    Ok(())
+}
+
+#[tokio::test]
+async fn set_is_compared_only_with_sets_of_earlier_days() -> Result<()> {
+    let test_lake = test_lake().await?;
+    publish(&test_lake, 3, vec![wallet(1), wallet(2), wallet(3)]).await?;
+    assert!(handle(test_lake.context(), Input::default()).await?.passed, "the same day is made again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn snapshot_of_the_previous_published_set_counts_no_more() -> Result<()> {
+    let test_lake = test_lake().await?;
+    let counts = [("rows_in", 100), ("rejected", 100)];
+    test_lake.put_with_metadata(&STAGE_POSITIONS, &unit(AAVE, january(2)), positions(AAVE, 2), counts).await?;
+    let (_, failing) = evaluated(&test_lake).await?;
+    assert_eq!(failing, ["quarantined_share", "quarantined_largest_share"]);
+    publish(&test_lake, 2, vec![wallet(1)]).await?;
+    assert!(handle(test_lake.context(), Input::default()).await?.passed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn liquidations_are_gathered_for_a_year() -> Result<()> {
+    let test_lake = test_lake().await?;
+    publish(&test_lake, 2, vec![wallet(1)]).await?;
+    for (day, outcome) in [(2 - 366, Outcome::Pass), (2 - 365, Outcome::Fail)] {
+        let rows = (0..20).map(|number| liquidation(day, number, 0.0)).collect();
+        test_lake.put(&LIQUIDATIONS, &WorkUnit::Day(january(day)), rows).await?;
+        let (output, _) = evaluated(&test_lake).await?;
+        assert_eq!(find(&output, "odd_liquidation_share")?.outcome, outcome, "{day}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn largest_change_of_the_eth_price_is_that_of_any_day() -> Result<()> {
+    let test_lake = test_lake().await?;
+    for (day, price) in [(1, 1000.0), (2, 2100.0), (3, 2500.0)] {
+        let market = staged_market(AAVE, january(day), MARKET, WETH, price);
+        test_lake.put(&STAGE_MARKETS, &unit(AAVE, january(day)), vec![market]).await?;
+    }
+    let (output, failing) = evaluated(&test_lake).await?;
+    assert_eq!((find(&output, "eth_price_change")?.figure, failing), (2.1, vec!["eth_price_change".to_owned()]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn price_jumps_only_above_the_factor() -> Result<()> {
+    let test_lake = test_lake().await?;
+    let other = HexBytes([8; 20]);
+    for (price, jumps) in [(100.0, 0.0), (100.1, 1.0), (1.0, 0.0), (0.9, 1.0)] {
+        for (day, price) in [(2, 10.0), (3, price)] {
+            let markets = [(MARKET, WETH, 1000.0), (other, other, price)]
+                .map(|(market, token, price)| staged_market(AAVE, january(day), market, token, price));
+            test_lake.put(&STAGE_MARKETS, &unit(AAVE, january(day)), markets.into()).await?;
+        }
+        let (output, _) = evaluated(&test_lake).await?;
+        assert_eq!(find(&output, "price_jumps")?.figure, jumps, "{price}");
+    }
     Ok(())
 }

@@ -380,7 +380,8 @@ mod tests {
         let changed = plan(&scope(5), &inventory, PlanPhase::AfterExtraction(Some(&late))).unwrap();
         assert_eq!(category_days(&changed, Step::StageEvents, Category::Borrow), [3, 4].map(day));
         assert_eq!(category_days(&changed, Step::PriceEvents, Category::Borrow), [3, 4].map(day));
-        assert_eq!(category_days(&changed, Step::StageEvents, Category::Repay), [day(4)]);
+        assert_eq!(category_days(&changed, Step::StageEvents, Category::Repay), [3, 4].map(day), "a log counts once");
+        assert_eq!(category_days(&changed, Step::StageEvents, Category::Deposit), [day(4)]);
     }
 
     #[test]
@@ -530,11 +531,11 @@ mod tests {
     }
 
     #[test]
-    fn missing_features_or_fold_state_plan_the_build_alone() {
+    fn missing_features_or_passed_check_plan_the_build_alone() {
         let mut without_features = complete_inventory(3);
         remove(&mut without_features, &tables::FEATURES_HISTORY, &WorkUnit::Shard(day(3), 0));
-        let without_state = Inventory { states: BTreeSet::new(), ..complete_inventory(3) };
-        for inventory in [without_features, without_state] {
+        let without_check = Inventory { passed_shards: None, ..complete_inventory(3) };
+        for inventory in [without_features, without_check] {
             let mut expected = Plan::default();
             expected.extend(Step::BuildFeatures, [WorkUnit::Day(day(3))]);
             assert_eq!(plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap(), expected);

@@ -37,7 +37,7 @@ locals {
     plan-run = {
       memory    = 512
       timeout   = 300
-      reads     = concat(local.prefixes.builds, local.prefixes.passed)
+      reads     = local.prefixes.builds
       # The features, to finish a publication that was interrupted.
       writes    = concat(local.prefixes.features, ["state/versions.json"])
       deletes   = concat(local.prefixes.features, ["runs/"])
@@ -172,7 +172,6 @@ locals {
     publish-features = {
       memory    = 1024
       timeout   = 300
-      reads     = local.prefixes.passed
       writes    = concat(local.prefixes.builds, local.prefixes.features)
       deletes   = concat(local.prefixes.builds, local.prefixes.features, local.prefixes.fold, local.prefixes.links_state)
       databases = ["analytics"]
@@ -197,7 +196,7 @@ locals {
       ephemeral_storage = try(coalesce(var.steps[name].ephemeral_storage), step.ephemeral_storage, 512) # steps don't write to disk
       concurrency       = try(coalesce(var.steps[name].concurrency), step.concurrency, null)            # null: no map, one call per run
       reserved          = try(coalesce(var.steps[name].reserved_concurrency), null)
-      reads             = concat(try(step.reads, []), ["runs/"])
+      reads             = concat(try(step.reads, []), ["runs/"], local.prefixes.passed) # to plan what is missing
       writes            = concat(try(step.writes, []), ["runs/"])
       deletes           = try(step.deletes, [])
       lists             = concat(["raw/", "stage/", "analytics/", "state/"], try(step.lists, []))

@@ -35,9 +35,9 @@ locals {
 
   step_table = {
     plan-run = {
-      memory    = 512
-      timeout   = 300
-      reads     = local.prefixes.builds
+      memory  = 512
+      timeout = 300
+      reads   = local.prefixes.builds
       # The features, to finish a publication that was interrupted.
       writes    = concat(local.prefixes.features, ["state/versions.json"])
       deletes   = concat(local.prefixes.features, ["runs/"])

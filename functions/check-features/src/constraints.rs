@@ -556,7 +556,7 @@ mod tests {
         let check = find(&evidence, "price_jumps");
         assert_eq!(check.figure, 2.0);
         assert!(
-            check.about.contains("market 0x0707") && check.about.ends_with("1.6e3 to 1.6e-3 USD"),
+            check.about.contains("market 0x0707") && check.about.ends_with("1600.0 to 0.0016 USD"),
             "{}",
             check.about
         );

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use defi_shared::domain::price::{LOOK_BACK_DAYS, Quote};
 use defi_shared::domain::{Category, Day, Side};
-use defi_shared::lake::{FileMetadata, SetDigest, WorkUnit};
+use defi_shared::lake::{SetDigest, WorkUnit};
 use defi_shared::plan::Scope;
 use defi_shared::step::Context;
 use defi_shared::step::history::Markets;
 use defi_shared::step::staging::CLOSED;
 use defi_shared::tables::{
     self, FeatureRow, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition,
-    Table, WALLET_HEALTH,
+    WALLET_HEALTH,
 };
 use defi_shared::{Error, Kind, Result};
-use futures::{StreamExt, TryStreamExt};
 
+use crate::counts::{DayRange, TableCounts, UnitCounts};
 use crate::prices::{self, PriceChange};
-use crate::shares::{Gatherer, Group, Share};
+use crate::shares::{Group, Share};
 use crate::totals::{self, MarketTotal};
 
 /// Counts over the days that a set adds to the previous published set.
@@ -114,24 +114,6 @@ impl Days {
     }
 }
 
-/// The days from a first day, or from the first day in the lake, to a last day.
-#[derive(Debug, Clone, Copy)]
-struct DayRange {
-    first: Option<Day>,
-    last: Day,
-}
-
-impl DayRange {
-    fn contains(self, day: Day) -> bool {
-        day <= self.last && self.first.is_none_or(|first| day >= first)
-    }
-
-    /// Returns the oldest day that is gathered if the days of the range have too few rows.
-    fn oldest(self) -> Day {
-        self.last.plus_days(-GATHERED_DAYS)
-    }
-}
-
 /// Reads the rows and the digest of the set to check: the build of the day, or else the published set. All its shards
 /// must exist, since the wallets of a missing shard would count as lost.
 async fn read_features(context: &Context, as_of: Day) -> Result<(Vec<FeatureRow>, SetDigest)> {
@@ -196,110 +178,6 @@ async fn vanished_since(context: &Context, protocol: &str, as_of: Day) -> Result
         }
     }
     Ok(None)
-}
-
-/// How far back days are gathered until a part has enough rows to be judged.
-const GATHERED_DAYS: i32 = 365;
-
-/// The number of objects that are read concurrently.
-const CONCURRENT_READS: usize = 8;
-
-/// The row count and the metadata counts of a unit.
-#[derive(Debug)]
-struct UnitCounts {
-    day: Day,
-    protocol: Option<Arc<str>>,
-    rows: u64,
-    metadata: FileMetadata,
-}
-
-impl UnitCounts {
-    /// Returns a count of the metadata, or `None` if the object does not have it.
-    fn get(&self, name: &str) -> Option<u64> {
-        self.metadata.get(name)?.parse().ok()
-    }
-
-    /// Returns the staged rows, of which those in quarantine are counted.
-    fn quarantined(&self) -> Share {
-        Share { counted: self.get("rejected").unwrap_or(0), rows: self.get("rows_in").unwrap_or(0) }
-    }
-
-    /// Returns the staged rows of a protocol in a table that has one object for all, of which those in quarantine are
-    /// counted.
-    fn quarantined_of(&self, protocol: &str) -> Share {
-        let count = |name: &str| self.get(&format!("{name}.{protocol}")).unwrap_or(0);
-        Share { counted: count("rejected"), rows: count("rows_in") }
-    }
-
-    /// Returns the rows of a protocol, of which those without a price are counted.
-    fn unpriced_of(&self, protocol: &str) -> Share {
-        let count = |name: &str| self.get(&format!("{name}.{protocol}")).unwrap_or(0);
-        Share { counted: count("unpriced"), rows: count("rows") }
-    }
-}
-
-/// Reads the counts of units, in their order.
-async fn read_counts(context: &Context, table: &Table, units: Vec<WorkUnit>) -> Result<Vec<UnitCounts>> {
-    let read = |unit: WorkUnit| async move {
-        let Some(day) = unit.day() else { return Ok(None) };
-        let protocol = unit.as_protocol_day().ok().map(|(_, protocol)| protocol);
-        let counts = context.lake.file_metadata(table, &unit).await?;
-        Ok::<_, Error>(counts.map(|(metadata, rows)| UnitCounts { day, protocol, rows, metadata }))
-    };
-    let counts = futures::stream::iter(units.into_iter().map(read)).buffered(CONCURRENT_READS);
-    Ok(counts.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
-}
-
-/// The counts of a table: of the days of the set, newest first, and the units of older days, which are read only if a
-/// part needs them.
-struct TableCounts<'a> {
-    context: &'a Context,
-    table: &'static Table,
-    days: Vec<UnitCounts>,
-    older: Vec<WorkUnit>,
-}
-
-impl<'a> TableCounts<'a> {
-    async fn read(context: &'a Context, table: &'static Table, days: DayRange) -> Result<Self> {
-        let units = context.lake.units(table).await?;
-        let units = units.into_iter().rev().filter(|unit| unit.day().is_some_and(|day| day <= days.last));
-        let (of_set, older): (Vec<_>, Vec<_>) =
-            units.partition(|unit| unit.day().is_some_and(|day| days.contains(day)));
-        let older = older.into_iter().filter(|unit| unit.day() >= Some(days.oldest())).collect();
-        Ok(TableCounts { context, table, days: read_counts(context, table, of_set).await?, older })
-    }
-
-    fn sum(&self, count: impl Fn(&UnitCounts) -> u64) -> u64 {
-        self.days.iter().map(count).sum()
-    }
-
-    fn sum_shares(&self, share: impl Fn(&UnitCounts) -> Share) -> Share {
-        let mut sum = Share::default();
-        self.days.iter().for_each(|counts| sum.add(share(counts)));
-        sum
-    }
-
-    /// Returns the groups of days of a part of the table: of one protocol in tables that have one object per protocol.
-    async fn groups(&self, protocol: Option<&str>, share: impl Fn(&UnitCounts) -> Share) -> Result<Vec<Group>> {
-        let table = format!("{}.{}", self.table.layer.name(), self.table.name);
-        let part = protocol.map_or_else(|| table.clone(), |protocol| format!("{table} of {protocol}"));
-        let mut gatherer = Gatherer::new(part, self.context.config.checks.share_minimum);
-        let is_part = |of: Option<&Arc<str>>| of.is_none_or(|of| Some(&**of) == protocol);
-        for counts in self.days.iter().filter(|counts| is_part(counts.protocol.as_ref())) {
-            gatherer.add(counts.day, share(counts));
-        }
-        for unit in &self.older {
-            if !gatherer.needs_more() {
-                break;
-            }
-            let of = unit.as_protocol_day().ok().map(|(_, protocol)| protocol);
-            if is_part(of.as_ref()) {
-                let counts = read_counts(self.context, self.table, vec![unit.clone()]).await?;
-                counts.iter().for_each(|counts| gatherer.add(counts.day, share(counts)));
-            }
-        }
-        Ok(gatherer.groups())
-    }
 }
 
 /// Counts the events of the set, and judges the parts of their tables.
@@ -437,5 +315,5 @@ fn largest_price(days: &[Day], markets: &Markets) -> Option<String> {
         markets.iter().filter_map(move |market| Some((day, protocol, market.id, market.price_usd?)))
     });
     let (day, protocol, market, price) = prices.max_by(|a, b| a.3.total_cmp(&b.3))?;
-    Some(format!("market {market} of {protocol} on {day}, {price:e} USD"))
+    Some(format!("market {market} of {protocol} on {day}, {price:?} USD"))
 }

@@ -2,6 +2,7 @@
 //! and its limits.
 
 mod constraints;
+mod counts;
 mod evidence;
 mod prices;
 mod shares;

@@ -27,7 +27,7 @@ impl PriceChange {
 impl fmt::Display for PriceChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PriceChange { day, protocol, market, before, now, .. } = self;
-        write!(f, "market {market} of {protocol} on {day}, from {before:e} to {now:e} USD")
+        write!(f, "market {market} of {protocol} on {day}, from {before:?} to {now:?} USD")
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(largest(&changes).map(PriceChange::factor), Some(9.0));
         assert_eq!(largest(&[]), None);
         let text = change(2.0, 8e-7).to_string();
-        assert!(text.contains(PROTOCOL) && text.contains("2022-01-09") && text.contains("2e0 to 8e-7"), "{text}");
+        assert!(text.contains(PROTOCOL) && text.contains("2022-01-09") && text.contains("2.0 to 8e-7"), "{text}");
     }
 
     #[test]

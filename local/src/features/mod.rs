@@ -96,7 +96,8 @@ async fn write_days(
     let sets = registry.published_sets().await?;
     for day in days {
         let mut found = 0;
-        let Some(set) = sets.iter().find(|set| set.as_of == *day) else { continue };
+        let set = sets.iter().find(|set| set.as_of == *day);
+        let set = set.ok_or_else(|| Error::bad_input(format!("{day} is no longer published")))?;
         for shard in lake.shards(set).await? {
             let mut rows: Vec<FeatureRow> = lake.read_shard(set, shard, Address::MIN..=Address::MAX).await?;
             rows.retain(|row| wallets.is_none_or(|wallets| wallets.contains(&row.wallet_address)));

@@ -228,7 +228,6 @@ impl Registry {
         }
         let mut entry = catalog_table(&FEATURES_PUBLISHED)?;
         // The table has a location and no partitions, so that publishing is one atomic update of this entry.
-        entry.partition_columns.clear();
         entry.location.clone_from(&set.folder);
         entry.parameters.insert(PUBLISHED.to_owned(), set.as_of.to_string());
         self.catalog.put_table(&FEATURES_PUBLISHED.database(&self.env), FEATURES_PUBLISHED.name, &entry).await
@@ -247,7 +246,7 @@ pub fn catalog_table(table: &Table) -> Result<CatalogTable> {
     Ok(CatalogTable {
         description: table.doc.trim().to_owned(),
         columns: columns.collect::<Result<_>>()?,
-        partition_columns: table.layout.partition_columns().iter().map(|&name| name.to_owned()).collect(),
+        partition_columns: table.partition_columns().iter().map(|&name| name.to_owned()).collect(),
         location: table.prefix(),
         parameters: BTreeMap::new(),
     })

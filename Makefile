@@ -36,7 +36,8 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (16 
 
 test: ## Run every test (25 min)
 	@echo "Building everything without optimization and running all tests: about 25 minutes on two cores"
-	@$(MAKE) --no-print-directory test-rust test-readers test-docs test-pages test-aws
+	@$(MAKE) --no-print-directory test-rust
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-aws test-readers test-docs test-pages
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)

@@ -163,6 +163,20 @@ impl Default for States {
     }
 }
 
+/// How features are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Publish {
+    /// Seconds between pointing the catalog to the new set of a published day and rewriting the folder of the day.
+    pub wait_for_readers_seconds: u64,
+}
+
+impl Default for Publish {
+    fn default() -> Self {
+        Publish { wait_for_readers_seconds: 30 }
+    }
+}
+
 /// The configuration of the pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,6 +192,9 @@ pub struct Config {
     /// How many states are kept.
     #[serde(default)]
     pub states: States,
+    /// How features are published.
+    #[serde(default)]
+    pub publish: Publish,
     /// The limits of check-features.
     pub checks: Checks,
 }

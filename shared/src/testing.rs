@@ -117,7 +117,8 @@ impl TestLake {
         let folder = TempDir::new();
         let folder = folder.map_err(|cause| Error::internal("cannot create a temporary folder").with_source(cause))?;
         let lake = Lake::new(FolderStore::new(folder.path()));
-        let (registry, config) = (catalog::registry_in_lake(&lake, "dev"), config(protocols, 1)?);
+        let (registry, mut config) = (catalog::registry_in_lake(&lake, "dev"), config(protocols, 1)?);
+        config.publish.wait_for_readers_seconds = 0;
         let clients = clients(&config, CLOSED)?;
         let context = Context::new(lake, registry, Arc::new(config), clients, today);
         Ok(TestLake { folder, context })

@@ -27,9 +27,12 @@ def packages(folder: Path) -> Path:
 
 
 def config() -> str:
-    """Returns the built-in configuration with higher rate limits, because the source is a server on this machine."""
+    """Returns the built-in configuration with higher rate limits, because the source is a server on this machine, and a
+    shorter wait for readers, whose queries are short."""
     text, rates = re.subn(r"(?m)(?<=^\[requests_per_second\]\n)the_graph = .*\ntranspose = .*$", RATES, CONFIG.read_text())
     assert rates == 1, f"{CONFIG} has no rate limits in the expected format"
+    text, waits = re.subn(r"(?m)^wait_for_readers_seconds = .*$", "wait_for_readers_seconds = 5", text)
+    assert waits == 1, f"{CONFIG} has no wait for readers in the expected format"
     return text
 
 

@@ -15,7 +15,7 @@ use defi_shared::plan::Scope;
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{TransposeClient, TransposeSettings};
 use defi_shared::sources::{RateLimit, RetryPolicy, Traffic};
-use defi_shared::step::{Context, NoProgress, Report, today};
+use defi_shared::step::{Clients, Context, Report, today};
 use defi_simulator::faults::{Fault, FaultCounts, Faults};
 use defi_simulator::recording::Recording;
 use defi_simulator::server::{Deployment, Server, ServerOptions};
@@ -195,18 +195,10 @@ impl FaultBench {
         let graph = GraphSettings { rate, retry, timeout, rows_per_page: ROWS_PER_PAGE, ..graph };
         let transpose = TransposeSettings::new(server.transpose_url(), Vec::new());
         let transpose = TransposeSettings { rate, retry, timeout, rows_per_page: ROWS_PER_PAGE, ..transpose };
-        Ok(Context {
-            registry: catalog::registry_in_lake(&lake, "dev"),
-            lake,
-            config: Arc::clone(&self.config),
-            graph: Arc::new(GraphClient::new(graph)?),
-            transpose: Arc::new(TransposeClient::new(transpose)?),
-            traffic: Arc::default(),
-            today: today()?,
-            deadline: None,
-            progress: Arc::new(NoProgress),
-            executions: None,
-        })
+        let (graph, transpose) = (Arc::new(GraphClient::new(graph)?), Arc::new(TransposeClient::new(transpose)?));
+        let registry = catalog::registry_in_lake(&lake, "dev");
+        let context = Context::new(lake, registry, Arc::clone(&self.config), Clients { graph, transpose }, today()?);
+        Ok(Context { wait_for_readers: Duration::ZERO, ..context })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use defi_shared::catalog::registry_in_lake;
@@ -207,6 +208,32 @@ async fn readers_see_one_set_or_the_other_after_each_write() -> Result<()> {
     }
     // At least two objects twice, four pointers, and two objects of the build and two of the older copy to delete.
     assert!(writes >= 12, "{writes}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn folder_of_a_published_day_stays_while_its_readers_finish() -> Result<()> {
+    let test_lake = test_lake(&[3]).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    let before = table_folder(&test_lake).await?;
+    build(&test_lake, 3, 2).await?;
+    let checked = FeatureSet::checked(january(3), &pass(&test_lake, 3).await?);
+    let forever = Context { wait_for_readers: Duration::from_secs(86_400), ..test_lake.context() };
+    let pointed = async {
+        while test_lake.context.registry.published_set(january(3)).await? != Some(checked.clone()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // A publication that does not wait ends meanwhile.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok::<_, Error>(())
+    };
+    tokio::select! {
+        published = handle(forever, as_of(3)) => panic!("did not wait: {published:?}"),
+        pointed = pointed => pointed?,
+    }
+    assert!(table_folder(&test_lake).await? == before, "queries that started before read it");
+    test_lake.context.finish_publications().await?;
+    assert!(table_folder(&test_lake).await? != before && borrows(&test_lake, 3).await? == [2, 2]);
     Ok(())
 }
 

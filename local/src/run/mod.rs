@@ -9,6 +9,7 @@ pub(crate) mod summary;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use defi_shared::catalog;
 use defi_shared::config::Config;
@@ -26,6 +27,10 @@ pub use forecast::forecast;
 use progress::RunProgress;
 pub use single_step::{list_steps, step};
 pub use steps::{RunResult, StepResult};
+
+/// The longest time that publishing a day again waits for queries that read the folder of the day. They read files of
+/// this machine.
+const LOCAL_READERS: Duration = Duration::from_secs(1);
 
 /// The options of a run.
 #[derive(Debug, Clone)]
@@ -128,7 +133,8 @@ impl Run {
         check_chain(&lake, self.source.chain.as_deref()).await?;
         let registry = catalog::registry_in_lake(&lake, self.env.name());
         let context = Context::new(lake, registry, Arc::clone(&self.config), self.source.clients.clone(), self.today);
-        Ok(Context { progress: self.progress.clone(), ..context })
+        let wait_for_readers = context.wait_for_readers.min(LOCAL_READERS);
+        Ok(Context { progress: self.progress.clone(), wait_for_readers, ..context })
     }
 
     /// Runs the steps whose units are missing.

@@ -1,6 +1,7 @@
 //! The context that a step works in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Deadline, NoProgress, Progress};
 use crate::catalog::Registry;
@@ -34,6 +35,8 @@ pub struct Context {
     pub today: Day,
     /// When the step has to end, if it has a time limit.
     pub deadline: Option<Deadline>,
+    /// How long publishing a day again waits for queries that read the folder of the day.
+    pub wait_for_readers: Duration,
     /// Receives the progress of the step.
     pub progress: Arc<dyn Progress>,
     /// The executions of the state machine, if there is one.
@@ -76,6 +79,7 @@ impl Context {
         Context {
             lake,
             registry,
+            wait_for_readers: Duration::from_secs(config.publish.wait_for_readers_seconds),
             config,
             graph: clients.graph,
             transpose: clients.transpose,

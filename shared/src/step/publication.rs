@@ -38,6 +38,10 @@ impl Context {
             let missing = || Error::new(Kind::NotReady, "the features are not built yet").with("as_of", as_of);
             self.lake.copy_set(&build, &built.ok_or_else(missing)?, &checked).await?;
             self.registry.point_to(&checked).await?;
+            if !self.lake.shards(&published).await?.is_empty() {
+                // Queries that resolved the catalog's pointer before still read the folder.
+                tokio::time::sleep(self.wait_for_readers).await;
+            }
             self.finish_publication(&checked).await?;
         }
         // Readers that resolved the catalog's pointer during this call still read the checked copy. A later run deletes

@@ -30,8 +30,8 @@ run: ## Run the whole pipeline over the sample chain, into ./lakehouse (3 min)
 	@echo "Building the defi command without optimization, SQL and AWS: about 3 minutes on two cores, once"
 	$(CARGO) run --locked -p defi-local -- run
 
-build: ## Build the optimized command with SQL and AWS: target/release/defi (16 min)
-	@echo "Building the optimized defi command with SQL and AWS: about 16 minutes on two cores, once"
+build: ## Build the optimized command with SQL and AWS: target/release/defi (18 min)
+	@echo "Building the optimized defi command with SQL and AWS: about 18 minutes on two cores, once"
 	$(CARGO) build --release --locked -p defi-local $(FEATURES)
 
 test: ## Run every test (25 min)

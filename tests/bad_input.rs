@@ -83,6 +83,9 @@ fn rejects_invalid_arguments() {
     ] {
         assert_mentions(&expect_error("BadInput", &mut command(args)), &[word, "--help"]);
     }
+    for args in [&["features", "--format", "parquet", "--csv-safe"][..], &["query", "select 1", "--csv-safe"]] {
+        assert_mentions(&expect_error("BadInput", &mut command(args)), &["--csv-safe", "--format csv"]);
+    }
 }
 
 #[test]

@@ -71,6 +71,22 @@ fn text_is_escaped_and_json_keeps_the_data() {
 }
 
 #[test]
+fn csv_is_exact_or_safe_for_a_spreadsheet() {
+    let lake = lake();
+    let sql = "select distinct input_token_symbol as symbol, '=1+1' as formula, '-1' as number, -2 as integer, cast(null as varchar) as \"@none\"
+        from db_stage_dev.the_graph_historical_market_data";
+    let query = |args: &[&str]| succeed(command(&["query", sql, "--format", "csv"]).args(args).arg("--lake").arg(lake));
+    let symbol = format!("\"{SYMBOL}\"");
+    assert_eq!(query(&[]), format!("symbol,formula,number,integer,@none\n{symbol},=1+1,-1,-2,\n"));
+    let safe = format!("\"symbol\",\"formula\",\"number\",\"integer\",\"'@none\"\n{symbol},\"'=1+1\",-1,-2,\"\"\n");
+    assert_eq!(query(&["--csv-safe"]), safe);
+    let features = |args: &[&str]| succeed(command(&["features"]).args(args).arg("--lake").arg(lake));
+    let (exact, safe) = (features(&[]), features(&["--csv-safe"]));
+    assert!(exact.contains(&wallet()) && safe.contains(&format!("\"{}\"", wallet())), "{safe}");
+    assert_eq!(safe.replace('"', ""), exact, "features have no cell that a spreadsheet would run");
+}
+
+#[test]
 fn findings_of_doctor_are_escaped_and_fit_the_line() {
     let folder = tempdir().expect("a temporary folder");
     let lake = folder.path().join("lake");
@@ -219,6 +235,49 @@ mod files {
         out.write_all(b"after\n").expect("the file");
         assert_eq!(fs::read_to_string(&file).expect("a file"), format!("before\n{features}after\n"));
         assert_eq!(succeed(command(&["features", "--output", "/dev/stdout", "--lake"]).arg(lake())), features);
+    }
+
+    #[test]
+    fn manual_page_replaces_a_link_and_nothing_else_is_left() {
+        let folder = tempdir().expect("a temporary folder");
+        let (target, man) = (folder.path().join("target"), folder.path().join("man"));
+        fs::write(&target, "of the user").expect("a file");
+        fs::create_dir(&man).expect("a folder");
+        symlink(&target, man.join("defi-run.1")).expect("a link");
+        succeed(&mut command(&["man", path_str(&man)]));
+        assert_eq!(fs::read_to_string(&target).expect("a file"), "of the user");
+        assert!(!man.join("defi-run.1").is_symlink());
+        assert!(names(&man).iter().all(|name| name.starts_with("defi") && name.ends_with(".1")), "{:?}", names(&man));
+    }
+
+    #[test]
+    fn planted_files_are_not_followed() {
+        let folder = tempdir().expect("a temporary folder");
+        let target = folder.path().join("target");
+        for mut command in commands() {
+            let file = folder.path().join("out");
+            for name in ["out.unfinished", "out.tmp", ".out.unfinished", ".unfinished", ".out"] {
+                fs::write(&target, "of the user").expect("a file");
+                symlink(&target, folder.path().join(name)).ok();
+            }
+            succeed(command.arg(&file));
+            assert_eq!(fs::read_to_string(&target).expect("a file"), "of the user", "{command:?}");
+            fs::remove_file(&file).expect("the file");
+            assert_eq!(names(folder.path()).len(), 6, "{command:?}: {:?}", names(folder.path()));
+        }
+    }
+
+    #[test]
+    fn lock_that_is_a_link_is_an_error() {
+        let folder = tempdir().expect("a temporary folder");
+        let (target, lake) = (folder.path().join("target"), folder.path().join("lake"));
+        fs::write(&target, "of the user").expect("a file");
+        fs::create_dir(&lake).expect("a folder");
+        symlink(&target, lake.join(".lock")).expect("a link");
+        let run = output(&mut command(&["run", "--lake", path_str(&lake), "--wallets", "5", "--days", "3"]));
+        let error = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(error.starts_with("error: BadInput: ") && error.contains("lake/.lock"), "{error}");
+        assert_eq!(fs::read_to_string(&target).expect("a file"), "of the user");
     }
 
     #[test]

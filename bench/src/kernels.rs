@@ -1,8 +1,5 @@
 //! The kernels: the work that takes most of the CPU time of a run, each over one day of fixed rows.
 
-use std::path::PathBuf;
-use std::process;
-
 use build_features::Input as FoldInput;
 use defi_shared::domain::{Day, Side};
 use defi_shared::lake::{FileMetadata, WorkUnit};
@@ -10,6 +7,7 @@ use defi_shared::step::{Context, UnitInput};
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_BORROWS, STAGE_POSITIONS, StagedEvent, StagedPosition};
 use defi_shared::{Error, Result};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::generate::{Size, generate};
@@ -43,7 +41,7 @@ fn counted_kernel(kernels: &Kernels, name: Option<&str>) -> Result<()> {
 pub struct Kernels {
     runtime: Runtime,
     context: Context,
-    folder: PathBuf,
+    _folder: TempDir,
     day: Day,
     events_page: Vec<u8>,
     positions_page: Vec<u8>,
@@ -55,15 +53,16 @@ impl Kernels {
     /// # Errors
     /// The lake can't be written, or a step fails.
     pub fn new() -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("defi-bench-{}", process::id()));
+        let folder = tempfile::tempdir();
+        let folder = folder.map_err(|source| Error::internal("can't create a temporary folder").with_source(source))?;
         // A single thread, because instruction counts must not depend on scheduling.
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| Error::internal("can't create a runtime").with_source(source))?;
         let day = Day::from_epoch_days(19_358);
         let size = Size { positions: 20_000, events: 10_000, days: 1, from: day, lifetime: 50, seed: 1 };
-        let context = runtime.block_on(crate::context(&folder))?;
+        let context = runtime.block_on(crate::context(folder.path()))?;
         let (events_page, positions_page) = runtime.block_on(prepare(&context, &size))?;
-        Ok(Kernels { runtime, context, folder, day, events_page, positions_page })
+        Ok(Kernels { runtime, context, _folder: folder, day, events_page, positions_page })
     }
 
     /// Runs a kernel once.
@@ -96,13 +95,6 @@ impl Kernels {
                 }
             }
         })
-    }
-}
-
-impl Drop for Kernels {
-    fn drop(&mut self) {
-        // Ignore errors: a leftover temporary folder does no harm.
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -2,6 +2,7 @@
 changed functions are deployed. Usage: pack.py FOLDER CONFIG PACKAGES. FOLDER contains {step}/bootstrap."""
 
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -10,12 +11,15 @@ TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(bootstrap: bytes, config: str, package: Path, level: int = 9) -> None:
-    """Writes a package."""
-    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
-        for name, content, mode in (("bootstrap", bootstrap, 0o755), ("config.toml", config, 0o644)):
-            entry = zipfile.ZipInfo(name, TIME)
-            entry.create_system, entry.external_attr = 3, (0o100000 | mode) << 16
-            archive.writestr(entry, content, zipfile.ZIP_DEFLATED, level)
+    """Writes a package. It appears, or replaces what has its name, when it is complete."""
+    with tempfile.TemporaryDirectory(dir=package.parent) as folder:
+        unfinished = Path(folder) / package.name
+        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
+            for name, content, mode in (("bootstrap", bootstrap, 0o755), ("config.toml", config, 0o644)):
+                entry = zipfile.ZipInfo(name, TIME)
+                entry.create_system, entry.external_attr = 3, (0o100000 | mode) << 16
+                archive.writestr(entry, content, zipfile.ZIP_DEFLATED, level)
+        unfinished.replace(package)
 
 
 def main(folder: Path, config: Path, packages: Path) -> None:

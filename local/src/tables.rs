@@ -28,7 +28,7 @@ pub(crate) async fn list(args: &ReadOptions, format: Format) -> Result<()> {
     match format {
         Format::Table => to_table(&rows).print(),
         Format::Json => output::json(&rows),
-        Format::Csv => output::allow_broken_pipe(write_csv(&rows)),
+        Format::Csv(_) => output::allow_broken_pipe(write_csv(&rows)),
     }
 }
 

@@ -9,6 +9,7 @@ import ast
 import os
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "getting-started.md"]
 PAGES += sorted(path for path in (ROOT / "docs").glob("*.md") if path not in PAGES)
-BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 KINDS = {"sh", "sh aws", "sh live", "sh long", "python", "python aws", "json", "sql", "toml", "text", "mermaid", "graphql", ""}
 
 
 def blocks(page, *kinds):
     """Returns the code blocks of a page that have one of the kinds, each with its line number."""
     text = page.read_text()
-    found = [(match, match.group(1).strip()) for match in BLOCK.finditer(text)]
-    return [(text.count("\n", 0, match.start()) + 1, match.group(2)) for match, kind in found if kind in kinds]
+    found = [(match, match.group(2).strip()) for match in BLOCK.finditer(text)]
+    return [(text.count("\n", 0, match.start()) + 1, textwrap.dedent(match.group(3))) for match, kind in found if kind in kinds]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def environment():
 
 def test_blocks_have_known_kinds():
     for page in PAGES:
-        kinds = {match.group(1).strip() for match in BLOCK.finditer(page.read_text())}
+        kinds = {match.group(2).strip() for match in BLOCK.finditer(page.read_text())}
         assert kinds <= KINDS, f"{page.name}: {kinds - KINDS}"
 
 
@@ -95,6 +96,17 @@ def test_commands_of_other_blocks_exist(page, environment):
             assert target in targets, f"{page.name}:{line}: unknown target make {target}"
     for line, script in blocks(page, "python aws"):
         ast.parse(script, f"{page.name}:{line}")
+
+
+def test_no_key_is_an_argument():
+    """Everyone on the machine sees the arguments of a process. A key comes from standard input or the environment."""
+    for page in [*PAGES, ROOT / "infra" / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md"]:
+        for line, script in blocks(page, *KINDS):
+            for value in re.findall(r"--secret-string[ =](\S+)", script):
+                assert value == "file:///dev/stdin", f"{page.name}:{line}: {value}"
+            # The arguments of printf are those of no process, since it is part of the shell, and <<< is standard input.
+            commands = re.sub(r"printf [^|)]*[|)]|<<< .*", "", script)
+            assert not re.search(r"\$\{?\w*API_KEY", commands), f"{page.name}:{line}: {commands}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StepArgs, WalletArgs};
-use crate::features::RowSelection;
+use crate::features::{FileFormat, RowSelection};
 use crate::output::{escape, message};
 use crate::source::Source;
 
@@ -199,8 +199,18 @@ fn completions(shell: Shell) -> Result<()> {
 }
 
 fn man(folder: &Path) -> Result<()> {
-    let result = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
-    result.map_err(|cause| {
+    let write = || {
+        std::fs::create_dir_all(folder)?;
+        // The names of the pages are not the user's: a link that has one of them is replaced, and not followed.
+        let unfinished = tempfile::tempdir_in(folder)?;
+        clap_mangen::generate_to(Cli::command(), unfinished.path())?;
+        for page in std::fs::read_dir(unfinished.path())? {
+            let page = page?;
+            std::fs::rename(page.path(), folder.join(page.file_name()))?;
+        }
+        unfinished.close()
+    };
+    write().map_err(|cause: std::io::Error| {
         Error::bad_input("can't write the manual pages").with("path", folder.display()).with_source(cause)
     })
 }
@@ -218,12 +228,17 @@ async fn features(args: FeaturesArgs) -> Result<()> {
         (_, Some(file)) => RowSelection::At(file),
         _ => RowSelection::Published(args.as_of),
     };
-    let options = crate::features::Options { rows, wallets: args.wallets, format: args.format, output: args.output };
+    let format = match args.format {
+        FileFormat::Csv(_) => FileFormat::Csv(args.csv.style()),
+        format => args.csv.without_csv(format)?,
+    };
+    let options = crate::features::Options { rows, wallets: args.wallets, format, output: args.output };
     crate::features::export(&options, &args.lake.into()).await
 }
 
 #[cfg(feature = "sql")]
 async fn query(args: QueryArgs) -> Result<()> {
+    use crate::output::Format;
     use crate::query::Sql;
 
     let sql = match (args.sql, args.file) {
@@ -231,7 +246,11 @@ async fn query(args: QueryArgs) -> Result<()> {
         (Some(sql), None) if sql != "-" => Sql::Text(sql),
         _ => Sql::Stdin,
     };
-    crate::query::query(sql, &args.lake.into(), args.format).await
+    let format = match args.format {
+        Format::Csv(_) => Format::Csv(args.csv.style()),
+        format => args.csv.without_csv(format)?,
+    };
+    crate::query::query(sql, &args.lake.into(), format).await
 }
 
 #[cfg(not(feature = "sql"))]

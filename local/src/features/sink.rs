@@ -4,7 +4,6 @@ use std::io::{BufWriter, IntoInnerError};
 use std::path::Path;
 
 use arrow_array::RecordBatch;
-use arrow_csv::WriterBuilder;
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::SchemaRef;
 use defi_shared::error::{Error, Result};
@@ -12,13 +11,13 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use crate::output::OutputFile;
+use crate::output::{CsvStyle, OutputFile, write_csv};
 
 /// The format of exported rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
     /// Comma-separated values with a header line; NULL is an empty cell.
-    Csv,
+    Csv(CsvStyle),
     /// Parquet with ZSTD compression.
     Parquet,
     /// Arrow IPC file, also called Feather.
@@ -28,7 +27,7 @@ pub enum FileFormat {
 type Out = BufWriter<OutputFile>;
 
 enum Writer {
-    Csv(Box<arrow_csv::Writer<Out>>),
+    Csv(Out, CsvStyle),
     Parquet(Box<ArrowWriter<Out>>),
     Arrow(Box<FileWriter<Out>>),
 }
@@ -46,17 +45,16 @@ impl Sink {
     /// `BadInput` if the file can't be created, or if binary data would be written to a terminal.
     pub(super) fn open(format: FileFormat, output: Option<&Path>, schema: SchemaRef) -> Result<Self> {
         let file = output.map_or_else(|| Ok(OutputFile::stdout()), OutputFile::open)?;
-        if format != FileFormat::Csv && file.is_terminal() {
+        if !matches!(format, FileFormat::Csv(_)) && file.is_terminal() {
             return Err(Error::bad_input("Parquet and Arrow are binary and can't be written to a terminal")
                 .with_hint("choose a file with --output, or use --format csv"));
         }
-        let out = BufWriter::new(file);
+        let mut out = BufWriter::new(file);
         let writer = match format {
-            FileFormat::Csv => {
-                let mut writer = WriterBuilder::new().build(out);
+            FileFormat::Csv(style) => {
                 // The header is written even if there are no rows.
-                writer.write(&RecordBatch::new_empty(schema)).map_err(write_error)?;
-                Writer::Csv(Box::new(writer))
+                write_csv(&mut out, &RecordBatch::new_empty(schema), true, style).map_err(write_error)?;
+                Writer::Csv(out, style)
             }
             FileFormat::Parquet => {
                 let zstd = Compression::ZSTD(ZstdLevel::default());
@@ -76,7 +74,7 @@ impl Sink {
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as u64;
         match &mut self.writer {
-            Writer::Csv(writer) => writer.write(batch).map_err(write_error),
+            Writer::Csv(out, style) => write_csv(out, batch, false, *style).map_err(write_error),
             Writer::Parquet(writer) => writer.write(batch).map_err(write_error),
             Writer::Arrow(writer) => writer.write(batch).map_err(write_error),
         }
@@ -88,7 +86,7 @@ impl Sink {
     /// `Internal` or `BadInput` if the file can't be written.
     pub(super) fn finish(self) -> Result<u64> {
         let out = match self.writer {
-            Writer::Csv(writer) => writer.into_inner(),
+            Writer::Csv(out, _) => out,
             Writer::Parquet(writer) => writer.into_inner().map_err(write_error)?,
             Writer::Arrow(writer) => writer.into_inner().map_err(write_error)?,
         };

@@ -1,6 +1,6 @@
 //! Files that a command writes for its user.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,8 @@ impl OutputFile {
     /// mode.
     ///
     /// # Errors
-    /// `BadInput` if the path is a folder, or the file can't be created or written to.
+    /// `BadInput` if the path is a folder, the file can't be created or written to, or another user may have planted a link
+    /// or a pipe in its place.
     pub fn open(path: &Path) -> Result<Self> {
         let target = find(path).and_then(open).map_err(|cause| unwritable(path, cause))?;
         Ok(OutputFile { name: path.to_owned(), target })
@@ -110,6 +111,10 @@ fn find(path: &Path) -> io::Result<Place> {
             return Ok(Place::Special(path));
         }
         match fs::symlink_metadata(&path) {
+            Ok(metadata) if !metadata.is_file() && is_planted(&path, &metadata)? => {
+                let message = "another user may have planted what has this name in a folder that everyone may write to";
+                return Err(io::Error::new(ErrorKind::PermissionDenied, message));
+            }
             Ok(metadata) if metadata.is_symlink() => {
                 let target = fs::read_link(&path)?;
                 path = path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target));
@@ -122,6 +127,28 @@ fn find(path: &Path) -> io::Result<Place> {
         }
     }
     Err(io::Error::other("too many symbolic links"))
+}
+
+/// Whether a link, a pipe or a device belongs to neither the user nor the owner of its folder, and everyone may create
+/// files in that folder (`/tmp`). This is Linux's rule for links (`fs.protected_symlinks`), which does not apply where
+/// links are followed by hand.
+#[cfg(unix)]
+fn is_planted(path: &Path, metadata: &Metadata) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+
+    let folder = fs::metadata(folder_of(path))?;
+    let is_shared = folder.mode() & 0o1002 == 0o1002;
+    Ok(is_shared && ![folder.uid(), rustix::process::geteuid().as_raw()].contains(&metadata.uid()))
+}
+
+#[cfg(not(unix))]
+fn is_planted(_: &Path, _: &Metadata) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Returns the folder of a file.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn open(place: Place) -> io::Result<Target> {
@@ -142,12 +169,11 @@ fn open(place: Place) -> io::Result<Target> {
 
 /// Creates a temporary file with a unique name in the folder of a file. It is deleted when it is dropped.
 fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".defi-").suffix(".unfinished");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+    builder.tempfile_in(folder_of(path))
 }
 
 fn unwritable(path: &Path, cause: io::Error) -> Error {
@@ -170,7 +196,7 @@ pub fn write_page(path: &Path, page: &str) -> Result<()> {
 #[cfg(all(test, unix))]
 mod tests {
     use std::io::Read;
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown, lchown, symlink};
 
     use tempfile::tempdir;
 
@@ -238,6 +264,33 @@ mod tests {
         assert_eq!(fs::read(&target).unwrap(), b"again");
         symlink("loop", folder.path().join("loop")).unwrap();
         assert!(write_page(&folder.path().join("loop"), "x").is_err());
+    }
+
+    #[test]
+    fn link_and_pipe_of_another_user_in_a_shared_folder_are_refused() {
+        let folder = tempdir().unwrap();
+        let [target, link, pipe] = ["target", "link", "pipe"].map(|name| folder.path().join(name));
+        fs::write(&target, "old").unwrap();
+        symlink(&target, &link).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        // Only root can give a file to another user.
+        let is_root = [&link, &pipe].iter().all(|path| lchown(path, Some(1), None).is_ok());
+        for (mode, is_refused) in [(0o1777, true), (0o755, false)] {
+            fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+            for path in [&link, &pipe] {
+                let metadata = fs::symlink_metadata(path).unwrap();
+                assert_eq!(is_planted(path, &metadata).unwrap(), is_refused && is_root, "{path:?} {mode:o}");
+            }
+        }
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        assert_eq!(write_page(&link, "new").is_err(), is_root);
+        assert_eq!(fs::read(&target).unwrap(), if is_root { b"old" } else { b"new" });
+        if is_root {
+            assert!(write_page(&pipe, "new").is_err());
+            // The owner of the folder may be trusted with what is in it.
+            chown(folder.path(), Some(1), None).unwrap();
+            write_page(&link, "newest").unwrap();
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Text is what people read: tables, messages, the log. It may contain names and messages from the sources, so that it is
 //! [escaped](escape()) before it reaches a terminal. Data is JSON, CSV, Parquet or Arrow, and is written as it is.
 
+mod csv;
 mod escape;
 mod file;
 
@@ -13,6 +14,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Ta
 use defi_shared::error::{Error, Result};
 use serde::Serialize;
 
+pub use self::csv::{CsvStyle, write_csv};
 pub use escape::escape;
 pub use file::{OutputFile, write_page};
 
@@ -22,7 +24,7 @@ pub enum Format {
     /// A human-readable table.
     Table,
     /// Comma-separated values; NULL is an empty cell.
-    Csv,
+    Csv(CsvStyle),
     /// A JSON array with one object per row.
     Json,
 }

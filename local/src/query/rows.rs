@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow_array::{Array, RecordBatch, RecordBatchOptions};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_csv::WriterBuilder;
 use arrow_json::writer::{JsonArray, NullableEncoder};
 use arrow_json::{Encoder, EncoderFactory, EncoderOptions};
 use arrow_schema::{ArrowError, DataType, FieldRef, Schema, SchemaRef};
@@ -14,7 +13,7 @@ use defi_shared::error::{Error, Result};
 use futures::StreamExt;
 
 use super::Failure;
-use crate::output::{self, Format, TextTable};
+use crate::output::{self, CsvStyle, Format, TextTable};
 
 /// Writes the rows. Of columns with equal names, the second is named `x_1`, the third `x_2`, and so on.
 pub(super) async fn write(
@@ -56,7 +55,7 @@ struct Writer {
 
 enum Rows {
     Table(TextTable),
-    Csv,
+    Csv(CsvStyle),
     Json(arrow_json::Writer<Vec<u8>, JsonArray>),
 }
 
@@ -64,10 +63,10 @@ impl Writer {
     fn new(schema: SchemaRef, format: Format) -> Result<Self> {
         let rows = match format {
             Format::Table => Rows::Table(TextTable::with_borders(schema.fields().iter().map(|field| field.name()))),
-            Format::Csv => {
+            Format::Csv(style) => {
                 // The header is written even if there are no rows.
-                write_csv(&RecordBatch::new_empty(Arc::clone(&schema)), true)?;
-                Rows::Csv
+                write_csv(&RecordBatch::new_empty(Arc::clone(&schema)), true, style)?;
+                Rows::Csv(style)
             }
             Format::Json => {
                 let options = arrow_json::WriterBuilder::new().with_explicit_nulls(true);
@@ -84,7 +83,7 @@ impl Writer {
         let batch = batch.map_err(format_error)?;
         match &mut self.rows {
             Rows::Table(table) => add_rows(table, &batch).map_err(format_error),
-            Rows::Csv => write_csv(&batch, false),
+            Rows::Csv(style) => write_csv(&batch, false, *style),
             Rows::Json(writer) => writer.write(&batch).map_err(format_error),
         }
     }
@@ -92,7 +91,7 @@ impl Writer {
     fn finish(self) -> Result<()> {
         match self.rows {
             Rows::Table(table) => table.print(),
-            Rows::Csv => Ok(()),
+            Rows::Csv(_) => Ok(()),
             Rows::Json(mut writer) => {
                 writer.finish().map_err(format_error)?;
                 let mut text = writer.into_inner();
@@ -113,9 +112,9 @@ fn add_rows(table: &mut TextTable, batch: &RecordBatch) -> Result<(), ArrowError
     Ok(())
 }
 
-fn write_csv(batch: &RecordBatch, with_header: bool) -> Result<()> {
+fn write_csv(batch: &RecordBatch, with_header: bool, style: CsvStyle) -> Result<()> {
     let mut text = Vec::new();
-    WriterBuilder::new().with_header(with_header).build(&mut text).write(batch).map_err(format_error)?;
+    output::write_csv(&mut text, batch, with_header, style).map_err(format_error)?;
     output::write(&text)
 }
 

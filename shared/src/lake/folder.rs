@@ -1,6 +1,6 @@
 //! A store in a local folder.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,9 @@ const UNFINISHED: &str = ".unfinished";
 /// after a crash.
 const LOCK: &str = ".lock";
 
-/// A store whose objects are the files below a folder.
+/// A store whose objects are the files below a folder. The folder itself may be a symbolic link. Below it, nothing is
+/// written or deleted through a link to a folder, which could lead out of the lake, and a link in the place of an object
+/// is replaced.
 #[derive(Debug, Clone)]
 pub struct FolderStore {
     root: PathBuf,
@@ -39,7 +41,8 @@ impl FolderStore {
     /// interrupted run. The lock is held until this value and all its clones are dropped.
     ///
     /// # Errors
-    /// `BadInput` if the folder can't be created or written, `AlreadyRunning` if another process holds the lock.
+    /// `BadInput` if the folder can't be created or written, or if its lock is a link; `AlreadyRunning` if another process
+    /// holds the lock.
     pub fn open_for_run(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         let unwritable = |cause: io::Error| {
@@ -49,7 +52,9 @@ impl FolderStore {
                 .with_hint("choose another folder with --lake, or make this folder writable")
         };
         std::fs::create_dir_all(&root).map_err(unwritable)?;
-        let lock = File::create(root.join(LOCK)).map_err(unwritable)?;
+        let path = root.join(LOCK);
+        let lock =
+            open_lock(&path).map_err(|cause| if path.is_symlink() { link_error(&path) } else { unwritable(cause) })?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -83,6 +88,25 @@ impl FolderStore {
         let result = result.map_err(|cause| Error::internal("a file operation was interrupted").with_source(cause))?;
         result.map_err(|cause| io_error(cause, &displayed))
     }
+}
+
+/// Opens the file that is locked, and creates it if it is missing. Its content is left as it is: a lake that came from
+/// elsewhere may hold any file, or a link to one, under this name.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    }
+    options.open(path)
+}
+
+fn link_error(path: &Path) -> Error {
+    Error::bad_input("a file of the lake is a symbolic link, which is not followed")
+        .with("path", path.display())
+        .with_hint("look at where it leads, and delete the link")
 }
 
 fn clear_unfinished(unfinished: &Path) -> io::Result<()> {
@@ -132,12 +156,24 @@ fn compare(old: Option<&[u8]>, new: &[u8]) -> PutOutcome {
     }
 }
 
-/// Writes a temporary file and renames it to its path. The rename is the commit.
-fn write_atomically(unfinished: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
+/// Refuses a folder that is a link, or is reached through one below the root.
+fn refuse_links(root: &Path, folder: &Path) -> io::Result<()> {
+    match folder.ancestors().take_while(|folder| *folder != root).find(|folder| folder.is_symlink()) {
+        None => Ok(()),
+        Some(link) => {
+            let message = format!("{} is a symbolic link, which could lead out of the lake", link.display());
+            Err(io::Error::new(ErrorKind::NotADirectory, message))
+        }
+    }
+}
+
+/// Writes a temporary file with a unique name and renames it to its path. The rename is the commit.
+fn write_atomically(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = root.join(UNFINISHED);
+    for folder in path.parent().into_iter().chain([unfinished.as_path()]) {
+        refuse_links(root, folder)?;
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::create_dir_all(unfinished)?;
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -194,11 +230,11 @@ impl Store for FolderStore {
     }
 
     async fn put(&self, key: &str, bytes: Bytes) -> Result<PutOutcome> {
-        let unfinished = self.root.join(UNFINISHED);
+        let root = self.root.clone();
         self.run(key, move |path| {
             let put = compare(read_if_exists(path)?.as_deref(), &bytes);
             if put != PutOutcome::Unchanged {
-                write_atomically(&unfinished, path, &bytes)?;
+                write_atomically(&root, path, &bytes)?;
             }
             Ok(put)
         })
@@ -231,9 +267,13 @@ impl Store for FolderStore {
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.run(key, |path| match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        let root = self.root.clone();
+        self.run(key, move |path| {
+            path.parent().map_or(Ok(()), |folder| refuse_links(&root, folder))?;
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
         })
         .await
     }
@@ -273,6 +313,86 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let error = FolderStore::open_for_run(file.join("lake")).unwrap_err();
         assert_eq!(error.kind(), Kind::BadInput);
+    }
+
+    #[cfg(unix)]
+    mod links {
+        use std::os::unix::fs::symlink;
+
+        use super::*;
+
+        #[test]
+        fn lock_that_is_a_link_is_refused() {
+            let folder = tempfile::tempdir().unwrap();
+            let [target, root] = ["target", "lake"].map(|name| folder.path().join(name));
+            std::fs::create_dir(&root).unwrap();
+            let lock = root.join(LOCK);
+            symlink(&target, &lock).unwrap();
+            for content in [None, Some("of the user")] {
+                content.iter().for_each(|content| std::fs::write(&target, content).unwrap());
+                let error = FolderStore::open_for_run(&root).unwrap_err();
+                assert_eq!(error.kind(), Kind::BadInput);
+                assert!(error.to_string().contains(lock.to_str().unwrap()), "{error}");
+                assert_eq!(std::fs::read_to_string(&target).ok().as_deref(), content);
+            }
+        }
+
+        #[test]
+        fn content_of_the_lock_is_kept() {
+            let folder = tempfile::tempdir().unwrap();
+            let (target, root) = (folder.path().join("target"), folder.path().join("lake"));
+            std::fs::create_dir(&root).unwrap();
+            std::fs::write(&target, "of the user").unwrap();
+            std::fs::hard_link(&target, root.join(LOCK)).unwrap();
+            FolderStore::open_for_run(&root).unwrap();
+            assert_eq!(std::fs::read_to_string(&target).unwrap(), "of the user");
+        }
+
+        #[test]
+        fn unfinished_files_behind_a_link_are_kept() {
+            let folder = tempfile::tempdir().unwrap();
+            let (target, root) = (folder.path().join("target"), folder.path().join("lake"));
+            std::fs::create_dir_all(&target).unwrap();
+            std::fs::create_dir_all(&root).unwrap();
+            std::fs::write(target.join("file"), "of the user").unwrap();
+            symlink(&target, root.join(UNFINISHED)).unwrap();
+            FolderStore::open_for_run(&root).unwrap();
+            assert!(target.join("file").exists());
+            assert!(!root.join(UNFINISHED).is_symlink());
+        }
+
+        #[tokio::test]
+        async fn nothing_is_written_or_deleted_through_a_link() {
+            let folder = tempfile::tempdir().unwrap();
+            let (target, root) = (folder.path().join("target"), folder.path().join("lake"));
+            for link in [UNFINISHED, "raw", "raw/table"] {
+                std::fs::create_dir_all(&target).unwrap();
+                std::fs::write(target.join("object"), "of the user").unwrap();
+                let link = root.join(link);
+                std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+                symlink(&target, &link).unwrap();
+                // A store that is not locked, such as that of a report, leaves the unfinished files as they are.
+                let store = FolderStore::new(&root);
+                let error = store.put("raw/table/object", Bytes::from_static(b"new")).await.unwrap_err();
+                assert_eq!(error.kind(), Kind::BadInput);
+                assert!(error.to_string().contains(link.to_str().unwrap()), "{error}");
+                assert_eq!(store.delete("raw/table/object").await.is_err(), !link.ends_with(UNFINISHED));
+                assert_eq!(std::fs::read_dir(&target).unwrap().count(), 1, "{link:?}");
+                assert_eq!(std::fs::read_to_string(target.join("object")).unwrap(), "of the user");
+                std::fs::remove_dir_all(&root).unwrap();
+            }
+        }
+
+        #[tokio::test]
+        async fn link_in_the_place_of_an_object_is_replaced() {
+            let (folder, store) = store();
+            let target = folder.path().join("target");
+            std::fs::write(&target, "of the user").unwrap();
+            symlink(&target, store.path("object")).unwrap();
+            store.put("object", Bytes::from_static(b"new")).await.unwrap();
+            assert!(!store.path("object").is_symlink());
+            assert_eq!(std::fs::read_to_string(&target).unwrap(), "of the user");
+        }
     }
 
     #[tokio::test]

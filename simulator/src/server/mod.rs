@@ -1,9 +1,11 @@
 //! A server on loopback that serves both APIs from a recording: The Graph's GraphQL and Transpose's SQL.
 //!
 //! It is as strict as the real APIs, so that clients do not depend on leniency: the schema rejects unknown fields, page
-//! sizes are limited, large responses are truncated, and errors have the status and messages of the real APIs.
+//! sizes are limited, large responses are truncated, and errors have the status and messages of the real APIs. It answers
+//! no request that a web page could have sent.
 
 mod graph;
+mod guard;
 mod limit;
 mod transpose;
 
@@ -156,7 +158,7 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Returns the number of requests so far.
+    /// Returns the number of requests so far, without those that a web page could have sent.
     #[must_use]
     pub fn request_count(&self) -> u64 {
         self.frontend.requests.load(Ordering::Relaxed)
@@ -188,7 +190,8 @@ async fn bind(port: u16) -> Result<TcpListener> {
     })
 }
 
-/// The layer in front of both APIs: request count, rate limit, latency and faults.
+/// The layer in front of both APIs: request count, rate limit, latency and faults. Requests that a web page could have
+/// sent do not get past it.
 #[derive(Debug)]
 struct Frontend {
     requests: AtomicU64,
@@ -210,6 +213,9 @@ fn router(recording: &Recording, options: &ServerOptions, frontend: Arc<Frontend
 }
 
 async fn intercept(State(frontend): State<Arc<Frontend>>, request: Request, next: Next) -> Response {
+    if let Some(rejection) = guard::reject(&request) {
+        return rejection;
+    }
     frontend.requests.fetch_add(1, Ordering::Relaxed);
     if let Some(rejection) = frontend.limit.as_ref().and_then(|limit| limit.reject(&request)) {
         return rejection;

@@ -274,7 +274,8 @@ async fn gateway_errors_have_status_200() {
     let server = Server::start(tiny("aave-v2-eth", vec![]), options).await.unwrap();
     let request = async |subgraph: &str, key: Option<&str>, body: &str| {
         let url = format!("{}/subgraphs/id/{subgraph}", server.graph_url());
-        let mut builder = crate::support::client().post(url).body(body.to_owned());
+        let mut builder = crate::support::client().post(url).header("content-type", "application/json");
+        builder = builder.body(body.to_owned());
         if let Some(key) = key {
             builder = builder.bearer_auth(key);
         }

@@ -4,5 +4,6 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod graph;
+mod pages;
 mod support;
 mod transpose;

@@ -142,7 +142,7 @@ async fn rejects_invalid_keys() {
         if let Some(key) = key {
             request = request.header("X-API-KEY", key);
         }
-        let response = request.body(r#"{"sql": "SELECT 1 AS one"}"#).send().await.unwrap();
+        let response = request.json(&json!({"sql": "SELECT 1 AS one"})).send().await.unwrap();
         assert_eq!(response.status(), status, "{key:?}");
         let body: Value = response.json().await.unwrap();
         if status == 401 {

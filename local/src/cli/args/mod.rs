@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use clap::builder::PossibleValue;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use defi_shared::error::{Error, Result};
 
 use crate::env::Env;
 use crate::features::FileFormat;
 use crate::lake::{LakeOptions, ReadOptions};
-use crate::output::Format;
+use crate::output::{CsvStyle, Format};
 use crate::report;
 #[cfg(feature = "aws")]
 pub(super) use aws::StartOptions;
@@ -89,6 +90,33 @@ impl From<ReadArgs> for ReadOptions {
     }
 }
 
+/// The argument that makes CSV safe for spreadsheets.
+#[derive(Debug, Args)]
+pub struct CsvArgs {
+    /// Write CSV for a spreadsheet: an apostrophe before each cell that it would run as a formula, and quotes around text.
+    /// Without it CSV is exact
+    #[arg(long)]
+    csv_safe: bool,
+}
+
+impl CsvArgs {
+    /// Returns the style of CSV.
+    pub fn style(&self) -> CsvStyle {
+        if self.csv_safe { CsvStyle::Safe } else { CsvStyle::Exact }
+    }
+
+    /// Returns a format that is not CSV.
+    ///
+    /// # Errors
+    /// `BadInput` if CSV is to be safe.
+    pub fn without_csv<F>(&self, format: F) -> Result<F> {
+        if self.csv_safe {
+            return Err(Error::bad_input("--csv-safe is for CSV only").with_hint("add --format csv"));
+        }
+        Ok(format)
+    }
+}
+
 /// The value names of [`Env`].
 impl ValueEnum for Env {
     fn value_variants<'a>() -> &'a [Self] {
@@ -106,13 +134,13 @@ impl ValueEnum for Env {
 /// The value names of [`Format`].
 impl ValueEnum for Format {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Format::Table, Format::Csv, Format::Json]
+        &[Format::Table, Format::Csv(CsvStyle::Exact), Format::Json]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
             Format::Table => PossibleValue::new("table").help("Human-readable table"),
-            Format::Csv => PossibleValue::new("csv").help("Comma-separated values; NULL is an empty cell"),
+            Format::Csv(_) => PossibleValue::new("csv").help("Comma-separated values; NULL is an empty cell"),
             Format::Json => PossibleValue::new("json").help("JSON array with one object per row"),
         })
     }
@@ -121,12 +149,12 @@ impl ValueEnum for Format {
 /// The value names of [`FileFormat`].
 impl ValueEnum for FileFormat {
     fn value_variants<'a>() -> &'a [Self] {
-        &[FileFormat::Csv, FileFormat::Parquet, FileFormat::Arrow]
+        &[FileFormat::Csv(CsvStyle::Exact), FileFormat::Parquet, FileFormat::Arrow]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
-            FileFormat::Csv => {
+            FileFormat::Csv(_) => {
                 PossibleValue::new("csv").help("Comma-separated values with a header line; NULL is an empty cell")
             }
             FileFormat::Parquet => PossibleValue::new("parquet").help("Parquet with ZSTD compression"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use defi_shared::domain::Day;
 
-use super::{Format, LakeArgs, ReadArgs};
+use super::{CsvArgs, Format, LakeArgs, ReadArgs};
 use crate::features::FileFormat;
 
 #[derive(Debug, Args)]
@@ -25,6 +25,8 @@ pub(in crate::cli) struct QueryArgs {
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub(in crate::cli) format: Format,
+    #[command(flatten)]
+    pub(in crate::cli) csv: CsvArgs,
 }
 
 #[derive(Debug, Args)]
@@ -89,6 +91,8 @@ pub(in crate::cli) struct FeaturesArgs {
     /// Output format
     #[arg(long, value_enum, default_value = "csv")]
     pub(in crate::cli) format: FileFormat,
+    #[command(flatten)]
+    pub(in crate::cli) csv: CsvArgs,
     /// File to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) output: Option<PathBuf>,
@@ -99,8 +103,7 @@ pub(in crate::cli) struct FeaturesArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "With --aws, the secrets and the state machine of the deployed environment are checked, too. The exit \
-    code is 1 if a check fails.\n\nExamples:\n  defi doctor\n  \
-    GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi doctor --live\n  defi doctor --aws --env prod --json"
+    code is 1 if a check fails.\n\nExamples:\n  defi doctor\n  defi doctor --live\n  defi doctor --aws --env prod --json"
 )]
 pub(in crate::cli) struct DoctorArgs {
     #[command(flatten)]

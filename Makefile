@@ -5,6 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 TERRAFORM ?= terraform
 DOCKER ?= docker
+UV ?= uv
 VENV := .venv
 # SQL (DataFusion) and AWS take longer to build than everything else, so `make run` builds without them.
 FEATURES := --features defi-local/sql,defi-local/aws
@@ -21,7 +22,7 @@ CONFIG ?= shared/config.toml
 # Additional arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-docs test-pages test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check fmt image package bench-cold-start local-aws deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-docs test-pages test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image package bench-cold-start local-aws deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -57,7 +58,7 @@ test-docs: $(VENV)/docs/ready
 # The HTML pages in a browser, over a lake with two published sets. Screenshots are written to target/pages.
 test-pages: tests/pages/node_modules/ready
 	$(BINARIES)
-	@command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq --yes --no-install-recommends install chromium >/dev/null; }
+	@command -v chromium >/dev/null || checks/apt-install chromium
 	rm -rf $(PAGES_LAKE) target/pages
 	target/debug/defi run --lake $(PAGES_LAKE) --wallets 150 --days 20 --seed 7 --as-of 2023-01-14
 	target/debug/defi run --lake $(PAGES_LAKE) --wallets 150 --days 20 --seed 7
@@ -72,17 +73,26 @@ test-aws: $(VENV)/aws/ready
 	$(BINARIES)
 	$(VENV)/aws/bin/python -m pytest -q -p no:cacheprovider tests/aws
 
-# One virtual environment per set of Python packages, because their versions conflict.
+# One virtual environment per set of Python packages, because their versions conflict. Only files whose hashes are in
+# requirements.txt are installed, and no package is built, since what a build needs has no hashes.
 $(VENV)/%/ready: PACKAGES = $(wildcard tests/$*/requirements.txt infra/$*/requirements.txt $*/requirements.txt)
 $(VENV)/%/ready:
 	$(PYTHON) -m venv $(VENV)/$*
-	$(VENV)/$*/bin/python -m pip install --quiet --requirement $(PACKAGES)
+	$(VENV)/$*/bin/python -m pip install --quiet --require-hashes --only-binary :all: --requirement $(PACKAGES)
 	touch $@
 $(VENV)/readers/ready: tests/readers/requirements.txt
 $(VENV)/docs/ready: tests/docs/requirements.txt
 $(VENV)/aws/ready: tests/aws/requirements.txt
 $(VENV)/checks/ready: infra/checks/requirements.txt
 $(VENV)/package/ready: infra/package/requirements.txt
+
+# Locks the packages of each requirements.in for all platforms, and for Python 3.11 and newer.
+REQUIREMENTS := $(wildcard tests/*/requirements.in infra/*/requirements.in bench/requirements.in)
+requirements: ## Write requirements.txt, with hashes, for each requirements.in (needs uv)
+	for file in $(REQUIREMENTS); do \
+		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+			--output-file "$${file%.in}.txt" "$$file" || exit 1; \
+	done
 
 # The size of the soak tests: random fault scripts per chain, points per scenario at which a run is killed or its store
 # fails, and cases of invalid input.
@@ -127,7 +137,7 @@ bench: $(VENV)/bench/ready ## Time the rebuild compared with DuckDB, Polars and 
 # Instruction counts do not depend on the load of the machine, so a test can limit them.
 bench-guard: ## Compare the kernels' instruction counts with the committed ones
 	$(CARGO) build --release --locked -p defi-bench
-	@command -v valgrind >/dev/null || { apt-get -qq update && apt-get -qq --yes --no-install-recommends install valgrind >/dev/null; }
+	@command -v valgrind >/dev/null || checks/apt-install valgrind
 	$(PYTHON) bench/guard.py $(BENCH)
 
 bench-instructions: ## Write the kernels' current instruction counts to bench/instructions.json
@@ -154,15 +164,17 @@ PARTS ?=
 mutants: $(MUTANTS_HOME)/ready ## Change the rules, one change at a time, and list the changes that no test notices (45 min)
 	PATH="$(CURDIR)/$(MUTANTS_HOME)/bin:$$PATH" checks/mutants $(PARTS)
 
+# DEFI_REQUIRE_ADVISORIES: fail if the database of advisories is unreachable.
 check: $(DENY_HOME)/ready ## Check imports, formatting, lints and documentation, and the licences, sources and advisories of dependencies
 	checks/imports
+	checks/toolchain
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m unittest discover --quiet --start-directory checks
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	$(CARGO) clippy --locked -p defi-local -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps $(FEATURES)
 	$(DENY) --offline check licenses bans sources
-	@if timeout 120 $(DENY) fetch db 2>/dev/null; then $(DENY) check advisories; \
-	else echo "advisories: not checked, because the database is unreachable"; fi
+	@checks/advisories $(DENY)
 
 infra-check: $(VENV)/checks/ready ## Check Terraform, the policies, the state machine's definition and the Dockerfile
 	infra/checks/run $(VENV)/checks

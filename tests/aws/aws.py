@@ -87,6 +87,10 @@ def clean_environment() -> dict[str, str]:
         "DEFI_",
         "RUST_LOG",
     )
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(removed)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(removed) or name == "DEFI_TERRAFORM_MIRROR"
+    }
     # All requests go to this machine, except those to the Terraform registry.
     return {**kept, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}

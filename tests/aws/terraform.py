@@ -20,7 +20,7 @@ class Terraform:
 
     def __init__(self, folder: Path, environment: dict[str, str], variables: dict):
         self.folder, self.environment = folder / "infra", {**environment, "TF_IN_AUTOMATION": "1"}
-        ignored = shutil.ignore_patterns(".terraform", ".terraform.lock.hcl", "terraform.tfstate*", "*.auto.tfvars*")
+        ignored = shutil.ignore_patterns(".terraform", "terraform.tfstate*", "*.auto.tfvars*")
         shutil.copytree(INFRA, self.folder, ignore=ignored)
         self.set_variables(variables)
 

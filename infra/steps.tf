@@ -38,9 +38,10 @@ locals {
       memory  = 512
       timeout = 300
       reads   = local.prefixes.builds
-      # The features, to finish a publication that was interrupted.
-      writes    = concat(local.prefixes.features, ["state/versions.json"])
-      deletes   = concat(local.prefixes.features, ["runs/"])
+      lists   = ["digests/"]
+      # The features, to finish a publication that was interrupted, and the records of builds and states that it deleted.
+      writes    = concat(local.prefixes.features, ["state/versions.json", "digests/before.json"])
+      deletes   = concat(local.prefixes.features, ["digests/analytics/features/builds/", "digests/state/fold/", "digests/state/links/"], ["runs/"])
       databases = ["raw", "stage", "analytics"]
       publishes = true
       examples  = { from = "2023-02-20", as_of = "2023-03-01", force = true }
@@ -128,7 +129,7 @@ locals {
       concurrency = 1
       reads       = local.prefixes.stage_borrows
       writes      = concat(local.prefixes.links, local.prefixes.links_state)
-      deletes     = ["state/"]
+      deletes     = concat(local.prefixes.links_state, local.prefixes.fold, local.prefixes.passed)
       databases   = ["analytics"]
     }
     price-events = {
@@ -160,10 +161,10 @@ locals {
 
     check-features = {
       memory    = 3008
-      reads     = ["raw/", "stage/", "analytics/", "quarantine/"]
+      reads     = ["raw/", "stage/", "analytics/", "state/fold/", "state/links/", "quarantine/", "digests/before.json"]
       writes    = local.prefixes.passed
       deletes   = local.prefixes.passed
-      lists     = ["quarantine/", "runs/"]
+      lists     = ["digests/", "quarantine/", "runs/"]
       databases = ["analytics"]
       catalog   = "read"
       examples  = { from = "2023-02-20", as_of = "2023-03-01" }
@@ -189,6 +190,14 @@ locals {
     }
   }
 
+  # The records of the objects that a step writes or deletes: digests/{key}.{digest}. No other step writes them.
+  digests = {
+    for name, step in local.step_table : name => {
+      for what in ["writes", "deletes"] :
+      what => [for prefix in try(step[what], []) : "digests/${prefix}" if can(regex("^(raw|stage|analytics|state/fold|state/links)/", prefix))]
+    }
+  }
+
   steps = {
     for name, step in local.step_table : name => {
       memory            = try(coalesce(var.steps[name].memory), step.memory, 1024)
@@ -197,9 +206,9 @@ locals {
       concurrency       = try(coalesce(var.steps[name].concurrency), step.concurrency, null)            # null: no map, one call per run
       reserved          = try(coalesce(var.steps[name].reserved_concurrency), null)
       reads             = concat(try(step.reads, []), ["runs/"], local.prefixes.passed) # to plan what is missing
-      writes            = concat(try(step.writes, []), ["runs/"])
-      deletes           = try(step.deletes, [])
-      lists             = concat(["raw/", "stage/", "analytics/", "state/"], try(step.lists, []))
+      writes            = concat(try(step.writes, []), local.digests[name].writes, ["runs/"])
+      deletes           = distinct(concat(try(step.deletes, []), local.digests[name].writes, local.digests[name].deletes))
+      lists             = concat(["raw/", "stage/", "analytics/", "state/"], local.digests[name].deletes, try(step.lists, []))
       databases         = [for layer in step.databases : "db_${layer}_${local.environment}"]
       registers         = try(step.catalog, "register") == "register"
       publishes         = try(step.publishes, false)

@@ -19,8 +19,8 @@ const FIRST_DAY: &str = "2023-01-01";
 const MIDDLE_DAY: &str = "2023-01-07";
 const LAST_DAY: &str = "2023-01-13";
 
-/// Prefixes of objects that depend only on the chain and the as-of days. The objects in `runs/` also depend on the work
-/// of each run.
+/// Prefixes of objects that depend only on the chain and the as-of days, as do their records in `digests/`. The objects in
+/// `runs/` also depend on the work of each run.
 const TABLE_PREFIXES: [&str; 5] = ["raw/", "stage/", "analytics/", "quarantine/", "state/"];
 
 /// A lake as of the last day, written by one run.
@@ -170,7 +170,8 @@ fn run_restores_a_missing_object_of_each_table() {
     let lake = copy();
     // For tables with daily units the object of the middle day, for the features the last shard.
     let mut objects = BTreeMap::new();
-    for path in SINGLE_RUN.paths().filter(|path| path.contains(MIDDLE_DAY) || path.contains("/defi_features/")) {
+    let is_chosen = |path: &&str| path.contains(MIDDLE_DAY) || path.contains("/defi_features/");
+    for path in SINGLE_RUN.paths().filter(|path| is_table_object(path)).filter(is_chosen) {
         let table = path.rsplit_once('=').map(|(folder, _)| folder.split("/year=").next());
         objects.insert(table, path);
     }

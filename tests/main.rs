@@ -32,3 +32,4 @@ mod resume;
 mod secrets;
 mod steps;
 mod support;
+mod tampering;

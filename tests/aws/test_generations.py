@@ -2,6 +2,7 @@
 failed its checks."""
 
 import contextlib
+import hashlib
 import io
 import threading
 from collections import Counter
@@ -61,8 +62,8 @@ class Poll:
 
 @contextlib.contextmanager
 def changed_health(deployment, change):
-    """Changes the collateral of the last day's wallet health, and deletes the states and the record of the check, so that
-    the next run builds other features. Restores the health at the end."""
+    """Changes the collateral of the last day's wallet health and the record of its digest, and deletes the states and the
+    record of the check, so that the next run builds other features. Restores the health at the end."""
     s3, bucket = deployment.client("s3"), deployment.bucket
     keys = sorted(key for key in deployment.versions() if key.startswith(HEALTH))
     original = s3.get_object(Bucket=bucket, Key=keys[-1])["Body"].read()
@@ -72,10 +73,16 @@ def changed_health(deployment, change):
     changed = io.BytesIO()
     pq.write_table(table, changed)
     delete_states(deployment)
-    s3.put_object(Bucket=bucket, Key=keys[-1], Body=changed.getvalue())
+    put_recorded(deployment, keys[-1], changed.getvalue())
     yield
-    s3.put_object(Bucket=bucket, Key=keys[-1], Body=original)
+    put_recorded(deployment, keys[-1], original)
     delete_states(deployment)
+
+
+def put_recorded(deployment, key: str, body: bytes) -> None:
+    """Writes an object and the record that a step wrote it."""
+    for name, content in ((f"digests/{key}.{hashlib.sha256(body).hexdigest()}", b""), (key, body)):
+        deployment.client("s3").put_object(Bucket=deployment.bucket, Key=name, Body=content)
 
 
 def delete_states(deployment) -> None:

@@ -1,5 +1,7 @@
 """The local AWS behaves like AWS where the project relies on it: objects, catalog, secrets and messages."""
 
+import base64
+import hashlib
 import json
 
 import pytest
@@ -76,6 +78,34 @@ def test_wrong_checksum_is_rejected(s3):
     with pytest.raises(ClientError) as error:
         s3.put_object(Bucket="objects", Key="wrong", Body=b"body", ChecksumSHA256="x" * 43 + "=")
     assert code_of(error) in ("BadDigest", "InvalidRequest")
+
+
+def test_checksum_of_an_upload_is_that_of_its_parts(s3):
+    names = {"Bucket": "objects", "Key": "parts"}
+    bodies = [bytes(5 << 20), b"end"]
+    sums = [hashlib.sha256(body).digest() for body in bodies]
+
+    def upload(complete_with):
+        upload = s3.create_multipart_upload(**names, ChecksumAlgorithm="SHA256")["UploadId"]
+        parts = [
+            s3.upload_part(**names, UploadId=upload, PartNumber=number, Body=body, ChecksumAlgorithm="SHA256")
+            for number, body in enumerate(bodies, 1)
+        ]
+        parts = [{"ETag": part["ETag"], "PartNumber": number, **complete_with(part)} for number, part in enumerate(parts, 1)]
+        s3.complete_multipart_upload(**names, UploadId=upload, MultipartUpload={"Parts": parts})
+
+    upload(lambda part: {"ChecksumSHA256": part["ChecksumSHA256"]})
+    head = s3.head_object(**names, ChecksumMode="ENABLED")
+    expected = base64.b64encode(hashlib.sha256(b"".join(sums)).digest()).decode()
+    assert (head["ChecksumSHA256"], head["ChecksumType"]) == (f"{expected}-2", "COMPOSITE")
+    for complete_with, code in (({}, "InvalidRequest"), ({"ChecksumSHA256": expected}, "InvalidPart")):
+        with pytest.raises(ClientError) as error:
+            upload(lambda part: complete_with)
+        assert code_of(error) == code
+    upload_id = s3.create_multipart_upload(**names, ChecksumAlgorithm="SHA256")["UploadId"]
+    with pytest.raises(ClientError) as error:
+        s3.upload_part(**names, UploadId=upload_id, PartNumber=1, Body=b"end", ChecksumAlgorithm="CRC32")
+    assert code_of(error) == "InvalidRequest"
 
 
 def test_listings_are_paged(s3):

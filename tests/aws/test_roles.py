@@ -52,6 +52,16 @@ def test_function_cannot_access_other_prefixes(deployment, step):
 
 
 @pytest.mark.parametrize("step", STEPS)
+def test_function_cannot_record_what_it_cannot_write(deployment, step):
+    s3, bucket = deployment.aws.client_as("s3", deployment.role_of(step)), deployment.bucket
+    others = [f"digests/{key}" for key in [*filter(None, [FORBIDDEN_KEYS.get(step)]), "raw/elsewhere/x", "state/passed/x"]]
+    for key in others + ["digests/before.json"] * (step != "plan-run"):
+        assert is_denied(lambda: s3.put_object(Bucket=bucket, Key=key, Body=b"")), key
+        assert is_denied(lambda: s3.delete_object(Bucket=bucket, Key=key)), key
+    assert is_denied(lambda: s3.delete_object(Bucket=bucket, Key="digests/before.json"))
+
+
+@pytest.mark.parametrize("step", STEPS)
 def test_function_reads_only_its_secret(deployment, step):
     secrets = deployment.aws.client_as("secretsmanager", deployment.role_of(step))
     for source, name in deployment.secrets.items():

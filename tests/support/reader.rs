@@ -89,6 +89,8 @@ fn read(path: &Path, observations: &mut Observations) {
         Some("parquet") => parquet::file_metadata(&bytes.into()).err().map(|error| error.to_string()),
         Some("json") => serde_json::from_slice::<Value>(&bytes).err().map(|error| error.to_string()),
         Some("html") => (!bytes.ends_with(b"</html>\n")).then(|| "a truncated page".to_owned()),
+        // The record of a digest.
+        Some(digest) if digest.len() == 64 => (!bytes.is_empty()).then(|| "a record with content".to_owned()),
         other => Some(format!("an unknown type of object: {other:?}")),
     };
     observations.problems.extend(problem.map(|problem| format!("{}: {problem}", path.display())));

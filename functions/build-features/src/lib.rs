@@ -191,15 +191,16 @@ async fn write(context: &Context, as_of: Day, shard: u32, fold: Arc<Fold>) -> Re
     let states = Fold::rows(fold, order, |fold, wallet, state| Some(StateRow::new(wallet, state, fold)));
     let unit = WorkUnit::Shard(as_of, shard);
     let written = context.commit(&FEATURES_BUILD, &unit, features, FileMetadata::new()).await?;
-    context.lake.write_state::<StateRow>(State::Fold, as_of, &state_part(shard, context.config.shards), states).await?;
-    Ok(Report::default().with_written(written))
+    let part = state_part(shard, context.config.shards);
+    let state = context.lake.write_state::<StateRow>(State::Fold, as_of, &part, states).await?;
+    Ok(Report::default().with_written(written).with_state(state))
 }
 
 /// Deletes the shards of a build that was made with more shards before: their wallets would be counted twice.
 async fn delete_shards_beyond(context: &Context, as_of: Day) -> Result<()> {
     let build = FeatureSet::build(as_of);
     for shard in context.lake.shards(&build).await?.into_iter().filter(|shard| *shard >= context.config.shards) {
-        context.lake.store().delete(&build.key(shard)).await?;
+        context.lake.delete_object(&build.key(shard)).await?;
     }
     Ok(())
 }

@@ -290,7 +290,7 @@ async fn falsify_state(test_lake: &TestLake, day: i32) -> Result<()> {
     let state = lake.newest_state::<StateRow>(State::Fold, january(day), "0-of-1").await?;
     let rows = state.into_iter().flat_map(|(_, rows)| rows);
     let rows: Vec<_> = rows.map(|row| StateRow { borrow_count: 100, ..row }).collect();
-    lake.write_state(State::Fold, january(day), "0-of-1", rows).await
+    lake.write_state(State::Fold, january(day), "0-of-1", rows).await.map(drop)
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use defi_shared::config::{Checks, Limits};
 use defi_shared::domain::Side;
+use defi_shared::lake::Provenance;
 use defi_shared::tables::FeatureRow;
 
 use crate::evidence::Evidence;
@@ -12,12 +13,16 @@ use crate::{Check, Outcome};
 /// Any value above 0 fails, independent of the configuration: such a set is wrong.
 const ZERO_TOLERANCE: Limits = Limits { warn: None, fail: Some(0.0) };
 
+/// The number of foreign inputs that the check names: the outputs of steps are small.
+const MAX_CULPRITS: usize = 3;
+
 /// Returns all checks in the order in which a report lists them.
 pub(crate) fn all(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
     let counts = &evidence.counts;
     let mut checks = vec![
         wallets(evidence),
         missing_snapshots(evidence),
+        foreign_inputs(&evidence.inputs),
         all_zero("collateral_all_zero", evidence, evidence.collateral_positions, "collateral positions", |row| {
             row.total_collateral_eth
         }),
@@ -96,6 +101,20 @@ fn missing_snapshots(evidence: &Evidence) -> Check {
     let missing = &evidence.missing_snapshots;
     let about = if missing.is_empty() { "none missing".to_owned() } else { format!("missing: {}", missing.join(", ")) };
     check("missing_snapshots", missing.len() as f64, ZERO_TOLERANCE, about)
+}
+
+/// Fails if an object that the set was made from is not as a step wrote it. Names the first.
+fn foreign_inputs(inputs: &Provenance) -> Check {
+    let Provenance { as_written, changed, foreign, older } = inputs;
+    let changed = changed.iter().map(|key| format!("{key} differs from what a step wrote"));
+    let culprits: Vec<_> = changed.chain(foreign.iter().map(|key| format!("no step wrote {key}"))).collect();
+    let about = match culprits.len() {
+        0 if older.is_empty() => format!("{as_written} inputs are as a step wrote them"),
+        0 => format!("{as_written} inputs are as a step wrote them, {} are older than the records", older.len()),
+        1..=MAX_CULPRITS => culprits.join(", "),
+        count => format!("{}, and {} more", culprits[..MAX_CULPRITS].join(", "), count - MAX_CULPRITS),
+    };
+    check("foreign_inputs", culprits.len() as f64, ZERO_TOLERANCE, about)
 }
 
 /// Fails if a feature is zero for every wallet although there are input rows that the feature counts.
@@ -437,10 +456,12 @@ mod tests {
     #[test]
     fn each_defect_is_detected_by_its_own_check() {
         type Defect = fn(&mut Evidence);
-        let defects: [(Defect, &str, Outcome); 31] = [
+        let defects: [(Defect, &str, Outcome); 33] = [
             (|e| (e.features, e.counts.event_rows) = (Vec::new(), 0), "no_wallets", Outcome::Warn),
             (|e| (e.features, e.counts.event_rows) = (Vec::new(), 1), "no_wallets", Outcome::Fail),
             (|e| e.missing_snapshots.push("aave-v2-eth markets".to_owned()), "missing_snapshots", Outcome::Fail),
+            (|e| e.inputs.changed.push("state/fold".to_owned()), "foreign_inputs", Outcome::Fail),
+            (|e| e.inputs.foreign.push("raw/the_graph".to_owned()), "foreign_inputs", Outcome::Fail),
             (
                 |e| e.features.iter_mut().for_each(|r| r.total_collateral_eth = 0.0),
                 "collateral_all_zero",
@@ -487,6 +508,18 @@ mod tests {
             introduce_defect(&mut evidence);
             assert_eq!(failing_checks(&evidence), [(name.to_owned(), outcome)]);
         }
+    }
+
+    #[test]
+    fn first_foreign_inputs_are_named_and_older_ones_are_only_counted() {
+        let about = |inputs: Provenance| find(&Evidence { inputs, ..valid_evidence() }, "foreign_inputs").about;
+        let key = |number: usize| format!("raw/{number}");
+        let older = Provenance { as_written: 5, older: vec![key(1)], ..Provenance::default() };
+        assert_eq!(about(older), "5 inputs are as a step wrote them, 1 are older than the records");
+        let foreign = Provenance { changed: vec![key(1)], foreign: vec![key(2)], ..Provenance::default() };
+        assert_eq!(about(foreign), "raw/1 differs from what a step wrote, no step wrote raw/2");
+        let many = Provenance { foreign: (0..5).map(key).collect(), ..Provenance::default() };
+        assert_eq!(about(many), "no step wrote raw/0, no step wrote raw/1, no step wrote raw/2, and 2 more");
     }
 
     #[test]

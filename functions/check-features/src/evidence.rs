@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use defi_shared::domain::price::{LOOK_BACK_DAYS, Quote};
 use defi_shared::domain::{Category, Day, Side};
-use defi_shared::lake::{SetDigest, WorkUnit};
+use defi_shared::lake::{FeatureSet, Provenance, SetDigest, WorkUnit};
 use defi_shared::plan::Scope;
 use defi_shared::step::Context;
 use defi_shared::step::history::Markets;
@@ -17,6 +17,7 @@ use defi_shared::tables::{
 use defi_shared::{Error, Kind, Result};
 
 use crate::counts::{DayRange, TableCounts, UnitCounts};
+use crate::inputs;
 use crate::prices::{self, PriceChange};
 use crate::shares::{Group, Share};
 use crate::totals::{self, MarketTotal};
@@ -49,6 +50,8 @@ pub(crate) struct Evidence {
     pub digest: Option<SetDigest>,
     /// The rows of the previous published set, if there is one.
     pub previous: Option<Vec<FeatureRow>>,
+    /// How the objects that the set was made from compare with what steps wrote.
+    pub inputs: Provenance,
     /// Snapshots of the as-of day that are missing, or that are empty although there were positions within a week.
     pub missing_snapshots: Vec<String>,
     /// Positions that count as collateral in the snapshot of the as-of day: enabled, and in a market whose liquidation
@@ -77,18 +80,22 @@ pub(crate) struct Evidence {
     pub largest_price: Option<String>,
 }
 
-/// Reads the input of the checks from the lake and the catalog.
+/// Reads the input of the checks from the lake and the catalog. The set to check is the build of the day, or else the
+/// published set.
 pub(crate) async fn gather(context: &Context, scope: &Scope) -> Result<Evidence> {
     let as_of = scope.as_of;
     let published = context.registry.published_sets().await?;
     let previous = published.into_iter().rev().find(|set| set.as_of < as_of);
-    let (features, digest) = read_features(context, as_of).await?;
+    let set = context.registry.latest_set(&context.lake, as_of).await?;
+    let (features, digest) = read_features(context, &set).await?;
     let mut evidence = Evidence { features, digest: Some(digest), ..Evidence::default() };
     if let Some(previous) = &previous {
         evidence.previous = Some(context.lake.features(previous).await?.0);
     }
     inspect_snapshots(context, scope, &mut evidence).await?;
-    let days = Days { previous: previous.map(|set| set.as_of), as_of };
+    let days = Days { previous: previous.as_ref().map(|set| set.as_of), as_of };
+    let sets: Vec<_> = previous.iter().chain([&set]).collect();
+    evidence.inputs = inputs::provenance(context, days, &sets).await?;
     count_events(context, days, &mut evidence).await?;
     count_snapshots(context, days, &mut evidence).await?;
     inspect_prices(context, days, &mut evidence).await?;
@@ -97,30 +104,29 @@ pub(crate) async fn gather(context: &Context, scope: &Scope) -> Result<Evidence>
 
 /// The days that a set adds to the previous published set, or all days up to the as-of day without one.
 #[derive(Debug, Clone, Copy)]
-struct Days {
-    previous: Option<Day>,
-    as_of: Day,
+pub(crate) struct Days {
+    pub previous: Option<Day>,
+    pub as_of: Day,
 }
 
 impl Days {
     /// Returns the days of the set's events.
-    fn of_events(self) -> DayRange {
+    pub fn of_events(self) -> DayRange {
         DayRange { first: self.previous, last: self.as_of.previous() }
     }
 
     /// Returns the days of the set's snapshots.
-    fn of_snapshots(self) -> DayRange {
+    pub fn of_snapshots(self) -> DayRange {
         DayRange { first: self.previous.map(Day::next), last: self.as_of }
     }
 }
 
-/// Reads the rows and the digest of the set to check: the build of the day, or else the published set. All its shards
-/// must exist, since the wallets of a missing shard would count as lost.
-async fn read_features(context: &Context, as_of: Day) -> Result<(Vec<FeatureRow>, SetDigest)> {
-    let set = context.registry.latest_set(&context.lake, as_of).await?;
-    let (rows, digest) = context.lake.features(&set).await?;
+/// Reads the rows and the digest of the set to check. All its shards must exist, since the wallets of a missing shard
+/// would count as lost.
+async fn read_features(context: &Context, set: &FeatureSet) -> Result<(Vec<FeatureRow>, SetDigest)> {
+    let (rows, digest) = context.lake.features(set).await?;
     if !digest.shards().eq(0..context.config.shards) {
-        return Err(Error::new(Kind::NotReady, "the features are not built yet").with("as_of", as_of));
+        return Err(Error::new(Kind::NotReady, "the features are not built yet").with("as_of", set.as_of));
     }
     Ok((rows, digest))
 }

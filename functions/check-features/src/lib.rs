@@ -4,6 +4,7 @@
 mod constraints;
 mod counts;
 mod evidence;
+mod inputs;
 mod prices;
 mod shares;
 mod totals;

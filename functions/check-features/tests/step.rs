@@ -5,11 +5,12 @@ use std::sync::Arc;
 use check_features::{Input, evaluate, handle};
 use defi_shared::domain::fold::WalletState;
 use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
-use defi_shared::lake::{FeatureSet, FileMetadata, WorkUnit};
+use defi_shared::lake::{FeatureSet, FileMetadata, State, WorkUnit, parquet};
 use defi_shared::step::{Check, CheckResults, Outcome, RunId, RunReport};
 use defi_shared::tables::{
-    BORROWS, FEATURES_BUILD, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, PricedEvent, STAGE_BORROWS, STAGE_MARKETS,
-    STAGE_POSITIONS, StagedEvent, StagedMarket, StagedPosition, WALLET_HEALTH, WalletHealth,
+    BORROWS, FEATURES_BUILD, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, PricedEvent, RAW_MARKETS, RAW_REPAYS,
+    RawEvent, RawMarket, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent, StagedMarket, StagedPosition,
+    StateRow, WALLET_HEALTH, WalletHealth, WalletLink,
 };
 use defi_shared::testing::{
     AAVE, COMPOUND, TestLake, address, january, kind, priced_event, staged_market, staged_position, unit,
@@ -549,5 +550,60 @@ async fn price_jumps_only_above_the_factor() -> Result<()> {
         let (output, _) = evaluated(&test_lake).await?;
         assert_eq!(find(&output, "price_jumps")?.figure, jumps, "{price}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn inputs_that_are_not_as_a_step_wrote_them_fail() -> Result<()> {
+    let test_lake = test_lake().await?;
+    let lake = &test_lake.context.lake;
+    lake.begin_records().await?;
+    publish(&test_lake, 2, vec![wallet(1), wallet(2)]).await?;
+    let (event_day, market_day) = (WorkUnit::Day(january(2)), unit(AAVE, january(3)));
+    test_lake.put(&RAW_REPAYS, &event_day, Vec::<RawEvent>::new()).await?;
+    for day in [1, 2, 3] {
+        lake.write_state(State::Fold, january(day), "0-of-1", Vec::<StateRow>::new()).await?;
+        lake.write_state(State::Links, january(day), "all", Vec::<WalletLink>::new()).await?;
+    }
+    let (output, failing) = evaluated(&test_lake).await?;
+    assert_eq!(failing, Vec::<String>::new());
+    assert_eq!(find(&output, "foreign_inputs")?.about, "13 inputs are as a step wrote them");
+    let metadata = FileMetadata::from([("by".to_owned(), "somebody else".to_owned())]);
+    let (forged, _) = parquet::encode(vec![wallet(1), wallet(2)], &[], &metadata)?;
+    for (key, is_used) in [
+        (event_day.key(&RAW_REPAYS), true),
+        (WorkUnit::Day(january(1)).key(&RAW_REPAYS), false),
+        (market_day.key(&RAW_MARKETS), true),
+        (State::Fold.key(january(1), "0-of-1"), false),
+        (State::Fold.key(january(2), "0-of-1"), true),
+        (State::Fold.key(january(3), "0-of-1"), true),
+        (State::Links.key(january(2), "all"), true),
+        (FeatureSet::published(january(2)).key(0), true),
+        (FeatureSet::build(january(3)).key(0), true),
+    ] {
+        let original = lake.store().get(&key).await?;
+        lake.store().put(&key, forged.clone()).await?;
+        let (output, failing) = evaluated(&test_lake).await?;
+        assert_eq!(failing.contains(&"foreign_inputs".to_owned()), is_used, "{key} {failing:?}");
+        assert_eq!(find(&output, "foreign_inputs")?.about.contains(&key), is_used, "{key}");
+        match original {
+            Some(original) => lake.store().put(&key, original).await.map(drop)?,
+            None => lake.store().delete(&key).await?,
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn inputs_from_before_the_records_are_no_failure() -> Result<()> {
+    let test_lake = test_lake().await?;
+    let lake = &test_lake.context.lake;
+    let (old, _) = parquet::encode(Vec::<RawMarket>::new(), &[], &FileMetadata::new())?;
+    lake.store().put(&unit(AAVE, january(3)).key(&RAW_MARKETS), old).await?;
+    lake.store().put("state/versions.json", "{}".into()).await?;
+    lake.begin_records().await?;
+    let output = handle(test_lake.context(), Input::default()).await?;
+    let check = find(&output, "foreign_inputs")?;
+    assert_eq!(check.about, "7 inputs are as a step wrote them, 1 are older than the records");
     Ok(())
 }

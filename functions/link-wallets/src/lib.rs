@@ -21,7 +21,7 @@ pub const STEP: Step = Step::LinkWallets;
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let as_of = context.as_of(input.as_of)?;
     let units = context.units(STEP, &input).await?;
-    let report = context.run_units(STEP, &units, CONCURRENT_UNITS, link).await?;
+    let mut report = context.run_units(STEP, &units, CONCURRENT_UNITS, link).await?;
     context.registry.register(&WALLET_LINKS, &units).await?;
     if report.remaining.count == 0 {
         let links = match input.force {
@@ -29,7 +29,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
             false => links_before(&context.lake, as_of).await?,
         };
         let rows = links.sorted().into_iter().map(WalletLink::from);
-        context.lake.write_state(State::Links, as_of, LINKS_PART, rows).await?;
+        report = report.with_state(context.lake.write_state(State::Links, as_of, LINKS_PART, rows).await?);
     }
     context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }

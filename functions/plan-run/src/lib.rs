@@ -175,8 +175,9 @@ fn keys_at_risk(scope: &Scope, inventory: &Inventory, plan: &Plan) -> Result<BTr
     Ok(keys)
 }
 
-/// Writes the plan to the folder of its run and returns its key. At the start of a run, also records the versions of the
-/// tables and which objects the run will recompute, and deletes the reports of an earlier run with the same id.
+/// Writes the plan to the folder of its run and returns its key. At the start of a run, also marks the lake as one with
+/// records of digests, records the versions of the tables and which objects the run will recompute, and deletes the
+/// reports of an earlier run with the same id.
 async fn write_plan(
     context: &Context,
     run: &RunId,
@@ -186,6 +187,7 @@ async fn write_plan(
     is_start: bool,
 ) -> Result<String> {
     if is_start {
+        context.lake.begin_records().await?;
         context.record_versions(inventory).await?;
         context.record_unfinished(run, at_risk).await?;
         context.delete_reports(run).await?;

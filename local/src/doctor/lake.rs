@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow_schema::Schema;
 use defi_shared::catalog::{Differences, Registry};
 use defi_shared::error::{Kind, Result};
-use defi_shared::lake::{Entry, Footer, Lake, WorkUnit};
+use defi_shared::lake::{Entry, Footer, Lake, Provenance, WorkUnit};
 use defi_shared::step::OLDER_RULES;
 use defi_shared::tables::{
     self, Column, FEATURES_HISTORY, FEATURES_PUBLISHED, RAW_MARKETS, RAW_POSITIONS, TABLES, Table,
@@ -27,7 +27,7 @@ const STATES: &str = "state/";
 const BUILDS: &str = "analytics/features/builds/";
 
 /// The places in a lake outside its tables.
-const OTHER_PLACES: [&str; 6] = [STATES, BUILDS, "quarantine/", "runs/", "catalog/", "chain.json"];
+const OTHER_PLACES: [&str; 7] = [STATES, BUILDS, "digests/", "quarantine/", "runs/", "catalog/", "chain.json"];
 
 /// What is found about objects whose footer can't be read.
 const DAMAGED: &str = "objects are damaged (CorruptData)";
@@ -48,6 +48,10 @@ pub(super) async fn check(lake: &Lake, registry: &Registry) -> Vec<Finding> {
     match check_other_objects(lake).await {
         Ok(damaged) => findings.extend(damaged),
         Err(error) => findings.push(Finding::error("states and builds", &error)),
+    }
+    match check_digests(lake).await {
+        Ok(differing) => findings.extend(differing),
+        Err(error) => findings.push(Finding::error("digests", &error)),
     }
     let results = [("published features", check_published(lake, registry).await), ("runs", check_runs(lake).await)];
     for (item, result) in results {
@@ -204,6 +208,25 @@ async fn check_other_objects(lake: &Lake) -> Result<Option<Finding>> {
     }
     let found = (!damaged.is_empty()).then(|| count_and_names(DAMAGED, &damaged));
     Ok(found.map(|found| Finding::fail("states and builds", found, "delete them: the next run makes them again")))
+}
+
+/// Compares the objects of tables, builds and states with the digests that were recorded when a step wrote them.
+async fn check_digests(lake: &Lake) -> Result<Vec<Finding>> {
+    let keys = lake.recorded_objects().await?.into_iter().map(|entry| entry.key).collect();
+    let Provenance { as_written, changed, foreign, older } = lake.provenance(&keys).await?;
+    let fix = "find out who wrote them, delete them and what was computed from them, and run again";
+    let problems = [(changed, "objects differ from what a step wrote"), (foreign, "objects were written by no step")];
+    let problems = problems.into_iter().filter(|(keys, _)| !keys.is_empty());
+    let mut findings: Vec<_> =
+        problems.map(|(keys, text)| Finding::fail("digests", count_and_names(text, &keys), fix)).collect();
+    if findings.is_empty() {
+        let no_record = match older.len() {
+            0 => String::new(),
+            count => format!("; {count} have no record: they are older than the records"),
+        };
+        findings.push(Finding::ok("digests", format!("{as_written} objects are as a step wrote them{no_record}")));
+    }
+    Ok(findings)
 }
 
 /// Finds objects and files that no table, and nothing else in the lake, knows. Readers of a table's folder would read

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Lake, WorkUnit, parquet};
+use super::{Lake, ObjectDigest, WorkUnit, parquet};
 use crate::cpu::spawn_cpu;
 use crate::domain::{Address, Day};
 use crate::error::{Error, Kind, Result};
@@ -26,7 +26,7 @@ pub struct FeatureSet {
 /// The digest of the objects of a feature set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetDigest {
-    shards: BTreeMap<u32, [u8; 32]>,
+    shards: BTreeMap<u32, ObjectDigest>,
 }
 
 impl FeatureSet {
@@ -85,7 +85,7 @@ impl fmt::Display for SetDigest {
         let mut digest = Sha256::new();
         for (shard, bytes) in &self.shards {
             digest.update(shard.to_be_bytes());
-            digest.update(bytes);
+            digest.update(bytes.as_bytes());
         }
         // The first 64 bits: enough to tell the builds of one day apart.
         f.write_str(const_hex::encode(digest.finalize()).get(..16).unwrap_or_default())
@@ -132,7 +132,7 @@ impl Lake {
         let mut shards = BTreeMap::new();
         for shard in self.shards(set).await? {
             let bytes = self.shard(set, shard).await?;
-            shards.insert(shard, digest_of(&bytes).await?);
+            shards.insert(shard, ObjectDigest::of_object(&bytes).await?);
             let decoded = spawn_cpu(move || parquet::decode::<FeatureRow>(bytes)).await;
             rows.extend(decoded.map_err(|error| error.with("object", set.key(shard)))?);
         }
@@ -147,7 +147,7 @@ impl Lake {
         let mut shards = BTreeMap::new();
         for shard in self.shards(set).await? {
             let bytes = self.shard(set, shard).await?;
-            shards.insert(shard, digest_of(&bytes).await?);
+            shards.insert(shard, ObjectDigest::of_object(&bytes).await?);
         }
         Ok((!shards.is_empty()).then_some(SetDigest { shards }))
     }
@@ -160,15 +160,19 @@ impl Lake {
     pub async fn copy_set(&self, from: &FeatureSet, digest: &SetDigest, to: &FeatureSet) -> Result<()> {
         for (shard, expected) in &digest.shards {
             let bytes = self.shard(from, *shard).await?;
-            if digest_of(&bytes).await? != *expected {
+            if ObjectDigest::of_object(&bytes).await? != *expected {
                 return Err(Error::corrupt("an object of a feature set changed while the set was being published")
                     .with("object", from.key(*shard))
                     .with_hint("run again"));
             }
-            self.store.put(&to.key(*shard), bytes).await?;
+            if to.is_checked_copy() {
+                self.store.put(&to.key(*shard), bytes).await?;
+            } else {
+                self.put_recorded(&to.key(*shard), bytes, *expected).await?;
+            }
         }
         for shard in self.shards(to).await?.into_iter().filter(|shard| !digest.shards.contains_key(shard)) {
-            self.store.delete(&to.key(shard)).await?;
+            self.delete_object(&to.key(shard)).await?;
         }
         Ok(())
     }
@@ -200,9 +204,4 @@ impl Lake {
                 .with_hint("run again: another run published the set meanwhile")
         })
     }
-}
-
-async fn digest_of(bytes: &Bytes) -> Result<[u8; 32]> {
-    let bytes = bytes.clone();
-    spawn_cpu(move || Ok(Sha256::digest(&bytes).into())).await
 }

@@ -178,8 +178,10 @@ fn write_atomically(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(unfinished)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_data()?;
+    if !bytes.is_empty() {
+        file.write_all(bytes)?;
+        file.as_file().sync_data()?;
+    }
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The lake: an object store in a bucket or a folder, with Parquet objects of tables, states, and JSON objects.
 
+mod digests;
 mod features;
 mod folder;
 mod lost;
@@ -20,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
+pub use digests::{ObjectDigest, Provenance};
 pub use features::{FeatureSet, SetDigest};
 pub use folder::FolderStore;
 pub use lost::Tombstone;
@@ -40,8 +42,12 @@ use crate::tables::{QuarantinedRow, Row, Table};
 const FOOTER_BYTES: usize = 16 << 10;
 
 /// The result of writing a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteOutcome {
+    /// The key of the object.
+    pub key: String,
+    /// The digest of the object.
+    pub digest: ObjectDigest,
     /// Whether the object was created, replaced or unchanged.
     pub put: PutOutcome,
     /// The size of the object, in bytes.
@@ -55,6 +61,7 @@ pub struct WriteOutcome {
 pub struct EncodedUnit {
     key: String,
     bytes: Bytes,
+    digest: ObjectDigest,
     rows: u64,
 }
 
@@ -102,10 +109,10 @@ impl Lake {
         metadata: FileMetadata,
     ) -> Result<EncodedUnit> {
         let (sorted_by, metadata) = (table.sorted_by, with_table_metadata(table, unit, metadata));
-        let encoded = spawn_cpu(move || parquet::encode(rows, sorted_by, &metadata)).await;
+        let encode = move || with_digest(parquet::encode(rows, sorted_by, &metadata));
         let key = unit.key(table);
-        let (bytes, rows) = encoded.map_err(|error| error.with("object", &key))?;
-        Ok(EncodedUnit { key, bytes, rows })
+        let (bytes, rows, digest) = spawn_cpu(encode).await.map_err(|error| error.with("object", &key))?;
+        Ok(EncodedUnit { key, bytes, digest, rows })
     }
 
     /// Returns the effect that [`Lake::put`] would have, without writing the object.
@@ -116,15 +123,15 @@ impl Lake {
         self.store.compare(&object.key, &object.bytes).await
     }
 
-    /// Writes the object of a unit, unless it exists with the same bytes.
+    /// Writes the object of a unit, unless it exists with the same bytes, and the record of its digest.
     ///
     /// # Errors
     /// The object could not be written; the old object is intact.
     pub async fn put(&self, object: EncodedUnit) -> Result<WriteOutcome> {
-        let EncodedUnit { key, bytes, rows } = object;
+        let EncodedUnit { key, bytes, digest, rows } = object;
         let size = bytes.len() as u64;
-        let put = self.store.put(&key, bytes).await.map_err(|error| error.with("object", &key))?;
-        Ok(WriteOutcome { put, bytes: size, rows })
+        let put = self.put_recorded(&key, bytes, digest).await?;
+        Ok(WriteOutcome { key, digest, put, bytes: size, rows })
     }
 
     /// Encodes and writes one unit of a table. Steps use [`Context::commit`](crate::step::Context::commit), which also
@@ -156,10 +163,13 @@ impl Lake {
     ) -> Result<WriteOutcome> {
         let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
         let (sorted_by, metadata) = (table.sorted_by, with_table_metadata(table, unit, metadata));
-        let encoded = spawn_cpu(move || parquet::encode_batches::<R>(batches, sorted_by, &metadata)).await;
+        let encode = move || {
+            let encoded = parquet::encode_batches::<R>(batches, sorted_by, &metadata);
+            with_digest(encoded.map(|bytes| (bytes, rows)))
+        };
         let key = unit.key(table);
-        let bytes = encoded.map_err(|error| error.with("object", &key))?;
-        self.put(EncodedUnit { key, bytes, rows }).await
+        let (bytes, rows, digest) = spawn_cpu(encode).await.map_err(|error| error.with("object", &key))?;
+        self.put(EncodedUnit { key, bytes, digest, rows }).await
     }
 
     /// Reads the rows of one unit of a table. Returns `None` if the unit is missing.
@@ -302,6 +312,14 @@ impl Lake {
         let rows = spawn_cpu(move || parquet::decode(bytes)).await;
         rows.map(Some).map_err(|error| error.with("object", key))
     }
+}
+
+/// Adds the digest of the bytes to an encoded object and the number of its rows.
+fn with_digest(encoded: Result<(Bytes, u64)>) -> Result<(Bytes, u64, ObjectDigest)> {
+    encoded.map(|(bytes, rows)| {
+        let digest = ObjectDigest::of(&bytes);
+        (bytes, rows, digest)
+    })
 }
 
 fn missing_unit(table: &Table, unit: &WorkUnit) -> Error {

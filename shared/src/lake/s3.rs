@@ -4,13 +4,16 @@ use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart};
+use aws_smithy_types::base64;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
+use super::ObjectDigest;
 use super::store::{Entry, PutOutcome, Store};
 use crate::aws::{error_code, sdk_error};
+use crate::cpu::spawn_cpu;
 use crate::error::{Error, Kind, Result};
 
 /// The part size in bytes of a multipart upload, used for larger objects. If a connection breaks, only one part is
@@ -19,10 +22,6 @@ const PART_SIZE: usize = 16 << 20;
 
 /// The number of parts that are uploaded concurrently.
 const CONCURRENT_PARTS: usize = 4;
-
-/// The metadata key of an object's SHA-256 digest. It allows comparing bytes without downloading them. The ETag does
-/// not: that of a multipart upload is not a digest of the bytes.
-const DIGEST: &str = "sha256";
 
 /// A store whose objects are in an S3 bucket.
 #[derive(Debug, Clone)]
@@ -35,7 +34,43 @@ pub struct S3Store {
 struct ObjectHead {
     etag: Option<String>,
     size: u64,
-    digest: Option<String>,
+    /// The SHA-256 checksum that S3 computed. None for an object that was uploaded with another checksum.
+    checksum: Option<String>,
+}
+
+/// The SHA-256 checksums of an object and of the parts that it is uploaded in, in Base64. S3 rejects an upload that has
+/// another checksum. A writer of an object can't choose its checksum therefore, unlike its metadata.
+struct Checksums {
+    parts: Vec<String>,
+    /// Of an object that is uploaded in parts: the checksum of the parts' checksums, and the number of parts.
+    whole: String,
+}
+
+impl Checksums {
+    fn of(bytes: &Bytes) -> Self {
+        if bytes.len() <= PART_SIZE {
+            let whole = base64::encode(Sha256::digest(bytes));
+            return Checksums { parts: vec![whole.clone()], whole };
+        }
+        let parts: Vec<_> = bytes.chunks(PART_SIZE).map(Sha256::digest).collect();
+        let whole = format!("{}-{}", base64::encode(Sha256::digest(parts.concat())), parts.len());
+        Checksums { parts: parts.iter().map(base64::encode).collect(), whole }
+    }
+
+    async fn of_object(bytes: &Bytes) -> Result<Self> {
+        let bytes = bytes.clone();
+        spawn_cpu(move || Ok(Checksums::of(&bytes))).await
+    }
+}
+
+/// Returns the number of parts in the checksum of a multipart upload, `None` for the checksum of an object's bytes.
+fn part_count(checksum: &str) -> Option<&str> {
+    checksum.rsplit_once('-').map(|(_, count)| count)
+}
+
+/// Returns the digest in the checksum of an object's bytes, `None` for the checksum of a multipart upload.
+fn digest_of(checksum: &str) -> Option<ObjectDigest> {
+    Some(<[u8; 32]>::try_from(base64::decode(checksum).ok()?).ok()?.into())
 }
 
 impl S3Store {
@@ -56,11 +91,12 @@ impl S3Store {
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>> {
-        match self.client.head_object().bucket(&self.bucket).key(key).send().await {
+        let head = self.client.head_object().bucket(&self.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
+        match head.send().await {
             Ok(head) => Ok(Some(ObjectHead {
                 etag: head.e_tag,
                 size: head.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
-                digest: head.metadata.and_then(|mut metadata| metadata.remove(DIGEST)),
+                checksum: head.checksum_sha256,
             })),
             // The response to a HEAD has no body that could name NoSuchBucket. If the bucket is missing, the next put
             // fails.
@@ -69,12 +105,13 @@ impl S3Store {
         }
     }
 
-    async fn is_equal(&self, key: &str, current: &ObjectHead, bytes: &Bytes, digest: &str) -> Result<bool> {
-        match &current.digest {
+    /// Returns whether an object has the given bytes. Compares the checksums, or the bytes of an object that was uploaded
+    /// with another kind of checksum or in other parts.
+    async fn is_equal(&self, key: &str, current: &ObjectHead, bytes: &Bytes, checksums: &Checksums) -> Result<bool> {
+        match &current.checksum {
             _ if current.size != bytes.len() as u64 => Ok(false),
-            Some(current) => Ok(current == digest),
-            // Other software wrote the object, without a digest.
-            None => Ok(self.get(key).await?.as_ref() == Some(bytes)),
+            Some(current) if part_count(current) == part_count(&checksums.whole) => Ok(*current == checksums.whole),
+            _ => Ok(self.get(key).await?.as_ref() == Some(bytes)),
         }
     }
 
@@ -97,11 +134,18 @@ impl S3Store {
 
     /// Writes an object on the condition that it is still as in `current`. Returns `false` if another writer changed
     /// it.
-    async fn write(&self, key: &str, bytes: Bytes, digest: &str, current: Option<&ObjectHead>) -> Result<bool> {
+    async fn write(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        checksums: &Checksums,
+        current: Option<&ObjectHead>,
+    ) -> Result<bool> {
         if bytes.len() > PART_SIZE {
-            return self.write_in_parts(key, bytes, digest, current).await;
+            return self.write_in_parts(key, bytes, checksums, current).await;
         }
-        let put = self.client.put_object().bucket(&self.bucket).key(key).metadata(DIGEST, digest).body(bytes.into());
+        let put = self.client.put_object().bucket(&self.bucket).key(key).body(bytes.into());
+        let put = put.checksum_algorithm(ChecksumAlgorithm::Sha256).checksum_sha256(&checksums.whole);
         let put = match current {
             None => put.if_none_match("*"),
             Some(current) => put.set_if_match(current.etag.clone()),
@@ -117,13 +161,14 @@ impl S3Store {
         &self,
         key: &str,
         bytes: Bytes,
-        digest: &str,
+        checksums: &Checksums,
         current: Option<&ObjectHead>,
     ) -> Result<bool> {
-        let upload = self.client.create_multipart_upload().bucket(&self.bucket).key(key).metadata(DIGEST, digest);
+        let upload = self.client.create_multipart_upload().bucket(&self.bucket).key(key);
+        let upload = upload.checksum_algorithm(ChecksumAlgorithm::Sha256);
         let upload = upload.send().await.map_err(|error| self.object_error("CreateMultipartUpload", key, error))?;
         let id = upload.upload_id().unwrap_or_default();
-        let result = match self.upload_parts(key, id, &bytes).await {
+        let result = match self.upload_parts(key, id, &bytes, checksums).await {
             Ok(parts) => self.complete(key, id, parts, current).await,
             Err(error) => Err(error),
         };
@@ -138,16 +183,23 @@ impl S3Store {
         result
     }
 
-    async fn upload_parts(&self, key: &str, id: &str, bytes: &Bytes) -> Result<Vec<CompletedPart>> {
+    async fn upload_parts(
+        &self,
+        key: &str,
+        id: &str,
+        bytes: &Bytes,
+        checksums: &Checksums,
+    ) -> Result<Vec<CompletedPart>> {
         let starts = (0..bytes.len()).step_by(PART_SIZE).zip(1..);
-        let uploads = starts.map(|(start, number)| {
+        let uploads = starts.zip(checksums.parts.clone()).map(|((start, number), checksum)| {
             let body = bytes.slice(start..bytes.len().min(start + PART_SIZE));
             let part = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(id).part_number(number);
+            let part = part.checksum_algorithm(ChecksumAlgorithm::Sha256).checksum_sha256(&checksum);
             async move {
                 let uploaded = part.body(body.into()).send().await;
                 let uploaded = uploaded.map_err(|error| self.object_error("UploadPart", key, error))?;
                 let part = CompletedPart::builder().part_number(number);
-                Ok(part.set_e_tag(uploaded.e_tag).set_checksum_crc32(uploaded.checksum_crc32).build())
+                Ok(part.set_e_tag(uploaded.e_tag).checksum_sha256(checksum).build())
             }
         });
         stream::iter(uploads).buffered(CONCURRENT_PARTS).try_collect().await
@@ -179,10 +231,6 @@ fn is_conflict<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
     matches!(error_code(error), Some("PreconditionFailed" | "ConditionalRequestConflict"))
 }
 
-fn digest(bytes: &Bytes) -> String {
-    const_hex::encode(Sha256::digest(bytes))
-}
-
 #[async_trait]
 impl Store for S3Store {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
@@ -193,23 +241,34 @@ impl Store for S3Store {
         self.read(key, Some(format!("bytes=-{length}"))).await
     }
 
+    async fn digest(&self, key: &str) -> Result<Option<ObjectDigest>> {
+        let Some(head) = self.head(key).await? else { return Ok(None) };
+        if let Some(digest) = head.checksum.as_deref().and_then(digest_of) {
+            return Ok(Some(digest));
+        }
+        match self.get(key).await? {
+            Some(bytes) => ObjectDigest::of_object(&bytes).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     async fn compare(&self, key: &str, bytes: &Bytes) -> Result<PutOutcome> {
         let Some(current) = self.head(key).await? else { return Ok(PutOutcome::Created) };
-        let is_equal = self.is_equal(key, &current, bytes, &digest(bytes)).await?;
+        let is_equal = self.is_equal(key, &current, bytes, &Checksums::of_object(bytes).await?).await?;
         Ok(if is_equal { PutOutcome::Unchanged } else { PutOutcome::Replaced })
     }
 
     async fn put(&self, key: &str, bytes: Bytes) -> Result<PutOutcome> {
-        let digest = digest(&bytes);
+        let checksums = Checksums::of_object(&bytes).await?;
         // If another writer was first, try once more: it may have written the same bytes.
         for _ in 0..2 {
             let current = self.head(key).await?;
             if let Some(current) = &current
-                && self.is_equal(key, current, &bytes, &digest).await?
+                && self.is_equal(key, current, &bytes, &checksums).await?
             {
                 return Ok(PutOutcome::Unchanged);
             }
-            if self.write(key, bytes.clone(), &digest, current.as_ref()).await? {
+            if self.write(key, bytes.clone(), &checksums, current.as_ref()).await? {
                 return Ok(if current.is_some() { PutOutcome::Replaced } else { PutOutcome::Created });
             }
         }
@@ -239,5 +298,33 @@ impl Store for S3Store {
 
     fn location(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.bucket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_those_that_s3_reports() {
+        let checksums = Checksums::of(&Bytes::from_static(b"hello"));
+        let hello = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
+        assert_eq!((&checksums.parts[..], checksums.whole.as_str()), (&[hello.to_owned()][..], hello));
+        assert_eq!(Checksums::of(&Bytes::new()).whole, "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+        let large = Bytes::from(vec![7; PART_SIZE + 1]);
+        let checksums = Checksums::of(&large);
+        let digests = [&large[..PART_SIZE], &large[PART_SIZE..]].map(Sha256::digest);
+        assert_eq!(checksums.parts, digests.map(base64::encode));
+        assert_eq!(checksums.whole, format!("{}-2", base64::encode(Sha256::digest(digests.concat()))));
+    }
+
+    #[test]
+    fn digest_is_read_only_from_the_checksum_of_all_bytes() {
+        let checksum = Checksums::of(&Bytes::from_static(b"hello")).whole;
+        assert_eq!(digest_of(&checksum), Some(ObjectDigest::of(b"hello")));
+        assert_eq!((part_count(&checksum), part_count(&format!("{checksum}-2"))), (None, Some("2")));
+        for text in [&format!("{checksum}-1"), "", "aGVsbG8=", "?"] {
+            assert_eq!(digest_of(text), None, "{text}");
+        }
     }
 }

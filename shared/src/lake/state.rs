@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FileMetadata, Lake, parquet};
+use super::{FileMetadata, Lake, ObjectDigest, parquet, with_digest};
 use crate::cpu::spawn_cpu;
 use crate::domain::{Day, fold};
 use crate::error::Result;
@@ -26,7 +26,7 @@ impl State {
     pub const ALL: [State; 2] = [State::Fold, State::Links];
 
     /// Returns the folder of all versions of the state.
-    fn folder(self) -> &'static str {
+    pub(super) fn folder(self) -> &'static str {
         match self {
             State::Fold => "state/fold/",
             State::Links => "state/links/",
@@ -98,7 +98,7 @@ impl Lake {
         Ok(entries.iter().filter_map(|entry| parse(&entry.key)).collect())
     }
 
-    /// Writes a part of a state.
+    /// Writes a part of a state, and the record of its digest. Returns its key and its digest.
     ///
     /// # Errors
     /// The object could not be written.
@@ -108,9 +108,12 @@ impl Lake {
         as_of: Day,
         part: &str,
         rows: impl IntoIterator<Item = R> + Send + 'static,
-    ) -> Result<()> {
-        let (bytes, _) = spawn_cpu(move || parquet::encode(rows, &[], &FileMetadata::new())).await?;
-        self.store.put(&state.key(as_of, part), bytes).await.map(drop)
+    ) -> Result<(String, ObjectDigest)> {
+        let encode = move || with_digest(parquet::encode(rows, &[], &FileMetadata::new()));
+        let (bytes, _, digest) = spawn_cpu(encode).await?;
+        let key = state.key(as_of, part);
+        self.put_recorded(&key, bytes, digest).await?;
+        Ok((key, digest))
     }
 
     /// Deletes the states that are not among the newest `daily` as-of days and not the last of their month. Also

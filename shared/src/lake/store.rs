@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::ObjectDigest;
 use crate::error::Result;
 
 /// The effect of a put.
@@ -42,6 +43,18 @@ pub trait Store: Debug + Send + Sync {
     /// As [`Store::get`].
     async fn get_suffix(&self, key: &str, length: usize) -> Result<Option<Bytes>> {
         Ok(self.get(key).await?.map(|bytes| bytes.slice(bytes.len().saturating_sub(length)..)))
+    }
+
+    /// Returns the digest of the bytes of an object, or `None` if it does not exist. Never what a writer of the object
+    /// says of it.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    async fn digest(&self, key: &str) -> Result<Option<ObjectDigest>> {
+        match self.get(key).await? {
+            Some(bytes) => ObjectDigest::of_object(&bytes).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Returns the effect that a put of these bytes would have, without writing them.

@@ -54,7 +54,7 @@ async fn delete_states_after(lake: &Lake, newest: Day, table: &Table) -> Result<
     for state in [State::Fold].into_iter().chain(is_links.then_some(State::Links)) {
         let stale = lake.stored_states(state).await?.into_iter().filter(|(as_of, _)| *as_of > newest);
         for (as_of, part) in stale {
-            lake.store().delete(&state.key(as_of, &part)).await?;
+            lake.delete_object(&state.key(as_of, &part)).await?;
         }
     }
     Ok(())

@@ -47,10 +47,12 @@ impl Context {
         // Readers that resolved the catalog's pointer during this call still read the checked copy. A later run deletes
         // it.
         self.lake.prune_states(self.config.states.daily).await?;
-        self.lake.delete_builds(Some(&checked)).await
+        self.lake.delete_builds(Some(&checked)).await?;
+        self.lake.delete_records_of_deleted().await
     }
 
-    /// Finishes the publication of sets to whose checked copy the catalog still points, because a run was interrupted.
+    /// Finishes the publication of sets to whose checked copy the catalog still points, because a run was interrupted,
+    /// and deletes the records that it left of deleted builds and states.
     ///
     /// # Errors
     /// The errors of the lake and the catalog.
@@ -61,7 +63,7 @@ impl Context {
                 self.finish_publication(set).await?;
             }
         }
-        Ok(())
+        self.lake.delete_records_of_deleted().await
     }
 
     /// Copies a checked set into the folder of the table and points the catalog there.

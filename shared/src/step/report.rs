@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lake::{PutOutcome, WorkUnit, WriteOutcome};
+use crate::lake::{ObjectDigest, PutOutcome, WorkUnit, WriteOutcome};
 use crate::sources::TrafficReport;
 
 /// The number of lost or remaining units that a report names. Further lost units are only counted; further remaining
@@ -37,6 +37,9 @@ pub struct Report {
     pub objects_unchanged: u64,
     /// Total size of those objects, in bytes.
     pub bytes: u64,
+    /// The digests of those objects, by key. Only in the report that a run keeps of the call.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub digests: BTreeMap<String, String>,
     /// Units whose source no longer has their history.
     pub lost: UnitSummary,
     /// Units left to another call because the deadline was near.
@@ -110,10 +113,18 @@ impl Report {
         self.units += 1;
         self.rows_out += written.rows;
         self.bytes += written.bytes;
+        self.digests.insert(written.key, written.digest.to_string());
         match written.put {
             PutOutcome::Unchanged => self.objects_unchanged += 1,
             PutOutcome::Created | PutOutcome::Replaced => self.objects_written += 1,
         }
+        self
+    }
+
+    /// Adds a state that was written, with its key and its digest.
+    #[must_use]
+    pub fn with_state(mut self, (key, digest): (String, ObjectDigest)) -> Self {
+        self.digests.insert(key, digest.to_string());
         self
     }
 
@@ -146,6 +157,7 @@ impl Report {
         self.objects_written += other.objects_written;
         self.objects_unchanged += other.objects_unchanged;
         self.bytes += other.bytes;
+        self.digests.extend(other.digests);
         self.lost.merge(other.lost);
         self.remaining.merge(other.remaining);
         self.traffic += &other.traffic;

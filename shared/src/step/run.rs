@@ -1,6 +1,7 @@
 //! The objects of a run in the lake, under `runs/{run_id}/`: its plan, the report of each call of each step, and the
 //! report of the run.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -114,7 +115,7 @@ pub struct StepReport {
 impl Context {
     /// Completes the report of a call of a step. If many units remain, their names are written to the lake. If the call
     /// is part of a run, so is the report: under a key that contains the first unit of the call and the number of its
-    /// units, which differ between a call and the call that continues it.
+    /// units, which differ between a call and the call that continues it. Only the report in the lake has the digests.
     ///
     /// # Errors
     /// `Internal` if calls complete no unit any more, and the errors of the lake.
@@ -139,6 +140,7 @@ impl Context {
             let name = format!("{}.{}.json", file_name(&first.to_string()), units.len());
             self.lake.write_json(&format!("{}{name}", run.reports(step)), &report).await?;
         }
+        report.digests.clear();
         Ok(report)
     }
 
@@ -198,8 +200,8 @@ impl Context {
                     sum.get_or_insert_with(Report::default).merge(report);
                 }
             }
-            // What remained after a call was done by the call that continued it.
-            let report = sum.map(|sum| Report { remaining: Remaining::default(), ..sum });
+            // What remained after a call was done by the call that continued it. The digests stay in the calls' reports.
+            let report = sum.map(|sum| Report { remaining: Remaining::default(), digests: BTreeMap::new(), ..sum });
             reports.extend(report.map(|report| StepReport { step, report }));
         }
         Ok(reports)

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::catalog::{Catalog, CatalogColumn, CatalogTable, Partition};
 use crate::error::{Kind, Result};
-use crate::lake::{Entry, PutOutcome, Store};
+use crate::lake::{Entry, ObjectDigest, PutOutcome, Store};
 
 /// A number of objects that is larger than the 1,000 of one S3 listing page.
 const MANY: usize = 1_050;
@@ -33,6 +33,7 @@ pub async fn check_store(store: Arc<dyn Store>) -> Result<()> {
     list_is_sorted_and_filters_by_prefix(&*store).await?;
     suffix_is_the_end_of_an_object(&*store).await?;
     deleting_twice_succeeds(&*store).await?;
+    digest_is_that_of_the_bytes(&*store).await?;
     large_object_is_replaced_and_read_back(&*store).await?;
     long_listing_is_complete(&*store).await?;
     concurrent_writers_leave_one_intact_object(store).await
@@ -87,6 +88,15 @@ async fn deleting_twice_succeeds(store: &dyn Store) -> Result<()> {
     }
     assert_eq!(store.put("d", Bytes::from_static(b"1")).await?, PutOutcome::Created);
     Ok(())
+}
+
+async fn digest_is_that_of_the_bytes(store: &dyn Store) -> Result<()> {
+    assert_eq!(store.digest("digest").await?, None);
+    for bytes in [vec![], vec![7; 1000], vec![7; LARGE]].map(Bytes::from) {
+        store.put("digest", bytes.clone()).await?;
+        assert_eq!(store.digest("digest").await?, Some(ObjectDigest::of(&bytes)), "{} bytes", bytes.len());
+    }
+    store.delete("digest").await
 }
 
 async fn large_object_is_replaced_and_read_back(store: &dyn Store) -> Result<()> {

@@ -7,7 +7,7 @@ import threading
 import zlib
 
 from moto.iam.access_control import PermissionResult
-from moto.s3.exceptions import MissingKey, PreconditionFailed, S3ClientError
+from moto.s3.exceptions import InvalidPart, MissingKey, PreconditionFailed, S3ClientError
 from moto.s3.models import FakeBucket, S3Backend
 from moto.s3.responses import S3Response
 
@@ -20,6 +20,9 @@ CHECKSUMS = {
     "SHA256": lambda body: hashlib.sha256(body).digest(),
 }
 CHECKSUM = re.compile(r"x-amz-checksum-(crc32|crc32c|crc64nvme|sha1|sha256)", re.IGNORECASE)
+PART = re.compile(r"<Part>(.*?)</Part>", re.DOTALL)
+PART_NUMBER = re.compile(r"<PartNumber>(\d+)</PartNumber>")
+PART_CHECKSUM = re.compile(r"<ChecksumSHA256>([^<]+)</ChecksumSHA256>")
 TRAILER = re.compile(rb"\r\n(x-amz-checksum-[a-z0-9]+):([A-Za-z0-9+/=]+)")
 
 write_lock = threading.RLock()
@@ -30,6 +33,8 @@ def install() -> None:
     serialize_writes()
     check_conditions_of_uploads()
     verify_checksums()
+    require_checksums_of_parts()
+    return_checksums_of_uploads()
     list_after_deleted_markers()
     delete_versions_of_a_suspended_bucket()
 
@@ -39,6 +44,13 @@ class BadDigest(S3ClientError):
 
     def __init__(self, algorithm: str):
         super().__init__("BadDigest", f"The {algorithm} you specified did not match the calculated checksum.")
+
+
+class InvalidRequest(S3ClientError):
+    code = "InvalidRequest"
+
+    def __init__(self, message: str):
+        super().__init__("InvalidRequest", message)
 
 
 def evaluate_policy_conditions() -> None:
@@ -138,6 +150,61 @@ def verify_checksums() -> None:
         return algorithm, value
 
     S3Response._get_checksum = get_checksum
+
+
+def require_checksums_of_parts() -> None:
+    """Requires, of an upload with SHA-256 checksums, the checksum of each part with the part and when the upload is
+    completed. moto requires neither."""
+    upload_part, post = S3Response.upload_part, S3Response._key_response_post
+
+    def has_checksums(response, upload_id: str) -> bool:
+        multipart = response.backend.get_bucket(response.bucket_name).multiparts.get(upload_id)
+        return multipart is not None and multipart.metadata.get("x-amz-checksum-algorithm") == "SHA256"
+
+    def checked_upload_part(self):
+        name, _ = given_checksum(self)
+        if has_checksums(self, self._get_param("uploadId")) and name.lower() != "x-amz-checksum-sha256":
+            actual = name.rpartition("-")[2] or "null"
+            raise InvalidRequest(f"Checksum Type mismatch occurred, expected checksum Type: sha256, actual checksum Type: {actual}")
+        return upload_part(self)
+
+    def checked_post(self, request, body, bucket_name, query, key_name):
+        upload_id = (query.get("uploadId") or [""])[0]
+        if upload_id and has_checksums(self, upload_id):
+            parts = self.backend.get_bucket(bucket_name).multiparts[upload_id].parts
+            for part in PART.findall(body if isinstance(body, str) else body.decode()):
+                number, given = PART_NUMBER.search(part), PART_CHECKSUM.search(part)
+                if given is None:
+                    raise InvalidRequest(
+                        "The upload was created using a sha256 checksum. The complete request must include the checksum for each "
+                        f"part. It was missing for part {number[1]} in the request."
+                    )
+                if base64.b64encode(hashlib.sha256(parts[int(number[1])].value).digest()).decode() != given[1]:
+                    raise InvalidPart
+        return post(self, request, body, bucket_name, query, key_name)
+
+    S3Response.upload_part = checked_upload_part
+    S3Response._key_response_post = checked_post
+
+
+def return_checksums_of_uploads() -> None:
+    """Returns the checksum of an object as S3 does: that of a multipart upload with the number of its parts, and the type of
+    the checksum. moto's HEAD has neither."""
+    original = S3Response.head_object
+
+    def head_object(self, bucket_name, query, key_name, headers):
+        status, response_headers, body = original(self, bucket_name, query, key_name, headers)
+        version = query.get("versionId", [None])[0]
+        key = self.backend.head_object(bucket_name, key_name, version_id=version) if status == 200 else None
+        if key and key.checksum_algorithm:
+            name = f"x-amz-checksum-{key.checksum_algorithm.lower()}"
+            if name in response_headers:
+                response_headers["x-amz-checksum-type"] = key.checksum_type or "FULL_OBJECT"
+                if key.checksum_type == "COMPOSITE":
+                    response_headers[name] = f"{key.checksum_value}-{key.checksum_parts}"
+        return status, response_headers, body
+
+    S3Response.head_object = head_object
 
 
 def given_checksum(request) -> tuple[str, str]:

@@ -1,0 +1,41 @@
+//! The objects that a set was made from: whether they are as a step wrote them.
+
+use std::collections::BTreeSet;
+
+use defi_shared::Result;
+use defi_shared::domain::Category;
+use defi_shared::lake::{FeatureSet, Provenance, State, WorkUnit};
+use defi_shared::step::Context;
+use defi_shared::tables::{self, Layout, TABLES, Table, WALLET_LINKS};
+
+use crate::evidence::Days;
+
+/// Compares the inputs of a set with the records of what steps wrote: the objects of the days that the set adds to the
+/// previous published set, from the raw ones on, the states that it was folded from and into, and the objects of `sets`.
+pub(crate) async fn provenance(context: &Context, days: Days, sets: &[&FeatureSet]) -> Result<Provenance> {
+    let lake = &context.lake;
+    let mut keys = BTreeSet::new();
+    for table in TABLES.iter().filter(|table| matches!(table.layout, Layout::Day | Layout::ProtocolDay)) {
+        let days = if is_of_events(table) { days.of_events() } else { days.of_snapshots() };
+        let units = lake.units(table).await?;
+        let is_of_set = |unit: &&WorkUnit| unit.day().is_some_and(|day| days.contains(day));
+        keys.extend(units.iter().filter(is_of_set).map(|unit| unit.key(table)));
+    }
+    for state in State::ALL {
+        let stored = lake.stored_states(state).await?;
+        let before = stored.iter().map(|(as_of, _)| *as_of).filter(|as_of| *as_of < days.as_of).max();
+        let is_used = |as_of| as_of == days.as_of || Some(as_of) == before;
+        keys.extend(stored.iter().filter(|(as_of, _)| is_used(*as_of)).map(|(as_of, part)| state.key(*as_of, part)));
+    }
+    // The folder of a checked copy is named after its digest.
+    for set in sets.iter().filter(|set| !set.is_checked_copy()) {
+        keys.extend(lake.shards(set).await?.into_iter().map(|shard| set.key(shard)));
+    }
+    lake.provenance(&keys).await
+}
+
+/// Returns whether a set of a day uses the rows of the table up to the day before, like events.
+fn is_of_events(table: &Table) -> bool {
+    *table == WALLET_LINKS
+        || Category::ALL.into_iter().any(|category| tables::event_table(table.layer, category) == table)
+}

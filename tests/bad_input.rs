@@ -98,6 +98,7 @@ fn rejects_conflicting_options() {
         &["run", "--recording", "r", "--seed", "5"],
         &["run", "--live", urls[0], urls[1], urls[2], urls[3]],
         &["run", "--recording", "r", urls[0], urls[1], urls[2], urls[3]],
+        &["run", "--recording", "r", "--send-keys"],
         &["run", "--graph-url", "http://127.0.0.1:1"],
         &["run", "--transpose-url", "http://127.0.0.1:1"],
     ] {
@@ -279,7 +280,7 @@ fn rejects_a_recording_with_an_invalid_manifest() {
 fn rejects_wrong_api_keys_without_printing_them() {
     let serve = ["serve", "--port", "0", "--wallets", "5", "--days", "5"];
     let server = ServeProcess::start(command(&serve).env("DEFI_SERVE_API_KEY", "the-right-key"));
-    let urls = ["--graph-url", &server.graph_url, "--transpose-url", &server.transpose_url];
+    let urls = ["--graph-url", &server.graph_url, "--transpose-url", &server.transpose_url, "--send-keys"];
     let run = [&["run", "--from", "2023-01-01", "--as-of", "2023-01-03"], &urls[..]].concat();
     let workspace = Workspace::new();
     for (graph, transpose) in
@@ -303,6 +304,34 @@ fn rejects_wrong_api_keys_without_printing_them() {
     assert_mentions(&expect_error("BadCredentials", &mut call), &["Transpose"]);
     workspace.assert_no_table_objects();
     succeed(call.env("GRAPH_API_KEY", "the-right-key").env("TRANSPOSE_API_KEY", "the-right-key"));
+}
+
+#[test]
+fn keys_go_to_other_servers_only_on_request() {
+    let server = ServeProcess::start(
+        command(&["serve", "--port", "0", "--wallets", "5", "--days", "5"]).env("DEFI_SERVE_API_KEY", "the-right-key"),
+    );
+    let workspace = Workspace::new();
+    let defi = |args: &[&str]| {
+        let mut call = workspace.defi(&[&["run", "--from", "2023-01-01", "--as-of", "2023-01-03"], args].concat());
+        call.env("GRAPH_API_KEY", "the-right-key").env("TRANSPOSE_API_KEY", "the-right-key");
+        call
+    };
+    let urls = ["--graph-url", &server.graph_url, "--transpose-url", &server.transpose_url];
+    let told = String::from_utf8(output(&mut defi(&urls)).stderr).expect("UTF-8");
+    assert_mentions(&told, &["error: BadCredentials: ", "no API key was sent", "--send-keys"]);
+    for source in [["GRAPH_API_KEY", &server.graph_url], ["TRANSPOSE_API_KEY", &server.transpose_url]] {
+        assert_mentions(&told, &[&format!("{} is not sent to {}: --send-keys", source[0], source[1])]);
+    }
+    for variable in ["GRAPH_URL", "TRANSPOSE_URL"] {
+        let mut live = defi(&["--live"]);
+        live.env(variable, format!("{}/a-path", server.graph_url));
+        let error = expect_error("BadInput", &mut live);
+        assert_mentions(&error, &[variable, "--send-keys", &server.graph_url]);
+        assert!(!error.contains("a-path"), "{error}");
+    }
+    workspace.assert_no_table_objects();
+    succeed(&mut defi(&[&urls[..], &["--send-keys"]].concat()));
 }
 
 #[test]

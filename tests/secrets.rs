@@ -1,6 +1,8 @@
 //! The API keys of the sources never appear in what a run prints, logs or writes, even if the run fails and the source
 //! repeats the key in its response.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
 use defi_shared::testing::{Request, Server};
@@ -60,7 +62,9 @@ fn failing_run_does_not_reveal_keys() {
     for (name, response) in KEY_ECHOES {
         let lake = tempdir().expect("a temporary folder");
         let server = runtime.block_on(Server::start(move |request| response(&key_of(request)))).expect("a server");
-        let text = run_output_and_objects(&["--graph-url", server.url(), "--transpose-url", server.url()], lake.path());
+        // A path may contain a key: the gateway accepted URLs of that form.
+        let url = format!("{}/{}", server.url(), KEYS[2]);
+        let text = run_output_and_objects(&["--graph-url", &url, "--transpose-url", &url, "--send-keys"], lake.path());
         assert!(text.contains("error: "), "{name}: the run did not fail");
         assert!(server.requests().iter().any(|request| key_of(request).contains(KEYS[1])), "{name}: no key was sent");
         assert_contains_no_key(name, &text);
@@ -72,10 +76,58 @@ fn successful_run_does_not_reveal_keys() {
     let server = ServeProcess::start(&mut command(&["serve", "--port", "0", "--wallets", "20", "--days", "2"]));
     let lake = tempdir().expect("a temporary folder");
     let text = run_output_and_objects(
-        &["--graph-url", &server.graph_url, "--transpose-url", &server.transpose_url],
+        &["--graph-url", &server.graph_url, "--transpose-url", &server.transpose_url, "--send-keys"],
         lake.path(),
     );
     let tables = succeed(&mut command(&["tables", "--lake", path_str(lake.path())]));
     assert!(tables.contains("defi_features"), "the run failed: {tables}");
     assert_contains_no_key("a run", &text);
+}
+
+/// Sends a request on to another server and returns its response.
+fn relay(server: &str, request: &Request) -> (u16, Value) {
+    let address = server.strip_prefix("http://").expect("a server on loopback");
+    let (path, body) = (&request.path, request.body.to_string());
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    write!(
+        stream,
+        "POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("a request");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("a response");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {head}")))
+}
+
+#[test]
+fn key_in_a_field_of_the_data_does_not_reach_the_lake() {
+    let runtime = Runtime::new().expect("a runtime");
+    let chain = ServeProcess::start(&mut command(&["serve", "--port", "0", "--wallets", "20", "--days", "2"]));
+    for pointer in [
+        "/results/0/block_hash",
+        "/results/0/metadata",
+        "/results/0/transaction_hash",
+        "/data/_meta/deployment",
+        "/data/markets/0/name",
+        "/data/positions/0/market/name",
+        "/data/positions/0/account/id",
+    ] {
+        let lake = tempdir().expect("a temporary folder");
+        let url = chain.graph_url.clone();
+        let respond = move |request: &Request| {
+            let (status, mut body) = relay(&url, request);
+            if let Some(field) = body.pointer_mut(pointer) {
+                *field = json!(format!("a {}", key_of(request)));
+            }
+            (status, body)
+        };
+        let server = runtime.block_on(Server::start(respond)).expect("a server");
+        let urls = ["--graph-url", server.url(), "--transpose-url", server.url(), "--send-keys"];
+        let text = run_output_and_objects(&urls, lake.path());
+        assert!(text.contains("the data in the response contain the API key"), "{pointer}: {text}");
+        assert_contains_no_key(pointer, &text);
+    }
 }

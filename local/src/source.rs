@@ -9,10 +9,10 @@ use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
 use defi_shared::sources::graph::{self, GraphSettings};
 use defi_shared::sources::transpose::{self, TransposeSettings};
-use defi_shared::sources::{RetryPolicy, Secret};
+use defi_shared::sources::{RetryPolicy, Secret, origin};
 use defi_shared::step::Clients;
 
-use crate::output::line;
+use crate::output::{line, message};
 use defi_simulator::recording::Recording;
 use defi_simulator::sample::{self, SampleOptions};
 use defi_simulator::server::{Deployment, Server, ServerOptions};
@@ -28,13 +28,18 @@ pub enum Source {
     /// A recording in a folder.
     Recording(PathBuf),
     /// The live APIs.
-    Live,
+    Live {
+        /// Whether the API keys go to the servers that `GRAPH_URL` and `TRANSPOSE_URL` name.
+        send_keys: bool,
+    },
     /// Other servers that implement the two APIs.
     Urls {
         /// The base URL of The Graph's API.
         graph: String,
         /// The base URL of Transpose's API.
         transpose: String,
+        /// Whether the API keys go to these servers.
+        send_keys: bool,
     },
 }
 
@@ -73,8 +78,8 @@ impl Source {
     /// `BadInput` or `CorruptData` for an invalid recording, `BadCredentials` for missing keys.
     pub async fn open(&self, config: &mut Config) -> Result<OpenSource> {
         match self {
-            Source::Live => open_live(config),
-            Source::Urls { graph, transpose } => open_urls(config, graph, transpose),
+            Source::Live { send_keys } => open_live(config, *send_keys),
+            Source::Urls { graph, transpose, send_keys } => open_urls(config, graph, transpose, *send_keys),
             Source::Sample(_) | Source::Recording(_) => {
                 let recording = self.recording()?;
                 let (first, last) = (recording.first_day.parse()?, recording.last_day.parse()?);
@@ -108,10 +113,10 @@ impl Source {
         let recording = match self {
             Source::Sample(options) => sample::chain(options),
             Source::Recording(dir) => Recording::load(dir),
-            Source::Live | Source::Urls { .. } => Err(Error::internal("the live APIs can't be served")),
+            Source::Live { .. } | Source::Urls { .. } => Err(Error::internal("the live APIs can't be served")),
         }?;
         for left_out in &recording.left_out {
-            crate::output::message(left_out);
+            message(left_out);
         }
         Ok(recording)
     }
@@ -121,22 +126,52 @@ fn api_keys(variable: &str) -> Vec<Secret> {
     std::env::var(variable).map(|keys| Secret::parse_list(&keys)).unwrap_or_default()
 }
 
-fn open_live(config: &mut Config) -> Result<OpenSource> {
+/// Whether a URL names the same server as another one.
+fn is_same_server(url: &str, other: &str) -> bool {
+    origin(url).is_some() && origin(url) == origin(other)
+}
+
+/// Returns the API keys in an environment variable that go to the server at a URL: none, unless that is the live API or
+/// `send_keys` is set.
+fn api_keys_for(url: &str, live: &str, variable: &str, send_keys: bool) -> Vec<Secret> {
+    let keys = api_keys(variable);
+    if keys.is_empty() || send_keys || is_same_server(url, live) {
+        return keys;
+    }
+    message(format_args!("{variable} is not sent to {}: --send-keys sends it there", shown(url)));
+    Vec::new()
+}
+
+/// Returns what may be shown of a URL.
+fn shown(url: &str) -> String {
+    origin(url).unwrap_or_else(|| "an invalid URL".to_owned())
+}
+
+fn open_live(config: &mut Config, send_keys: bool) -> Result<OpenSource> {
     for variable in ["GRAPH_API_KEY", "TRANSPOSE_API_KEY"] {
         if api_keys(variable).is_empty() {
             return Err(Error::new(Kind::BadCredentials, format!("{variable} is not set"))
                 .with_hint("set GRAPH_API_KEY and TRANSPOSE_API_KEY in the environment"));
         }
     }
-    let url = |variable: &str, default: &str| std::env::var(variable).unwrap_or_else(|_| default.to_owned());
-    let (graph, transpose) = (url("GRAPH_URL", graph::LIVE_URL), url("TRANSPOSE_URL", transpose::LIVE_URL));
-    Ok(OpenSource { chain: Some("the live APIs".to_owned()), ..open_urls(config, &graph, &transpose)? })
+    let url = |variable: &str, live: &str| match std::env::var(variable) {
+        Ok(url) if !send_keys && !is_same_server(&url, live) => {
+            let error = Error::bad_input(format!("{variable} names another server than the live API: {}", shown(&url)));
+            Err(error.with_hint(format!("add --send-keys to send the API key to that server, or unset {variable}")))
+        }
+        Ok(url) => Ok(url),
+        Err(_) => Ok(live.to_owned()),
+    };
+    let (graph, transpose) = (url("GRAPH_URL", graph::LIVE_URL)?, url("TRANSPOSE_URL", transpose::LIVE_URL)?);
+    Ok(OpenSource { chain: Some("the live APIs".to_owned()), ..open_urls(config, &graph, &transpose, send_keys)? })
 }
 
-fn open_urls(config: &mut Config, graph: &str, transpose: &str) -> Result<OpenSource> {
-    let name = format!("{graph} and {transpose}");
-    let graph = GraphSettings::new(graph, api_keys("GRAPH_API_KEY"));
-    let transpose = TransposeSettings::new(transpose, api_keys("TRANSPOSE_API_KEY"));
+fn open_urls(config: &mut Config, graph: &str, transpose: &str, send_keys: bool) -> Result<OpenSource> {
+    let name = format!("{} and {}", shown(graph), shown(transpose));
+    let keys = api_keys_for(graph, graph::LIVE_URL, "GRAPH_API_KEY", send_keys);
+    let graph = GraphSettings::new(graph, keys);
+    let keys = api_keys_for(transpose, transpose::LIVE_URL, "TRANSPOSE_API_KEY", send_keys);
+    let transpose = TransposeSettings::new(transpose, keys);
     Ok(OpenSource { name, ..open_clients(config, graph, transpose)? })
 }
 

@@ -177,6 +177,34 @@ impl Default for Publish {
     }
 }
 
+/// How much a source may send. The limits are far above what the sources have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceLimits {
+    /// Number of rows of a snapshot.
+    pub snapshot_rows: u64,
+    /// Size of the responses of a snapshot, in bytes.
+    pub snapshot_bytes: u64,
+    /// Number of rows of a day's events of one protocol and category.
+    pub event_rows: u64,
+    /// Size of the responses with a day's events of one protocol and category, in bytes.
+    pub event_bytes: u64,
+    /// Size of one field of a row, in bytes.
+    pub field_bytes: u64,
+}
+
+impl Default for SourceLimits {
+    fn default() -> Self {
+        SourceLimits {
+            snapshot_rows: 4_000_000,
+            snapshot_bytes: 2 << 30,
+            event_rows: 1_000_000,
+            event_bytes: 1 << 30,
+            field_bytes: 256 << 10,
+        }
+    }
+}
+
 /// The configuration of the pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -187,6 +215,9 @@ pub struct Config {
     pub requests_per_second: PerSource,
     /// Maximum number of concurrent requests.
     pub concurrency: PerSource,
+    /// How much a source may send.
+    #[serde(default)]
+    pub source_limits: SourceLimits,
     /// The protocols.
     pub protocols: Vec<Protocol>,
     /// How many states are kept.
@@ -246,6 +277,10 @@ impl Config {
                 return invalid("requests_per_second and concurrency must not be 0".to_owned());
             }
         }
+        let SourceLimits { snapshot_rows, snapshot_bytes, event_rows, event_bytes, field_bytes } = self.source_limits;
+        if [snapshot_rows, snapshot_bytes, event_rows, event_bytes, field_bytes].contains(&0) {
+            return invalid("the entries of source_limits must not be 0".to_owned());
+        }
         let mut names: Vec<_> = self.protocols.iter().map(|protocol| &protocol.name).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair.first() == pair.last()) {
@@ -298,11 +333,23 @@ mod tests {
     }
 
     #[test]
+    fn source_limits_have_defaults() {
+        let written = Config::built_in().unwrap().source_limits;
+        assert_eq!(written, SourceLimits::default());
+        let (start, rest) = BUILT_IN.split_once("[source_limits]").unwrap();
+        let without = format!("{start}{}", &rest[rest.find("[[protocols]]").unwrap()..]);
+        assert_eq!(Config::parse(&without).unwrap().source_limits, written);
+        let one = Config::parse(&BUILT_IN.replace("event_rows = 1000000", "event_rows = 7")).unwrap().source_limits;
+        assert_eq!(one, SourceLimits { event_rows: 7, ..written });
+    }
+
+    #[test]
     fn parse_rejects_invalid_values() {
         for (old, new) in [
             ("shards = 4", "shards = 0"),
             ("shards = 4", "shard = 4"),
             ("transpose = 5", "transpose = 0"),
+            ("field_bytes = 262144", "field_bytes = 0"),
             ("\"aave-v2-eth\"", "\"aave\""),
             ("\"aave-v2-eth\"", "\"compound-v2-eth\""),
             ("2019-05-17", "2019-05-32"),

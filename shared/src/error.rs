@@ -106,6 +106,12 @@ impl fmt::Display for Kind {
     }
 }
 
+/// The maximum number of characters of an error's own message. Text of a source or a file may be part of it.
+pub const MAX_MESSAGE_CHARS: usize = 2_000;
+
+/// The maximum number of characters of a value of an error's context.
+pub const MAX_VALUE_CHARS: usize = 500;
+
 /// A boxed source error of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -137,12 +143,12 @@ struct Inner {
 }
 
 impl Error {
-    /// Creates an error of a kind with a short message.
+    /// Creates an error of a kind with a short message. A message of more than [`MAX_MESSAGE_CHARS`] is shortened.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Error(Box::new(Inner {
             kind,
-            message: message.into(),
+            message: shorten(message.into(), MAX_MESSAGE_CHARS),
             context: Vec::new(),
             source: None,
             hint: None,
@@ -168,11 +174,11 @@ impl Error {
         Error::new(Kind::Internal, message)
     }
 
-    /// Adds context, such as the table, unit or path. A pair that the error has already is not repeated. Must not contain
-    /// an API key or another secret.
+    /// Adds context, such as the table, unit or path. A pair that the error has already is not repeated, and a value of
+    /// more than [`MAX_VALUE_CHARS`] is shortened. Must not contain an API key or another secret.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        let pair = (key, value.to_string());
+        let pair = (key, shorten(value.to_string(), MAX_VALUE_CHARS));
         if !self.0.context.contains(&pair) {
             self.0.context.push(pair);
         }
@@ -264,6 +270,16 @@ impl std::error::Error for Error {
     }
 }
 
+/// Cuts a text off after a number of characters, and marks that with an ellipsis.
+pub(crate) fn shorten(text: impl Into<String>, max_chars: usize) -> String {
+    let mut text = text.into();
+    if let Some((end, _)) = text.char_indices().nth(max_chars) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// Replaces each run of whitespace, including line breaks, with one space.
 fn collapse_whitespace(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -332,6 +348,16 @@ mod tests {
     fn context_is_not_repeated() {
         let error = Error::internal("no").with("step", "a").with("unit", 1).with("step", "a").with("step", "b");
         assert_eq!(error.details(), "no (step=a, unit=1, step=b)");
+    }
+
+    #[test]
+    fn long_texts_are_shortened() {
+        let long = "ä".repeat(100_000);
+        let error = Error::corrupt(long.as_str()).with("block_number", &long);
+        let details = error.details();
+        assert_eq!(details.chars().count(), MAX_MESSAGE_CHARS + MAX_VALUE_CHARS + 2 + " (block_number=)".len());
+        let exact = "x".repeat(MAX_VALUE_CHARS);
+        assert!(Error::corrupt("no").with("value", &exact).details().ends_with(&format!("{exact})")));
     }
 
     #[test]

@@ -50,7 +50,7 @@ class FolderLake:
         self.folder, self.server = folder, server
 
     def run(self, first: str, as_of: str) -> None:
-        urls = ["--graph-url", self.server.graph_url, "--transpose-url", self.server.transpose_url]
+        urls = ["--graph-url", self.server.graph_url, "--transpose-url", self.server.transpose_url, "--send-keys"]
         self.defi("run", *urls, "--from", first, "--as-of", as_of)
 
     def objects(self) -> dict[str, bytes]:

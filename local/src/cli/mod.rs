@@ -184,10 +184,11 @@ async fn step(mut args: StepArgs) -> Result<()> {
 }
 
 async fn doctor(args: DoctorArgs) -> Result<()> {
+    let send_keys = args.send_keys;
     let source = match (args.live, args.recording, args.graph_url.zip(args.transpose_url)) {
-        (true, ..) => Some(Source::Live),
+        (true, ..) => Some(Source::Live { send_keys }),
         (_, Some(recording), _) => Some(Source::Recording(recording)),
-        (.., urls) => urls.map(|(graph, transpose)| Source::Urls { graph, transpose }),
+        (.., urls) => urls.map(|(graph, transpose)| Source::Urls { graph, transpose, send_keys }),
     };
     crate::doctor::run_checks(&crate::doctor::Options { source, json: args.json }, &args.lake.into()).await
 }

@@ -26,6 +26,10 @@ use defi_shared::catalog::Registry;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::{Entry, FeatureSet, Lake, WorkUnit};
 use defi_shared::tables::{self, FEATURES_PUBLISHED, Layout, Table};
+use futures::{StreamExt, stream};
+
+/// The number of footers that are read at once.
+const CONCURRENT_FOOTERS: usize = 16;
 
 /// Returns the URL of the object store whose objects are those of the lake.
 pub(super) fn store_url() -> Result<ObjectStoreUrl> {
@@ -94,6 +98,17 @@ impl LakeTable {
             Ok(PartitionedFile::new(object.key, object.size).with_partition_values(partition))
         };
         objects.into_iter().map(file).collect()
+    }
+
+    /// Checks the footers of objects, because DataFusion allocates memory for whatever they claim.
+    async fn check_footers(&self, objects: &[(WorkUnit, Entry)]) -> Result<()> {
+        let objects: Vec<_> = objects.iter().filter(|(_, object)| object.size > 0).collect();
+        let checks: Vec<_> = objects.into_iter().map(|(_, object)| self.lake.footer(object)).collect();
+        let mut checks = stream::iter(checks).buffer_unordered(CONCURRENT_FOOTERS);
+        while let Some(footer) = checks.next().await {
+            footer.map_err(|cause| Error::new(cause.kind(), "an object of the lake can't be read").with_source(cause))?;
+        }
+        Ok(())
     }
 
     /// Removes the objects whose partition has no row that passes the filters.
@@ -173,6 +188,7 @@ impl TableProvider for LakeTable {
         let external = |error: Error| DataFusionError::External(Box::new(error));
         let mut objects = self.objects().await.map_err(external)?;
         self.prune(state, filters, &mut objects)?;
+        self.check_footers(&objects).await.map_err(external)?;
         let files = self.files(objects).map_err(external)?;
         if files.is_empty() {
             let schema = match projection {

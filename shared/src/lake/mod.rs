@@ -1,5 +1,6 @@
 //! The lake: an object store in a bucket or a folder, with Parquet objects of tables, states, and JSON objects.
 
+mod bounds;
 mod digests;
 mod features;
 mod folder;
@@ -9,6 +10,7 @@ pub mod parquet;
 mod s3;
 mod state;
 mod store;
+mod thrift;
 mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
+use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow_select::coalesce::BatchCoalescer;
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaDataReader, 
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
+use super::bounds::{self, Budget};
 use crate::error::{BoxError, Error, Result};
 use crate::tables::{Column, Row};
 
@@ -188,9 +190,10 @@ impl WriterPolicy {
 /// Decodes the rows of a Parquet file. Reads only the columns of the row type.
 ///
 /// # Errors
-/// `CorruptData` if the file is not a valid Parquet file or lacks a column.
+/// `CorruptData` if the file is not a valid Parquet file, lacks a column, or would take much more memory than its size
+/// suggests.
 pub fn decode<R: Row>(file: Bytes) -> Result<Vec<R>> {
-    catch_panics(|| rows(reader::<R>(file, None)?))
+    decode_rows(file, None)
 }
 
 /// Decodes the rows of the pages whose statistics allow a value of a string column within a range. The result may
@@ -199,22 +202,46 @@ pub fn decode<R: Row>(file: Bytes) -> Result<Vec<R>> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_range<R: Row>(file: Bytes, column: &str, range: &RangeInclusive<String>) -> Result<Vec<R>> {
-    catch_panics(|| rows(reader::<R>(file, Some((column, range)))?))
+    decode_rows(file, Some((column, range)))
 }
 
-fn rows<R: Row>(batches: ParquetRecordBatchReader) -> Result<Vec<R>> {
-    let mut rows = Vec::new();
-    for batch in batches {
-        R::decode(&batch.map_err(read_error)?, &mut rows)?;
-    }
-    Ok(rows)
+fn decode_rows<R: Row>(file: Bytes, between: Option<(&str, &RangeInclusive<String>)>) -> Result<Vec<R>> {
+    catch_panics(|| {
+        let (mut budget, mut rows) = (Budget::of_file(file.len() as u64), Vec::new());
+        for batch in reader::<R>(file, between)? {
+            let batch = batch.map_err(read_error)?;
+            let values: u64 = batch.columns().iter().map(|column| values_bytes(column)).sum();
+            budget.take(values + (batch.num_rows() * size_of::<R>()) as u64)?;
+            R::decode(&batch, &mut rows)?;
+        }
+        Ok(rows)
+    })
+}
+
+/// Returns the size of the values of a column: of a dictionary, the size of the values that its keys refer to.
+fn values_bytes(column: &dyn Array) -> u64 {
+    let Some(dictionary) = column.as_dictionary_opt::<Int32Type>() else {
+        return column.get_array_memory_size() as u64;
+    };
+    let Some(values) = dictionary.values().as_string_opt::<i32>() else { return 0 };
+    let keys = dictionary.keys().values().iter();
+    keys.map(|key| usize::try_from(*key).map_or(0, |key| values.value_length(key) as u64)).sum()
+}
+
+/// Reads the metadata of a file and checks what it claims.
+fn load(file: &Bytes, options: ArrowReaderOptions) -> Result<ArrowReaderMetadata> {
+    bounds::check_footer(file)?;
+    let metadata = ArrowReaderMetadata::load(file, options).map_err(read_error)?;
+    bounds::check_claims(metadata.metadata(), file.len() as u64)?;
+    Ok(metadata)
 }
 
 /// Returns a reader of the columns of a row type, in batches of one page, which fit into a CPU cache.
 fn reader<R: Row>(file: Bytes, between: Option<(&str, &RangeInclusive<String>)>) -> Result<ParquetRecordBatchReader> {
     let index = if between.is_some() { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
     let options = ArrowReaderOptions::new().with_page_index_policy(index);
-    let metadata = ArrowReaderMetadata::load(&file, options.clone()).map_err(read_error)?;
+    let metadata = load(&file, options.clone())?;
+    let batch_rows = bounds::check_pages(metadata.metadata(), &file, WRITER_POLICY.rows_per_page)?;
     let pages = between.and_then(|(column, range)| pages_between(&metadata, column, range));
     let options = options.with_schema(with_dictionaries(&metadata));
     let metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options).map_err(read_error)?;
@@ -224,7 +251,7 @@ fn reader<R: Row>(file: Bytes, between: Option<(&str, &RangeInclusive<String>)>)
     if let Some(pages) = pages {
         reader = reader.with_row_selection(pages);
     }
-    reader.with_projection(columns).with_batch_size(WRITER_POLICY.rows_per_page).build().map_err(read_error)
+    reader.with_projection(columns).with_batch_size(batch_rows).build().map_err(read_error)
 }
 
 /// Selects the rows of the pages whose minimum and maximum overlap the range. Returns `None` if the file has no page
@@ -310,12 +337,14 @@ pub enum FooterRead {
 /// `CorruptData` if the file is not a valid Parquet file.
 pub fn footer(suffix: &Bytes, size: u64) -> Result<FooterRead> {
     catch_panics(|| {
+        bounds::check_footer(suffix)?;
         let mut reader = ParquetMetaDataReader::new();
         match reader.try_parse_sized(suffix, size) {
             Err(ParquetError::NeedMoreData(bytes)) => return Ok(FooterRead::Needs(bytes)),
             result => result.map_err(read_error)?,
         }
         let metadata = Arc::new(reader.finish().map_err(read_error)?);
+        bounds::check_claims(&metadata, size)?;
         let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).map_err(read_error)?;
         Ok(FooterRead::Complete(footer_of(&metadata)))
     })
@@ -339,7 +368,10 @@ fn footer_of(metadata: &ArrowReaderMetadata) -> Footer {
 /// `CorruptData` if it is not.
 pub fn verify(file: Bytes) -> Result<()> {
     catch_panics(|| {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build());
+        let metadata = load(&file, Default::default())?;
+        let batch_rows = bounds::check_pages(metadata.metadata(), &file, WRITER_POLICY.rows_per_page)?;
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+        let reader = reader.with_batch_size(batch_rows).build();
         reader.map_err(read_error)?.try_for_each(|batch| batch.map(drop).map_err(read_error))
     })
 }
@@ -349,14 +381,17 @@ pub fn verify(file: Bytes) -> Result<()> {
 /// # Errors
 /// `CorruptData` if the file is not a valid Parquet file.
 pub fn file_metadata(file: &Bytes) -> Result<(FileMetadata, u64)> {
-    let metadata = catch_panics(|| ArrowReaderMetadata::load(file, Default::default()).map_err(read_error))?;
+    let metadata = catch_panics(|| load(file, Default::default()))?;
     let Footer { metadata, rows, .. } = footer_of(&metadata);
     Ok((metadata, rows))
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow_array::{DictionaryArray, StringArray};
+    use parquet::column::writer::ColumnCloseResult;
     use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::file::writer::SerializedFileWriter;
 
     use super::*;
     use crate::tables::QuarantinedRow;
@@ -473,6 +508,73 @@ mod tests {
         let damaged = Bytes::from(damaged);
         file_metadata(&damaged).unwrap();
         assert_eq!(verify(damaged).unwrap_err().kind(), crate::Kind::CorruptData);
+    }
+
+    fn is_rejected(file: &Bytes) {
+        let outcomes = [
+            decode::<QuarantinedRow>(file.clone()).map(drop),
+            decode_range::<QuarantinedRow>(file.clone(), "reason", &("a".to_owned()..="z".to_owned())).map(drop),
+            verify(file.clone()),
+            file_metadata(file).map(drop),
+            footer(file, file.len() as u64).map(drop),
+        ];
+        for outcome in outcomes {
+            assert_eq!(outcome.unwrap_err().kind(), crate::Kind::CorruptData);
+        }
+    }
+
+    /// Returns a file with the columns of another one, repeated in a number of row groups.
+    fn repeat_row_group(file: &Bytes, groups: usize) -> Bytes {
+        let reader = SerializedFileReader::new(file.clone()).unwrap();
+        let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+        for _ in 0..groups {
+            let mut group = writer.next_row_group().unwrap();
+            for column in reader.metadata().row_group(0).columns() {
+                let closed = ColumnCloseResult {
+                    bytes_written: column.compressed_size() as u64,
+                    rows_written: column.num_values() as u64,
+                    metadata: column.clone(),
+                    bloom_filter: None,
+                    column_index: None,
+                    offset_index: None,
+                };
+                group.append_column(file, closed).unwrap();
+            }
+            group.close().unwrap();
+        }
+        writer.into_inner().unwrap().into()
+    }
+
+    #[test]
+    fn small_file_of_many_equal_rows_is_corrupt() {
+        let row = QuarantinedRow { row_number: 1, reason: "odd".to_owned(), row: "{}".to_owned() };
+        let rows = std::iter::repeat_n(row, 256 * 1024);
+        let (group, _) = encode(rows, &["row_number"], &FileMetadata::new()).unwrap();
+        assert_eq!(decode::<QuarantinedRow>(repeat_row_group(&group, 2)).unwrap().len(), 512 * 1024);
+        let many = repeat_row_group(&group, 120);
+        assert!(many.len() < 3_000_000, "{}", many.len());
+        is_rejected(&many);
+    }
+
+    #[test]
+    fn footer_that_claims_more_row_groups_than_its_bytes_is_corrupt() {
+        let file = file(100).to_vec();
+        // The fields with 100 rows and with a list of one row group.
+        let claim = [0x16, 0xc8, 0x01, 0x19, 0x1c];
+        let at = file.windows(claim.len()).rposition(|window| window == claim).unwrap() + claim.len() - 1;
+        let (rest, length) = file[..file.len() - 4].split_last_chunk().unwrap();
+        let length = u32::from_le_bytes(*length) + 5;
+        let many = [0xfc, 0xff, 0xff, 0xff, 0xff, 0x07];
+        let file = [&rest[..at], &many[..], &rest[at + 1..], &length.to_le_bytes()[..], b"PAR1"].concat();
+        is_rejected(&file.into());
+    }
+
+    #[test]
+    fn values_of_a_dictionary_count_as_often_as_they_occur() {
+        let values = StringArray::from(vec!["x".repeat(1000), "y".to_owned()]);
+        let array = DictionaryArray::<Int32Type>::new(vec![0, 1, 0, 0].into(), Arc::new(values));
+        assert_eq!(values_bytes(&array), 3_001);
     }
 
     #[test]

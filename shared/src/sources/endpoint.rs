@@ -9,20 +9,28 @@ use url::Url;
 
 use super::http::{HttpClient, HttpResponse, key_header};
 use super::limits::{KeyRing, KeySlot, RateLimit, Secret};
+use super::redact::{KeyFinder, Repeated};
 use super::retry::RetryPolicy;
 use super::traffic::Traffic;
 use crate::cpu::run_cpu;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, shorten};
 
 /// The maximum number of characters of a source's message that an error includes: enough for an error message, too few
 /// for an HTML page.
 const MAX_MESSAGE_CHARS: usize = 500;
+
+/// The minimum length of a part of a URL's path that may be an API key.
+const MIN_PATH_KEY_CHARS: usize = 16;
+
+/// What to do about a source that rejects a request without a key.
+const NO_KEY_HINT: &str = "no API key was sent: set one, and add --send-keys if the URL is not that of the live API";
 
 /// Sends requests to one of the two APIs.
 pub(crate) struct Endpoint {
     source: &'static str,
     http: HttpClient,
     keys: KeyRing,
+    key_finder: KeyFinder,
     header: KeyHeader,
     /// Limits the concurrent requests of all callers together.
     permits: Semaphore,
@@ -54,7 +62,11 @@ impl Endpoint {
         if settings.concurrency == 0 {
             return Err(Error::bad_input("the number of concurrent requests must be at least one"));
         }
+        // A user may have put a key into the path of the URL, which is the gateway's old URL format.
+        let path = settings.base.path_segments().into_iter().flatten();
+        let path: Vec<_> = path.filter(|segment| segment.len() >= MIN_PATH_KEY_CHARS).map(Secret::new).collect();
         let endpoint = Endpoint {
+            key_finder: KeyFinder::new(settings.keys.iter().chain(&path))?,
             source: settings.source,
             http: HttpClient::new(settings.base, settings.timeout, settings.max_body_bytes)?,
             keys: KeyRing::new(settings.keys, settings.rate)?,
@@ -88,12 +100,13 @@ impl Endpoint {
         let attempt = || async {
             // Ends: every turn but the last sets a key aside.
             loop {
-                let (slot, response) = self.send(url, body, traffic).await?;
-                let parsed = run_cpu(|| parse(&response)).map_err(|error| {
+                let (slot, mut response) = self.send(url, body, traffic).await?;
+                let parsed = run_cpu(|| self.parse_without_keys(&mut response, &parse)).map_err(|error| {
                     let error = error.with_retry_after(response.retry_after);
-                    match self.keys.name_of(slot).filter(|_| is_about_key(&error)) {
-                        Some(name) => error.with("key", name),
-                        None => error,
+                    match (error.kind(), slot.key(), self.keys.name_of(slot)) {
+                        (Kind::BadCredentials, None, _) => error.with_hint(NO_KEY_HINT),
+                        (Kind::QuotaExceeded | Kind::BadCredentials, _, Some(name)) => error.with("key", name),
+                        _ => error,
                     }
                 });
                 match parsed {
@@ -121,26 +134,26 @@ impl Endpoint {
         Ok((slot, response))
     }
 
-    /// Returns an error with the source's message, truncated and with API keys redacted.
-    pub(crate) fn source_error(&self, kind: Kind, response: &HttpResponse, message: &str) -> Error {
-        let message = self.keys.redact(message);
-        let mut message: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
-        if message.is_empty() {
-            message.push_str("the source returned an error without a message");
+    /// Parses a response in which no API key is left: whatever `parse` makes of it, rows or an error, can be stored and
+    /// shown. Rows that contained a key are rejected, because they are no longer as the source sent them.
+    fn parse_without_keys<T>(
+        &self,
+        response: &mut HttpResponse,
+        parse: impl Fn(&HttpResponse) -> Result<T>,
+    ) -> Result<T> {
+        let repeated = self.key_finder.redact(&mut response.body);
+        match (repeated, parse(response)) {
+            (Repeated::No, parsed) | (Repeated::Redacted, parsed @ Err(_)) => parsed,
+            (Repeated::Encoded, Err(error)) => {
+                let message = "the error message of the source contains the API key in an encoded form, and is left out";
+                Err(source_error(error.kind(), response, message))
+            }
+            (Repeated::Redacted | Repeated::Encoded, Ok(_)) => {
+                Err(Error::corrupt("the data in the response contain the API key").with_hint(
+                    "check which server the URL of the source names, and replace the key: it may be known to others",
+                ))
+            }
         }
-        let mut error = Error::new(kind, message);
-        if !response.status.is_success() {
-            error = error.with("status", response.status.as_u16());
-        }
-        error
-    }
-
-    /// Returns the error for a response that is not valid JSON: usually the HTML page of a proxy in front of an
-    /// unavailable source. The parser's message is omitted because it can quote the response, including API keys.
-    pub(crate) fn invalid_json_error(&self, response: &HttpResponse, error: &serde_json::Error) -> Error {
-        let kind = response.kind_of_status().unwrap_or(Kind::SourceUnavailable);
-        let body = String::from_utf8_lossy(&response.body);
-        self.source_error(kind, response, &format!("the response is not valid JSON: {body}")).with("line", error.line())
     }
 
     fn headers(&self, key: Option<&Secret>) -> Result<HeaderMap> {
@@ -150,7 +163,24 @@ impl Endpoint {
     }
 }
 
-/// Returns whether the error is about the API key of the request, so that it should say which of several that was.
-fn is_about_key(error: &Error) -> bool {
-    matches!(error.kind(), Kind::QuotaExceeded | Kind::BadCredentials)
+/// Returns an error with the source's message, shortened. The response contains no API key: see
+/// [`Endpoint::request`].
+pub(crate) fn source_error(kind: Kind, response: &HttpResponse, message: &str) -> Error {
+    let message = match message {
+        "" => "the source returned an error without a message",
+        message => message,
+    };
+    let error = Error::new(kind, shorten(message, MAX_MESSAGE_CHARS));
+    match response.status.is_success() {
+        true => error,
+        false => error.with("status", response.status.as_u16()),
+    }
+}
+
+/// Returns the error for a response that is not valid JSON: usually the HTML page of a proxy in front of an unavailable
+/// source. The parser's message is omitted because it can quote the response.
+pub(crate) fn invalid_json_error(response: &HttpResponse, error: &serde_json::Error) -> Error {
+    let kind = response.kind_of_status().unwrap_or(Kind::SourceUnavailable);
+    let message = format!("the response is not valid JSON: {}", response.text());
+    source_error(kind, response, &message).with("line", error.line())
 }

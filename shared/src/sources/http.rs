@@ -1,5 +1,6 @@
 //! JSON over HTTP: POST requests with limits on time and size, and the error kinds of status codes.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,10 +13,8 @@ use url::{Host, Url};
 use super::traffic::Traffic;
 use crate::error::{Error, Kind, Result};
 
-/// The maximum length of a response body, in bytes; longer bodies are rejected and not read into memory. Transpose
-/// truncates at 10 MB, and 1,000 rows of a subgraph are less than 1 MB. A function with 512 MB of memory must survive
-/// anything longer.
-pub const MAX_BODY_BYTES: usize = 64 << 20;
+/// The part of a body that is looked at to understand an error, in bytes.
+pub(crate) const MAX_TEXT_BYTES: usize = 64 << 10;
 
 /// The timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +48,11 @@ impl HttpResponse {
             // Includes redirects: they are not followed, because one could send the key to another host.
             _ => Some(Kind::SourceRejected),
         }
+    }
+
+    /// Returns the start of the body, for error messages.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.body.get(..MAX_TEXT_BYTES).unwrap_or(&self.body))
     }
 
     /// Returns whether the body is an HTML page, or the text `error code: …` that Cloudflare sends to programs.
@@ -169,6 +173,20 @@ pub(crate) fn base_url(source: &'static str, text: &str) -> Result<Url> {
         "http" => Err(invalid("uses http, which would expose the API key; only loopback addresses may use http")),
         _ => Err(invalid("must use https or http")),
     }
+}
+
+/// Returns the origin of a URL (scheme, host and port): all of a URL that may be shown, because its path may contain an
+/// API key. Returns `None` for text that is not a URL with a host.
+///
+/// ```
+/// use defi_shared::sources::origin;
+/// assert_eq!(origin("https://u:p@a.example:444/api/key?x").as_deref(), Some("https://a.example:444"));
+/// assert_eq!(origin("no url"), None);
+/// ```
+#[must_use]
+pub fn origin(url: &str) -> Option<String> {
+    let origin = Url::parse(url.trim()).ok()?.origin();
+    origin.is_tuple().then(|| origin.ascii_serialization())
 }
 
 /// Returns the URL of a resource: the base URL with path segments appended.

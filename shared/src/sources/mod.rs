@@ -10,6 +10,8 @@
 //! | [`transpose`] | lending events in a time range, and blocks |
 //! | [`retry`] | the only place that retries requests |
 //! | `limits` | rotation of API keys, each with its own rate limit |
+//! | `volume` | limits on the rows and bytes of a snapshot or of a day's events |
+//! | `redact` | finds API keys in responses |
 //! | [`traffic`] | counters of requests, retries, bytes and pages |
 //! | `http`, `endpoint` | JSON POST requests with limits on time and size; logic shared by both clients |
 
@@ -17,12 +19,14 @@ mod endpoint;
 pub mod graph;
 mod http;
 mod limits;
+mod redact;
 pub mod retry;
 mod text;
 pub mod traffic;
 pub mod transpose;
+mod volume;
 
-pub use http::MAX_BODY_BYTES;
+pub use http::origin;
 pub use limits::{RateLimit, Secret};
 pub use retry::RetryPolicy;
 pub use text::Text;

@@ -1,11 +1,15 @@
 //! Fields of a source's rows, kept exactly as the source sent them.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
 
 /// A field of any JSON type as a string; `None` if the field is null or missing.
 ///
@@ -90,6 +94,9 @@ fn strip_whitespace(json: &str) -> String {
 
 /// A row of [`Text`] fields.
 pub(crate) trait TextRow {
+    /// Calls a function with each field.
+    fn for_each(&self, visit: &mut impl FnMut(&Text));
+
     /// Calls a function with each field whose value is likely to repeat in other rows.
     fn for_each_repeated(&mut self, visit: &mut impl FnMut(&mut Text));
 }
@@ -105,6 +112,62 @@ pub(crate) fn intern(rows: &mut [impl TextRow]) {
                 None => drop(values.insert(Arc::clone(value))),
             }
         });
+    }
+}
+
+/// The maximum length of a block hash and of the id of a deployment, in bytes.
+pub(crate) const MAX_NAME_BYTES: usize = 256;
+
+/// The maximum number of rows of a response. A row of few bytes of JSON takes hundreds of bytes of memory.
+const MAX_ROWS: usize = 100_000;
+
+/// The rows of a response. A malformed row gives null fields, as in [`Lenient`].
+#[derive(Debug, Default)]
+pub(crate) struct Rows<T> {
+    rows: Vec<T>,
+    /// Whether the response has more than [`MAX_ROWS`] rows.
+    too_many: bool,
+}
+
+impl<T> Rows<T> {
+    /// Returns the rows.
+    ///
+    /// # Errors
+    /// `CorruptData` if there are more than any page that is requested.
+    pub(crate) fn into_vec(self) -> Result<Vec<T>> {
+        match self.too_many {
+            true => Err(Error::corrupt("the response has too many rows").with("limit", MAX_ROWS)),
+            false => Ok(self.rows),
+        }
+    }
+}
+
+impl<'de, T: Default + for<'a> Deserialize<'a>> Deserialize<'de> for Rows<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(RowsVisitor(PhantomData))
+    }
+}
+
+struct RowsVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Default + for<'a> Deserialize<'a>> Visitor<'de> for RowsVisitor<T> {
+    type Value = Rows<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of rows")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Rows<T>, A::Error> {
+        let mut rows = Vec::new();
+        while rows.len() < MAX_ROWS {
+            match items.next_element::<Lenient<T>>()? {
+                Some(row) => rows.push(row.0),
+                None => return Ok(Rows { rows, too_many: false }),
+            }
+        }
+        let too_many = items.next_element::<IgnoredAny>()?.is_some();
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Rows { rows, too_many })
     }
 }
 
@@ -162,12 +225,23 @@ mod tests {
     }
 
     #[test]
+    fn more_rows_than_a_page_are_not_kept() {
+        let rows = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
+        let parse = |json: &str| serde_json::from_str::<Rows<Row>>(json).unwrap();
+        assert_eq!(parse(&rows(MAX_ROWS)).into_vec().unwrap().len(), MAX_ROWS);
+        let parsed = parse(&rows(MAX_ROWS + 2));
+        assert_eq!(parsed.rows.len(), MAX_ROWS);
+        assert_eq!(parsed.into_vec().unwrap_err().kind(), crate::Kind::CorruptData);
+    }
+
+    #[test]
     fn reads_malformed_rows_as_empty_rows() {
-        let rows: Vec<Lenient<Row>> = serde_json::from_str(
+        let rows: Rows<Row> = serde_json::from_str(
             r#"[{"a":1,"inner":{"id":"x"}},{"inner":null},{"inner":"0x1"},{"inner":["x"]},{"inner":{"id":{}}},null,7,["a"]]"#,
         )
         .unwrap();
-        let rows: Vec<_> = rows.iter().map(|row| (row.0.a.as_deref(), row.0.inner.0.id.as_deref())).collect();
+        let rows = rows.into_vec().unwrap();
+        let rows: Vec<_> = rows.iter().map(|row| (row.a.as_deref(), row.inner.0.id.as_deref())).collect();
         let empty = (None, None);
         assert_eq!(rows, [(Some("1"), Some("x")), empty, empty, empty, (None, Some("{}")), empty, empty, empty]);
     }

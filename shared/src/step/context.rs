@@ -53,7 +53,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Creates the clients with the rates and the concurrency of the configuration. `shared_by` is the number of
+    /// Creates the clients with the rates, concurrency and limits of the configuration. `shared_by` is the number of
     /// processes that share the rates, including this one.
     ///
     /// # Errors
@@ -68,6 +68,7 @@ impl Clients {
         graph.concurrency = config.concurrency.the_graph as usize;
         transpose.rate = RateLimit { per_second: config.requests_per_second.transpose, shared_by };
         transpose.concurrency = config.concurrency.transpose as usize;
+        (graph.limits, transpose.limits) = (config.source_limits, config.source_limits);
         Ok(Clients { graph: Arc::new(GraphClient::new(graph)?), transpose: Arc::new(TransposeClient::new(transpose)?) })
     }
 }

@@ -5,5 +5,7 @@
 
 mod graph;
 mod graph_faults;
+mod keys;
 mod loopback;
 mod transpose;
+mod volume;

@@ -12,7 +12,7 @@ use super::loopback::{TestRequest, TestResponse, TestServer, pseudo_random};
 const DAY: i64 = 1_672_531_200;
 const TRIES: usize = RetryPolicy::LOOPBACK.tries;
 
-fn settings(server: &TestServer, keys: &str) -> TransposeSettings {
+pub fn settings(server: &TestServer, keys: &str) -> TransposeSettings {
     let settings = TransposeSettings::new(&server.url, Secret::parse_list(keys));
     TransposeSettings {
         rate: RateLimit::per_second(100_000),
@@ -26,7 +26,7 @@ fn client(server: &TestServer) -> TransposeClient {
     TransposeClient::new(settings(server, "k3y")).unwrap()
 }
 
-fn query() -> EventsQuery {
+pub fn query() -> EventsQuery {
     EventsQuery {
         protocol_name: "aave".to_owned(),
         contract_version: "v2".to_owned(),

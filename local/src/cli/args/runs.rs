@@ -90,13 +90,17 @@ pub(in crate::cli) struct SourceArgs {
     /// Use the server at this URL instead of Transpose; needs --graph-url
     #[arg(long, value_name = "URL", requires = "graph_url")]
     pub(in crate::cli) transpose_url: Option<String>,
+    /// Send the API keys in GRAPH_API_KEY and TRANSPOSE_API_KEY to servers other than the live APIs, too
+    #[arg(long, conflicts_with_all = ["recording", "wallets", "days", "seed"])]
+    pub(in crate::cli) send_keys: bool,
 }
 
 impl SourceArgs {
     pub(in crate::cli) fn source(self) -> Source {
+        let send_keys = self.send_keys;
         match (self.live, self.graph_url, self.transpose_url) {
-            (true, ..) => Source::Live,
-            (_, Some(graph), Some(transpose)) => Source::Urls { graph, transpose },
+            (true, ..) => Source::Live { send_keys },
+            (_, Some(graph), Some(transpose)) => Source::Urls { graph, transpose, send_keys },
             _ => self.sample.source(),
         }
     }

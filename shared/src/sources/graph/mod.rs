@@ -20,8 +20,10 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
-use super::http::{MAX_BODY_BYTES, append_path, base_url};
+use super::http::{HttpResponse, append_path, base_url};
+use super::volume::Volume;
 use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
+use crate::config::SourceLimits;
 use crate::error::{Error, Kind, Result};
 pub use messages::messages;
 use paging::IdRange;
@@ -46,6 +48,10 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// The default number of rows per page, which is the maximum of graph-node.
 pub const ROWS_PER_PAGE: usize = 1000;
 
+/// The maximum length of a response body, in bytes: many times that of the largest page. Several pages are read at the same
+/// time.
+pub const MAX_BODY_BYTES: usize = 16 << 20;
+
 /// The maximum number of accounts in one filter. An address is 44 bytes of JSON, and some servers reject bodies from
 /// 100 KB.
 const ACCOUNTS_PER_QUERY: usize = 1000;
@@ -69,6 +75,8 @@ pub struct GraphSettings {
     pub max_body_bytes: usize,
     /// The number of rows per page, at most 1,000.
     pub rows_per_page: usize,
+    /// How much the source may send for a snapshot.
+    pub limits: SourceLimits,
 }
 
 impl GraphSettings {
@@ -84,6 +92,7 @@ impl GraphSettings {
             timeout: TIMEOUT,
             max_body_bytes: MAX_BODY_BYTES,
             rows_per_page: ROWS_PER_PAGE,
+            limits: SourceLimits::default(),
         }
     }
 }
@@ -134,6 +143,7 @@ pub struct GraphClient {
     endpoint: Endpoint,
     concurrency: usize,
     rows_per_page: usize,
+    limits: SourceLimits,
 }
 
 impl fmt::Debug for GraphClient {
@@ -146,7 +156,8 @@ impl fmt::Debug for GraphClient {
 struct SnapshotQuery<'a> {
     url: &'a Url,
     block: u64,
-    filter: Map<String, Value>,
+    filter: &'a Map<String, Value>,
+    volume: &'a Volume,
 }
 
 impl GraphClient {
@@ -171,7 +182,8 @@ impl GraphClient {
             timeout: settings.timeout,
             max_body_bytes: settings.max_body_bytes,
         })?;
-        Ok(GraphClient { base, endpoint, concurrency: settings.concurrency, rows_per_page: settings.rows_per_page })
+        let GraphSettings { concurrency, rows_per_page, limits, .. } = settings;
+        Ok(GraphClient { base, endpoint, concurrency, rows_per_page, limits })
     }
 
     /// Returns the newest block and the deployment of a subgraph.
@@ -182,8 +194,7 @@ impl GraphClient {
         let url = self.subgraph_url(subgraph_id)?;
         let body =
             json!({ "query": "query Head { _meta { block { number timestamp hash } deployment hasIndexingErrors } }" });
-        let parse = |response: &_| parse_head(&self.endpoint, response);
-        let state = self.endpoint.request(&url, &body, traffic, parse).await;
+        let state = self.endpoint.request(&url, &body, traffic, parse_head).await;
         let state = state.map_err(|error| error.with("subgraph", subgraph_id))?;
         Ok(Head { block: state.block, deployment: state.deployment })
     }
@@ -210,8 +221,8 @@ impl GraphClient {
     /// After all retries: `Throttled`, `SourceUnavailable` (also if the deployment or the block hash changes between
     /// pages), `NotReady` (the block is not indexed yet). Without retries: `HistoryPruned` (the block is no longer
     /// available), `QuotaExceeded`, `BadCredentials`, `SourceRejected` (a rejected query, an unknown subgraph, indexing
-    /// errors), `CorruptData` (a response that does not match the query), `BadInput` (an invalid subgraph id, a block
-    /// number of 2³¹ or more).
+    /// errors), `CorruptData` (a response that does not match the query, that contains the API key, or that exceeds a
+    /// limit), `BadInput` (an invalid subgraph id, a block number of 2³¹ or more).
     pub async fn positions(
         &self,
         subgraph_id: &str,
@@ -255,10 +266,12 @@ impl GraphClient {
         if i32::try_from(block).is_err() {
             return Err(Error::bad_input("the block number is too large").with("block", block));
         }
-        let queries: Vec<_> = filters.into_iter().map(|filter| SnapshotQuery { url, block, filter }).collect();
-        let queries = &queries;
+        let filters = &filters;
         let attempt = || async move {
-            match self.fetch_all(queries, process, traffic).await {
+            let volume = &Volume::of_snapshot(&self.limits);
+            let queries: Vec<_> =
+                filters.iter().map(|filter| SnapshotQuery { url, block, filter, volume }).collect();
+            match self.fetch_all(&queries, process, traffic).await {
                 Ok(pages) => merge_pages(pages).map(Ok),
                 // The requests of each page have their own retries: after an error, the other pages are not read again.
                 Err(error) => Ok(Err(error)),
@@ -331,13 +344,14 @@ impl GraphClient {
         range.add_to_filter(&mut filter);
         let variables = json!({ "block": query.block, "first": self.rows_per_page, "where": filter });
         let body = json!({ "query": E::QUERY, "variables": variables });
-        let parse = |response: &_| {
-            let page: Page<E> = parse_page(&self.endpoint, response)?;
+        let parse = |response: &HttpResponse| {
+            let page: Page<E> = parse_page(response)?;
             let block = page.state.block.number;
             if block != query.block {
                 return Err(Error::new(Kind::SourceUnavailable, "the response is for a different block")
                     .with("response_block", block));
             }
+            query.volume.add(&page.rows, response.body.len())?;
             let cursor = range.next_cursor(&page.rows, self.rows_per_page)?;
             Ok((ProcessedPage { state: page.state, rows: process(page.rows)? }, cursor))
         };

@@ -19,7 +19,7 @@ impl GraphClient {
     /// # Errors
     /// As [`GraphClient::head`], without retries.
     pub fn parse_head(&self, body: &[u8]) -> Result<Head> {
-        let state = parse_head(&self.endpoint, &ok(body))?;
+        let state = parse_head(&ok(body))?;
         Ok(Head { block: state.block, deployment: state.deployment })
     }
 
@@ -41,7 +41,7 @@ impl GraphClient {
 
     /// Parses the rows of a page after the first one, including the check that determines where the next page starts.
     fn parse_rows<E: Entity>(&self, body: &[u8]) -> Result<Vec<E>> {
-        let page: Page<E> = parse_page(&self.endpoint, &ok(body))?;
+        let page: Page<E> = parse_page(&ok(body))?;
         IdRange::all().after("0x").next_cursor(&page.rows, ROWS_PER_PAGE)?;
         Ok(page.rows)
     }

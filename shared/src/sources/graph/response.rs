@@ -9,9 +9,9 @@ use super::messages::classify;
 use super::rows::Entity;
 use crate::error::{Error, Kind, Result};
 use crate::sources::Block;
-use crate::sources::endpoint::Endpoint;
-use crate::sources::http::HttpResponse;
-use crate::sources::text::{Lenient, Text, intern};
+use crate::sources::endpoint::{invalid_json_error, source_error};
+use crate::sources::http::{HttpResponse, MAX_TEXT_BYTES};
+use crate::sources::text::{Lenient, MAX_NAME_BYTES, Rows, Text, intern};
 
 /// The block and the deployment that a response describes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) struct Page<E> {
 #[derive(Deserialize)]
 struct Body {
     #[serde(default)]
-    errors: Option<Value>,
+    errors: Option<Box<RawValue>>,
     #[serde(default)]
     data: Option<Box<RawValue>>,
 }
@@ -48,7 +48,7 @@ struct PageData<T> {
     #[serde(default, rename = "_meta")]
     meta: Lenient<Meta>,
     #[serde(alias = "markets", alias = "positions")]
-    rows: Vec<Lenient<T>>,
+    rows: Rows<T>,
 }
 
 #[derive(Default, Deserialize)]
@@ -68,30 +68,29 @@ struct MetaBlock {
 }
 
 /// Parses the response to the query for the newest state.
-pub(super) fn parse_head(endpoint: &Endpoint, response: &HttpResponse) -> Result<SubgraphState> {
-    let data: HeadData = parse_data(endpoint, response)?;
+pub(super) fn parse_head(response: &HttpResponse) -> Result<SubgraphState> {
+    let data: HeadData = parse_data(response)?;
     state_of(data.meta.0)
 }
 
 /// Parses a response with a page of rows.
-pub(super) fn parse_page<E: Entity>(endpoint: &Endpoint, response: &HttpResponse) -> Result<Page<E>> {
-    let data: PageData<E::Json> = parse_data(endpoint, response)?;
-    let mut rows: Vec<E> = data.rows.into_iter().map(|row| E::from_json(row.0)).collect();
+pub(super) fn parse_page<E: Entity>(response: &HttpResponse) -> Result<Page<E>> {
+    let data: PageData<E::Json> = parse_data(response)?;
+    let mut rows: Vec<E> = data.rows.into_vec()?.into_iter().map(E::from_json).collect();
     intern(&mut rows);
     Ok(Page { state: state_of(data.meta.0)?, rows })
 }
 
-fn parse_data<T: DeserializeOwned>(endpoint: &Endpoint, response: &HttpResponse) -> Result<T> {
-    let body: Body = serde_json::from_slice(&response.body).map_err(|e| endpoint.invalid_json_error(response, &e))?;
-    let messages = error_messages(body.errors.as_ref());
+fn parse_data<T: DeserializeOwned>(response: &HttpResponse) -> Result<T> {
+    let body: Body = serde_json::from_slice(&response.body).map_err(|e| invalid_json_error(response, &e))?;
+    let messages = error_messages(body.errors.as_deref());
     if let Some(kind) = error_kind(response, &messages) {
-        let body = || String::from_utf8_lossy(&response.body).into_owned();
-        let message = if messages.is_empty() { body() } else { messages.join("; ") };
-        return Err(endpoint.source_error(kind, response, &message));
+        let message = if messages.is_empty() { response.text().into_owned() } else { messages.join("; ") };
+        return Err(source_error(kind, response, &message));
     }
     let Some(data) = body.data.filter(|data| data.get() != "null") else {
         let message = "the response has neither data nor errors";
-        return Err(endpoint.source_error(Kind::SourceUnavailable, response, message));
+        return Err(source_error(Kind::SourceUnavailable, response, message));
     };
     // The parser's message is omitted because it could quote the response.
     serde_json::from_str(data.get())
@@ -112,15 +111,22 @@ fn error_kind(response: &HttpResponse, messages: &[String]) -> Option<Kind> {
     kinds.iter().find(|kind| !kind.is_transient()).or(kinds.first()).copied()
 }
 
-fn error_messages(errors: Option<&Value>) -> Vec<String> {
+fn error_messages(errors: Option<&RawValue>) -> Vec<String> {
+    let Some(errors) = errors else { return Vec::new() };
+    // Parsed values take many times the memory of their text.
+    if errors.get().len() > MAX_TEXT_BYTES {
+        return vec![errors.get().chars().take(MAX_TEXT_BYTES).collect()];
+    }
     let message = |error: &Value| match error.get("message").and_then(Value::as_str) {
         Some(message) => message.to_owned(),
         None => error.to_string(),
     };
-    match errors {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(errors)) => errors.iter().map(message).collect(),
-        Some(other) => vec![message(other)],
+    match serde_json::from_str(errors.get()) {
+        Ok(Value::Null) => Vec::new(),
+        Ok(Value::Array(errors)) => errors.iter().map(message).collect(),
+        Ok(other) => vec![message(&other)],
+        // A string that is not valid Unicode, or lists in lists without end.
+        Err(_) => vec![errors.get().to_owned()],
     }
 }
 
@@ -136,6 +142,10 @@ fn state_of(meta: Meta) -> Result<SubgraphState> {
     let number =
         block.number.as_deref().and_then(|number| number.parse().ok()).ok_or_else(|| invalid("block.number"))?;
     let timestamp = block.timestamp.as_deref().and_then(|timestamp| timestamp.parse().ok());
-    let deployment = meta.deployment.as_deref().ok_or_else(|| invalid("deployment"))?.to_owned();
+    let is_short = |text: &&str| text.len() <= MAX_NAME_BYTES;
+    let deployment = meta.deployment.as_deref().filter(is_short).ok_or_else(|| invalid("deployment"))?.to_owned();
+    if block.hash.as_deref().is_some_and(|hash| !is_short(&hash)) {
+        return Err(invalid("block.hash"));
+    }
     Ok(SubgraphState { block: Block { number, timestamp, hash: block.hash.0 }, deployment })
 }

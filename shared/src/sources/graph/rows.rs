@@ -65,15 +65,42 @@ pub(super) trait Entity: TextRow + Send {
 }
 
 impl TextRow for Market {
+    fn for_each(&self, visit: &mut impl FnMut(&Text)) {
+        let Market {
+            id,
+            name,
+            maximum_ltv,
+            liquidation_threshold,
+            input_token_price_usd,
+            total_deposit_balance_usd,
+            total_borrow_balance_usd,
+            input_token_id,
+            input_token_symbol,
+            input_token_decimals,
+        } = self;
+        [id, name, maximum_ltv, liquidation_threshold, input_token_price_usd].into_iter().for_each(&mut *visit);
+        [total_deposit_balance_usd, total_borrow_balance_usd].into_iter().for_each(&mut *visit);
+        [input_token_id, input_token_symbol, input_token_decimals].into_iter().for_each(visit);
+    }
+
     /// Visits no field: a page contains each market once, so almost no value repeats.
     fn for_each_repeated(&mut self, _: &mut impl FnMut(&mut Text)) {}
 }
 
 impl TextRow for MarketWithoutTotals {
+    fn for_each(&self, visit: &mut impl FnMut(&Text)) {
+        self.0.for_each(visit);
+    }
+
     fn for_each_repeated(&mut self, _: &mut impl FnMut(&mut Text)) {}
 }
 
 impl TextRow for Position {
+    fn for_each(&self, visit: &mut impl FnMut(&Text)) {
+        let Position { id, balance, side, is_collateral, market_id, market_name, account_id } = self;
+        [id, balance, side, is_collateral, market_id, market_name, account_id].into_iter().for_each(visit);
+    }
+
     fn for_each_repeated(&mut self, visit: &mut impl FnMut(&mut Text)) {
         let Position { id: _, balance: _, side, is_collateral, market_id, market_name, account_id } = self;
         [side, is_collateral, market_id, market_name, account_id].into_iter().for_each(visit);

@@ -22,9 +22,11 @@ use serde_json::json;
 use url::Url;
 
 use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
-use super::http::{MAX_BODY_BYTES, append_path, base_url};
+use super::http::{append_path, base_url};
 use super::text::{Text, intern};
+use super::volume::Volume;
 use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
+use crate::config::SourceLimits;
 use crate::error::{Error, Kind, Result};
 pub use liquidation::{Leg, LiquidationLegs};
 use paging::{EventPage, Pager, Progress};
@@ -46,6 +48,9 @@ pub const CONCURRENCY: usize = 4;
 /// The default number of rows per page. Credits are charged per request, and a row is 0.8 to 1 KB of JSON, so this is
 /// about the most that a response can hold (10 MB). A truncated page only costs one more request.
 pub const ROWS_PER_PAGE: usize = 10_000;
+
+/// The maximum length of a response body, in bytes. The server truncates at 10 MB.
+pub const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// The time limit that is sent to the server, which is also the limit of the free tier. It results in a truncated
 /// response instead of a dropped connection.
@@ -75,6 +80,8 @@ pub struct TransposeSettings {
     pub max_body_bytes: usize,
     /// The number of rows per page of events.
     pub rows_per_page: usize,
+    /// How much the source may send for the events of a query.
+    pub limits: SourceLimits,
 }
 
 impl TransposeSettings {
@@ -90,6 +97,7 @@ impl TransposeSettings {
             timeout: TIMEOUT,
             max_body_bytes: MAX_BODY_BYTES,
             rows_per_page: ROWS_PER_PAGE,
+            limits: SourceLimits::default(),
         }
     }
 }
@@ -136,6 +144,7 @@ pub struct TransposeClient {
     url: Url,
     endpoint: Endpoint,
     rows_per_page: usize,
+    limits: SourceLimits,
 }
 
 impl fmt::Debug for TransposeClient {
@@ -166,7 +175,8 @@ impl TransposeClient {
             timeout: settings.timeout,
             max_body_bytes: settings.max_body_bytes,
         })?;
-        Ok(TransposeClient { url: append_path(&base, &["sql"])?, endpoint, rows_per_page: settings.rows_per_page })
+        let TransposeSettings { rows_per_page, limits, .. } = settings;
+        Ok(TransposeClient { url: append_path(&base, &["sql"])?, endpoint, rows_per_page, limits })
     }
 
     /// Returns all events of a query, ordered by (timestamp, log_index), including rows without one of them. A row that
@@ -176,7 +186,8 @@ impl TransposeClient {
     /// After all retries: `Throttled`, `SourceUnavailable` (also: rows out of order, rows that do not match the query,
     /// or a single log index whose rows are truncated each time). Without retries: `QuotaExceeded` (out of credits),
     /// `BadCredentials`, `SourceRejected` (a rejected query), `CorruptData` (a response without the expected structure,
-    /// or a truncated page without a row to continue from), `BadInput` (an invalid time).
+    /// that contains the API key or exceeds a limit, or a truncated page without a row to continue from), `BadInput` (an
+    /// invalid time).
     pub async fn events(&self, query: &EventsQuery, traffic: &Traffic) -> Result<Vec<Event>> {
         let events = self.fetch_all(query, traffic).await;
         events.map_err(|error| {
@@ -189,9 +200,9 @@ impl TransposeClient {
     }
 
     async fn fetch_all(&self, query: &EventsQuery, traffic: &Traffic) -> Result<Vec<Event>> {
-        let mut pager = Pager::new();
+        let (mut pager, volume) = (Pager::new(), Volume::of_events(&self.limits));
         loop {
-            let page = self.fetch_page(query, &pager, traffic).await?;
+            let page = self.fetch_page(query, &pager, &volume, traffic).await?;
             match pager.add(page)? {
                 Progress::More(more) => pager = more,
                 Progress::Done(events) => return Ok(events),
@@ -199,9 +210,16 @@ impl TransposeClient {
         }
     }
 
-    async fn fetch_page(&self, query: &EventsQuery, pager: &Pager, traffic: &Traffic) -> Result<EventPage> {
+    async fn fetch_page(
+        &self,
+        query: &EventsQuery,
+        pager: &Pager,
+        volume: &Volume,
+        traffic: &Traffic,
+    ) -> Result<EventPage> {
         let statement = sql::events(query, pager.request(), self.rows_per_page)?;
         self.query(&statement, traffic, |mut results: Results<Event>| {
+            volume.add(&results.rows, results.bytes)?;
             intern(&mut results.rows);
             let partial = results.truncated || results.rows.len() >= self.rows_per_page;
             let page = EventPage { rows: results.rows, partial };
@@ -263,7 +281,7 @@ impl TransposeClient {
             "parameters": {},
             "options": { "stringify_numbers": true, "timeout": SERVER_TIMEOUT.as_millis() as u64 },
         });
-        self.endpoint.request(&self.url, &body, traffic, |response| accept(parse(&self.endpoint, response)?)).await
+        self.endpoint.request(&self.url, &body, traffic, |response| accept(parse(response)?)).await
     }
 }
 

@@ -20,7 +20,7 @@ impl TransposeClient {
     /// # Errors
     /// As [`TransposeClient::events`], without retries.
     pub fn parse_events(&self, body: &[u8]) -> Result<Option<Vec<Event>>> {
-        let Results { rows, truncated } = parse(&self.endpoint, &ok(body))?;
+        let Results { rows, truncated, .. } = parse(&ok(body))?;
         let page = EventPage { rows, partial: truncated };
         PageRequest::First.check(&page)?;
         match Pager::new().add(page)? {
@@ -34,7 +34,7 @@ impl TransposeClient {
     /// # Errors
     /// As [`TransposeClient::head_block`], without retries.
     pub fn parse_blocks(&self, body: &[u8]) -> Result<Vec<Block>> {
-        let Results { rows, .. } = parse::<BlockRow>(&self.endpoint, &ok(body))?;
+        let Results { rows, .. } = parse::<BlockRow>(&ok(body))?;
         rows.into_iter().map(BlockRow::into_block).collect()
     }
 }

@@ -5,15 +5,17 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
-use crate::sources::endpoint::Endpoint;
-use crate::sources::http::HttpResponse;
-use crate::sources::text::{Lenient, Text};
+use crate::sources::endpoint::{invalid_json_error, source_error};
+use crate::sources::http::{HttpResponse, MAX_TEXT_BYTES};
+use crate::sources::text::{Lenient, Rows, Text};
 
 /// The rows of a response, and whether the server truncated it (at 10 MB, or at its time limit).
 #[derive(Debug)]
 pub(super) struct Results<T> {
     pub rows: Vec<T>,
     pub truncated: bool,
+    /// The size of the response body.
+    pub bytes: usize,
 }
 
 #[derive(Deserialize)]
@@ -26,7 +28,7 @@ struct Body<T> {
     #[serde(default)]
     stats: Lenient<Stats>,
     #[serde(default)]
-    results: Option<Vec<Lenient<T>>>,
+    results: Option<Rows<T>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -37,20 +39,20 @@ struct Stats {
 }
 
 /// Returns the rows of a response, or the error that it reports.
-pub(super) fn parse<T: Default + DeserializeOwned>(endpoint: &Endpoint, response: &HttpResponse) -> Result<Results<T>> {
+pub(super) fn parse<T: Default + DeserializeOwned>(response: &HttpResponse) -> Result<Results<T>> {
     if let Some(kind) = response.kind_of_status() {
-        let message = error_message(&response.body);
-        return Err(endpoint.source_error(refine_kind(kind, &message, response), response, &message));
+        let message = error_message(response);
+        return Err(source_error(refine_kind(kind, &message, response), response, &message));
     }
-    let body: Body<T> = serde_json::from_slice(&response.body).map_err(|e| parse_error(endpoint, response, &e))?;
+    let body: Body<T> = serde_json::from_slice(&response.body).map_err(|e| parse_error(response, &e))?;
     match (body.status.as_deref(), body.results) {
         (Some("error"), _) => {
-            let message = body.message.to_string();
+            let message = start(body.message.to_string());
             let kind = classify(&message).unwrap_or(Kind::SourceRejected);
-            Err(endpoint.source_error(kind, response, &message))
+            Err(source_error(kind, response, &message))
         }
         (_, Some(rows)) => {
-            let stats = body.stats.0;
+            let (rows, stats) = (rows.into_vec()?, body.stats.0);
             let truncated = stats.truncated.as_deref() == Some("true");
             let count = stats.count.as_deref().and_then(|count| count.parse().ok()).unwrap_or(0);
             // The count of a truncated response may include the rows that were cut off.
@@ -59,28 +61,34 @@ pub(super) fn parse<T: Default + DeserializeOwned>(endpoint: &Endpoint, response
                     .with("count", count)
                     .with("rows", rows.len()));
             }
-            Ok(Results { rows: rows.into_iter().map(|row| row.0).collect(), truncated })
+            Ok(Results { rows, truncated, bytes: response.body.len() })
         }
         (_, None) => {
             let message = "the response has neither results nor an error";
-            Err(endpoint.source_error(Kind::SourceUnavailable, response, message))
+            Err(source_error(Kind::SourceUnavailable, response, message))
         }
     }
 }
 
-fn parse_error(endpoint: &Endpoint, response: &HttpResponse, error: &serde_json::Error) -> Error {
+fn parse_error(response: &HttpResponse, error: &serde_json::Error) -> Error {
     if error.is_data() {
         // The parser's message is omitted because it could quote the response.
         return Error::corrupt("the response does not have the expected structure").with("line", error.line());
     }
-    endpoint.invalid_json_error(response, error)
+    invalid_json_error(response, error)
 }
 
-/// Returns the `message` of an error response, or the whole body if there is none.
-fn error_message(body: &[u8]) -> String {
-    let parsed = serde_json::from_slice::<Lenient<ErrorBody>>(body).ok();
+/// Returns the `message` of an error response, or the body if there is none: the start of it.
+fn error_message(response: &HttpResponse) -> String {
+    let parsed = serde_json::from_slice::<Lenient<ErrorBody>>(&response.body).ok();
     let message = parsed.and_then(|body| body.0.message.0);
-    message.map_or_else(|| String::from_utf8_lossy(body).into_owned(), |message| message.to_string())
+    message.map_or_else(|| response.text().into_owned(), |message| start(message.to_string()))
+}
+
+/// Cuts off a message that is longer than any that a server sends.
+fn start(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(MAX_TEXT_BYTES));
+    message
 }
 
 #[derive(Default, Deserialize)]
@@ -173,8 +181,13 @@ mod tests {
 
     #[test]
     fn error_message_is_the_message_field_or_the_body() {
-        assert_eq!(error_message(br#"{"status": "error", "message": "no"}"#), "no");
-        assert_eq!(error_message(b"<html>no</html>"), "<html>no</html>");
-        assert_eq!(error_message(br#"{"error": "no"}"#), r#"{"error": "no"}"#);
+        let message = |body: &str| {
+            let (status, body) = (StatusCode::BAD_REQUEST, body.as_bytes().to_vec());
+            error_message(&HttpResponse { status, retry_after: None, body })
+        };
+        assert_eq!(message(r#"{"status": "error", "message": "no"}"#), "no");
+        assert_eq!(message("<html>no</html>"), "<html>no</html>");
+        assert_eq!(message(r#"{"error": "no"}"#), r#"{"error": "no"}"#);
+        assert_eq!(message(&format!(r#"{{"message": "{}"}}"#, "ä".repeat(100_000))).len(), MAX_TEXT_BYTES);
     }
 }

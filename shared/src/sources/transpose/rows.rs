@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::domain::parse_time;
 use crate::error::{Error, Result};
 use crate::sources::Block;
-use crate::sources::text::{Text, TextRow};
+use crate::sources::text::{MAX_NAME_BYTES, Text, TextRow};
 
 /// Declares [`Event`] and [`EVENT_COLUMNS`] together, so that the queried columns and the parsed fields are the same.
 macro_rules! event_columns {
@@ -19,6 +19,10 @@ macro_rules! event_columns {
         }
 
         impl TextRow for Event {
+            fn for_each(&self, visit: &mut impl FnMut(&Text)) {
+                $(visit(&self.$column);)+
+            }
+
             fn for_each_repeated(&mut self, visit: &mut impl FnMut(&mut Text)) {
                 $(visit(&mut self.$column);)+
             }
@@ -113,6 +117,9 @@ pub(super) struct BlockRow {
 impl BlockRow {
     /// Converts the row to a block.
     pub(super) fn into_block(self) -> Result<Block> {
+        if self.block_hash.as_deref().is_some_and(|hash| hash.len() > MAX_NAME_BYTES) {
+            return Err(Error::corrupt("a row of ethereum.blocks has an invalid hash").with("hash", &self.block_hash));
+        }
         let number = self.block_number.as_deref().and_then(|number| number.parse().ok());
         let time = self.timestamp.as_deref().and_then(parse_time);
         match (number, time) {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use defi_shared::error::{Error, Result};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, ErrorCode, Row, Statement, params_from_iter};
 use serde_json::{Map, Value};
@@ -45,6 +46,20 @@ const EVENT_COLUMNS: [&str; 17] = [
 const KEY_COLUMNS: [&str; 3] = ["block_number", "log_index", "timestamp"];
 /// The number of SQLite's virtual machine instructions between two checks of the deadline.
 const STEPS_PER_DEADLINE_CHECK: i32 = 10_000;
+
+/// The limits of SQLite: the length of a value, of a row and of a statement, the number of columns, terms and
+/// instructions, and the length of a pattern. A single function, such as `hex(zeroblob(1000000000))`, ends before the
+/// deadline is checked again.
+const SQL_LIMITS: [(Limit, i32); 8] = [
+    (Limit::SQLITE_LIMIT_LENGTH, 4 << 20),
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, 256 << 10),
+    (Limit::SQLITE_LIMIT_COLUMN, 64),
+    (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 64),
+    (Limit::SQLITE_LIMIT_VDBE_OP, 100_000),
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 100),
+    (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 100),
+    (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+];
 
 /// The limits and options of a query.
 pub(super) struct QueryLimits {
@@ -82,6 +97,7 @@ impl Store {
             insert_events(&mut connection, &recording.events)?;
             insert_blocks(&mut connection, timeline)?;
             connection.authorizer(Some(authorize))?;
+            SQL_LIMITS.into_iter().try_for_each(|(limit, value)| connection.set_limit(limit, value).map(drop))?;
             Ok(connection)
         };
         let connection = fill().map_err(|error| Error::internal("cannot fill the SQL tables").with_source(error))?;
@@ -97,10 +113,13 @@ impl Store {
     ) -> Result<Page, QueryError> {
         let prepared = sql::prepare(sql).map_err(QueryError::Invalid)?;
         check_names(&prepared.names, parameters)?;
-        // A panic in another query cannot leave the tables inconsistent, because queries only read.
-        let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + limits.timeout;
         let is_late = move || Instant::now() > deadline;
+        // A panic in another query cannot leave the tables inconsistent, because queries only read.
+        let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_late() {
+            return Err(QueryError::Timeout);
+        }
         connection.progress_handler(STEPS_PER_DEADLINE_CHECK, Some(is_late)).map_err(query_error)?;
         let mut statement = connection.prepare(&prepared.sql).map_err(query_error)?;
         if statement.column_count() == 0 {

@@ -168,3 +168,43 @@ fn endless_query_times_out() {
     let page = run(&format!("{endless} SELECT x FROM c")).unwrap();
     assert!(page.truncated && page.count > 0);
 }
+
+#[test]
+fn values_statements_and_rows_have_a_maximum_length() {
+    let long = format!("SELECT '{}'", "x".repeat(300_000));
+    let wide = format!("SELECT {}", vec!["zeroblob(4000000)"; 65].join(", "));
+    let compound = vec!["SELECT 1"; 65].join(" UNION ALL ");
+    for sql in [
+        "SELECT length(zeroblob(1000000000))",
+        "SELECT length(hex(zeroblob(3000000)))",
+        "SELECT printf('%.*c', 1000000000, 'x')",
+        "SELECT replace(hex(zeroblob(1000000)), '00', 'xxxxxxxxxxxx')",
+        "SELECT group_concat(hex(zeroblob(100000))) FROM ethereum.blocks",
+        &format!("SELECT 1 WHERE '' LIKE '{}'", "%_".repeat(100)),
+        &long,
+        &wide,
+        &compound,
+    ] {
+        let start = Instant::now();
+        query_error_message(sql, json!({}));
+        assert!(start.elapsed() < Duration::from_secs(5), "{}", &sql[..50]);
+    }
+    // A statement that counts the events of all protocols that a configuration can have.
+    let selection = "(protocol_name = 'aave' AND contract_version = 'v2' AND category = 'borrow' \
+                     AND timestamp >= '2023-01-01T00:00:00Z' AND timestamp < '2023-01-02T00:00:00Z')";
+    let count = format!("SELECT COUNT(*) AS n FROM ethereum.lending_events WHERE {}", [selection; 64].join(" OR "));
+    assert_eq!(rows(&store(vec![]), &count, json!({}))[0]["n"], 0);
+}
+
+#[test]
+fn time_spent_waiting_for_another_query_counts() {
+    let store = store(vec![]);
+    let limits = QueryLimits { timeout: Duration::from_millis(50), ..limits() };
+    std::thread::scope(|scope| {
+        let busy = store.0.lock().unwrap();
+        let waiting = scope.spawn(|| store.run("SELECT 1", &Map::new(), &limits));
+        std::thread::sleep(Duration::from_millis(100));
+        drop(busy);
+        assert_eq!(waiting.join().unwrap(), Err(QueryError::Timeout));
+    });
+}

@@ -3,6 +3,7 @@ module "athena_results" {
 
   name          = "${local.bucket}-athena"
   force_destroy = var.force_destroy
+  policy        = local.bucket_policies.athena
   expire_days   = { "results/" = var.keep_days.results }
 }
 

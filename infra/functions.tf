@@ -13,6 +13,7 @@ module "step" {
   log_retention_days   = var.log_retention_days
   environment          = local.environments[each.key]
   policy               = local.step_policies[each.key]
+  trust_policy         = local.trust_policies[each.key]
 }
 
 locals {

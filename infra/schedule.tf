@@ -37,15 +37,7 @@ locals {
 resource "aws_iam_role" "scheduler" {
   name = "${local.name}-scheduler"
 
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Action    = "sts:AssumeRole"
-      Principal = { Service = "scheduler.amazonaws.com" }
-      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
-    }]
-  })
+  assume_role_policy = jsonencode(local.trust_policies.scheduler)
 }
 
 resource "aws_iam_role_policy" "scheduler" {

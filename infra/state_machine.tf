@@ -43,7 +43,7 @@ locals {
         Sid      = "ReadBatches"
         Effect   = "Allow"
         Action   = ["s3:GetObject"]
-        Resource = ["${local.bucket_arn}/runs/*"]
+        Resource = ["${local.bucket_arn}/runs/*/batches/*"]
       },
       {
         # A distributed map runs its items as executions of the same state machine.
@@ -117,15 +117,7 @@ resource "aws_cloudwatch_log_group" "state_machine" {
 resource "aws_iam_role" "state_machine" {
   name = "${local.name}-state-machine"
 
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Action    = "sts:AssumeRole"
-      Principal = { Service = "states.amazonaws.com" }
-      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
-    }]
-  })
+  assume_role_policy = jsonencode(local.trust_policies.state-machine)
 }
 
 resource "aws_iam_role_policy" "state_machine" {

@@ -1,6 +1,7 @@
 # The requirements of each step. CPU is proportional to memory: 1,769 MB correspond to one vCPU. `concurrency` is the
 # number of concurrent calls of the step's map. Those of one phase add up to at most ten, the limit of a new account.
-# Prefixes refer to the lake's bucket; one without a slash at its end is a single object.
+# Prefixes refer to the lake's bucket; one without a slash at its end is a single object, and `*` is the id of a run.
+# `registers` are the tables that a step registers in the catalog, `looks_up` those that it only reads there.
 locals {
   events    = ["transpose_borrow_events", "transpose_deposit_events", "transpose_liquidation_events", "transpose_repay_events", "transpose_withdraw_events"]
   markets   = "the_graph_historical_market_data"
@@ -33,24 +34,31 @@ locals {
     quarantine_current  = ["quarantine/${local.current}/"]
   }
 
+  tables = {
+    raw       = concat(["ethereum_daily_blocks", local.markets, local.positions], local.events)
+    stage     = concat([local.markets, local.positions], local.events)
+    analytics = concat([local.current, "wallet_links", "wallet_health_daily"], local.events)
+  }
+  # The tables by which readers find the published features.
+  published = ["analytics/defi_features", "analytics/defi_features_history"]
+
   step_table = {
     plan-run = {
       memory  = 512
       timeout = 300
-      reads   = local.prefixes.builds
-      lists   = ["digests/"]
-      # The features, to finish a publication that was interrupted, and the records of builds and states that it deleted.
-      writes    = concat(local.prefixes.features, ["state/versions.json", "digests/before.json"])
-      deletes   = concat(local.prefixes.features, ["digests/analytics/features/builds/", "digests/state/fold/", "digests/state/links/"], ["runs/"])
-      databases = ["raw", "stage", "analytics"]
-      publishes = true
+      # The plans of a run, and the lists of calls that the state machine makes of the other steps.
+      writes    = ["runs/*/plan.json", "runs/*/plan-after-extraction.json", "runs/*/batches/", "runs/unfinished/", "state/versions.json", "digests/before.json"]
+      deletes   = ["runs/*/reports/", "runs/unfinished/"]
+      lists     = ["digests/"]
+      registers = flatten([for layer, names in local.tables : [for name in names : "${layer}/${name}"]])
+      looks_up  = local.published
       examples  = { from = "2023-02-20", as_of = "2023-03-01", force = true }
     }
 
     extract-daily-blocks = {
       concurrency = 1
       writes      = local.prefixes.blocks
-      databases   = ["raw"]
+      registers   = ["raw/ethereum_daily_blocks"]
       secret      = "transpose"
     }
     extract-events = {
@@ -58,7 +66,7 @@ locals {
       concurrency = 2
       reads       = local.prefixes.blocks
       writes      = local.prefixes.raw_events
-      databases   = ["raw"]
+      registers   = [for table in local.events : "raw/${table}"]
       secret      = "transpose"
       examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
     }
@@ -68,7 +76,7 @@ locals {
       reads       = local.prefixes.blocks
       writes      = concat(local.prefixes.raw_markets, local.prefixes.lost_markets)
       deletes     = local.prefixes.lost_markets
-      databases   = ["raw"]
+      registers   = ["raw/${local.markets}"]
       secret      = "graph"
       shares_with = ["extract-account-positions"]
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
@@ -80,7 +88,7 @@ locals {
       reads       = local.prefixes.blocks
       writes      = concat(local.prefixes.raw_positions, local.prefixes.lost_positions)
       deletes     = local.prefixes.lost_positions
-      databases   = ["raw"]
+      registers   = ["raw/${local.positions}"]
       secret      = "graph"
       shares_with = ["extract-market-data"]
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
@@ -91,7 +99,7 @@ locals {
       reads       = local.prefixes.blocks
       writes      = concat(local.prefixes.current, local.prefixes.quarantine_current)
       deletes     = local.prefixes.quarantine_current
-      databases   = ["analytics"]
+      registers   = ["analytics/${local.current}"]
       secret      = "graph"
       examples    = { protocols = ["aave-v2-eth"], block = "head" }
     }
@@ -102,7 +110,7 @@ locals {
       reads       = local.prefixes.raw_events
       writes      = concat(local.prefixes.stage_events, local.prefixes.quarantine_events)
       deletes     = local.prefixes.quarantine_events
-      databases   = ["stage"]
+      registers   = [for table in local.events : "stage/${table}"]
       examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
     }
     stage-market-data = {
@@ -110,7 +118,7 @@ locals {
       reads       = local.prefixes.raw_markets
       writes      = concat(local.prefixes.stage_markets, local.prefixes.quarantine_markets)
       deletes     = local.prefixes.quarantine_markets
-      databases   = ["stage"]
+      registers   = ["stage/${local.markets}"]
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
     stage-account-positions = {
@@ -119,7 +127,7 @@ locals {
       reads       = local.prefixes.raw_positions
       writes      = concat(local.prefixes.stage_positions, local.prefixes.quarantine_position)
       deletes     = local.prefixes.quarantine_position
-      databases   = ["stage"]
+      registers   = ["stage/${local.positions}"]
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
 
@@ -130,7 +138,7 @@ locals {
       reads       = local.prefixes.stage_borrows
       writes      = concat(local.prefixes.links, local.prefixes.links_state)
       deletes     = concat(local.prefixes.links_state, local.prefixes.fold, local.prefixes.passed)
-      databases   = ["analytics"]
+      registers   = ["analytics/wallet_links"]
     }
     price-events = {
       memory      = 1769
@@ -138,7 +146,7 @@ locals {
       reads       = concat(local.prefixes.stage_events, local.prefixes.stage_markets)
       writes      = local.prefixes.priced_events
       deletes     = concat(local.prefixes.fold, local.prefixes.passed)
-      databases   = ["analytics"]
+      registers   = [for table in local.events : "analytics/${table}"]
       examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
     }
     value-positions = {
@@ -147,7 +155,7 @@ locals {
       reads       = concat(local.prefixes.stage_positions, local.prefixes.stage_markets, local.prefixes.links, local.prefixes.links_state)
       writes      = local.prefixes.health
       deletes     = concat(local.prefixes.fold, local.prefixes.passed)
-      databases   = ["analytics"]
+      registers   = ["analytics/wallet_health_daily"]
     }
     build-features = {
       memory      = 3008
@@ -155,38 +163,36 @@ locals {
       reads       = concat(local.prefixes.priced_events, local.prefixes.links, local.prefixes.health, ["state/"])
       writes      = concat(local.prefixes.builds, local.prefixes.fold)
       deletes     = local.prefixes.builds
-      databases   = ["analytics"]
       examples    = { as_of = "2023-03-01", shards = [0, 1] }
     }
 
+    # The only step that records that a set passed its checks, without which nothing is published.
     check-features = {
-      memory    = 3008
-      reads     = ["raw/", "stage/", "analytics/", "state/fold/", "state/links/", "quarantine/", "digests/before.json"]
-      writes    = local.prefixes.passed
-      deletes   = local.prefixes.passed
-      lists     = ["digests/", "quarantine/", "runs/"]
-      databases = ["analytics"]
-      catalog   = "read"
-      examples  = { from = "2023-02-20", as_of = "2023-03-01" }
+      memory   = 3008
+      reads    = ["raw/", "stage/", "analytics/", "state/fold/", "state/links/", "quarantine/", "digests/before.json"]
+      writes   = local.prefixes.passed
+      deletes  = local.prefixes.passed
+      lists    = ["digests/", "quarantine/"]
+      looks_up = local.published
+      examples = { from = "2023-02-20", as_of = "2023-03-01" }
     }
-    # Deletes old builds and states.
+    # The only step that changes the published features and the tables that show them. Deletes old builds and states.
     publish-features = {
       memory    = 1024
       timeout   = 300
       writes    = concat(local.prefixes.builds, local.prefixes.features)
       deletes   = concat(local.prefixes.builds, local.prefixes.features, local.prefixes.fold, local.prefixes.links_state)
-      databases = ["analytics"]
+      registers = local.published
       publishes = true
     }
     # chain.json is a single object. It exists only in a lake that was created by a local run over the simulated chain.
     report-run = {
-      memory    = 3008
-      reads     = ["stage/", "analytics/", "quarantine/", "chain.json"]
-      lists     = ["quarantine/", "runs/"]
-      databases = ["analytics"]
-      catalog   = "read"
-      of_a_run  = true
-      examples  = { run_id = "2023-03-01-0a1b2c3d4e5f" }
+      memory   = 3008
+      reads    = ["stage/", "analytics/", "quarantine/", "chain.json"]
+      lists    = ["quarantine/"]
+      looks_up = local.published
+      of_a_run = true
+      examples = { run_id = "2023-03-01-0a1b2c3d4e5f" }
     }
   }
 
@@ -206,11 +212,11 @@ locals {
       concurrency       = try(coalesce(var.steps[name].concurrency), step.concurrency, null)            # null: no map, one call per run
       reserved          = try(coalesce(var.steps[name].reserved_concurrency), null)
       reads             = concat(try(step.reads, []), ["runs/"], local.prefixes.passed) # to plan what is missing
-      writes            = concat(try(step.writes, []), local.digests[name].writes, ["runs/"])
+      writes            = concat(try(step.writes, []), local.digests[name].writes, name == "plan-run" ? [] : ["runs/*/reports/${name}/"])
       deletes           = distinct(concat(try(step.deletes, []), local.digests[name].writes, local.digests[name].deletes))
       lists             = concat(["raw/", "stage/", "analytics/", "state/"], local.digests[name].deletes, try(step.lists, []))
-      databases         = [for layer in step.databases : "db_${layer}_${local.environment}"]
-      registers         = try(step.catalog, "register") == "register"
+      registers         = try(step.registers, [])
+      looks_up          = try(step.looks_up, [])
       publishes         = try(step.publishes, false)
       secret            = try(step.secret, null)
       shares_with       = try(step.shares_with, [])

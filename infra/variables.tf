@@ -38,6 +38,17 @@ variable "lake_bucket" {
   }
 }
 
+variable "writers" {
+  description = "ARNs of the roles and users that may write to the lake or delete from it besides the functions, with * as wildcard. null: in prod no others, in dev everyone whom IAM allows to."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = var.writers == null ? true : alltrue([for arn in var.writers : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.", arn))])
+    error_message = "A writer must be the ARN of an IAM role or user, such as arn:aws:iam::123456789012:role/admin. A session of a role counts as its role."
+  }
+}
+
 variable "force_destroy" {
   description = "Whether terraform destroy also deletes the contents of the buckets and the workgroup, and the secrets without a recovery window. For temporary environments."
   type        = bool
@@ -110,8 +121,8 @@ variable "graph_url" {
   default     = null
 
   validation {
-    condition     = var.graph_url == null || can(regex("^https?://", var.graph_url))
-    error_message = "The URL must start with http:// or https://."
+    condition     = var.graph_url == null || can(regex("^(https://[^/@?#]+|http://(localhost|127([.][0-9]{1,3}){3}|\\[::1\\])(:[0-9]+)?)(/[^@?#]*)?$", var.graph_url))
+    error_message = "The URL must start with https://, since the API key is sent to it (http:// only for the loopback interface), and must contain no user, query or fragment."
   }
 }
 
@@ -121,8 +132,8 @@ variable "transpose_url" {
   default     = null
 
   validation {
-    condition     = var.transpose_url == null || can(regex("^https?://", var.transpose_url))
-    error_message = "The URL must start with http:// or https://."
+    condition     = var.transpose_url == null || can(regex("^(https://[^/@?#]+|http://(localhost|127([.][0-9]{1,3}){3}|\\[::1\\])(:[0-9]+)?)(/[^@?#]*)?$", var.transpose_url))
+    error_message = "The URL must start with https://, since the API key is sent to it (http:// only for the loopback interface), and must contain no user, query or fragment."
   }
 }
 

@@ -10,7 +10,7 @@ use defi_shared::config::Config;
 use defi_shared::domain::Day;
 use defi_shared::lake::{FileMetadata, FolderStore, Lake, WorkUnit};
 use defi_shared::plan::Plan;
-use defi_shared::step::{Gaps, RunId, RunReport};
+use defi_shared::step::{Gaps, RUN_REPORT, RunId, RunReport};
 use defi_shared::tables::{
     FEATURES_HISTORY, FeatureRow, QuarantinedRow, STAGE_DEPOSITS, STAGE_POSITIONS, WALLET_HEALTH, WalletHealth,
 };
@@ -146,9 +146,9 @@ async fn lost_days_are_listed_and_interrupt_the_charts() {
         let unit = WorkUnit::ProtocolDay(day, "aave-v2-eth".into());
         lake.store().delete(&unit.key(&STAGE_POSITIONS)).await.expect("the object is deleted");
     }
-    let mut run_report: RunReport = lake.read_json(&run.key("report.json")).await.expect("JSON").expect("a report");
+    let mut run_report: RunReport = lake.read_json(&run.key(RUN_REPORT)).await.expect("JSON").expect("a report");
     run_report.gaps = Gaps { positions: [("aave-v2-eth".to_owned(), lost.to_vec())].into(), ..Gaps::default() };
-    lake.write_json(&run.key("report.json"), &run_report).await.expect("the report is written");
+    lake.write_json(&run.key(RUN_REPORT), &run_report).await.expect("the report is written");
     let days = gathered(folder.path()).await.days;
     let missing = days.days.iter().zip(&days.positions["aave-v2-eth"]).filter(|(_, count)| count.is_none());
     assert_eq!(missing.map(|(day, _)| *day).collect::<Vec<_>>(), lost);

@@ -14,7 +14,7 @@ use crate::output::{line, write_page};
 pub struct Options {
     /// The run. Default: the newest run.
     pub run: Option<String>,
-    /// The file to write. Default: `runs/{run_id}/report.html` in the lake.
+    /// The file to write. Default: the page of the run in the lake.
     pub output: Option<PathBuf>,
     /// Whether to open the report in the browser.
     pub open: bool,

@@ -34,7 +34,7 @@ def test_start_follows_a_run_and_prints_its_report(deployment, defi):
     steps = {line.split()[0] for line in out.splitlines() if re.match(r" *[a-z]+-[a-z-]+ +\d", line)}
     assert {"extract-daily-blocks", "stage-events", "link-wallets", "build-features"} <= steps, out
     assert re.search(rf"^\d+ wallets as of {LATER[1]}$", out, re.M) and "quarantined_share" in out
-    assert re.search(rf"^report +s3://{deployment.bucket}/runs/{LATER[1]}-\w+/report.html$", out, re.M), out
+    assert re.search(rf"^report +s3://{deployment.bucket}/runs/{LATER[1]}-\w+/reports/report-run/report.html$", out, re.M), out
     assert deployment.published() == LATER[1]
 
     code, out, err = defi("start", "--from", FIRST, "--as-of", LATER[1])
@@ -66,7 +66,7 @@ def test_json_output_is_one_line_per_run(deployment, defi):
     assert {"plan-run", "stage-events", "report-run"} <= {step["step"] for step in first["steps"]}
     run = first["run"]
     assert (run["as_of"], run["nothing_to_do"], run["checks"]["passed"]) == (LATER[1], False, True)
-    assert run["page"].endswith(f"runs/{run['run_id']}/report.html") and run["report"]["steps"]
+    assert run["page"].endswith(f"runs/{run['run_id']}/reports/report-run/report.html") and run["report"]["steps"]
 
     code, out, err = defi("start", "--json", "--from", FIRST, "--as-of", LATER[1])
     again = json.loads(out)

@@ -28,7 +28,7 @@ def test_call_that_stops_at_its_deadline_is_continued(deployment):
     assert len(calls) > 1 and {call["kind"] for call in calls} == {None}, calls
 
     (message,) = deployment.messages(execution)
-    report = json.loads(deployment.body(f"runs/{message['run_id']}/report.json"))
+    report = json.loads(deployment.body(f"runs/{message['run_id']}/reports/check-features/report.json"))
     (blocks,) = [step for step in report["steps"] if step["step"] == STEP]
     assert blocks["units"] == DAYS, "no unit is done twice"
     assert blocks["remaining"]["count"] == 0

@@ -20,7 +20,7 @@ def day(number: int) -> str:
 
 def page_of(deployment, run: str) -> str:
     """Returns the HTML report of a run."""
-    return deployment.body(f"runs/{run}/report.html").decode()
+    return deployment.body(f"runs/{run}/reports/report-run/report.html").decode()
 
 
 def test_unknown_field_is_bad_input(deployment):

@@ -19,6 +19,8 @@ from defi import days
 
 FIRST, LAST = days()
 HEALTH = "analytics/features/wallet_health_daily/"
+BUILDS = "analytics/features/builds/"
+FEATURES = "analytics/features/defi_features/"
 RUN = {"from": FIRST, "as_of": LAST}
 
 
@@ -98,6 +100,46 @@ def test_readers_of_glue_beside_a_rebuild_see_one_set_or_the_other(deployment, p
         new = read(deployment)
     assert new != published
     assert poll.sets.keys() <= {published, new} and poll.sets[published] > 2
+
+
+def test_interrupted_publication_is_finished_although_the_features_can_not_be_published(deployment, published):
+    assert deployment.run(RUN).status == "SUCCEEDED"
+    glue, database = deployment.client("glue"), deployment.databases["analytics"]
+    (copy,) = {key.rpartition("/")[0] for key in deployment.versions() if key.startswith(f"{BUILDS}as_of={LAST}/")}
+    folder = [key for key in deployment.versions() if key.startswith(f"{FEATURES}as_of={LAST}/")]
+    complete = {key: deployment.body(key) for key in folder}
+    # As after an interruption: the catalog points to the checked copy, and the folder of the table is incomplete.
+    for table in ("defi_features", "defi_features_history"):
+        move(deployment, table, f"s3://{deployment.bucket}/{copy}/")
+    deployment.client("s3").delete_object(Bucket=deployment.bucket, Key=folder[0])
+    assert read(deployment) == published, "readers of the catalog see the whole set"
+    not_a_number = lambda collateral: pa.chunked_array([pa.array([float("nan")] * len(collateral))])  # noqa: E731
+    with changed_health(deployment, not_a_number):
+        execution = deployment.run(RUN)
+        assert (execution.status, execution.error) == ("FAILED", "QualityFailed"), execution
+    assert "Finish publication" in execution.states() and "publish-features" not in execution.states()
+    assert {key: deployment.body(key) for key in folder} == complete
+    location = glue.get_table(DatabaseName=database, Name="defi_features")["Table"]["StorageDescriptor"]["Location"]
+    assert location == f"s3://{deployment.bucket}/{FEATURES}as_of={LAST}/"
+    assert read(deployment) == published
+    again = deployment.run(RUN)
+    assert again.status == "SUCCEEDED" and "Finish publication" not in again.states()
+
+
+def move(deployment, table: str, location: str) -> None:
+    """Points a table, and its partition of the last day if it has partitions, to a location."""
+    glue, named = deployment.client("glue"), {"DatabaseName": deployment.databases["analytics"]}
+    found = glue.get_table(**named, Name=table)["Table"]
+    if found["PartitionKeys"]:
+        named["TableName"] = table
+        storage = glue.get_partition(**named, PartitionValues=[LAST])["Partition"]["StorageDescriptor"]
+        partition = {"Values": [LAST], "StorageDescriptor": {**storage, "Location": location}}
+        glue.update_partition(**named, PartitionValueList=[LAST], PartitionInput=partition)
+    else:
+        kept = ("Name", "Description", "TableType", "Parameters", "PartitionKeys", "StorageDescriptor")
+        entry = {field: found[field] for field in kept if field in found}
+        entry["StorageDescriptor"] = {**entry["StorageDescriptor"], "Location": location}
+        glue.update_table(**named, TableInput=entry)
 
 
 def test_readers_of_glue_never_see_a_set_that_failed(deployment, published):

@@ -4,7 +4,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from aws import ACCOUNT, REGION
-from fakes import allow, code_of
+from fakes import allow, code_of, document
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,44 @@ def test_missing_object_is_404_only_with_list_permission(local_aws, role, s3):
         with pytest.raises(ClientError) as error:
             guarded.head_object(Bucket="guarded", Key=key)
         assert code_of(error) == status
+
+
+def test_missing_object_is_403_if_listings_need_a_prefix(local_aws, role, s3):
+    reading = allow("s3:GetObject", "arn:aws:s3:::guarded/*")
+    listing = allow("s3:ListBucket", "arn:aws:s3:::guarded", StringLike={"s3:prefix": ["raw/*"]})
+    guarded = local_aws.client_as("s3", role("missing-with-prefix", "lambda.amazonaws.com", reading, listing))
+    with pytest.raises(ClientError) as error:
+        guarded.head_object(Bucket="guarded", Key="raw/none")
+    assert code_of(error) == "403"
+
+
+def test_bucket_policy_denies_by_principal_to_roles_and_administrators(local_aws, role):
+    s3 = local_aws.client("s3")
+    s3.create_bucket(Bucket="restricted")
+    s3.put_object(Bucket="restricted", Key="a", Body=b"a")
+    writing = allow(["s3:PutObject", "s3:DeleteObject", "s3:GetObject"], "arn:aws:s3:::restricted/*")
+    writer, other = (role(name, "lambda.amazonaws.com", writing) for name in ("writer", "other"))
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": ["s3:PutObject*", "s3:DeleteObject*"],
+        "Resource": "arn:aws:s3:::restricted/*",
+        "Condition": {"ArnNotLike": {"aws:PrincipalArn": [writer]}},
+    }
+    s3.put_bucket_policy(Bucket="restricted", Policy=document(deny))
+    local_aws.client_as("s3", writer).put_object(Bucket="restricted", Key="b", Body=b"b")
+    for client in (local_aws.client_as("s3", other), s3):
+        assert client.get_object(Bucket="restricted", Key="b")["Body"].read() == b"b"
+        for forbidden in (
+            lambda: client.put_object(Bucket="restricted", Key="a", Body=b"b"),
+            lambda: client.delete_object(Bucket="restricted", Key="a"),
+            lambda: client.delete_objects(Bucket="restricted", Delete={"Objects": [{"Key": "a"}]}),
+        ):
+            with pytest.raises(ClientError) as error:
+                forbidden()
+            assert code_of(error) == "AccessDenied"
+    s3.delete_bucket_policy(Bucket="restricted")
+    s3.put_object(Bucket="restricted", Key="a", Body=b"b")
 
 
 def test_glue_requires_catalog_database_and_table(local_aws, role):

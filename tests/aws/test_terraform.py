@@ -6,6 +6,7 @@ import re
 import pytest
 
 from packages import REPOSITORY, STEPS
+from terraform import TerraformFailed
 
 # Changes that the second plan may contain because the local AWS does not store an attribute: {(type, attribute):
 # reason}.
@@ -32,6 +33,20 @@ AWS_ERRORS = {
 def test_configuration_is_valid(deployment):
     validated = deployment.terraform.validate()
     assert validated["valid"] and not validated["diagnostics"]
+
+
+@pytest.mark.parametrize("variable", ["graph_url", "transpose_url"])
+def test_url_to_which_a_key_would_be_sent_unencrypted_is_refused(deployment, variable):
+    for url in (
+        "http://example.com/api",
+        "http://127.0.0.1.example.com",
+        "http://localhost@example.com/",
+        "https://user:key@example.com/",
+        "https://example.com/?key=key",
+        "example.com",
+    ):
+        with pytest.raises(TerraformFailed, match="must start with https://"):
+            deployment.terraform.terraform("plan", "-input=false", "-no-color", "-refresh=false", "-var", f"{variable}={url}")
 
 
 def test_second_plan_changes_nothing(deployment):

@@ -32,7 +32,7 @@ const assertClose = (actual, expected, name) =>
   assert.ok(Math.abs(actual - expected) <= 1e-9 * Math.max(1, Math.abs(expected)), `${name}: ${actual}, expected ${expected}`);
 
 test('the page is of the newest run', async () => {
-  assert.equal(file, path.join(lake, 'runs', newest, 'report.html'));
+  assert.equal(file, path.join(lake, 'runs', newest, 'reports/report-run/report.html'));
   await withReport({}, async (page) => {
     assert.equal(await page.title(), `Features as of ${asOf} (dev)`);
     assert.equal(await page.textContent('#run'), newest);
@@ -40,7 +40,7 @@ test('the page is of the newest run', async () => {
 });
 
 test('steps match the run', async () => {
-  const { steps } = json('runs', newest, 'report.json');
+  const { steps } = json('runs', newest, 'reports/check-features/report.json');
   await withReport({}, async (page) => {
     const names = await page.$$eval('[id^="step-"]', (all) => all.map((element) => element.id.slice(5)));
     assert.deepEqual(names, steps.map((step) => step.step));
@@ -142,7 +142,7 @@ test('unpriced and quarantined counts match the lake', async () => {
   const tokens = query(`select token_address, count(*) as count from (${unpriced}) group by 1`);
   // The quarantine has current positions of the newest run only.
   const isCounted = (name, { step }) => name === newest || step !== 'extract-current-positions';
-  const rejected = runs.flatMap((name) => json('runs', name, 'report.json').steps.filter((step) => isCounted(name, step)))
+  const rejected = runs.flatMap((name) => json('runs', name, 'reports/check-features/report.json').steps.filter((step) => isCounted(name, step)))
     .flatMap((step) => Object.values(step.rejected ?? {})).reduce((sum, count) => sum + count, 0);
   await withReport({}, async (page) => {
     assert.deepEqual(await values(page, '#unpriced-events'), [tokens.reduce((sum, { count }) => sum + count, 0)]);

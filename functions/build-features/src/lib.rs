@@ -37,7 +37,7 @@ pub struct Input {
     /// Only these shards of the others. A call that continues another one passes the `remaining` of its report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<Remaining>,
-    /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/`.
+    /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/reports/`.
     pub run_id: Option<RunId>,
 }
 

@@ -12,7 +12,7 @@ mod totals;
 use defi_shared::domain::{Day, fold};
 use defi_shared::lake::PassedCheck;
 use defi_shared::pipeline::Step;
-use defi_shared::step::{Check, CheckResults, Context, Outcome, RunId};
+use defi_shared::step::{Check, CheckResults, Context, Outcome, RUN_CHECKS, RunId};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ pub struct Input {
     /// The first day of the run. Default: each protocol's first day. A protocol that starts after the as-of day needs
     /// no snapshot.
     pub from: Option<Day>,
-    /// The run that built the set. The check results and the report of all its steps are written to `runs/{run_id}/`.
+    /// The run that built the set. The check results and the report of all its steps are written to its folder.
     pub run_id: Option<RunId>,
 }
 
@@ -45,8 +45,7 @@ pub async fn handle(context: Context, input: Input) -> Result<CheckResults> {
     Ok(output)
 }
 
-/// Runs the checks of a feature set and, if the input has a run, writes the results to `runs/{run_id}/`, whatever the
-/// outcome.
+/// Runs the checks of a feature set and, if the input has a run, writes the results to its folder, whatever the outcome.
 ///
 /// # Errors
 /// Returns the errors of the lake and of the catalog.
@@ -58,7 +57,7 @@ pub async fn evaluate(context: &Context, input: &Input) -> Result<CheckResults> 
     record(context, scope.as_of, &evidence, passed).await?;
     let output = CheckResults { as_of: scope.as_of, wallets: evidence.features.len() as u64, passed, checks };
     if let Some(run) = &input.run_id {
-        context.lake.write_json(&run.key("check-features.json"), &output).await?;
+        context.lake.write_json(&run.key(RUN_CHECKS), &output).await?;
         context.write_run_report(run, &scope).await?;
     }
     Ok(output)

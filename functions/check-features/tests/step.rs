@@ -6,7 +6,7 @@ use check_features::{Input, evaluate, handle};
 use defi_shared::domain::fold::WalletState;
 use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
 use defi_shared::lake::{FeatureSet, FileMetadata, State, WorkUnit, parquet};
-use defi_shared::step::{Check, CheckResults, Outcome, RunId, RunReport};
+use defi_shared::step::{Check, CheckResults, Outcome, RUN_CHECKS, RUN_REPORT, RunId, RunReport};
 use defi_shared::tables::{
     BORROWS, FEATURES_BUILD, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, PricedEvent, RAW_MARKETS, RAW_REPAYS,
     RawEvent, RawMarket, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent, StagedMarket, StagedPosition,
@@ -332,9 +332,9 @@ async fn results_are_written_to_the_run_whether_passed_or_failed() -> Result<()>
         put_features(&test_lake, 3, features).await?;
         let run: RunId = "2023-01-03-a".parse()?;
         let passed = handle(test_lake.context(), Input { run_id: Some(run.clone()), ..Input::default() }).await.is_ok();
-        let written: Option<CheckResults> = test_lake.context.lake.read_json(&run.key("check-features.json")).await?;
+        let written: Option<CheckResults> = test_lake.context.lake.read_json(&run.key(RUN_CHECKS)).await?;
         assert_eq!(written.map(|written| written.passed), Some(passed));
-        let report: Option<RunReport> = test_lake.context.lake.read_json(&run.key("report.json")).await?;
+        let report: Option<RunReport> = test_lake.context.lake.read_json(&run.key(RUN_REPORT)).await?;
         assert_eq!(report.map(|report| report.steps), Some(vec![]));
     }
     Ok(())

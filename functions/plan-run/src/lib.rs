@@ -9,7 +9,7 @@ use defi_shared::executions::Execution;
 use defi_shared::pipeline::Step;
 use defi_shared::plan::{Inventory, Plan, PlanPhase, Scope};
 use defi_shared::step::{Context, RunCalls, RunId, StepOutput};
-use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES};
+use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES, Table};
 use defi_shared::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -65,6 +65,8 @@ pub struct Output {
     pub nothing_to_do: bool,
     /// Whether the features of the day are published.
     pub published: bool,
+    /// Whether a publication of any day was interrupted. The state machine then calls publish-features to finish it.
+    pub unfinished_publication: bool,
     /// The key of the plan. None if there is nothing to do.
     pub plan: Option<String>,
     /// The calls that the state machine makes, by step: before extraction those of extraction, after it those of the
@@ -120,9 +122,6 @@ async fn reject_concurrent_run(context: &Context, input: &Input) -> Result<()> {
 /// As [`handle`].
 pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let scope = context.scope(input.as_of, input.from, input.force)?;
-    if input.after.is_none() {
-        context.finish_publications().await?;
-    }
     let scope = Scope { retry_lost: input.retry_lost, ..scope };
     let before = plan_before(context, input.after.as_deref()).await?;
     let phase = match &before {
@@ -136,6 +135,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let missing = context.keys_to_replace(&inventory, own).await?;
     let plan = defi_shared::plan::plan(&scope, &inventory.clone().without(&missing), phase)?;
     let run_id = own.cloned().map_or_else(|| run_id_of(scope.as_of, &plan), Ok)?;
+    let unfinished_publication = input.after.is_none() && !context.unfinished_publications().await?.is_empty();
     let published = context.registry.is_published(scope.as_of).await? && !inventory.has_unpublished_build();
     if !plan.is_empty() || !published {
         register_tables(context).await?;
@@ -157,6 +157,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         units: plan.counts().into_iter().map(|(step, count)| (step.name().to_owned(), count)).collect(),
         nothing_to_do: plan.is_empty(),
         published,
+        unfinished_publication,
         plan: key,
         batches: BTreeMap::new(),
     };
@@ -216,11 +217,11 @@ async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(Run
 }
 
 /// Registers every table with its units in the catalog, so that each can be queried even if the run produces no unit of
-/// it. Publish-features registers the partitions of features and the table of published features.
+/// it. Not the tables of features: only publish-features may change them.
 async fn register_tables(context: &Context) -> Result<()> {
-    for table in TABLES.iter().filter(|table| ***table != FEATURES_PUBLISHED) {
-        let units = if **table == FEATURES_HISTORY { Default::default() } else { context.lake.units(table).await? };
-        context.registry.register(table, &units).await?;
+    let is_published = |table: &Table| *table == FEATURES_PUBLISHED || *table == FEATURES_HISTORY;
+    for table in TABLES.iter().filter(|table| !is_published(table)) {
+        context.registry.register(table, &context.lake.units(table).await?).await?;
     }
     Ok(())
 }

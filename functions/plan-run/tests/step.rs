@@ -7,10 +7,11 @@ use defi_shared::executions::{Execution, Executions};
 use defi_shared::lake::{FeatureSet, PassedCheck, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::plan::{Inventory, Plan};
-use defi_shared::step::{RunId, UnitInput, parse};
+use defi_shared::step::{RUN_REPORT, RunId, UnitInput, parse};
 use defi_shared::tables::{
-    CURRENT_POSITIONS, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FeatureRow, RAW_MARKETS, RAW_POSITIONS, RawMarket,
-    RawPosition, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, WALLET_HEALTH, WalletHealth,
+    CURRENT_POSITIONS, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow, RAW_MARKETS,
+    RAW_POSITIONS, RawMarket, RawPosition, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, TABLES,
+    WALLET_HEALTH, WalletHealth,
 };
 use defi_shared::testing::{AAVE, COMPOUND, TestLake, january, kind, unit};
 use defi_shared::{Kind, Result};
@@ -89,6 +90,31 @@ async fn complete_lake_writes_no_object() -> Result<()> {
 }
 
 #[tokio::test]
+async fn published_features_and_their_tables_are_left_to_publish_features() -> Result<()> {
+    let test_lake = complete_lake().await?;
+    let registry = &test_lake.context.registry;
+    // As after an interruption: the catalog points to the checked copy.
+    let digest = test_lake.context.lake.features(&FeatureSet::published(january(1))).await?.1;
+    let checked = FeatureSet::checked(january(1), &digest.to_string());
+    test_lake.context.lake.copy_set(&FeatureSet::published(january(1)), &digest, &checked).await?;
+    registry.point_to(&checked).await?;
+    test_lake.context.lake.store().delete(&FeatureSet::published(january(1)).key(0)).await?;
+    let output = handle(test_lake.context(), Input::default()).await?;
+    assert!(output.unfinished_publication && !output.published);
+    assert_eq!(registry.published_sets().await?, [checked]);
+    assert!(test_lake.objects("analytics/features/defi_features/").await?.is_empty());
+
+    let empty = TestLake::new(&[AAVE], january(1))?;
+    let output = handle(empty.context(), Input::default()).await?;
+    assert!(!output.unfinished_publication && !output.published);
+    for table in TABLES {
+        let is_published = *table == &FEATURES_HISTORY || *table == &FEATURES_PUBLISHED;
+        assert_eq!(empty.context.registry.is_registered(table).await?, !is_published, "{}", table.full_name());
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn force_plans_existing_units() -> Result<()> {
     let output = handle(complete_lake().await?.context(), Input { force: true, ..Input::default() }).await?;
     assert_eq!(counts(&output), [1, 0, 1, 1, 1, 0, 1, 1, 0, 0, 1, 1]);
@@ -100,7 +126,7 @@ const VERSIONS: &str = "state/versions.json";
 
 /// Does what is left of a planned run: writes its report.
 async fn finish(test_lake: &TestLake, run: &RunId) -> Result<()> {
-    test_lake.context.lake.write_json(&run.key("report.json"), &json!({"steps": [], "gaps": {}})).await.map(drop)
+    test_lake.context.lake.write_json(&run.key(RUN_REPORT), &json!({"steps": [], "gaps": {}})).await.map(drop)
 }
 
 #[tokio::test]
@@ -127,7 +153,7 @@ async fn a_lake_of_older_rules_is_recomputed_once_and_nothing_is_extracted() -> 
         assert!(nothing.nothing_to_do, "{versions:?}: {nothing:?}");
         test_lake.context.record_unfinished(&again.run_id, Default::default()).await?;
         assert!(test_lake.objects("runs/unfinished/").await?.is_empty());
-        lake.store().delete(&again.run_id.key("report.json")).await?;
+        lake.store().delete(&again.run_id.key(RUN_REPORT)).await?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Publishes a checked set of features: points the history's partition and `defi_features` to the set.
+//! Publishes a checked set of features: points the history's partition and `defi_features` to the set. No other step
+//! changes the published features or these tables.
 
 use defi_shared::Result;
 use defi_shared::domain::Day;
@@ -15,12 +16,14 @@ pub const STEP: Step = Step::PublishFeatures;
 pub struct Input {
     /// The as-of day of the features. Default: today (UTC).
     pub as_of: Option<Day>,
+    /// Whether only to finish publications that were interrupted, of any day.
+    pub only_finish: bool,
 }
 
 /// The output of the step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Output {
-    /// The day that was published.
+    /// The as-of day.
     pub as_of: Day,
     /// The day that `defi_features` points to: this day, or a later day that is already published.
     pub newest: Day,
@@ -28,13 +31,18 @@ pub struct Output {
 
 impl StepOutput for Output {}
 
-/// Publishes the set of features that passed its checks. Publishing it again changes nothing.
+/// Publishes the set of features that passed its checks, or only finishes interrupted publications. Doing it again
+/// changes nothing.
 ///
 /// # Errors
 /// As [`Context::publish`].
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
     let as_of = context.as_of(input.as_of)?;
-    context.publish(as_of).await?;
+    if input.only_finish {
+        context.finish_publications().await?;
+    } else {
+        context.publish(as_of).await?;
+    }
     let newest = context.registry.newest_published().await?.unwrap_or(as_of);
     Ok(Output { as_of, newest })
 }

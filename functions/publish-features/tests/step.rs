@@ -47,7 +47,7 @@ async fn test_lake(days: &[i32]) -> Result<TestLake> {
 }
 
 fn as_of(day: i32) -> Input {
-    Input { as_of: Some(january(day)) }
+    Input { as_of: Some(january(day)), only_finish: false }
 }
 
 /// Returns the values of `borrow_count` in the set that the catalog shows for a day.
@@ -170,6 +170,33 @@ async fn interrupted_publication_is_finished_although_a_later_build_failed() -> 
     test_lake.context.finish_publications().await?;
     assert_eq!(registry.published_sets().await?, [FeatureSet::published(january(3))]);
     assert_eq!(borrows(&test_lake, 3).await?, [2, 2], "the folder of the table has the checked set");
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_finish_publishes_no_build() -> Result<()> {
+    let test_lake = test_lake(&[2]).await?;
+    let (lake, registry) = (&test_lake.context.lake, &test_lake.context.registry);
+    handle(test_lake.context(), as_of(2)).await?;
+    // Interrupted after the catalog pointed to the checked copy, with one of two objects copied.
+    build(&test_lake, 2, 2).await?;
+    let checked = FeatureSet::checked(january(2), &pass(&test_lake, 2).await?);
+    let (_, digest) = lake.features(&FeatureSet::build(january(2))).await?;
+    lake.copy_set(&FeatureSet::build(january(2)), &digest, &checked).await?;
+    registry.point_to(&checked).await?;
+    let first = lake.store().get(&checked.key(0)).await?.unwrap_or_default();
+    lake.store().put(&FeatureSet::published(january(2)).key(0), first).await?;
+    // Another day that passed its checks, and one that did not.
+    build(&test_lake, 3, 1).await?;
+    pass(&test_lake, 3).await?;
+    build(&test_lake, 1, 1).await?;
+    let finish = || Input { only_finish: true, ..Input::default() };
+    for _ in 0..2 {
+        assert_eq!(handle(test_lake.context(), finish()).await?, Output { as_of: january(3), newest: january(2) });
+        assert_eq!(registry.published_sets().await?, [FeatureSet::published(january(2))]);
+        assert_eq!(borrows(&test_lake, 2).await?, [2, 2]);
+        assert!(test_lake.context.unfinished_publications().await?.is_empty());
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use defi_shared::catalog::Registry;
 use defi_shared::config::Config;
 use defi_shared::lake::Lake;
 use defi_shared::pipeline::Step;
-use defi_shared::step::{Context, RunId, StepOutput};
+use defi_shared::step::{Context, RUN_PAGE, RunId, StepOutput};
 use serde::{Deserialize, Serialize};
 
 /// The step of this crate.
@@ -29,13 +29,13 @@ pub struct Input {
 pub struct Output {
     /// The run.
     pub run_id: RunId,
-    /// The location of the report: `runs/{run_id}/report.html` in the lake.
+    /// The location of the report: [`RUN_PAGE`] of the run, in the lake.
     pub report: String,
 }
 
 impl StepOutput for Output {}
 
-/// Writes the report of a run to `runs/{run_id}/report.html`.
+/// Writes the report of a run to its object [`RUN_PAGE`].
 ///
 /// # Errors
 /// Returns the errors of [`render_report`], and `BadInput` if the input names no run and the lake has none.
@@ -48,13 +48,13 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
     Ok(Output { run_id, report })
 }
 
-/// Writes the report of a run to `runs/{run_id}/report.html`, and returns its location.
+/// Writes the report of a run to its object [`RUN_PAGE`], and returns its location.
 ///
 /// # Errors
 /// Returns the errors of [`render_report`], and of writing the object.
 pub async fn write_report(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<String> {
     let page = render_report(lake, registry, config, run).await?;
-    let key = run.key("report.html");
+    let key = run.key(RUN_PAGE);
     lake.store().put(&key, page.into_bytes().into()).await?;
     Ok(lake.store().location(&key))
 }

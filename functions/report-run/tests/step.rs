@@ -3,7 +3,7 @@
 use defi_shared::domain::fold::WalletState;
 use defi_shared::lake::WorkUnit;
 use defi_shared::plan::Plan;
-use defi_shared::step::RunId;
+use defi_shared::step::{RUN_PAGE, RunId};
 use defi_shared::tables::{FEATURES_HISTORY, FeatureRow};
 use defi_shared::testing::{AAVE, TestLake, address, january, kind};
 use defi_shared::{Kind, Result};
@@ -22,7 +22,7 @@ async fn test_lake(run: &RunId) -> Result<TestLake> {
 
 /// Returns the report of a run; empty if it does not exist.
 async fn page(test_lake: &TestLake, run: &RunId) -> Result<String> {
-    let page = test_lake.context.lake.store().get(&run.key("report.html")).await?.unwrap_or_default();
+    let page = test_lake.context.lake.store().get(&run.key(RUN_PAGE)).await?.unwrap_or_default();
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
@@ -33,12 +33,12 @@ async fn default_input_writes_the_report_of_the_newest_run() -> Result<()> {
     test_lake.context.lake.write_json(&older.key("plan.json"), &Plan::default()).await?;
     let output = handle(test_lake.context(), Input::default()).await?;
     assert_eq!(output.run_id, newer);
-    assert!(output.report.ends_with(&newer.key("report.html")), "{}", output.report);
+    assert!(output.report.ends_with(&newer.key(RUN_PAGE)), "{}", output.report);
     let page = page(&test_lake, &newer).await?;
     assert!(
         page.starts_with("<!DOCTYPE html>") && page.contains(&newer.to_string()) && page.contains("missing_snapshots")
     );
-    assert!(test_lake.context.lake.store().get(&older.key("report.html")).await?.is_none());
+    assert!(test_lake.context.lake.store().get(&older.key(RUN_PAGE)).await?.is_none());
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-# A private bucket: encrypted, versioned, without public access, TLS only.
+# A private bucket: encrypted, versioned, without public access.
 
 resource "aws_s3_bucket" "this" {
   bucket        = var.name
@@ -43,17 +43,7 @@ resource "aws_s3_bucket_ownership_controls" "this" {
 resource "aws_s3_bucket_policy" "this" {
   bucket = aws_s3_bucket.this.id
 
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Sid       = "TlsOnly"
-      Effect    = "Deny"
-      Principal = "*"
-      Action    = "s3:*"
-      Resource  = [aws_s3_bucket.this.arn, "${aws_s3_bucket.this.arn}/*"]
-      Condition = { Bool = { "aws:SecureTransport" = "false" } }
-    }]
-  })
+  policy = jsonencode(var.policy)
 
   # Both change the bucket's policy status, and S3 rejects concurrent changes.
   depends_on = [aws_s3_bucket_public_access_block.this]

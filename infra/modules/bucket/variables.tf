@@ -18,3 +18,8 @@ variable "expire_days" {
   description = "Retention of objects in days, by prefix."
   type        = map(number)
 }
+
+variable "policy" {
+  description = "The bucket's policy, as an object."
+  type        = any
+}

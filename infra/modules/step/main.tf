@@ -47,14 +47,7 @@ resource "aws_cloudwatch_log_group" "this" {
 resource "aws_iam_role" "this" {
   name = var.name
 
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Action    = "sts:AssumeRole"
-      Principal = { Service = "lambda.amazonaws.com" }
-    }]
-  })
+  assume_role_policy = jsonencode(var.trust_policy)
 }
 
 resource "aws_iam_role_policy" "this" {

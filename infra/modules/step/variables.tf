@@ -52,3 +52,8 @@ variable "policy" {
   description = "IAM policy of the function's role, as an object."
   type        = any
 }
+
+variable "trust_policy" {
+  description = "Who may assume the function's role, as an object."
+  type        = any
+}

@@ -2,7 +2,7 @@
 
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
-use defi_shared::step::{CheckResults, RunId, RunReport};
+use defi_shared::step::{CheckResults, RUN_CHECKS, RUN_REPORT, RunId, RunReport};
 use serde::{Deserialize, Serialize};
 
 use super::{Deployment, lake_of};
@@ -60,8 +60,8 @@ impl ExecutionResult {
             lake,
             reports: objects.store().location(&run_id.key("")),
             page: reported.map(|reported| reported.report),
-            report: objects.read_json(&run_id.key("report.json")).await?,
-            checks: objects.read_json(&run_id.key("check-features.json")).await?,
+            report: objects.read_json(&run_id.key(RUN_REPORT)).await?,
+            checks: objects.read_json(&run_id.key(RUN_CHECKS)).await?,
             run_id,
         })
     }

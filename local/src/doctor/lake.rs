@@ -6,7 +6,7 @@ use arrow_schema::Schema;
 use defi_shared::catalog::{Differences, Registry};
 use defi_shared::error::{Kind, Result};
 use defi_shared::lake::{Entry, Footer, Lake, Provenance, WorkUnit};
-use defi_shared::step::OLDER_RULES;
+use defi_shared::step::{OLDER_RULES, RUN_REPORT};
 use defi_shared::tables::{
     self, Column, FEATURES_HISTORY, FEATURES_PUBLISHED, RAW_MARKETS, RAW_POSITIONS, TABLES, Table,
 };
@@ -322,7 +322,7 @@ async fn check_runs(lake: &Lake) -> Result<Finding> {
         .collect();
     let mut unfinished = Vec::new();
     for name in names {
-        if lake.store().get(&format!("runs/{name}/report.json")).await?.is_none() {
+        if lake.store().get(&format!("runs/{name}/{RUN_REPORT}")).await?.is_none() {
             unfinished.push(name);
         }
     }

@@ -7,7 +7,7 @@ use defi_shared::error::Result;
 use defi_shared::lake::{FolderStore, Lake, WorkUnit};
 use defi_shared::pipeline::{Phase, Source, Step};
 use defi_shared::plan::{Inventory, Plan, PlanPhase, plan};
-use defi_shared::step::{Context, RunReport};
+use defi_shared::step::{Context, RUN_REPORT, RunReport};
 use serde::Serialize;
 
 use super::{Options, Run};
@@ -87,7 +87,7 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
 async fn requests_per_unit(context: &Context) -> Result<BTreeMap<Step, f64>> {
     let mut requests = BTreeMap::new();
     // Run ids start with the as-of day, so newer runs come later and replace older ones.
-    for entry in context.lake.store().list("runs/").await?.iter().filter(|entry| entry.key.ends_with("/report.json")) {
+    for entry in context.lake.store().list("runs/").await?.iter().filter(|entry| entry.key.ends_with(RUN_REPORT)) {
         let Some(report) = context.lake.read_json::<RunReport>(&entry.key).await? else { continue };
         for step in report.steps.iter().filter(|step| step.report.units > 0 && step.report.traffic.requests > 0) {
             requests.insert(step.step, step.report.traffic.requests as f64 / step.report.units as f64);

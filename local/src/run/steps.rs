@@ -76,6 +76,10 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress
     let input = plan_run::Input { as_of: Some(scope.as_of), from, force, retry_lost, ..Default::default() };
     let (planned, plan) = plan_run::plan(context, &input).await?;
     let run_id = planned.run_id.clone();
+    if planned.unfinished_publication {
+        let finish = publish_features::Input { only_finish: true, ..Default::default() };
+        publish_features::handle(context.clone(), finish).await?;
+    }
     if plan.is_empty() && planned.published {
         let newest = context.registry.newest_published().await?;
         let gaps = context.gaps(scope).await?;
@@ -106,7 +110,7 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress
     let check = check_features::Input { as_of: Some(scope.as_of), from, run_id: Some(run_id.clone()) };
     let checked = check_features::evaluate(context, &check).await?;
     if checked.passed {
-        publish_features::handle(context.clone(), publish_features::Input { as_of: Some(scope.as_of) }).await?;
+        publish_features::handle(context.clone(), publish_features::Input { as_of: Some(scope.as_of), only_finish: false }).await?;
     }
     let newest = context.registry.newest_published().await?;
     let gaps = context.gaps(scope).await?;

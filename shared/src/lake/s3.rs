@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart};
 use aws_smithy_types::base64;
@@ -101,8 +102,17 @@ impl S3Store {
             // The response to a HEAD has no body that could name NoSuchBucket. If the bucket is missing, the next put
             // fails.
             Err(error) if matches!(error_code(&error), Some("NotFound" | "NoSuchKey")) => Ok(None),
+            Err(error) if is_denied(&error) && self.is_missing(key).await => Ok(None),
             Err(error) => Err(self.object_error("HeadObject", key, error)),
         }
+    }
+
+    /// Returns whether an object is missing to which access was denied: S3 says "not found" only to callers that may list
+    /// the whole bucket. Returns `false` if listing the key is denied too.
+    async fn is_missing(&self, key: &str) -> bool {
+        // Among the keys that start with this one, it is the first.
+        let first = self.client.list_objects_v2().bucket(&self.bucket).prefix(key).max_keys(1).send().await;
+        first.is_ok_and(|page| page.contents().first().and_then(|object| object.key()) != Some(key))
     }
 
     /// Returns whether an object has the given bytes. Compares the checksums, or the bytes of an object that was uploaded
@@ -120,6 +130,7 @@ impl S3Store {
         let object = match self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send().await {
             Ok(object) => object,
             Err(error) if error_code(&error) == Some("NoSuchKey") => return Ok(None),
+            Err(error) if is_denied(&error) && self.is_missing(key).await => return Ok(None),
             // An empty object has no range.
             Err(error) if error_code(&error) == Some("InvalidRange") => return Ok(Some(Bytes::new())),
             Err(error) => return Err(self.object_error("GetObject", key, error)),
@@ -224,6 +235,11 @@ impl S3Store {
             Err(error) => Err(self.object_error("CompleteMultipartUpload", key, error)),
         }
     }
+}
+
+/// Returns whether access was denied. The response to a HEAD has no error code, only a status.
+fn is_denied<E>(error: &SdkError<E, HttpResponse>) -> bool {
+    error.raw_response().is_some_and(|response| response.status().as_u16() == 403)
 }
 
 /// Returns whether a conditional write failed because the object was changed, or is being changed, by another writer.

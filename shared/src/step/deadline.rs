@@ -179,6 +179,28 @@ mod tests {
         }
 
         #[tokio::test]
+        async fn list_of_remaining_units_is_in_the_folder_of_the_step_and_only_read_by_it() {
+            let mut test_lake = TestLake::new(&[AAVE], january(31)).unwrap();
+            let days: Vec<_> = (10..=40).map(january).collect();
+            let report = call(&mut test_lake, &days, None).await.unwrap();
+            let list = report.remaining.list.clone().unwrap();
+            assert!(list.starts_with("runs/without-run/reports/link-wallets/remaining/"), "{list}");
+            let context = test_lake.context();
+            for other in [
+                list.replace("link-wallets", "price-events"),
+                format!("runs/x/reports/price-events/{list}"),
+                list.replace("remaining/", "remaining/reports/price-events/"),
+                list.replace("remaining/", ""),
+            ] {
+                context.lake.write_json(&other, &report.remaining.first).await.unwrap();
+                let resume = Remaining { list: Some(other.clone()), ..report.remaining.clone() };
+                let units = days.iter().copied().map(WorkUnit::Day).collect();
+                let resumed = context.call_units(Step::LinkWallets, units, Some(&resume)).await;
+                assert_eq!(resumed.unwrap_err().kind(), crate::Kind::BadInput, "{other}");
+            }
+        }
+
+        #[tokio::test]
         async fn resumed_units_must_be_selected_by_the_input() {
             let test_lake = TestLake::new(&[AAVE], january(31)).unwrap();
             for first in ["2023-01-02", "yesterday"] {

@@ -41,7 +41,7 @@ pub struct UnitInput {
     /// in `days` are extracted in any case.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub retry_lost: bool,
-    /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/`.
+    /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/reports/`.
     pub run_id: Option<RunId>,
 }
 

@@ -33,7 +33,7 @@ pub use metrics::StepOutput;
 pub use progress::{NoProgress, Progress};
 pub use report::{Remaining, Report, UnitSummary};
 pub use resume::CallUnits;
-pub use run::{Gaps, RunId, RunReport, StepReport};
+pub use run::{Gaps, RUN_CHECKS, RUN_PAGE, RUN_REPORT, RunId, RunReport, StepReport};
 pub use serve::serve;
 pub use unfinished::OLDER_RULES;
 pub use units::{CONCURRENT_LARGE_UNITS, CONCURRENT_UNITS};

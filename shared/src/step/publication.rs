@@ -57,13 +57,20 @@ impl Context {
     /// # Errors
     /// The errors of the lake and the catalog.
     pub async fn finish_publications(&self) -> Result<()> {
-        let sets = self.registry.published_sets().await?;
-        for set in sets.iter().chain(&self.registry.newest_set().await?) {
-            if set.is_checked_copy() {
-                self.finish_publication(set).await?;
-            }
+        for set in self.unfinished_publications().await? {
+            self.finish_publication(&set).await?;
         }
         self.lake.delete_records_of_deleted().await
+    }
+
+    /// Returns the checked copies to which the catalog points: those of publications that were interrupted. Readers of
+    /// the catalog see them whole; the folder of the table may have objects of the set before.
+    ///
+    /// # Errors
+    /// The errors of the catalog.
+    pub async fn unfinished_publications(&self) -> Result<Vec<FeatureSet>> {
+        let sets = self.registry.published_sets().await?.into_iter().chain(self.registry.newest_set().await?);
+        Ok(sets.filter(FeatureSet::is_checked_copy).collect())
     }
 
     /// Copies a checked set into the folder of the table and points the catalog there.

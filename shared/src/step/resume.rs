@@ -76,7 +76,7 @@ impl Context {
     ) -> Result<CallUnits> {
         let Some(resume) = resume else { return Ok(selected.into()) };
         let names = match &resume.list {
-            Some(key) => self.read_remaining(key).await?,
+            Some(key) => self.read_remaining(step, key).await?,
             None => resume.first.clone(),
         };
         let selected: BTreeMap<_, _> = selected.into_iter().map(|unit| (unit.to_string(), unit)).collect();
@@ -87,8 +87,11 @@ impl Context {
         Ok(CallUnits { units: units.collect::<Result<_>>()?, idle_calls: resume.idle_calls })
     }
 
-    async fn read_remaining(&self, key: &str) -> Result<Vec<String>> {
-        let is_list = key.starts_with("runs/") && key.contains("/remaining/") && !key.contains("..");
+    /// Reads the names of the units that a call of the same step left to another one.
+    async fn read_remaining(&self, step: Step, key: &str) -> Result<Vec<String>> {
+        let path = key.strip_prefix("runs/").and_then(|path| path.split_once('/')).map(|(_, path)| path);
+        let name = path.and_then(|path| path.strip_prefix(&format!("reports/{step}/remaining/")));
+        let is_list = name.is_some_and(|name| !name.contains('/'));
         let names = if is_list { self.lake.read_json(key).await? } else { None };
         names.ok_or_else(|| invalid(format!("`resume` names {key:?}, which is not a list of units in the lake")))
     }

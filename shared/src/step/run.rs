@@ -1,5 +1,6 @@
-//! The objects of a run in the lake, under `runs/{run_id}/`: its plan, the report of each call of each step, and the
-//! report of the run.
+//! The objects of a run in the lake, under `runs/{run_id}/`: its plan, and in `reports/{step}/` everything that a step
+//! writes about the run: the reports of its calls, and the units that a call left to another one. In AWS the role of a
+//! step may write to its own folder only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,8 +16,17 @@ use crate::lake::WorkUnit;
 use crate::pipeline::Step;
 use crate::plan::{DaysBy, PlanPhase, Scope};
 
-/// The name of the run's report, which is written when all steps are done.
-const REPORT: &str = "report.json";
+/// The name of the run's report, which check-features writes when all other steps are done.
+pub const RUN_REPORT: &str = "reports/check-features/report.json";
+
+/// The name of the run's check results, which check-features writes.
+pub const RUN_CHECKS: &str = "reports/check-features/checks.json";
+
+/// The name of the run's report as HTML, which report-run writes.
+pub const RUN_PAGE: &str = "reports/report-run/report.html";
+
+/// The folder, in place of a run's, of calls that belong to no run.
+const NO_RUN: &str = "runs/without-run/";
 
 /// The id of a run: its as-of day and a digest of its plan. It contains no clock time, so that equal runs have equal
 /// ids.
@@ -39,10 +49,10 @@ impl RunId {
 
     /// Returns the prefix of the records of late events.
     fn late_events(&self) -> String {
-        self.key("late-events/")
+        format!("{}late-events/", self.reports(Step::ExtractEvents))
     }
 
-    /// Returns the prefix of the reports of a step's calls.
+    /// Returns the prefix of what a step writes about the run.
     fn reports(&self, step: Step) -> String {
         self.key(&format!("reports/{step}/"))
     }
@@ -84,7 +94,7 @@ impl FromStr for RunId {
     }
 }
 
-/// The report of a run: `runs/{run_id}/report.json`.
+/// The report of a run: its object [`RUN_REPORT`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
     /// The reports of the steps, in the order of the steps.
@@ -130,8 +140,8 @@ impl Context {
         let remaining = &mut report.remaining;
         units.count_idle_call(step, remaining)?;
         if let Some(first) = remaining.first.first().filter(|_| remaining.first.len() > NAMED_UNITS) {
-            let key = format!("remaining/{step}/{}.json", file_name(first));
-            let key = run.map_or_else(|| format!("runs/{key}"), |run| run.key(&key));
+            let folder = run.map_or_else(|| format!("{NO_RUN}reports/{step}/"), |run| run.reports(step));
+            let key = format!("{folder}remaining/{}.json", file_name(first));
             self.lake.write_json(&key, &remaining.first).await?;
             remaining.first.truncate(NAMED_UNITS);
             remaining.list = Some(key);
@@ -195,7 +205,11 @@ impl Context {
         let mut reports = Vec::new();
         for step in Step::planned() {
             let mut sum = None;
-            for entry in self.lake.store().list(&run.reports(step)).await? {
+            let prefix = run.reports(step);
+            let entries = self.lake.store().list(&prefix).await?;
+            // Not those in folders, which are no reports.
+            let is_report = |key: &str| key.strip_prefix(&prefix).is_some_and(|name| !name.contains('/'));
+            for entry in entries.iter().filter(|entry| is_report(&entry.key)) {
                 if let Some(report) = self.lake.read_json(&entry.key).await? {
                     sum.get_or_insert_with(Report::default).merge(report);
                 }
@@ -212,12 +226,12 @@ impl Context {
     /// # Errors
     /// The errors of the lake.
     pub async fn write_run_report(&self, run: &RunId, scope: &Scope) -> Result<()> {
-        self.lake.write_json(&run.key(REPORT), &self.run_report(run, scope).await?).await.map(drop)
+        self.lake.write_json(&run.key(RUN_REPORT), &self.run_report(run, scope).await?).await.map(drop)
     }
 
     /// Returns whether a run is finished.
     pub(super) async fn is_reported(&self, run: &RunId) -> Result<bool> {
-        Ok(self.lake.store().get(&run.key(REPORT)).await?.is_some())
+        Ok(self.lake.store().get(&run.key(RUN_REPORT)).await?.is_some())
     }
 
     /// Deletes the reports and records of an earlier run with this id. Two forced runs with the same plan have the same
@@ -226,11 +240,9 @@ impl Context {
     /// # Errors
     /// The errors of the lake.
     pub async fn delete_reports(&self, run: &RunId) -> Result<()> {
-        self.lake.store().delete(&run.key(REPORT)).await?;
-        for prefix in [run.key("reports/"), run.late_events()] {
-            for entry in self.lake.store().list(&prefix).await? {
-                self.lake.store().delete(&entry.key).await?;
-            }
+        self.lake.store().delete(&run.key(RUN_REPORT)).await?;
+        for entry in self.lake.store().list(&run.key("reports/")).await? {
+            self.lake.store().delete(&entry.key).await?;
         }
         Ok(())
     }
@@ -239,6 +251,25 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn only_objects_in_the_folder_of_a_step_are_its_reports() {
+        use crate::testing::{AAVE, TestLake, january};
+
+        let test_lake = TestLake::new(&[AAVE], january(1)).unwrap();
+        let (context, run) = (test_lake.context(), "1".parse::<RunId>().unwrap());
+        let units = CallUnits::from(vec![WorkUnit::Day(january(1))]);
+        let report = Report { units: 1, ..Report::default() };
+        context.finish_call(Step::LinkWallets, Some(&run), &units, report.clone()).await.unwrap();
+        // What the role of another step may write: its pattern, `runs/*/reports/price-events/*`, matches this key too.
+        let foreign = format!("{}reports/price-events/2023-01-01.1.json", run.reports(Step::LinkWallets));
+        context.lake.write_json(&foreign, &report).await.unwrap();
+        let reports = context.step_reports(&run).await.unwrap();
+        assert_eq!(reports, [StepReport { step: Step::LinkWallets, report }]);
+        context.delete_reports(&run).await.unwrap();
+        assert!(test_lake.objects("runs/").await.unwrap().is_empty());
+    }
 
     #[test]
     fn run_id_rejects_path_characters() {

@@ -11,8 +11,6 @@ from moto.s3.exceptions import InvalidPart, MissingKey, PreconditionFailed, S3Cl
 from moto.s3.models import FakeBucket, S3Backend
 from moto.s3.responses import S3Response
 
-from .policies import Call, denied
-
 # The checksums that the standard library can compute.
 CHECKSUMS = {
     "CRC32": lambda body: zlib.crc32(body).to_bytes(4, "big"),
@@ -29,7 +27,7 @@ write_lock = threading.RLock()
 
 
 def install() -> None:
-    evaluate_policy_conditions()
+    leave_policies_to_the_gate()
     serialize_writes()
     check_conditions_of_uploads()
     verify_checksums()
@@ -53,17 +51,10 @@ class InvalidRequest(S3ClientError):
         super().__init__("InvalidRequest", message)
 
 
-def evaluate_policy_conditions() -> None:
-    """Evaluates the conditions of bucket policies, which moto ignores: it would apply a Deny without TLS to all
-    requests. All requests are considered to use TLS, as in AWS."""
-
-    def get_permission(self, action: str, resource: str):
-        if self.policy is None:
-            return PermissionResult.NEUTRAL
-        call = Call(action, resource, {"aws:SecureTransport": "true"})
-        return PermissionResult.DENIED if denied(self.policy.decode(), call) else PermissionResult.NEUTRAL
-
-    FakeBucket.get_permission = get_permission
+def leave_policies_to_the_gate() -> None:
+    """Evaluates bucket policies only in `roles.Gate`. moto ignores their conditions: it would apply a Deny without TLS to
+    all requests."""
+    FakeBucket.get_permission = lambda self, action, resource: PermissionResult.NEUTRAL
 
 
 def list_after_deleted_markers() -> None:

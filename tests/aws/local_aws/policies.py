@@ -30,8 +30,11 @@ def allowed(documents: list[str], call: Call) -> bool:
 
 
 def denied(document: str, call: Call) -> bool:
-    """Returns whether a policy explicitly denies a call."""
-    return any(statement["Effect"] == "Deny" and applies_to(statement, call) for statement in statements(document))
+    """Returns whether the policy of a resource explicitly denies a call to everyone."""
+    denials = [statement for statement in statements(document) if statement["Effect"] == "Deny"]
+    if any(statement["Principal"] != "*" for statement in denials):
+        raise UnsupportedPolicy("a denial for some principals, without a condition")
+    return any(applies_to(statement, call) for statement in denials)
 
 
 def trusts(document: str, service: str, context: dict[str, str]) -> bool:

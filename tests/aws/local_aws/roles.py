@@ -1,7 +1,9 @@
-"""Checks requests with a role's credentials against the role's policies: action, resource and conditions.
+"""Checks requests with a role's credentials against the role's policies, and all requests to a bucket against the
+bucket's policy: action, resource and conditions.
 
-moto's own check supports neither resources nor conditions outside S3, and applies to all requests or to none. Here only
-sessions of roles are checked. All other keys belong to the administrator, as whom Terraform and the tests act.
+moto's own check supports neither resources nor conditions outside S3, and applies to all requests or to none. Here the
+policies of roles apply to their sessions. All other keys belong to the administrator, as whom Terraform and the tests
+act.
 """
 
 import io
@@ -17,19 +19,19 @@ from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 
 from .calls import Request, calls_of, listings_of
-from .policies import Call, allowed, trusts
+from .policies import Call, allowed, denied, trusts
 
 SESSION_SECONDS = 12 * 3600
+ADMINISTRATOR = f"arn:aws:iam::{ACCOUNT}:user/administrator"
 lock = threading.Lock()
 
 
 class AccessDenied(Exception):
-    """The policies of a role do not allow a call."""
+    """Policies do not allow a call."""
 
-    def __init__(self, session: "Session", call: Call):
+    def __init__(self, arn: str, call: Call, reason: str):
         super().__init__(
-            f"User: {session.arn} is not authorized to perform: {call.action} on resource: {call.resource} "
-            f"because no identity-based policy allows the {call.action} action"
+            f"User: {arn} is not authorized to perform: {call.action} on resource: {call.resource} because {reason}"
         )
 
 
@@ -46,7 +48,7 @@ class Session:
 
     def require(self, call: Call) -> None:
         if not self.allows(call):
-            raise AccessDenied(self, call)
+            raise AccessDenied(self.arn, call, f"no identity-based policy allows the {call.action} action")
 
     def allows(self, call: Call) -> bool:
         # All calls are considered to use TLS.
@@ -101,6 +103,9 @@ class Gate:
             if session:
                 request.body = body_of(environ, request)
                 self.check(session, request)
+            if request.service == "s3":
+                request.body = request.body or body_of(environ, request)
+                check_bucket_policies(session.role_arn if session else ADMINISTRATOR, request)
         except (AccessDenied, LookupError) as error:
             return error_response(environ, start_response, request, error)
         return self.app(environ, start_response)
@@ -115,6 +120,15 @@ class Gate:
         if calls[0].action == "s3:GetObject" and not exists(calls[0].resource):
             for call in listings_of(calls[0]):
                 session.require(call)
+
+
+def check_bucket_policies(principal: str, request: Request) -> None:
+    """Raises an error if the policy of a bucket denies a call. All calls are considered to use TLS."""
+    for call in calls_of(request):
+        bucket = s3_backends[ACCOUNT]["aws"].buckets.get(call.resource.removeprefix("arn:aws:s3:::").partition("/")[0])
+        context = {"aws:SecureTransport": "true", "aws:PrincipalArn": principal, **call.context}
+        if bucket and bucket.policy and denied(bucket.policy.decode(), Call(call.action, call.resource, context)):
+            raise AccessDenied(principal, call, "of an explicit deny in a resource-based policy")
 
 
 def exists(object_arn: str) -> bool:

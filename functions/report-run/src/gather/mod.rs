@@ -14,7 +14,7 @@ use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
 use defi_shared::plan::Plan;
 use defi_shared::step::CheckResults;
-use defi_shared::step::{RunId, RunReport};
+use defi_shared::step::{RUN_CHECKS, RUN_REPORT, RunId, RunReport};
 
 pub use days::DailyCounts;
 pub use features::{Feature, FeatureStatistics, Measure};
@@ -96,8 +96,8 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
         chain: lake.read_json("chain.json").await?,
         others: runs.iter().filter(|other| *other != run && day_of(other) == Some(as_of)).cloned().collect(),
         plan: lake.read_json(&run.key("plan.json")).await?,
-        report: lake.read_json(&run.key("report.json")).await?,
-        checked: lake.read_json(&run.key(CHECKS)).await?,
+        report: lake.read_json(&run.key(RUN_REPORT)).await?,
+        checked: lake.read_json(&run.key(RUN_CHECKS)).await?,
         history: history(lake, &runs, run).await?,
         published: registry.is_published(as_of).await?,
         newest: registry.newest_published().await?,
@@ -111,9 +111,6 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
     })
 }
 
-/// The name of the object with the check results of a run.
-const CHECKS: &str = "check-features.json";
-
 /// Returns the newest run in the lake: the run with the newest as-of day. Among several runs of that day, runs with
 /// check results take precedence. The lake does not record the order of runs, so the last name decides between the
 /// rest.
@@ -123,7 +120,7 @@ const CHECKS: &str = "check-features.json";
 pub async fn newest_run(lake: &Lake) -> Result<RunId> {
     let mut newest = None;
     for run in runs(lake).await? {
-        let is_checked = lake.store().get(&run.key(CHECKS)).await?.is_some();
+        let is_checked = lake.store().get(&run.key(RUN_CHECKS)).await?.is_some();
         newest = newest.max(Some((day_of(&run), is_checked, run)));
     }
     newest.map(|(_, _, run)| run).ok_or_else(|| {
@@ -137,7 +134,7 @@ pub async fn newest_run(lake: &Lake) -> Result<RunId> {
 async fn runs(lake: &Lake) -> Result<Vec<RunId>> {
     let entries = lake.store().list("runs/").await?;
     let objects = entries.iter().filter_map(|entry| entry.key.strip_prefix("runs/")?.split_once('/'));
-    let runs = objects.filter(|(_, object)| [CHECKS, "plan.json"].contains(object));
+    let runs = objects.filter(|(_, object)| [RUN_CHECKS, "plan.json"].contains(object));
     let mut runs: Vec<RunId> =
         runs.filter_map(|(name, _)| name.parse().ok()).filter(|run| day_of(run).is_some()).collect();
     runs.sort_unstable();
@@ -154,7 +151,7 @@ fn day_of(run: &RunId) -> Option<Day> {
 async fn history(lake: &Lake, runs: &[RunId], run: &RunId) -> Result<Vec<(RunId, CheckResults)>> {
     let mut history = Vec::new();
     for earlier in runs.iter().rev().filter(|earlier| *earlier <= run) {
-        if let Some(checked) = lake.read_json(&earlier.key(CHECKS)).await? {
+        if let Some(checked) = lake.read_json(&earlier.key(RUN_CHECKS)).await? {
             history.push((earlier.clone(), checked));
         }
         if history.len() == RUNS_SHOWN {

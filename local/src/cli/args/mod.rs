@@ -171,7 +171,7 @@ pub(super) struct ReportArgs {
     /// Run to report on: the name of a folder in runs/ of the lake [default: the newest run by its as-of day]
     #[arg(long, value_name = "RUN_ID")]
     run: Option<String>,
-    /// File to write the report to [default: runs/{run_id}/report.html in the lake]
+    /// File to write the report to [default: runs/{run_id}/reports/report-run/report.html in the lake]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Open the report in the browser

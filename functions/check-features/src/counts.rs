@@ -29,6 +29,25 @@ impl DayRange {
     }
 }
 
+/// The days that a set adds to the previous published set, or all days up to the as-of day without one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Days {
+    pub previous: Option<Day>,
+    pub as_of: Day,
+}
+
+impl Days {
+    /// Returns the days of the set's events.
+    pub fn of_events(self) -> DayRange {
+        DayRange { first: self.previous, last: self.as_of.previous() }
+    }
+
+    /// Returns the days of the set's snapshots.
+    pub fn of_snapshots(self) -> DayRange {
+        DayRange { first: self.previous.map(Day::next), last: self.as_of }
+    }
+}
+
 /// How far back days are gathered until a part has enough rows to be judged.
 const GATHERED_DAYS: i32 = 365;
 

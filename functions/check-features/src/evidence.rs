@@ -16,7 +16,7 @@ use defi_shared::tables::{
 };
 use defi_shared::{Error, Kind, Result};
 
-use crate::counts::{DayRange, TableCounts, UnitCounts};
+use crate::counts::{Days, TableCounts, UnitCounts};
 use crate::inputs;
 use crate::prices::{self, PriceChange};
 use crate::shares::{Group, Share};
@@ -100,25 +100,6 @@ pub(crate) async fn gather(context: &Context, scope: &Scope) -> Result<Evidence>
     count_snapshots(context, days, &mut evidence).await?;
     inspect_prices(context, days, &mut evidence).await?;
     Ok(evidence)
-}
-
-/// The days that a set adds to the previous published set, or all days up to the as-of day without one.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Days {
-    pub previous: Option<Day>,
-    pub as_of: Day,
-}
-
-impl Days {
-    /// Returns the days of the set's events.
-    pub fn of_events(self) -> DayRange {
-        DayRange { first: self.previous, last: self.as_of.previous() }
-    }
-
-    /// Returns the days of the set's snapshots.
-    pub fn of_snapshots(self) -> DayRange {
-        DayRange { first: self.previous.map(Day::next), last: self.as_of }
-    }
 }
 
 /// Reads the rows and the digest of the set to check. All its shards must exist, since the wallets of a missing shard

@@ -8,7 +8,7 @@ use defi_shared::lake::{FeatureSet, Provenance, State, WorkUnit};
 use defi_shared::step::Context;
 use defi_shared::tables::{self, Layout, TABLES, Table, WALLET_LINKS};
 
-use crate::evidence::Days;
+use crate::counts::Days;
 
 /// Compares the inputs of a set with the records of what steps wrote: the objects of the days that the set adds to the
 /// previous published set, from the raw ones on, the states that it was folded from and into, and the objects of `sets`.

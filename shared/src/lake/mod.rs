@@ -1,11 +1,12 @@
 //! The lake: an object store in a bucket or a folder, with Parquet objects of tables, states, and JSON objects.
 
 mod bounds;
-mod digests;
+mod digest;
 mod features;
 mod folder;
 mod lost;
 pub mod parquet;
+mod records;
 #[cfg(feature = "aws")]
 mod s3;
 mod state;
@@ -23,12 +24,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-pub use digests::{ObjectDigest, Provenance};
+pub use digest::ObjectDigest;
 pub use features::{FeatureSet, SetDigest};
 pub use folder::FolderStore;
 pub use lost::Tombstone;
 use parquet::FooterRead;
 pub use parquet::{FileMetadata, Footer};
+pub use records::Provenance;
 #[cfg(feature = "aws")]
 pub use s3::S3Store;
 pub use state::{PassedCheck, State};

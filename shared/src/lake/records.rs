@@ -2,16 +2,12 @@
 //! digest of the object. Whoever may write an object of the lake, but not its record, can't replace it unnoticed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use sha2::{Digest, Sha256};
 
-use super::{Entry, Lake, PutOutcome, State, WorkUnit};
-use crate::cpu::spawn_cpu;
-use crate::error::{Error, Result};
+use super::{Entry, Lake, ObjectDigest, PutOutcome, State, WorkUnit};
+use crate::error::Result;
 use crate::tables::{FEATURES_BUILD, TABLES, Table};
 
 /// The prefix of the records: `digests/{key}.{digest}`. Records are kept as long as their objects.
@@ -25,56 +21,6 @@ const RECORDED: [&str; 4] = ["raw/", "stage/", "analytics/", "state/"];
 
 /// The number of folders, or of objects, that are compared concurrently.
 const CONCURRENCY: usize = 8;
-
-/// The SHA-256 digest of an object's bytes. Its text has 64 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ObjectDigest([u8; 32]);
-
-impl ObjectDigest {
-    /// Computes the digest of bytes.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        ObjectDigest(Sha256::digest(bytes).into())
-    }
-
-    /// Computes the digest of the bytes of an object, without blocking other tasks.
-    ///
-    /// # Errors
-    /// `Internal` if the computation is interrupted.
-    pub(super) async fn of_object(bytes: &Bytes) -> Result<Self> {
-        let bytes = bytes.clone();
-        spawn_cpu(move || Ok(ObjectDigest::of(&bytes))).await
-    }
-
-    /// Returns the 32 bytes of the digest.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl From<[u8; 32]> for ObjectDigest {
-    fn from(bytes: [u8; 32]) -> Self {
-        ObjectDigest(bytes)
-    }
-}
-
-impl fmt::Display for ObjectDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&const_hex::encode(self.0))
-    }
-}
-
-impl FromStr for ObjectDigest {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let mut bytes = [0; 32];
-        let decoded = const_hex::decode_to_slice(text, &mut bytes);
-        decoded.map_err(|cause| Error::corrupt("invalid digest").with_source(cause))?;
-        Ok(ObjectDigest(bytes))
-    }
-}
 
 /// How objects compare with the records of what steps wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -410,16 +356,6 @@ mod tests {
         let copy = FeatureSet::checked(day(), "0123456789abcdef").key(0);
         for key in [&copy, "state/versions.json", "state/passed/as_of=2023-01-31.json", "raw/stray.parquet"] {
             assert!(!is_recorded(key), "{key}");
-        }
-    }
-
-    #[test]
-    fn digest_parses_its_text_only() {
-        let digest = ObjectDigest::of(b"");
-        let text = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        assert_eq!((digest.to_string().as_str(), text.parse().ok()), (text, Some(digest)));
-        for text in ["", "e3b0", "before", &format!("{text}00"), &text.replace('e', "g")] {
-            assert!(text.parse::<ObjectDigest>().is_err(), "{text}");
         }
     }
 }

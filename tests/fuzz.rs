@@ -35,11 +35,11 @@ use serde_json::{Value, json};
 use support::mutation::{mutated_bytes, mutated_json, mutated_json_text, mutated_string};
 use support::objects;
 
-/// Memory limit of the process, more than any case needs: an allocation above it aborts the test. The page header of a
-/// damaged file can state a size of up to 2 GiB, which the decoder allocates (but does not touch) before it checks the
+/// Memory limit of the process, more than any case needs: an allocation above it aborts the test. The page headers of a
+/// damaged file can state sizes of up to 512 MiB, which the decoder allocates (but does not touch) before it checks the
 /// page.
 #[global_allocator]
-static MEMORY: Cap<System> = Cap::new(System, 3 << 30);
+static MEMORY: Cap<System> = Cap::new(System, 3 << 29);
 
 /// The default of `DEFI_FUZZ_CASES`.
 const DEFAULT_CASES: u32 = 30_000;

@@ -106,7 +106,8 @@ impl LakeTable {
         let checks: Vec<_> = objects.into_iter().map(|(_, object)| self.lake.footer(object)).collect();
         let mut checks = stream::iter(checks).buffer_unordered(CONCURRENT_FOOTERS);
         while let Some(footer) = checks.next().await {
-            footer.map_err(|cause| Error::new(cause.kind(), "an object of the lake can't be read").with_source(cause))?;
+            footer
+                .map_err(|cause| Error::new(cause.kind(), "an object of the lake can't be read").with_source(cause))?;
         }
         Ok(())
     }

@@ -134,12 +134,7 @@ struct Pages {
 }
 
 /// Checks the pages of a column of a number of rows.
-fn check_column(
-    rows: i64,
-    column: &ColumnChunkMetaData,
-    file: &Bytes,
-    uncompressed: &mut Budget,
-) -> Result<Pages> {
+fn check_column(rows: i64, column: &ColumnChunkMetaData, file: &Bytes, uncompressed: &mut Budget) -> Result<Pages> {
     let invalid = || exceeds("has a page that does not match its footer").with("column", column.column_path());
     let start = usize::try_from(start(column)).map_err(|_| invalid())?;
     let length = usize::try_from(column.compressed_size()).map_err(|_| invalid())?;
@@ -214,7 +209,7 @@ mod tests {
     use super::*;
 
     fn varint(value: i64) -> Vec<u8> {
-        let mut rest = value as u64 * 2;
+        let mut rest = (value << 1 ^ value >> 63) as u64;
         let mut bytes = Vec::new();
         while rest > 0x7f {
             bytes.push(rest as u8 | 0x80);

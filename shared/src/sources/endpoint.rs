@@ -145,7 +145,8 @@ impl Endpoint {
         match (repeated, parse(response)) {
             (Repeated::No, parsed) | (Repeated::Redacted, parsed @ Err(_)) => parsed,
             (Repeated::Encoded, Err(error)) => {
-                let message = "the error message of the source contains the API key in an encoded form, and is left out";
+                let message =
+                    "the error message of the source contains the API key in an encoded form, and is left out";
                 Err(source_error(error.kind(), response, message))
             }
             (Repeated::Redacted | Repeated::Encoded, Ok(_)) => {

@@ -110,9 +110,9 @@ impl Echo {
         let server = TestServer::start(move |request| {
             assert!(format!("{:?}", request.headers).contains(KEY), "the key was not sent");
             let (status, headers, body) = respond.lock().unwrap().clone();
-            headers.into_iter().fold(TestResponse::new(status, body), |response, (name, value)| {
-                response.with_header(name, value)
-            })
+            headers
+                .into_iter()
+                .fold(TestResponse::new(status, body), |response, (name, value)| response.with_header(name, value))
         })
         .await;
         let keys = || vec![Secret::new(KEY)];

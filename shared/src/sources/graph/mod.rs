@@ -269,8 +269,7 @@ impl GraphClient {
         let filters = &filters;
         let attempt = || async move {
             let volume = &Volume::of_snapshot(&self.limits);
-            let queries: Vec<_> =
-                filters.iter().map(|filter| SnapshotQuery { url, block, filter, volume }).collect();
+            let queries: Vec<_> = filters.iter().map(|filter| SnapshotQuery { url, block, filter, volume }).collect();
             match self.fetch_all(&queries, process, traffic).await {
                 Ok(pages) => merge_pages(pages).map(Ok),
                 // The requests of each page have their own retries: after an error, the other pages are not read again.

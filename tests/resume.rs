@@ -23,7 +23,8 @@ fn field<'a>(event: &'a Map<String, Value>, name: &str) -> &'a str {
 /// Returns the names of the records of late events, of all runs over a lake.
 fn late_events(lake: &Path) -> Vec<String> {
     let runs = fs::read_dir(lake.join("runs")).expect("runs");
-    let folders = runs.filter_map(|run| fs::read_dir(run.expect("a run").path().join("reports/extract-events/late-events")).ok());
+    let folders =
+        runs.filter_map(|run| fs::read_dir(run.expect("a run").path().join("reports/extract-events/late-events")).ok());
     let mut names: Vec<_> =
         folders.flatten().map(|entry| entry.expect("a record").file_name().into_string().expect("a name")).collect();
     names.sort_unstable();

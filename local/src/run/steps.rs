@@ -110,7 +110,8 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress
     let check = check_features::Input { as_of: Some(scope.as_of), from, run_id: Some(run_id.clone()) };
     let checked = check_features::evaluate(context, &check).await?;
     if checked.passed {
-        publish_features::handle(context.clone(), publish_features::Input { as_of: Some(scope.as_of), only_finish: false }).await?;
+        let publish = publish_features::Input { as_of: Some(scope.as_of), ..Default::default() };
+        publish_features::handle(context.clone(), publish).await?;
     }
     let newest = context.registry.newest_published().await?;
     let gaps = context.gaps(scope).await?;

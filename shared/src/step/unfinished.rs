@@ -123,7 +123,8 @@ mod tests {
         let test_lake = crate::testing::TestLake::new(&[crate::testing::AAVE], crate::testing::january(1)).unwrap();
         let context = test_lake.context();
         let run = |name: &str| name.parse::<RunId>().unwrap();
-        let finish = async |name| context.lake.write_json(&run(name).key(crate::step::RUN_REPORT), &"done").await.unwrap();
+        let report = |name| run(name).key(crate::step::RUN_REPORT);
+        let finish = async |name| context.lake.write_json(&report(name), &"done").await.unwrap();
         context.record_unfinished(&run("1"), keys(&["a", "b", "c"])).await.unwrap();
         assert_eq!(context.unfinished_keys(None).await.unwrap(), keys(&["a", "b", "c"]));
         assert_eq!(context.unfinished_keys(Some(&run("1"))).await.unwrap(), keys(&[]));

@@ -263,7 +263,8 @@ mod tests {
             (page(DATA, 8, 5, 0)[1..].to_vec(), u64::MAX),
             (page(DATA, 8, 5, 0)[..12].to_vec(), u64::MAX),
         ] {
-            assert_eq!(check(&[page.clone()], 10, budget).unwrap_err().kind(), crate::Kind::CorruptData, "{page:?}");
+            let error = check(std::slice::from_ref(&page), 10, budget).unwrap_err();
+            assert_eq!(error.kind(), crate::Kind::CorruptData, "{page:?}");
         }
     }
 }

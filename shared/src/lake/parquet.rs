@@ -218,12 +218,20 @@ fn decode_rows<R: Row>(file: Bytes, between: Option<(&str, &RangeInclusive<Strin
     })
 }
 
-/// Returns the size of the values of a column: of a dictionary, the size of the values that its keys refer to.
+/// The length, in bytes, up to which all strings of a dictionary count as the longest: addresses and hashes.
+const SHORT_STRING: usize = 80;
+
+/// Returns the size of the values of a column: of a dictionary, the size of the values that its keys refer to, at most
+/// [`SHORT_STRING`] bytes per row too many.
 fn values_bytes(column: &dyn Array) -> u64 {
     let Some(dictionary) = column.as_dictionary_opt::<Int32Type>() else {
         return column.get_array_memory_size() as u64;
     };
     let Some(values) = dictionary.values().as_string_opt::<i32>() else { return 0 };
+    let longest = values.offsets().lengths().max().unwrap_or_default();
+    if longest <= SHORT_STRING {
+        return (longest * dictionary.len()) as u64;
+    }
     let lengths: Vec<u64> = values.offsets().lengths().map(|length| length as u64).collect();
     // The key of a NULL may be out of range.
     let length = |key: &i32| usize::try_from(*key).ok().and_then(|key| lengths.get(key));

@@ -123,7 +123,9 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn integers(bytes: &[u8]) -> Option<(usize, Vec<(Vec<i16>, i64)>)> {
+    type Integers = Vec<(Vec<i16>, i64)>;
+
+    fn integers(bytes: &[u8]) -> Option<(usize, Integers)> {
         let mut found = Vec::new();
         let length = read_struct(bytes, |path, value| found.push((path.to_vec(), value)))?;
         Some((length, found))

@@ -90,9 +90,12 @@ impl Log {
     }
 }
 
+/// The status, the headers and the body of an answer.
+type Answer = (u16, Vec<(&'static str, String)>, String);
+
 /// A server with an answer that changes, both clients of it, and their log.
 struct Echo {
-    answer: Arc<Mutex<(u16, Vec<(&'static str, String)>, String)>>,
+    answer: Arc<Mutex<Answer>>,
     graph: GraphClient,
     transpose: TransposeClient,
     log: Log,

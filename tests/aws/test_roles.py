@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
@@ -209,42 +209,41 @@ def test_only_functions_change_the_lake_of_prod_by_default(deployment):
 
 
 def test_denied_object_is_not_taken_for_a_missing_one(deployment):
-    deployment.empty()
-    first, bucket, s3 = days()[0], deployment.bucket, deployment.client("s3")
-    key = f"raw/transpose/ethereum_daily_blocks/year={first[:4]}/month={first[5:7]}/{first}.parquet"
-    event = {"days": [first], "from": first, "as_of": first}
-    failed, response, _ = deployment.call("extract-market-data", event)
-    assert failed and response["errorType"] == "NotReady", response
+    bucket, s3, first = deployment.bucket, deployment.client("s3"), date.fromisoformat(days()[0])
+    denied, missing = first - timedelta(days=1), first - timedelta(days=2)
+    key = f"raw/transpose/ethereum_daily_blocks/year={denied:%Y}/month={denied:%m}/{denied}.parquet"
     policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/{key}"}
     s3.put_object(Bucket=bucket, Key=key, Body=b"x")
     s3.put_bucket_policy(Bucket=bucket, Policy=document(deny))
     try:
-        failed, response, _ = deployment.call("extract-market-data", event)
-        assert failed and response["errorType"] == "BadCredentials", response
+        for day, kind in ((missing, "NotReady"), (denied, "BadCredentials")):
+            event = {"days": [day.isoformat()], "from": missing.isoformat(), "as_of": first.isoformat()}
+            failed, response, _ = deployment.call("extract-market-data", event)
+            assert failed and response["errorType"] == kind, response
     finally:
         s3.put_bucket_policy(Bucket=bucket, Policy=policy)
-        deployment.empty()
+        s3.delete_object(Bucket=bucket, Key=key)
 
 
 def test_test_events_of_publish_features_publish_no_unchecked_build(deployment):
-    deployment.empty()
-    name = deployment.functions["publish-features"]
-    schema = deployment.client("schemas").describe_schema(
-        RegistryName="lambda-testevent-schemas", SchemaName=f"_{name}-schema"
-    )
-    examples = json.loads(schema["Content"])["components"]["examples"]
-    events = [example["value"] for example in examples.values()]
+    def published():
+        features = {key: version for key, version in deployment.versions().items() if "/defi_features/" in key}
+        return deployment.published(), deployment.tables(), features
+
+    before, s3 = published(), deployment.client("s3")
+    name = f"_{deployment.functions['publish-features']}-schema"
+    schema = deployment.client("schemas").describe_schema(RegistryName="lambda-testevent-schemas", SchemaName=name)
+    events = [example["value"] for example in json.loads(schema["Content"])["components"]["examples"].values()]
     assert {} in events and len(events) > 1
     for event in events:
         as_of = event.get("as_of", datetime.now(UTC).date().isoformat())
         key = f"analytics/features/builds/as_of={as_of}/0.parquet"
-        deployment.client("s3").put_object(Bucket=deployment.bucket, Key=key, Body=b"a build that no check has seen")
+        s3.put_object(Bucket=deployment.bucket, Key=key, Body=b"a build that no check has seen")
         failed, response, _ = deployment.call("publish-features", event)
+        s3.delete_object(Bucket=deployment.bucket, Key=key)
         assert failed and response["errorType"] == "QualityFailed", response
-    assert deployment.published() is None and not deployment.tables()
-    assert not [key for key in deployment.versions() if key.startswith("analytics/features/defi_features/")]
-    deployment.empty()
+    assert published() == before
 
 
 def test_state_machine_only_reads_batches_and_calls_functions(deployment):

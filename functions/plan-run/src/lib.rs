@@ -65,7 +65,8 @@ pub struct Output {
     pub nothing_to_do: bool,
     /// Whether the features of the day are published.
     pub published: bool,
-    /// Whether a publication of any day was interrupted. The state machine then calls publish-features to finish it.
+    /// Whether a publication of any day was interrupted, be it while it deleted the last of what it no longer needs. The
+    /// state machine then calls publish-features to finish it.
     pub unfinished_publication: bool,
     /// The key of the plan. None if there is nothing to do.
     pub plan: Option<String>,
@@ -135,7 +136,8 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let missing = context.keys_to_replace(&inventory, own).await?;
     let plan = defi_shared::plan::plan(&scope, &inventory.clone().without(&missing), phase)?;
     let run_id = own.cloned().map_or_else(|| run_id_of(scope.as_of, &plan), Ok)?;
-    let unfinished_publication = input.after.is_none() && !context.unfinished_publications().await?.is_empty();
+    let unfinished_publication = input.after.is_none()
+        && (!context.unfinished_publications().await?.is_empty() || context.lake.has_records_of_deleted().await?);
     let published = context.registry.is_published(scope.as_of).await? && !inventory.has_unpublished_build();
     if !plan.is_empty() || !published {
         register_tables(context).await?;

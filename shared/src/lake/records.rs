@@ -71,17 +71,31 @@ impl Lake {
     /// # Errors
     /// The errors of the store.
     pub async fn delete_records_of_deleted(&self) -> Result<()> {
+        for (key, digests) in self.records_of_deleted().await? {
+            self.delete_records(&key, digests).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether an interruption left records of builds or states that were deleted.
+    ///
+    /// # Errors
+    /// The errors of the store.
+    pub async fn has_records_of_deleted(&self) -> Result<bool> {
+        Ok(!self.records_of_deleted().await?.is_empty())
+    }
+
+    async fn records_of_deleted(&self) -> Result<Records> {
+        let mut left = Records::new();
         let states = State::ALL.into_iter().map(|state| state.folder().to_owned());
         for folder in states.chain([format!("{}/", FEATURES_BUILD.prefix())]) {
             let mut records = self.records_below(&folder).await?;
             if !records.is_empty() {
                 self.store.list(&folder).await?.iter().for_each(|object| drop(records.remove(&object.key)));
             }
-            for (key, digests) in records {
-                self.delete_records(&key, digests).await?;
-            }
+            left.extend(records);
         }
-        Ok(())
+        Ok(left)
     }
 
     async fn delete_records(&self, key: &str, digests: BTreeSet<ObjectDigest>) -> Result<()> {
@@ -330,7 +344,9 @@ mod tests {
             .put(&record_key(&FeatureSet::build(day()).key(0), ObjectDigest::of(b"")), Bytes::new())
             .await
             .unwrap();
+        assert!(lake.has_records_of_deleted().await.unwrap());
         lake.delete_records_of_deleted().await.unwrap();
+        assert!(!lake.has_records_of_deleted().await.unwrap());
         assert_eq!(records(&lake).await.len(), kept);
         assert_eq!(provenance(&lake).await, as_written(2));
     }

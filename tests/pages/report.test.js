@@ -56,7 +56,7 @@ test('steps match the run', async () => {
 });
 
 test('checks have values, limits, outcomes and history', async () => {
-  const { checks } = json('runs', newest, 'check-features.json');
+  const { checks } = json('runs', newest, 'reports/check-features/checks.json');
   await withReport({}, async (page) => {
     for (const check of checks) {
       const row = `tr:has(> #check-${check.name})`;

@@ -88,8 +88,10 @@ def put_recorded(deployment, key: str, body: bytes) -> None:
 
 
 def delete_states(deployment) -> None:
+    """Deletes the states and the records of the check, with the records of their digests: what is left of those would count
+    as the rest of an interrupted publication."""
     for key in deployment.versions():
-        if key.startswith(("state/fold/", "state/links/", "state/passed/")):
+        if key.removeprefix("digests/").startswith(("state/fold/", "state/links/", "state/passed/")):
             deployment.client("s3").delete_object(Bucket=deployment.bucket, Key=key)
 
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use defi_shared::Result;
 use defi_shared::domain::Category;
 use defi_shared::lake::{FeatureSet, Provenance, State, WorkUnit};
 use defi_shared::step::Context;
 use defi_shared::tables::{self, Layout, TABLES, Table, WALLET_LINKS};
+use defi_shared::{Error, Result};
+use futures::future::try_join_all;
 
 use crate::counts::Days;
 
@@ -15,9 +16,10 @@ use crate::counts::Days;
 pub(crate) async fn provenance(context: &Context, days: Days, sets: &[&FeatureSet]) -> Result<Provenance> {
     let lake = &context.lake;
     let mut keys = BTreeSet::new();
-    for table in TABLES.iter().filter(|table| matches!(table.layout, Layout::Day | Layout::ProtocolDay)) {
+    let tables = TABLES.iter().filter(|table| matches!(table.layout, Layout::Day | Layout::ProtocolDay));
+    let listed = tables.map(|table| async move { Ok::<_, Error>((table, lake.units(table).await?)) });
+    for (table, units) in try_join_all(listed).await? {
         let days = if is_of_events(table) { days.of_events() } else { days.of_snapshots() };
-        let units = lake.units(table).await?;
         let is_of_set = |unit: &&WorkUnit| unit.day().is_some_and(|day| days.contains(day));
         keys.extend(units.iter().filter(is_of_set).map(|unit| unit.key(table)));
     }

@@ -136,8 +136,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let missing = context.keys_to_replace(&inventory, own).await?;
     let plan = defi_shared::plan::plan(&scope, &inventory.clone().without(&missing), phase)?;
     let run_id = own.cloned().map_or_else(|| run_id_of(scope.as_of, &plan), Ok)?;
-    let unfinished_publication = input.after.is_none()
-        && (!context.unfinished_publications().await?.is_empty() || context.lake.has_records_of_deleted().await?);
+    let unfinished_publication = input.after.is_none() && context.has_unfinished_publications().await?;
     let published = context.registry.is_published(scope.as_of).await? && !inventory.has_unpublished_build();
     if !plan.is_empty() || !published {
         register_tables(context).await?;

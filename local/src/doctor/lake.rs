@@ -270,10 +270,7 @@ fn table_of(key: &str) -> Option<&'static Table> {
 
 /// Whether an object is a unit of a table, or in a place for something else.
 fn is_known(key: &str) -> bool {
-    let is_unit = |table: &Table| {
-        let path = key.strip_prefix(&table.prefix()).and_then(|path| path.strip_prefix('/'));
-        path.is_some_and(|path| WorkUnit::from_path(table, path).is_some())
-    };
+    let is_unit = |table: &Table| WorkUnit::from_key(table, key).is_some();
     OTHER_PLACES.iter().any(|place| key.starts_with(place)) || table_of(key).is_some_and(is_unit)
 }
 

@@ -185,10 +185,7 @@ impl Lake {
     pub async fn delete_builds(&self, except: Option<&FeatureSet>) -> Result<()> {
         let entries = self.store.list(&format!("{}/", FEATURES_BUILD.prefix())).await?;
         let is_kept = |key: &str| except.is_some_and(|set| key.starts_with(&format!("{}/", set.folder)));
-        let is_build = |key: &str| {
-            let path = key.strip_prefix(&FEATURES_BUILD.prefix()).and_then(|path| path.strip_prefix('/'));
-            path.is_some_and(|path| WorkUnit::from_path(&FEATURES_BUILD, path).is_some())
-        };
+        let is_build = |key: &str| WorkUnit::from_key(&FEATURES_BUILD, key).is_some();
         let (builds, copies): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_build(&entry.key));
         for entry in copies.into_iter().chain(builds).filter(|entry| !is_kept(&entry.key)) {
             self.store.delete(&entry.key).await?;

@@ -250,10 +250,8 @@ impl Lake {
     /// # Errors
     /// The objects could not be listed.
     pub async fn objects(&self, table: &Table) -> Result<BTreeMap<WorkUnit, Entry>> {
-        let prefix = format!("{}/", table.prefix());
-        let entries = self.store.list(&prefix).await?;
-        let unit = |entry: &Entry| WorkUnit::from_path(table, entry.key.strip_prefix(&prefix)?);
-        Ok(entries.into_iter().filter_map(|entry| Some((unit(&entry)?, entry))).collect())
+        let entries = self.store.list(&format!("{}/", table.prefix())).await?;
+        Ok(entries.into_iter().filter_map(|entry| Some((WorkUnit::from_key(table, &entry.key)?, entry))).collect())
     }
 
     /// Reads the footer of an object, without the rest of the object.
@@ -348,13 +346,13 @@ mod tests {
     use crate::domain::{HexBytes, Link};
     use crate::tables::{WALLET_LINKS, WalletLink};
 
-    fn lake() -> (tempfile::TempDir, Lake) {
+    pub(super) fn lake() -> (tempfile::TempDir, Lake) {
         let folder = tempfile::tempdir().unwrap();
         let lake = Lake::new(FolderStore::open_for_run(folder.path()).unwrap());
         (folder, lake)
     }
 
-    fn link(since: i64) -> WalletLink {
+    pub(super) fn link(since: i64) -> WalletLink {
         Link { account: HexBytes([1; 20]), wallet: HexBytes([2; 20]), since }.into()
     }
 

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{Entry, Lake, ObjectDigest, PutOutcome, State, WorkUnit};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tables::{FEATURES_BUILD, TABLES, Table};
 
 /// The prefix of the records: `digests/{key}.{digest}`. Records are kept as long as their objects.
@@ -86,16 +87,16 @@ impl Lake {
     }
 
     async fn records_of_deleted(&self) -> Result<Records> {
-        let mut left = Records::new();
         let states = State::ALL.into_iter().map(|state| state.folder().to_owned());
-        for folder in states.chain([format!("{}/", FEATURES_BUILD.prefix())]) {
+        let folders = states.chain([format!("{}/", FEATURES_BUILD.prefix())]);
+        let left = try_join_all(folders.map(|folder| async move {
             let mut records = self.records_below(&folder).await?;
             if !records.is_empty() {
                 self.store.list(&folder).await?.iter().for_each(|object| drop(records.remove(&object.key)));
             }
-            left.extend(records);
-        }
-        Ok(left)
+            Ok::<_, Error>(records)
+        }));
+        Ok(left.await?.into_iter().flatten().collect())
     }
 
     async fn delete_records(&self, key: &str, digests: BTreeSet<ObjectDigest>) -> Result<()> {
@@ -110,11 +111,8 @@ impl Lake {
     /// # Errors
     /// The objects could not be listed.
     pub async fn recorded_objects(&self) -> Result<Vec<Entry>> {
-        let mut objects = Vec::new();
-        for prefix in RECORDED {
-            objects.extend(self.store.list(prefix).await?.into_iter().filter(|entry| is_recorded(&entry.key)));
-        }
-        Ok(objects)
+        let objects = try_join_all(RECORDED.map(|prefix| self.store.list(prefix))).await?;
+        Ok(objects.into_iter().flatten().filter(|entry| is_recorded(&entry.key)).collect())
     }
 
     /// Marks the lake as one with records, before the first run writes to it. Lists the objects that an earlier version
@@ -202,10 +200,7 @@ fn parse_record(record: &str) -> Option<(&str, ObjectDigest)> {
 /// Returns whether an object should have a record. The checked copies of builds have none: their folder is named after
 /// their digest.
 fn is_recorded(key: &str) -> bool {
-    let is_unit = |table: &Table| {
-        let path = key.strip_prefix(&table.prefix()).and_then(|path| path.strip_prefix('/'));
-        path.is_some_and(|path| WorkUnit::from_path(table, path).is_some())
-    };
+    let is_unit = |table: &Table| WorkUnit::from_key(table, key).is_some();
     let is_state = || State::ALL.iter().any(|state| key.starts_with(state.folder())) && key.ends_with(".parquet");
     is_state() || is_unit(&FEATURES_BUILD) || TABLES.iter().copied().any(is_unit)
 }
@@ -213,27 +208,18 @@ fn is_recorded(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Day, HexBytes, Link};
-    use crate::lake::{FeatureSet, FileMetadata, FolderStore};
-    use crate::tables::{RAW_BORROWS, WALLET_LINKS, WalletLink};
-
-    fn lake() -> (tempfile::TempDir, Lake) {
-        let folder = tempfile::tempdir().unwrap();
-        let lake = Lake::new(FolderStore::open_for_run(folder.path()).unwrap());
-        (folder, lake)
-    }
+    use crate::domain::Day;
+    use crate::lake::tests::{lake, link};
+    use crate::lake::{FeatureSet, FileMetadata};
+    use crate::tables::{RAW_BORROWS, WALLET_LINKS};
 
     fn day() -> Day {
         "2023-01-31".parse().unwrap()
     }
 
-    fn link(since: i64) -> Vec<WalletLink> {
-        vec![Link { account: HexBytes([1; 20]), wallet: HexBytes([2; 20]), since }.into()]
-    }
-
     async fn write(lake: &Lake, since: i64) -> String {
         let unit = WorkUnit::Day(day());
-        lake.write(&WALLET_LINKS, &unit, link(since), FileMetadata::new()).await.unwrap();
+        lake.write(&WALLET_LINKS, &unit, [link(since)], FileMetadata::new()).await.unwrap();
         unit.key(&WALLET_LINKS)
     }
 
@@ -256,7 +242,7 @@ mod tests {
         let (_folder, lake) = lake();
         lake.begin_records().await.unwrap();
         let key = write(&lake, 5).await;
-        lake.write_state(State::Links, day(), "all", link(5)).await.unwrap();
+        lake.write_state(State::Links, day(), "all", [link(5)]).await.unwrap();
         assert_eq!(provenance(&lake).await, as_written(2));
         let bytes = lake.store().get(&key).await.unwrap().unwrap();
         let record = format!("digests/{key}.{}", ObjectDigest::of(&bytes));
@@ -336,7 +322,7 @@ mod tests {
         let (_folder, lake) = lake();
         write(&lake, 5).await;
         for state_day in [day(), day().next()] {
-            lake.write_state(State::Links, state_day, "all", link(5)).await.unwrap();
+            lake.write_state(State::Links, state_day, "all", [link(5)]).await.unwrap();
         }
         let kept = records(&lake).await.len() - 1;
         lake.store().delete(&State::Links.key(day(), "all")).await.unwrap();

@@ -6,7 +6,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart};
-use aws_smithy_types::base64;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
@@ -50,12 +51,12 @@ struct Checksums {
 impl Checksums {
     fn of(bytes: &Bytes) -> Self {
         if bytes.len() <= PART_SIZE {
-            let whole = base64::encode(Sha256::digest(bytes));
+            let whole = STANDARD.encode(Sha256::digest(bytes));
             return Checksums { parts: vec![whole.clone()], whole };
         }
         let parts: Vec<_> = bytes.chunks(PART_SIZE).map(Sha256::digest).collect();
-        let whole = format!("{}-{}", base64::encode(Sha256::digest(parts.concat())), parts.len());
-        Checksums { parts: parts.iter().map(base64::encode).collect(), whole }
+        let whole = format!("{}-{}", STANDARD.encode(Sha256::digest(parts.concat())), parts.len());
+        Checksums { parts: parts.iter().map(|part| STANDARD.encode(part)).collect(), whole }
     }
 
     async fn of_object(bytes: &Bytes) -> Result<Self> {
@@ -71,7 +72,7 @@ fn part_count(checksum: &str) -> Option<&str> {
 
 /// Returns the digest in the checksum of an object's bytes, `None` for the checksum of a multipart upload.
 fn digest_of(checksum: &str) -> Option<ObjectDigest> {
-    Some(<[u8; 32]>::try_from(base64::decode(checksum).ok()?).ok()?.into())
+    Some(<[u8; 32]>::try_from(STANDARD.decode(checksum).ok()?).ok()?.into())
 }
 
 impl S3Store {
@@ -330,8 +331,8 @@ mod tests {
         let large = Bytes::from(vec![7; PART_SIZE + 1]);
         let checksums = Checksums::of(&large);
         let digests = [&large[..PART_SIZE], &large[PART_SIZE..]].map(Sha256::digest);
-        assert_eq!(checksums.parts, digests.map(base64::encode));
-        assert_eq!(checksums.whole, format!("{}-2", base64::encode(Sha256::digest(digests.concat()))));
+        assert_eq!(checksums.parts, digests.map(|digest| STANDARD.encode(digest)));
+        assert_eq!(checksums.whole, format!("{}-2", STANDARD.encode(Sha256::digest(digests.concat()))));
     }
 
     #[test]

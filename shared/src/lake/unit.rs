@@ -135,6 +135,12 @@ impl WorkUnit {
         format!("{folders}{name}.parquet")
     }
 
+    /// Parses the key of an object of a table. Returns `None` if no unit of the table has that key.
+    #[must_use]
+    pub fn from_key(table: &Table, key: &str) -> Option<WorkUnit> {
+        WorkUnit::from_path(table, key.strip_prefix(&table.prefix())?.strip_prefix('/')?)
+    }
+
     /// Parses the path of an object within the folder of its table. Returns `None` if no unit has that path.
     #[must_use]
     pub fn from_path(table: &Table, path: &str) -> Option<WorkUnit> {
@@ -203,7 +209,10 @@ mod tests {
         ];
         for (table, unit, key) in units {
             assert_eq!(unit.key(table), key);
-            assert_eq!(WorkUnit::from_path(table, &key[table.prefix().len() + 1..]), Some(unit));
+            assert_eq!(WorkUnit::from_path(table, &key[table.prefix().len() + 1..]), Some(unit.clone()));
+            assert_eq!(WorkUnit::from_key(table, key), Some(unit));
+            assert_eq!(WorkUnit::from_key(table, &key.replacen('/', "", 1)), None);
+            assert_eq!(WorkUnit::from_key(table, &key.replace(table.name, &format!("{}x", table.name))), None);
         }
     }
 

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use aho_corasick::AhoCorasick;
+use base64::Engine;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 use super::limits::Secret;
 use crate::error::{Error, Result};
@@ -108,28 +111,18 @@ fn is_encoded_in(finder: &AhoCorasick, answer: &[u8]) -> bool {
 /// Returns the forms of a key: the key itself, and the base64 of a text that contains it.
 fn forms(key: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = vec![key.to_vec()];
-    for offset in 0..3 {
-        let base64 = base64_part(key, offset);
-        let url_safe = base64.iter().map(|byte| match byte {
-            b'+' => b'-',
-            b'/' => b'_',
-            other => *other,
-        });
-        forms.push(url_safe.collect());
-        forms.push(base64);
+    for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+        forms.extend((0..3).map(|offset| base64_part(key, offset, &engine)));
     }
     forms.retain(|form| form.len() >= MIN_KEY_BYTES);
     forms
 }
 
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
 /// Returns the base64 digits that depend on a key alone if `offset` other bytes, modulo 3, precede it.
-fn base64_part(key: &[u8], offset: usize) -> Vec<u8> {
-    let bytes: Vec<u8> = std::iter::repeat_n(0, offset).chain(key.iter().copied()).collect();
-    let bit = |index: usize| bytes[index / 8] >> (7 - index % 8) & 1;
-    let digits = (offset * 8).div_ceil(6)..bytes.len() * 8 / 6;
-    digits.map(|digit| BASE64[(0..6).fold(0, |bits, index| bits << 1 | bit(digit * 6 + index) as usize)]).collect()
+fn base64_part(key: &[u8], offset: usize, engine: &GeneralPurpose) -> Vec<u8> {
+    let text = [&[0; 3][..offset], key].concat();
+    let digits = engine.encode(&text).into_bytes();
+    digits[(offset * 8).div_ceil(6)..text.len() * 8 / 6].to_vec()
 }
 
 /// Replaces each escape sequence of JSON, URLs and HTML by the byte that it stands for. Returns `None` if there is none.

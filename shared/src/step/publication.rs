@@ -18,7 +18,7 @@ impl Context {
     /// catalog.
     pub async fn publish(&self, as_of: Day) -> Result<()> {
         self.reject_invalid_pointer(as_of).await?;
-        self.finish_publications().await?;
+        self.finish_pointed_sets().await?;
         let (build, published) = (FeatureSet::build(as_of), FeatureSet::published(as_of));
         let passed = self.lake.passed_check(as_of).await?.ok_or_else(|| unchecked(as_of))?;
         let checked = FeatureSet::checked(as_of, &passed.digest);
@@ -57,18 +57,28 @@ impl Context {
     /// # Errors
     /// The errors of the lake and the catalog.
     pub async fn finish_publications(&self) -> Result<()> {
-        for set in self.unfinished_publications().await? {
+        self.finish_pointed_sets().await?;
+        self.lake.delete_records_of_deleted().await
+    }
+
+    /// Returns whether [`Context::finish_publications`] has something to do.
+    ///
+    /// # Errors
+    /// The errors of the lake and the catalog.
+    pub async fn has_unfinished_publications(&self) -> Result<bool> {
+        Ok(!self.pointed_copies().await?.is_empty() || self.lake.has_records_of_deleted().await?)
+    }
+
+    async fn finish_pointed_sets(&self) -> Result<()> {
+        for set in self.pointed_copies().await? {
             self.finish_publication(&set).await?;
         }
-        self.lake.delete_records_of_deleted().await
+        Ok(())
     }
 
     /// Returns the checked copies to which the catalog points: those of publications that were interrupted. Readers of
     /// the catalog see them whole; the folder of the table may have objects of the set before.
-    ///
-    /// # Errors
-    /// The errors of the catalog.
-    pub async fn unfinished_publications(&self) -> Result<Vec<FeatureSet>> {
+    async fn pointed_copies(&self) -> Result<Vec<FeatureSet>> {
         let sets = self.registry.published_sets().await?.into_iter().chain(self.registry.newest_set().await?);
         Ok(sets.filter(FeatureSet::is_checked_copy).collect())
     }

@@ -10,6 +10,7 @@ mod offline;
 mod paging;
 mod response;
 mod rows;
+mod snapshot;
 
 use std::fmt;
 use std::time::Duration;
@@ -27,9 +28,11 @@ use crate::config::SourceLimits;
 use crate::error::{Error, Kind, Result};
 pub use messages::messages;
 use paging::IdRange;
-use response::{Page, SubgraphState, parse_head, parse_page};
+use response::{Page, parse_head, parse_page};
 use rows::{Entity, MarketWithoutTotals};
 pub use rows::{Market, Position};
+pub use snapshot::Snapshot;
+use snapshot::{ProcessedPage, merge_pages};
 
 /// The URL of the gateway of the decentralised network.
 pub const LIVE_URL: &str = "https://gateway.thegraph.com/api";
@@ -104,32 +107,6 @@ pub struct Head {
     pub block: Block,
     /// The deployment that currently serves the subgraph.
     pub deployment: String,
-}
-
-/// All markets or positions at one block of one deployment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot<T> {
-    /// The requested block.
-    pub block: Block,
-    /// The deployment that served all pages.
-    pub deployment: String,
-    /// The rows as sent, in id order; or the processed pages, in that order.
-    pub rows: Vec<T>,
-}
-
-impl<T> Snapshot<Vec<T>> {
-    /// Concatenates the rows of all pages.
-    fn flatten(self) -> Snapshot<T> {
-        let mut rows = Vec::with_capacity(self.rows.iter().map(Vec::len).sum());
-        self.rows.into_iter().for_each(|page| rows.extend(page));
-        Snapshot { block: self.block, deployment: self.deployment, rows }
-    }
-}
-
-/// A page after processing, and the state that it describes.
-struct ProcessedPage<P> {
-    state: SubgraphState,
-    rows: P,
 }
 
 /// A function that processes the rows of a page.
@@ -389,38 +366,4 @@ fn position_filters(accounts: Option<&[String]>) -> Vec<Map<String, Value>> {
         return vec![of_accounts(&[])];
     }
     accounts.chunks(ACCOUNTS_PER_QUERY).map(of_accounts).collect()
-}
-
-/// Merges pages into a snapshot. Returns an error if they describe different states.
-fn merge_pages<P>(pages: Vec<ProcessedPage<P>>) -> Result<Snapshot<P>> {
-    let mut rows = Vec::with_capacity(pages.len());
-    let mut pages = pages.into_iter();
-    let Some(ProcessedPage { state: SubgraphState { mut block, deployment }, rows: first }) = pages.next() else {
-        return Err(Error::internal("a snapshot has no pages"));
-    };
-    rows.push(first);
-    for page in pages {
-        if page.state.deployment != deployment {
-            return Err(Error::new(
-                Kind::SourceUnavailable,
-                "the deployment of the subgraph changed between two pages",
-            ));
-        }
-        // Some indexers omit the timestamp and the hash; all others must agree.
-        let other = page.state.block;
-        if conflict(&block.hash, &other.hash) || conflict(&block.timestamp, &other.timestamp) {
-            return Err(Error::new(
-                Kind::SourceUnavailable,
-                "the pages are from different blocks with the same number",
-            ));
-        }
-        block.hash = block.hash.or(other.hash);
-        block.timestamp = block.timestamp.or(other.timestamp);
-        rows.push(page.rows);
-    }
-    Ok(Snapshot { block, deployment, rows })
-}
-
-fn conflict<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
-    a.is_some() && b.is_some() && a != b
 }

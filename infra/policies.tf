@@ -59,9 +59,10 @@ locals {
           Resource = step.secret == null ? [] : [local.secret_arns[step.secret]]
         },
         {
+          # Whether the execution that holds the lease of the lake has ended.
           Sid      = "OtherRuns"
-          Action   = ["states:ListExecutions"]
-          Resource = name == "plan-run" ? [local.state_machine_arn] : []
+          Action   = ["states:DescribeExecution"]
+          Resource = name == "plan-run" ? ["arn:${local.partition}:states:${local.arn_scope}:execution:${local.name}:*"] : []
         },
         {
           Sid      = "Log"

@@ -47,8 +47,8 @@ locals {
       memory  = 512
       timeout = 300
       # The plans of a run, and the lists of calls that the state machine makes of the other steps.
-      writes    = ["runs/*/plan.json", "runs/*/plan-after-extraction.json", "runs/*/batches/", "runs/unfinished/", "state/versions.json", "digests/before.json"]
-      deletes   = ["runs/*/reports/", "runs/unfinished/"]
+      writes    = ["runs/*/plan.json", "runs/*/plan-after-extraction.json", "runs/*/batches/", "state/unfinished/", "state/versions.json", "digests/before.json"]
+      deletes   = ["runs/*/reports/", "runs/unfinished/", "state/unfinished/"]
       lists     = ["digests/"]
       registers = flatten([for layer, names in local.tables : [for name in names : "${layer}/${name}"]])
       looks_up  = local.published
@@ -212,7 +212,7 @@ locals {
       concurrency       = try(coalesce(var.steps[name].concurrency), step.concurrency, null)            # null: no map, one call per run
       reserved          = try(coalesce(var.steps[name].reserved_concurrency), null)
       reads             = concat(try(step.reads, []), ["runs/"], local.prefixes.passed) # to plan what is missing
-      writes            = concat(try(step.writes, []), local.digests[name].writes, name == "plan-run" ? [] : ["runs/*/reports/${name}/"])
+      writes            = concat(try(step.writes, []), local.digests[name].writes, ["runs/lease.json"], name == "plan-run" ? [] : ["runs/*/reports/${name}/"])
       deletes           = distinct(concat(try(step.deletes, []), local.digests[name].writes, local.digests[name].deletes))
       lists             = concat(["raw/", "stage/", "analytics/", "state/"], local.digests[name].deletes, try(step.lists, []))
       registers         = try(step.registers, [])

@@ -60,7 +60,7 @@ OWNERS = [
     (REGISTERING, f"{GLUE}:table/db_analytics_dev/defi_features_history", "publish-features"),
     (["s3:PutObject"], f"{LAKE}/runs/2023-03-01-0a1b/batches/stage-events.json", "plan-run"),
     (["s3:PutObject"], f"{LAKE}/runs/2023-03-01-0a1b/plan.json", "plan-run"),
-    (["s3:PutObject"], f"{LAKE}/runs/unfinished/2023-03-01-0a1b.json", "plan-run"),
+    (["s3:PutObject"], f"{LAKE}/state/unfinished/2023-03-01-0a1b.json", "plan-run"),
 ]
 
 

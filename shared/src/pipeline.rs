@@ -224,6 +224,13 @@ impl Step {
     pub fn is_extraction(self) -> bool {
         self.source().is_some() && self != Step::ExtractCurrentPositions
     }
+
+    /// Returns whether the step processes its newest day first: a source may keep the history of snapshots only for a
+    /// short time.
+    #[must_use]
+    pub fn is_newest_first(self) -> bool {
+        self.is_extraction() && self.source() == Some(Source::TheGraph)
+    }
 }
 
 impl Phase {

@@ -64,7 +64,7 @@ OWNERS = {
     "runs/x/batches/stage-events.json": "plan-run",
     "runs/x/plan.json": "plan-run",
     "runs/x/plan-after-extraction.json": "plan-run",
-    "runs/unfinished/x.json": "plan-run",
+    "state/unfinished/x.json": "plan-run",
     "state/versions.json": "plan-run",
     "runs/x/report.json": None,
     "runs/x": None,

@@ -5,12 +5,11 @@ mod batches;
 use std::collections::{BTreeMap, BTreeSet};
 
 use defi_shared::domain::Day;
-use defi_shared::executions::Execution;
 use defi_shared::pipeline::Step;
 use defi_shared::plan::{Inventory, Plan, PlanPhase, Scope};
 use defi_shared::step::{Context, RunCalls, RunId, StepOutput};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES, Table};
-use defi_shared::{Error, Kind, Result};
+use defi_shared::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -19,13 +18,16 @@ pub use batches::Batches;
 /// The step of this crate.
 pub const STEP: Step = Step::PlanRun;
 
+/// The largest number of missing days that a run without a first day extracts.
+const MAX_DAYS: usize = 60;
+
 /// The scope of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Input {
     /// The as-of day. Default: today (UTC).
     pub as_of: Option<Day>,
-    /// The first day. Default: each protocol's first day.
+    /// The first day. Default: the first day in the lake, or each protocol's first day if the lake is empty.
     pub from: Option<Day>,
     /// Whether to produce all units, including those that are in the lake.
     pub force: bool,
@@ -38,7 +40,8 @@ pub struct Input {
     /// Whether to plan even if another execution of the state machine is running. Both produce the same objects, so the
     /// work of one is wasted.
     pub allow_concurrent: bool,
-    /// The ARN of the calling execution of the state machine, which does not count as another one.
+    /// The ARN of the calling execution of the state machine, which takes the lease of the lake. None: the call is by
+    /// hand, and is only rejected if an execution is running.
     pub execution: Option<String>,
 }
 
@@ -51,7 +54,7 @@ pub struct Output {
     pub lake: String,
     /// The as-of day.
     pub as_of: Day,
-    /// The first day, if the input has one.
+    /// The first day of the run. None if the lake is empty and the input has none: each protocol's first day.
     pub from: Option<Day>,
     /// Whether units that are in the lake are produced again.
     pub force: bool,
@@ -59,6 +62,8 @@ pub struct Output {
     pub retry_lost: bool,
     /// Whether another execution may be running.
     pub allow_concurrent: bool,
+    /// The ARN of the execution, if it holds the lease of the lake. It is passed to the calls of the other steps.
+    pub lease: Option<String>,
     /// The number of units of each step, in the order of a run.
     pub units: Vec<(String, usize)>,
     /// Whether there is nothing to do.
@@ -80,61 +85,53 @@ impl StepOutput for Output {}
 /// Plans a run and writes the plan to the lake.
 ///
 /// # Errors
-/// `BadInput` for a day in the future or a first day after the as-of day, `AlreadyRunning` if an execution of the state
-/// machine that started earlier is running, and the errors of the lake.
+/// `BadInput` as for [`plan`], `AlreadyRunning` if another execution of the state machine is running, and the errors of
+/// the lake.
 pub async fn handle(context: Context, input: Input) -> Result<Output> {
-    reject_concurrent_run(&context, &input).await?;
+    let lease = input.execution.clone().filter(|_| !input.allow_concurrent);
+    match &lease {
+        Some(execution) => context.take_lease(execution).await?,
+        None if input.allow_concurrent => {}
+        None => context.require_free_lease().await?,
+    }
     let (mut output, plan) = plan(&context, &input).await?;
     let calls = RunCalls {
         as_of: output.as_of,
-        from: input.from,
+        from: output.from,
         run_id: &output.run_id,
         protocols: context.config.protocol_names(),
         shards: context.config.shards,
         force: input.force,
         split: true,
     };
-    let batches = batches::write(&context, &plan, &calls, input.after.is_some()).await?;
-    output.batches = batches;
+    output.batches = batches::write(&context, &plan, &calls, lease.as_deref(), input.after.is_some()).await?;
+    output.lease = lease;
     Ok(output)
-}
-
-/// Rejects the run if an earlier execution is running. Of two executions that start together, only the later one is
-/// rejected.
-async fn reject_concurrent_run(context: &Context, input: &Input) -> Result<()> {
-    let Some(executions) = context.executions.as_ref().filter(|_| !input.allow_concurrent) else { return Ok(()) };
-    let running = executions.running().await?;
-    let own = running.iter().find(|execution| Some(&execution.arn) == input.execution.as_ref());
-    let start_order = |execution: &&Execution| (execution.started, execution.arn.clone());
-    let others = running.iter().filter(|execution| Some(&execution.arn) != input.execution.as_ref());
-    let earlier = others.filter(|other| own.is_none_or(|own| start_order(other) < start_order(&own)));
-    let earlier = earlier.min_by_key(start_order);
-    match earlier {
-        None => Ok(()),
-        Some(other) => Err(Error::new(Kind::AlreadyRunning, "another execution of this environment is running")
-            .with("execution", &other.name)
-            .with_hint("wait for it to end, or start with {\"allow_concurrent\": true}")),
-    }
 }
 
 /// Plans a run, writes the plan to the lake and returns it.
 ///
 /// # Errors
-/// As [`handle`].
+/// `BadInput` for a day in the future, a first day after the as-of day, or too many missing days without a first day, and
+/// the errors of the lake.
 pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
-    let scope = context.scope(input.as_of, input.from, input.force)?;
+    let inventory = Inventory::list(&context.lake, context.as_of(input.as_of)?).await?;
+    let from = input.from.or_else(|| inventory.first_day());
+    let scope = context.scope(input.as_of, from, input.force)?;
     let scope = Scope { retry_lost: input.retry_lost, ..scope };
     let before = plan_before(context, input.after.as_deref()).await?;
     let phase = match &before {
         Some((_, before)) => PlanPhase::AfterExtraction(Some(before)),
         None => PlanPhase::BeforeExtraction,
     };
-    let inventory = Inventory::list(&context.lake, scope.as_of).await?;
     // The run's own record is ignored after extraction: the plan then determines which units to recompute, which are
     // fewer than recorded if a source had no new data.
     let own = before.as_ref().map(|(run_id, _)| run_id);
     let missing = context.keys_to_replace(&inventory, own).await?;
     let plan = defi_shared::plan::plan(&scope, &inventory.clone().without(&missing), phase)?;
+    if input.from.is_none() && before.is_none() {
+        reject_long_run(&inventory, &plan)?;
+    }
     let run_id = own.cloned().map_or_else(|| run_id_of(scope.as_of, &plan), Ok)?;
     let unfinished_publication = input.after.is_none() && context.has_unfinished_publications().await?;
     let published = context.registry.is_published(scope.as_of).await? && !inventory.has_unpublished_build();
@@ -151,10 +148,11 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         run_id,
         lake: context.lake.store().location(""),
         as_of: scope.as_of,
-        from: input.from,
+        from,
         force: input.force,
         retry_lost: input.retry_lost,
         allow_concurrent: input.allow_concurrent,
+        lease: None,
         units: plan.counts().into_iter().map(|(step, count)| (step.name().to_owned(), count)).collect(),
         nothing_to_do: plan.is_empty(),
         published,
@@ -163,6 +161,16 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         batches: BTreeMap::new(),
     };
     Ok((output, plan))
+}
+
+/// Rejects a run that would extract many days that nobody asked for: it could take days and use up an API's quota.
+fn reject_long_run(inventory: &Inventory, plan: &Plan) -> Result<()> {
+    let days = inventory.days_to_extract(plan);
+    let (Some(first), true) = (days.first(), days.len() > MAX_DAYS) else { return Ok(()) };
+    let message = format!("{} days from {first} on are missing, and the run has no first day", days.len());
+    Err(Error::bad_input(message).with("limit_days", MAX_DAYS).with_hint(format!(
+        "set the first day: {{\"from\": \"{first}\"}} in the input of the state machine, --from {first} on the command line"
+    )))
 }
 
 /// Returns the keys of the existing objects that a run recomputes, or has to recompute if the days that it verifies have

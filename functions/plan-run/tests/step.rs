@@ -152,7 +152,7 @@ async fn a_lake_of_older_rules_is_recomputed_once_and_nothing_is_extracted() -> 
         let nothing = handle(test_lake.context(), Input::default()).await?;
         assert!(nothing.nothing_to_do, "{versions:?}: {nothing:?}");
         test_lake.context.record_unfinished(&again.run_id, Default::default()).await?;
-        assert!(test_lake.objects("runs/unfinished/").await?.is_empty());
+        assert!(test_lake.objects("state/unfinished/").await?.is_empty());
         lake.store().delete(&again.run_id.key(RUN_REPORT)).await?;
     }
     Ok(())
@@ -244,39 +244,63 @@ async fn calls_cover_extraction_first_and_the_other_steps_after() -> Result<()> 
     Ok(())
 }
 
-/// Running executions, in the order in which they started.
+/// Executions of which the named one runs.
 #[derive(Debug)]
-struct Running(&'static [&'static str]);
+struct Running(&'static str);
 
 #[async_trait]
 impl Executions for Running {
-    async fn running(&self) -> Result<Vec<Execution>> {
-        let execution = |(started, name): (i64, &&str)| Execution {
-            arn: format!("arn:{name}"),
-            name: (*name).to_owned(),
-            status: "RUNNING".to_owned(),
-            started,
-        };
-        Ok((0..).zip(self.0).map(execution).collect())
+    async fn is_running(&self, arn: &str) -> Result<bool> {
+        Ok(arn == self.0)
     }
 }
 
 #[tokio::test]
-async fn only_the_first_of_concurrent_executions_continues() -> Result<()> {
+async fn only_the_execution_that_holds_the_lease_continues() -> Result<()> {
     let mut test_lake = TestLake::new(&[AAVE], january(2))?;
-    let by = |execution: &str| Input { execution: Some(format!("arn:{execution}")), ..Input::default() };
-    for (running, input, is_rejected) in [
-        (&[][..], Input::default(), false),
-        (&["a"], Input::default(), true),
-        (&["a"], by("a"), false),
-        (&["a", "b"], by("a"), false),
-        (&["a", "b"], by("b"), true),
-        (&["a"], by("not listed yet"), true),
-        (&["a", "b"], Input { allow_concurrent: true, ..by("b") }, false),
+    let by = |execution: &str| Input { execution: Some(execution.to_owned()), ..Input::default() };
+    for (running, input, expected) in [
+        ("a", by("a"), Ok(Some("a"))),
+        ("a", by("b"), Err(Kind::AlreadyRunning)),
+        ("a", by("a"), Ok(Some("a"))),
+        ("a", Input { allow_concurrent: true, ..by("b") }, Ok(None)),
+        ("a", Input::default(), Err(Kind::AlreadyRunning)),
+        ("", Input::default(), Ok(None)),
+        ("", by("b"), Ok(Some("b"))),
     ] {
         test_lake.context.executions = Some(Arc::new(Running(running)));
-        let expected = is_rejected.then_some(Kind::AlreadyRunning);
-        assert_eq!(kind(handle(test_lake.context(), input.clone()).await), expected, "{running:?} {input:?}");
+        let lease = handle(test_lake.context(), input.clone()).await.map(|output| output.lease);
+        assert_eq!(lease.map_err(|error| error.kind()), expected.map(|lease| lease.map(str::to_owned)), "{input:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn run_goes_no_further_back_than_the_lake() -> Result<()> {
+    let test_lake = TestLake::new(&[AAVE], january(9))?;
+    test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(7)), Vec::<DailyBlock>::new()).await?;
+    let output = handle(test_lake.context(), Input::default()).await?;
+    assert_eq!((output.from, counts(&output)[0]), (Some(january(7)), 2), "the blocks of two days are missing");
+    let output = handle(test_lake.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
+    assert_eq!((output.from, counts(&output)[0]), (Some(january(2)), 7));
+    let earlier = Input { as_of: Some(january(3)), ..Input::default() };
+    assert_eq!(kind(handle(test_lake.context(), earlier).await), Some(Kind::BadInput));
+    Ok(())
+}
+
+#[tokio::test]
+async fn run_that_misses_many_days_asks_for_its_first_day() -> Result<()> {
+    let test_lake = TestLake::new(&[AAVE], january(61))?;
+    let error = handle(test_lake.context(), Input::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::BadInput);
+    let text = error.to_string();
+    assert!(text.contains("61 days from 2023-01-01 on are missing") && text.contains("--from"), "{text}");
+    assert!(test_lake.objects("").await?.is_empty(), "nothing is written");
+    for input in [
+        Input { from: Some(january(1)), ..Input::default() },
+        Input { as_of: Some(january(60)), ..Input::default() },
+    ] {
+        handle(test_lake.context(), input).await?;
     }
     Ok(())
 }

@@ -3,17 +3,20 @@
 mod follow;
 mod report;
 
+use std::time::Duration;
+
 use defi_shared::aws::{SdkConfig, configuration};
 use defi_shared::catalog::{GlueCatalog, Registry};
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
-use defi_shared::executions::{Execution, ExecutionDetails, StateMachine};
+use defi_shared::executions::{Execution, ExecutionDetails, Executions, StateMachine};
 use defi_shared::lake::{Lake, S3Store};
+use defi_shared::step::Lease;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::env::Env;
-use crate::output::{data_line, line, table};
+use crate::output::{data_line, line, message, table};
 use report::ExecutionResult;
 
 /// The input of an execution.
@@ -21,7 +24,7 @@ use report::ExecutionResult;
 pub struct ExecutionInput {
     /// The as-of day. Default: today (UTC) by the clock of AWS.
     pub as_of: Option<Day>,
-    /// The first day. Default: the first day of each protocol.
+    /// The first day. Default: the first day in the lake.
     pub from: Option<Day>,
     /// Recompute units that exist already.
     pub force: bool,
@@ -60,6 +63,9 @@ pub(crate) fn lake_of(aws: &SdkConfig, machine: &StateMachine, env: Env) -> (Lak
     (Lake::new(S3Store::new(aws, bucket)), registry)
 }
 
+/// The time between two looks at the lease of a lake that another execution holds.
+const LEASE_POLL_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The deployed environment that a command works on.
 struct Deployment {
     env: Env,
@@ -83,6 +89,21 @@ impl Deployment {
             line(format_args!("execution  {arn}"))?;
         }
         Ok(arn)
+    }
+
+    /// Waits until no execution holds the lease of the lake.
+    async fn wait_for_lease(&self) -> Result<()> {
+        let (lake, _) = lake_of(&self.aws, &self.machine, self.env);
+        let mut waits_for = None;
+        while let Some(lease) = Lease::read(&lake).await?
+            && self.machine.is_running(&lease.execution).await?
+        {
+            if waits_for.replace(lease.execution.clone()).as_ref() != Some(&lease.execution) {
+                message(format_args!("waiting for the execution {} to end", lease.execution_name()));
+            }
+            tokio::time::sleep(LEASE_POLL_INTERVAL).await;
+        }
+        Ok(())
     }
 
     /// Follows an execution to its end and prints its result.
@@ -145,8 +166,8 @@ pub async fn start(env: Env, input: &ExecutionInput, detach: bool, json: bool) -
 }
 
 /// Publishes features for every `every`-th day of a range, one execution after another. The first execution produces
-/// everything that is missing before its day, each later one only the days that it adds. After an interruption, the
-/// same call continues.
+/// everything that is missing before its day, each later one only the days that it adds. Waits for other executions
+/// before each. After an interruption, the same call continues.
 ///
 /// # Errors
 /// The errors of AWS, and the error of the first execution that fails.
@@ -167,6 +188,9 @@ pub async fn backfill(
         if !json {
             line("")?;
             line(format_args!("features as of {day} ({number} of {})", days.len()))?;
+        }
+        if !input.allow_concurrent {
+            deployment.wait_for_lease().await?;
         }
         let arn = deployment.start(&ExecutionInput { as_of: Some(*day), ..input.clone() }).await?;
         deployment.finish(&arn).await?;

@@ -310,10 +310,10 @@ async fn check_lost(lake: &Lake) -> Result<Finding> {
 
 /// Finds runs that did not finish.
 async fn check_runs(lake: &Lake) -> Result<Finding> {
-    let markers = lake.store().list("runs/unfinished/").await?;
+    let markers = lake.store().list("state/unfinished/").await?;
     let names: Vec<_> = markers
         .iter()
-        .filter_map(|entry| entry.key.strip_prefix("runs/unfinished/")?.strip_suffix(".json"))
+        .filter_map(|entry| entry.key.strip_prefix("state/unfinished/")?.strip_suffix(".json"))
         .filter(|name| *name != OLDER_RULES)
         .map(str::to_owned)
         .collect();

@@ -57,6 +57,8 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     let context = run.open_read_only(Lake::new(FolderStore::new(&options.lake))).await?;
     let inventory = Inventory::list(&context.lake, run.scope.as_of).await?;
     let missing = context.keys_to_replace(&inventory, None).await?;
+    let first = run.from.or_else(|| inventory.first_day());
+    let run = Run { scope: run.scope.clone().not_before(first), ..run };
     let plan = plan(&run.scope, &inventory.without(&missing), PlanPhase::BeforeExtraction)?;
     let requests_per_unit = requests_per_unit(&context).await?;
     let forecast = Forecast::new(&run, &plan, &requests_per_unit, with_units)?;

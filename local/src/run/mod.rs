@@ -109,11 +109,12 @@ impl Run {
         let source = options.source.open(&mut config).await?;
         let today = today()?;
         let as_of = options.as_of.unwrap_or(source.days.map_or(today, |(_, last)| last));
-        check_days(&source, as_of, options.from)?;
-        let scope = Scope::new(&config, today, Some(as_of), options.from, options.force)?;
+        let from = options.from.or(source.days.map(|(first, _)| first));
+        check_days(&source, as_of, from)?;
+        let scope = Scope::new(&config, today, Some(as_of), from, options.force)?;
         let scope = Scope { retry_lost: options.retry_lost, ..scope };
         let (config, progress) = (Arc::new(config), RunProgress::new());
-        Ok(Run { config, source, scope, from: options.from, today, env: options.env, progress })
+        Ok(Run { config, source, scope, from, today, env: options.env, progress })
     }
 
     /// Creates the context of the run over a lake.
@@ -168,7 +169,6 @@ pub async fn complete(context: &Context, scope: &Scope, from: Option<Day>) -> Re
 /// Checks that the source covers the days.
 fn check_days(source: &OpenSource, as_of: Day, from: Option<Day>) -> Result<()> {
     let Some((first, last)) = source.days else { return Ok(()) };
-    let from = from.unwrap_or(first);
     let covered = |option: &str, day: Day| {
         if (first..=last).contains(&day) {
             return Ok(());
@@ -177,7 +177,7 @@ fn check_days(source: &OpenSource, as_of: Day, from: Option<Day>) -> Result<()> 
             .with_hint(format!("choose a day from {first} to {last}")))
     };
     covered("--as-of", as_of)?;
-    covered("--from", from)
+    from.map_or(Ok(()), |from| covered("--from", from))
 }
 
 /// The object that names the chain that a local lake holds.

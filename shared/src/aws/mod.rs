@@ -4,11 +4,11 @@ mod secrets;
 
 pub use aws_config::SdkConfig;
 
-use std::fmt::Debug;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
@@ -51,11 +51,15 @@ pub(crate) fn error_code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> 
     }
 }
 
+/// Returns the HTTP status of a response, or `None` if there was no response.
+pub(crate) fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}
+
 /// Converts the error of a call that failed after all attempts of the SDK.
-pub(crate) fn sdk_error<E, R>(call: &'static str, error: SdkError<E, R>) -> Error
+pub(crate) fn sdk_error<E>(call: &'static str, error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: Debug + Send + Sync + 'static,
 {
     let SdkError::ServiceError(response) = &error else {
         let kind =
@@ -65,8 +69,16 @@ where
             .with_source(error)
             .with_hint("check the network, the region and the credentials, and run again");
     };
-    let (code, message) =
-        (response.err().code().unwrap_or("unknown"), response.err().message().unwrap_or("no message"));
+    // The response to a HEAD has no body, and therefore neither a code nor a message.
+    let by_status;
+    let (code, message) = match response.err().code() {
+        Some(code) => (code, response.err().message().unwrap_or("no message")),
+        None => {
+            let status = response.raw().status().as_u16();
+            by_status = format!("HTTP {status}");
+            (code_of(status).unwrap_or("unknown"), by_status.as_str())
+        }
+    };
     let (kind, hint) = match code {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
             (Kind::BadCredentials, "grant the role the permission for this call")
@@ -82,6 +94,7 @@ where
             (Kind::Throttled, "run again later")
         }
         "InternalError"
+        | "OperationAborted"
         | "InternalServiceException"
         | "InternalServiceError"
         | "ServiceUnavailable"
@@ -90,4 +103,45 @@ where
         _ => (Kind::Internal, Kind::Internal.default_hint()),
     };
     Error::new(kind, format!("{code}: {message}")).with("call", call).with_hint(hint)
+}
+
+/// Returns the code that S3 sends with a status, for a response without one.
+fn code_of(status: u16) -> Option<&'static str> {
+    Some(match status {
+        // S3 answers 400 to a token that expired.
+        400 => "ExpiredToken",
+        403 => "AccessDenied",
+        404 => "NoSuchKey",
+        409 => "OperationAborted",
+        429 | 503 => "SlowDown",
+        500..=599 => "InternalError",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::operation::head_object::HeadObjectError;
+    use aws_sdk_s3::primitives::SdkBody;
+
+    use super::*;
+
+    #[test]
+    fn error_without_a_code_has_the_kind_of_its_status() {
+        for (status, kind) in [
+            (400, Kind::BadCredentials),
+            (403, Kind::BadCredentials),
+            (409, Kind::SourceUnavailable),
+            (500, Kind::SourceUnavailable),
+            (502, Kind::SourceUnavailable),
+            (503, Kind::Throttled),
+            (418, Kind::Internal),
+        ] {
+            let response = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
+            let error = HeadObjectError::unhandled("no body");
+            let error = sdk_error("HeadObject", SdkError::service_error(error, response));
+            assert_eq!(error.kind(), kind, "{status}");
+            assert!(error.to_string().contains(&format!("HTTP {status}")), "{error}");
+        }
+    }
 }

@@ -25,12 +25,12 @@ pub struct Execution {
     pub started: i64,
 }
 
-/// Lists executions.
+/// Tells which executions have ended.
 #[async_trait]
 pub trait Executions: Debug + Send + Sync {
-    /// Returns the running executions.
+    /// Returns whether an execution exists and has not ended. It may be reported as running shortly after its end.
     ///
     /// # Errors
-    /// The executions could not be listed.
-    async fn running(&self) -> Result<Vec<Execution>>;
+    /// The status could not be read.
+    async fn is_running(&self, arn: &str) -> Result<bool>;
 }

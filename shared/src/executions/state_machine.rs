@@ -175,11 +175,7 @@ impl StateMachine {
     /// # Errors
     /// The errors of AWS.
     pub async fn newest(&self, count: usize) -> Result<Vec<Execution>> {
-        self.list(None, count).await
-    }
-
-    async fn list(&self, status: Option<ExecutionStatus>, count: usize) -> Result<Vec<Execution>> {
-        let list = self.client.list_executions().state_machine_arn(&self.arn).set_status_filter(status);
+        let list = self.client.list_executions().state_machine_arn(&self.arn);
         let mut items = list.into_paginator().items().send();
         let mut executions = Vec::new();
         while executions.len() < count
@@ -194,8 +190,13 @@ impl StateMachine {
 
 #[async_trait]
 impl Executions for StateMachine {
-    async fn running(&self) -> Result<Vec<Execution>> {
-        self.list(Some(ExecutionStatus::Running), usize::MAX).await
+    async fn is_running(&self, arn: &str) -> Result<bool> {
+        match self.client.describe_execution().execution_arn(arn).send().await {
+            Ok(execution) => Ok(execution.status == ExecutionStatus::Running),
+            // It belonged to a state machine that was deleted, or ended more than 90 days ago.
+            Err(error) if matches!(error_code(&error), Some("ExecutionDoesNotExist" | "InvalidArn")) => Ok(false),
+            Err(error) => Err(sdk_error("DescribeExecution", error).with("execution", arn)),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,6 +19,9 @@ const UNFINISHED: &str = ".unfinished";
 /// The file that is locked while a run writes. The operating system releases the lock when the process ends, even
 /// after a crash.
 const LOCK: &str = ".lock";
+
+/// Held by swaps, which compare and write in two steps. Only one process writes to a folder.
+static SWAP: Mutex<()> = Mutex::new(());
 
 /// A store whose objects are the files below a folder. The folder itself may be a symbolic link. Below it, nothing is
 /// written or deleted through a link to a folder, which could lead out of the lake, and a link in the place of an object
@@ -243,6 +246,19 @@ impl Store for FolderStore {
         .await
     }
 
+    async fn swap(&self, key: &str, expected: Option<&Bytes>, bytes: Bytes) -> Result<bool> {
+        let (root, expected) = (self.root.clone(), expected.cloned());
+        self.run(key, move |path| {
+            let _one_at_a_time = SWAP.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_expected = read_if_exists(path)?.as_deref() == expected.as_deref();
+            if is_expected {
+                write_atomically(&root, path, &bytes)?;
+            }
+            Ok(is_expected)
+        })
+        .await
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
         let (root, prefix) = (self.root.clone(), prefix.to_owned());
         // A prefix may end within a file name: list its folder and keep the keys that start with the prefix.
@@ -306,6 +322,17 @@ mod tests {
         let before = std::fs::metadata(store.path("a/b")).unwrap().modified().unwrap();
         store.put("a/b", Bytes::from_static(b"1")).await.unwrap();
         assert_eq!(std::fs::metadata(store.path("a/b")).unwrap().modified().unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn swap_writes_only_over_the_expected_bytes() {
+        let (_folder, store) = store();
+        let [one, two] = [Bytes::from("1"), Bytes::from("2")];
+        assert!(!store.swap("a", Some(&one), two.clone()).await.unwrap());
+        assert!(store.swap("a", None, one.clone()).await.unwrap());
+        assert!(!store.swap("a", None, two.clone()).await.unwrap());
+        assert!(store.swap("a", Some(&one), two.clone()).await.unwrap());
+        assert_eq!(store.get("a").await.unwrap(), Some(two));
     }
 
     #[test]

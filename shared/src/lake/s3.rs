@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::ObjectDigest;
 use super::store::{Entry, PutOutcome, Store};
-use crate::aws::{error_code, sdk_error};
+use crate::aws::{error_code, sdk_error, status};
 use crate::cpu::spawn_cpu;
 use crate::error::{Error, Kind, Result};
 
@@ -84,10 +84,9 @@ impl S3Store {
         S3Store { client: Client::from_conf(config.build()), bucket: bucket.into() }
     }
 
-    fn object_error<E, R>(&self, call: &'static str, key: &str, error: SdkError<E, R>) -> Error
+    fn object_error<E>(&self, call: &'static str, key: &str, error: SdkError<E, HttpResponse>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-        R: std::fmt::Debug + Send + Sync + 'static,
     {
         sdk_error(call, error).with("object", self.location(key))
     }
@@ -102,8 +101,8 @@ impl S3Store {
             })),
             // The response to a HEAD has no body that could name NoSuchBucket. If the bucket is missing, the next put
             // fails.
-            Err(error) if matches!(error_code(&error), Some("NotFound" | "NoSuchKey")) => Ok(None),
-            Err(error) if is_denied(&error) && self.is_missing(key).await => Ok(None),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) if status(&error) == Some(403) && self.is_missing(key).await => Ok(None),
             Err(error) => Err(self.object_error("HeadObject", key, error)),
         }
     }
@@ -131,7 +130,7 @@ impl S3Store {
         let object = match self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send().await {
             Ok(object) => object,
             Err(error) if error_code(&error) == Some("NoSuchKey") => return Ok(None),
-            Err(error) if is_denied(&error) && self.is_missing(key).await => return Ok(None),
+            Err(error) if status(&error) == Some(403) && self.is_missing(key).await => return Ok(None),
             // An empty object has no range.
             Err(error) if error_code(&error) == Some("InvalidRange") => return Ok(Some(Bytes::new())),
             Err(error) => return Err(self.object_error("GetObject", key, error)),
@@ -157,6 +156,7 @@ impl S3Store {
             return self.write_in_parts(key, bytes, checksums, current).await;
         }
         let put = self.client.put_object().bucket(&self.bucket).key(key).body(bytes.into());
+        let put = put.set_content_type(content_type(key).map(str::to_owned));
         let put = put.checksum_algorithm(ChecksumAlgorithm::Sha256).checksum_sha256(&checksums.whole);
         let put = match current {
             None => put.if_none_match("*"),
@@ -178,6 +178,7 @@ impl S3Store {
     ) -> Result<bool> {
         let upload = self.client.create_multipart_upload().bucket(&self.bucket).key(key);
         let upload = upload.checksum_algorithm(ChecksumAlgorithm::Sha256);
+        let upload = upload.set_content_type(content_type(key).map(str::to_owned));
         let upload = upload.send().await.map_err(|error| self.object_error("CreateMultipartUpload", key, error))?;
         let id = upload.upload_id().unwrap_or_default();
         let result = match self.upload_parts(key, id, &bytes, checksums).await {
@@ -238,14 +239,25 @@ impl S3Store {
     }
 }
 
-/// Returns whether access was denied. The response to a HEAD has no error code, only a status.
-fn is_denied<E>(error: &SdkError<E, HttpResponse>) -> bool {
-    error.raw_response().is_some_and(|response| response.status().as_u16() == 403)
+/// Returns whether a conditional write failed because the object was changed or deleted, or is being changed, by another
+/// writer.
+fn is_conflict<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    match error_code(error) {
+        // `NoSuchKey` says that there is no object for the condition. `NoSuchUpload` and `NoSuchBucket` are other errors.
+        Some("PreconditionFailed" | "ConditionalRequestConflict" | "OperationAborted" | "NoSuchKey") => true,
+        Some(_) => false,
+        None => matches!(status(error), Some(404 | 409 | 412)),
+    }
 }
 
-/// Returns whether a conditional write failed because the object was changed, or is being changed, by another writer.
-fn is_conflict<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
-    matches!(error_code(error), Some("PreconditionFailed" | "ConditionalRequestConflict"))
+/// Returns the media type of an object, with which a browser shows it. `None` for the default of S3.
+fn content_type(key: &str) -> Option<&'static str> {
+    match key.rsplit_once('.')?.1 {
+        "html" => Some("text/html; charset=utf-8"),
+        "json" => Some("application/json"),
+        "parquet" => Some("application/vnd.apache.parquet"),
+        _ => None,
+    }
 }
 
 #[async_trait]
@@ -293,6 +305,19 @@ impl Store for S3Store {
             .with("object", self.location(key)))
     }
 
+    async fn swap(&self, key: &str, expected: Option<&Bytes>, bytes: Bytes) -> Result<bool> {
+        let current = self.head(key).await?;
+        let is_expected = match (&current, expected) {
+            (None, None) => true,
+            (Some(current), Some(expected)) => {
+                self.is_equal(key, current, expected, &Checksums::of_object(expected).await?).await?
+            }
+            _ => false,
+        };
+        let checksums = Checksums::of_object(&bytes).await?;
+        Ok(is_expected && self.write(key, bytes, &checksums, current.as_ref()).await?)
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
         let pages = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).into_paginator();
         let mut pages = pages.send();
@@ -333,6 +358,19 @@ mod tests {
         let digests = [&large[..PART_SIZE], &large[PART_SIZE..]].map(Sha256::digest);
         assert_eq!(checksums.parts, digests.map(|digest| STANDARD.encode(digest)));
         assert_eq!(checksums.whole, format!("{}-2", STANDARD.encode(Sha256::digest(digests.concat()))));
+    }
+
+    #[test]
+    fn objects_have_the_media_type_of_their_extension() {
+        for (key, expected) in [
+            ("runs/1/report.html", Some("text/html; charset=utf-8")),
+            ("runs/lease.json", Some("application/json")),
+            ("raw/a/2023-01-01.parquet", Some("application/vnd.apache.parquet")),
+            ("digests/raw/a/2023-01-01.parquet.1f", None),
+            ("name", None),
+        ] {
+            assert_eq!(content_type(key), expected, "{key}");
+        }
     }
 
     #[test]

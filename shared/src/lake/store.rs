@@ -70,6 +70,18 @@ pub trait Store: Debug + Send + Sync {
     /// another process wrote different bytes at the same time.
     async fn put(&self, key: &str, bytes: Bytes) -> Result<PutOutcome>;
 
+    /// Writes an object if it still has the bytes `expected`, or does not exist if those are `None`. Returns whether it
+    /// was written: not if another process was faster.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    async fn swap(&self, key: &str, expected: Option<&Bytes>, bytes: Bytes) -> Result<bool> {
+        if self.get(key).await?.as_ref() != expected {
+            return Ok(false);
+        }
+        self.put(key, bytes).await.map(|_| true)
+    }
+
     /// Returns the objects whose keys start with `prefix`, sorted by key.
     ///
     /// # Errors

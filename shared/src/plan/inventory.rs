@@ -103,6 +103,19 @@ impl Inventory {
         self.lost.get(table.name).is_some_and(|units| units.contains(unit))
     }
 
+    /// Returns the first day of any unit in the lake, `None` for an empty lake.
+    #[must_use]
+    pub fn first_day(&self) -> Option<Day> {
+        self.units.values().filter_map(|units| units.iter().filter_map(WorkUnit::day).min()).min()
+    }
+
+    /// Returns the days of the units of a plan that are extracted and are not in the lake.
+    #[must_use]
+    pub fn days_to_extract(&self, plan: &Plan) -> BTreeSet<Day> {
+        let missing = plan.extracted().into_iter().filter(|(table, unit)| !self.has(table, unit));
+        missing.filter_map(|(_, unit)| unit.day()).collect()
+    }
+
     /// Returns the newest day of any unit in the lake.
     pub(super) fn newest_day(&self) -> Option<Day> {
         self.units.values().filter_map(|units| units.iter().filter_map(WorkUnit::day).max()).max()
@@ -120,6 +133,7 @@ pub fn state_part(shard: u32, shards: u32) -> String {
 mod tests {
     use super::super::Plan;
     use super::*;
+    use crate::domain::Category;
     use crate::pipeline::Step;
     use crate::tables::{DAILY_BLOCKS, STAGE_MARKETS, STAGE_POSITIONS, WALLET_HEALTH};
 
@@ -149,10 +163,22 @@ mod tests {
     }
 
     #[test]
-    fn newest_day_is_that_of_any_table() {
-        assert_eq!(Inventory::default().newest_day(), None);
+    fn first_and_newest_day_are_those_of_any_table() {
+        assert_eq!((Inventory::default().first_day(), Inventory::default().newest_day()), (None, None));
         let units = [(&STAGE_MARKETS, protocol_day(4)), (&DAILY_BLOCKS, WorkUnit::Day(day(7)))];
-        assert_eq!(inventory(&units).newest_day(), Some(day(7)));
+        assert_eq!((inventory(&units).first_day(), inventory(&units).newest_day()), (Some(day(4)), Some(day(7))));
+    }
+
+    #[test]
+    fn days_to_extract_are_those_that_are_not_in_the_lake() {
+        let mut plan = Plan::default();
+        plan.extend(Step::ExtractDailyBlocks, [1, 2].map(|number| WorkUnit::Day(day(number))));
+        plan.extend(Step::ExtractEvents, [3, 4].map(|number| WorkUnit::EventDay(day(number), Category::Repay)));
+        plan.extend(Step::ExtractMarketData, [4, 5].map(protocol_day));
+        plan.extend(Step::StageMarketData, [protocol_day(9)]);
+        let units = [(&DAILY_BLOCKS, WorkUnit::Day(day(1))), (&tables::RAW_REPAYS, WorkUnit::Day(day(3)))];
+        let units = [&units[..], &[(&tables::RAW_MARKETS, protocol_day(4))]].concat();
+        assert_eq!(inventory(&units).days_to_extract(&plan), BTreeSet::from([2, 4, 5].map(day)));
     }
 
     #[test]

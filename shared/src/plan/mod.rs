@@ -93,23 +93,48 @@ impl Plan {
 
     /// Returns the objects that are computed from other objects of the lake, without those of `build-features`.
     pub(super) fn derived(&self) -> Vec<(&'static Table, WorkUnit)> {
-        let mut derived = Vec::new();
-        for (step, layer) in [(Step::StageEvents, Layer::Stage), (Step::PriceEvents, Layer::Analytics)] {
-            for unit in self.units(step) {
+        self.objects(
+            &[(Step::StageEvents, Layer::Stage), (Step::PriceEvents, Layer::Analytics)],
+            &[
+                (Step::StageMarketData, &tables::STAGE_MARKETS),
+                (Step::StageAccountPositions, &tables::STAGE_POSITIONS),
+                (Step::LinkWallets, &tables::WALLET_LINKS),
+                (Step::ValuePositions, &tables::WALLET_HEALTH),
+            ],
+        )
+    }
+
+    /// Returns the objects of days that are extracted from the sources.
+    pub(super) fn extracted(&self) -> Vec<(&'static Table, WorkUnit)> {
+        self.objects(
+            &[(Step::ExtractEvents, Layer::Raw)],
+            &[
+                (Step::ExtractDailyBlocks, &tables::DAILY_BLOCKS),
+                (Step::ExtractMarketData, &tables::RAW_MARKETS),
+                (Step::ExtractAccountPositions, &tables::RAW_POSITIONS),
+            ],
+        )
+    }
+
+    /// Returns the objects of the units of steps: of those that write a table of events per category to a layer, and of
+    /// those that write one table.
+    fn objects(
+        &self,
+        events: &[(Step, Layer)],
+        others: &[(Step, &'static Table)],
+    ) -> Vec<(&'static Table, WorkUnit)> {
+        let mut objects = Vec::new();
+        for (step, layer) in events {
+            for unit in self.units(*step) {
                 if let WorkUnit::EventDay(day, category) = unit {
-                    derived.push((tables::event_table(layer, *category), WorkUnit::Day(*day)));
+                    objects.push((tables::event_table(*layer, *category), WorkUnit::Day(*day)));
                 }
             }
         }
-        for (step, table) in [
-            (Step::StageMarketData, &tables::STAGE_MARKETS),
-            (Step::StageAccountPositions, &tables::STAGE_POSITIONS),
-            (Step::LinkWallets, &tables::WALLET_LINKS),
-            (Step::ValuePositions, &tables::WALLET_HEALTH),
-        ] {
-            derived.extend(self.units(step).iter().map(|unit| (table, unit.clone())));
+        for (step, table) in others {
+            objects.extend(self.units(*step).iter().map(|unit| (*table, unit.clone())));
         }
-        derived
+        objects
     }
 }
 

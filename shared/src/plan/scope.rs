@@ -22,18 +22,24 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Returns the scope of a run without its lost units. `as_of` defaults to today, `from` to the first day of each
-    /// protocol.
+    /// Returns the scope of a run without its lost units. `as_of` defaults to today. Each protocol starts on its first day,
+    /// but not before `from`.
     ///
     /// # Errors
     /// `BadInput` if the as-of day is in the future or before the first day, or if no protocol is configured.
     pub fn new(config: &Config, today: Day, as_of: Option<Day>, from: Option<Day>, force: bool) -> Result<Self> {
         let as_of = reject_future_day(as_of.unwrap_or(today), today)?;
-        let first_day = |(protocol, first): (String, Day)| (protocol, from.unwrap_or(first));
-        let from = config.first_days().into_iter().map(first_day).collect();
-        let scope = Scope { as_of, from, force, retry_lost: false, shards: config.shards };
+        let scope = Scope { as_of, from: config.first_days(), force, retry_lost: false, shards: config.shards };
+        let scope = scope.not_before(from);
         scope.first_day()?;
         Ok(scope)
+    }
+
+    /// Returns the scope without the days before a first day, if there is one.
+    #[must_use]
+    pub fn not_before(mut self, first: Option<Day>) -> Self {
+        self.from.values_mut().for_each(|from| *from = first.map_or(*from, |first| first.max(*from)));
+        self
     }
 
     /// Returns the earliest first day of all protocols.
@@ -98,6 +104,14 @@ mod tests {
         let scope = scope(9, &[("a", 5), ("b", 3)]);
         let on = |number| scope.protocols_on(day(number)).collect::<Vec<_>>();
         assert_eq!([on(2), on(3), on(4), on(5), on(6)], [vec![], vec!["b"], vec!["b"], vec!["a", "b"], vec!["a", "b"]]);
+    }
+
+    #[test]
+    fn first_day_of_a_run_does_not_precede_that_of_a_protocol() {
+        let scope = scope(9, &[("a", 5), ("b", 3)]);
+        let days = |first: Option<i32>| scope.clone().not_before(first.map(day)).from.into_values().collect::<Vec<_>>();
+        assert_eq!([days(None), days(Some(1))], [[5, 3], [5, 3]].map(|days| days.map(day).to_vec()));
+        assert_eq!(days(Some(4)), [5, 4].map(day));
     }
 
     #[test]

@@ -83,7 +83,13 @@ impl RunCalls<'_> {
         let days_per_call = if self.split { step.days_per_call() } else { usize::MAX };
         let calls = days_by
             .iter()
-            .flat_map(|(key, days)| (0..).zip(chunks(days, days_per_call)).map(move |chunk| (key, chunk)))
+            .flat_map(|(key, days)| {
+                let mut chunks: Vec<_> = chunks(days, days_per_call).collect();
+                if step.is_newest_first() {
+                    chunks.reverse();
+                }
+                (0..).zip(chunks).map(move |chunk| (key, chunk))
+            })
             .map(|(key, (number, days))| {
                 to_json(&UnitInput {
                     as_of: Some(self.as_of),

@@ -39,7 +39,7 @@ pub struct Context {
     pub wait_for_readers: Duration,
     /// Receives the progress of the step.
     pub progress: Arc<dyn Progress>,
-    /// The executions of the state machine, if there is one.
+    /// Tells which executions of the state machine have ended, if there is one.
     pub executions: Option<Arc<dyn Executions>>,
 }
 

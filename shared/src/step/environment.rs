@@ -74,7 +74,7 @@ async fn keys(cloud: &Cloud, variable: Variables<'_>, secret: &str, keys: &str) 
     }
 }
 
-/// A lake with its catalog and the executions that write to it.
+/// A lake with its catalog, and who tells which executions that write to it have ended.
 struct Location {
     lake: Lake,
     registry: Registry,

@@ -19,7 +19,7 @@ use crate::plan::{Inventory, Plan, PlanPhase, Scope, plan, reject_future_day};
 pub struct UnitInput {
     /// The as-of day. Default: today (UTC).
     pub as_of: Option<Day>,
-    /// The first day. Default: each protocol's first day.
+    /// The first day. Default: each protocol's first day, and for missing days the first day in the lake.
     pub from: Option<Day>,
     /// These event categories, for steps that work on events. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,7 +93,7 @@ impl Context {
     }
 
     /// Returns the units of a step that an input selects: those of its `days`, or else those that are missing from the
-    /// lake. Ordered by day. For a call that continues another one, those of them that remained.
+    /// lake. Ordered by day, those of snapshots from the newest to the oldest. For a call that continues another one, those of them that remained.
     ///
     /// # Errors
     /// `BadInput` for a field that the step does not have, an unknown protocol, a day outside the scope, or a remaining
@@ -111,11 +111,20 @@ impl Context {
         };
         let units = match &input.days {
             Some(days) => units_of_days(step, &days_within(days, &scope)?, &categories, &protocols),
-            None => self.plan(&scope, PlanPhase::AfterExtraction(None)).await?.units(step).to_vec(),
+            None => {
+                let inventory = Inventory::list(&self.lake, scope.as_of).await?;
+                let first = if input.from.is_none() { inventory.first_day() } else { None };
+                let inventory = inventory.without(&self.unfinished_keys(None).await?);
+                let plan = plan(&scope.not_before(first), &inventory, PlanPhase::AfterExtraction(None))?;
+                plan.units(step).to_vec()
+            }
         };
         let verify = input.verify.map(|day| units_of_days(step, &[day], &categories, &protocols)).unwrap_or_default();
         let selected = units.into_iter().filter(|unit| is_selected(unit) && !verify.contains(unit));
-        let selected = verify.iter().cloned().chain(selected).collect();
+        let mut selected: Vec<_> = verify.iter().cloned().chain(selected).collect();
+        if step.is_newest_first() {
+            selected.reverse();
+        }
         self.call_units(step, selected, input.resume.as_ref()).await
     }
 

@@ -27,8 +27,11 @@ use crate::pipeline::Step;
 /// | `GRAPH_SECRET`, `TRANSPOSE_SECRET` | the ids of the secrets in Secrets Manager that hold the API keys | none |
 /// | `GRAPH_API_KEY`, `TRANSPOSE_API_KEY` | without a secret: the API keys, separated by commas | none |
 /// | `SHARE_OF_SOURCE` | the number of concurrent calls that share a source's rate limit | 1 |
-/// | `STATE_MACHINE_ARN` | the state machine in which plan-run looks for concurrent executions | none |
+/// | `STATE_MACHINE_ARN` | the state machine, which plan-run asks whether an execution that holds the lease has ended | none |
 /// | `RUST_LOG` | the log filter | `info` |
+///
+/// An event may have a field `lease` in addition to the step's input: the ARN of the execution that makes the call. The
+/// call renews the execution's [`Lease`](super::Lease) of the lake, and fails if another execution holds it.
 ///
 /// # Errors
 /// The runtime can't be reached. Invalid environment variables are reported as the error of each call, with its kind.
@@ -54,7 +57,13 @@ where
         // The span adds these fields to every log line of the call.
         let run_id = event.payload.get("run_id").and_then(Value::as_str).map(str::to_owned);
         let span = tracing::info_span!("call", step = step.name(), run_id, request_id = event.context.request_id);
-        let call = async { handler(context, parse(event.payload)?).await };
+        let (lease, input) = take_lease_field(event.payload)?;
+        let call = async {
+            if let Some(execution) = lease {
+                context.renew_lease(&execution).await?;
+            }
+            handler(context, parse(input)?).await
+        };
         let output = deadline.enforce(step, call).instrument(span).await?;
         write_metrics(step, &output, start.elapsed());
         Ok(output)
@@ -68,6 +77,17 @@ where
     }))
     .await
     .map_err(|cause| Error::internal("the Lambda runtime stopped").with_source(cause))
+}
+
+/// Takes the field `lease` out of an event. Returns its value, `None` if it is missing or null, and the step's input.
+fn take_lease_field(mut event: Value) -> Result<(Option<String>, Value)> {
+    let lease = event.as_object_mut().and_then(|fields| fields.remove("lease")).unwrap_or_default();
+    let lease = serde_json::from_value(lease).map_err(|cause| {
+        Error::bad_input("the field `lease` is invalid")
+            .with_source(cause)
+            .with_hint("pass the ARN of the execution, or omit the field")
+    })?;
+    Ok((lease, event))
 }
 
 /// The maximum length of an error message in a diagnostic. If hundreds of calls fail, the state machine holds all their
@@ -87,8 +107,23 @@ fn deadline(at: SystemTime) -> Deadline {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::Kind;
+
+    #[test]
+    fn lease_is_not_part_of_the_steps_input() {
+        for (event, lease, input) in [
+            (json!({"lease": "arn:a", "as_of": "2023-01-01"}), Some("arn:a"), json!({"as_of": "2023-01-01"})),
+            (json!({"lease": null}), None, json!({})),
+            (json!({"run_id": "1"}), None, json!({"run_id": "1"})),
+            (json!(null), None, json!(null)),
+        ] {
+            assert_eq!(take_lease_field(event).unwrap(), (lease.map(str::to_owned), input));
+        }
+        assert_eq!(take_lease_field(json!({"lease": 1})).unwrap_err().kind(), Kind::BadInput);
+    }
 
     #[test]
     fn error_type_of_a_diagnostic_is_the_kind() {

@@ -9,14 +9,18 @@ use crate::error::Result;
 use crate::plan::Inventory;
 use crate::tables::{TABLES, Table};
 
-/// The prefix of the records: one object per run that recomputes objects.
-const RECORDS: &str = "runs/unfinished/";
+/// The prefix of the records: one object per run that recomputes objects. Unlike `runs/`, objects of `state/` do not
+/// expire.
+const RECORDS: &str = "state/unfinished/";
+
+/// The prefix of the records of earlier versions, which are read, and moved by the next run.
+const EARLIER_RECORDS: &str = "runs/unfinished/";
 
 /// The keys of the objects to recompute, by run.
 type Records = BTreeMap<RunId, BTreeSet<String>>;
 
-fn record_key(run: &RunId) -> String {
-    format!("{RECORDS}{run}.json")
+fn record_key(prefix: &str, run: &RunId) -> String {
+    format!("{prefix}{run}.json")
 }
 
 /// The name, in place of a run's, of the record of the objects that older rules computed. It is never a finished run: its
@@ -83,11 +87,14 @@ impl Context {
         }
         unfinished.retain(|_, keys| !keys.is_empty());
         for (run, keys) in &unfinished {
-            self.lake.write_json(&record_key(run), keys).await?;
+            self.lake.write_json(&record_key(RECORDS, run), keys).await?;
         }
         // Delete records last: until the others are written, the records of finished runs say which objects are done.
         for run in recorded.iter().filter(|run| !unfinished.contains_key(*run)) {
-            self.lake.store().delete(&record_key(run)).await?;
+            self.lake.store().delete(&record_key(RECORDS, run)).await?;
+        }
+        for entry in self.lake.store().list(EARLIER_RECORDS).await? {
+            self.lake.store().delete(&entry.key).await?;
         }
         Ok(())
     }
@@ -96,12 +103,14 @@ impl Context {
     /// recomputed.
     async fn records(&self) -> Result<(Records, Records)> {
         let (mut finished, mut unfinished) = (Records::new(), Records::new());
-        for entry in self.lake.store().list(RECORDS).await? {
-            let name = entry.key.strip_prefix(RECORDS).and_then(|name| name.strip_suffix(".json"));
-            let Some(run) = name.and_then(|name| name.parse::<RunId>().ok()) else { continue };
-            let Some(keys) = self.lake.read_json(&entry.key).await? else { continue };
-            let records = if self.is_reported(&run).await? { &mut finished } else { &mut unfinished };
-            records.insert(run, keys);
+        for prefix in [EARLIER_RECORDS, RECORDS] {
+            for entry in self.lake.store().list(prefix).await? {
+                let name = entry.key.strip_prefix(prefix).and_then(|name| name.strip_suffix(".json"));
+                let Some(run) = name.and_then(|name| name.parse::<RunId>().ok()) else { continue };
+                let Some(keys) = self.lake.read_json::<BTreeSet<String>>(&entry.key).await? else { continue };
+                let records = if self.is_reported(&run).await? { &mut finished } else { &mut unfinished };
+                records.entry(run).or_default().extend(keys);
+            }
         }
         let recomputed: BTreeSet<_> = finished.values().flatten().collect();
         unfinished.values_mut().for_each(|keys| keys.retain(|key| !recomputed.contains(key)));
@@ -134,12 +143,24 @@ mod tests {
         assert_eq!(context.unfinished_keys(None).await.unwrap(), keys(&["c"]));
         context.record_unfinished(&run("3"), keys(&[])).await.unwrap();
         let left = test_lake.objects(RECORDS).await.unwrap();
-        assert_eq!(left.keys().collect::<Vec<_>>(), ["runs/unfinished/1.json"]);
+        assert_eq!(left.keys().collect::<Vec<_>>(), ["state/unfinished/1.json"]);
 
         context.record_unfinished(&run("4"), keys(&["c"])).await.unwrap();
         finish("4").await;
         context.record_unfinished(&run("4"), keys(&["d"])).await.unwrap();
         context.delete_reports(&run("4")).await.unwrap();
         assert_eq!(context.unfinished_keys(None).await.unwrap(), keys(&["d"]));
+    }
+
+    #[tokio::test]
+    async fn records_of_earlier_versions_are_moved() {
+        let test_lake = crate::testing::TestLake::new(&[crate::testing::AAVE], crate::testing::january(1)).unwrap();
+        let context = test_lake.context();
+        let run = |name: &str| name.parse::<RunId>().unwrap();
+        context.lake.write_json(&record_key(EARLIER_RECORDS, &run("1")), &keys(&["a", "b"])).await.unwrap();
+        assert_eq!(context.unfinished_keys(None).await.unwrap(), keys(&["a", "b"]));
+        context.record_unfinished(&run("2"), keys(&["c"])).await.unwrap();
+        assert!(test_lake.objects(EARLIER_RECORDS).await.unwrap().is_empty());
+        assert_eq!(context.unfinished_keys(None).await.unwrap(), keys(&["a", "b", "c"]));
     }
 }

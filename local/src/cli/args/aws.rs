@@ -11,7 +11,7 @@ pub(in crate::cli) struct StartOptions {
     /// Environment; its state machine is defi-dev or defi-prod
     #[arg(long, value_enum, default_value = "dev")]
     pub(in crate::cli) env: Env,
-    /// First day to process [default: the first day of each protocol]
+    /// First day to process [default: the first day in the lake]
     #[arg(long, value_name = "DAY")]
     pub(in crate::cli) from: Option<Day>,
     /// Recompute units that exist already

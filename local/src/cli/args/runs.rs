@@ -61,7 +61,7 @@ pub(in crate::cli) struct ScopeArgs {
     /// Day to compute the features for [default: the last day of the sample chain or recording, else today (UTC)]
     #[arg(long, value_name = "DAY")]
     pub(in crate::cli) as_of: Option<String>,
-    /// First day to process [default: the first day of the sample chain or recording, else of each protocol]
+    /// First day to process [default: the first day of the sample chain or recording, else of the lake]
     #[arg(long, value_name = "DAY")]
     pub(in crate::cli) from: Option<String>,
     /// Recompute units that exist already

@@ -37,8 +37,8 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (18 
 
 test: ## Run every test (25 min)
 	@echo "Building everything without optimization and running all tests: about 25 minutes on two cores"
-	@$(MAKE) --no-print-directory test-rust
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-aws test-readers test-docs test-pages
+	$(BINARIES)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-aws test-rust test-readers test-docs test-pages
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
@@ -187,8 +187,8 @@ fmt: ## Format the code
 image: ## Build the container image defi-features, with the command, SQL and AWS
 	$(DOCKER) build --tag defi-features .
 
-package: $(VENV)/package/ready ## Build the zip files of the functions: target/package/$(ARCHITECTURE) (20 min)
-	@echo "Building the optimized functions: at most 20 minutes on two cores, once"
+package: $(VENV)/package/ready ## Build the zip files of the functions: target/package/$(ARCHITECTURE) (12 min)
+	@echo "Building the optimized functions: about 12 minutes on two cores, once"
 	infra/package/build $(VENV)/package/bin $(CONFIG)
 
 bench-cold-start: ## Print the size of each package, and the time from the start of its process to its first request

@@ -30,7 +30,8 @@ pub(crate) async fn write(
 ) -> Result<BTreeMap<String, Batches>> {
     let mut batches = BTreeMap::new();
     for step in Step::planned() {
-        let mut calls_of_step = if step.is_extraction() == after_extraction { Vec::new() } else { calls.of(step, plan)? };
+        let mut calls_of_step =
+            if step.is_extraction() == after_extraction { Vec::new() } else { calls.of(step, plan)? };
         let batch = Batches { key: calls.run_id.key(&format!("batches/{step}.json")), count: calls_of_step.len() };
         if let Some(execution) = lease {
             calls_of_step.iter_mut().for_each(|call| call["lease"] = json!(execution));

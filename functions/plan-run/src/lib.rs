@@ -54,8 +54,8 @@ pub struct Output {
     pub lake: String,
     /// The as-of day.
     pub as_of: Day,
-    /// The first day of the run. None if the lake is empty and the input has none: each protocol's first day.
-    pub from: Option<Day>,
+    /// The first day of the run.
+    pub from: Day,
     /// Whether units that are in the lake are produced again.
     pub force: bool,
     /// Whether snapshots that are lost are extracted again.
@@ -97,7 +97,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
     let (mut output, plan) = plan(&context, &input).await?;
     let calls = RunCalls {
         as_of: output.as_of,
-        from: output.from,
+        from: Some(output.from),
         run_id: &output.run_id,
         protocols: context.config.protocol_names(),
         shards: context.config.shards,
@@ -116,8 +116,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
 /// the errors of the lake.
 pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let inventory = Inventory::list(&context.lake, context.as_of(input.as_of)?).await?;
-    let from = input.from.or_else(|| inventory.first_day());
-    let scope = context.scope(input.as_of, from, input.force)?;
+    let scope = context.scope(input.as_of, input.from.or_else(|| inventory.first_day()), input.force)?;
     let scope = Scope { retry_lost: input.retry_lost, ..scope };
     let before = plan_before(context, input.after.as_deref()).await?;
     let phase = match &before {
@@ -148,7 +147,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         run_id,
         lake: context.lake.store().location(""),
         as_of: scope.as_of,
-        from,
+        from: scope.first_day()?,
         force: input.force,
         retry_lost: input.retry_lost,
         allow_concurrent: input.allow_concurrent,

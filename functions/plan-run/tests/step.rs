@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use defi_shared::executions::{Execution, Executions};
+use defi_shared::executions::Executions;
 use defi_shared::lake::{FeatureSet, PassedCheck, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::plan::{Inventory, Plan};
@@ -182,8 +182,9 @@ async fn objects_of_older_rules_outside_a_run_are_left_to_a_later_run() -> Resul
 async fn plan_after_extraction_skips_units_with_missing_inputs() -> Result<()> {
     let test_lake = TestLake::new(&[AAVE], january(2))?;
     test_lake.put(&RAW_MARKETS, &unit(AAVE, january(2)), Vec::<RawMarket>::new()).await?;
-    let before = handle(test_lake.context(), Input::default()).await?;
-    let output = handle(test_lake.context(), Input { after: before.plan, ..Input::default() }).await?;
+    let from = Some(january(1));
+    let before = handle(test_lake.context(), Input { from, ..Input::default() }).await?;
+    let output = handle(test_lake.context(), Input { from, after: before.plan, ..Input::default() }).await?;
     assert_eq!(counts(&output), [2, 5, 1, 2, 1, 0, 1, 0, 0, 0, 0, 1]);
     assert_eq!(output.plan, Some(before.run_id.key("plan-after-extraction.json")));
     Ok(())
@@ -280,9 +281,9 @@ async fn run_goes_no_further_back_than_the_lake() -> Result<()> {
     let test_lake = TestLake::new(&[AAVE], january(9))?;
     test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(7)), Vec::<DailyBlock>::new()).await?;
     let output = handle(test_lake.context(), Input::default()).await?;
-    assert_eq!((output.from, counts(&output)[0]), (Some(january(7)), 2), "the blocks of two days are missing");
+    assert_eq!((output.from, counts(&output)[0]), (january(7), 2), "the blocks of two days are missing");
     let output = handle(test_lake.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
-    assert_eq!((output.from, counts(&output)[0]), (Some(january(2)), 7));
+    assert_eq!((output.from, counts(&output)[0]), (january(2), 7));
     let earlier = Input { as_of: Some(january(3)), ..Input::default() };
     assert_eq!(kind(handle(test_lake.context(), earlier).await), Some(Kind::BadInput));
     Ok(())
@@ -296,10 +297,9 @@ async fn run_that_misses_many_days_asks_for_its_first_day() -> Result<()> {
     let text = error.to_string();
     assert!(text.contains("61 days from 2023-01-01 on are missing") && text.contains("--from"), "{text}");
     assert!(test_lake.objects("").await?.is_empty(), "nothing is written");
-    for input in [
-        Input { from: Some(january(1)), ..Input::default() },
-        Input { as_of: Some(january(60)), ..Input::default() },
-    ] {
+    for input in
+        [Input { from: Some(january(1)), ..Input::default() }, Input { as_of: Some(january(60)), ..Input::default() }]
+    {
         handle(test_lake.context(), input).await?;
     }
     Ok(())

@@ -75,7 +75,7 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress
     let Scope { force, retry_lost, .. } = *scope;
     let input = plan_run::Input { as_of: Some(scope.as_of), from, force, retry_lost, ..Default::default() };
     let (planned, plan) = plan_run::plan(context, &input).await?;
-    let (from, scope) = (planned.from, &scope.clone().not_before(planned.from));
+    let (from, scope) = (Some(planned.from), &scope.clone().not_before(Some(planned.from)));
     let run_id = planned.run_id.clone();
     if planned.unfinished_publication {
         let finish = publish_features::Input { only_finish: true, ..Default::default() };
@@ -102,7 +102,8 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress
         let mut runner = Runner { context, calls, progress, steps: Vec::new() };
         let work = async {
             runner.run_phases(EXTRACTION, &plan).await?;
-            let (_, plan) = plan_run::plan(context, &plan_run::Input { after: planned.plan.clone(), from, ..input }).await?;
+            let (_, plan) =
+                plan_run::plan(context, &plan_run::Input { after: planned.plan.clone(), from, ..input }).await?;
             runner.run_phases(Phase::PRODUCING.into_iter().filter(|phase| !EXTRACTION.contains(phase)), &plan).await
         };
         work.instrument(tracing::info_span!("run", %run_id)).await?;

@@ -324,17 +324,6 @@ mod tests {
         assert_eq!(std::fs::metadata(store.path("a/b")).unwrap().modified().unwrap(), before);
     }
 
-    #[tokio::test]
-    async fn swap_writes_only_over_the_expected_bytes() {
-        let (_folder, store) = store();
-        let [one, two] = [Bytes::from("1"), Bytes::from("2")];
-        assert!(!store.swap("a", Some(&one), two.clone()).await.unwrap());
-        assert!(store.swap("a", None, one.clone()).await.unwrap());
-        assert!(!store.swap("a", None, two.clone()).await.unwrap());
-        assert!(store.swap("a", Some(&one), two.clone()).await.unwrap());
-        assert_eq!(store.get("a").await.unwrap(), Some(two));
-    }
-
     #[test]
     fn unwritable_folder_is_bad_input() {
         let folder = tempfile::tempdir().unwrap();

@@ -118,11 +118,7 @@ impl Plan {
 
     /// Returns the objects of the units of steps: of those that write a table of events per category to a layer, and of
     /// those that write one table.
-    fn objects(
-        &self,
-        events: &[(Step, Layer)],
-        others: &[(Step, &'static Table)],
-    ) -> Vec<(&'static Table, WorkUnit)> {
+    fn objects(&self, events: &[(Step, Layer)], others: &[(Step, &'static Table)]) -> Vec<(&'static Table, WorkUnit)> {
         let mut objects = Vec::new();
         for (step, layer) in events {
             for unit in self.units(*step) {

@@ -19,7 +19,7 @@ use crate::plan::{Inventory, Plan, PlanPhase, Scope, plan, reject_future_day};
 pub struct UnitInput {
     /// The as-of day. Default: today (UTC).
     pub as_of: Option<Day>,
-    /// The first day. Default: each protocol's first day, and for missing days the first day in the lake.
+    /// The first day. Default: each protocol's first day.
     pub from: Option<Day>,
     /// These event categories, for steps that work on events. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,13 +111,7 @@ impl Context {
         };
         let units = match &input.days {
             Some(days) => units_of_days(step, &days_within(days, &scope)?, &categories, &protocols),
-            None => {
-                let inventory = Inventory::list(&self.lake, scope.as_of).await?;
-                let first = if input.from.is_none() { inventory.first_day() } else { None };
-                let inventory = inventory.without(&self.unfinished_keys(None).await?);
-                let plan = plan(&scope.not_before(first), &inventory, PlanPhase::AfterExtraction(None))?;
-                plan.units(step).to_vec()
-            }
+            None => self.plan(&scope, PlanPhase::AfterExtraction(None)).await?.units(step).to_vec(),
         };
         let verify = input.verify.map(|day| units_of_days(step, &[day], &categories, &protocols)).unwrap_or_default();
         let selected = units.into_iter().filter(|unit| is_selected(unit) && !verify.contains(unit));

@@ -32,6 +32,7 @@ pub async fn check_store(store: Arc<dyn Store>) -> Result<()> {
     put_returns_its_effect(&*store).await?;
     list_is_sorted_and_filters_by_prefix(&*store).await?;
     suffix_is_the_end_of_an_object(&*store).await?;
+    swap_replaces_only_the_expected_bytes(Arc::clone(&store)).await?;
     deleting_twice_succeeds(&*store).await?;
     digest_is_that_of_the_bytes(&*store).await?;
     large_object_is_replaced_and_read_back(&*store).await?;
@@ -77,6 +78,23 @@ async fn suffix_is_the_end_of_an_object(store: &dyn Store) -> Result<()> {
     }
     store.put("suffix", Bytes::new()).await?;
     assert_eq!(store.get_suffix("suffix", 1).await?, Some(Bytes::new()));
+    Ok(())
+}
+
+async fn swap_replaces_only_the_expected_bytes(store: Arc<dyn Store>) -> Result<()> {
+    let [one, two] = [Bytes::from_static(b"1"), Bytes::from_static(b"2")];
+    assert!(!store.swap("swap", Some(&one), two.clone()).await?, "there is no object");
+    assert!(store.swap("swap", None, one.clone()).await?);
+    assert!(!store.swap("swap", None, two.clone()).await?, "there is an object");
+    assert!(!store.swap("swap", Some(&two), one.clone()).await?, "it has other bytes");
+    assert!(store.swap("swap", Some(&one), two.clone()).await?);
+    assert_eq!(store.get("swap").await?, Some(two.clone()));
+    let swaps = (0..8).map(|writer: u8| {
+        let (store, expected) = (Arc::clone(&store), two.clone());
+        async move { store.swap("swap", Some(&expected), Bytes::from(vec![b'a' + writer])).await }
+    });
+    let swapped: Vec<_> = join_all(swaps).await.into_iter().collect::<Result<_>>()?;
+    assert_eq!(swapped.iter().filter(|swapped| **swapped).count(), 1, "{swapped:?}");
     Ok(())
 }
 

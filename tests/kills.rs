@@ -23,7 +23,7 @@ use tempfile::{TempDir, tempdir};
 use crate::support::command::{command, output, path_str, succeed};
 use crate::support::reader::{BackgroundReader, missing_published_shards};
 use crate::support::scenarios::{Chain, Scenario};
-use crate::support::tree::Tree;
+use crate::support::tree::{Tree, is_of_runs};
 
 /// The seed of all random numbers.
 const SEED: u64 = 4;
@@ -112,7 +112,7 @@ impl DisturbedLake<'_> {
     fn check(&self) -> Vec<String> {
         let current = Tree::read(self.lake.path());
         let (old, new) = (&self.scenario.initial, &self.scenario.expected);
-        let is_object = |path: &str| !path.starts_with("runs/") && !path.starts_with('.');
+        let is_object = |path: &str| !is_of_runs(path) && !path.starts_with('.');
         let is_known = |path: &str, bytes: &Vec<u8>| [old, new].iter().any(|tree| tree.0.get(path) == Some(bytes));
         // A build has the objects of the set that is published later, and catalog entries may point to its copy.
         let is_known = |path: &str, bytes: &Vec<u8>| {

@@ -12,15 +12,15 @@ use tempfile::{TempDir, tempdir};
 
 use crate::support::command::{command, path_str, succeed};
 use crate::support::server::ServeProcess;
-use crate::support::tree::Tree;
+use crate::support::tree::{Tree, is_of_runs};
 
 const CHAIN: [&str; 6] = ["--wallets", "60", "--days", "12", "--seed", "3"];
 const FIRST_DAY: &str = "2023-01-01";
 const MIDDLE_DAY: &str = "2023-01-07";
 const LAST_DAY: &str = "2023-01-13";
 
-/// Prefixes of objects that depend only on the chain and the as-of days, as do their records in `digests/`. The objects in
-/// `runs/` also depend on the work of each run.
+/// Prefixes of objects that depend only on the chain and the as-of days, as do their records in `digests/`. Those of which
+/// [`is_of_runs`] tells also depend on the work of each run.
 const TABLE_PREFIXES: [&str; 5] = ["raw/", "stage/", "analytics/", "quarantine/", "state/"];
 
 /// A lake as of the last day, written by one run.
@@ -61,7 +61,7 @@ fn is_build(path: &str) -> bool {
 }
 
 fn is_table_object(path: &str) -> bool {
-    TABLE_PREFIXES.iter().any(|folder| path.starts_with(folder))
+    !is_of_runs(path) && TABLE_PREFIXES.iter().any(|folder| path.starts_with(folder))
 }
 
 /// Asserts that a lake contains every expected file that the filter selects, with the same bytes.
@@ -100,14 +100,12 @@ fn lake_has_every_kind_of_object() {
 fn daily_runs_give_the_lake_of_a_single_run() {
     let days: Vec<_> = (1..=13).map(|day| format!("2023-01-{day:02}")).collect();
     let day_by_day = tree(&lake_as_of(&days.iter().map(String::as_str).collect::<Vec<_>>()));
-    assert_contains(&day_by_day, &SINGLE_RUN, |path| !path.starts_with("runs/"));
+    assert_contains(&day_by_day, &SINGLE_RUN, |path| !is_of_runs(path));
     // The only additional objects are those of the earlier as-of days.
     let additional: Vec<_> = day_by_day.paths().filter(|path| !SINGLE_RUN.0.contains_key(*path)).collect();
     let is_of_as_of_day = |path: &str| days.iter().any(|day| path.contains(&format!("as_of={day}")));
     let is_expected = |path: &&&str| {
-        is_of_as_of_day(path)
-            || path.starts_with("runs/")
-            || path.starts_with("catalog/db_analytics_dev/defi_features_history/")
+        is_of_as_of_day(path) || is_of_runs(path) || path.starts_with("catalog/db_analytics_dev/defi_features_history/")
     };
     assert_eq!(additional.iter().filter(|path| !is_expected(path)).collect::<Vec<_>>(), Vec::<&&str>::new());
 }
@@ -115,7 +113,7 @@ fn daily_runs_give_the_lake_of_a_single_run() {
 #[test]
 fn as_of_days_in_any_order_give_the_same_lake() {
     let unordered = tree(&lake_as_of(&[MIDDLE_DAY, LAST_DAY, "2023-01-03", "2023-01-10"]));
-    assert_contains(&unordered, &SINGLE_RUN, |path| !path.starts_with("runs/") && !is_build(path));
+    assert_contains(&unordered, &SINGLE_RUN, |path| !is_of_runs(path) && !is_build(path));
 }
 
 #[test]
@@ -142,7 +140,7 @@ fn equal_options_give_equal_bytes_and_other_seeds_do_not() {
 fn force_rewrites_equal_bytes() {
     let lake = copy();
     run(lake.path(), &[&CHAIN[..], &["--force"]].concat());
-    assert_equal(&tree(&lake), &SINGLE_RUN, |path| !path.starts_with("runs/"));
+    assert_equal(&tree(&lake), &SINGLE_RUN, |path| !is_of_runs(path));
 }
 
 /// Deletes objects from a copy of the single-run lake, and asserts that the next run restores them.
@@ -154,7 +152,7 @@ fn assert_restores(lake: &TempDir, is_deleted: impl Fn(&str) -> bool) {
     }
     let printed = run(lake.path(), &CHAIN);
     assert!(!printed.contains("no unit is missing"), "the run did not notice that {deleted:?} are missing");
-    assert_equal(&tree(lake), &SINGLE_RUN, |path| !path.starts_with("runs/"));
+    assert_equal(&tree(lake), &SINGLE_RUN, |path| !is_of_runs(path));
 }
 
 #[test]
@@ -219,7 +217,7 @@ fn run_recomputes_a_lake_of_older_rules_once_and_extracts_nothing() {
     let recomputed = ["stage-events", "link-wallets", "price-events", "value-positions", "build-features"];
     assert_eq!(planned(&lake), (recomputed.map(str::to_owned).into(), false));
     run(lake.path(), &CHAIN);
-    assert_equal(&tree(&lake), &SINGLE_RUN, |path| !path.starts_with("runs/"));
+    assert_equal(&tree(&lake), &SINGLE_RUN, |path| !is_of_runs(path));
     assert_eq!(planned(&lake).0.len(), 0);
 }
 
@@ -245,7 +243,7 @@ fn killed_run_leaves_complete_objects_and_next_run_completes() {
         "the run ended before it was killed"
     );
     run(lake.path(), &CHAIN);
-    assert_equal(&tree(&lake), &SINGLE_RUN, |path| !path.starts_with("runs/"));
+    assert_equal(&tree(&lake), &SINGLE_RUN, |path| !is_of_runs(path));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use defi_shared::pipeline::{InputKind, Step};
 use tempfile::tempdir;
 
 use crate::support::command::{command, output, path_str, succeed};
-use crate::support::tree::Tree;
+use crate::support::tree::{Tree, is_of_runs};
 
 /// The options of a small sample chain.
 const SAMPLE: [&str; 4] = ["--wallets", "40", "--days", "5"];
@@ -63,7 +63,7 @@ fn steps_by_hand_produce_the_lake_of_a_run() {
     }
     let tables = |lake: &Path| {
         let mut objects = Tree::read(lake).0;
-        objects.retain(|path, _| !path.starts_with("runs/"));
+        objects.retain(|path, _| !is_of_runs(path));
         objects
     };
     let (expected, actual) = (tables(&by_run), tables(&by_hand));

@@ -134,7 +134,7 @@ class Deployment:
 
     def objects(self) -> dict[str, bytes]:
         """Returns the objects of the lake by key, without those of runs."""
-        return {key: self.body(key) for key in self.versions() if not key.startswith("runs/")}
+        return {key: self.body(key) for key in self.versions() if not key.startswith(("runs/", "state/unfinished/"))}
 
     def body(self, key: str) -> bytes:
         return self.client("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()

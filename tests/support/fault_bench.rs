@@ -23,7 +23,7 @@ use tempfile::tempdir;
 use tokio::runtime::Runtime;
 
 use super::fault_tally::{Tally, Verdict};
-use super::tree::Tree;
+use super::tree::{Tree, is_of_runs};
 
 /// Request timeout of the clients. It is short because the server is local: a response that never comes costs no more
 /// than this.
@@ -219,10 +219,10 @@ async fn serve(recording: &Arc<Recording>, config: &Config, faults: Option<Fault
     Server::start(Arc::clone(recording), options).await.expect("a server")
 }
 
-/// Reads the objects of a lake, without the reports in `runs/`.
+/// Reads the objects of a lake, without the objects of runs.
 fn tree(folder: &Path) -> Tree {
     let mut tree = Tree::read(folder);
-    tree.0.retain(|path, _| !path.starts_with("runs/"));
+    tree.0.retain(|path, _| !is_of_runs(path));
     tree
 }
 

@@ -13,7 +13,7 @@ use defi_simulator::sample::SampleOptions;
 use tempfile::tempdir;
 
 use super::command::{command, path_str, succeed};
-use super::tree::Tree;
+use super::tree::{Tree, is_of_runs};
 
 /// A chain, and the as-of day of a run over it.
 #[derive(Debug, Clone)]
@@ -161,9 +161,9 @@ impl Chain {
 }
 
 impl Tree {
-    /// Returns the differences between two trees, one per path, without the objects in `runs/`.
+    /// Returns the differences between two trees, one per path, without the objects of runs.
     pub fn differences(&self, other: &Tree) -> Vec<String> {
-        let paths = self.paths().chain(other.paths()).filter(|path| !path.starts_with("runs/"));
+        let paths = self.paths().chain(other.paths()).filter(|path| !is_of_runs(path));
         let differing = paths.filter(|path| self.0.get(*path) != other.0.get(*path));
         let mut differences: Vec<_> = differing.map(|path| self.difference(other, path)).collect();
         differences.sort();

@@ -32,3 +32,8 @@ impl Tree {
         self.0.keys().map(String::as_str)
     }
 }
+
+/// Returns whether an object depends on the work of each run, and not only on the chain and the as-of day.
+pub fn is_of_runs(path: &str) -> bool {
+    path.starts_with("runs/") || path.starts_with("state/unfinished/")
+}

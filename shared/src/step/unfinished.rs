@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, RunId};
 use crate::error::Result;
+use crate::lake::requests::{SMALL_REQUESTS, in_order};
 use crate::plan::Inventory;
 use crate::tables::{TABLES, Table};
 
@@ -96,12 +97,16 @@ impl Context {
     /// recomputed.
     async fn records(&self) -> Result<(Records, Records)> {
         let (mut finished, mut unfinished) = (Records::new(), Records::new());
-        for entry in self.lake.store().list(RECORDS).await? {
-            let name = entry.key.strip_prefix(RECORDS).and_then(|name| name.strip_suffix(".json"));
-            let Some(run) = name.and_then(|name| name.parse::<RunId>().ok()) else { continue };
-            let Some(keys) = self.lake.read_json(&entry.key).await? else { continue };
-            let records = if self.is_reported(&run).await? { &mut finished } else { &mut unfinished };
-            records.insert(run, keys);
+        let entries = self.lake.store().list(RECORDS).await?;
+        let run = |key: &str| key.strip_prefix(RECORDS)?.strip_suffix(".json")?.parse::<RunId>().ok();
+        let recorded = entries.into_iter().filter_map(|entry| Some((run(&entry.key)?, entry.key)));
+        let read = |(run, key): (RunId, String)| async move {
+            let (keys, is_reported) = tokio::try_join!(self.lake.read_json(&key), self.is_reported(&run))?;
+            Ok((run, keys, is_reported))
+        };
+        for (run, keys, is_reported) in in_order(recorded, SMALL_REQUESTS, read).await? {
+            let records = if is_reported { &mut finished } else { &mut unfinished };
+            records.extend(keys.map(|keys| (run, keys)));
         }
         let recomputed: BTreeSet<_> = finished.values().flatten().collect();
         unfinished.values_mut().for_each(|keys| keys.retain(|key| !recomputed.contains(key)));

@@ -93,13 +93,11 @@ impl Environment {
     /// Calls a function. Returns its output, and the call as the only one of its step.
     async fn call(&self, step: Step, input: Value) -> (Value, Measured) {
         let start = self.clock.now();
-        let real = std::time::Instant::now();
         self.aws.take_calls();
         let call = handlers::prepare(step, input.clone()).unwrap();
         let output = call(self.test_lake.context()).await;
         let output = output.unwrap_or_else(|error| panic!("{step} {input}: {error}"));
         let (calls, time) = (self.aws.take_calls(), self.clock.now() - start);
-        eprintln!("{step} {:?} real {:?}", time, real.elapsed());
         (output, Measured { step, name: step.name().to_owned(), function_calls: 1, calls, time })
     }
 
@@ -147,7 +145,8 @@ impl Environment {
             let unit = WorkUnit::ProtocolDay(first, protocol.into());
             self.put(&RAW_MARKETS, &unit, vec![raw_market(protocol, first, MARKET, WETH, "2000")]).await;
             let position = |side, balance| raw_position(protocol, first, address(1), MARKET, side, balance);
-            let positions = vec![position("BORROWER", "1000000000000000000"), position("LENDER", "4000000000000000000")];
+            let positions =
+                vec![position("BORROWER", "1000000000000000000"), position("LENDER", "4000000000000000000")];
             self.put(&RAW_POSITIONS, &unit, positions).await;
             let unit = WorkUnit::Protocol(protocol.into());
             self.put(&CURRENT_POSITIONS, &unit, Vec::<StagedPosition>::new()).await;

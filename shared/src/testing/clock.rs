@@ -111,7 +111,10 @@ mod tests {
     fn computing_takes_no_time() {
         let clock = SimulatedClock::new();
         clock.runtime().unwrap().block_on(async {
-            let work = || Ok(std::thread::sleep(Duration::from_millis(20)));
+            let work = || {
+                std::thread::sleep(Duration::from_millis(20));
+                Ok(())
+            };
             let slow = async {
                 cpu::spawn_cpu(work).await.unwrap();
                 clock.now()

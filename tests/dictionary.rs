@@ -2,16 +2,12 @@
 //! `UPDATE_DOCS` set, the test writes them. The example configurations of further protocols are valid.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 
 use defi_shared::catalog::catalog_table;
 use defi_shared::config::Config;
 use defi_shared::tables::{Column, FEATURES_HISTORY, FeatureRow, InstantKey, Layer, Row, TABLES};
 
-/// Returns the path of a file of the repository.
-fn repository_file(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
+use crate::support::page::{check_page, repository_file};
 
 fn unit(name: &str) -> &'static str {
     match name {
@@ -70,31 +66,10 @@ fn tables() -> String {
     text
 }
 
-/// Replaces the section between the markers with a name.
-fn replace_section(page: &str, name: &str, text: &str) -> String {
-    let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
-    let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("no section {name}"));
-    let (_, after) = rest.split_once(&end).unwrap();
-    format!("{before}{begin}{text}{end}{after}")
-}
-
 #[test]
 fn docs_list_every_table_and_feature_of_the_code() {
-    let pages = [
-        ("docs/features.md", vec![("features", features()), ("instants", instants())]),
-        ("docs/tables.md", vec![("tables", tables())]),
-    ];
-    for (path, sections) in pages {
-        let page = std::fs::read_to_string(repository_file(path)).unwrap();
-        let expected = sections.iter().fold(page.clone(), |page, (name, text)| replace_section(&page, name, text));
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(repository_file(path), &expected).unwrap();
-        }
-        assert!(
-            page == expected,
-            "{path} does not match the code; to update it: UPDATE_DOCS=1 cargo test -p defi-local --test pipeline dictionary::"
-        );
-    }
+    check_page("docs/features.md", "dictionary", &[("features", features()), ("instants", instants())]);
+    check_page("docs/tables.md", "dictionary", &[("tables", tables())]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod instants;
 #[cfg(unix)]
 mod kills;
 mod lake;
+mod latency;
 mod output;
 #[cfg(feature = "sql")]
 mod queries;

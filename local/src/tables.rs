@@ -2,6 +2,8 @@
 
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
+use defi_shared::lake::Entry;
+use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::tables::{self, FEATURES_PUBLISHED, Layout, TABLES};
 use serde::Serialize;
 
@@ -60,14 +62,14 @@ async fn table_infos(args: &ReadOptions) -> Result<Vec<TableInfo>> {
             partitioned_by: table.partition_columns().join(", "),
             about: table.doc.trim().to_owned(),
         };
-        for unit in lake.units(table).await? {
-            if table.layout == Layout::Shard && !unit.day().is_some_and(is_visible) {
-                continue;
-            }
-            let metadata = lake.file_metadata(table, &unit).await?;
-            info.objects += 1;
-            info.rows += metadata.map_or(0, |(_, rows)| rows);
-        }
+        let mut objects = lake.objects(table).await?;
+        objects.retain(|unit, _| table.layout != Layout::Shard || unit.day().is_some_and(is_visible));
+        let count = |object: Entry| {
+            let lake = &lake;
+            async move { Ok(lake.footer(&object).await?.rows) }
+        };
+        let counts = in_order(objects.into_values(), SMALL_REQUESTS, count).await?;
+        (info.objects, info.rows) = (counts.len(), counts.into_iter().sum());
         rows.push(info);
     }
     if rows.is_empty() {

@@ -25,7 +25,41 @@ static PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::
 /// # Errors
 /// The error of `work`, or `Internal` if `work` panics or is cancelled.
 pub async fn spawn_cpu<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    #[cfg(feature = "testing")]
+    let _awaited = Awaited::new();
     spawn_with_permit(&PERMITS, work).await
+}
+
+#[cfg(feature = "testing")]
+thread_local! {
+    /// The number of calls of [`spawn_cpu`] that have not returned yet.
+    static AWAITED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Counts a call of [`spawn_cpu`] until it is dropped.
+#[cfg(feature = "testing")]
+struct Awaited;
+
+#[cfg(feature = "testing")]
+impl Awaited {
+    fn new() -> Self {
+        AWAITED.set(AWAITED.get().wrapping_add(1));
+        Awaited
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        AWAITED.set(AWAITED.get().wrapping_sub(1));
+    }
+}
+
+/// Returns whether a task of this thread waits for [`spawn_cpu`]. Right only on a runtime with one thread, whose tasks
+/// stay on it.
+#[cfg(feature = "testing")]
+pub(crate) fn is_awaited() -> bool {
+    AWAITED.get() != 0
 }
 
 /// Runs work on a blocking thread that holds a permit until the work has ended.

@@ -15,6 +15,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod aws;
+mod clock;
 pub mod contract;
 mod faulty;
 mod rows;
@@ -27,6 +29,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tempfile::TempDir;
 
+pub use aws::{AwsCall, AwsCalls, SimulatedAws, SimulatedGlue, SimulatedS3};
+pub use clock::SimulatedClock;
 pub use faulty::{FaultyStore, Operation};
 pub use rows::*;
 pub use server::{Request, Server, graph_error, results, snapshot};

@@ -4,6 +4,7 @@
 pub mod command;
 pub mod fault_bench;
 pub mod fault_tally;
+pub mod page;
 #[cfg(unix)]
 pub mod reader;
 pub mod recording;

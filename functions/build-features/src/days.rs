@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use defi_shared::cpu::run_cpu;
 use defi_shared::domain::fold::{Exposure, Fold};
 use defi_shared::domain::{Address, Category, Day, Links};
+use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{Lake, WorkUnit};
 use defi_shared::step::history::{links_before, links_of_all_days};
 use defi_shared::tables::{self, FoldEventRow, FoldHealthRow, Layer, WALLET_HEALTH};
@@ -20,7 +21,7 @@ const READ_AHEAD_DAYS: usize = 2;
 /// The days of events and snapshots in the lake that the features of an as-of day may use, and the wallet links.
 #[derive(Debug)]
 pub(crate) struct History {
-    events: [(Category, BTreeSet<Day>); 5],
+    events: Vec<(Category, BTreeSet<Day>)>,
     snapshots: BTreeSet<Day>,
     links: Links,
 }
@@ -29,13 +30,13 @@ impl History {
     /// Lists the event days before `as_of` and the snapshot days up to and including `as_of`.
     /// With `without_states`, the links are read from all days instead of from a state.
     pub(crate) async fn of(lake: &Lake, as_of: Day, without_states: bool) -> Result<Self> {
-        let mut events = Category::ALL.map(|category| (category, BTreeSet::new()));
-        for (category, days) in &mut events {
-            let units = lake.units(tables::event_table(Layer::Analytics, *category)).await?;
-            days.extend(units.iter().filter_map(WorkUnit::day).filter(|day| *day < as_of));
-        }
-        let units = lake.units(&WALLET_HEALTH).await?;
-        let snapshots: BTreeSet<_> = units.iter().filter_map(WorkUnit::day).filter(|day| *day <= as_of).collect();
+        let list = |category| async move {
+            let units = lake.units(tables::event_table(Layer::Analytics, category)).await?;
+            Ok((category, units.iter().filter_map(WorkUnit::day).filter(|day| *day < as_of).collect::<BTreeSet<_>>()))
+        };
+        let (events, snapshots) =
+            tokio::try_join!(in_order(Category::ALL, SMALL_REQUESTS, list), lake.units(&WALLET_HEALTH))?;
+        let snapshots: BTreeSet<_> = snapshots.iter().filter_map(WorkUnit::day).filter(|day| *day <= as_of).collect();
         if snapshots.is_empty() && events.iter().all(|(_, days)| days.is_empty()) {
             return Err(Error::new(Kind::NotReady, "the lake has no day to fold yet").with("as_of", as_of));
         }
@@ -110,7 +111,7 @@ struct DayRows {
 }
 
 impl DayRows {
-    /// Reads the rows of a day. `wallets` is the address range to read from the snapshot, or `None` if the snapshot is
+    /// Reads the objects of a day at the same time. `wallets` is the address range to read from the snapshot, or `None` if the snapshot is
     /// missing.
     async fn read(
         lake: Lake,
@@ -118,19 +119,24 @@ impl DayRows {
         snapshot: Day,
         wallets: Option<RangeInclusive<Address>>,
     ) -> Result<Self> {
-        let mut rows = DayRows { events: Vec::new(), snapshot, health: Vec::new() };
-        for (category, day) in events {
-            let table = tables::event_table(Layer::Analytics, category);
-            rows.events.push((category, lake.require(table, &WorkUnit::Day(day)).await?));
-        }
-        if let Some(wallets) = wallets {
-            rows.health = lake.require_in_range(&WALLET_HEALTH, &WorkUnit::Day(snapshot), wallets).await?;
-        }
-        if !rows.health.is_sorted_by_key(|row| row.wallet_address) {
-            let object = WorkUnit::Day(snapshot).key(&WALLET_HEALTH);
+        let unit = WorkUnit::Day(snapshot);
+        let read = |(category, day)| {
+            let lake = &lake;
+            async move {
+                let table = tables::event_table(Layer::Analytics, category);
+                Ok((category, lake.require::<FoldEventRow>(table, &WorkUnit::Day(day)).await?))
+            }
+        };
+        let health = async {
+            let Some(wallets) = wallets else { return Ok(Vec::new()) };
+            lake.require_in_range::<FoldHealthRow>(&WALLET_HEALTH, &unit, wallets).await
+        };
+        let (events, health) = tokio::try_join!(in_order(events, WHOLE_OBJECTS, read), health)?;
+        if !health.is_sorted_by_key(|row| row.wallet_address) {
+            let object = unit.key(&WALLET_HEALTH);
             return Err(Error::corrupt("rows are not in their declared sort order").with("object", object));
         }
-        Ok(rows)
+        Ok(DayRows { events, snapshot, health })
     }
 
     /// Returns the number of rows.

@@ -11,6 +11,7 @@ use defi_shared::Result;
 use defi_shared::cpu::num_cpus;
 use defi_shared::domain::fold::{Fold, WalletState};
 use defi_shared::domain::{Address, Day, HexBytes};
+use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::lake::{FeatureSet, FileMetadata, State, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::plan::state_part;
@@ -199,10 +200,12 @@ async fn write(context: &Context, as_of: Day, shard: u32, fold: Arc<Fold>) -> Re
 /// Deletes the shards of a build that was made with more shards before: their wallets would be counted twice.
 async fn delete_shards_beyond(context: &Context, as_of: Day) -> Result<()> {
     let build = FeatureSet::build(as_of);
-    for shard in context.lake.shards(&build).await?.into_iter().filter(|shard| *shard >= context.config.shards) {
-        context.lake.delete_object(&build.key(shard)).await?;
-    }
-    Ok(())
+    let shards = context.lake.shards(&build).await?.into_iter().filter(|shard| *shard >= context.config.shards);
+    let delete = |shard: u32| {
+        let key = build.key(shard);
+        async move { context.lake.delete_object(&key).await }
+    };
+    in_order(shards, SMALL_REQUESTS, delete).await.map(drop)
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use defi_shared::Result;
 use defi_shared::domain::Day;
+use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::lake::{Entry, FileMetadata, Footer, WorkUnit};
 use defi_shared::step::Context;
 use defi_shared::tables::Table;
-use futures::{StreamExt, TryStreamExt};
 
 use crate::shares::{Gatherer, Group, Share};
 
@@ -51,8 +51,8 @@ impl Days {
 /// How far back days are gathered until a part has enough rows to be judged.
 const GATHERED_DAYS: i32 = 365;
 
-/// The number of objects that are read concurrently.
-const CONCURRENT_READS: usize = 8;
+/// The number of older objects that are read at once, until a part has enough rows.
+pub(crate) const OLDER_AT_ONCE: usize = 32;
 
 /// The row count and the metadata counts of a unit.
 #[derive(Debug)]
@@ -96,15 +96,18 @@ struct DayObject {
 }
 
 /// Reads the counts of objects from their footers, in their order.
-async fn read_counts(context: &Context, objects: &[DayObject]) -> Result<Vec<UnitCounts>> {
-    let read = |object: &DayObject| {
+async fn read_counts<'a>(
+    context: &Context,
+    objects: impl IntoIterator<Item = &'a DayObject>,
+) -> Result<Vec<UnitCounts>> {
+    let read = |object: &'a DayObject| {
         let (day, protocol, entry) = (object.day, object.protocol.clone(), object.object.clone());
         async move {
             let Footer { metadata, rows, .. } = context.lake.footer(&entry).await?;
             Ok(UnitCounts { day, protocol, rows, metadata })
         }
     };
-    futures::stream::iter(objects.iter().map(read)).buffered(CONCURRENT_READS).try_collect().await
+    in_order(objects, SMALL_REQUESTS, read).await
 }
 
 /// The counts of a table: of the days of the set, newest first, and the objects of older days, newest first, which are
@@ -145,12 +148,16 @@ impl<'a> TableCounts<'a> {
         for counts in self.days.iter().filter(|counts| is_part(counts.protocol.as_ref())) {
             gatherer.add(counts.day, share(counts));
         }
-        for object in self.older.iter().filter(|object| is_part(object.protocol.as_ref())) {
+        let older: Vec<_> = self.older.iter().filter(|object| is_part(object.protocol.as_ref())).collect();
+        for objects in older.chunks(OLDER_AT_ONCE) {
             if !gatherer.needs_more() {
                 break;
             }
-            let counts = read_counts(self.context, std::slice::from_ref(object)).await?;
-            counts.iter().for_each(|counts| gatherer.add(counts.day, share(counts)));
+            for counts in read_counts(self.context, objects.iter().copied()).await? {
+                if gatherer.needs_more() {
+                    gatherer.add(counts.day, share(&counts));
+                }
+            }
         }
         Ok(gatherer.groups())
     }

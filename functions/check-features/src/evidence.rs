@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use defi_shared::domain::price::{LOOK_BACK_DAYS, Quote};
 use defi_shared::domain::{Category, Day, Side};
+use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{FeatureSet, Provenance, SetDigest, WorkUnit};
 use defi_shared::plan::Scope;
 use defi_shared::step::Context;
@@ -16,7 +17,7 @@ use defi_shared::tables::{
 };
 use defi_shared::{Error, Kind, Result};
 
-use crate::counts::{Days, TableCounts, UnitCounts};
+use crate::counts::{Days, OLDER_AT_ONCE, TableCounts, UnitCounts};
 use crate::inputs;
 use crate::prices::{self, PriceChange};
 use crate::shares::{Group, Share};
@@ -117,12 +118,14 @@ async fn inspect_snapshots(context: &Context, scope: &Scope, evidence: &mut Evid
     let markets = Markets::load(&context.lake, &context.config, &[scope.as_of]).await?;
     let prices = markets.prices_on(scope.as_of);
     for protocol in scope.protocols_on(scope.as_of) {
-        let unit = |day: Day| WorkUnit::ProtocolDay(day, protocol.into());
-        let markets: Option<Vec<StagedMarket>> = context.lake.read(&STAGE_MARKETS, &unit(scope.as_of)).await?;
+        let unit = WorkUnit::ProtocolDay(scope.as_of, protocol.into());
+        let (markets, positions) = tokio::try_join!(
+            context.lake.read::<StagedMarket>(&STAGE_MARKETS, &unit),
+            context.lake.read::<StagedPosition>(&STAGE_POSITIONS, &unit),
+        )?;
         if markets.is_none() {
             evidence.missing_snapshots.push(format!("{protocol} markets"));
         }
-        let positions: Option<Vec<StagedPosition>> = context.lake.read(&STAGE_POSITIONS, &unit(scope.as_of)).await?;
         if positions.is_none() {
             evidence.missing_snapshots.push(format!("{protocol} positions"));
         } else if positions.as_ref().is_some_and(Vec::is_empty)
@@ -224,21 +227,37 @@ async fn count_snapshots(context: &Context, days: Days, evidence: &mut Evidence)
 /// Counts the liquidations that have a price from a market: those of the set and, until there are enough, those of
 /// earlier days.
 async fn count_liquidations(context: &Context, days: Days, counts: &mut Counts) -> Result<()> {
-    let units = context.lake.units(&LIQUIDATIONS).await?;
     let range = days.of_events();
-    for unit in units.iter().rev().filter(|unit| unit.day().is_some_and(|day| day <= range.last)) {
-        let is_of_set = unit.day().is_some_and(|day| range.contains(day));
-        let is_enough = counts.priced_liquidations.rows >= context.config.checks.odd_liquidation_minimum;
-        if !is_of_set && (is_enough || unit.day() < Some(range.oldest())) {
+    let units = context.lake.units(&LIQUIDATIONS).await?;
+    let listed = units.iter().rev().filter_map(WorkUnit::day).filter(|day| *day <= range.last);
+    let (of_set, older): (Vec<_>, Vec<_>) = listed.partition(|day| range.contains(*day));
+    for share in in_order(of_set, SMALL_REQUESTS, |day| priced_liquidations(context, day)).await? {
+        counts.priced_liquidations.add(share);
+    }
+    let older: Vec<_> = older.into_iter().filter(|day| *day >= range.oldest()).collect();
+    let is_enough = |counts: &Counts| counts.priced_liquidations.rows >= context.config.checks.odd_liquidation_minimum;
+    for days in older.chunks(OLDER_AT_ONCE) {
+        if is_enough(counts) {
             break;
         }
-        let rows: Vec<PricedEvent> = context.lake.require(&LIQUIDATIONS, unit).await?;
-        let priced = rows.iter().filter(|row| row.quantity_eth.is_some());
-        for threshold in priced.filter_map(|row| row.liquidation_threshold) {
-            counts.priced_liquidations.add(Share { counted: u64::from(threshold <= 0.0), rows: 1 });
+        for share in in_order(days.to_vec(), SMALL_REQUESTS, |day| priced_liquidations(context, day)).await? {
+            if !is_enough(counts) {
+                counts.priced_liquidations.add(share);
+            }
         }
     }
     Ok(())
+}
+
+/// Counts the liquidations of a day that have a price from a market, and those of them whose token can't be collateral.
+async fn priced_liquidations(context: &Context, day: Day) -> Result<Share> {
+    let rows: Vec<PricedEvent> = context.lake.require(&LIQUIDATIONS, &WorkUnit::Day(day)).await?;
+    let priced = rows.iter().filter(|row| row.quantity_eth.is_some());
+    let mut share = Share::default();
+    for threshold in priced.filter_map(|row| row.liquidation_threshold) {
+        share.add(Share { counted: u64::from(threshold <= 0.0), rows: 1 });
+    }
+    Ok(share)
 }
 
 /// Compares the prices of the set's snapshots with those before them.
@@ -248,6 +267,7 @@ async fn inspect_prices(context: &Context, days: Days, evidence: &mut Evidence) 
     snapshots.retain(|day| days.of_snapshots().contains(*day));
     snapshots.dedup();
     let markets = Markets::load(&context.lake, &context.config, &snapshots).await?;
+    let mut jumps_by_day = Vec::new();
     for day in snapshots.iter().copied() {
         let changes = prices::changes(day, |day| markets.of(day));
         let is_eth_and_larger = |change: &&PriceChange| {
@@ -259,10 +279,16 @@ async fn inspect_prices(context: &Context, days: Days, evidence: &mut Evidence) 
         let factor = context.config.checks.price_jump_factor;
         let jumps: Vec<_> = changes.into_iter().filter(|change| change.factor() > factor).collect();
         if !jumps.is_empty() {
-            let share = jumped_share(context, day, &markets, &jumps).await?;
-            if share > evidence.jumped_collateral.map_or(0.0, |(_, share)| share) {
-                evidence.jumped_collateral = Some((day, share));
-            }
+            jumps_by_day.push((day, jumps));
+        }
+    }
+    let of_day = |(day, jumps): (Day, Vec<PriceChange>)| {
+        let markets = &markets;
+        async move { Ok((day, jumped_share(context, day, markets, &jumps).await?, jumps)) }
+    };
+    for (day, share, jumps) in in_order(jumps_by_day, WHOLE_OBJECTS, of_day).await? {
+        if share > evidence.jumped_collateral.map_or(0.0, |(_, share)| share) {
+            evidence.jumped_collateral = Some((day, share));
         }
         evidence.price_jumps.extend(jumps);
     }

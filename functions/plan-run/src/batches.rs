@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use defi_shared::Result;
+use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::pipeline::Step;
 use defi_shared::plan::Plan;
 use defi_shared::step::{Context, RunCalls};
@@ -28,8 +29,7 @@ pub(crate) async fn write(
     lease: Option<&str>,
     after_extraction: bool,
 ) -> Result<BTreeMap<String, Batches>> {
-    let mut batches = BTreeMap::new();
-    for step in Step::planned() {
+    let write = |step: Step| async move {
         let mut calls_of_step =
             if step.is_extraction() == after_extraction { Vec::new() } else { calls.of(step, plan)? };
         let batch = Batches { key: calls.run_id.key(&format!("batches/{step}.json")), count: calls_of_step.len() };
@@ -39,7 +39,7 @@ pub(crate) async fn write(
         if !calls_of_step.is_empty() {
             context.lake.write_json(&batch.key, &calls_of_step).await?;
         }
-        batches.insert(step.name().to_owned(), batch);
-    }
-    Ok(batches)
+        Ok((step.name().to_owned(), batch))
+    };
+    Ok(in_order(Step::planned(), SMALL_REQUESTS, write).await?.into_iter().collect())
 }

@@ -5,6 +5,7 @@ mod batches;
 use std::collections::{BTreeMap, BTreeSet};
 
 use defi_shared::domain::Day;
+use defi_shared::lake::requests::in_order;
 use defi_shared::pipeline::Step;
 use defi_shared::plan::{Inventory, Plan, PlanPhase, Scope};
 use defi_shared::step::{Context, RunCalls, RunId, StepOutput};
@@ -20,6 +21,9 @@ pub const STEP: Step = Step::PlanRun;
 
 /// The largest number of missing days that a run without a first day extracts.
 const MAX_DAYS: usize = 60;
+
+/// The number of tables that are registered at once. Glue allows fewer requests at once than S3.
+const CONCURRENT_TABLES: usize = 8;
 
 /// The scope of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -135,7 +139,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let unfinished_publication = input.after.is_none() && context.has_unfinished_publications().await?;
     let published = context.registry.is_published(scope.as_of).await? && !inventory.has_unpublished_build();
     if !plan.is_empty() || !published {
-        register_tables(context).await?;
+        register_tables(context, &inventory).await?;
     }
     let key = if plan.is_empty() {
         None
@@ -226,12 +230,11 @@ async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(Run
 
 /// Registers every table with its units in the catalog, so that each can be queried even if the run produces no unit of
 /// it. Not the tables of features: only publish-features may change them.
-async fn register_tables(context: &Context) -> Result<()> {
+async fn register_tables(context: &Context, inventory: &Inventory) -> Result<()> {
     let is_published = |table: &Table| *table == FEATURES_PUBLISHED || *table == FEATURES_HISTORY;
-    for table in TABLES.iter().filter(|table| !is_published(table)) {
-        context.registry.register(table, &context.lake.units(table).await?).await?;
-    }
-    Ok(())
+    let tables = TABLES.iter().copied().filter(|table| !is_published(table));
+    let register = |table: &'static Table| context.registry.register(table, inventory.units(table));
+    in_order(tables, CONCURRENT_TABLES, register).await.map(drop)
 }
 
 /// Returns the id of a run: the as-of day and a digest of the plan. It contains no time, so that equal runs write equal

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow_schema::Schema;
 use defi_shared::catalog::{Differences, Registry};
 use defi_shared::error::{Kind, Result};
+use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::lake::{Entry, Footer, Lake, Provenance, WorkUnit};
 use defi_shared::step::{OLDER_RULES, RUN_REPORT};
 use defi_shared::tables::{
@@ -16,9 +17,6 @@ use super::Finding;
 
 /// The maximum number of names that a finding lists.
 const MAX_NAMES: usize = 5;
-
-/// The number of footers that are read concurrently.
-const CONCURRENT_FOOTERS: usize = 8;
 
 /// The prefix of states.
 const STATES: &str = "state/";
@@ -139,7 +137,7 @@ async fn check_objects(lake: &Lake, table: &Table, objects: &BTreeMap<WorkUnit, 
     let expected = tables::schema_of(&columns);
     let (mut damaged, mut misplaced, mut other_columns) = (Vec::new(), Vec::new(), Vec::new());
     let footers = stream::iter(objects).map(|(unit, object)| async move { (unit, object, lake.footer(object).await) });
-    let mut footers = footers.buffered(CONCURRENT_FOOTERS);
+    let mut footers = footers.buffered(SMALL_REQUESTS);
     while let Some((unit, object, footer)) = footers.next().await {
         let Some(footer) = intact(object, footer, &mut damaged)? else { continue };
         let said = ["table", "unit"].map(|key| footer.metadata.get(key).map_or("none", String::as_str));
@@ -201,7 +199,7 @@ async fn check_other_objects(lake: &Lake) -> Result<Option<Finding>> {
         let objects = lake.store().list(prefix).await?;
         let objects = objects.into_iter().filter(|object| object.key.ends_with(".parquet"));
         let footers = stream::iter(objects).map(|object| async move { (lake.footer(&object).await, object) });
-        let mut footers = footers.buffered(CONCURRENT_FOOTERS);
+        let mut footers = footers.buffered(SMALL_REQUESTS);
         while let Some((footer, object)) = footers.next().await {
             intact(&object, footer, &mut damaged)?;
         }
@@ -317,12 +315,12 @@ async fn check_runs(lake: &Lake) -> Result<Finding> {
         .filter(|name| *name != OLDER_RULES)
         .map(str::to_owned)
         .collect();
-    let mut unfinished = Vec::new();
-    for name in names {
-        if lake.store().get(&format!("runs/{name}/{RUN_REPORT}")).await?.is_none() {
-            unfinished.push(name);
-        }
-    }
+    let is_unfinished = |name: String| async move {
+        let report = lake.store().get_suffix(&format!("runs/{name}/{RUN_REPORT}"), 1).await?;
+        Ok(report.is_none().then_some(name))
+    };
+    let unfinished = in_order(names, SMALL_REQUESTS, is_unfinished).await?;
+    let unfinished: Vec<_> = unfinished.into_iter().flatten().collect();
     if unfinished.is_empty() {
         return Ok(Finding::ok("runs", "all runs finished"));
     }

@@ -9,6 +9,7 @@ use arrow_schema::{Schema, SchemaRef};
 use defi_shared::domain::fold::{Exposure, Fold};
 use defi_shared::domain::{Address, Category, Day, Links, TxHash};
 use defi_shared::error::{Error, Result};
+use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{Lake, WorkUnit};
 use defi_shared::step::history::links_before;
 use defi_shared::tables::{
@@ -95,16 +96,13 @@ pub(super) async fn before_borrows(
     until: Option<Day>,
     wallets: Option<&FxHashSet<Address>>,
 ) -> Result<Vec<Instant>> {
-    let mut instants = Vec::new();
-    for unit in lake.units(&BORROWS).await? {
-        let is_selected = |day: Day| from.is_none_or(|from| from <= day) && until.is_none_or(|until| day <= until);
-        if !unit.day().is_some_and(is_selected) {
-            continue;
-        }
+    let is_selected = |day: Day| from.is_none_or(|from| from <= day) && until.is_none_or(|until| day <= until);
+    let units = lake.units(&BORROWS).await?.into_iter().filter(|unit| unit.day().is_some_and(is_selected));
+    let read = |unit| async move {
         let mut borrows: Vec<BlockEventRow> = lake.require(&BORROWS, &unit).await?;
         borrows.retain(|borrow| wallets.is_none_or(|wallets| wallets.contains(&borrow.sender_address)));
         borrows.sort_by_key(|borrow| (borrow.block_number, borrow.log_index));
-        instants.extend(borrows.into_iter().map(|event| Instant {
+        let instants = borrows.into_iter().map(|event| Instant {
             wallet: event.sender_address,
             time: Timestamp::from_epoch_seconds(event.epoch_timestamp),
             borrow: Some(Borrow {
@@ -112,9 +110,10 @@ pub(super) async fn before_borrows(
                 transaction_hash: event.transaction_hash,
                 log_index: event.log_index,
             }),
-        }));
-    }
-    Ok(instants)
+        });
+        Ok(instants.collect::<Vec<_>>())
+    };
+    Ok(in_order(units, WHOLE_OBJECTS, read).await?.into_iter().flatten().collect())
 }
 
 /// Reads instants from a file with a wallet and a time (UTC) on each line.
@@ -202,12 +201,13 @@ impl<'a> History<'a> {
             ))
             .with_hint("run the pipeline up to a later day first, or request earlier instants"));
         }
-        let mut snapshots = BTreeMap::new();
-        for day in lake.units(&WALLET_HEALTH).await?.iter().filter_map(WorkUnit::day).filter(|day| *day <= last) {
+        let days = lake.units(&WALLET_HEALTH).await?.into_iter().filter_map(|unit| unit.day());
+        let block = |day| async move {
             let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &WorkUnit::Day(day)).await?;
             let block = blocks.into_iter().next();
-            snapshots.insert(day, block.ok_or_else(|| Error::corrupt("the day has no block").with("day", day))?);
-        }
+            Ok((day, block.ok_or_else(|| Error::corrupt("the day has no block").with("day", day))?))
+        };
+        let snapshots = in_order(days.filter(|day| *day <= last), SMALL_REQUESTS, block).await?.into_iter().collect();
         let wallets = instants.iter().map(|instant| instant.wallet).collect();
         Ok(History { lake, wallets, links: links_before(lake, last.next()).await?, last, events, snapshots })
     }
@@ -263,13 +263,13 @@ impl<'a> History<'a> {
 
     /// Reads the events of a day in the order of the fold. The order determines the bits of the sums.
     async fn events_of(&self, day: Day) -> Result<Vec<(Category, BlockEventRow)>> {
-        let mut events = Vec::new();
-        for category in self.events.get(&day).into_iter().flatten() {
-            let table = tables::event_table(Layer::Analytics, *category);
+        let read = |category| async move {
+            let table = tables::event_table(Layer::Analytics, category);
             let rows: Vec<BlockEventRow> = self.lake.require(table, &WorkUnit::Day(day)).await?;
-            events.extend(rows.into_iter().map(|event| (*category, event)));
-        }
-        Ok(events)
+            Ok(rows.into_iter().map(move |event| (category, event)))
+        };
+        let categories = self.events.get(&day).into_iter().flatten().copied();
+        Ok(in_order(categories, WHOLE_OBJECTS, read).await?.into_iter().flatten().collect())
     }
 
     /// Groups the events of a day by the wallets of its instants that they concern.

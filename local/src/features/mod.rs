@@ -13,6 +13,7 @@ use defi_shared::catalog::Registry;
 use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
+use defi_shared::lake::requests::{WHOLE_OBJECTS, in_order};
 use defi_shared::tables::{FeatureRow, Row};
 use rustc_hash::FxHashSet;
 
@@ -98,8 +99,8 @@ async fn write_days(
         let mut found = 0;
         let set = sets.iter().find(|set| set.as_of == *day);
         let set = set.ok_or_else(|| Error::bad_input(format!("{day} is no longer published")))?;
-        for shard in lake.shards(set).await? {
-            let mut rows: Vec<FeatureRow> = lake.read_shard(set, shard, Address::MIN..=Address::MAX).await?;
+        let read = |shard| lake.read_shard(set, shard, Address::MIN..=Address::MAX);
+        for mut rows in in_order(lake.shards(set).await?, WHOLE_OBJECTS, read).await? {
             rows.retain(|row| wallets.is_none_or(|wallets| wallets.contains(&row.wallet_address)));
             found += rows.len();
             let features = FeatureRow::encode(&rows)?;

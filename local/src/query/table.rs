@@ -24,12 +24,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use defi_shared::catalog::Registry;
 use defi_shared::error::{Error, Result};
+use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::lake::{Entry, FeatureSet, Lake, WorkUnit};
 use defi_shared::tables::{self, FEATURES_PUBLISHED, Layout, Table};
 use futures::{StreamExt, stream};
-
-/// The number of footers that are read at once.
-const CONCURRENT_FOOTERS: usize = 16;
 
 /// Returns the URL of the object store whose objects are those of the lake.
 pub(super) fn store_url() -> Result<ObjectStoreUrl> {
@@ -104,7 +102,7 @@ impl LakeTable {
     async fn check_footers(&self, objects: &[(WorkUnit, Entry)]) -> Result<()> {
         let objects: Vec<_> = objects.iter().filter(|(_, object)| object.size > 0).collect();
         let checks: Vec<_> = objects.into_iter().map(|(_, object)| self.lake.footer(object)).collect();
-        let mut checks = stream::iter(checks).buffer_unordered(CONCURRENT_FOOTERS);
+        let mut checks = stream::iter(checks).buffer_unordered(SMALL_REQUESTS);
         while let Some(footer) = checks.next().await {
             footer
                 .map_err(|cause| Error::new(cause.kind(), "an object of the lake can't be read").with_source(cause))?;
@@ -139,8 +137,7 @@ impl LakeTable {
 
     /// Returns the objects of the published sets of features.
     async fn published_objects(&self) -> Result<Vec<(WorkUnit, Entry)>> {
-        let mut objects = Vec::new();
-        for FeatureSet { as_of, folder } in published_sets(&self.registry, self.table).await? {
+        let list = |FeatureSet { as_of, folder }: FeatureSet| async move {
             let prefix = format!("{folder}/");
             let entries = self.lake.store().list(&prefix).await?;
             // The name of an object tells its shard, in whatever folder the set is.
@@ -150,9 +147,10 @@ impl LakeTable {
             if set.is_empty() {
                 return Err(Error::corrupt("a published set of features has no objects").with("as_of", as_of));
             }
-            objects.extend(set);
-        }
-        Ok(objects)
+            Ok(set)
+        };
+        let sets = published_sets(&self.registry, self.table).await?;
+        Ok(in_order(sets, SMALL_REQUESTS, list).await?.into_iter().flatten().collect())
     }
 }
 

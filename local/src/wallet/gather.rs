@@ -7,6 +7,7 @@ use defi_shared::catalog::Registry;
 use defi_shared::domain::price::LOOK_BACK_DAYS;
 use defi_shared::domain::{Address, Category, Day, Link, Links};
 use defi_shared::error::{Error, Result};
+use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{FeatureSet, Lake, WorkUnit};
 use defi_shared::step::history::links_before;
 use defi_shared::tables::{
@@ -16,9 +17,6 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
 use super::feature::{Feature, features};
-
-/// The number of days that are read concurrently.
-const CONCURRENT_DAYS: usize = 8;
 
 /// A wallet as of a published day.
 #[derive(Debug)]
@@ -173,7 +171,7 @@ async fn events(lake: &Lake, wallet: Address, as_of: Day, links: &Links) -> Resu
             is_shown.then_some(Event { row, is_counted })
         }))
     };
-    let days = futures::stream::iter(units).map(read).buffered(CONCURRENT_DAYS);
+    let days = futures::stream::iter(units).map(read).buffered(WHOLE_OBJECTS);
     days.try_fold(Vec::new(), |mut events, day| async move {
         events.extend(day);
         Ok(events)
@@ -187,7 +185,7 @@ async fn health(lake: &Lake, wallet: Address, as_of: Day) -> Result<Vec<WalletHe
         let rows: Vec<WalletHealth> = lake.require_in_range(&WALLET_HEALTH, &unit, wallet..=wallet).await?;
         Ok::<_, Error>(rows.into_iter().filter(move |row| row.wallet_address == wallet))
     };
-    let days = futures::stream::iter(units).map(read).buffered(CONCURRENT_DAYS);
+    let days = futures::stream::iter(units).map(read).buffered(WHOLE_OBJECTS);
     days.try_fold(Vec::new(), |mut health, day| async move {
         health.extend(day);
         Ok(health)
@@ -199,12 +197,11 @@ async fn health(lake: &Lake, wallet: Address, as_of: Day) -> Result<Vec<WalletHe
 async fn symbols(lake: &Lake, as_of: Day) -> Result<BTreeMap<Address, Arc<str>>> {
     let window = as_of.plus_days(-LOOK_BACK_DAYS)..=as_of;
     let mut symbols = BTreeMap::new();
-    for unit in
-        lake.units(&STAGE_MARKETS).await?.iter().filter(|unit| unit.day().is_some_and(|day| window.contains(&day)))
-    {
-        for market in lake.require::<StagedMarket>(&STAGE_MARKETS, unit).await? {
-            symbols.extend(market.input_token_symbol.map(|symbol| (market.input_token_address, symbol)));
-        }
+    let units = lake.units(&STAGE_MARKETS).await?.into_iter();
+    let units = units.filter(|unit| unit.day().is_some_and(|day| window.contains(&day)));
+    let read = |unit| async move { lake.require::<StagedMarket>(&STAGE_MARKETS, &unit).await };
+    for market in in_order(units, SMALL_REQUESTS, read).await?.into_iter().flatten() {
+        symbols.extend(market.input_token_symbol.map(|symbol| (market.input_token_address, symbol)));
     }
     Ok(symbols)
 }

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 
 use super::{Catalog, CatalogTable, Partition};
 use crate::error::Result;
-use crate::lake::Lake;
+use crate::lake::requests::{SMALL_REQUESTS, in_order};
+use crate::lake::{Entry, Lake};
 
 /// The prefix of the catalog's objects.
 const FOLDER: &str = "catalog";
@@ -42,10 +43,9 @@ impl Catalog for FolderCatalog {
     }
 
     async fn partitions(&self, database: &str, name: &str) -> Result<Vec<Partition>> {
-        let mut partitions = Vec::new();
-        for entry in self.lake.store().list(&format!("{FOLDER}/{database}/{name}/")).await? {
-            partitions.extend(self.lake.read_json::<Partition>(&entry.key).await?);
-        }
+        let entries = self.lake.store().list(&format!("{FOLDER}/{database}/{name}/")).await?;
+        let read = |entry: Entry| async move { self.lake.read_json::<Partition>(&entry.key).await };
+        let mut partitions: Vec<_> = in_order(entries, SMALL_REQUESTS, read).await?.into_iter().flatten().collect();
         partitions.sort_unstable();
         Ok(partitions)
     }

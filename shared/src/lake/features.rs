@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use super::{Lake, ObjectDigest, WorkUnit, parquet};
 use crate::cpu::spawn_cpu;
 use crate::domain::{Address, Day};
@@ -128,15 +129,15 @@ impl Lake {
     /// # Errors
     /// `CorruptData` with the object's key, or the errors of the store.
     pub async fn features(&self, set: &FeatureSet) -> Result<(Vec<FeatureRow>, SetDigest)> {
-        let mut rows = Vec::new();
-        let mut shards = BTreeMap::new();
-        for shard in self.shards(set).await? {
+        let read = |shard: u32| async move {
             let bytes = self.shard(set, shard).await?;
-            shards.insert(shard, ObjectDigest::of_object(&bytes).await?);
-            let decoded = spawn_cpu(move || parquet::decode::<FeatureRow>(bytes)).await;
-            rows.extend(decoded.map_err(|error| error.with("object", set.key(shard)))?);
-        }
-        Ok((rows, SetDigest { shards }))
+            let digest = ObjectDigest::of_object(&bytes).await?;
+            let rows = spawn_cpu(move || parquet::decode::<FeatureRow>(bytes)).await;
+            Ok((rows.map_err(|error| error.with("object", set.key(shard)))?, (shard, digest)))
+        };
+        let shards = in_order(self.shards(set).await?, WHOLE_OBJECTS, read).await?;
+        let (rows, shards): (Vec<_>, _) = shards.into_iter().unzip();
+        Ok((rows.into_iter().flatten().collect(), SetDigest { shards }))
     }
 
     /// Reads the digest of a set. Returns `None` for a set without objects.
@@ -144,11 +145,10 @@ impl Lake {
     /// # Errors
     /// The errors of the store.
     pub async fn set_digest(&self, set: &FeatureSet) -> Result<Option<SetDigest>> {
-        let mut shards = BTreeMap::new();
-        for shard in self.shards(set).await? {
-            let bytes = self.shard(set, shard).await?;
-            shards.insert(shard, ObjectDigest::of_object(&bytes).await?);
-        }
+        let digest =
+            |shard: u32| async move { Ok((shard, ObjectDigest::of_object(&self.shard(set, shard).await?).await?)) };
+        let shards: BTreeMap<_, _> =
+            in_order(self.shards(set).await?, WHOLE_OBJECTS, digest).await?.into_iter().collect();
         Ok((!shards.is_empty()).then_some(SetDigest { shards }))
     }
 
@@ -158,23 +158,23 @@ impl Lake {
     /// # Errors
     /// `CorruptData` if an object differs from the digest, and the errors of the store.
     pub async fn copy_set(&self, from: &FeatureSet, digest: &SetDigest, to: &FeatureSet) -> Result<()> {
-        for (shard, expected) in &digest.shards {
-            let bytes = self.shard(from, *shard).await?;
-            if ObjectDigest::of_object(&bytes).await? != *expected {
+        let copy = |(shard, expected): (u32, ObjectDigest)| async move {
+            let bytes = self.shard(from, shard).await?;
+            if ObjectDigest::of_object(&bytes).await? != expected {
                 return Err(Error::corrupt("an object of a feature set changed while the set was being published")
-                    .with("object", from.key(*shard))
+                    .with("object", from.key(shard))
                     .with_hint("run again"));
             }
             if to.is_checked_copy() {
-                self.store.put(&to.key(*shard), bytes).await?;
+                self.store.put(&to.key(shard), bytes).await
             } else {
-                self.put_recorded(&to.key(*shard), bytes, *expected).await?;
+                self.put_recorded(&to.key(shard), bytes, expected).await
             }
-        }
-        for shard in self.shards(to).await?.into_iter().filter(|shard| !digest.shards.contains_key(shard)) {
-            self.delete_object(&to.key(shard)).await?;
-        }
-        Ok(())
+        };
+        in_order(digest.shards.clone(), WHOLE_OBJECTS, copy).await?;
+        let others = self.shards(to).await?.into_iter().filter(|shard| !digest.shards.contains_key(shard));
+        let delete = |shard: u32| async move { self.delete_object(&to.key(shard)).await };
+        in_order(others, SMALL_REQUESTS, delete).await.map(drop)
     }
 
     /// Deletes checked copies of builds, except one, and then the builds. A build is deleted last because it marks a
@@ -186,11 +186,10 @@ impl Lake {
         let entries = self.store.list(&format!("{}/", FEATURES_BUILD.prefix())).await?;
         let is_kept = |key: &str| except.is_some_and(|set| key.starts_with(&format!("{}/", set.folder)));
         let is_build = |key: &str| WorkUnit::from_key(&FEATURES_BUILD, key).is_some();
-        let (builds, copies): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_build(&entry.key));
-        for entry in copies.into_iter().chain(builds).filter(|entry| !is_kept(&entry.key)) {
-            self.store.delete(&entry.key).await?;
-        }
-        Ok(())
+        let keys = entries.into_iter().map(|entry| entry.key).filter(|key| !is_kept(key));
+        let (builds, copies): (Vec<_>, Vec<_>) = keys.partition(|key| is_build(key));
+        self.delete_keys(copies).await?;
+        self.delete_keys(builds).await
     }
 
     async fn shard(&self, set: &FeatureSet, shard: u32) -> Result<Bytes> {

@@ -7,6 +7,7 @@ mod folder;
 mod lost;
 pub mod parquet;
 mod records;
+pub mod requests;
 #[cfg(feature = "aws")]
 mod s3;
 mod state;
@@ -31,6 +32,7 @@ pub use lost::Tombstone;
 use parquet::FooterRead;
 pub use parquet::{FileMetadata, Footer};
 pub use records::Provenance;
+use requests::{SMALL_REQUESTS, in_order};
 #[cfg(feature = "aws")]
 pub use s3::S3Store;
 pub use state::{PassedCheck, State};
@@ -43,7 +45,7 @@ use crate::error::{Error, Result};
 use crate::tables::{QuarantinedRow, Row, Table};
 
 /// The number of bytes at the end of an object that usually contain its footer.
-const FOOTER_BYTES: usize = 16 << 10;
+const FOOTER_BYTES: usize = 64 << 10;
 
 /// The result of writing a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,12 +77,14 @@ pub struct Lake {
     store: Arc<dyn Store>,
     /// Every running unit holds a read guard, until it ends or is aborted.
     in_progress: Arc<RwLock<()>>,
+    /// The records that were listed for the units of a call.
+    listed: Option<Arc<records::ListedFolders>>,
 }
 
 impl Lake {
     /// Creates a lake over an object store.
     pub fn new(store: impl Store + 'static) -> Self {
-        Lake { store: Arc::new(store), in_progress: Arc::default() }
+        Lake { store: Arc::new(store), in_progress: Arc::default(), listed: None }
     }
 
     /// Returns the object store.
@@ -222,19 +226,27 @@ impl Lake {
         table: &Table,
         unit: &WorkUnit,
     ) -> Result<(Vec<R>, FileMetadata)> {
-        let rows = self.require(table, unit).await?;
-        let metadata = self.file_metadata(table, unit).await?.map(|(metadata, _)| metadata);
-        Ok((rows, metadata.unwrap_or_default()))
+        let key = unit.key(table);
+        let Some(bytes) = self.store.get(&key).await? else { return Err(missing_unit(table, unit)) };
+        let decode = move || {
+            let (metadata, _) = parquet::file_metadata(&bytes)?;
+            Ok((parquet::decode(bytes)?, metadata))
+        };
+        spawn_cpu(decode).await.map_err(|error| error.with("object", key))
     }
 
-    /// Reads the [metadata](FileMetadata) and the number of rows of a unit. Returns `None` if the unit is missing.
+    /// Reads the [metadata](FileMetadata) and the number of rows of a unit, without its rows. Returns `None` if the unit
+    /// is missing.
     ///
     /// # Errors
     /// `CorruptData` with the object's key, or the errors of the store.
     pub async fn file_metadata(&self, table: &Table, unit: &WorkUnit) -> Result<Option<(FileMetadata, u64)>> {
         let key = unit.key(table);
-        let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
-        parquet::file_metadata(&bytes).map(Some).map_err(|error| error.with("object", key))
+        let Some(object) = self.store.list(&key).await?.into_iter().find(|object| object.key == key) else {
+            return Ok(None);
+        };
+        let Footer { metadata, rows, .. } = self.footer(&object).await?;
+        Ok(Some((metadata, rows)))
     }
 
     /// Returns the units of a table that are in the lake.
@@ -269,6 +281,15 @@ impl Lake {
                 FooterRead::Needs(_) => return Err(with_key(Error::corrupt("the object is shorter than its footer"))),
             }
         }
+    }
+
+    /// Deletes objects without records, many at once.
+    ///
+    /// # Errors
+    /// An object could not be deleted. Others may have been.
+    pub(crate) async fn delete_keys(&self, keys: impl IntoIterator<Item = String>) -> Result<()> {
+        let delete = |key: String| async move { self.store.delete(&key).await };
+        in_order(keys, SMALL_REQUESTS, delete).await.map(drop)
     }
 
     /// Replaces the quarantine object of a unit with these rejected rows. Deletes the object if there are none.

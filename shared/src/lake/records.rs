@@ -2,11 +2,13 @@
 //! digest of the object. Whoever may write an object of the lake, but not its record, can't replace it unnoticed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
-use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::OnceCell;
 
+use super::requests::{SMALL_REQUESTS, in_order};
 use super::{Entry, Lake, ObjectDigest, PutOutcome, State, WorkUnit};
 use crate::error::{Error, Result};
 use crate::tables::{FEATURES_BUILD, TABLES, Table};
@@ -19,9 +21,6 @@ const BEFORE: &str = "digests/before.json";
 
 /// The prefixes below which objects have records.
 const RECORDED: [&str; 4] = ["raw/", "stage/", "analytics/", "state/"];
-
-/// The number of folders, or of objects, that are compared concurrently.
-const CONCURRENCY: usize = 8;
 
 /// How objects compare with the records of what steps wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +38,17 @@ pub struct Provenance {
 /// The records of a folder: the digests of each key. A key has several only after an interruption.
 type Records = BTreeMap<String, BTreeSet<ObjectDigest>>;
 
+/// The records of folders as they were before a call of a step wrote its first object into the folder.
+#[derive(Debug, Default)]
+pub(super) struct ListedFolders(Mutex<BTreeMap<String, Arc<OnceCell<Records>>>>);
+
+impl ListedFolders {
+    fn of(&self, folder: &str) -> Arc<OnceCell<Records>> {
+        let mut folders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(folders.entry(folder.to_owned()).or_default())
+    }
+}
+
 impl Lake {
     /// Writes an object, and the record of it. The record is written first, so that an object that a step wrote is
     /// never without one. The records of bytes that the object replaces are deleted last: an interruption leaves the
@@ -51,7 +61,7 @@ impl Lake {
             self.delete_records(key, std::mem::take(&mut records)).await?;
         }
         if !is_recorded {
-            self.store.put(&record_key(key, digest), Bytes::new()).await?;
+            self.store.create(&record_key(key, digest), Bytes::new()).await?;
         }
         let put = self.store.put(key, bytes).await.map_err(|error| error.with("object", key))?;
         self.delete_records(key, records).await?;
@@ -72,10 +82,9 @@ impl Lake {
     /// # Errors
     /// The errors of the store.
     pub async fn delete_records_of_deleted(&self) -> Result<()> {
-        for (key, digests) in self.records_of_deleted().await? {
-            self.delete_records(&key, digests).await?;
-        }
-        Ok(())
+        let left = self.records_of_deleted().await?;
+        self.delete_keys(left.iter().flat_map(|(key, digests)| digests.iter().map(|digest| record_key(key, *digest))))
+            .await
     }
 
     /// Returns whether an interruption left records of builds or states that were deleted.
@@ -100,10 +109,7 @@ impl Lake {
     }
 
     async fn delete_records(&self, key: &str, digests: BTreeSet<ObjectDigest>) -> Result<()> {
-        for digest in digests {
-            self.store.delete(&record_key(key, digest)).await?;
-        }
-        Ok(())
+        self.delete_keys(digests.into_iter().map(|digest| record_key(key, digest))).await
     }
 
     /// Lists the objects that should have a record: those of the tables, the builds and the states.
@@ -142,10 +148,11 @@ impl Lake {
     /// The errors of the store.
     pub async fn provenance(&self, keys: &BTreeSet<String>) -> Result<Provenance> {
         let folders: BTreeSet<_> = keys.iter().filter_map(|key| Some(key.rsplit_once('/')?.0)).collect();
-        let records =
-            stream::iter(folders).map(|folder| async move { self.records_below(&format!("{folder}/")).await });
-        let records: Vec<Records> = records.buffered(CONCURRENCY).try_collect().await?;
-        let records: Records = records.into_iter().flatten().collect();
+        let records = |folder: &str| {
+            let prefix = format!("{folder}/");
+            async move { self.records_below(&prefix).await }
+        };
+        let records: Records = in_order(folders, SMALL_REQUESTS, records).await?.into_iter().flatten().collect();
         let mut provenance = Provenance::default();
         let (recorded, unrecorded): (Vec<_>, Vec<_>) = keys.iter().partition(|key| records.contains_key(*key));
         if !unrecorded.is_empty() {
@@ -155,24 +162,37 @@ impl Lake {
             provenance.older = older.into_iter().cloned().collect();
             provenance.foreign = foreign.into_iter().cloned().collect();
         }
-        let digests = stream::iter(recorded).map(|key| async move { (key, self.store.digest(key).await) });
-        let mut digests = digests.buffered(CONCURRENCY);
-        while let Some((key, digest)) = digests.next().await {
-            match digest.map_err(|error| error.with("object", key))? {
+        let digest = |key: String| async move {
+            let digest = self.store.digest(&key).await.map_err(|error| error.with("object", &key))?;
+            Ok((key, digest))
+        };
+        for (key, digest) in in_order(recorded.into_iter().cloned(), SMALL_REQUESTS, digest).await? {
+            match digest {
                 None => {}
-                Some(digest) if records.get(key).is_some_and(|records| records.contains(&digest)) => {
+                Some(digest) if records.get(&key).is_some_and(|records| records.contains(&digest)) => {
                     provenance.as_written += 1;
                 }
-                Some(_) => provenance.changed.push(key.clone()),
+                Some(_) => provenance.changed.push(key),
             }
         }
         Ok(provenance)
     }
 
+    /// Returns the lake for the units of one call of a step, which write each object once. It lists the records of a
+    /// folder once for all objects of the folder.
+    pub(crate) fn for_units(&self) -> Lake {
+        Lake { listed: Some(Arc::default()), ..self.clone() }
+    }
+
     /// Returns the digests of the records of an object.
     async fn records_of(&self, key: &str) -> Result<BTreeSet<ObjectDigest>> {
-        let mut records = self.records_below(&format!("{key}.")).await?;
-        Ok(records.remove(key).unwrap_or_default())
+        let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let Some(listed) = self.listed.as_ref().map(|listed| listed.of(folder)) else {
+            return Ok(self.records_below(&format!("{key}.")).await?.remove(key).unwrap_or_default());
+        };
+        let prefix = format!("{folder}/");
+        let records = listed.get_or_try_init(|| self.records_below(&prefix)).await?;
+        Ok(records.get(key).cloned().unwrap_or_default())
     }
 
     /// Returns the records of the objects whose keys start with a prefix.
@@ -345,6 +365,28 @@ mod tests {
         write(&lake, 6).await;
         assert_eq!(records(&lake).await.len(), 1);
         assert_eq!(provenance(&lake).await, as_written(1));
+    }
+
+    #[cfg(feature = "testing")]
+    #[test]
+    fn records_of_a_folder_are_listed_once_for_the_units_of_a_call() {
+        use crate::testing::{AwsCall, SimulatedAws, SimulatedClock, SimulatedS3};
+
+        let clock = SimulatedClock::new();
+        let aws = SimulatedAws::new(&clock, std::time::Duration::from_millis(30));
+        let lake = Lake::new(SimulatedS3::new(&aws));
+        clock.runtime().unwrap().block_on(async {
+            for since in [5, 6] {
+                aws.take_calls();
+                let lake = lake.for_units();
+                for day in [day().previous(), day()] {
+                    let (unit, rows) = (WorkUnit::Day(day), [link(since)]);
+                    lake.write(&WALLET_LINKS, &unit, rows, FileMetadata::new()).await.unwrap();
+                }
+                assert_eq!(aws.take_calls().count(AwsCall::List), 1);
+            }
+            assert_eq!((records(&lake).await.len(), provenance(&lake).await), (2, as_written(2)));
+        });
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A store in an S3 bucket.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
@@ -11,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::ObjectDigest;
 use super::store::{Entry, PutOutcome, Store};
@@ -30,6 +33,8 @@ const CONCURRENT_PARTS: usize = 4;
 pub struct S3Store {
     client: Client,
     bucket: String,
+    /// Limits the objects that are read whole for their digests: callers ask for many digests at once.
+    whole_digests: Arc<Semaphore>,
 }
 
 /// The attributes of an object, as returned by `HeadObject`.
@@ -81,7 +86,11 @@ impl S3Store {
         let mut config = aws_sdk_s3::config::Builder::from(aws);
         // A local endpoint can't resolve a host name that contains the bucket's name.
         config.set_force_path_style(Some(aws.endpoint_url().is_some()));
-        S3Store { client: Client::from_conf(config.build()), bucket: bucket.into() }
+        S3Store {
+            client: Client::from_conf(config.build()),
+            bucket: bucket.into(),
+            whole_digests: Arc::new(Semaphore::new(CONCURRENT_PARTS)),
+        }
     }
 
     fn object_error<E>(&self, call: &'static str, key: &str, error: SdkError<E, HttpResponse>) -> Error
@@ -275,6 +284,7 @@ impl Store for S3Store {
         if let Some(digest) = head.checksum.as_deref().and_then(digest_of) {
             return Ok(Some(digest));
         }
+        let _permit = self.whole_digests.acquire().await;
         match self.get(key).await? {
             Some(bytes) => ObjectDigest::of_object(&bytes).await.map(Some),
             None => Ok(None),
@@ -316,6 +326,14 @@ impl Store for S3Store {
         };
         let checksums = Checksums::of_object(&bytes).await?;
         Ok(is_expected && self.write(key, bytes, &checksums, current.as_ref()).await?)
+    }
+
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<()> {
+        if self.write(key, bytes.clone(), &Checksums::of_object(&bytes).await?, None).await? {
+            return Ok(());
+        }
+        // The object exists after all.
+        self.put(key, bytes).await.map(drop)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {

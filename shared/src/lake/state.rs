@@ -131,11 +131,8 @@ impl Lake {
                 .filter(|(as_of, _)| kept.contains(as_of))
                 .map(|(as_of, part)| state.key(as_of, &part))
                 .collect();
-            for entry in self.store.list(state.folder()).await? {
-                if !kept.contains(&entry.key) {
-                    self.store.delete(&entry.key).await?;
-                }
-            }
+            let all = self.store.list(state.folder()).await?.into_iter().map(|entry| entry.key);
+            self.delete_keys(all.filter(|key| !kept.contains(key))).await?;
         }
         Ok(())
     }

@@ -82,6 +82,15 @@ pub trait Store: Debug + Send + Sync {
         self.put(key, bytes).await.map(|_| true)
     }
 
+    /// Writes an object that does not exist, as far as the caller knows. One request, where [`Store::put`] also asks what
+    /// exists.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<()> {
+        self.put(key, bytes).await.map(drop)
+    }
+
     /// Returns the objects whose keys start with `prefix`, sorted by key.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Plan;
 use crate::domain::Day;
 use crate::error::Result;
+use crate::lake::requests::{SMALL_REQUESTS, in_order};
 use crate::lake::{FeatureSet, Lake, State, WorkUnit};
 use crate::tables::{self, Layer, Table};
 
@@ -30,20 +31,25 @@ impl Inventory {
     /// # Errors
     /// The objects could not be listed.
     pub async fn list(lake: &Lake, as_of: Day) -> Result<Self> {
-        let mut units = BTreeMap::new();
-        for table in tables::TABLES {
-            units.insert((table.layer, table.name), lake.units(table).await?);
-        }
-        let mut lost = BTreeMap::new();
-        for table in [&tables::RAW_MARKETS, &tables::RAW_POSITIONS] {
-            lost.insert(table.name, lake.lost_units(table).await?);
-        }
-        let states = lake.stored_states(State::Fold).await?;
-        let states = states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect();
-        let has_links = lake.stored_states(State::Links).await?.iter().any(|(day, _)| *day == as_of);
-        let build = lake.shards(&FeatureSet::build(as_of)).await?.into_iter().collect();
-        let passed_shards = lake.passed_check(as_of).await?.map(|record| record.shards);
-        Ok(Inventory { units, lost, states, has_links, build, passed_shards })
+        let units = |table: &'static Table| async move { Ok(((table.layer, table.name), lake.units(table).await?)) };
+        let lost = |table: &'static Table| async move { Ok((table.name, lake.lost_units(table).await?)) };
+        let build = FeatureSet::build(as_of);
+        let (units, lost, states, links, build, passed) = tokio::try_join!(
+            in_order(tables::TABLES.iter().copied(), SMALL_REQUESTS, units),
+            in_order([&tables::RAW_MARKETS, &tables::RAW_POSITIONS], SMALL_REQUESTS, lost),
+            lake.stored_states(State::Fold),
+            lake.stored_states(State::Links),
+            lake.shards(&build),
+            lake.passed_check(as_of),
+        )?;
+        Ok(Inventory {
+            units: units.into_iter().collect(),
+            lost: lost.into_iter().collect(),
+            states: states.into_iter().filter(|(day, _)| *day == as_of).map(|(_, part)| part).collect(),
+            has_links: links.iter().any(|(day, _)| *day == as_of),
+            build: build.into_iter().collect(),
+            passed_shards: passed.map(|record| record.shards),
+        })
     }
 
     /// Removes the units with the given keys.
@@ -58,15 +64,16 @@ impl Inventory {
         self
     }
 
+    /// Returns the units of a table.
+    pub fn units(&self, table: &Table) -> impl Iterator<Item = &WorkUnit> {
+        self.units.get(&(table.layer, table.name)).into_iter().flatten()
+    }
+
     /// Returns the keys of the objects of the selected tables.
     #[must_use]
     pub fn keys_of(&self, is_selected: impl Fn(&Table) -> bool) -> BTreeSet<String> {
         let selected = tables::TABLES.iter().filter(|table| is_selected(table));
-        let keys = selected.filter_map(|table| {
-            let units = self.units.get(&(table.layer, table.name))?;
-            Some(units.iter().map(|unit| unit.key(table)))
-        });
-        keys.flatten().collect()
+        selected.flat_map(|table| self.units(table).map(|unit| unit.key(table))).collect()
     }
 
     /// Returns the keys of the existing objects that a plan recomputes because their inputs change.

@@ -4,6 +4,7 @@
 use super::Context;
 use crate::domain::{Category, Day};
 use crate::error::Result;
+use crate::lake::requests::{SMALL_REQUESTS, in_order};
 use crate::lake::{FileMetadata, Lake, PutOutcome, State, WorkUnit, WriteOutcome};
 use crate::tables::{self, Layer, Row, Table};
 
@@ -47,17 +48,17 @@ pub async fn commit<R: Row>(
 /// Deletes the states of all as-of days after `newest` that contain rows of a table, and the records that features
 /// computed from such a state passed their checks.
 async fn delete_states_after(lake: &Lake, newest: Day, table: &Table) -> Result<()> {
-    for as_of in lake.passed_days().await?.into_iter().filter(|as_of| *as_of > newest) {
-        lake.delete_passed_check(as_of).await?;
-    }
     let is_links = *table == tables::WALLET_LINKS;
-    for state in [State::Fold].into_iter().chain(is_links.then_some(State::Links)) {
-        let stale = lake.stored_states(state).await?.into_iter().filter(|(as_of, _)| *as_of > newest);
-        for (as_of, part) in stale {
-            lake.delete_object(&state.key(as_of, &part)).await?;
-        }
-    }
-    Ok(())
+    let states = [State::Fold].into_iter().chain(is_links.then_some(State::Links));
+    let list = |state| async move { Ok(lake.stored_states(state).await?.into_iter().map(move |of| (state, of))) };
+    let (passed, states) = tokio::try_join!(lake.passed_days(), in_order(states, SMALL_REQUESTS, list))?;
+    let passed = passed.into_iter().filter(|as_of| *as_of > newest);
+    in_order(passed, SMALL_REQUESTS, |as_of| lake.delete_passed_check(as_of)).await?;
+    let stale = states.into_iter().flatten().filter(|(_, (as_of, _))| *as_of > newest);
+    let delete = |(state, (as_of, part)): (State, (Day, String))| async move {
+        lake.delete_object(&state.key(as_of, &part)).await
+    };
+    in_order(stale, SMALL_REQUESTS, delete).await.map(drop)
 }
 
 /// Returns the newest as-of day whose state does not contain this unit's rows, or `None` for tables that are not part

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::domain::price::{DayMarkets, LOOK_BACK_DAYS, PriceBook};
 use crate::domain::{Day, Link, Links};
 use crate::error::Result;
+use crate::lake::requests::{SMALL_REQUESTS, in_order};
 use crate::lake::{Lake, State, WorkUnit};
 use crate::tables::{STAGE_MARKETS, StagedMarket, WALLET_LINKS, WalletLink};
 
@@ -37,13 +38,11 @@ pub async fn links_of_all_days(lake: &Lake, as_of: Day) -> Result<Links> {
 
 /// Adds the links of the days from `since` on, or of all days, that are before `as_of`.
 async fn add_links_of_days(lake: &Lake, since: Option<Day>, as_of: Day, links: &mut Links) -> Result<()> {
-    for unit in lake.units(&WALLET_LINKS).await? {
-        let day = unit.day().filter(|day| *day < as_of && since.is_none_or(|since| *day >= since));
-        if day.is_some() {
-            let rows: Vec<WalletLink> = lake.require(&WALLET_LINKS, &unit).await?;
-            links.extend(rows.iter().map(Link::from));
-        }
-    }
+    let is_needed = |day: Day| day < as_of && since.is_none_or(|since| day >= since);
+    let units = lake.units(&WALLET_LINKS).await?.into_iter().filter(|unit| unit.day().is_some_and(is_needed));
+    let read = |unit| async move { lake.require::<WalletLink>(&WALLET_LINKS, &unit).await };
+    let days = in_order(units, SMALL_REQUESTS, read).await?;
+    links.extend(days.iter().flatten().map(Link::from));
     Ok(())
 }
 
@@ -63,13 +62,15 @@ impl Markets {
             return Ok(Markets(Arc::new(markets)));
         };
         let range = first.plus_days(-LOOK_BACK_DAYS)..=*last;
-        for unit in lake.units(&STAGE_MARKETS).await? {
-            let WorkUnit::ProtocolDay(day, protocol) = &unit else { continue };
-            if range.contains(day) && config.protocol(protocol).is_ok() {
-                let rows: Vec<StagedMarket> = lake.require(&STAGE_MARKETS, &unit).await?;
-                let rows = rows.iter().map(StagedMarket::market).collect();
-                markets.entry(*day).or_default().insert(protocol.clone(), rows);
-            }
+        let units = lake.units(&STAGE_MARKETS).await?.into_iter().filter_map(|unit| unit.as_protocol_day().ok());
+        let units = units.filter(|(day, protocol)| range.contains(day) && config.protocol(protocol).is_ok());
+        let read = |(day, protocol)| async move {
+            let unit = WorkUnit::ProtocolDay(day, Arc::clone(&protocol));
+            let rows: Vec<StagedMarket> = lake.require(&STAGE_MARKETS, &unit).await?;
+            Ok((day, protocol, rows.iter().map(StagedMarket::market).collect()))
+        };
+        for (day, protocol, rows) in in_order(units, SMALL_REQUESTS, read).await? {
+            markets.entry(day).or_default().insert(protocol, rows);
         }
         Ok(Markets(Arc::new(markets)))
     }

@@ -13,6 +13,7 @@ use super::{CallUnits, Context, Remaining, Report};
 use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
 use crate::lake::WorkUnit;
+use crate::lake::requests::{SMALL_REQUESTS, in_order};
 use crate::pipeline::Step;
 use crate::plan::{DaysBy, PlanPhase, Scope};
 
@@ -202,23 +203,23 @@ impl Context {
     }
 
     async fn step_reports(&self, run: &RunId) -> Result<Vec<StepReport>> {
-        let mut reports = Vec::new();
-        for step in Step::planned() {
-            let mut sum = None;
+        let list = |step| async move { self.lake.store().list(&run.reports(step)).await };
+        let listed = in_order(Step::planned(), SMALL_REQUESTS, list).await?;
+        let reports = Step::planned().zip(listed).flat_map(|(step, entries)| {
             let prefix = run.reports(step);
-            let entries = self.lake.store().list(&prefix).await?;
+            let keys = entries.into_iter().map(|entry| entry.key);
             // Not those in folders, which are no reports.
-            let is_report = |key: &str| key.strip_prefix(&prefix).is_some_and(|name| !name.contains('/'));
-            for entry in entries.iter().filter(|entry| is_report(&entry.key)) {
-                if let Some(report) = self.lake.read_json(&entry.key).await? {
-                    sum.get_or_insert_with(Report::default).merge(report);
-                }
-            }
-            // What remained after a call was done by the call that continued it. The digests stay in the calls' reports.
-            let report = sum.map(|sum| Report { remaining: Remaining::default(), digests: BTreeMap::new(), ..sum });
-            reports.extend(report.map(|report| StepReport { step, report }));
+            let keys = keys.filter(move |key| key.strip_prefix(&prefix).is_some_and(|name| !name.contains('/')));
+            keys.map(move |key| (step, key))
+        });
+        let read = |(step, key): (Step, String)| async move { Ok((step, self.lake.read_json::<Report>(&key).await?)) };
+        let mut sums: BTreeMap<Step, Report> = BTreeMap::new();
+        for (step, report) in in_order(reports, SMALL_REQUESTS, read).await? {
+            report.into_iter().for_each(|report| sums.entry(step).or_default().merge(report));
         }
-        Ok(reports)
+        // What remained after a call was done by the call that continued it. The digests stay in the calls' reports.
+        let whole = |sum| Report { remaining: Remaining::default(), digests: BTreeMap::new(), ..sum };
+        Ok(sums.into_iter().map(|(step, sum)| StepReport { step, report: whole(sum) }).collect())
     }
 
     /// Writes the report of a run, which marks the run as finished.
@@ -231,7 +232,7 @@ impl Context {
 
     /// Returns whether a run is finished.
     pub(super) async fn is_reported(&self, run: &RunId) -> Result<bool> {
-        Ok(self.lake.store().get(&run.key(RUN_REPORT)).await?.is_some())
+        Ok(self.lake.store().get_suffix(&run.key(RUN_REPORT), 1).await?.is_some())
     }
 
     /// Deletes the reports and records of an earlier run with this id. Two forced runs with the same plan have the same
@@ -241,10 +242,8 @@ impl Context {
     /// The errors of the lake.
     pub async fn delete_reports(&self, run: &RunId) -> Result<()> {
         self.lake.store().delete(&run.key(RUN_REPORT)).await?;
-        for entry in self.lake.store().list(&run.key("reports/")).await? {
-            self.lake.store().delete(&entry.key).await?;
-        }
-        Ok(())
+        let reports = self.lake.store().list(&run.key("reports/")).await?;
+        self.lake.delete_keys(reports.into_iter().map(|entry| entry.key)).await
     }
 }
 

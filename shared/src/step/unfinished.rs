@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, RunId};
 use crate::error::Result;
+use crate::lake::requests::{SMALL_REQUESTS, in_order};
 use crate::plan::Inventory;
 use crate::tables::{TABLES, Table};
 
@@ -103,12 +104,18 @@ impl Context {
     /// recomputed.
     async fn records(&self) -> Result<(Records, Records)> {
         let (mut finished, mut unfinished) = (Records::new(), Records::new());
-        for prefix in [EARLIER_RECORDS, RECORDS] {
-            for entry in self.lake.store().list(prefix).await? {
-                let name = entry.key.strip_prefix(prefix).and_then(|name| name.strip_suffix(".json"));
-                let Some(run) = name.and_then(|name| name.parse::<RunId>().ok()) else { continue };
-                let Some(keys) = self.lake.read_json::<BTreeSet<String>>(&entry.key).await? else { continue };
-                let records = if self.is_reported(&run).await? { &mut finished } else { &mut unfinished };
+        let list = |prefix| self.lake.store().list(prefix);
+        let entries = in_order([EARLIER_RECORDS, RECORDS], SMALL_REQUESTS, list).await?;
+        let run = |key: &str| key.rsplit_once('/')?.1.strip_suffix(".json")?.parse::<RunId>().ok();
+        let recorded = entries.into_iter().flatten().filter_map(|entry| Some((run(&entry.key)?, entry.key)));
+        let read = |(run, key): (RunId, String)| async move {
+            let (keys, is_reported) =
+                tokio::try_join!(self.lake.read_json::<BTreeSet<String>>(&key), self.is_reported(&run))?;
+            Ok((run, keys, is_reported))
+        };
+        for (run, keys, is_reported) in in_order(recorded, SMALL_REQUESTS, read).await? {
+            let records = if is_reported { &mut finished } else { &mut unfinished };
+            if let Some(keys) = keys {
                 records.entry(run).or_default().extend(keys);
             }
         }

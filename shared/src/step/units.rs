@@ -39,7 +39,7 @@ impl Context {
         Fut: Future<Output = Result<Report>> + Send + 'static,
     {
         self.progress.begin(step, units.len());
-        let context = Context { traffic: Arc::default(), ..self.clone() };
+        let context = Context { traffic: Arc::default(), lake: self.lake.for_units(), ..self.clone() };
         let failed = AtomicBool::new(false);
         let runs = futures::stream::iter(units.iter().enumerate().map(|(number, unit)| {
             // Evaluated when the unit may start: the stream takes the next unit when another ends.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use defi_shared::domain::{Category, Day};
 use defi_shared::error::Result;
-use defi_shared::lake::{Lake, WorkUnit};
-use defi_shared::tables::{self, ActiveWalletRow, FoldEventRow, Layer, STAGE_POSITIONS, WALLET_HEALTH};
-
-use super::is_within;
+use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
+use defi_shared::lake::{Entry, Lake, WorkUnit};
+use defi_shared::tables::{self, ActiveWalletRow, FoldEventRow, Layer, STAGE_POSITIONS, Table, WALLET_HEALTH};
 
 /// Counts by protocol, one per day. `None` marks a day without data in the lake.
 pub type CountsByProtocol = BTreeMap<Arc<str>, Vec<Option<u64>>>;
@@ -59,44 +58,49 @@ pub(super) async fn daily_counts(lake: &Lake, span: &RangeInclusive<Day>) -> Res
 
 /// Counts the staged positions by day and protocol.
 async fn positions(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Counts> {
-    let mut counts = Counts::new();
-    for unit in lake.units(&STAGE_POSITIONS).await? {
-        let WorkUnit::ProtocolDay(day, protocol) = &unit else { continue };
-        if let Some((_, rows)) =
-            if span.contains(day) { lake.file_metadata(&STAGE_POSITIONS, &unit).await? } else { None }
-        {
-            counts.insert((*day, Arc::clone(protocol)), rows);
-        }
-    }
-    Ok(counts)
+    let objects = lake.objects(&STAGE_POSITIONS).await?.into_iter();
+    let objects = objects.filter_map(|(unit, object)| Some((unit.as_protocol_day().ok()?, object)));
+    let read = |(key, object): ((Day, Arc<str>), Entry)| async move { Ok((key, lake.footer(&object).await?.rows)) };
+    let rows = in_order(objects.filter(|((day, _), _)| span.contains(day)), SMALL_REQUESTS, read).await?;
+    Ok(rows.into_iter().collect())
 }
 
 /// Counts the wallets by day and protocol, and returns the days with daily health.
 async fn wallets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<(Counts, BTreeSet<Day>)> {
-    let (mut counts, mut valued) = (Counts::new(), BTreeSet::new());
-    for unit in lake.units(&WALLET_HEALTH).await?.iter().filter(|unit| is_within(unit.day(), span)) {
-        let Some(day) = unit.day() else { continue };
-        let rows: Vec<ActiveWalletRow> = lake.require(&WALLET_HEALTH, unit).await?;
-        valued.insert(day);
+    let units = lake.units(&WALLET_HEALTH).await?;
+    let days: BTreeSet<_> = units.iter().filter_map(WorkUnit::day).filter(|day| span.contains(day)).collect();
+    let count = |day| async move {
+        let rows: Vec<ActiveWalletRow> = lake.require(&WALLET_HEALTH, &WorkUnit::Day(day)).await?;
         let wallets: BTreeSet<_> = rows.iter().map(|row| (&row.protocol, row.wallet_address)).collect();
+        let mut counts = Counts::new();
         for (protocol, _) in wallets {
             *counts.entry((day, Arc::clone(protocol))).or_default() += 1;
         }
-    }
-    Ok((counts, valued))
+        Ok(counts)
+    };
+    let counts = in_order(days.clone(), WHOLE_OBJECTS, count).await?;
+    Ok((counts.into_iter().flatten().collect(), days))
 }
 
 /// Counts the events by day and protocol, and returns the days that have all categories.
 async fn events(lake: &Lake, span: &RangeInclusive<Day>) -> Result<(Counts, BTreeSet<Day>)> {
-    let (mut counts, mut categories_by_day) = (Counts::new(), BTreeMap::<Day, usize>::new());
-    for table in Category::ALL.map(|category| tables::event_table(Layer::Analytics, category)) {
-        for unit in lake.units(table).await?.iter().filter(|unit| is_within(unit.day(), span)) {
-            let WorkUnit::Day(day) = unit else { continue };
-            *categories_by_day.entry(*day).or_default() += 1;
-            for event in lake.require::<FoldEventRow>(table, unit).await? {
-                *counts.entry((*day, event.protocol)).or_default() += 1;
-            }
+    let list = |category| async move {
+        let table = tables::event_table(Layer::Analytics, category);
+        let units = lake.units(table).await?.into_iter();
+        Ok(units.filter_map(|unit| unit.day()).filter(|day| span.contains(day)).map(move |day| (table, day)))
+    };
+    let units = in_order(Category::ALL, SMALL_REQUESTS, list).await?.into_iter().flatten();
+    let count = |(table, day): (&'static Table, Day)| async move {
+        let mut counts = Counts::new();
+        for event in lake.require::<FoldEventRow>(table, &WorkUnit::Day(day)).await? {
+            *counts.entry((day, event.protocol)).or_default() += 1;
         }
+        Ok((day, counts))
+    };
+    let (mut counts, mut categories_by_day) = (Counts::new(), BTreeMap::<Day, usize>::new());
+    for (day, of_category) in in_order(units, WHOLE_OBJECTS, count).await? {
+        *categories_by_day.entry(day).or_default() += 1;
+        of_category.into_iter().for_each(|(key, count)| *counts.entry(key).or_default() += count);
     }
     categories_by_day.retain(|_, categories| *categories == Category::ALL.len());
     Ok((counts, categories_by_day.into_keys().collect()))

@@ -5,6 +5,7 @@ mod features;
 mod movers;
 mod unusable;
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use defi_shared::catalog::Registry;
@@ -12,6 +13,7 @@ use defi_shared::config::Config;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
+use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::plan::Plan;
 use defi_shared::step::CheckResults;
 use defi_shared::step::{RUN_CHECKS, RUN_REPORT, RunId, RunReport};
@@ -24,6 +26,9 @@ pub use unusable::{QuarantinedRows, Unpriced, UnpricedToken};
 /// The number of days that a report covers. It bounds the rows read and the width of the charts, whatever the size of
 /// the lake.
 pub const DAYS_SHOWN: i32 = 90;
+
+/// The name of a run's plan.
+const PLAN: &str = "plan.json";
 
 /// The number of runs in the check history.
 pub const RUNS_SHOWN: usize = 30;
@@ -73,7 +78,7 @@ pub struct ReportData {
 /// Returns `BadInput` for a run that is not in the lake, and the errors of the lake and of the catalog.
 pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &RunId) -> Result<ReportData> {
     let runs = runs(lake).await?;
-    let as_of = day_of(run).filter(|_| runs.contains(run)).ok_or_else(|| {
+    let as_of = day_of(run).filter(|_| runs.contains_key(run)).ok_or_else(|| {
         Error::bad_input(format!("the lake has no run {run}"))
             .with("lake", lake.store().location(""))
             .with_hint("choose one of the folders in runs/, or omit the run for the newest")
@@ -90,17 +95,27 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
         unusable::unpriced(lake, config, &span),
         unusable::quarantined(lake, &span),
     )?;
+    let (plan, report, checked) = (run.key(PLAN), run.key(RUN_REPORT), run.key(RUN_CHECKS));
+    let (chain, plan, report, checked, history, published, newest) = tokio::try_join!(
+        lake.read_json("chain.json"),
+        lake.read_json(&plan),
+        lake.read_json(&report),
+        lake.read_json(&checked),
+        history(lake, &runs, run),
+        registry.is_published(as_of),
+        registry.newest_published(),
+    )?;
     Ok(ReportData {
         as_of,
         env: registry.env().to_owned(),
-        chain: lake.read_json("chain.json").await?,
-        others: runs.iter().filter(|other| *other != run && day_of(other) == Some(as_of)).cloned().collect(),
-        plan: lake.read_json(&run.key("plan.json")).await?,
-        report: lake.read_json(&run.key(RUN_REPORT)).await?,
-        checked: lake.read_json(&run.key(RUN_CHECKS)).await?,
-        history: history(lake, &runs, run).await?,
-        published: registry.is_published(as_of).await?,
-        newest: registry.newest_published().await?,
+        chain,
+        others: runs.keys().filter(|other| *other != run && day_of(other) == Some(as_of)).cloned().collect(),
+        plan,
+        report,
+        checked,
+        history,
+        published,
+        newest,
         before: before.map(|set| set.as_of),
         features: features::compare(&now, &previous),
         movers: before.map(|_| movers::compare(&now, &previous)),
@@ -118,27 +133,26 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
 /// # Errors
 /// Returns `BadInput` if the lake has no run, and the errors of the lake.
 pub async fn newest_run(lake: &Lake) -> Result<RunId> {
-    let mut newest = None;
-    for run in runs(lake).await? {
-        let is_checked = lake.store().get(&run.key(RUN_CHECKS)).await?.is_some();
-        newest = newest.max(Some((day_of(&run), is_checked, run)));
-    }
-    newest.map(|(_, _, run)| run).ok_or_else(|| {
+    let runs = runs(lake).await?.into_iter();
+    let newest = runs.max_by_key(|(run, is_checked)| (day_of(run), *is_checked, run.clone()));
+    newest.map(|(run, _)| run).ok_or_else(|| {
         Error::bad_input("the lake has no runs to report on")
             .with("lake", lake.store().location(""))
             .with_hint("run the pipeline on this lake first, or choose another lake")
     })
 }
 
-/// Lists the runs in the lake in name order. A name starts with the as-of day.
-async fn runs(lake: &Lake) -> Result<Vec<RunId>> {
-    let entries = lake.store().list("runs/").await?;
-    let objects = entries.iter().filter_map(|entry| entry.key.strip_prefix("runs/")?.split_once('/'));
-    let runs = objects.filter(|(_, object)| [RUN_CHECKS, "plan.json"].contains(object));
-    let mut runs: Vec<RunId> =
-        runs.filter_map(|(name, _)| name.parse().ok()).filter(|run| day_of(run).is_some()).collect();
-    runs.sort_unstable();
-    runs.dedup();
+/// Lists the runs in the lake in name order, and whether each has check results. A name starts with the as-of day.
+async fn runs(lake: &Lake) -> Result<BTreeMap<RunId, bool>> {
+    let mut runs = BTreeMap::new();
+    for entry in lake.store().list("runs/").await? {
+        let object = entry.key.strip_prefix("runs/").and_then(|key| key.split_once('/'));
+        let Some((name, object)) = object.filter(|(_, object)| [RUN_CHECKS, PLAN].contains(object)) else { continue };
+        let run = name.parse::<RunId>().ok().filter(|run| day_of(run).is_some());
+        if let Some(run) = run {
+            *runs.entry(run).or_default() |= object == RUN_CHECKS;
+        }
+    }
     Ok(runs)
 }
 
@@ -148,18 +162,15 @@ fn day_of(run: &RunId) -> Option<Day> {
 }
 
 /// Reads the check results of the runs up to and including `run`, at most [`RUNS_SHOWN`], oldest first.
-async fn history(lake: &Lake, runs: &[RunId], run: &RunId) -> Result<Vec<(RunId, CheckResults)>> {
-    let mut history = Vec::new();
-    for earlier in runs.iter().rev().filter(|earlier| *earlier <= run) {
-        if let Some(checked) = lake.read_json(&earlier.key(RUN_CHECKS)).await? {
-            history.push((earlier.clone(), checked));
-        }
-        if history.len() == RUNS_SHOWN {
-            break;
-        }
-    }
-    history.reverse();
-    Ok(history)
+async fn history(lake: &Lake, runs: &BTreeMap<RunId, bool>, run: &RunId) -> Result<Vec<(RunId, CheckResults)>> {
+    let checked = runs.range(..=run).filter(|(_, is_checked)| **is_checked).map(|(run, _)| run.clone());
+    let mut newest: Vec<_> = checked.rev().take(RUNS_SHOWN).collect();
+    newest.reverse();
+    let read = |run: RunId| async move {
+        let checked = lake.read_json(&run.key(RUN_CHECKS)).await?;
+        Ok(checked.map(|checked| (run, checked)))
+    };
+    Ok(in_order(newest, SMALL_REQUESTS, read).await?.into_iter().flatten().collect())
 }
 
 /// Returns whether the day of a unit is in the span of the report.

@@ -1,6 +1,7 @@
 //! Collects data that could not be used: amounts without a price, by token, and rows in quarantine, by table and
 //! reason.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use std::sync::Arc;
 use defi_shared::config::Config;
 use defi_shared::domain::{Address, BaseUnits, Category, Day};
 use defi_shared::error::Result;
-use defi_shared::lake::{Lake, WorkUnit, parquet};
+use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
+use defi_shared::lake::{self, Footer, Lake, WorkUnit, parquet};
 use defi_shared::step::history::Markets;
 use defi_shared::tables::{
     self, Layer, PricedEvent, QuarantinedRow, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, TABLES,
@@ -81,20 +83,24 @@ pub struct QuarantinedRows {
     pub examples: Vec<(String, String)>,
 }
 
+impl QuarantinedRows {
+    /// Adds the rows of a later unit that are in quarantine for the same reason.
+    fn add(&mut self, later: QuarantinedRows) {
+        self.rows += later.rows;
+        self.days = self.days.zip(later.days).map(|(a, b)| (a.0.min(b.0), a.1.max(b.1)));
+        self.examples.extend(later.examples);
+        self.examples.truncate(MAX_EXAMPLES);
+    }
+}
+
 /// Collects the events of a span and the positions of its last day that have no price.
 pub(super) async fn unpriced(lake: &Lake, config: &Config, span: &RangeInclusive<Day>) -> Result<Unpriced> {
     let mut unpriced = Unpriced::default();
     let mut tokens = BTreeMap::new();
     for category in Category::ALL {
-        let table = tables::event_table(Layer::Analytics, category);
-        for unit in lake.units(table).await?.iter().filter(|unit| is_within(unit.day(), span)) {
-            let Some((metadata, rows)) = lake.file_metadata(table, unit).await? else { continue };
+        for (rows, events) in unpriced_events(lake, category, span).await? {
             unpriced.events.1 += rows;
-            if metadata.get("unpriced").is_none_or(|count| count == "0") {
-                continue;
-            }
-            let events: Vec<PricedEvent> = lake.require(table, unit).await?;
-            for event in events.into_iter().filter(|event| event.quantity_eth.is_none()) {
+            for event in events {
                 unpriced.events.0 += 1;
                 let token: &mut UnpricedToken = tokens.entry(event.token_address.to_string()).or_default();
                 token.protocols.insert(event.protocol);
@@ -116,14 +122,32 @@ pub(super) async fn unpriced(lake: &Lake, config: &Config, span: &RangeInclusive
     Ok(unpriced)
 }
 
+/// Returns the number of events of each day of a span, and those of them that have no price.
+async fn unpriced_events(
+    lake: &Lake,
+    category: Category,
+    span: &RangeInclusive<Day>,
+) -> Result<Vec<(u64, Vec<PricedEvent>)>> {
+    let table = tables::event_table(Layer::Analytics, category);
+    let objects = lake.objects(table).await?.into_iter().filter(|(unit, _)| is_within(unit.day(), span));
+    let read = |(unit, object): (WorkUnit, lake::Entry)| async move {
+        let Footer { metadata, rows, .. } = lake.footer(&object).await?;
+        if metadata.get("unpriced").is_none_or(|count| count == "0") {
+            return Ok((rows, Vec::new()));
+        }
+        let mut events: Vec<PricedEvent> = lake.require(table, &unit).await?;
+        events.retain(|event| event.quantity_eth.is_none());
+        Ok((rows, events))
+    };
+    in_order(objects, WHOLE_OBJECTS, read).await
+}
+
 /// Reads the newest row of each market within a span.
 async fn newest_markets(lake: &Lake, span: &RangeInclusive<Day>) -> Result<BTreeMap<Address, StagedMarket>> {
-    let mut markets = BTreeMap::new();
-    for unit in lake.units(&STAGE_MARKETS).await?.iter().filter(|unit| is_within(unit.day(), span)) {
-        let rows: Vec<StagedMarket> = lake.require(&STAGE_MARKETS, unit).await?;
-        markets.extend(rows.into_iter().map(|market| (market.market_id, market)));
-    }
-    Ok(markets)
+    let units = lake.units(&STAGE_MARKETS).await?.into_iter().filter(|unit| is_within(unit.day(), span));
+    let read = |unit| async move { lake.require::<StagedMarket>(&STAGE_MARKETS, &unit).await };
+    let markets = in_order(units, SMALL_REQUESTS, read).await?.into_iter().flatten();
+    Ok(markets.map(|market| (market.market_id, market)).collect())
 }
 
 /// Adds the positions of a day whose market has no price to `tokens`. Returns their number, and the number of all
@@ -136,7 +160,7 @@ async fn positions(
     tokens: &mut BTreeMap<String, UnpricedToken>,
 ) -> Result<(u64, u64)> {
     let (mut unpriced, mut total) = (0, 0);
-    let is_valued = lake.file_metadata(&WALLET_HEALTH, &WorkUnit::Day(day)).await?.is_some();
+    let is_valued = lake.units(&WALLET_HEALTH).await?.contains(&WorkUnit::Day(day));
     let prices = Markets::load(lake, config, &[day]).await?.prices_on(day);
     for unit in lake.units(&STAGE_POSITIONS).await?.iter().filter(|unit| is_valued && unit.day() == Some(day)) {
         let WorkUnit::ProtocolDay(_, protocol) = unit else { continue };
@@ -162,31 +186,45 @@ async fn positions(
 pub(super) async fn quarantined(lake: &Lake, span: &RangeInclusive<Day>) -> Result<Vec<QuarantinedRows>> {
     // The table of current positions has no days. Its rows are always those of the newest run.
     let is_shown = |unit: &WorkUnit| unit.day().is_none_or(|day| span.contains(&day));
+    let selected = lake.store().list("quarantine/").await?.into_iter().filter_map(|entry| {
+        let (name, path) = entry.key.strip_prefix("quarantine/")?.split_once('/')?;
+        let table = TABLES.iter().find(|table| table.name == name)?;
+        let unit = WorkUnit::from_path(table, path).filter(is_shown)?;
+        Some((table.name, unit, entry.key))
+    });
+    let read = |(table, unit, key): (&'static str, WorkUnit, String)| async move {
+        let bytes = lake.store().get(&key).await?;
+        let Some(bytes) = bytes else { return Ok(Vec::new()) };
+        let rows = parquet::decode::<QuarantinedRow>(bytes).map_err(|error| error.with("object", &key))?;
+        Ok(by_reason(table, &unit, rows))
+    };
     let mut groups = BTreeMap::<(String, String), QuarantinedRows>::new();
-    for entry in lake.store().list("quarantine/").await? {
-        let path = entry.key.split_once('/').and_then(|(_, path)| path.split_once('/'));
-        let Some((name, path)) = path else { continue };
-        let Some(table) = TABLES.iter().find(|table| table.name == name) else { continue };
-        let Some(unit) = WorkUnit::from_path(table, path).filter(is_shown) else { continue };
-        let Some(bytes) = lake.store().get(&entry.key).await? else { continue };
-        let rows: Vec<QuarantinedRow> = parquet::decode(bytes).map_err(|error| error.with("object", &entry.key))?;
-        for row in rows {
-            let group = groups.entry((name.to_owned(), row.reason.clone())).or_insert_with(|| QuarantinedRows {
-                table: name.to_owned(),
-                reason: row.reason,
-                rows: 0,
-                days: None,
-                examples: Vec::new(),
-            });
-            group.rows += 1;
-            group.days =
-                unit.day().map(|day| group.days.map_or((day, day), |(first, last)| (first.min(day), last.max(day))));
-            if group.examples.len() < MAX_EXAMPLES {
-                group.examples.push((format!("{unit}, row {}", row.row_number), row.row));
-            }
+    for group in in_order(selected, WHOLE_OBJECTS, read).await?.into_iter().flatten() {
+        match groups.entry((group.table.clone(), group.reason.clone())) {
+            Entry::Vacant(first) => drop(first.insert(group)),
+            Entry::Occupied(mut earlier) => earlier.get_mut().add(group),
         }
     }
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.rows));
     Ok(groups)
+}
+
+/// Groups the rows of a unit that are in quarantine by their reason.
+fn by_reason(table: &str, unit: &WorkUnit, rows: Vec<QuarantinedRow>) -> Vec<QuarantinedRows> {
+    let mut groups = BTreeMap::<String, QuarantinedRows>::new();
+    for row in rows {
+        let group = groups.entry(row.reason.clone()).or_insert_with(|| QuarantinedRows {
+            table: table.to_owned(),
+            reason: row.reason,
+            rows: 0,
+            days: unit.day().map(|day| (day, day)),
+            examples: Vec::new(),
+        });
+        group.rows += 1;
+        if group.examples.len() < MAX_EXAMPLES {
+            group.examples.push((format!("{unit}, row {}", row.row_number), row.row));
+        }
+    }
+    groups.into_values().collect()
 }

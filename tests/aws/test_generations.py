@@ -23,6 +23,9 @@ BUILDS = "analytics/features/builds/"
 FEATURES = "analytics/features/defi_features/"
 RUN = {"from": FIRST, "as_of": LAST}
 
+# The time between two reads, in which the functions have the processor.
+PAUSE_SECONDS = 0.1
+
 
 @pytest.fixture(scope="module")
 def published(deployment):
@@ -50,7 +53,7 @@ class Poll:
         self.thread = threading.Thread(target=self.poll)
 
     def poll(self) -> None:
-        while not self.ended.is_set():
+        while not self.ended.wait(PAUSE_SECONDS):
             self.sets[read(self.deployment)] += 1
 
     def __enter__(self) -> "Poll":

@@ -15,8 +15,16 @@ from terraform import Terraform
 ENVIRONMENT = "dev"
 RUN_TIMEOUT_SECONDS = 240
 
-# The local AWS is as slow and as eventually consistent as AWS. The intervals of retries are shorter.
-SETTINGS = {"latency_ms": 30, "listing_delay": 3, "description_delay": 0.5, "retry_interval_factor": 0.02}
+# The local AWS is as slow and as eventually consistent as AWS, with the limits of a new account. The intervals of retries are
+# shorter.
+SETTINGS = {
+    "latency_ms": 30,
+    "listing_delay": 3,
+    "description_delay": 0.5,
+    "retry_interval_factor": 0.02,
+    "concurrent_calls": 10,
+    "function_memory": 3008,
+}
 
 
 class Deployment:

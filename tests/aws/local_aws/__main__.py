@@ -13,6 +13,8 @@ parser.add_argument("--description-delay", type=float, default=0, help="seconds 
 parser.add_argument(
     "--retry-interval-factor", type=float, default=1, help="multiplies the intervals of a state machine's Retry rules; default: 1"
 )
+parser.add_argument("--concurrent-calls", type=int, default=1000, help="the account's limit of concurrent calls of functions")
+parser.add_argument("--function-memory", type=int, default=10240, help="the account's limit of a function's memory in MB")
 arguments = vars(parser.parse_args())
 port, folder = arguments.pop("port"), arguments.pop("folder")
 

@@ -36,6 +36,9 @@ class Settings:
     description_delay: float = 0.0
     # The factor by which the intervals of Retry rules are multiplied. They are minutes in AWS.
     retry_interval_factor: float = 1.0
+    # The limits of the account: concurrent calls of functions, and the memory of a function in MB.
+    concurrent_calls: int = 1000
+    function_memory: int = 10240
 
     def change(self, values: dict) -> None:
         for name, value in values.items():

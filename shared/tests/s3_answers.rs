@@ -98,9 +98,11 @@ async fn upload_in_parts_during_another_write_is_tried_again() {
 async fn answer_with_status_200_to_the_end_of_an_upload_can_be_an_error() {
     let Some(bucket) = Bucket::new("status-200").await else { return };
     let complete = json!({"method": "POST", "query": "uploadId", "status": 200, "code": "InternalError"});
-    let error = bucket.during(1, complete, bucket.store.put("large", large(1))).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::SourceUnavailable, "{error}");
+    let put = bucket.during(ATTEMPTS, complete.clone(), bucket.store.put("large", large(1))).await;
+    assert_eq!(put.unwrap_err().kind(), Kind::SourceUnavailable);
     assert_eq!(bucket.store.get("large").await.unwrap(), None);
+    let put = bucket.during(1, complete, bucket.store.put("large", large(1))).await;
+    assert_eq!(put.unwrap(), PutOutcome::Created, "the SDK repeats the call");
 }
 
 #[tokio::test]

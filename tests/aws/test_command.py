@@ -99,6 +99,8 @@ def test_lake_commands_read_the_deployed_lake(deployment, defi, tmp_path):
     page = (tmp_path / "report.html").read_bytes()
     kept = [key for key in deployment.versions() if key.startswith("runs/") and key.endswith("/report.html")]
     assert page in [deployment.body(key) for key in kept], "the state machine writes the report next to the other objects of the run"
+    types = {deployment.client("s3").head_object(Bucket=deployment.bucket, Key=key)["ContentType"] for key in kept}
+    assert types == {"text/html; charset=utf-8"}, "a browser shows the report instead of saving it"
 
 
 def test_detached_run_can_be_followed_later(deployment, defi):

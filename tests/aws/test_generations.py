@@ -6,6 +6,7 @@ import hashlib
 import io
 import threading
 from collections import Counter
+from datetime import date, timedelta
 
 import awswrangler as wr
 import boto3
@@ -17,7 +18,8 @@ import pytest
 from aws import REGION
 from defi import days
 
-FIRST, LAST = days()
+FIRST = days()[0]
+LAST = (date.fromisoformat(FIRST) + timedelta(days=2)).isoformat()
 HEALTH = "analytics/features/wallet_health_daily/"
 BUILDS = "analytics/features/builds/"
 FEATURES = "analytics/features/defi_features/"

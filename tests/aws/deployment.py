@@ -19,7 +19,7 @@ RUN_TIMEOUT_SECONDS = 240
 # shorter.
 SETTINGS = {
     "latency_ms": 30,
-    "listing_delay": 0,
+    "listing_delay": 3,
     "description_delay": 0.5,
     "retry_interval_factor": 0.02,
     "concurrent_calls": 10,

@@ -90,7 +90,8 @@ impl LocalAws {
     fn control(&self, method: &str, values: &Value) -> String {
         let (address, body) = (self.url.trim_start_matches("http://"), values.to_string());
         let mut stream = TcpStream::connect(address).unwrap();
-        let head = format!("{method} /_local-aws/answers HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}", body.len());
+        let head =
+            format!("{method} /_local-aws/answers HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}", body.len());
         write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}").unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).unwrap();

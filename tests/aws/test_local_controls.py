@@ -200,14 +200,28 @@ def test_description_shows_the_end_of_an_execution_late(local_aws, start):
     assert described["startDate"] == end["startDate"] and described["input"] == "{}"
 
 
+# A task whose attempts fail, because the role of the machine allows no call. They are an hour apart.
+FAILING = {
+    "Type": "Task",
+    "Resource": "arn:aws:states:::lambda:invoke",
+    "Parameters": {"FunctionName": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:none"},
+    "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": HOUR, "MaxAttempts": 2}],
+}
+
+
+def test_stopped_execution_ends_at_once(local_aws, start):
+    states = local_aws.client("stepfunctions")
+    execution, machine = start(FAILING)
+    states.stop_execution(executionArn=execution)
+    described = states.describe_execution(executionArn=execution)
+    assert described["status"] == "ABORTED" and described["stopDate"] >= described["startDate"]
+    assert [entry["status"] for entry in states.list_executions(stateMachineArn=machine)["executions"]] == ["ABORTED"]
+
+
 def test_intervals_of_retries_can_be_shortened(local_aws, start):
     states = local_aws.client("stepfunctions")
-    # The role allows no call, so that each attempt fails.
-    function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:none"
-    task = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "Parameters": {"FunctionName": function}}
-    retry = {"ErrorEquals": ["States.ALL"], "IntervalSeconds": HOUR, "MaxAttempts": 2}
     with local_aws.settings(retry_interval_factor=0):
-        execution, _ = start({**task, "Retry": [retry]})
+        execution, _ = start(FAILING)
         assert wait(states, execution)["status"] == "FAILED"
     history = states.get_execution_history(executionArn=execution)["events"]
     assert len([event for event in history if event["type"] == "TaskScheduled"]) == 3

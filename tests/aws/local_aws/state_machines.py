@@ -17,6 +17,7 @@ from moto.core.exceptions import AWSError
 from moto.core.responses import ActionResult
 from moto.stepfunctions.parser.api import (
     EvaluationFailedEventDetails,
+    ExecutionStatus,
     HistoryEventType,
     MapRunFailedEventDetails,
 )
@@ -35,7 +36,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
-from moto.stepfunctions.parser.backend.execution import Execution
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
@@ -63,13 +64,14 @@ def install(endpoint: str) -> None:
     keep_fatal_errors_from_catch_all()
     support_calls_of_terraform()
     page_histories()
+    stop_executions_at_once()
     show_executions_late()
     scale_retry_intervals()
 
 
 def parse_definitions_once() -> None:
     """Parses a definition once, because its evaluation changes nothing in the result. moto parses it for each execution,
-    which takes seconds."""
+    which takes half a second."""
     original = AmazonStateLanguageParser.parse
     AmazonStateLanguageParser.parse = staticmethod(functools.lru_cache(maxsize=32)(original))
 
@@ -276,6 +278,25 @@ def page_histories() -> None:
         return ActionResult({"events": events[start:end], **token})
 
     StepFunctionResponse.get_execution_history = get_execution_history
+
+
+def stop_executions_at_once() -> None:
+    """Ends an execution when it is stopped. moto ends it when its current task has ended."""
+    stop, terminated = Execution.stop, BaseExecutionWorkerCommunication.terminated
+
+    def stop_at_once(self, stop_date, error, cause):
+        while self.exec_worker.env is None:
+            time.sleep(0.01)
+        stop(self, stop_date, error, cause)
+        if self.exec_status == ExecutionStatus.RUNNING:
+            self.stop_date, self.exec_status = datetime.now(UTC), ExecutionStatus.ABORTED
+
+    def terminated_once(self):
+        if self.execution.exec_status == ExecutionStatus.RUNNING:
+            terminated(self)
+
+    Execution.stop = stop_at_once
+    BaseExecutionWorkerCommunication.terminated = terminated_once
 
 
 def show_executions_late() -> None:

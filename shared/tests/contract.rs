@@ -1,20 +1,17 @@
 //! Checks both stores and both catalogs against the same contract. S3 and Glue run on the local AWS of `tests/aws`.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // in the test helpers
+#![allow(clippy::unwrap_used)] // in the test helpers
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use defi_shared::catalog::{FolderCatalog, GlueCatalog};
 use defi_shared::lake::{FolderStore, Lake, ObjectDigest, PutOutcome, S3Store, Store};
 use defi_shared::testing::contract;
 use tempfile::TempDir;
+
+use crate::local_aws::LocalAws;
 
 #[tokio::test]
 async fn folder_store_fulfills_the_store_contract() {
@@ -29,67 +26,9 @@ async fn folder_catalog_fulfills_the_catalog_contract() {
     contract::check_catalog(&FolderCatalog::new(lake)).await.unwrap();
 }
 
-/// A local AWS process, which is killed on drop.
-struct LocalAws {
-    process: Child,
-    url: String,
-}
-
-impl LocalAws {
-    /// Starts the local AWS. Returns `None` if the virtual environment that `make test` creates is missing.
-    ///
-    /// # Panics
-    /// The virtual environment is missing in CI.
-    fn start() -> Option<LocalAws> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let python = root.join(".venv/aws/bin/python");
-        if !python.exists() {
-            let in_ci = std::env::var("CI").is_ok_and(|ci| !ci.is_empty());
-            assert!(!in_ci, "{} is missing", python.display());
-            // Written directly to standard error, because the test harness captures `eprintln!`.
-            writeln!(std::io::stderr(), "NOT RUN: the local AWS needs {}; make test creates it", python.display())
-                .expect("standard error");
-            return None;
-        }
-        let mut command = Command::new(python);
-        command.args(["-m", "local_aws", "--port", "0"]).current_dir(root.join("tests/aws"));
-        // The process exits when its standard input is closed.
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let url = lines.map_while(Result::ok).find_map(|line| Some(line[line.find("http://")?..].trim().to_owned()));
-        Some(LocalAws { process, url: url.expect("the local AWS prints its URL") })
-    }
-
-    /// Creates a bucket. Returns a client that writes to it as other software does.
-    async fn bucket(&self, name: &str) -> Client {
-        let config = aws_sdk_s3::config::Builder::from(&self.sdk_config()).force_path_style(true).build();
-        let client = Client::from_conf(config);
-        client.create_bucket().bucket(name).send().await.unwrap();
-        client
-    }
-
-    fn sdk_config(&self) -> SdkConfig {
-        let credentials = Credentials::new("administrator", "administrator", None, None, "test");
-        SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(&self.url)
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build()
-    }
-}
-
-impl Drop for LocalAws {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
 #[tokio::test]
 async fn s3_and_glue_fulfill_the_contracts() {
-    let Some(aws) = LocalAws::start() else { return };
+    let Some(aws) = LocalAws::shared() else { return };
     let config = aws.sdk_config();
     aws.bucket("contract").await;
     let store = Arc::new(S3Store::new(&config, "contract"));
@@ -107,7 +46,7 @@ const TWO_PARTS: usize = (5 << 20) + 3;
 
 #[tokio::test]
 async fn s3_objects_are_equal_by_what_s3_says_of_their_bytes() {
-    let Some(aws) = LocalAws::start() else { return };
+    let Some(aws) = LocalAws::shared() else { return };
     let client = aws.bucket("equality").await;
     let store = S3Store::new(&aws.sdk_config(), "equality");
     let [ours, forged] = [&b"right"[..], b"wrong"].map(Bytes::from_static);

@@ -2,4 +2,8 @@
 
 #[cfg(all(feature = "aws", feature = "testing"))]
 mod contract;
+#[cfg(all(feature = "aws", feature = "testing"))]
+mod local_aws;
+#[cfg(all(feature = "aws", feature = "testing"))]
+mod s3_answers;
 mod sources_clients;

@@ -8,7 +8,7 @@ from pathlib import Path
 from deployment import Deployment
 
 folder = Path(tempfile.mkdtemp(prefix="deployment-"))
-print("Starting the local AWS and applying infra/: about a minute and a half …", flush=True)
+print("Starting the local AWS and applying infra/: about a minute …", flush=True)
 try:
     with Deployment(folder, recording=None) as deployment:
         first, last = deployment.server.days

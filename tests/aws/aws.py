@@ -1,9 +1,12 @@
 """Starts the local AWS as a process, and creates clients for it."""
 
+import contextlib
 import functools
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import boto3
@@ -15,14 +18,17 @@ HERE = Path(__file__).parent
 
 
 class LocalAws:
-    """Runs `python -m local_aws` on a free port, until the context or this process ends."""
+    """Runs `python -m local_aws` on a free port, until the context or this process ends. `local_aws.controls` has the
+    settings."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, **settings: float):
+        self.folder, self.initial_settings = folder, settings
         self.endpoint = ""
 
     def __enter__(self) -> "LocalAws":
         command = [sys.executable, "-m", "local_aws", "--port", "0", "--folder", str(self.folder)]
+        for name, value in self.initial_settings.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
         # The server ends when its standard input is closed, and thus together with this process.
         self.process = subprocess.Popen(
             command, cwd=HERE, env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -50,6 +56,33 @@ class LocalAws:
             "AWS_MAX_ATTEMPTS": "3",
         }
 
+    @contextlib.contextmanager
+    def settings(self, **values: float):
+        """Changes settings temporarily."""
+        before = self.control("PUT", "settings", {})
+        self.control("PUT", "settings", values)
+        try:
+            yield
+        finally:
+            self.control("PUT", "settings", before)
+
+    @contextlib.contextmanager
+    def answers(self, method: str, object: str, status: int, code: str = "", **more):
+        """Lets S3 give an answer to the next requests of a kind, and requires that all of the answers were given."""
+        self.control("POST", "answers", {"method": method, "object": object, "status": status, "code": code, **more})
+        left = []
+        try:
+            yield
+        finally:
+            left = self.control("DELETE", "answers", {"object": object})
+        assert not left, "there were fewer requests than answers"
+
+    def control(self, method: str, name: str, values: dict):
+        """Sends a request to `local_aws.controls`."""
+        request = urllib.request.Request(f"{self.endpoint}/_local-aws/{name}", json.dumps(values).encode(), method=method)
+        with urllib.request.urlopen(request) as response:
+            return json.load(response)
+
     @functools.cache
     def client(self, service: str):
         """Returns a client with administrator credentials."""
@@ -61,7 +94,11 @@ class LocalAws:
         names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
         return self.client_with(service, *(credentials[name] for name in names))
 
-    def client_with(self, service: str, key: str, secret: str, token: str | None):
+    def client_without_checksums(self, service: str):
+        """Returns a client that sends checksums only where a service requires them."""
+        return self.client_with(service, "administrator", "administrator", None, request_checksum_calculation="when_required")
+
+    def client_with(self, service: str, key: str, secret: str, token: str | None, **config):
         return boto3.client(
             service,
             region_name=REGION,
@@ -69,7 +106,7 @@ class LocalAws:
             aws_access_key_id=key,
             aws_secret_access_key=secret,
             aws_session_token=token,
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=600),
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=600, **config),
         )
 
 

@@ -1,7 +1,7 @@
 """Shared fixtures: an empty local AWS, and a local AWS with the deployed pipeline.
 
-The deployment takes a minute and a half, most of which Terraform waits. It therefore starts with the session,
-concurrently with the tests that do not need it.
+The deployment takes about a minute. It therefore starts with the session, concurrently with the tests that do not need
+it.
 """
 
 import os

@@ -4,6 +4,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from aws import LocalAws
@@ -13,6 +14,17 @@ from terraform import Terraform
 
 ENVIRONMENT = "dev"
 RUN_TIMEOUT_SECONDS = 240
+
+# The local AWS is as slow and as eventually consistent as AWS, with the limits of a new account. The intervals of retries are
+# shorter.
+SETTINGS = {
+    "latency_ms": 30,
+    "listing_delay": 3,
+    "description_delay": 0.5,
+    "retry_interval_factor": 0.02,
+    "concurrent_calls": 10,
+    "function_memory": 3008,
+}
 
 
 class Deployment:
@@ -25,7 +37,7 @@ class Deployment:
 
     def __enter__(self) -> "Deployment":
         self.server = self.stack.enter_context(ServeProcess(self.recording))
-        self.aws = self.stack.enter_context(LocalAws(self.folder / "functions"))
+        self.aws = self.stack.enter_context(LocalAws(self.folder / "functions", **SETTINGS))
         variables = {
             "package_dir": str(packages(self.folder / "packages")),
             "graph_url": self.server.graph_url,
@@ -33,11 +45,11 @@ class Deployment:
             "force_destroy": True,
         }
         self.terraform = Terraform(self.folder, self.aws.environment(), variables)
+        self.stack.callback(self.terraform.finish)
         self.terraform.init()
         self.terraform.workspace(ENVIRONMENT)
         # More operations in parallel than by default, because most of them only wait.
-        self.terraform.apply("-parallelism=30")
-        outputs = self.terraform.outputs()
+        outputs = self.terraform.apply_at_once("-parallelism=30")
         self.bucket, self.machine = outputs["lake_bucket"], outputs["state_machine_arn"]
         self.functions, self.databases, self.secrets = (outputs[name] for name in ("functions", "databases", "secrets"))
         self.queue = self.subscribe(outputs["topic_arn"])
@@ -106,8 +118,9 @@ class Deployment:
     def executions(self) -> list["Execution"]:
         """Returns all executions."""
         states = self.client("stepfunctions")
-        pages = states.get_paginator("list_executions").paginate(stateMachineArn=self.machine)
-        arns = [execution["executionArn"] for page in pages for execution in page["executions"]]
+        with self.aws.settings(listing_delay=0):
+            pages = states.get_paginator("list_executions").paginate(stateMachineArn=self.machine)
+            arns = [execution["executionArn"] for page in pages for execution in page["executions"]]
         return [Execution(self, states.describe_execution(executionArn=arn)) for arn in arns]
 
     def wait(self, arn: str) -> "Execution":
@@ -116,6 +129,14 @@ class Deployment:
             assert time.monotonic() < deadline, f"{arn} still runs: {Execution(self, end).states()[-5:]}"
             time.sleep(0.1)
         return Execution(self, end)
+
+    def wait_for_state(self, arn: str, name: str) -> None:
+        """Waits until an execution has entered a state."""
+        execution = Execution(self, self.client("stepfunctions").describe_execution(executionArn=arn))
+        deadline = time.monotonic() + RUN_TIMEOUT_SECONDS
+        while name not in execution.states():
+            assert time.monotonic() < deadline, f"{arn} has not entered {name}: {execution.states()[-5:]}"
+            time.sleep(0.1)
 
     def call(self, step: str, event: dict) -> tuple[bool, dict, int]:
         """Calls a function. Returns whether it failed, its response, and the size of the response in bytes."""
@@ -134,7 +155,9 @@ class Deployment:
 
     def objects(self) -> dict[str, bytes]:
         """Returns the objects of the lake by key, without those of runs."""
-        return {key: self.body(key) for key in self.versions() if not key.startswith(("runs/", "state/unfinished/"))}
+        keys = [key for key in self.versions() if not key.startswith(("runs/", "state/unfinished/"))]
+        with ThreadPoolExecutor(16) as pool:
+            return dict(zip(keys, pool.map(self.body, keys), strict=True))
 
     def body(self, key: str) -> bytes:
         return self.client("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()
@@ -158,8 +181,10 @@ class Deployment:
         """Deletes all objects of the lake and all tables of the catalog."""
         s3, glue = self.client("s3"), self.client("glue")
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
-            for version in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
-                s3.delete_object(Bucket=self.bucket, Key=version["Key"], VersionId=version["VersionId"])
+            versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            named = [{name: version[name] for name in ("Key", "VersionId")} for version in versions]
+            if named:
+                assert "Errors" not in s3.delete_objects(Bucket=self.bucket, Delete={"Objects": named, "Quiet": True})
         for table in self.tables():
             database, name = table.split(".")
             glue.delete_table(DatabaseName=database, Name=name)

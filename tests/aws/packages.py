@@ -2,10 +2,8 @@
 
 import os
 import re
-import shutil
-import subprocess
+import shlex
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -21,8 +19,8 @@ def packages(folder: Path) -> Path:
     if os.environ.get("DEFI_PACKAGES"):
         return Path(os.environ["DEFI_PACKAGES"]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda step: pack(step, folder / f"{step}.zip", config()), STEPS))
+    for step in STEPS:
+        pack(step, folder / f"{step}.zip", config())
     return folder
 
 
@@ -37,15 +35,11 @@ def config() -> str:
 
 
 def pack(step: str, package: Path, config: str) -> None:
-    """Packages a debug build, without debug information if `strip` is installed."""
+    """Packages a script that starts the debug build, whose executables of 100 MB take long to compress and upload."""
     binary = BUILT / step
     assert binary.exists(), f"{binary} is missing; build it with cargo build --workspace --bins --features defi-local/sql,defi-local/aws"
-    bootstrap = package.with_suffix(".bootstrap")
-    if shutil.which("strip"):
-        subprocess.run(["strip", "-o", bootstrap, binary], check=True)
-    else:
-        shutil.copy(binary, bootstrap)
-    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.write(bootstrap, "bootstrap")
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
+        bootstrap = zipfile.ZipInfo("bootstrap")
+        bootstrap.external_attr = 0o755 << 16
+        archive.writestr(bootstrap, f"#!/bin/sh\nexec {shlex.quote(str(binary))}\n")
         archive.writestr("config.toml", config)
-    bootstrap.unlink()

@@ -3,9 +3,16 @@
 import json
 import shutil
 import subprocess
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 INFRA = Path(__file__).parents[2] / "infra"
+
+# The provider waits 55 s after it has created the lifecycle rules of a bucket. An override file leaves them out.
+LATE = 'resource "aws_s3_bucket_lifecycle_configuration" "this" {\n  count = 0\n}\n'
+LATE_FILE = Path("modules", "bucket", "late_override.tf")
+
+APPLY = ("-auto-approve", "-input=false", "-no-color")
 
 # A command that takes longer is considered to hang: the provider retries a failing call for most of an hour.
 TIMEOUT_SECONDS = 900
@@ -23,6 +30,7 @@ class Terraform:
         ignored = shutil.ignore_patterns(".terraform", "terraform.tfstate*", "*.auto.tfvars*")
         shutil.copytree(INFRA, self.folder, ignore=ignored)
         self.set_variables(variables)
+        self.rest: Future | None = None
 
     def set_variables(self, variables: dict) -> None:
         """Sets the values of the variables."""
@@ -38,7 +46,23 @@ class Terraform:
         return json.loads(self.run("terraform", f"-chdir={self.folder}", "validate", "-json"))
 
     def apply(self, *arguments: str) -> str:
-        return self.terraform("apply", "-auto-approve", "-input=false", "-no-color", *arguments)
+        return self.terraform("apply", *APPLY, *arguments)
+
+    def apply_at_once(self, *arguments: str) -> dict:
+        """Applies everything except the lifecycle rules of buckets, and these in the background: all other commands wait for
+        them. Returns the outputs."""
+        (self.folder / LATE_FILE).write_text(LATE)
+        self.apply(*arguments)
+        outputs = self.outputs()
+        (self.folder / LATE_FILE).unlink()
+        rest = ("terraform", f"-chdir={self.folder}", "apply", *APPLY, "-refresh=false")
+        self.rest = ThreadPoolExecutor(1).submit(run, rest, self.environment)
+        return outputs
+
+    def finish(self) -> None:
+        """Waits until everything is applied."""
+        if self.rest:
+            self.rest.result()
 
     def destroy(self) -> str:
         return self.terraform("destroy", "-auto-approve", "-input=false", "-no-color")
@@ -61,10 +85,15 @@ class Terraform:
         return self.run("terraform", f"-chdir={self.folder}", *arguments)
 
     def run(self, *command: str) -> str:
-        result = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
-        if result.returncode:
-            raise TerraformFailed(f"{' '.join(command)}\n{result.stdout[-4000:]}\n{result.stderr[-8000:]}")
-        return result.stdout
+        self.finish()
+        return run(command, self.environment)
+
+
+def run(command: tuple[str, ...], environment: dict[str, str]) -> str:
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    if result.returncode:
+        raise TerraformFailed(f"{' '.join(command)}\n{result.stdout[-4000:]}\n{result.stderr[-8000:]}")
+    return result.stdout
 
 
 class Change:

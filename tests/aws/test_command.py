@@ -41,7 +41,14 @@ def test_start_follows_a_run_and_prints_its_report(deployment, defi):
     assert code == 0 and "no unit is missing" in out, out + err
 
 
-def test_status_lists_runs_and_shows_one(deployment, defi):
+@pytest.fixture
+def shown_at_once(deployment):
+    """Lets ListExecutions show the runs of the tests before this one."""
+    with deployment.aws.settings(listing_delay=0):
+        yield
+
+
+def test_status_lists_runs_and_shows_one(shown_at_once, defi):
     code, out, err = defi("status")
     assert code == 0 and "SUCCEEDED" in out, err
     (name, status, *_) = out.splitlines()[2].split()
@@ -53,7 +60,7 @@ def test_status_lists_runs_and_shows_one(deployment, defi):
     assert code == 2 and err.startswith("error: BadInput:") and err.count("\n") == 1
 
 
-def test_json_output_is_one_line_per_run(deployment, defi):
+def test_json_output_is_one_line_per_run(shown_at_once, defi):
     code, out, err = defi("status", "--json")
     listed = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and {run["status"] for run in listed} == {"SUCCEEDED"}, out + err
@@ -92,6 +99,8 @@ def test_lake_commands_read_the_deployed_lake(deployment, defi, tmp_path):
     page = (tmp_path / "report.html").read_bytes()
     kept = [key for key in deployment.versions() if key.startswith("runs/") and key.endswith("/report.html")]
     assert page in [deployment.body(key) for key in kept], "the state machine writes the report next to the other objects of the run"
+    types = {deployment.client("s3").head_object(Bucket=deployment.bucket, Key=key)["ContentType"] for key in kept}
+    assert types == {"text/html; charset=utf-8"}, "a browser shows the report instead of saving it"
 
 
 def test_detached_run_can_be_followed_later(deployment, defi):

@@ -6,6 +6,7 @@ import hashlib
 import io
 import threading
 from collections import Counter
+from datetime import date, timedelta
 
 import awswrangler as wr
 import boto3
@@ -17,11 +18,15 @@ import pytest
 from aws import REGION
 from defi import days
 
-FIRST, LAST = days()
+FIRST = days()[0]
+LAST = (date.fromisoformat(FIRST) + timedelta(days=2)).isoformat()
 HEALTH = "analytics/features/wallet_health_daily/"
 BUILDS = "analytics/features/builds/"
 FEATURES = "analytics/features/defi_features/"
 RUN = {"from": FIRST, "as_of": LAST}
+
+# The time between two reads, in which the functions have the processor.
+PAUSE_SECONDS = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ class Poll:
         self.thread = threading.Thread(target=self.poll)
 
     def poll(self) -> None:
-        while not self.ended.is_set():
+        while not self.ended.wait(PAUSE_SECONDS):
             self.sets[read(self.deployment)] += 1
 
     def __enter__(self) -> "Poll":

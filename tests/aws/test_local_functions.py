@@ -72,6 +72,22 @@ def test_reserved_concurrency_is_a_limit(local_aws, function):
     assert call(local_aws, "reserved", do="echo") == {"do": "echo"}
 
 
+def test_account_limits_concurrent_calls_and_memory(local_aws, function):
+    function("limited", MemorySize=256)
+    with local_aws.settings(concurrent_calls=0, function_memory=256):
+        with pytest.raises(ClientError) as error:
+            call(local_aws, "limited", do="echo")
+        assert code_of(error) == "TooManyRequestsException"
+        for change in (
+            lambda: function("larger", MemorySize=257),
+            lambda: local_aws.client("lambda").update_function_configuration(FunctionName="limited", MemorySize=257),
+        ):
+            with pytest.raises(ClientError) as error:
+                change()
+            assert code_of(error) == "InvalidParameterValueException"
+    assert call(local_aws, "limited", do="echo") == {"do": "echo"}
+
+
 def test_role_must_trust_lambda(local_aws, function):
     function("untrusted", trusted="states.amazonaws.com")
     kind, message = call(local_aws, "untrusted", do="echo")

@@ -45,9 +45,9 @@ def test_conditional_writes_check_their_condition(s3):
 def test_conditional_multipart_uploads_check_their_condition(s3):
     def upload(**condition):
         names = {"Bucket": "objects", "Key": "large"}
-        upload = s3.create_multipart_upload(**names)["UploadId"]
-        part = s3.upload_part(**names, UploadId=upload, PartNumber=1, Body=b"part")["ETag"]
-        parts = {"Parts": [{"ETag": part, "PartNumber": 1}]}
+        upload = s3.create_multipart_upload(**names, ChecksumAlgorithm="CRC32")["UploadId"]
+        part = s3.upload_part(**names, UploadId=upload, PartNumber=1, Body=b"part")
+        parts = {"Parts": [{"ETag": part["ETag"], "ChecksumCRC32": part["ChecksumCRC32"], "PartNumber": 1}]}
         return s3.complete_multipart_upload(**names, UploadId=upload, MultipartUpload=parts, **condition)["ETag"]
 
     etag = upload(IfNoneMatch="*")

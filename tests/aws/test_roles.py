@@ -171,6 +171,7 @@ def test_roles_are_assumed_for_this_account_only(deployment):
 
 def lake_policy(deployment, workspace: str, *writers: str) -> str:
     """Returns the policy of the lake's bucket, as JSON."""
+    deployment.terraform.finish()
     variables = ["-var", f"account_id={ACCOUNT}", *(["-var", f"writers={json.dumps(writers)}"] if writers else [])]
     result = subprocess.run(
         ["terraform", f"-chdir={deployment.terraform.folder}", "console", "-no-color", *variables],

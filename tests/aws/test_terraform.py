@@ -2,11 +2,12 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
 from packages import REPOSITORY, STEPS
-from terraform import TerraformFailed
+from terraform import INFRA, TerraformFailed, run
 
 # Changes that the second plan may contain because the local AWS does not store an attribute: {(type, attribute):
 # reason}.
@@ -35,8 +36,25 @@ def test_configuration_is_valid(deployment):
     assert validated["valid"] and not validated["diagnostics"]
 
 
+@pytest.fixture(scope="module")
+def variables(deployment, tmp_path_factory):
+    """Returns a function that plans a configuration of the variables alone. Without a provider it takes no time."""
+    folder = tmp_path_factory.mktemp("variables")
+    shutil.copy(INFRA / "variables.tf", folder)
+    # The only other value that the conditions of the variables refer to.
+    (folder / "steps.tf").write_text("locals {\n  step_table = {}\n}\n")
+
+    def plan(**values: str) -> None:
+        arguments = [argument for name, value in values.items() for argument in ("-var", f"{name}={value}")]
+        run(("terraform", f"-chdir={folder}", "plan", "-input=false", "-no-color", *arguments), deployment.terraform.environment)
+
+    return plan
+
+
 @pytest.mark.parametrize("variable", ["graph_url", "transpose_url"])
-def test_url_to_which_a_key_would_be_sent_unencrypted_is_refused(deployment, variable):
+def test_url_to_which_a_key_would_be_sent_unencrypted_is_refused(deployment, variables, variable):
+    for url in ("https://example.com/api", "http://127.0.0.1:8080/api"):
+        variables(**{variable: url})
     for url in (
         "http://example.com/api",
         "http://127.0.0.1.example.com",
@@ -46,7 +64,7 @@ def test_url_to_which_a_key_would_be_sent_unencrypted_is_refused(deployment, var
         "example.com",
     ):
         with pytest.raises(TerraformFailed, match="must start with https://"):
-            deployment.terraform.terraform("plan", "-input=false", "-no-color", "-refresh=false", "-var", f"{variable}={url}")
+            variables(**{variable: url})
 
 
 def test_second_plan_changes_nothing(deployment):

@@ -17,10 +17,12 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from moto.awslambda.models import LambdaFunction
+from moto.awslambda.exceptions import InvalidParameterValueException
+from moto.awslambda.models import LambdaBackend, LambdaFunction
 from moto.core.exceptions import JsonRESTError
 from moto.core.utils import iso_8601_datetime_with_nanoseconds
 
+from .controls import settings
 from .roles import NotTrusted
 from .sandbox import Sandbox
 
@@ -29,7 +31,7 @@ MAX_TAIL_BYTES = 4096
 
 
 class TooManyRequests(JsonRESTError):
-    """The reserved concurrency of a function is exhausted."""
+    """The reserved concurrency of a function is exhausted, or that of the account."""
 
     code = 429
 
@@ -56,6 +58,7 @@ def install(endpoint: str, folder: str) -> "Functions":
 
     LambdaFunction.invoke = invoke
     date_updates()
+    limit_memory()
     return functions
 
 
@@ -67,6 +70,29 @@ def date_updates() -> None:
         self.last_modified = iso_8601_datetime_with_nanoseconds()
         return original(self, updates)
 
+    LambdaFunction.update_configuration = update_configuration
+
+
+def limit_memory() -> None:
+    """Limits the memory of a function as the account does. moto knows no limit."""
+    create, update = LambdaBackend.create_function, LambdaFunction.update_configuration
+
+    def check(values: dict) -> None:
+        if int(values.get("MemorySize") or 0) > settings.function_memory:
+            raise InvalidParameterValueException(
+                "'MemorySize' value failed to satisfy constraint: "
+                f"Member must have value less than or equal to {settings.function_memory}"
+            )
+
+    def create_function(self, spec):
+        check(spec)
+        return create(self, spec)
+
+    def update_configuration(self, updates):
+        check(updates)
+        return update(self, updates)
+
+    LambdaBackend.create_function = create_function
     LambdaFunction.update_configuration = update_configuration
 
 
@@ -127,7 +153,8 @@ class Functions:
     def enter(self, function: LambdaFunction) -> None:
         with self.lock:
             reserved = function.reserved_concurrency
-            if reserved is not None and self.running[function.function_name] >= int(reserved):
+            is_exhausted = reserved is not None and self.running[function.function_name] >= int(reserved)
+            if is_exhausted or self.running.total() >= settings.concurrent_calls:
                 raise TooManyRequests
             self.running[function.function_name] += 1
 

@@ -20,7 +20,6 @@ CHECKSUMS = {
 CHECKSUM = re.compile(r"x-amz-checksum-(crc32|crc32c|crc64nvme|sha1|sha256)", re.IGNORECASE)
 PART = re.compile(r"<Part>(.*?)</Part>", re.DOTALL)
 PART_NUMBER = re.compile(r"<PartNumber>(\d+)</PartNumber>")
-PART_CHECKSUM = re.compile(r"<ChecksumSHA256>([^<]+)</ChecksumSHA256>")
 TRAILER = re.compile(rb"\r\n(x-amz-checksum-[a-z0-9]+):([A-Za-z0-9+/=]+)")
 
 write_lock = threading.RLock()
@@ -144,38 +143,50 @@ def verify_checksums() -> None:
 
 
 def require_checksums_of_parts() -> None:
-    """Requires, of an upload with SHA-256 checksums, the checksum of each part with the part and when the upload is
-    completed. moto requires neither."""
+    """Requires the checksum that an upload announced, with each part and for each part when the upload is completed, and
+    refuses other checksums. moto accepts any. A checksum of the whole object is not required with the parts."""
     upload_part, post = S3Response.upload_part, S3Response._key_response_post
 
-    def has_checksums(response, upload_id: str) -> bool:
-        multipart = response.backend.get_bucket(response.bucket_name).multiparts.get(upload_id)
-        return multipart is not None and multipart.metadata.get("x-amz-checksum-algorithm") == "SHA256"
-
     def checked_upload_part(self):
+        announced, is_required = announced_checksum(self, self._get_param("uploadId"))
         name, _ = given_checksum(self)
-        if has_checksums(self, self._get_param("uploadId")) and name.lower() != "x-amz-checksum-sha256":
-            actual = name.rpartition("-")[2] or "null"
-            raise InvalidRequest(f"Checksum Type mismatch occurred, expected checksum Type: sha256, actual checksum Type: {actual}")
+        given = name.lower().removeprefix("x-amz-checksum-")
+        if given != announced and (given or is_required):
+            raise InvalidRequest(
+                f"Checksum Type mismatch occurred, expected checksum Type: {announced or 'null'}, "
+                f"actual checksum Type: {given or 'null'}"
+            )
         return upload_part(self)
 
     def checked_post(self, request, body, bucket_name, query, key_name):
         upload_id = (query.get("uploadId") or [""])[0]
-        if upload_id and has_checksums(self, upload_id):
+        announced, is_required = announced_checksum(self, upload_id)
+        if is_required:
             parts = self.backend.get_bucket(bucket_name).multiparts[upload_id].parts
+            checksum = re.compile(f"<Checksum{announced}>([^<]+)</", re.IGNORECASE)
+            compute = CHECKSUMS.get(announced.upper())
             for part in PART.findall(body if isinstance(body, str) else body.decode()):
-                number, given = PART_NUMBER.search(part), PART_CHECKSUM.search(part)
+                number, given = PART_NUMBER.search(part), checksum.search(part)
                 if given is None:
                     raise InvalidRequest(
-                        "The upload was created using a sha256 checksum. The complete request must include the checksum for each "
-                        f"part. It was missing for part {number[1]} in the request."
+                        f"The upload was created using a {announced} checksum. The complete request must include the checksum "
+                        f"for each part. It was missing for part {number[1]} in the request."
                     )
-                if base64.b64encode(hashlib.sha256(parts[int(number[1])].value).digest()).decode() != given[1]:
+                if compute and base64.b64encode(compute(parts[int(number[1])].value)).decode() != given[1]:
                     raise InvalidPart
         return post(self, request, body, bucket_name, query, key_name)
 
     S3Response.upload_part = checked_upload_part
     S3Response._key_response_post = checked_post
+
+
+def announced_checksum(response, upload_id: str) -> tuple[str, bool]:
+    """Returns the algorithm of the checksum that an upload announced, in lower case, and whether each part must have such a
+    checksum."""
+    upload = response.backend.get_bucket(response.bucket_name).multiparts.get(upload_id)
+    algorithm = (upload.metadata.get("x-amz-checksum-algorithm") or "").lower() if upload else ""
+    is_whole = algorithm == "crc64nvme" or (upload and upload.metadata.get("x-amz-checksum-type") == "FULL_OBJECT")
+    return algorithm, bool(algorithm) and not is_whole
 
 
 def return_checksums_of_uploads() -> None:

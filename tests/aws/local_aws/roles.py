@@ -152,6 +152,8 @@ def error_response(environ: dict, start_response, request: Request, error: Excep
     code = "AccessDenied" if isinstance(error, AccessDenied) else "InvalidClientTokenId"
     if request.service in ("s3", "sts", "sns", "iam"):
         status, kind = "403 Forbidden", "application/xml"
+        if request.service == "s3" and not isinstance(error, AccessDenied):
+            status, code = "400 Bad Request", "InvalidToken"
         code = "AuthorizationError" if request.service == "sns" else code
         xml = f"<Error><Code>{code}</Code><Message>{escape(str(error))}</Message></Error>"
         body = xml if request.service == "s3" else f"<ErrorResponse>{xml}</ErrorResponse>"
@@ -160,6 +162,9 @@ def error_response(environ: dict, start_response, request: Request, error: Excep
         kind, code = "application/x-amz-json-1.1", f"{code}Exception"
         body = json.dumps({"__type": code, "message": str(error), "Message": str(error)})
     body = b"" if environ["REQUEST_METHOD"] == "HEAD" else body.encode()
-    headers = {"Content-Type": kind, "Content-Length": len(body), "x-amzn-ErrorType": code, "x-amzn-RequestId": uuid.uuid4()}
+    headers = {"Content-Type": kind, "Content-Length": len(body), "x-amzn-RequestId": uuid.uuid4()}
+    # The code of an error of S3 is only in its body, and the response to a HEAD has none.
+    if request.service != "s3":
+        headers["x-amzn-ErrorType"] = code
     start_response(status, [(name, str(value)) for name, value in headers.items()])
     return [body]

@@ -134,9 +134,13 @@ class Sandbox:
         self.process.wait()
         # Ends a pending request for the next call.
         self.calls.put(None)
+        # Stopping the server takes up to half a second, which no call needs to wait for.
+        threading.Thread(target=self.stop_api, daemon=True).start()
+        shutil.rmtree(self.ephemeral, ignore_errors=True)
+
+    def stop_api(self) -> None:
         self.api.shutdown()
         self.api.server_close()
-        shutil.rmtree(self.ephemeral, ignore_errors=True)
 
 
 def handler_of(sandbox: Sandbox) -> type[BaseHTTPRequestHandler]:

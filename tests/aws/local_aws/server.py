@@ -1,4 +1,4 @@
-"""The server: moto's services and the Schemas API, behind the check of roles."""
+"""The server: moto's services and the Schemas API, behind the check of roles and the controls of the tests."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ from werkzeug.serving import make_server
 
 from . import catalog, json_paths, lambda_runtime, other_services, objects, schemas, state_machines
 from .calls import CREDENTIAL
+from .controls import Controls, settings
 from .roles import Gate
 
 
@@ -26,10 +27,11 @@ class Services:
         return service(environ, start_response)
 
 
-def serve(port: int, folder: str) -> None:
+def serve(port: int, folder: str, changed_settings: dict) -> None:
     """Serves until the process is terminated, or until its parent process ends."""
+    settings.change(changed_settings)
     # The socket listens from here on. Port 0 chooses a free port.
-    server = make_server("127.0.0.1", port, Gate(Services()), threaded=True)
+    server = make_server("127.0.0.1", port, Controls(Gate(Services())), threaded=True)
     endpoint = f"http://127.0.0.1:{server.server_port}"
     other_services.install()
     objects.install()

@@ -4,7 +4,10 @@ import functools
 import json
 import sys
 import threading
+import time
 import uuid
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import boto3
 from botocore.config import Config
@@ -14,6 +17,7 @@ from moto.core.exceptions import AWSError
 from moto.core.responses import ActionResult
 from moto.stepfunctions.parser.api import (
     EvaluationFailedEventDetails,
+    ExecutionStatus,
     HistoryEventType,
     MapRunFailedEventDetails,
 )
@@ -21,6 +25,7 @@ from moto.stepfunctions.parser.asl.component.common.error_name.error_equals_decl
 from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import FailureEvent, FailureEventException
 from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import StatesErrorName
 from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name_type import StatesErrorNameType
+from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.item_reader_decl import ItemReader
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor.distributed_item_processor_worker import (
     DistributedItemProcessorWorker,
@@ -30,11 +35,13 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
 )
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded
-from moto.stepfunctions.parser.backend.execution import Execution
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
 from . import roles
+from .controls import settings
 
 REGION = "us-east-1"
 FATAL = (StatesErrorNameType.StatesRuntime, StatesErrorNameType.StatesStatesDataLimitExceeded)
@@ -48,6 +55,7 @@ class InvalidDefinition(AWSError):
 def install(endpoint: str) -> None:
     """Corrects the interpreter and enables it."""
     default_user_config["stepfunctions"]["execute_state_machine"] = True
+    parse_definitions_once()
     call_with_the_role_of_the_machine(endpoint)
     reject_invalid_transitions()
     name_every_execution()
@@ -56,6 +64,16 @@ def install(endpoint: str) -> None:
     keep_fatal_errors_from_catch_all()
     support_calls_of_terraform()
     page_histories()
+    stop_executions_at_once()
+    show_executions_late()
+    scale_retry_intervals()
+
+
+def parse_definitions_once() -> None:
+    """Parses a definition once, because its evaluation changes nothing in the result. moto parses it for each execution,
+    which takes half a second."""
+    original = AmazonStateLanguageParser.parse
+    AmazonStateLanguageParser.parse = staticmethod(functools.lru_cache(maxsize=32)(original))
 
 
 def call_with_the_role_of_the_machine(endpoint: str) -> None:
@@ -260,3 +278,82 @@ def page_histories() -> None:
         return ActionResult({"events": events[start:end], **token})
 
     StepFunctionResponse.get_execution_history = get_execution_history
+
+
+def stop_executions_at_once() -> None:
+    """Ends an execution when it is stopped. moto ends it when its current task has ended."""
+    stop, terminated = Execution.stop, BaseExecutionWorkerCommunication.terminated
+
+    def stop_at_once(self, stop_date, error, cause):
+        while self.exec_worker.env is None:
+            time.sleep(0.01)
+        stop(self, stop_date, error, cause)
+        if self.exec_status == ExecutionStatus.RUNNING:
+            self.stop_date, self.exec_status = datetime.now(UTC), ExecutionStatus.ABORTED
+
+    def terminated_once(self):
+        if self.execution.exec_status == ExecutionStatus.RUNNING:
+            terminated(self)
+
+    Execution.stop = stop_at_once
+    BaseExecutionWorkerCommunication.terminated = terminated_once
+
+
+def show_executions_late() -> None:
+    """Makes ListExecutions and DescribeExecution eventually consistent, as they are documented to be. In moto they show
+    every change at once."""
+    describe = StepFunctionResponse.describe_execution
+
+    def list_executions(self):
+        backend, machine = self.stepfunction_backend, self._get_param("stateMachineArn")
+        executions = backend.describe_state_machine(machine).executions
+        listed = [as_of(execution, settings.listing_delay) for execution in executions]
+        wanted = self._get_param("statusFilter")
+        shown = [entry for entry in listed if entry and wanted in (None, entry["status"])]
+        shown.sort(key=lambda entry: entry["startDate"], reverse=True)
+        start = int(self._get_param("nextToken") or 0)
+        end = start + (self._get_int_param("maxResults") or 100)
+        token = {"nextToken": str(end)} if end < len(shown) else {}
+        return ActionResult({"executions": shown[start:end], **token})
+
+    def describe_execution(self):
+        execution = self.stepfunction_backend.describe_execution(self._get_param("executionArn"))
+        if has_ended(execution, settings.description_delay):
+            return describe(self)
+        return ActionResult({**running(execution), "input": execution.execution_input})
+
+    StepFunctionResponse.list_executions = list_executions
+    StepFunctionResponse.describe_execution = describe_execution
+
+
+def as_of(execution, delay: float) -> dict | None:
+    """Returns an execution as it was some seconds ago, or None if it had not started."""
+    if execution.start_date > datetime.now(UTC) - timedelta(seconds=delay):
+        return None
+    ended = {"status": execution.status, "stopDate": execution.stop_date} if has_ended(execution, delay) else {}
+    return {**running(execution), **ended}
+
+
+def has_ended(execution, delay: float) -> bool:
+    """Returns whether an execution had ended some seconds ago. moto sets the stop date before the status."""
+    before = datetime.now(UTC) - timedelta(seconds=delay)
+    return execution.status != "RUNNING" and execution.stop_date <= before
+
+
+def running(execution) -> dict:
+    return {
+        "executionArn": execution.execution_arn,
+        "name": execution.name,
+        "startDate": execution.start_date,
+        "stateMachineArn": execution.state_machine_arn,
+        "status": "RUNNING",
+    }
+
+
+def scale_retry_intervals() -> None:
+    """Multiplies the intervals of Retry rules by the factor of the settings."""
+
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds * settings.retry_interval_factor)
+
+    retrier_decl.time = SimpleNamespace(sleep=sleep)

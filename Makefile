@@ -22,7 +22,7 @@ CONFIG ?= shared/config.toml
 # Additional arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-docs test-pages test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image package bench-cold-start local-aws deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-docs test-pages test-aws soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image package bench-cold-start local-aws environment deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -199,16 +199,17 @@ local-aws: $(VENV)/aws/ready ## Start a local AWS and deploy to it, with the sam
 	$(VENV)/aws/bin/python tests/aws
 
 TF := $(TERRAFORM) -chdir=infra
+TF_VARIABLES = -var-file=env/$(ENV).tfvars -var architecture=$(ARCHITECTURE)
 
-deploy: package ## Deploy the environment ENV (dev, prod) to the account of the AWS credentials
-	infra/terraform-init infra
-	$(TF) workspace select -or-create $(ENV)
-	$(TF) apply -var architecture=$(ARCHITECTURE) $(TF_APPLY)
+# Before the packages are built, because it fails if the environment has no bucket for its state.
+environment:
+	infra/init-environment $(ENV)
 
-destroy: ## Remove the environment ENV; a lake with objects is kept unless force_destroy was applied
-	infra/terraform-init infra
-	$(TF) workspace select $(ENV)
-	$(TF) destroy -var architecture=$(ARCHITECTURE) $(TF_APPLY)
+deploy: environment package ## Deploy the environment ENV (dev, prod) to the account of the AWS credentials
+	$(TF) apply $(TF_VARIABLES) $(TF_APPLY)
+
+destroy: environment ## Remove the environment ENV; a lake with objects is kept unless force_destroy was applied
+	$(TF) destroy $(TF_VARIABLES) $(TF_APPLY)
 
 clean: ## Delete everything that was built
 	$(CARGO) clean

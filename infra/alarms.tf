@@ -7,6 +7,7 @@ locals {
   }
 
   data_alarms = {
+    lost-units        = { metric = "UnitsLost", statistic = "Sum", above = var.alarm_above.lost_units, description = "The number of snapshots lost in a day, because their source no longer has them," }
     quarantined-rows  = { metric = "RowsRejected", statistic = "Sum", above = var.alarm_above.quarantined_rows, description = "The number of rows quarantined in a day" }
     quarantined-share = { metric = "QuarantinedShare", statistic = "Maximum", above = var.alarm_above.quarantined_share, description = "The share of rows in quarantine" }
     unpriced-share    = { metric = "UnpricedShare", statistic = "Maximum", above = var.alarm_above.unpriced_share, description = "The share of amounts without a price" }
@@ -48,6 +49,50 @@ resource "aws_cloudwatch_metric_alarm" "no_success" {
   treat_missing_data  = "breaching"
   alarm_actions       = [aws_sns_topic.runs.arn]
   ok_actions          = [aws_sns_topic.runs.arn]
+}
+
+# The daily runs are started by another state machine.
+resource "aws_cloudwatch_metric_alarm" "not_started" {
+  alarm_name          = "${local.name}-not-started"
+  alarm_description   = "The schedule could not start a run."
+  namespace           = "AWS/States"
+  metric_name         = "ExecutionsFailed"
+  dimensions          = { StateMachineArn = local.starter_arn }
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.runs.arn]
+}
+
+# A call that fails writes no metrics of its own, but logs its error. A metric from a log has only dimensions from the
+# log line, so the environment is in the namespace.
+resource "aws_cloudwatch_log_metric_filter" "failed_checks" {
+  name           = "failed-checks"
+  log_group_name = module.step["check-features"].log_group
+  pattern        = "{ $.fields.kind = \"QualityFailed\" }"
+
+  metric_transformation {
+    namespace = "DefiFeatures/${local.environment}"
+    name      = "FailedChecks"
+    value     = "1"
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "failed_check" {
+  alarm_name          = "${local.name}-failed-check"
+  alarm_description   = "A set of features failed its checks and was not published."
+  namespace           = aws_cloudwatch_log_metric_filter.failed_checks.metric_transformation[0].namespace
+  metric_name         = aws_cloudwatch_log_metric_filter.failed_checks.metric_transformation[0].name
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.runs.arn]
 }
 
 resource "aws_cloudwatch_metric_alarm" "data" {

@@ -3,6 +3,7 @@ module "athena_results" {
 
   name          = "${local.bucket}-athena"
   force_destroy = var.force_destroy
+  kms_key_arn   = var.kms_key_arn
   policy        = local.bucket_policies.athena
   expire_days   = { "results/" = var.keep_days.results }
 }
@@ -21,7 +22,8 @@ resource "aws_athena_workgroup" "analysts" {
       output_location = "s3://${module.athena_results.name}/results/"
 
       encryption_configuration {
-        encryption_option = "SSE_S3"
+        encryption_option = var.kms_key_arn == null ? "SSE_S3" : "SSE_KMS"
+        kms_key_arn       = var.kms_key_arn
       }
     }
   }

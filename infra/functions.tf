@@ -11,6 +11,8 @@ module "step" {
   ephemeral_storage    = each.value.ephemeral_storage
   reserved_concurrency = each.value.reserved
   log_retention_days   = var.log_retention_days
+  kms_key_arn          = var.kms_key_arn
+  permissions_boundary = var.permissions_boundary
   environment          = local.environments[each.key]
   policy               = local.step_policies[each.key]
   trust_policy         = local.trust_policies[each.key]

@@ -3,6 +3,7 @@ module "lake" {
 
   name             = local.bucket
   force_destroy    = var.force_destroy
+  kms_key_arn      = var.kms_key_arn
   policy           = local.bucket_policies.lake
   old_version_days = var.keep_days.old_versions
   expire_days = {

@@ -1,6 +1,7 @@
 resource "aws_sns_topic" "runs" {
-  name         = local.name
-  display_name = local.name
+  name              = local.name
+  display_name      = local.name
+  kms_master_key_id = var.kms_key_arn
 }
 
 resource "aws_sns_topic_policy" "runs" {

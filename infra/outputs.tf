@@ -18,9 +18,24 @@ output "functions" {
   value       = local.function_names
 }
 
+output "versions" {
+  description = "The versions of the functions that the state machine calls, by step."
+  value       = local.function_versions
+}
+
 output "state_machine_arn" {
   description = "ARN of the state machine."
   value       = aws_sfn_state_machine.run.arn
+}
+
+output "starter_arn" {
+  description = "ARN of the state machine that starts the run of a scheduled time."
+  value       = aws_sfn_state_machine.starter.arn
+}
+
+output "reader_policy" {
+  description = "IAM policy for who queries the lake, as JSON."
+  value       = jsonencode(local.reader_policy)
 }
 
 output "topic_arn" {

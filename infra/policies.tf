@@ -59,6 +59,11 @@ locals {
           Resource = step.secret == null ? [] : [local.secret_arns[step.secret]]
         },
         {
+          Sid      = "Key"
+          Action   = local.key_actions
+          Resource = var.kms_key_arn == null ? [] : [var.kms_key_arn]
+        },
+        {
           # Whether the execution that holds the lease of the lake has ended.
           Sid      = "OtherRuns"
           Action   = ["states:DescribeExecution"]
@@ -80,12 +85,18 @@ locals {
   }
 }
 
+# The permissions on the key of the deployment, if it has one: to read and to write what the key encrypts.
+locals {
+  key_actions    = ["kms:Decrypt", "kms:GenerateDataKey"]
+  key_statements = [for key in compact([var.kms_key_arn]) : { Sid = "Key", Effect = "Allow", Action = local.key_actions, Resource = [key] }]
+}
+
 # Which service may assume each role. The condition rejects that service when it acts for another account.
 locals {
   trust_policies = {
     for name, service in merge(
       { for step in keys(local.steps) : step => "lambda" },
-      { state-machine = "states", scheduler = "scheduler" },
+      { state-machine = "states", starter = "states", scheduler = "scheduler" },
       ) : name => {
       Version = "2012-10-17"
       Statement = [{
@@ -134,8 +145,10 @@ locals {
   policies = {
     identity = merge(local.step_policies, {
       state-machine = local.state_machine_policy
+      starter       = local.starter_policy
       scheduler     = local.scheduler_policy
     })
+    reader   = { reader = local.reader_policy }
     trust    = local.trust_policies
     resource = merge(local.bucket_policies, { topic = local.topic_policy })
   }

@@ -5,6 +5,7 @@ resource "aws_secretsmanager_secret" "api_key" {
   name                    = "${local.name}/${each.key}-api-key"
   description             = "API key of ${each.key}, or several keys separated by commas."
   recovery_window_in_days = var.force_destroy ? 0 : 7
+  kms_key_id              = var.kms_key_arn
 }
 
 locals {

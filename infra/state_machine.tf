@@ -1,4 +1,9 @@
+# The definition names the versions of the functions, and not an alias: an execution keeps the definition with which it
+# started, and thus the code and configuration of that time. A deployment during a run changes nothing for that run.
 locals {
+  function_versions = { for name in keys(local.steps) : name => module.step[name].version }
+  version_arns      = { for name, arn in local.function_arns : name => "${arn}:${local.function_versions[name]}" }
+
   mapped_steps = { for name, step in local.steps : name => step if step.concurrency != null }
 
   # Longer than the timeout of the function, so that a task times out only if the function does not respond at all.
@@ -10,7 +15,7 @@ locals {
     environment = local.environment
     partition   = local.partition
     topic       = local.topic_arn
-    function    = local.function_arns
+    function    = local.version_arns
     timeout     = local.task_timeouts
     run_timeout = var.run_timeout_hours * 3600
     retry       = local.retry
@@ -21,7 +26,7 @@ locals {
   batches = {
     for name, step in local.mapped_steps : name => indent(8, trimspace(templatefile("${path.module}/batches.asl.json", {
       step        = name
-      function    = local.function_arns[name]
+      function    = local.version_arns[name]
       timeout     = local.task_timeouts[name]
       concurrency = step.concurrency
       bucket      = local.bucket
@@ -32,12 +37,13 @@ locals {
 
   state_machine_policy = {
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat(local.key_statements, local.logging_statements, [
       {
+        # Any version: the runs in progress call older ones.
         Sid      = "CallSteps"
         Effect   = "Allow"
         Action   = ["lambda:InvokeFunction"]
-        Resource = values(local.function_arns)
+        Resource = [for arn in values(local.function_arns) : "${arn}:*"]
       },
       {
         Sid      = "ReadBatches"
@@ -67,25 +73,29 @@ locals {
         Action   = ["sns:Publish"]
         Resource = [local.topic_arn]
       },
-      {
-        # Log delivery has no resource-level permissions.
-        Sid    = "Log"
-        Effect = "Allow"
-        Action = [
-          "logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:UpdateLogDelivery", "logs:DeleteLogDelivery", "logs:ListLogDeliveries",
-          "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups",
-        ]
-        Resource = ["*"]
-      },
-      {
-        # X-Ray has no resource-level permissions.
-        Sid      = "Trace"
-        Effect   = "Allow"
-        Action   = ["xray:PutTraceSegments", "xray:PutTelemetryRecords", "xray:GetSamplingRules", "xray:GetSamplingTargets"]
-        Resource = ["*"]
-      },
-    ]
+    ])
   }
+
+  # What a state machine needs to log and trace its executions.
+  logging_statements = [
+    {
+      # Log delivery has no resource-level permissions.
+      Sid    = "Log"
+      Effect = "Allow"
+      Action = [
+        "logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:UpdateLogDelivery", "logs:DeleteLogDelivery", "logs:ListLogDeliveries",
+        "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups",
+      ]
+      Resource = ["*"]
+    },
+    {
+      # X-Ray has no resource-level permissions.
+      Sid      = "Trace"
+      Effect   = "Allow"
+      Action   = ["xray:PutTraceSegments", "xray:PutTelemetryRecords", "xray:GetSamplingRules", "xray:GetSamplingTargets"]
+      Resource = ["*"]
+    },
+  ]
 }
 
 resource "aws_sfn_state_machine" "run" {
@@ -112,10 +122,12 @@ resource "aws_sfn_state_machine" "run" {
 resource "aws_cloudwatch_log_group" "state_machine" {
   name              = "/aws/vendedlogs/states/${local.name}"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.kms_key_arn
 }
 
 resource "aws_iam_role" "state_machine" {
-  name = "${local.name}-state-machine"
+  name                 = "${local.name}-state-machine"
+  permissions_boundary = var.permissions_boundary
 
   assume_role_policy = jsonencode(local.trust_policies.state-machine)
 }

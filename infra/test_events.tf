@@ -1,7 +1,7 @@
 # Shareable test events of the Lambda console: examples of an OpenAPI document. The console determines the names of the
 # registry and of the schemas.
 resource "aws_schemas_registry" "test_events" {
-  count = var.test_events && var.test_event_registry ? 1 : 0
+  count = var.test_event_registry ? 1 : 0
 
   name        = "lambda-testevent-schemas"
   description = "Shareable test events of the Lambda console"

@@ -180,6 +180,17 @@ variable "schedule" {
   }
 }
 
+variable "first_day" {
+  description = "The day from which the scheduled runs produce what is missing, YYYY-MM-DD. null: as a run without `from`."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.first_day == null || can(regex("^[0-9]{4}-[0-9]{2}-[0-9]{2}$", var.first_day)) && can(timeadd("${var.first_day}T00:00:00Z", "0s"))
+    error_message = "The first day must be a day, YYYY-MM-DD."
+  }
+}
+
 variable "schedule_enabled" {
   description = "Whether runs start on the schedule, and an alarm fires if no run succeeds."
   type        = bool
@@ -199,8 +210,9 @@ variable "notification_email" {
 }
 
 variable "alarm_above" {
-  description = "Thresholds per day above which an alarm fires: number of rows in quarantine, share of rows in quarantine, share of amounts without a price. check-features warns at the same shares."
+  description = "Thresholds per day above which an alarm fires: number of snapshots that their source no longer has, number of rows in quarantine, share of rows in quarantine, share of amounts without a price. check-features warns at the same shares."
   type = object({
+    lost_units        = optional(number, 0)
     quarantined_rows  = optional(number, 1000)
     quarantined_share = optional(number, 0.01)
     unpriced_share    = optional(number, 0.05)
@@ -209,8 +221,8 @@ variable "alarm_above" {
   nullable = false
 
   validation {
-    condition     = var.alarm_above.quarantined_rows >= 0
-    error_message = "The number of rows must not be negative."
+    condition     = var.alarm_above.quarantined_rows >= 0 && var.alarm_above.lost_units >= 0
+    error_message = "The numbers of rows and of lost units must not be negative."
   }
   validation {
     condition     = alltrue([for share in [var.alarm_above.quarantined_share, var.alarm_above.unpriced_share] : share >= 0 && share <= 1])
@@ -248,15 +260,45 @@ variable "athena_scan_limit_gb" {
 }
 
 variable "test_events" {
-  description = "Whether to create shareable test events for each function in the Lambda console."
+  description = "Whether to create shareable test events for each function in the Lambda console. Their registry must exist, or be created with test_event_registry."
   type        = bool
-  default     = true
+  default     = false
   nullable    = false
 }
 
 variable "test_event_registry" {
-  description = "Whether to create the registry of the test events. It exists once per account and region: false if another environment or the console has created it."
+  description = "Whether to create the registry of the test events. It exists once per account and region, and the console creates it with the first event that somebody shares: true in at most one environment."
   type        = bool
-  default     = true
+  default     = false
   nullable    = false
+}
+
+variable "kms_key_arn" {
+  description = "ARN of the KMS key that encrypts the buckets, secrets, logs, messages and environment variables. Its policy must let CloudWatch use it: see README.md. null: keys of AWS."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key_arn == null || can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/", var.kms_key_arn))
+    error_message = "The value must be the ARN of a key, such as arn:aws:kms:us-east-1:123456789012:key/…: an alias can't be used in policies."
+  }
+}
+
+variable "permissions_boundary" {
+  description = "ARN of the policy that is the permissions boundary of every role. null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null || can(regex("^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/", var.permissions_boundary))
+    error_message = "The value must be the ARN of an IAM policy, such as arn:aws:iam::123456789012:policy/boundary."
+  }
+}
+
+variable "lake_formation" {
+  description = "Grants of Lake Formation, for accounts in which it controls new databases: the roles of the functions may register their tables, and the roles and users in `readers` (ARNs) may query all tables. null: none, IAM alone decides."
+  type = object({
+    readers = optional(list(string), [])
+  })
+  default = null
 }

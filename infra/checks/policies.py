@@ -1,13 +1,14 @@
 """Checks that all policies follow least privilege. Usage: policies.py POLICIES.json
 
-POLICIES.json has by kind and name the policies of the roles (`identity`), who may assume them (`trust`), and the policies
-of resources (`resource`).
+POLICIES.json has by kind and name the policies of the roles (`identity`), who may assume them (`trust`), the policies of
+resources (`resource`), and the policy that readers get (`reader`).
 
 - No Allow statement has `*` in its actions. The resource `*` is only accepted for actions without resource-level
   permissions. Other wildcards are only accepted after a specific prefix.
 - A bucket is listed only with a prefix.
 - What decides about the published features, and what the state machine or other steps follow, is written by one step.
 - A role is assumed by one service, only for this account.
+- A reader can change nothing but the results of its queries.
 - Requests without TLS are denied. Nobody outside this account is allowed anything."""
 
 import fnmatch
@@ -44,10 +45,21 @@ WILDCARD_RESOURCES = [
     rf"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:defi-dev/[a-z]+-api-key-\?{{6}}",
     rf"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/aws/lambda/defi-dev-[a-z-]+:\*",
     rf"arn:aws:states:us-east-1:{ACCOUNT}:execution:defi-dev[:/]\*",
+    rf"arn:aws:lambda:us-east-1:{ACCOUNT}:function:defi-dev-[a-z-]+:\*",
+]
+
+# Those of readers, who may read every table.
+WILDCARDS_OF_READERS = [
+    *WILDCARD_RESOURCES,
+    rf"{LAKE}-athena/results/\*",
+    rf"{GLUE}:table/db_(raw|stage|analytics)_dev/\*",
 ]
 
 # The largest inline policy of a role in bytes, without the space that longer names of a bucket may need.
 MAX_POLICY_BYTES = 10_240 - 1_500
+
+# The roles that belong to no step.
+SERVICES = {"state-machine", "starter", "scheduler"}
 
 REGISTERING = ("glue:CreateTable", "glue:UpdateTable", "glue:BatchCreatePartition", "glue:UpdatePartition")
 
@@ -95,7 +107,7 @@ def problems_of_grant(statement):
             yield f"allows the actions {action}"
 
 
-def problems_of_identity(policy):
+def problems_of_identity(policy, wildcards=WILDCARD_RESOURCES):
     for statement in statements_of(policy):
         if statement["Effect"] != "Allow":
             continue
@@ -106,7 +118,7 @@ def problems_of_identity(policy):
                 restrictable = [action for action in actions if action not in WITHOUT_RESOURCES]
                 if restrictable:
                     yield f"{sid} allows {', '.join(restrictable)} on all resources"
-            elif re.search(r"[*?]", resource) and not any(re.fullmatch(pattern, resource) for pattern in WILDCARD_RESOURCES):
+            elif re.search(r"[*?]", resource) and not any(re.fullmatch(pattern, resource) for pattern in wildcards):
                 yield f"{sid} allows {', '.join(actions)} on {resource}"
         if "s3:ListBucket" in actions:
             prefixes = statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix", [])
@@ -117,9 +129,19 @@ def problems_of_identity(policy):
         yield f"has {size} bytes, more than {MAX_POLICY_BYTES}"
 
 
+def problems_of_reader(policy):
+    yield from problems_of_identity(policy, WILDCARDS_OF_READERS)
+    for statement in statements_of(policy):
+        for action in as_list(statement.get("Action", [])):
+            reads = re.match(r"[a-z0-9]+:(Get|List|BatchGet|Decrypt$)", action) or re.match(r"athena:(Start|Stop)QueryExecution$|kms:", action)
+            results = all(resource.startswith(f"{LAKE}-athena/") for resource in as_list(statement["Resource"]))
+            if not reads and not results:
+                yield f"{statement.get('Sid')} allows a reader {action} on {', '.join(as_list(statement['Resource']))}"
+
+
 def problems_of_owners(policies):
     """Yields what others than its owner may do, and what the owner may not do. A step owns its reports."""
-    without_reports = {"plan-run", "state-machine", "scheduler"}
+    without_reports = {"plan-run"} | SERVICES
     reports = [
         (["s3:PutObject"], f"{LAKE}/runs/2023-03-01-0a1b/reports/{step}/x.json", step)
         for step in sorted(policies.keys() - without_reports)
@@ -196,13 +218,19 @@ def problems_of_writers(policy, steps):
 def problems_of(policies):
     """Yields the problems of all policies."""
     identity, trust, resource = policies["identity"], policies["trust"], policies["resource"]
-    if len(identity) < 18 or identity.keys() != trust.keys():
+    if len(identity) < 19 or identity.keys() != trust.keys():
         yield f"{len(identity)} roles and {len(trust)} trust policies were rendered: every step must have both"
     yield from problems_of_owners(identity)
-    for policies_of_kind, check in ((identity, problems_of_identity), (trust, problems_of_trust), (resource, problems_of_resource)):
+    checks = (
+        (identity, problems_of_identity),
+        (trust, problems_of_trust),
+        (resource, problems_of_resource),
+        (policies["reader"], problems_of_reader),
+    )
+    for policies_of_kind, check in checks:
         for name, policy in policies_of_kind.items():
             yield from (f"{name}: {problem}" for problem in check(policy))
-    steps = identity.keys() - {"state-machine", "scheduler"}
+    steps = identity.keys() - SERVICES
     yield from (f"lake of prod: {problem}" for problem in problems_of_writers(policies["resource_of_prod"]["lake"], steps))
 
 
@@ -210,7 +238,7 @@ def main():
     with open(sys.argv[1]) as file:
         policies = json.load(file)
     problems = list(problems_of(policies))
-    counts = ", ".join(f"{len(policies[kind])} {kind}" for kind in ("identity", "trust", "resource"))
+    counts = ", ".join(f"{len(policies[kind])} {kind}" for kind in ("identity", "trust", "resource", "reader"))
     print("\n".join(problems) if problems else f"policies: {counts}: least privilege")
     sys.exit(1 if problems else 0)
 

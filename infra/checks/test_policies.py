@@ -8,9 +8,11 @@ from policies import (
     GLUE,
     LAKE,
     OWNERS,
+    SERVICES,
     problems_of,
     problems_of_identity,
     problems_of_owners,
+    problems_of_reader,
     problems_of_resource,
     problems_of_trust,
     problems_of_writers,
@@ -29,7 +31,7 @@ def policy(*statements):
 
 def identity():
     """Returns a policy for each role, in which each allows what it owns."""
-    policies = {name: policy() for name in (*STEPS, "state-machine", "scheduler")}
+    policies = {name: policy() for name in (*STEPS, *SERVICES)}
     for actions, resource, owner in OWNERS:
         policies[owner]["Statement"].append(allow(list(actions), [resource]))
     for step in STEPS:
@@ -79,6 +81,7 @@ class Policies(unittest.TestCase):
             "identity": identity(),
             "trust": {name: trust() for name in identity()},
             "resource": {"lake": policy(tls_only())},
+            "reader": {"reader": policy(allow(["s3:GetObject"], [f"{LAKE}/raw/*"]))},
             "resource_of_prod": {"lake": policy(tls_only(), only_writers())},
         }
         self.assertEqual(list(problems_of(policies)), [])
@@ -104,6 +107,26 @@ class Policies(unittest.TestCase):
             self.assert_finds(problems_of_identity(policy(statement)), problem)
         self.assertEqual(list(problems_of_identity(policy(allow(["s3:ListBucket"], [LAKE], **listing)))), [])
         self.assertEqual(list(problems_of_identity(policy(allow(["xray:PutTraceSegments"], ["*"])))), [])
+
+    def test_versions_of_functions(self):
+        functions = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function"
+        self.assertEqual(list(problems_of_identity(policy(allow(["lambda:InvokeFunction"], [f"{functions}:defi-dev-plan-run:*"])))), [])
+        self.assert_finds(problems_of_identity(policy(allow(["lambda:InvokeFunction"], [f"{functions}:defi-dev-*"]))), "function:defi-dev-*")
+
+    def test_reader(self):
+        allowed = [
+            allow(["s3:GetObject"], [f"{LAKE}/raw/*"]),
+            allow(["glue:GetTables"], [f"{GLUE}:table/db_raw_dev/*"]),
+            allow(["s3:PutObject"], [f"{LAKE}-athena/results/*"]),
+        ]
+        self.assertEqual(list(problems_of_reader(policy(*allowed))), [])
+        for statement, problem in (
+            (allow(["s3:PutObject"], [f"{LAKE}/raw/*"]), "allows a reader s3:PutObject"),
+            (allow(["s3:PutObject"], [f"{LAKE}-athena/results/*", f"{LAKE}/raw/*"]), "allows a reader s3:PutObject"),
+            (allow(["glue:UpdateTable"], [f"{GLUE}:table/db_raw_dev/*"]), "allows a reader glue:UpdateTable"),
+            (allow(["s3:GetObject"], [f"{LAKE}/*"]), f"on {LAKE}/*"),
+        ):
+            self.assert_finds(problems_of_reader(policy(statement)), problem)
 
     def test_owners(self):
         self.assertEqual(list(problems_of_owners(identity())), [])

@@ -88,12 +88,12 @@ class TerraformInit(unittest.TestCase):
 class LockFile(unittest.TestCase):
     """The committed lock file, with the real Terraform."""
 
-    def init(self, change=lambda lock: lock, versions: str = "~> 5.80") -> subprocess.CompletedProcess:
+    def init(self, change=lambda lock: lock, versions: str = ">= 5.80.0, < 7.0.0") -> subprocess.CompletedProcess:
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
         required = (INFRA / "versions.tf").read_text().partition("\nprovider ")[0]
-        self.assertIn('"~> 5.80"', required)
-        (folder / "versions.tf").write_text(required.replace("~> 5.80", versions))
+        self.assertIn('">= 5.80.0, < 7.0.0"', required)
+        (folder / "versions.tf").write_text(required.replace(">= 5.80.0, < 7.0.0", versions))
         (folder / ".terraform.lock.hcl").write_text(change((INFRA / ".terraform.lock.hcl").read_text()))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_CLI_ARGS")}
         return run([INFRA / "terraform-init", folder, "-no-color"], environment)

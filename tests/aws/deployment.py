@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,8 @@ class Deployment:
             "graph_url": self.server.graph_url,
             "transpose_url": self.server.transpose_url,
             "force_destroy": True,
+            "test_events": True,
+            "test_event_registry": True,
         }
         self.terraform = Terraform(self.folder, self.aws.environment(), variables)
         self.stack.callback(self.terraform.finish)
@@ -50,7 +53,7 @@ class Deployment:
         self.terraform.workspace(ENVIRONMENT)
         # More operations in parallel than by default, because most of them only wait.
         outputs = self.terraform.apply_at_once("-parallelism=30")
-        self.bucket, self.machine = outputs["lake_bucket"], outputs["state_machine_arn"]
+        self.bucket, self.machine, self.starter = (outputs[name] for name in ("lake_bucket", "state_machine_arn", "starter_arn"))
         self.functions, self.databases, self.secrets = (outputs[name] for name in ("functions", "databases", "secrets"))
         self.queue = self.subscribe(outputs["topic_arn"])
         self.put_keys(API_KEY)
@@ -90,20 +93,31 @@ class Deployment:
         return self.client("lambda").get_function_configuration(FunctionName=self.functions[step])["Environment"]["Variables"]
 
     @contextlib.contextmanager
-    def configured(self, steps: Iterable[str], **variables: str):
-        """Sets environment variables of functions temporarily. The functions restart and read their secrets again."""
-        before = {step: self.environment_of(step) for step in steps}
+    def configured(self, steps: Iterable[str], timeout: int | None = None, **variables: str):
+        """Temporarily sets the environment variables of functions, and their timeout. As a deployment does, this publishes
+        versions, which the state machine calls meanwhile. The functions restart and read their secrets again."""
+        functions, states = self.client("lambda"), self.client("stepfunctions")
+        before = {step: functions.get_function_configuration(FunctionName=self.functions[step]) for step in steps}
+        definition = states.describe_state_machine(stateMachineArn=self.machine)["definition"]
+        changed, versions = definition, {}
         try:
-            for step, environment in before.items():
-                self.configure(step, {**environment, **variables})
+            for step, configuration in before.items():
+                environment = {**configuration["Environment"]["Variables"], **variables}
+                self.configure(step, environment, timeout or configuration["Timeout"])
+                versions[step] = functions.publish_version(FunctionName=self.functions[step])["Version"]
+                changed = re.sub(rf"(:function:{self.functions[step]}):[0-9]+", rf"\1:{versions[step]}", changed)
+            states.update_state_machine(stateMachineArn=self.machine, definition=changed)
             yield
         finally:
-            for step, environment in before.items():
-                self.configure(step, environment)
+            states.update_state_machine(stateMachineArn=self.machine, definition=definition)
+            for step, configuration in before.items():
+                self.configure(step, configuration["Environment"]["Variables"], configuration["Timeout"])
+            for step, version in versions.items():
+                functions.delete_function(FunctionName=self.functions[step], Qualifier=version)
 
-    def configure(self, step: str, environment: dict[str, str]) -> None:
+    def configure(self, step: str, environment: dict[str, str], timeout: int) -> None:
         self.client("lambda").update_function_configuration(
-            FunctionName=self.functions[step], Environment={"Variables": environment}
+            FunctionName=self.functions[step], Environment={"Variables": environment}, Timeout=timeout
         )
 
     def start(self, run_input: dict) -> str:

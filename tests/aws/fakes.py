@@ -30,13 +30,13 @@ while True:
 """
 
 
-def package() -> bytes:
-    """Returns the zip file of the function."""
+def package(comment: str = "") -> bytes:
+    """Returns the zip file of the function. A comment changes its bytes."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         entry = zipfile.ZipInfo("bootstrap")
         entry.external_attr = 0o755 << 16
-        archive.writestr(entry, BOOTSTRAP.format(python=sys.executable))
+        archive.writestr(entry, BOOTSTRAP.format(python=sys.executable) + comment)
     return packed.getvalue()
 
 

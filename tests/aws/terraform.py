@@ -1,4 +1,4 @@
-"""Runs Terraform in a copy of infra/, so that no state is left in the repository."""
+"""Runs Terraform in a copy of infra/ with a local state, so that nothing is left in the repository."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ class Terraform:
 
     def __init__(self, folder: Path, environment: dict[str, str], variables: dict):
         self.folder, self.environment = folder / "infra", {**environment, "TF_IN_AUTOMATION": "1"}
-        ignored = shutil.ignore_patterns(".terraform", "terraform.tfstate*", "*.auto.tfvars*")
+        ignored = shutil.ignore_patterns(".terraform", "terraform.tfstate*", "local-states", "*.auto.tfvars*", "backend.tf")
         shutil.copytree(INFRA, self.folder, ignore=ignored)
         self.set_variables(variables)
         self.rest: Future | None = None

@@ -12,17 +12,12 @@ DAYS = 4
 
 def test_call_that_stops_at_its_deadline_is_continued(deployment):
     deployment.empty()
-    function, functions = deployment.functions[STEP], deployment.client("lambda")
-    timeout = functions.get_function_configuration(FunctionName=function)["Timeout"]
+    function = deployment.functions[STEP]
     already = len(deployment.calls())
     # The step starts no unit after 3 s and cuts those in progress after 23 s. It sends a request every 3 s.
-    with deployment.configured([STEP], SHARE_OF_SOURCE="1500"):
-        functions.update_function_configuration(FunctionName=function, Timeout=33)
-        try:
-            as_of = (date.fromisoformat(FIRST) + timedelta(days=DAYS - 1)).isoformat()
-            execution = deployment.run({"from": FIRST, "as_of": as_of})
-        finally:
-            functions.update_function_configuration(FunctionName=function, Timeout=timeout)
+    with deployment.configured([STEP], timeout=33, SHARE_OF_SOURCE="1500"):
+        as_of = (date.fromisoformat(FIRST) + timedelta(days=DAYS - 1)).isoformat()
+        execution = deployment.run({"from": FIRST, "as_of": as_of})
     assert execution.status == "SUCCEEDED", execution
     calls = [call for call in deployment.calls()[already:] if call["function"] == function]
     assert len(calls) > 1 and {call["kind"] for call in calls} == {None}, calls

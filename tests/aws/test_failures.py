@@ -59,6 +59,7 @@ def test_failing_check_keeps_the_published_set(deployment, published, tmp_path):
     assert (message["attribute"], message["step"], message["error"]) == ("failed", "check-features", "QualityFailed")
     assert "unpriced" in message["cause"]
     assert deployment.published() == published
+    assert '"kind":"QualityFailed"' in deployment.logs(), "the alarm failed-check counts these lines"
     assert 'class="badge fail"' in page_of(deployment, message["run_id"]), "a run with failed checks has a report"
 
     # The next run computes nothing again: it only checks the features and publishes them.

@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from aws import ACCOUNT, REGION
-from fakes import allow, call, code_of
+from fakes import allow, call, code_of, package
 
 
 def test_function_environment_has_no_host_variables(local_aws, function, monkeypatch):
@@ -29,6 +29,57 @@ def test_next_call_uses_a_changed_configuration(local_aws, function):
         FunctionName="changed", Environment={"Variables": {"LAKE": "after"}}
     )
     assert call(local_aws, "changed", do="environment")["LAKE"] == "after"
+
+
+def test_version_keeps_its_code_and_configuration(local_aws, function):
+    function("versions", Environment={"Variables": {"LAKE": "first"}}, Publish=True)
+    functions = local_aws.client("lambda")
+    functions.create_alias(FunctionName="versions", Name="live", FunctionVersion="1")
+    functions.update_function_configuration(FunctionName="versions", Environment={"Variables": {"LAKE": "second"}})
+    functions.update_function_code(FunctionName="versions", ZipFile=package("# changed"), Publish=True)
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:versions"
+    for name, lake, version in (
+        ("versions", "second", "$LATEST"),
+        ("versions:1", "first", "1"),
+        (f"{arn}:1", "first", "1"),
+        (f"{arn}:2", "second", "2"),
+        (f"{arn}:live", "first", "1"),
+    ):
+        seen = call(local_aws, name, do="environment")
+        assert (seen["LAKE"], seen["AWS_LAMBDA_FUNCTION_VERSION"]) == (lake, version), name
+    code = {name: call(local_aws, name, do="environment")["LAMBDA_TASK_ROOT"] for name in (f"{arn}:1", f"{arn}:2", arn)}
+    assert code[f"{arn}:1"] != code[f"{arn}:2"] == code[arn]
+
+    functions.update_alias(FunctionName="versions", Name="live", FunctionVersion="2")
+    assert call(local_aws, f"{arn}:live", do="environment")["LAKE"] == "second"
+    with pytest.raises(ClientError) as error:
+        call(local_aws, f"{arn}:3", do="echo")
+    assert code_of(error) == "ResourceNotFoundException"
+
+
+def test_version_is_published_only_after_a_change_and_its_number_is_not_used_again(local_aws, function):
+    function("numbers", Publish=True)
+    functions = local_aws.client("lambda")
+
+    def publish() -> str:
+        return functions.publish_version(FunctionName="numbers")["Version"]
+
+    assert publish() == "1", "nothing changed"
+    functions.update_function_configuration(FunctionName="numbers", Timeout=7)
+    assert publish() == "2"
+    functions.delete_function(FunctionName="numbers", Qualifier="2")
+    functions.update_function_configuration(FunctionName="numbers", Timeout=8)
+    assert publish() == "3"
+    assert call(local_aws, "numbers:3", do="echo") == {"do": "echo"}
+
+
+def test_versions_share_the_reserved_concurrency(local_aws, function):
+    function("shared", Timeout=10, Publish=True)
+    local_aws.client("lambda").put_function_concurrency(FunctionName="shared", ReservedConcurrentExecutions=0)
+    for name in ("shared", "shared:1"):
+        with pytest.raises(ClientError) as error:
+            call(local_aws, name, do="echo")
+        assert code_of(error) == "TooManyRequestsException"
 
 
 def test_errors_have_their_kind(local_aws, function):

@@ -160,7 +160,7 @@ def test_function_changes_only_its_own_tables(deployment, step):
 
 def test_roles_are_assumed_for_this_account_only(deployment):
     roles = [role for role in deployment.client("iam").list_roles()["Roles"] if role["RoleName"].startswith("defi-")]
-    assert len(roles) == len(STEPS) + 2
+    assert len(roles) == len(STEPS) + 3
     for role in roles:
         policy = json.dumps(role["AssumeRolePolicyDocument"])
         (service,) = {statement["Principal"]["Service"] for statement in role["AssumeRolePolicyDocument"]["Statement"]}
@@ -260,17 +260,19 @@ def test_state_machine_only_reads_batches_and_calls_functions(deployment):
     )
 
 
-def test_schedule_only_starts_the_state_machine(deployment):
+def test_schedule_only_starts_runs(deployment):
     scheduler = deployment.client("scheduler")
     (schedule,) = scheduler.list_schedules()["Schedules"]
     target = scheduler.get_schedule(Name=schedule["Name"], GroupName=schedule["GroupName"])["Target"]
-    assert target["Arn"] == deployment.machine and json.loads(target.get("Input", "{}")) == {}
-    states = deployment.aws.client_as("stepfunctions", target["RoleArn"])
-    # With an invalid name the call is authorized, but starts no execution.
-    with pytest.raises(ClientError) as error:
-        states.start_execution(stateMachineArn=deployment.machine, name="no<name>")
-    assert error.value.response["Error"]["Code"] == "InvalidName"
-    assert is_denied(lambda: states.stop_execution(executionArn=deployment.machine))
-    assert is_denied(
-        lambda: deployment.aws.client_as("lambda", target["RoleArn"]).invoke(FunctionName=deployment.functions["plan-run"])
-    )
+    assert target["Arn"] == deployment.starter
+    starter = deployment.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.starter)["roleArn"]
+    for role, machine in ((target["RoleArn"], deployment.starter), (starter, deployment.machine)):
+        states = deployment.aws.client_as("stepfunctions", role)
+        # With an invalid name the call is authorized, but starts no execution.
+        with pytest.raises(ClientError) as error:
+            states.start_execution(stateMachineArn=machine, name="no<name>")
+        assert error.value.response["Error"]["Code"] == "InvalidName"
+        other = deployment.machine if machine == deployment.starter else deployment.starter
+        assert is_denied(lambda: states.start_execution(stateMachineArn=other))
+        assert is_denied(lambda: states.stop_execution(executionArn=machine))
+        assert is_denied(lambda: deployment.aws.client_as("lambda", role).invoke(FunctionName=deployment.functions["plan-run"]))

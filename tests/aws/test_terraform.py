@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from aws import ACCOUNT, REGION
 from packages import REPOSITORY, STEPS
 from terraform import INFRA, TerraformFailed, run
 
@@ -26,6 +27,7 @@ AWS_ERRORS = {
     "Lambda.SdkClientException",
     "Lambda.TooManyRequestsException",
     "Lambda.ClientExecutionTimeoutException",
+    "Lambda.Unknown",
     "Sandbox.Timedout",
     "Runtime.ExitError",
 }
@@ -84,6 +86,14 @@ def test_each_step_has_a_function(deployment):
         assert not [name for name in environment if "KEY" in name], f"{step} has a key in its environment"
 
 
+def test_state_machine_calls_the_version_that_the_alias_names(deployment):
+    machine = deployment.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.machine)
+    called = {task["Parameters"]["FunctionName"] for _, task in tasks_of(json.loads(machine["definition"])) if "FunctionName" in task["Parameters"]}
+    functions = deployment.client("lambda")
+    live = {name: functions.get_alias(FunctionName=name, Name="live")["FunctionVersion"] for name in deployment.functions.values()}
+    assert called == {f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}:{version}" for name, version in live.items()}
+
+
 def test_error_names_in_the_definition_exist(deployment):
     source = (REPOSITORY / "shared" / "src" / "error.rs").read_text()
     kinds = dict(re.findall(r'Kind::(\w+) => "(\w+)"', source))
@@ -114,7 +124,7 @@ def test_task_timeouts_exceed_function_timeouts(deployment):
     tasks = list(tasks_of(definition))
     assert len(tasks) >= len(STEPS)
     for name, task in tasks:
-        function = task["Parameters"].get("FunctionName", "").rpartition(":")[2]
+        function = task["Parameters"].get("FunctionName", ":function:").split(":function:")[1].split(":")[0]
         assert task["TimeoutSeconds"] > timeouts.get(function, 0), name
 
 

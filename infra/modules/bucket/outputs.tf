@@ -4,6 +4,6 @@ output "name" {
 }
 
 output "arn" {
-  description = "The bucket's ARN."
+  description = "The bucket's ARN, which is unknown while a plan replaces the bucket."
   value       = aws_s3_bucket.this.arn
 }

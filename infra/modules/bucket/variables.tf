@@ -19,6 +19,12 @@ variable "expire_days" {
   type        = map(number)
 }
 
+variable "kms_key_arn" {
+  description = "The KMS key that encrypts the objects. null: the key of S3."
+  type        = string
+  default     = null
+}
+
 variable "policy" {
   description = "The bucket's policy, as an object."
   type        = any

@@ -3,6 +3,16 @@ output "arn" {
   value       = aws_lambda_function.this.arn
 }
 
+output "version" {
+  description = "The newest version of the function."
+  value       = aws_lambda_function.this.version
+}
+
+output "role_arn" {
+  description = "The ARN of the function's role."
+  value       = aws_iam_role.this.arn
+}
+
 output "log_group" {
   description = "The name of the function's log group."
   value       = aws_cloudwatch_log_group.this.name

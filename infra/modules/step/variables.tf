@@ -43,6 +43,16 @@ variable "log_retention_days" {
   type        = number
 }
 
+variable "kms_key_arn" {
+  description = "The KMS key that encrypts the log and the environment variables. null: those of AWS."
+  type        = string
+}
+
+variable "permissions_boundary" {
+  description = "ARN of the permissions boundary of the role. null: none."
+  type        = string
+}
+
 variable "environment" {
   description = "Environment variables of the function."
   type        = map(string)

@@ -2,7 +2,8 @@
 
 A function has the environment variables of its configuration and those that AWS adds, none of the host, and the
 credentials of its role. Time, memory and payload sizes have the limits of AWS. The output of a function is written to
-its log group, if its role allows that.
+its log group, if its role allows that. A version of a function runs the code and configuration with which it was
+published.
 """
 
 import atexit
@@ -18,7 +19,8 @@ from collections import Counter
 from pathlib import Path
 
 from moto.awslambda.exceptions import InvalidParameterValueException
-from moto.awslambda.models import LambdaBackend, LambdaFunction
+from moto.awslambda.models import LambdaBackend, LambdaFunction, LambdaStorage, lambda_backends
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.core.exceptions import JsonRESTError
 from moto.core.utils import iso_8601_datetime_with_nanoseconds
 
@@ -59,6 +61,7 @@ def install(endpoint: str, folder: str) -> "Functions":
     LambdaFunction.invoke = invoke
     date_updates()
     limit_memory()
+    number_versions_once()
     return functions
 
 
@@ -94,6 +97,24 @@ def limit_memory() -> None:
 
     LambdaBackend.create_function = create_function
     LambdaFunction.update_configuration = update_configuration
+
+
+def number_versions_once() -> None:
+    """Never gives the number of a deleted version to another one. moto counts the versions that exist."""
+    original = LambdaStorage.publish_version
+    newest: dict[str, int] = {}
+
+    def publish_version(self, name_or_arn, description=""):
+        function = self.get_function_by_name_or_arn_forbid_qualifier(name_or_arn)
+        published = len(self._functions[function.function_name]["versions"])
+        version = original(self, name_or_arn, description)
+        if len(self._functions[function.function_name]["versions"]) > published:
+            version.set_version(max(version.version, newest.get(function.function_arn, 0) + 1))
+            newest[function.function_arn] = version.version
+            self._arns[version.function_arn] = version
+        return version
+
+    LambdaStorage.publish_version = publish_version
 
 
 class Functions:
@@ -146,13 +167,15 @@ class Functions:
     def record(self, function: LambdaFunction, failed: bool, response: bytes, sandbox: Sandbox) -> None:
         """Writes a line about each call for the tests, which can't observe the calls of a state machine otherwise."""
         kind = json.loads(response).get("errorType") if failed else None
-        line = {"function": function.function_name, "kind": kind, "bytes": len(response), "kilobytes": sandbox.peak}
+        version = str(function.version)
+        line = {"function": function.function_name, "version": version, "kind": kind, "bytes": len(response), "kilobytes": sandbox.peak}
         with self.lock, (self.folder / "calls.jsonl").open("a") as journal:
             journal.write(f"{json.dumps(line)}\n")
 
     def enter(self, function: LambdaFunction) -> None:
         with self.lock:
-            reserved = function.reserved_concurrency
+            # All versions of a function share its reserved concurrency.
+            reserved = latest(function).reserved_concurrency
             is_exhausted = reserved is not None and self.running[function.function_name] >= int(reserved)
             if is_exhausted or self.running.total() >= settings.concurrent_calls:
                 raise TooManyRequests
@@ -203,6 +226,11 @@ class Functions:
         for sandbox in sandboxes:
             sandbox.close()
         shutil.rmtree(self.folder / "code", ignore_errors=True)
+
+
+def latest(function: LambdaFunction) -> LambdaFunction:
+    """Returns the function itself of a version of it."""
+    return lambda_backends[ACCOUNT][function.region].get_function(function.function_name)
 
 
 def failure(kind: str, message: str) -> tuple[bool, bytes, str]:

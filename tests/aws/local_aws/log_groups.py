@@ -18,9 +18,9 @@ creation_lock = threading.Lock()
 class Log:
     """The log stream of one execution environment."""
 
-    def __init__(self, session: Session, group: str, region: str, file: Path):
-        self.group, self.region, self.file = group, region, file
-        self.stream = f"{time.strftime('%Y/%m/%d')}/[$LATEST]{uuid.uuid4().hex}"
+    def __init__(self, session: Session, group: str, region: str, file: Path, version: str):
+        self.group, self.region, self.file, self.version = group, region, file, version
+        self.stream = f"{time.strftime('%Y/%m/%d')}/[{version}]{uuid.uuid4().hex}"
         self.lock = threading.Lock()
         self.lines: list[str] = []
         self.is_writable = self.create(session)
@@ -48,7 +48,7 @@ class Log:
     def start(self, request: str) -> None:
         with self.lock:
             self.lines.clear()
-        self.write(f"START RequestId: {request} Version: $LATEST")
+        self.write(f"START RequestId: {request} Version: {self.version}")
 
     def end(self, request: str, seconds: float, kilobytes: int) -> str:
         self.write(f"END RequestId: {request}")

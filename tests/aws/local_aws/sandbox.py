@@ -36,7 +36,9 @@ class Sandbox:
             function.role, "lambda.amazonaws.com", function.function_name, function.function_arn, function.region
         )
         session = roles.Session(assumed.arn, assumed.role_arn)
-        self.log = Log(session, function.logs_group_name, function.region, folder / "logs" / f"{function.function_name}.log")
+        self.log = Log(
+            session, function.logs_group_name, function.region, folder / "logs" / f"{function.function_name}.log", str(function.version)
+        )
         self.api = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self))
         self.api.daemon_threads = True
         threading.Thread(target=self.api.serve_forever, daemon=True).start()
@@ -67,7 +69,7 @@ class Sandbox:
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self.api.server_port}",
             "AWS_LAMBDA_FUNCTION_NAME": function.function_name,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_size),
-            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_FUNCTION_VERSION": str(function.version),
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
             "AWS_LAMBDA_LOG_GROUP_NAME": function.logs_group_name,
             "AWS_LAMBDA_LOG_STREAM_NAME": self.log.stream,

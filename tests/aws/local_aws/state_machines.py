@@ -33,6 +33,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.item
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_lambda import (
     StateTaskServiceLambda,
 )
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_sfn import StateTaskServiceSfn
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
@@ -59,6 +60,7 @@ def install(endpoint: str) -> None:
     call_with_the_role_of_the_machine(endpoint)
     reject_invalid_transitions()
     name_every_execution()
+    start_executions_from_executions()
     fail_a_map_whose_items_fail()
     fail_a_map_whose_items_cannot_be_read()
     keep_fatal_errors_from_catch_all()
@@ -177,6 +179,25 @@ def name_every_execution() -> None:
 
     StepFunctionsParserBackend.start_execution = start_execution
     Execution.get_start_execution_details = get_start_execution_details
+
+
+def start_executions_from_executions() -> None:
+    """Supports states:startExecution, whose parameters moto passes on with the capital letters of the definition."""
+    original = StateTaskServiceSfn._normalise_parameters
+
+    def normalise_parameters(self, parameters, *arguments):
+        original(self, parameters, *arguments)
+        renamed = {name[0].lower() + name[1:]: value for name, value in parameters.items()}
+        parameters.clear()
+        parameters.update(renamed)
+
+    def normalise_response(self, response, *_):
+        started = {"ExecutionArn": response["executionArn"], "StartDate": response["startDate"].isoformat()}
+        response.clear()
+        response.update(started)
+
+    StateTaskServiceSfn._normalise_parameters = normalise_parameters
+    StateTaskServiceSfn._normalise_response = normalise_response
 
 
 def fail_a_map_whose_items_fail() -> None:

@@ -1,0 +1,2 @@
+# The variables of prod. infra/variables.tf describes them and has their defaults.
+region = "us-east-1"

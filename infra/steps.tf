@@ -211,7 +211,7 @@ locals {
       ephemeral_storage = try(coalesce(var.steps[name].ephemeral_storage), step.ephemeral_storage, 512) # steps don't write to disk
       concurrency       = try(coalesce(var.steps[name].concurrency), step.concurrency, null)            # null: no map, one call per run
       reserved          = try(coalesce(var.steps[name].reserved_concurrency), null)
-      reads             = concat(try(step.reads, []), ["runs/"], local.prefixes.passed) # to plan what is missing
+      reads             = concat(try(step.reads, []), ["runs/", "state/unfinished/"], local.prefixes.passed) # to plan what is missing
       writes            = concat(try(step.writes, []), local.digests[name].writes, ["runs/lease.json"], name == "plan-run" ? [] : ["runs/*/reports/${name}/"])
       deletes           = distinct(concat(try(step.deletes, []), local.digests[name].writes, local.digests[name].deletes))
       lists             = concat(["raw/", "stage/", "analytics/", "state/"], local.digests[name].deletes, try(step.lists, []))

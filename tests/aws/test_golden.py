@@ -113,7 +113,8 @@ def days_before_last(number: int) -> str:
 
 
 def without_runs(versions: dict) -> dict:
-    return {key: version for key, version in versions.items() if not key.startswith("runs/")}
+    # What a run recomputes is recorded until a later run finds it finished.
+    return {key: version for key, version in versions.items() if not key.startswith(("runs/", "state/unfinished/"))}
 
 
 def test_alarms_and_dashboard_use_metrics_of_the_functions(deployment, golden):

@@ -113,6 +113,7 @@ def days_before_last(number: int) -> str:
 
 
 def without_runs(versions: dict) -> dict:
+    # What a run recomputes is recorded until a later run finds it finished.
     return {key: version for key, version in versions.items() if not key.startswith(("runs/", "state/unfinished/"))}
 
 

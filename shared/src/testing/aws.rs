@@ -113,7 +113,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A bucket in memory. Makes the calls that [`S3Store`](crate::lake::S3Store) makes for objects that are not uploaded in
+/// A bucket in memory. Makes the calls that `S3Store` makes for objects that are not uploaded in
 /// parts.
 #[derive(Clone)]
 pub struct SimulatedS3 {
@@ -214,7 +214,7 @@ impl Store for SimulatedS3 {
     }
 }
 
-/// A catalog in memory. Makes the calls that [`GlueCatalog`](crate::catalog::GlueCatalog) makes for tables of existing
+/// A catalog in memory. Makes the calls that `GlueCatalog` makes for tables of existing
 /// databases.
 #[derive(Debug, Clone)]
 pub struct SimulatedGlue {

@@ -31,6 +31,8 @@ class Deployment:
             "graph_url": self.server.graph_url,
             "transpose_url": self.server.transpose_url,
             "force_destroy": True,
+            # Not the default, so that all that finds the lake finds it by what was deployed.
+            "lake_bucket": "lake-of-the-tests",
         }
         self.terraform = Terraform(self.folder, self.aws.environment(), variables)
         self.terraform.init()

@@ -6,6 +6,7 @@ resource "aws_glue_catalog_database" "layer" {
     analytics = "Amounts in ETH, health, and the features of every wallet."
   }
 
-  name        = "db_${each.key}_${local.environment}"
-  description = each.value
+  name         = "db_${each.key}_${local.environment}"
+  description  = each.value
+  location_uri = "s3://${local.bucket}/" # by which the defi command finds the bucket
 }

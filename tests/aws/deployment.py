@@ -46,6 +46,8 @@ class Deployment:
             "force_destroy": True,
             "test_events": True,
             "test_event_registry": True,
+            # Not the default, so that all that finds the lake finds it by what was deployed.
+            "lake_bucket": "lake-of-the-tests",
         }
         self.terraform = Terraform(self.folder, self.aws.environment(), variables)
         self.stack.callback(self.terraform.finish)

@@ -117,22 +117,33 @@ def without_runs(versions: dict) -> dict:
     return {key: version for key, version in versions.items() if not key.startswith(("runs/", "state/unfinished/"))}
 
 
-def test_alarms_and_dashboard_use_metrics_of_the_functions(deployment, golden):
-    measured = set(metrics_in(deployment.logs()))
-    alarms = deployment.client("cloudwatch").describe_alarms()["MetricAlarms"]
-    watched = {
+def test_alarms_and_dashboard_use_exactly_the_metrics_of_the_functions(deployment, golden):
+    """CloudWatch charges each metric with its dimensions: none is measured that nobody looks at, and none is looked at that
+    nobody measures."""
+    measured, (watched, shown) = set(metrics_in(deployment.logs())), watched_metrics(deployment.client("cloudwatch"))
+    assert watched and watched <= measured and shown <= measured, (watched | shown) - measured
+    assert measured <= watched | shown, measured - watched - shown
+    by_step = {name for name, dimensions in measured if "Step" in dict(dimensions)}
+    assert by_step == {"Requests", "Retries", "Seconds"}
+
+
+def watched_metrics(cloudwatch) -> tuple[set, set]:
+    """Returns the metrics of the functions, each with its dimensions, that the alarms and the dashboard ask for."""
+    alarms = {
         (alarm["MetricName"], frozenset((dimension["Name"], dimension["Value"]) for dimension in alarm["Dimensions"]))
-        for alarm in alarms
-        if alarm["Namespace"] == "DefiFeatures"
+        for alarm in cloudwatch.describe_alarms()["MetricAlarms"]
+        # A metric without dimensions is one of a log filter, not of a function.
+        if alarm.get("Namespace") == "DefiFeatures" and alarm["Dimensions"]
     }
-    assert watched and watched <= measured
-    dashboard = deployment.client("cloudwatch").get_dashboard(DashboardName=dashboards(deployment)[0])["DashboardBody"]
-    names = {name for name in json.dumps(json.loads(dashboard)).split('"') if name.isalpha()}
-    assert {name for name, _ in measured} & names
-
-
-def dashboards(deployment) -> list[str]:
-    return [entry["DashboardName"] for entry in deployment.client("cloudwatch").list_dashboards()["DashboardEntries"]]
+    (dashboard,) = cloudwatch.list_dashboards()["DashboardEntries"]
+    body = json.loads(cloudwatch.get_dashboard(DashboardName=dashboard["DashboardName"])["DashboardBody"])
+    shown = set()
+    for widget in body["widgets"]:
+        # A metric is [namespace, name, dimension, value, …, {options}].
+        for namespace, name, *dimensions, _ in widget["properties"].get("metrics", []):
+            if namespace == "DefiFeatures":
+                shown.add((name, frozenset(zip(dimensions[::2], dimensions[1::2]))))
+    return alarms, shown
 
 
 def metrics_in(logs: str):

@@ -6,7 +6,7 @@ mod report;
 use std::time::Duration;
 
 use defi_shared::aws::{SdkConfig, configuration};
-use defi_shared::catalog::{GlueCatalog, Registry};
+use defi_shared::catalog::{GlueCatalog, Registry, lake_bucket};
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
 use defi_shared::executions::{Execution, ExecutionDetails, Executions, StateMachine};
@@ -52,15 +52,9 @@ impl ExecutionInput {
 /// # Errors
 /// `BadInput` if the environment is not deployed, and the errors of AWS.
 pub(crate) async fn lake(aws: &SdkConfig, env: Env) -> Result<(Lake, Registry)> {
-    let machine = StateMachine::find(aws, &format!("defi-{}", env.name())).await?;
-    Ok(lake_of(aws, &machine, env))
-}
-
-/// Returns the lake of a state machine. The bucket name consists of the environment and the account.
-pub(crate) fn lake_of(aws: &SdkConfig, machine: &StateMachine, env: Env) -> (Lake, Registry) {
-    let bucket = format!("data-lakehouse-{}-{}", env.name(), machine.account());
+    let bucket = lake_bucket(aws, env.name()).await?;
     let registry = Registry::new(GlueCatalog::new(aws, &bucket), env.name());
-    (Lake::new(S3Store::new(aws, bucket)), registry)
+    Ok((Lake::new(S3Store::new(aws, bucket)), registry))
 }
 
 /// The time between two looks at the lease of a lake that another execution holds.

@@ -5,7 +5,7 @@ use defi_shared::error::{Error, Result};
 use defi_shared::step::{CheckResults, RUN_CHECKS, RUN_REPORT, RunId, RunReport};
 use serde::{Deserialize, Serialize};
 
-use super::{Deployment, lake_of};
+use super::Deployment;
 use crate::output::line;
 use crate::run::summary::{print_checks, print_gaps, print_steps};
 
@@ -52,7 +52,7 @@ impl ExecutionResult {
                 .with_source(cause)
                 .with_hint("deploy the state machine and the functions of the same release")
         })?;
-        let (objects, _) = lake_of(&deployment.aws, &deployment.machine, deployment.env);
+        let (objects, _) = super::lake(&deployment.aws, deployment.env).await?;
         let ExecutionOutput { run_id, lake, as_of, nothing_to_do, published, reported } = output;
         Ok(ExecutionResult {
             as_of,

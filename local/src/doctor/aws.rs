@@ -39,7 +39,14 @@ pub(super) async fn check(env: Env) -> (Vec<Finding>, Option<Lake>) {
             ),
         },
     });
-    let (lake, registry) = crate::aws::lake_of(&aws, &machine, env);
-    findings.extend(super::lake::check(&lake, &registry).await);
-    (findings, Some(lake))
+    match crate::aws::lake(&aws, env).await {
+        Ok((lake, registry)) => {
+            findings.extend(super::lake::check(&lake, &registry).await);
+            (findings, Some(lake))
+        }
+        Err(error) => {
+            findings.push(Finding::error("lake", &error));
+            (findings, None)
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! Shared by all AWS clients: their configuration, and the conversion of SDK errors.
 
+mod credentials;
 mod secrets;
 
 pub use aws_config::SdkConfig;
 
 use std::time::Duration;
 
+use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -28,6 +30,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The timeout until the first byte of a response. The SDK detects stalled bodies itself.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The timeout for credentials. A `credential_process` may wait for a person: the SDK's default is 5 seconds.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The number of attempts of a call, with the SDK's backoff. S3 responds with `SlowDown` while it partitions a prefix.
 const ATTEMPTS: u32 = 6;
 
@@ -38,6 +43,7 @@ pub async fn configuration() -> SdkConfig {
     aws_config::defaults(aws_config::BehaviorVersion::latest())
         .http_client(http.build_https())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build())
+        .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS_TIMEOUT).build())
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .load()
         .await
@@ -62,12 +68,15 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let SdkError::ServiceError(response) = &error else {
+        if let Some(found) = credentials::error(&error) {
+            return found.with("call", call);
+        }
         let kind =
             if matches!(error, SdkError::ConstructionFailure(_)) { Kind::BadInput } else { Kind::SourceUnavailable };
         return Error::new(kind, "no response from AWS")
             .with("call", call)
             .with_source(error)
-            .with_hint("check the network, the region and the credentials, and run again");
+            .with_hint("check the network and the region, and run again");
     };
     // The response to a HEAD has no body, and therefore neither a code nor a message.
     let by_status;

@@ -11,6 +11,7 @@ use aws_sdk_glue::types::{Column, DatabaseInput, PartitionInput, SerDeInfo, Stor
 use super::{Catalog, CatalogColumn, CatalogTable, Partition};
 use crate::aws::{error_code, sdk_error};
 use crate::error::{Error, Kind, Result};
+use crate::tables::{Layer, database};
 
 /// The maximum number of partitions that Glue accepts in one call.
 const PARTITIONS_PER_CALL: usize = 100;
@@ -212,6 +213,26 @@ impl GlueCatalog {
             }
         }
     }
+}
+
+/// Finds the bucket of an environment's lake: that of the location of its database `db_analytics_{env}`, which Terraform
+/// sets.
+///
+/// # Errors
+/// `BadInput` if there is no such database or it has no location, and the errors of Glue.
+pub async fn lake_bucket(aws: &SdkConfig, env: &str) -> Result<String> {
+    let name = database(Layer::Analytics, env);
+    let without = |what: &str| {
+        Error::bad_input(format!("the Glue database {name} {what}, so the bucket of the lake is unknown"))
+            .with_hint("deploy the environment: make deploy")
+    };
+    let location = match Client::new(aws).get_database().name(&name).send().await {
+        Ok(response) => response.database.and_then(|database| database.location_uri).unwrap_or_default(),
+        Err(error) if error_code(&error) == Some(NOT_FOUND) => return Err(without("does not exist")),
+        Err(error) => return Err(sdk_error("GetDatabase", error).with("database", &name)),
+    };
+    let bucket = location.strip_prefix("s3://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    if bucket.is_empty() { Err(without("has no location in S3")) } else { Ok(bucket.to_owned()) }
 }
 
 fn build_error(cause: BuildError) -> Error {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use differences::Differences;
 pub use folder::FolderCatalog;
 #[cfg(feature = "aws")]
-pub use glue::GlueCatalog;
+pub use glue::{GlueCatalog, lake_bucket};
 
 use crate::domain::Day;
 use crate::error::{Error, Result};

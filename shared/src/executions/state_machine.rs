@@ -155,12 +155,6 @@ impl StateMachine {
         }))
     }
 
-    /// Returns the account ID, as contained in the ARN.
-    #[must_use]
-    pub fn account(&self) -> &str {
-        self.arn.split(':').nth(4).unwrap_or_default()
-    }
-
     /// Returns the ARN of an execution, given its name or its ARN.
     #[must_use]
     pub fn execution_arn(&self, name: &str) -> String {

@@ -13,6 +13,11 @@ use crate::pipeline::Step;
 /// The CloudWatch namespace of the metrics.
 const NAMESPACE: &str = "DefiFeatures";
 
+/// The metrics of each step, which tell what a run costs: requests to sources, retries of them, and seconds. CloudWatch
+/// charges every combination of a metric and its dimensions as a metric, so all other metrics are those of the
+/// environment, added up over the steps.
+const BY_STEP: [&str; 3] = ["Requests", "Retries", "Seconds"];
+
 /// The output of a step, with metrics.
 pub trait StepOutput: Serialize {
     /// Returns the names and values of the metrics.
@@ -23,7 +28,7 @@ pub trait StepOutput: Serialize {
 
 impl StepOutput for Report {
     fn metrics(&self) -> Vec<(&'static str, f64)> {
-        [
+        let mut counts = vec![
             ("Units", self.units),
             ("UnitsLost", self.lost.count),
             ("RowsIn", self.rows_in),
@@ -31,11 +36,13 @@ impl StepOutput for Report {
             ("RowsRejected", self.rejected()),
             ("Unpriced", self.unpriced),
             ("Bytes", self.bytes),
-            ("Requests", self.traffic.requests),
-            ("Retries", self.traffic.retries.values().sum()),
-        ]
-        .map(|(name, count)| (name, count as f64))
-        .into()
+        ];
+        // A step without a source has no metrics of it.
+        if self.traffic.requests > 0 {
+            counts.push(("Requests", self.traffic.requests));
+            counts.push(("Retries", self.traffic.retries.values().sum()));
+        }
+        counts.into_iter().map(|(name, count)| (name, count as f64)).collect()
     }
 }
 
@@ -51,11 +58,15 @@ pub(super) fn write_metrics(step: Step, output: &impl StepOutput, duration: Dura
 }
 
 fn embedded(step: Step, env: &str, milliseconds: u128, metrics: &[(&'static str, f64)]) -> Value {
-    let names: Vec<_> = metrics.iter().map(|(name, _)| json!({"Name": name})).collect();
+    let directive = |dimensions: &[&str], by_step: bool| {
+        let names = metrics.iter().map(|(name, _)| *name).filter(|name| BY_STEP.contains(name) == by_step);
+        let names: Vec<_> = names.map(|name| json!({"Name": name})).collect();
+        (!names.is_empty()).then(|| json!({"Namespace": NAMESPACE, "Dimensions": [dimensions], "Metrics": names}))
+    };
+    let directives = [directive(&["Environment"], false), directive(&["Environment", "Step"], true)];
+    let directives: Vec<_> = directives.into_iter().flatten().collect();
     let mut line = Map::new();
-    let directive =
-        json!({"Namespace": NAMESPACE, "Dimensions": [["Environment"], ["Environment", "Step"]], "Metrics": names});
-    line.insert("_aws".to_owned(), json!({"Timestamp": milliseconds as u64, "CloudWatchMetrics": [directive]}));
+    line.insert("_aws".to_owned(), json!({"Timestamp": milliseconds as u64, "CloudWatchMetrics": directives}));
     line.insert("Environment".to_owned(), env.into());
     line.insert("Step".to_owned(), step.name().into());
     line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
@@ -66,17 +77,48 @@ fn embedded(step: Step, env: &str, milliseconds: u128, metrics: &[(&'static str,
 mod tests {
     use super::*;
 
+    /// Returns the declared metrics of a line as `Name by dimensions`.
+    fn declared(line: &Value) -> Vec<String> {
+        let directives = line["_aws"]["CloudWatchMetrics"].as_array().unwrap();
+        let names = directives.iter().flat_map(|directive| {
+            assert_eq!(
+                (&directive["Namespace"], directive["Dimensions"].as_array().unwrap().len()),
+                (&json!(NAMESPACE), 1)
+            );
+            let metrics = directive["Metrics"].as_array().unwrap().iter();
+            metrics.map(|metric| format!("{} by {}", metric["Name"].as_str().unwrap(), directive["Dimensions"][0]))
+        });
+        names.collect()
+    }
+
     #[test]
-    fn line_declares_every_metric_that_it_contains() {
-        let report = Report { rows_in: 7, ..Report::default() };
-        let line = embedded(Step::StageEvents, "dev", 17, &report.metrics());
-        let directive = &line["_aws"]["CloudWatchMetrics"][0];
+    fn only_requests_retries_and_seconds_are_metrics_of_a_step() {
+        let mut report = Report { rows_in: 7, ..Report::default() };
+        report.traffic.requests = 3;
+        let metrics = [report.metrics(), vec![("Seconds", 0.5)]].concat();
+        let line = embedded(Step::ExtractEvents, "dev", 17, &metrics);
+        let declared = declared(&line);
+        let by_step: Vec<_> = declared.iter().filter(|metric| metric.contains("Step")).collect();
         assert_eq!(
-            (line["RowsIn"].as_f64(), &line["Step"], &directive["Namespace"]),
-            (Some(7.0), &json!("stage-events"), &json!(NAMESPACE))
+            by_step,
+            [
+                "Requests by [\"Environment\",\"Step\"]",
+                "Retries by [\"Environment\",\"Step\"]",
+                "Seconds by [\"Environment\",\"Step\"]",
+            ]
         );
-        let declared = directive["Metrics"].as_array().unwrap();
-        assert_eq!(declared.len(), report.metrics().len());
-        assert!(declared.iter().all(|metric| line[metric["Name"].as_str().unwrap()].is_number()));
+        assert!(declared.contains(&"RowsIn by [\"Environment\"]".to_owned()), "{declared:?}");
+        assert_eq!((line["RowsIn"].as_f64(), &line["Step"]), (Some(7.0), &json!("extract-events")));
+        // Each metric is declared once, and has a value.
+        assert_eq!(declared.len(), metrics.len());
+        assert!(metrics.iter().all(|(name, value)| line[*name] == json!(value)));
+    }
+
+    #[test]
+    fn step_without_a_source_has_no_metrics_of_requests() {
+        let metrics = Report::default().metrics();
+        assert!(!metrics.iter().any(|(name, _)| ["Requests", "Retries"].contains(name)), "{metrics:?}");
+        let line = embedded(Step::PlanRun, "dev", 17, &[("Seconds", 0.5)]);
+        assert_eq!(declared(&line), ["Seconds by [\"Environment\",\"Step\"]"]);
     }
 }

@@ -87,7 +87,7 @@ impl Deployment {
 
     /// Waits until no execution holds the lease of the lake.
     async fn wait_for_lease(&self) -> Result<()> {
-        let (lake, _) = lake_of(&self.aws, &self.machine, self.env);
+        let (lake, _) = lake(&self.aws, self.env).await?;
         let mut waits_for = None;
         while let Some(lease) = Lease::read(&lake).await?
             && self.machine.is_running(&lease.execution).await?

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from packages import REPOSITORY, STEPS
+from terraform import LATE, LATE_FILE
 
 TIMEOUT_SECONDS = 900
 
@@ -60,6 +61,8 @@ class Checkout:
         self.folder, self.variables = folder, {**environment, "TF_IN_AUTOMATION": "1"}
         ignored = shutil.ignore_patterns(".terraform", "terraform.tfstate*", "local-states", "node_modules", "__pycache__")
         shutil.copytree(REPOSITORY / "infra", folder / "infra", ignore=ignored, symlinks=True)
+        # The shared deployment has the lifecycle rules.
+        (folder / "infra" / LATE_FILE).write_text(LATE)
         shutil.copy(REPOSITORY / "Makefile", folder / "Makefile")
         for name in ("shared", "target/libdir", ".venv/package/bin", *(f"functions/{step}" for step in STEPS)):
             (folder / name).mkdir(parents=True)

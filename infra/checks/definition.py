@@ -2,8 +2,9 @@
 
 Usage: definition.py ERROR_RS DEFINITION.json STARTER.json
 
-STARTER.json is the definition of the state machine that starts the runs, which may fail by itself. Every error name is a kind in shared/src/error.rs or an error name of AWS. Every task has a timeout, retries errors of
-the Lambda service and catches all other errors. Permanent errors are not retried."""
+STARTER.json is the definition of the state machine that starts the runs, which may fail by itself. Every error name is
+a kind in shared/src/error.rs or an error name of AWS. Every task has a timeout, retries errors of the Lambda service and
+catches all other errors. Permanent errors are not retried."""
 
 import json
 import re
@@ -23,7 +24,8 @@ AWS_ERRORS = {
     "StepFunctions.ExecutionAlreadyExistsException",
 }
 LAMBDA_FAULTS = {name for name in AWS_ERRORS if name.startswith("Lambda.")}
-TRANSIENT_KINDS = {"Throttled", "SourceUnavailable", "NotReady"}
+# AlreadyRunning is one of them: an execution may be reported as running shortly after its end.
+RETRIED_KINDS = {"Throttled", "SourceUnavailable", "NotReady", "AlreadyRunning"}
 
 
 def states_of(machine):
@@ -42,14 +44,14 @@ def problems_of(name, state, kinds, catches_all=True):
     retried, caught = errors_of(state.get("Retry", [])), errors_of(state.get("Catch", []))
     for error in sorted((retried | caught) - kinds - AWS_ERRORS):
         yield f"{name}: {error} is neither an error kind of the code nor an error name of AWS"
-    for error in sorted(retried & kinds - TRANSIENT_KINDS):
+    for error in sorted(retried & kinds - RETRIED_KINDS):
         yield f"{name}: retries the permanent error {error}"
     if catches_all and state["Type"] in ("Task", "Map", "Parallel") and "States.ALL" not in caught:
         yield f"{name}: does not catch States.ALL"
     if state["Type"] == "Task" and "TimeoutSeconds" not in state:
         yield f"{name}: has no TimeoutSeconds"
-    if state.get("Resource", "").endswith(":lambda:invoke") and not LAMBDA_FAULTS | TRANSIENT_KINDS <= retried:
-        yield f"{name}: does not retry {', '.join(sorted(LAMBDA_FAULTS | TRANSIENT_KINDS - retried))}"
+    if state.get("Resource", "").endswith(":lambda:invoke") and not LAMBDA_FAULTS | RETRIED_KINDS <= retried:
+        yield f"{name}: does not retry {', '.join(sorted(LAMBDA_FAULTS | RETRIED_KINDS - retried))}"
     for rule in state.get("Retry", []):
         if rule.get("MaxAttempts", 3) and rule.get("BackoffRate", 2) > 1 and rule.get("JitterStrategy") != "FULL":
             yield f"{name}: retries {', '.join(rule['ErrorEquals'])} with backoff but without jitter"
@@ -70,7 +72,7 @@ def main():
     problems = [problem for name, state in states for problem in problems_of(name, state, kinds)]
     problems += [problem for name, state in states_of(starter) for problem in problems_of(name, state, kinds, catches_all=False)]
     problems += problems_of_versions(definition)
-    if not TRANSIENT_KINDS <= kinds:
+    if not RETRIED_KINDS <= kinds:
         problems.append(f"{sys.argv[1]} does not contain the error kinds. Update the regular expression of this check.")
     size = len(json.dumps(definition).encode())
     if size > 1_000_000:

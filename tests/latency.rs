@@ -167,10 +167,11 @@ impl Environment {
     /// Runs a first run over all days, and returns the longest call of each step.
     async fn first_run(&self) -> Vec<Measured> {
         let (first, today) = (january(1), self.today());
-        let (before, plan_before) = self.call(Step::PlanRun, json!({"as_of": today})).await;
+        let (before, plan_before) = self.call(Step::PlanRun, json!({"as_of": today, "from": first})).await;
         self.extract_all().await;
         let mut measured = vec![plan_before];
-        let (plan, plan_after) = self.call(Step::PlanRun, json!({"as_of": today, "after": before["plan"]})).await;
+        let after = json!({"as_of": today, "from": first, "after": before["plan"]});
+        let (plan, plan_after) = self.call(Step::PlanRun, after).await;
         measured.push(after_extraction(plan_after));
         for (step, tables) in computing_steps() {
             let calls = self.planned(&plan, step).await;

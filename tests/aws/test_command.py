@@ -111,9 +111,13 @@ def test_detached_run_can_be_followed_later(deployment, defi):
     assert code == 0 and f"wallets as of {LATER[2]}" in out, err
 
 
-def test_backfill_publishes_every_nth_day(deployment, defi):
+def test_backfill_publishes_every_nth_day_and_waits_for_other_runs(deployment, defi):
+    other = deployment.start({"from": FIRST, "as_of": LATER[2], "force": True})
+    deployment.wait_for_state(other, "Extract blocks")
     code, out, err = defi("backfill", LATER[3], LATER[5], "--every", "2", "--from", FIRST)
     assert code == 0, err
+    assert f"waiting for the execution {other.rpartition(':')[2]} to end" in err
+    assert deployment.wait(other).status == "SUCCEEDED"
     assert deployment.published() == LATER[5]
     history = deployment.partitions(f"{deployment.databases['analytics']}.defi_features_history")
     assert {(LATER[3],), (LATER[5],)} <= set(history) and (LATER[4],) not in history

@@ -58,7 +58,7 @@ pub(crate) async fn lake(aws: &SdkConfig, env: Env) -> Result<(Lake, Registry)> 
 }
 
 /// The time between two looks at the lease of a lake that another execution holds.
-const LEASE_POLL_INTERVAL: Duration = Duration::from_secs(10);
+const LEASE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The deployed environment that a command works on.
 struct Deployment {
@@ -248,12 +248,30 @@ fn list(executions: &[Execution]) -> Result<()> {
 fn execution_error(description: &ExecutionDetails) -> Error {
     let kind = description.error.as_deref().and_then(|error| Kind::ALL.into_iter().find(|kind| kind.name() == error));
     let status = &description.execution.status;
-    let message = description.cause.clone().unwrap_or_else(|| format!("the execution ended with the status {status}"));
+    let (message, hint) = match &description.cause {
+        Some(cause) => parse_cause(cause),
+        None => (format!("the execution ended with the status {status}"), None),
+    };
     let mut error = Error::new(kind.unwrap_or(Kind::Internal), message).with("execution", &description.execution.name);
+    error = hint.into_iter().fold(error, Error::with_hint);
     if let (None, Some(other)) = (kind, &description.error) {
         error = error.with("error", other).with_hint("look at the execution in the Step Functions console");
     }
     error
+}
+
+/// Returns the message and the next step of the error in the cause of an execution: `{step}: {error as Lambda reports it,
+/// in JSON}`, or any other text.
+fn parse_cause(cause: &str) -> (String, Option<String>) {
+    let error = cause.split_once(": ").and_then(|(step, json)| {
+        let error: Value = serde_json::from_str(json).ok()?;
+        Some(format!("{step}: {}", error["errorMessage"].as_str()?))
+    });
+    let error = error.unwrap_or_else(|| cause.to_owned());
+    match error.rsplit_once("; next: ") {
+        Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+        None => (error, None),
+    }
 }
 
 fn execution_name(arn: &str) -> &str {
@@ -263,6 +281,18 @@ fn execution_name(arn: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn error_of_a_step_is_one_line_with_one_next_step() {
+        let cause = r#"plan-run: {"errorType":"AlreadyRunning","errorMessage":"another execution (step=plan-run); next: wait"}"#;
+        assert_eq!(
+            parse_cause(cause),
+            ("plan-run: another execution (step=plan-run)".to_owned(), Some("wait".to_owned()))
+        );
+        for other in ["notify: access denied", "no step", "x: {\"a\":1}"] {
+            assert_eq!(parse_cause(other), (other.to_owned(), None));
+        }
+    }
 
     #[test]
     fn json_input_omits_defaults() {

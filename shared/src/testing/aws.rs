@@ -193,6 +193,21 @@ impl Store for SimulatedS3 {
         Ok(())
     }
 
+    async fn swap(&self, key: &str, expected: Option<&Bytes>, bytes: Bytes) -> Result<bool> {
+        self.aws.call(AwsCall::Head).await;
+        let is_expected = || lock(&self.objects).get(key).map(|(bytes, _)| bytes) == expected;
+        if !is_expected() {
+            return Ok(false);
+        }
+        self.aws.call(AwsCall::Put).await;
+        // S3 compares once more, with the tag of the object that the call before has found.
+        let is_unchanged = is_expected();
+        if is_unchanged {
+            lock(&self.objects).insert(key.to_owned(), (bytes.clone(), ObjectDigest::of(&bytes)));
+        }
+        Ok(is_unchanged)
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
         let entries: Vec<_> = {
             let objects = lock(&self.objects);

@@ -35,8 +35,8 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (18 
 	@echo "Building the optimized defi command with SQL and AWS: about 18 minutes on two cores, once"
 	$(CARGO) build --release --locked -p defi-local $(FEATURES)
 
-test: ## Run every test (25 min)
-	@echo "Building everything without optimization and running all tests: about 25 minutes on two cores"
+test: ## Run every test (30 min)
+	@echo "Building everything without optimization and running all tests: about 30 minutes on two cores"
 	$(BINARIES)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-aws test-rust test-readers test-docs test-pages
 

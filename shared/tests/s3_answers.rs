@@ -45,7 +45,7 @@ async fn error_of_a_head_has_its_kind_by_its_status() {
     // S3 answers 400 to an expired token. The SDK repeats a call only if the status says that this may help.
     for (status, times, kind) in [
         (400, 1, Kind::BadCredentials),
-        (403, 1, Kind::BadCredentials),
+        (403, 2, Kind::BadCredentials),
         (500, ATTEMPTS, Kind::SourceUnavailable),
         (503, ATTEMPTS, Kind::Throttled),
     ] {
@@ -56,6 +56,18 @@ async fn error_of_a_head_has_its_kind_by_its_status() {
     for status in [500, 503] {
         let head = json!({"method": "HEAD", "status": status});
         assert!(bucket.during(1, head, bucket.store.digest("key")).await.unwrap().is_some(), "{status} is retried");
+    }
+}
+
+#[tokio::test]
+async fn object_that_is_created_while_its_absence_is_checked_is_found() {
+    let Some(bucket) = Bucket::new("created").await else { return };
+    bucket.store.put("key", bytes("1")).await.unwrap();
+    // A role that may not list the whole bucket is denied a missing object, and then finds it in a listing.
+    for method in ["HEAD", "GET"] {
+        let denied = json!({"method": method, "status": 403, "code": "AccessDenied"});
+        let compare = async { Ok((bucket.store.digest("key").await?.is_some(), bucket.store.get("key").await?)) };
+        assert_eq!(bucket.during(1, denied, compare).await.unwrap(), (true, Some(bytes("1"))), "{method}");
     }
 }
 

@@ -7,7 +7,7 @@ from defi import days
 
 STEP = "extract-daily-blocks"
 FIRST = days()[0]
-DAYS = 4
+DAYS = 10
 
 
 def test_call_that_stops_at_its_deadline_is_continued(deployment):

@@ -1,5 +1,6 @@
 """The role of each function allows only what the function needs. That it allows enough is tested by all other tests."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -121,7 +122,13 @@ def test_function_cannot_start_runs_or_call_functions(deployment, step):
     role = deployment.role_of(step)
     states = deployment.aws.client_as("stepfunctions", role)
     assert is_denied(lambda: states.start_execution(stateMachineArn=deployment.machine))
-    assert is_denied(lambda: states.list_executions(stateMachineArn=deployment.machine)) == (step != "plan-run")
+    assert is_denied(lambda: states.list_executions(stateMachineArn=deployment.machine))
+
+    def describe():
+        with contextlib.suppress(states.exceptions.ExecutionDoesNotExist):
+            states.describe_execution(executionArn=deployment.machine.replace(":stateMachine:", ":execution:") + ":missing")
+
+    assert is_denied(describe) == (step != "plan-run"), "it asks whether the execution that holds the lease has ended"
     assert is_denied(lambda: deployment.aws.client_as("lambda", role).invoke(FunctionName=deployment.functions["plan-run"]))
     assert is_denied(lambda: deployment.aws.client_as("iam", role).list_roles())
     other = next(name for name in STEPS if name != step)

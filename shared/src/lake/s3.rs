@@ -101,23 +101,30 @@ impl S3Store {
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>> {
-        let head = self.client.head_object().bucket(&self.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
-        match head.send().await {
-            Ok(head) => Ok(Some(ObjectHead {
-                etag: head.e_tag,
-                size: head.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
-                checksum: head.checksum_sha256,
-            })),
-            // The response to a HEAD has no body that could name NoSuchBucket. If the bucket is missing, the next put
-            // fails.
-            Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) if status(&error) == Some(403) && self.is_missing(key).await => Ok(None),
-            Err(error) => Err(self.object_error("HeadObject", key, error)),
+        let mut may_repeat = true;
+        loop {
+            let head = self.client.head_object().bucket(&self.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
+            match head.send().await {
+                Ok(head) => {
+                    return Ok(Some(ObjectHead {
+                        etag: head.e_tag,
+                        size: head.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+                        checksum: head.checksum_sha256,
+                    }));
+                }
+                // The response to a HEAD has no body that could name NoSuchBucket. If the bucket is missing, the next
+                // put fails.
+                Err(error) if status(&error) == Some(404) => return Ok(None),
+                Err(error) if status(&error) == Some(403) && self.is_missing(key).await => return Ok(None),
+                Err(error) if status(&error) == Some(403) && std::mem::take(&mut may_repeat) => {}
+                Err(error) => return Err(self.object_error("HeadObject", key, error)),
+            }
         }
     }
 
     /// Returns whether an object is missing to which access was denied: S3 says "not found" only to callers that may list
-    /// the whole bucket. Returns `false` if listing the key is denied too.
+    /// the whole bucket. Returns `false` if listing the key is denied too. An object that is listed may have been created
+    /// since access was denied: the denied call is to be repeated once.
     async fn is_missing(&self, key: &str) -> bool {
         // Among the keys that start with this one, it is the first.
         let first = self.client.list_objects_v2().bucket(&self.bucket).prefix(key).max_keys(1).send().await;
@@ -136,13 +143,18 @@ impl S3Store {
 
     /// Reads a range of an object in the syntax of the HTTP header, or the whole object.
     async fn read(&self, key: &str, range: Option<String>) -> Result<Option<Bytes>> {
-        let object = match self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send().await {
-            Ok(object) => object,
-            Err(error) if error_code(&error) == Some("NoSuchKey") => return Ok(None),
-            Err(error) if status(&error) == Some(403) && self.is_missing(key).await => return Ok(None),
-            // An empty object has no range.
-            Err(error) if error_code(&error) == Some("InvalidRange") => return Ok(Some(Bytes::new())),
-            Err(error) => return Err(self.object_error("GetObject", key, error)),
+        let mut may_repeat = true;
+        let object = loop {
+            let get = self.client.get_object().bucket(&self.bucket).key(key).set_range(range.clone());
+            match get.send().await {
+                Ok(object) => break object,
+                Err(error) if error_code(&error) == Some("NoSuchKey") => return Ok(None),
+                Err(error) if status(&error) == Some(403) && self.is_missing(key).await => return Ok(None),
+                Err(error) if status(&error) == Some(403) && std::mem::take(&mut may_repeat) => {}
+                // An empty object has no range.
+                Err(error) if error_code(&error) == Some("InvalidRange") => return Ok(Some(Bytes::new())),
+                Err(error) => return Err(self.object_error("GetObject", key, error)),
+            }
         };
         let body = object.body.collect().await.map_err(|cause| {
             Error::new(Kind::SourceUnavailable, "the connection broke while reading an object")

@@ -227,6 +227,9 @@ async fn calls_cover_extraction_first_and_the_other_steps_after() -> Result<()> 
         (first_call.as_of, first_call.from, first_call.run_id.as_ref()),
         (Some(january(40)), Some(january(2)), Some(&before.run_id))
     );
+    let markets = calls(&test_lake, &before, "extract-market-data").await?;
+    let newest = [days(&markets[0])?.last().copied(), days(&markets[2])?.last().copied()];
+    assert_eq!(newest, [Some(january(40)); 2], "the first call of each protocol has its newest days");
     for call in calls(&test_lake, &before, "extract-events").await? {
         assert_eq!(parse::<UnitInput>(call)?.events.map(|events| events.len()), Some(1));
     }

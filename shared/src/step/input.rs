@@ -200,6 +200,22 @@ mod tests {
         assert!(parse::<UnitInput>(json!({"events": ["flashloan"]})).unwrap_err().to_string().contains("flashloan"));
     }
 
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn snapshots_are_extracted_from_the_newest_day_on() {
+        use crate::testing::{AAVE, TestLake, january};
+
+        let context = TestLake::new(&[AAVE], january(3)).unwrap().context();
+        let days = async |step| {
+            let units = context.units(step, &UnitInput::default()).await.unwrap();
+            units.iter().filter_map(WorkUnit::day).collect::<Vec<_>>()
+        };
+        for step in [Step::ExtractMarketData, Step::ExtractAccountPositions] {
+            assert_eq!(days(step).await, [3, 2, 1].map(january), "{step}");
+        }
+        assert_eq!(days(Step::ExtractDailyBlocks).await, [1, 2, 3].map(january));
+    }
+
     #[test]
     fn rejects_fields_of_other_steps() {
         let events = UnitInput { events: Some(vec![Category::Borrow]), ..UnitInput::default() };

@@ -78,12 +78,10 @@ impl Context {
         for _ in 0..ATTEMPTS {
             let current = self.lake.store().get(LEASE).await?;
             let lease = current.as_deref().map(parse).transpose()?;
+            let is_own = lease.as_ref().is_some_and(|lease| lease.execution == execution);
             match &lease {
-                Some(lease) if lease.execution == execution => {
-                    if lease.expires.duration_since(now) >= RENEWED_BELOW {
-                        return Ok(());
-                    }
-                }
+                Some(lease) if is_own && lease.expires.duration_since(now) >= RENEWED_BELOW => return Ok(()),
+                Some(_) if is_own => {}
                 Some(lease) if !may_take || self.is_held(lease, now).await? => return Err(held_by(lease)),
                 None if !may_take => return Err(not_held()),
                 _ => {}

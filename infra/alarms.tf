@@ -3,7 +3,9 @@ locals {
     failed    = { metric = "ExecutionsFailed", description = "A run failed. The execution contains the step, the kind of error and the cause." }
     timed-out = { metric = "ExecutionsTimedOut", description = "A run exceeded ${var.run_timeout_hours} hours and was stopped." }
     aborted   = { metric = "ExecutionsAborted", description = "A run was aborted. The next run produces the units that are missing." }
-    throttled = { metric = "ExecutionThrottled", description = "Step Functions throttles the runs. Lower the concurrency of the maps, or request a higher limit for the account." }
+    # The schedule starts another state machine, which starts the run.
+    not-started = { metric = "ExecutionsFailed", machine = local.starter_arn, description = "The schedule could not start a run." }
+    throttled   = { metric = "ExecutionThrottled", description = "Step Functions throttles the runs. Lower the concurrency of the maps, or request a higher limit for the account." }
   }
 
   data_alarms = {
@@ -21,7 +23,7 @@ resource "aws_cloudwatch_metric_alarm" "execution" {
   alarm_description   = each.value.description
   namespace           = "AWS/States"
   metric_name         = each.value.metric
-  dimensions          = { StateMachineArn = local.state_machine_arn }
+  dimensions          = { StateMachineArn = try(each.value.machine, local.state_machine_arn) }
   statistic           = "Sum"
   period              = 300
   evaluation_periods  = 1
@@ -49,22 +51,6 @@ resource "aws_cloudwatch_metric_alarm" "no_success" {
   treat_missing_data  = "breaching"
   alarm_actions       = [aws_sns_topic.runs.arn]
   ok_actions          = [aws_sns_topic.runs.arn]
-}
-
-# The daily runs are started by another state machine.
-resource "aws_cloudwatch_metric_alarm" "not_started" {
-  alarm_name          = "${local.name}-not-started"
-  alarm_description   = "The schedule could not start a run."
-  namespace           = "AWS/States"
-  metric_name         = "ExecutionsFailed"
-  dimensions          = { StateMachineArn = local.starter_arn }
-  statistic           = "Sum"
-  period              = 300
-  evaluation_periods  = 1
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = [aws_sns_topic.runs.arn]
 }
 
 # A call that fails writes no metrics of its own, but logs its error. A metric from a log has only dimensions from the

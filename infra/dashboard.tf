@@ -57,7 +57,6 @@ locals {
 
   alarms = concat(
     values(aws_cloudwatch_metric_alarm.execution),
-    [aws_cloudwatch_metric_alarm.not_started],
     aws_cloudwatch_metric_alarm.no_success,
     [aws_cloudwatch_metric_alarm.failed_check],
     values(aws_cloudwatch_metric_alarm.data),

@@ -111,8 +111,8 @@ struct DayRows {
 }
 
 impl DayRows {
-    /// Reads the objects of a day at the same time. `wallets` is the address range to read from the snapshot, or `None` if the snapshot is
-    /// missing.
+    /// Reads the objects of a day at the same time. `wallets` is the address range to read from the snapshot, or `None`
+    /// if the snapshot is missing.
     async fn read(
         lake: Lake,
         events: Vec<(Category, Day)>,

@@ -8,7 +8,7 @@ use defi_shared::domain::Day;
 use defi_shared::lake::requests::in_order;
 use defi_shared::pipeline::Step;
 use defi_shared::plan::{Inventory, Plan, PlanPhase, Scope};
-use defi_shared::step::{Context, RunCalls, RunId, StepOutput};
+use defi_shared::step::{Context, RUN_PLAN, RunCalls, RunId, StepOutput};
 use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES, Table};
 use defi_shared::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -205,13 +205,10 @@ async fn write_plan(
         context.record_unfinished(run, at_risk).await?;
         context.delete_reports(run).await?;
     }
-    let key = run.key(if is_start { PLAN } else { "plan-after-extraction.json" });
+    let key = run.key(if is_start { RUN_PLAN } else { "plan-after-extraction.json" });
     context.lake.write_json(&key, plan).await?;
     Ok(key)
 }
-
-/// The name of the plan from before extraction.
-const PLAN: &str = "plan.json";
 
 /// Reads the plan that extraction executed, and adds the days of events that extraction found to have changed. Returns
 /// it and its run.
@@ -221,7 +218,7 @@ async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(Run
         Error::bad_input(format!("{key:?} is not the key of a plan"))
             .with_hint("use the `plan` field of the output of plan-run")
     };
-    let run = key.strip_prefix("runs/").and_then(|key| key.strip_suffix(PLAN)?.strip_suffix('/'));
+    let run = key.strip_prefix("runs/").and_then(|key| key.strip_suffix(RUN_PLAN)?.strip_suffix('/'));
     let run: RunId = run.and_then(|run| run.parse().ok()).ok_or_else(invalid)?;
     let plan: Plan = context.lake.read_json(key).await?.ok_or_else(invalid)?;
     let plan = plan.with_extracted_events(&context.late_events(&run).await?);

@@ -7,7 +7,7 @@ use defi_shared::catalog::{Differences, Registry};
 use defi_shared::error::{Kind, Result};
 use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::lake::{Entry, Footer, Lake, Provenance, WorkUnit};
-use defi_shared::step::{OLDER_RULES, RUN_REPORT};
+use defi_shared::step::{OLDER_RULES, RUN_REPORT, RunId, recorded_runs};
 use defi_shared::tables::{
     self, Column, FEATURES_HISTORY, FEATURES_PUBLISHED, RAW_MARKETS, RAW_POSITIONS, TABLES, Table,
 };
@@ -308,18 +308,12 @@ async fn check_lost(lake: &Lake) -> Result<Finding> {
 
 /// Finds runs that did not finish.
 async fn check_runs(lake: &Lake) -> Result<Finding> {
-    let markers = lake.store().list("state/unfinished/").await?;
-    let names: Vec<_> = markers
-        .iter()
-        .filter_map(|entry| entry.key.strip_prefix("state/unfinished/")?.strip_suffix(".json"))
-        .filter(|name| *name != OLDER_RULES)
-        .map(str::to_owned)
-        .collect();
-    let is_unfinished = |name: String| async move {
-        let report = lake.store().get_suffix(&format!("runs/{name}/{RUN_REPORT}"), 1).await?;
-        Ok(report.is_none().then_some(name))
+    let runs = recorded_runs(lake).await?.into_iter().map(|(run, _)| run);
+    let is_unfinished = |run: RunId| async move {
+        let report = lake.store().get_suffix(&run.key(RUN_REPORT), 1).await?;
+        Ok(report.is_none().then(|| run.to_string()))
     };
-    let unfinished = in_order(names, SMALL_REQUESTS, is_unfinished).await?;
+    let unfinished = in_order(runs.filter(|run| run.to_string() != OLDER_RULES), SMALL_REQUESTS, is_unfinished).await?;
     let unfinished: Vec<_> = unfinished.into_iter().flatten().collect();
     if unfinished.is_empty() {
         return Ok(Finding::ok("runs", "all runs finished"));

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_sfn::Client;
+use aws_sdk_sfn::operation::describe_execution::DescribeExecutionOutput;
 use aws_sdk_sfn::types::{ExecutionListItem, ExecutionStatus};
 
 use super::{Execution, Executions};
@@ -85,15 +86,9 @@ impl StateMachine {
     /// # Errors
     /// `BadInput` for an unknown execution, and the errors of AWS.
     pub async fn describe(&self, arn: &str) -> Result<ExecutionDetails> {
-        let response = match self.client.describe_execution().execution_arn(arn).send().await {
-            Ok(response) => response,
-            Err(error) if matches!(error_code(&error), Some("ExecutionDoesNotExist" | "InvalidArn")) => {
-                return Err(
-                    Error::bad_input(format!("no execution {arn}")).with_hint("list the executions with defi status")
-                );
-            }
-            Err(error) => return Err(sdk_error("DescribeExecution", error)),
-        };
+        let response = self.find_execution(arn).await?.ok_or_else(|| {
+            Error::bad_input(format!("no execution {arn}")).with_hint("list the executions with defi status")
+        })?;
         Ok(ExecutionDetails {
             execution: Execution {
                 name: response.name.unwrap_or_default(),
@@ -107,6 +102,15 @@ impl StateMachine {
             cause: response.cause,
             stopped: milliseconds(response.stop_date.as_ref()),
         })
+    }
+
+    /// Returns an execution, or `None` if there is none with this ARN. AWS forgets executions 90 days after their end.
+    async fn find_execution(&self, arn: &str) -> Result<Option<DescribeExecutionOutput>> {
+        match self.client.describe_execution().execution_arn(arn).send().await {
+            Ok(execution) => Ok(Some(execution)),
+            Err(error) if matches!(error_code(&error), Some("ExecutionDoesNotExist" | "InvalidArn")) => Ok(None),
+            Err(error) => Err(sdk_error("DescribeExecution", error).with("execution", arn)),
+        }
     }
 
     /// Returns the progress of an execution's states, in the order in which they were entered.
@@ -185,12 +189,8 @@ impl StateMachine {
 #[async_trait]
 impl Executions for StateMachine {
     async fn is_running(&self, arn: &str) -> Result<bool> {
-        match self.client.describe_execution().execution_arn(arn).send().await {
-            Ok(execution) => Ok(execution.status == ExecutionStatus::Running),
-            // It belonged to a state machine that was deleted, or ended more than 90 days ago.
-            Err(error) if matches!(error_code(&error), Some("ExecutionDoesNotExist" | "InvalidArn")) => Ok(false),
-            Err(error) => Err(sdk_error("DescribeExecution", error).with("execution", arn)),
-        }
+        let execution = self.find_execution(arn).await?;
+        Ok(execution.is_some_and(|execution| execution.status == ExecutionStatus::Running))
     }
 }
 

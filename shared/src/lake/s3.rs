@@ -101,30 +101,43 @@ impl S3Store {
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>> {
-        let mut may_repeat = true;
-        loop {
-            let head = self.client.head_object().bucket(&self.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
-            match head.send().await {
-                Ok(head) => {
-                    return Ok(Some(ObjectHead {
-                        etag: head.e_tag,
-                        size: head.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
-                        checksum: head.checksum_sha256,
-                    }));
-                }
-                // The response to a HEAD has no body that could name NoSuchBucket. If the bucket is missing, the next
-                // put fails.
-                Err(error) if status(&error) == Some(404) => return Ok(None),
-                Err(error) if status(&error) == Some(403) && self.is_missing(key).await => return Ok(None),
-                Err(error) if status(&error) == Some(403) && std::mem::take(&mut may_repeat) => {}
-                Err(error) => return Err(self.object_error("HeadObject", key, error)),
-            }
+        let head =
+            || self.client.head_object().bucket(&self.bucket).key(key).checksum_mode(ChecksumMode::Enabled).send();
+        match self.unless_missing(key, head).await {
+            Ok(head) => Ok(head.map(|head| ObjectHead {
+                etag: head.e_tag,
+                size: head.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+                checksum: head.checksum_sha256,
+            })),
+            // The response to a HEAD has no body that could name NoSuchBucket. If the bucket is missing, the next put
+            // fails.
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.object_error("HeadObject", key, error)),
         }
     }
 
-    /// Returns whether an object is missing to which access was denied: S3 says "not found" only to callers that may list
-    /// the whole bucket. Returns `false` if listing the key is denied too. An object that is listed may have been created
-    /// since access was denied: the denied call is to be repeated once.
+    /// Makes a call that reads an object. Returns `None` if access was denied because the object is missing: S3 says "not
+    /// found" only to callers that may list the whole bucket.
+    async fn unless_missing<T, E, F>(
+        &self,
+        key: &str,
+        call: impl Fn() -> F,
+    ) -> Result<Option<T>, SdkError<E, HttpResponse>>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    {
+        match call().await {
+            Err(error) if status(&error) == Some(403) => {}
+            result => return result.map(Some),
+        }
+        if self.is_missing(key).await {
+            return Ok(None);
+        }
+        // It may have been created since access was denied.
+        call().await.map(Some)
+    }
+
+    /// Returns whether an object is missing. Returns `false` if listing the key is denied, too.
     async fn is_missing(&self, key: &str) -> bool {
         // Among the keys that start with this one, it is the first.
         let first = self.client.list_objects_v2().bucket(&self.bucket).prefix(key).max_keys(1).send().await;
@@ -143,18 +156,14 @@ impl S3Store {
 
     /// Reads a range of an object in the syntax of the HTTP header, or the whole object.
     async fn read(&self, key: &str, range: Option<String>) -> Result<Option<Bytes>> {
-        let mut may_repeat = true;
-        let object = loop {
-            let get = self.client.get_object().bucket(&self.bucket).key(key).set_range(range.clone());
-            match get.send().await {
-                Ok(object) => break object,
-                Err(error) if error_code(&error) == Some("NoSuchKey") => return Ok(None),
-                Err(error) if status(&error) == Some(403) && self.is_missing(key).await => return Ok(None),
-                Err(error) if status(&error) == Some(403) && std::mem::take(&mut may_repeat) => {}
-                // An empty object has no range.
-                Err(error) if error_code(&error) == Some("InvalidRange") => return Ok(Some(Bytes::new())),
-                Err(error) => return Err(self.object_error("GetObject", key, error)),
-            }
+        let get = || self.client.get_object().bucket(&self.bucket).key(key).set_range(range.clone()).send();
+        let object = match self.unless_missing(key, get).await {
+            Ok(Some(object)) => object,
+            Ok(None) => return Ok(None),
+            Err(error) if error_code(&error) == Some("NoSuchKey") => return Ok(None),
+            // An empty object has no range.
+            Err(error) if error_code(&error) == Some("InvalidRange") => return Ok(Some(Bytes::new())),
+            Err(error) => return Err(self.object_error("GetObject", key, error)),
         };
         let body = object.body.collect().await.map_err(|cause| {
             Error::new(Kind::SourceUnavailable, "the connection broke while reading an object")

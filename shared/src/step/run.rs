@@ -17,6 +17,9 @@ use crate::lake::requests::{SMALL_REQUESTS, in_order};
 use crate::pipeline::Step;
 use crate::plan::{DaysBy, PlanPhase, Scope};
 
+/// The name of the run's plan, which plan-run writes before extraction.
+pub const RUN_PLAN: &str = "plan.json";
+
 /// The name of the run's report, which check-features writes when all other steps are done.
 pub const RUN_REPORT: &str = "reports/check-features/report.json";
 

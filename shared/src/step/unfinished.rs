@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, RunId};
 use crate::error::Result;
+use crate::lake::Lake;
 use crate::lake::requests::{SMALL_REQUESTS, in_order};
 use crate::plan::Inventory;
 use crate::tables::{TABLES, Table};
@@ -20,8 +21,19 @@ const EARLIER_RECORDS: &str = "runs/unfinished/";
 /// The keys of the objects to recompute, by run.
 type Records = BTreeMap<RunId, BTreeSet<String>>;
 
-fn record_key(prefix: &str, run: &RunId) -> String {
-    format!("{prefix}{run}.json")
+fn record_key(run: &RunId) -> String {
+    format!("{RECORDS}{run}.json")
+}
+
+/// Returns the runs that have a record, each with the key of the record: runs that did not finish, or finished since the
+/// last run started, and [`OLDER_RULES`].
+///
+/// # Errors
+/// The records could not be listed.
+pub async fn recorded_runs(lake: &Lake) -> Result<Vec<(RunId, String)>> {
+    let run = |key: &str| key.rsplit_once('/')?.1.strip_suffix(".json")?.parse().ok();
+    let entries = in_order([EARLIER_RECORDS, RECORDS], SMALL_REQUESTS, |prefix| lake.store().list(prefix)).await?;
+    Ok(entries.into_iter().flatten().filter_map(|entry| Some((run(&entry.key)?, entry.key))).collect())
 }
 
 /// The name, in place of a run's, of the record of the objects that older rules computed. It is never a finished run: its
@@ -71,7 +83,7 @@ impl Context {
     /// # Errors
     /// The errors of the lake.
     pub async fn unfinished_keys(&self, own: Option<&RunId>) -> Result<BTreeSet<String>> {
-        let (_, unfinished) = self.records().await?;
+        let unfinished = self.unfinished_records(recorded_runs(&self.lake).await?).await?;
         Ok(unfinished.into_iter().filter(|(run, _)| Some(run) != own).flat_map(|(_, keys)| keys).collect())
     }
 
@@ -81,33 +93,23 @@ impl Context {
     /// # Errors
     /// The errors of the lake.
     pub async fn record_unfinished(&self, run: &RunId, keys: BTreeSet<String>) -> Result<()> {
-        let (finished, mut unfinished) = self.records().await?;
-        let recorded: BTreeSet<_> = finished.keys().chain(unfinished.keys()).cloned().collect();
+        let recorded = recorded_runs(&self.lake).await?;
+        let mut unfinished = self.unfinished_records(recorded.clone()).await?;
         if !keys.is_empty() {
             unfinished.entry(run.clone()).or_default().extend(keys);
         }
         unfinished.retain(|_, keys| !keys.is_empty());
         for (run, keys) in &unfinished {
-            self.lake.write_json(&record_key(RECORDS, run), keys).await?;
+            self.lake.write_json(&record_key(run), keys).await?;
         }
         // Delete records last: until the others are written, the records of finished runs say which objects are done.
-        for run in recorded.iter().filter(|run| !unfinished.contains_key(*run)) {
-            self.lake.store().delete(&record_key(RECORDS, run)).await?;
-        }
-        for entry in self.lake.store().list(EARLIER_RECORDS).await? {
-            self.lake.store().delete(&entry.key).await?;
-        }
-        Ok(())
+        let written: BTreeSet<_> = unfinished.keys().map(record_key).collect();
+        self.lake.delete_keys(recorded.into_iter().map(|(_, key)| key).filter(|key| !written.contains(key))).await
     }
 
-    /// Returns the records of finished runs, and those of unfinished runs without the objects that finished runs
-    /// recomputed.
-    async fn records(&self) -> Result<(Records, Records)> {
+    /// Reads the records of unfinished runs, without the objects that finished runs recomputed.
+    async fn unfinished_records(&self, recorded: Vec<(RunId, String)>) -> Result<Records> {
         let (mut finished, mut unfinished) = (Records::new(), Records::new());
-        let list = |prefix| self.lake.store().list(prefix);
-        let entries = in_order([EARLIER_RECORDS, RECORDS], SMALL_REQUESTS, list).await?;
-        let run = |key: &str| key.rsplit_once('/')?.1.strip_suffix(".json")?.parse::<RunId>().ok();
-        let recorded = entries.into_iter().flatten().filter_map(|entry| Some((run(&entry.key)?, entry.key)));
         let read = |(run, key): (RunId, String)| async move {
             let (keys, is_reported) =
                 tokio::try_join!(self.lake.read_json::<BTreeSet<String>>(&key), self.is_reported(&run))?;
@@ -121,7 +123,7 @@ impl Context {
         }
         let recomputed: BTreeSet<_> = finished.values().flatten().collect();
         unfinished.values_mut().for_each(|keys| keys.retain(|key| !recomputed.contains(key)));
-        Ok((finished, unfinished))
+        Ok(unfinished)
     }
 }
 
@@ -164,7 +166,7 @@ mod tests {
         let test_lake = crate::testing::TestLake::new(&[crate::testing::AAVE], crate::testing::january(1)).unwrap();
         let context = test_lake.context();
         let run = |name: &str| name.parse::<RunId>().unwrap();
-        context.lake.write_json(&record_key(EARLIER_RECORDS, &run("1")), &keys(&["a", "b"])).await.unwrap();
+        context.lake.write_json("runs/unfinished/1.json", &keys(&["a", "b"])).await.unwrap();
         assert_eq!(context.unfinished_keys(None).await.unwrap(), keys(&["a", "b"]));
         context.record_unfinished(&run("2"), keys(&["c"])).await.unwrap();
         assert!(test_lake.objects(EARLIER_RECORDS).await.unwrap().is_empty());

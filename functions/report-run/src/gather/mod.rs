@@ -16,7 +16,7 @@ use defi_shared::lake::Lake;
 use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::plan::Plan;
 use defi_shared::step::CheckResults;
-use defi_shared::step::{RUN_CHECKS, RUN_REPORT, RunId, RunReport};
+use defi_shared::step::{RUN_CHECKS, RUN_PLAN, RUN_REPORT, RunId, RunReport};
 
 pub use days::DailyCounts;
 pub use features::{Feature, FeatureStatistics, Measure};
@@ -26,9 +26,6 @@ pub use unusable::{QuarantinedRows, Unpriced, UnpricedToken};
 /// The number of days that a report covers. It bounds the rows read and the width of the charts, whatever the size of
 /// the lake.
 pub const DAYS_SHOWN: i32 = 90;
-
-/// The name of a run's plan.
-const PLAN: &str = "plan.json";
 
 /// The number of runs in the check history.
 pub const RUNS_SHOWN: usize = 30;
@@ -95,7 +92,7 @@ pub async fn gather(lake: &Lake, registry: &Registry, config: &Config, run: &Run
         unusable::unpriced(lake, config, &span),
         unusable::quarantined(lake, &span),
     )?;
-    let (plan, report, checked) = (run.key(PLAN), run.key(RUN_REPORT), run.key(RUN_CHECKS));
+    let (plan, report, checked) = (run.key(RUN_PLAN), run.key(RUN_REPORT), run.key(RUN_CHECKS));
     let (chain, plan, report, checked, history, published, newest) = tokio::try_join!(
         lake.read_json("chain.json"),
         lake.read_json(&plan),
@@ -147,7 +144,9 @@ async fn runs(lake: &Lake) -> Result<BTreeMap<RunId, bool>> {
     let mut runs = BTreeMap::new();
     for entry in lake.store().list("runs/").await? {
         let object = entry.key.strip_prefix("runs/").and_then(|key| key.split_once('/'));
-        let Some((name, object)) = object.filter(|(_, object)| [RUN_CHECKS, PLAN].contains(object)) else { continue };
+        let Some((name, object)) = object.filter(|(_, object)| [RUN_CHECKS, RUN_PLAN].contains(object)) else {
+            continue;
+        };
         let run = name.parse::<RunId>().ok().filter(|run| day_of(run).is_some());
         if let Some(run) = run {
             *runs.entry(run).or_default() |= object == RUN_CHECKS;

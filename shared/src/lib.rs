@@ -5,6 +5,7 @@
 pub mod aws;
 pub mod catalog;
 pub mod config;
+pub mod contracts;
 pub mod cpu;
 pub mod domain;
 pub mod error;

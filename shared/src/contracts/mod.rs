@@ -7,6 +7,7 @@
 //! | [`compound_v2`] | Compound v2: the Comptroller, its cTokens and its price oracle |
 //! | [`multicall`] | Multicall3: many calls in one |
 
+#[expect(clippy::too_many_arguments, reason = "an event of the contracts has eight")]
 pub mod aave_v2;
 pub mod compound_v2;
 pub mod multicall;

@@ -35,8 +35,8 @@ enum Place {
     Stdout,
     /// Not a regular file.
     Special(PathBuf),
-    /// A regular file, with its permissions if it exists.
-    Regular(PathBuf, Option<Permissions>),
+    /// A regular file, with its metadata if it exists.
+    Regular(PathBuf, Option<Metadata>),
 }
 
 impl OutputFile {
@@ -46,12 +46,12 @@ impl OutputFile {
         OutputFile { name: PathBuf::new(), target: Target::Stdout(StdoutWriter::default()) }
     }
 
-    /// Opens a file. A symbolic link is followed: the link stays, and its target is written. A file that exists keeps its
-    /// mode.
+    /// Opens a file. A symbolic link is followed: the link stays, and its target is written. A file of the user
+    /// keeps its mode.
     ///
     /// # Errors
-    /// `BadInput` if the path is a folder, the file can't be created or written to, or another user may have planted a link
-    /// or a pipe in its place.
+    /// `BadInput` if the path is a folder, the file can't be created or written to, or another user may have planted a
+    /// file, a link or a pipe in its place.
     pub fn open(path: &Path) -> Result<Self> {
         let target = find(path).and_then(open).map_err(|cause| unwritable(path, cause))?;
         Ok(OutputFile { name: path.to_owned(), target })
@@ -111,7 +111,7 @@ fn find(path: &Path) -> io::Result<Place> {
             return Ok(Place::Special(path));
         }
         match fs::symlink_metadata(&path) {
-            Ok(metadata) if !metadata.is_file() && is_planted(&path, &metadata)? => {
+            Ok(metadata) if is_planted(&path, &metadata)? => {
                 let message = "another user may have planted what has this name in a folder that everyone may write to";
                 return Err(io::Error::new(ErrorKind::PermissionDenied, message));
             }
@@ -119,7 +119,7 @@ fn find(path: &Path) -> io::Result<Place> {
                 let target = fs::read_link(&path)?;
                 path = path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target));
             }
-            Ok(metadata) if metadata.is_file() => return Ok(Place::Regular(path, Some(metadata.permissions()))),
+            Ok(metadata) if metadata.is_file() => return Ok(Place::Regular(path, Some(metadata))),
             Ok(metadata) if metadata.is_dir() => return Err(ErrorKind::IsADirectory.into()),
             Ok(_) => return Ok(Place::Special(path)),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Place::Regular(path, None)),
@@ -129,7 +129,7 @@ fn find(path: &Path) -> io::Result<Place> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// Whether a link, a pipe or a device belongs to neither the user nor the owner of its folder, and everyone may create
+/// Whether a file, a link, a pipe or a device belongs to neither the user nor the owner of its folder, and everyone may create
 /// files in that folder (`/tmp`). This is Linux's rule for links (`fs.protected_symlinks`), which does not apply where
 /// links are followed by hand.
 #[cfg(unix)]
@@ -146,6 +146,21 @@ fn is_planted(_: &Path, _: &Metadata) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Returns the permissions of a file that a file in its place keeps: those that the user gave it. Another user may have
+/// chosen them so as to change the new file. No file runs with the rights of its owner.
+#[cfg(unix)]
+fn permissions_to_keep(metadata: &Metadata) -> Option<Permissions> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
+    is_own.then(|| Permissions::from_mode(metadata.mode() & 0o777))
+}
+
+#[cfg(not(unix))]
+fn permissions_to_keep(metadata: &Metadata) -> Option<Permissions> {
+    Some(metadata.permissions())
+}
+
 /// Returns the folder of a file.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -155,12 +170,14 @@ fn open(place: Place) -> io::Result<Target> {
     match place {
         Place::Stdout => Ok(Target::Stdout(StdoutWriter::default())),
         Place::Special(path) => OpenOptions::new().append(true).open(path).map(Target::Special),
-        Place::Regular(path, permissions) => {
+        Place::Regular(path, metadata) => {
             let file = temporary_beside(&path)?;
-            if let Some(permissions) = permissions {
+            if let Some(metadata) = metadata {
                 // A file that its user may not write to is not replaced either.
                 OpenOptions::new().write(true).open(&path)?;
-                file.as_file().set_permissions(permissions)?;
+                if let Some(permissions) = permissions_to_keep(&metadata) {
+                    file.as_file().set_permissions(permissions)?;
+                }
             }
             Ok(Target::Regular(file, path))
         }
@@ -244,6 +261,28 @@ mod tests {
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
             assert_eq!(fs::read(&path).unwrap(), b"new");
         }
+    }
+
+    #[test]
+    fn mode_that_another_user_chose_and_the_setuid_bit_are_not_kept() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("out.csv");
+        let write_over = |mode: u32, owner: Option<u32>| {
+            fs::write(&path, "old").unwrap();
+            // Only root can give a file to another user. A change of the owner clears the setuid bit.
+            let is_of_other = owner.is_some_and(|owner| chown(&path, Some(owner), None).is_ok());
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let written = write_page(&path, "new");
+            let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+            fs::remove_file(&path).unwrap();
+            (written.is_ok(), mode, is_of_other)
+        };
+        assert_eq!(write_over(0o6755, None), (true, 0o755, false));
+        let (is_written, mode, is_of_other) = write_over(0o4777, Some(1));
+        assert_eq!((is_written, mode & 0o4111), (true, if is_of_other { 0 } else { 0o111 }));
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        let (is_written, _, is_of_other) = write_over(0o4777, Some(1));
+        assert_eq!(is_written, !is_of_other, "planted in a shared folder");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::lake::{FeatureSet, FileMetadata, State, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::plan::state_part;
-use defi_shared::step::{CallUnits, Context, Remaining, Report, RunId};
+use defi_shared::step::{CallUnits, Context, FoldStart, Remaining, Report, RunId};
 use defi_shared::tables::{FEATURES_BUILD, FeatureRow, StateRow};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,8 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
 async fn build(context: &Context, history: &History, as_of: Day, since: Option<Day>, shards: &[u32]) -> Result<Report> {
     let mut folds = restore(context, since, shards).await?;
     let rows_in = history.fold(&context.lake, since, as_of, &mut folds).await?;
-    let mut report = Report { rows_in, ..Report::default() };
+    let folded_from = Some(FoldStart { state: since });
+    let mut report = Report { rows_in, folded_from, ..Report::default() };
     let writes = folds.shards.into_iter().map(|(shard, fold)| write(context, as_of, shard, Arc::new(fold)));
     let mut writes = futures::stream::iter(writes).buffered(num_cpus());
     while let Some(written) = writes.next().await {

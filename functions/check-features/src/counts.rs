@@ -29,7 +29,8 @@ impl DayRange {
     }
 }
 
-/// The days that a set adds to the previous published set, or all days up to the as-of day without one.
+/// The days that a set is judged by: those after the previous published set, or after the state that it was folded from
+/// if that is older. All days up to the as-of day if there is no such set or state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Days {
     pub previous: Option<Day>,

@@ -1,16 +1,16 @@
-//! The input of the checks: the feature set, the previous published set, and counts over the days between them.
+//! The input of the checks: the feature set, the previous published set, and counts over the days that were folded for the set.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use defi_shared::domain::price::{LOOK_BACK_DAYS, Quote};
+use defi_shared::domain::price::{LOOK_BACK_DAYS, Market, Quote};
 use defi_shared::domain::{Category, Day, Side};
 use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{FeatureSet, Provenance, SetDigest, WorkUnit};
 use defi_shared::plan::Scope;
-use defi_shared::step::Context;
 use defi_shared::step::history::Markets;
 use defi_shared::step::staging::CLOSED;
+use defi_shared::step::{Context, RunId};
 use defi_shared::tables::{
     self, FeatureRow, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition,
     WALLET_HEALTH,
@@ -23,7 +23,7 @@ use crate::prices::{self, PriceChange};
 use crate::shares::{Group, Share};
 use crate::totals::{self, MarketTotal};
 
-/// Counts over the days that a set adds to the previous published set.
+/// Counts over the days that were folded for a set.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// Staged rows of events, including those in quarantine.
@@ -82,8 +82,8 @@ pub(crate) struct Evidence {
 }
 
 /// Reads the input of the checks from the lake and the catalog. The set to check is the build of the day, or else the
-/// published set.
-pub(crate) async fn gather(context: &Context, scope: &Scope) -> Result<Evidence> {
+/// published set. `run` is the run that built it.
+pub(crate) async fn gather(context: &Context, scope: &Scope, run: Option<&RunId>) -> Result<Evidence> {
     let as_of = scope.as_of;
     let published = context.registry.published_sets().await?;
     let previous = published.into_iter().rev().find(|set| set.as_of < as_of);
@@ -94,13 +94,22 @@ pub(crate) async fn gather(context: &Context, scope: &Scope) -> Result<Evidence>
         evidence.previous = Some(context.lake.features(previous).await?.0);
     }
     inspect_snapshots(context, scope, &mut evidence).await?;
-    let days = Days { previous: previous.as_ref().map(|set| set.as_of), as_of };
+    let judged = judged_until(context, run, previous.as_ref().map(|set| set.as_of)).await?;
+    let days = Days { previous: judged, as_of };
     let sets: Vec<_> = previous.iter().chain([&set]).collect();
     evidence.inputs = inputs::provenance(context, days, &sets).await?;
     count_events(context, days, &mut evidence).await?;
     count_snapshots(context, days, &mut evidence).await?;
     inspect_prices(context, days, &mut evidence).await?;
     Ok(evidence)
+}
+
+/// Returns the day of the previous published set, or that of an older state from which the set was folded: what the set
+/// has from days before it was judged then. `None`: nothing was judged, or it is not known from where the set was folded.
+async fn judged_until(context: &Context, run: Option<&RunId>, previous: Option<Day>) -> Result<Option<Day>> {
+    let Some((run, previous)) = run.zip(previous) else { return Ok(None) };
+    let start = context.fold_start(run).await?;
+    Ok(start.and_then(|start| start.state).map(|state| state.min(previous)))
 }
 
 /// Reads the rows and the digest of the set to check. All its shards must exist, since the wallets of a missing shard
@@ -297,7 +306,8 @@ async fn inspect_prices(context: &Context, days: Days, evidence: &mut Evidence) 
 }
 
 /// Returns the share of the collateral of a day, at its prices, that is in markets whose price jumped. The larger of the
-/// two prices counts, so that a fall to almost nothing is seen, too.
+/// two prices counts, so that a fall to almost nothing is seen, too. Supply in a market that accepts no collateral does not
+/// count.
 async fn jumped_share(context: &Context, day: Day, markets: &Markets, jumps: &[PriceChange]) -> Result<f64> {
     let (mut jumped, mut total) = (0.0, 0.0);
     for (protocol, markets) in markets.of(day).into_iter().flatten() {
@@ -307,9 +317,8 @@ async fn jumped_share(context: &Context, day: Day, markets: &Markets, jumps: &[P
         let unit = WorkUnit::ProtocolDay(day, Arc::clone(protocol));
         let positions: Option<Vec<StagedPosition>> = context.lake.read(&STAGE_POSITIONS, &unit).await?;
         for position in positions.iter().flatten().filter(|position| position.is_collateral == Some(true)) {
-            let Some(market) = by_id.get(&position.market_id).filter(|_| position.side == Side::Lender) else {
-                continue;
-            };
+            let accepts = |market: &&&Market| position.side == Side::Lender && market.liquidation_threshold > 0.0;
+            let Some(market) = by_id.get(&position.market_id).filter(accepts) else { continue };
             let jump = jumps.get(&position.market_id);
             let price = jump.map(|jump| jump.before.max(jump.now)).or(market.price_usd).unwrap_or(0.0);
             let value = position.balance.to_tokens(market.decimals) * price;
@@ -317,7 +326,16 @@ async fn jumped_share(context: &Context, day: Day, markets: &Markets, jumps: &[P
             jumped += if jump.is_some() { value } else { 0.0 };
         }
     }
-    Ok(if total > 0.0 { jumped / total } else { 0.0 })
+    Ok(share_of(jumped, total))
+}
+
+/// Returns a part of a total. A total that is too large for a number is of a price that jumped.
+fn share_of(part: f64, total: f64) -> f64 {
+    match total {
+        total if !total.is_finite() => 1.0,
+        0.0 => 0.0,
+        total => part / total,
+    }
 }
 
 /// Returns the market with the largest price, its day and its price.
@@ -329,4 +347,16 @@ fn largest_price(days: &[Day], markets: &Markets) -> Option<String> {
     });
     let (day, protocol, market, price) = prices.max_by(|a, b| a.3.total_cmp(&b.3))?;
     Some(format!("market {market} of {protocol} on {day}, {price:?} USD"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn share_of_a_total_that_overflows_is_1() {
+        assert_eq!([share_of(1.0, 4.0), share_of(0.0, 4.0), share_of(0.0, 0.0)], [0.25, 0.0, 0.0]);
+        assert_eq!(share_of(f64::INFINITY, f64::INFINITY), 1.0);
+        assert_eq!(share_of(1.0, f64::INFINITY), 1.0);
+    }
 }

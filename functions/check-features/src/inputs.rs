@@ -11,8 +11,8 @@ use futures::future::try_join_all;
 
 use crate::counts::Days;
 
-/// Compares the inputs of a set with the records of what steps wrote: the objects of the days that the set adds to the
-/// previous published set, from the raw ones on, the states that it was folded from and into, and the objects of `sets`.
+/// Compares the inputs of a set with the records of what steps wrote: the objects of the days that the set is
+/// judged by, from the raw ones on, the states that it was folded from and into, and the objects of `sets`.
 pub(crate) async fn provenance(context: &Context, days: Days, sets: &[&FeatureSet]) -> Result<Provenance> {
     let lake = &context.lake;
     let mut keys = BTreeSet::new();

@@ -30,7 +30,8 @@ pub struct Input {
     /// The first day of the run. Default: each protocol's first day. A protocol that starts after the as-of day needs
     /// no snapshot.
     pub from: Option<Day>,
-    /// The run that built the set. The check results and the report of all its steps are written to its folder.
+    /// The run that built the set. The check results and the report of all its steps are written to its folder. Its
+    /// reports say which days were folded, and these are judged. Without it, all days are.
     pub run_id: Option<RunId>,
 }
 
@@ -51,7 +52,7 @@ pub async fn handle(context: Context, input: Input) -> Result<CheckResults> {
 /// Returns the errors of the lake and of the catalog.
 pub async fn evaluate(context: &Context, input: &Input) -> Result<CheckResults> {
     let scope = context.scope(input.as_of, input.from, false)?;
-    let evidence = evidence::gather(context, &scope).await?;
+    let evidence = evidence::gather(context, &scope, input.run_id.as_ref()).await?;
     let checks = constraints::all(&evidence, &context.config.checks);
     let passed = checks.iter().all(|check| check.outcome != Outcome::Fail);
     record(context, scope.as_of, &evidence, passed).await?;

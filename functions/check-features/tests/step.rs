@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use check_features::{Input, evaluate, handle};
 use defi_shared::domain::fold::WalletState;
-use defi_shared::domain::{Address, Category, HexBytes, Side, WETH};
+use defi_shared::domain::{Address, BaseUnits, Category, HexBytes, Side, WETH};
 use defi_shared::lake::{FeatureSet, FileMetadata, State, WorkUnit, parquet};
-use defi_shared::step::{Check, CheckResults, Outcome, RUN_CHECKS, RUN_REPORT, RunId, RunReport};
+use defi_shared::step::{Check, CheckResults, FoldStart, Outcome, RUN_CHECKS, RUN_REPORT, Report, RunId, RunReport};
 use defi_shared::tables::{
     BORROWS, FEATURES_BUILD, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, PricedEvent, RAW_MARKETS, RAW_REPAYS,
     RawEvent, RawMarket, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent, StagedMarket, StagedPosition,
@@ -29,8 +29,21 @@ async fn put_features(test_lake: &TestLake, day: i32, rows: Vec<FeatureRow>) -> 
     test_lake.put(&FEATURES_BUILD, &WorkUnit::Shard(january(day), 0), rows).await
 }
 
-/// Publishes a set as of a day.
+/// Returns the input of a check of the run that built the set.
+fn input() -> Input {
+    Input { run_id: RunId::try_from("1".to_owned()).ok(), ..Input::default() }
+}
+
+/// Records that the run folded the set from the state of a day, or from all days.
+async fn put_fold_start(test_lake: &TestLake, state: Option<i32>) -> Result<()> {
+    let folded_from = Some(FoldStart { state: state.map(january) });
+    let report = Report { units: 1, folded_from, ..Report::default() };
+    test_lake.context.lake.write_json("runs/1/reports/build-features/1.json", &report).await.map(drop)
+}
+
+/// Publishes a set as of a day, from whose state the run folded the set to check.
 async fn publish(test_lake: &TestLake, day: i32, rows: Vec<FeatureRow>) -> Result<()> {
+    put_fold_start(test_lake, Some(day)).await?;
     test_lake.put(&FEATURES_HISTORY, &WorkUnit::Shard(january(day), 0), rows).await?;
     test_lake.context.registry.point_to(&FeatureSet::published(january(day))).await
 }
@@ -72,7 +85,7 @@ fn failing_checks(output: &CheckResults) -> Vec<(&str, Outcome)> {
 
 /// Evaluates the set of the test lake's day. Returns the results and the names of the checks that do not pass.
 async fn evaluated(test_lake: &TestLake) -> Result<(CheckResults, Vec<String>)> {
-    let output = evaluate(&test_lake.context, &Input::default()).await?;
+    let output = evaluate(&test_lake.context, &input()).await?;
     let failing = failing_checks(&output).into_iter().map(|(name, _)| name.to_owned()).collect();
     Ok((output, failing))
 }
@@ -84,10 +97,14 @@ fn find<'a>(output: &'a CheckResults, name: &str) -> Result<&'a Check> {
 
 /// Runs the step over a set that must fail, and returns its error.
 async fn run_failing(test_lake: &TestLake) -> Result<Option<Error>> {
-    let mut before = test_lake.objects("").await?;
-    before.remove("state/passed/as_of=2023-01-03.json");
-    let error = handle(test_lake.context(), Input::default()).await.err();
-    assert!(test_lake.objects("").await? == before, "a failed check changes no object except the record of the check");
+    let objects = async || -> Result<_> {
+        let mut objects = test_lake.objects("").await?;
+        objects.retain(|key, _| key != "state/passed/as_of=2023-01-03.json" && !key.starts_with("runs/"));
+        Ok(objects)
+    };
+    let before = objects().await?;
+    let error = handle(test_lake.context(), input()).await.err();
+    assert!(objects().await? == before, "a failed check changes no object except the record of the check");
     assert_eq!(error.as_ref().map(Error::kind), Some(Kind::QualityFailed));
     Ok(error)
 }
@@ -100,7 +117,7 @@ async fn assert_fails(test_lake: &TestLake, check: &str) -> Result<()> {
 
 #[tokio::test]
 async fn valid_set_passes() -> Result<()> {
-    let output = handle(test_lake().await?.context(), Input::default()).await?;
+    let output = handle(test_lake().await?.context(), input()).await?;
     assert_eq!((output.as_of, output.wallets, output.passed, failing_checks(&output)), (january(3), 2, true, vec![]));
     Ok(())
 }
@@ -114,7 +131,7 @@ async fn recorded_digest(test_lake: &TestLake) -> Result<Option<String>> {
 async fn digest_of_a_set_that_passed_is_on_record() -> Result<()> {
     let test_lake = test_lake().await?;
     assert_eq!(recorded_digest(&test_lake).await?, None);
-    handle(test_lake.context(), Input::default()).await?;
+    handle(test_lake.context(), input()).await?;
     let (_, digest) = test_lake.context.lake.features(&FeatureSet::build(january(3))).await?;
     assert_eq!(recorded_digest(&test_lake).await?, Some(digest.to_string()));
     put_features(&test_lake, 3, vec![FeatureRow { max_risk_factor: f64::NAN, ..wallet(1) }]).await?;
@@ -151,10 +168,7 @@ async fn empty_snapshot_after_a_day_with_positions_fails() -> Result<()> {
     for day in [2, 3] {
         test_lake.put(&STAGE_POSITIONS, &unit(COMPOUND, january(day)), no_rows()).await?;
     }
-    assert!(
-        handle(test_lake.context(), Input::default()).await?.passed,
-        "without positions before, an empty snapshot is valid"
-    );
+    assert!(handle(test_lake.context(), input()).await?.passed, "without positions before, an empty snapshot is valid");
     // One week is 27 December to 2 January.
     for (day, fails) in [(-5, false), (-4, true), (2, true)] {
         put_snapshot(&test_lake, COMPOUND, day).await?;
@@ -165,7 +179,7 @@ async fn empty_snapshot_after_a_day_with_positions_fails() -> Result<()> {
     put_snapshot(&test_lake, COMPOUND, 2).await?;
     let metadata = FileMetadata::from([("closed".to_owned(), "true".to_owned())]);
     test_lake.context.commit(&STAGE_POSITIONS, &unit(COMPOUND, january(3)), no_rows(), metadata).await?;
-    assert!(handle(test_lake.context(), Input::default()).await?.passed, "the market's totals agree");
+    assert!(handle(test_lake.context(), input()).await?.passed, "the market's totals agree");
     Ok(())
 }
 
@@ -178,7 +192,7 @@ async fn protocol_that_starts_later_needs_no_snapshot() -> Result<()> {
     for protocol in &mut Arc::make_mut(&mut test_lake.context.config).protocols {
         protocol.first_day = if protocol.name == COMPOUND { january(4) } else { january(1) };
     }
-    assert!(handle(test_lake.context(), Input::default()).await?.passed);
+    assert!(handle(test_lake.context(), input()).await?.passed);
     Ok(())
 }
 
@@ -187,7 +201,7 @@ async fn fewer_wallets_than_the_previous_published_set_fail() -> Result<()> {
     let test_lake = test_lake().await?;
     put_features(&test_lake, 2, vec![wallet(1), wallet(2), wallet(3)]).await?;
     assert!(
-        handle(test_lake.context(), Input::default()).await?.passed,
+        handle(test_lake.context(), input()).await?.passed,
         "an unpublished set does not count as the previous one"
     );
     publish(&test_lake, 2, vec![wallet(1), wallet(2), wallet(3)]).await?;
@@ -204,16 +218,34 @@ async fn shares_cover_the_days_since_the_previous_published_set() -> Result<()> 
     assert_fails(&test_lake, "quarantined_share").await?;
     publish(&test_lake, 2, vec![wallet(1)]).await?;
     assert!(
-        handle(test_lake.context(), Input::default()).await?.passed,
+        handle(test_lake.context(), input()).await?.passed,
         "the previous published set already covers the first day"
     );
     test_lake
         .put_with_metadata(&STAGE_BORROWS, &WorkUnit::Day(january(2)), no_rows(), [("rows_in", 100), ("rejected", 2)])
         .await?;
     assert_eq!(
-        failing_checks(&handle(test_lake.context(), Input::default()).await?),
+        failing_checks(&handle(test_lake.context(), input()).await?),
         [("quarantined_share", Outcome::Warn), ("quarantined_largest_share", Outcome::Warn)]
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn shares_cover_all_days_that_were_folded_again() -> Result<()> {
+    let test_lake = test_lake().await?;
+    let no_rows = Vec::<StagedEvent>::new;
+    let rejected = [("rows_in", 100), ("rejected", 100)];
+    test_lake.put_with_metadata(&STAGE_BORROWS, &WorkUnit::Day(january(1)), no_rows(), rejected).await?;
+    publish(&test_lake, 2, vec![wallet(1)]).await?;
+    for (state, passes) in [(Some(2), true), (Some(3), true), (Some(1), false), (None, false)] {
+        put_fold_start(&test_lake, state).await?;
+        assert_eq!(evaluate(&test_lake.context, &input()).await?.passed, passes, "{state:?}");
+    }
+    put_fold_start(&test_lake, Some(2)).await?;
+    assert!(!evaluate(&test_lake.context, &Input::default()).await?.passed, "without a run, all days are judged");
+    let other = Input { run_id: RunId::try_from("2".to_owned()).ok(), ..Input::default() };
+    assert!(!evaluate(&test_lake.context, &other).await?.passed, "another run built the set");
     Ok(())
 }
 
@@ -231,7 +263,7 @@ async fn set_without_wallets_fails_if_there_were_events() -> Result<()> {
     assert_fails(&test_lake, "no_wallets").await?;
     let (day, no_rows) = (WorkUnit::Day(january(2)), Vec::<StagedEvent>::new());
     test_lake.put_with_metadata(&STAGE_BORROWS, &day, no_rows, [("rows_in", 0), ("rejected", 0)]).await?;
-    assert_eq!(failing_checks(&handle(test_lake.context(), Input::default()).await?), [("no_wallets", Outcome::Warn)]);
+    assert_eq!(failing_checks(&handle(test_lake.context(), input()).await?), [("no_wallets", Outcome::Warn)]);
     Ok(())
 }
 
@@ -331,7 +363,7 @@ async fn results_are_written_to_the_run_whether_passed_or_failed() -> Result<()>
     for features in [vec![wallet(1)], vec![FeatureRow { borrow_count: -1, ..wallet(1) }]] {
         put_features(&test_lake, 3, features).await?;
         let run: RunId = "2023-01-03-a".parse()?;
-        let passed = handle(test_lake.context(), Input { run_id: Some(run.clone()), ..Input::default() }).await.is_ok();
+        let passed = handle(test_lake.context(), Input { run_id: Some(run.clone()), ..input() }).await.is_ok();
         let written: Option<CheckResults> = test_lake.context.lake.read_json(&run.key(RUN_CHECKS)).await?;
         assert_eq!(written.map(|written| written.passed), Some(passed));
         let report: Option<RunReport> = test_lake.context.lake.read_json(&run.key(RUN_REPORT)).await?;
@@ -344,7 +376,7 @@ async fn results_are_written_to_the_run_whether_passed_or_failed() -> Result<()>
 async fn set_with_a_missing_shard_is_not_ready() -> Result<()> {
     let test_lake = test_lake().await?.with_shards(2);
     assert_eq!(
-        kind(handle(test_lake.context(), Input::default()).await),
+        kind(handle(test_lake.context(), input()).await),
         Some(Kind::NotReady),
         "half of the wallets would count as lost"
     );
@@ -458,16 +490,18 @@ async fn days_before_the_set_are_gathered_for_a_year() -> Result<()> {
 #[tokio::test]
 async fn jumped_collateral_is_a_share_of_the_enabled_supplies_at_the_larger_price() -> Result<()> {
     let test_lake = test_lake().await?;
-    let other = HexBytes([8; 20]);
+    let [other, no_collateral] = [8, 7].map(|byte| HexBytes([byte; 20]));
     for (day, price) in [(2, 200.0), (3, 10.0)] {
-        let markets = [(MARKET, WETH, 1000.0), (other, other, price)]
+        let mut markets = [(MARKET, WETH, 1000.0), (other, other, price), (no_collateral, no_collateral, 5000.0)]
             .map(|(market, token, price)| staged_market(AAVE, january(day), market, token, price));
+        markets[2].liquidation_threshold = 0.0;
         test_lake.put(&STAGE_MARKETS, &unit(AAVE, january(day)), markets.into()).await?;
     }
     let position = |market, side| staged_position(AAVE, january(3), address(1), market, side, 1);
     let disabled = StagedPosition { is_collateral: Some(false), ..position(other, Side::Lender) };
     let debt = StagedPosition { is_collateral: Some(true), ..position(other, Side::Borrower) };
-    let rows = vec![position(MARKET, Side::Lender), position(other, Side::Lender), disabled, debt];
+    let not_accepted = position(no_collateral, Side::Lender);
+    let rows = vec![position(MARKET, Side::Lender), position(other, Side::Lender), disabled, debt, not_accepted];
     test_lake.put(&STAGE_POSITIONS, &unit(AAVE, january(3)), rows).await?;
     let (output, _) = evaluated(&test_lake).await?;
     let check = find(&output, "jumped_collateral_share")?;
@@ -475,6 +509,15 @@ async fn jumped_collateral_is_a_share_of_the_enabled_supplies_at_the_larger_pric
     assert!((check.figure - 200.0 / 2200.0).abs() < 1e-12 && check.outcome == Outcome::Warn, "{check:?}");
     assert!(check.about.contains("2023-01-03"), "{}", check.about);
     assert_eq!(find(&output, "eth_price_change")?.figure, 1.0);
+    let markets = vec![
+        staged_market(AAVE, january(3), MARKET, WETH, 1000.0),
+        staged_market(AAVE, january(3), other, other, 1e305),
+    ];
+    test_lake.put(&STAGE_MARKETS, &unit(AAVE, january(3)), markets).await?;
+    let rows = vec![StagedPosition { balance: BaseUnits(10i128.pow(24)), ..position(other, Side::Lender) }];
+    test_lake.put(&STAGE_POSITIONS, &unit(AAVE, january(3)), rows).await?;
+    let (output, _) = evaluated(&test_lake).await?;
+    assert_eq!(find(&output, "jumped_collateral_share")?.figure, 1.0, "the value is not finite");
     Ok(())
 }
 
@@ -496,7 +539,7 @@ async fn collateral_and_debts_without_features_of_them_fail() -> Result<()> {
 async fn set_is_compared_only_with_sets_of_earlier_days() -> Result<()> {
     let test_lake = test_lake().await?;
     publish(&test_lake, 3, vec![wallet(1), wallet(2), wallet(3)]).await?;
-    assert!(handle(test_lake.context(), Input::default()).await?.passed, "the same day is made again");
+    assert!(handle(test_lake.context(), input()).await?.passed, "the same day is made again");
     Ok(())
 }
 
@@ -508,7 +551,7 @@ async fn snapshot_of_the_previous_published_set_counts_no_more() -> Result<()> {
     let (_, failing) = evaluated(&test_lake).await?;
     assert_eq!(failing, ["quarantined_share", "quarantined_largest_share"]);
     publish(&test_lake, 2, vec![wallet(1)]).await?;
-    assert!(handle(test_lake.context(), Input::default()).await?.passed);
+    assert!(handle(test_lake.context(), input()).await?.passed);
     Ok(())
 }
 
@@ -602,7 +645,7 @@ async fn inputs_from_before_the_records_are_no_failure() -> Result<()> {
     lake.store().put(&unit(AAVE, january(3)).key(&RAW_MARKETS), old).await?;
     lake.store().put("state/versions.json", "{}".into()).await?;
     lake.begin_records().await?;
-    let output = handle(test_lake.context(), Input::default()).await?;
+    let output = handle(test_lake.context(), input()).await?;
     let check = find(&output, "foreign_inputs")?;
     assert_eq!(check.about, "7 inputs are as a step wrote them, 1 are older than the records");
     Ok(())

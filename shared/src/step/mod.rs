@@ -33,7 +33,7 @@ pub use input::{UnitInput, parse};
 pub use lease::Lease;
 pub use metrics::StepOutput;
 pub use progress::{NoProgress, Progress};
-pub use report::{Remaining, Report, UnitSummary};
+pub use report::{FoldStart, Remaining, Report, UnitSummary};
 pub use resume::CallUnits;
 pub use run::{Gaps, RUN_CHECKS, RUN_PAGE, RUN_PLAN, RUN_REPORT, RunId, RunReport, StepReport};
 pub use serve::serve;

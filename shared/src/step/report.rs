@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::Day;
 use crate::lake::{ObjectDigest, PutOutcome, WorkUnit, WriteOutcome};
 use crate::sources::TrafficReport;
 
@@ -44,6 +45,9 @@ pub struct Report {
     pub lost: UnitSummary,
     /// Units left to another call because the deadline was near.
     pub remaining: Remaining,
+    /// Where the fold began. Only of build-features.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folded_from: Option<FoldStart>,
     /// Network traffic. It varies between equal runs, and is stored only in the reports of runs.
     #[serde(skip_serializing_if = "is_empty_traffic")]
     pub traffic: TrafficReport,
@@ -51,6 +55,14 @@ pub struct Report {
 
 fn is_empty_traffic(traffic: &TrafficReport) -> bool {
     *traffic == TrafficReport::default()
+}
+
+/// Where a fold began. Ordered: a fold of all days is the smallest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FoldStart {
+    /// The as-of day of the state that it continued. `None`: all days were folded.
+    pub state: Option<Day>,
 }
 
 /// The number of units, and the names of the first few.
@@ -160,6 +172,7 @@ impl Report {
         self.digests.extend(other.digests);
         self.lost.merge(other.lost);
         self.remaining.merge(other.remaining);
+        self.folded_from = self.folded_from.into_iter().chain(other.folded_from).min();
         self.traffic += &other.traffic;
     }
 }
@@ -175,6 +188,7 @@ mod tests {
             let mut part = Report::lost(&WorkUnit::Protocol(format!("unit {:02}", i * 7 % 50).into()));
             part.rows_in = i;
             part.rejected.insert(format!("reason {}", i % 3), 1);
+            part.folded_from = (i > 9).then(|| FoldStart { state: (i != 20).then(|| Day::from_epoch_days(7)) });
             parts.push(part);
         }
         let sum = |parts: &mut dyn Iterator<Item = Report>| {
@@ -186,6 +200,7 @@ mod tests {
         let forwards = sum(&mut parts.clone().into_iter());
         assert_eq!(forwards, sum(&mut parts.into_iter().rev()));
         assert_eq!((forwards.lost.count, forwards.lost.first.len(), forwards.rejected()), (50, NAMED_UNITS, 50));
+        assert_eq!(forwards.folded_from, Some(FoldStart { state: None }), "one shard was folded from all days");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::report::NAMED_UNITS;
-use super::{CallUnits, Context, Remaining, Report};
+use super::{CallUnits, Context, FoldStart, Remaining, Report};
 use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
 use crate::lake::WorkUnit;
@@ -181,6 +181,17 @@ impl Context {
             Some(WorkUnit::EventDay(day.parse().ok()?, Category::parse(category)?))
         };
         Ok(entries.iter().filter_map(|entry| parse(&entry.key)).collect())
+    }
+
+    /// Returns where the folds of a run began, the earliest of them. `None` if the run did not build all shards.
+    ///
+    /// # Errors
+    /// The errors of the lake.
+    pub async fn fold_start(&self, run: &RunId) -> Result<Option<FoldStart>> {
+        let steps = self.step_reports(run).await?;
+        let build = steps.into_iter().find(|step| step.step == Step::BuildFeatures).map(|step| step.report);
+        let is_whole = |report: &Report| report.units >= u64::from(self.config.shards);
+        Ok(build.filter(is_whole).and_then(|report| report.folded_from))
     }
 
     /// Builds the report of a run from the reports of its calls and the units that are still missing.

@@ -44,6 +44,39 @@ fn intact_lake_has_no_problems() {
 }
 
 #[test]
+fn finds_published_sets_that_passed_no_check() {
+    let (_folder, lake) = sample_lake();
+    let features = lake.join("analytics/features");
+    let published = features.join("defi_features/as_of=2023-01-06");
+    let partition = lake.join("catalog/db_analytics_dev/defi_features_history/2023-01-06.json");
+    let pointer = fs::read_to_string(&partition).expect("the catalog");
+    let of_features = |lake: &Path| {
+        let (problems, code) = problems(lake, &[]);
+        (problems_of_table(&problems, "published features").len(), code)
+    };
+    // A copy that nothing checked, in a place of checked copies, and one in a place of none.
+    for folder in ["builds/as_of=2023-01-06/0123456789abcdef", "elsewhere/as_of=2023-01-06"] {
+        fs::create_dir_all(features.join(folder)).expect("a folder");
+        for shard in 0..4 {
+            let name = format!("{shard}.parquet");
+            fs::copy(published.join(&name), features.join(folder).join(&name)).expect("a shard");
+        }
+        fs::rename(features.join(folder).join("0.parquet"), features.join(folder).join("4.parquet")).expect("a shard");
+        fs::write(&partition, pointer.replace("defi_features/as_of=2023-01-06", folder)).expect("the catalog");
+        assert_eq!(of_features(&lake), (1, Some(1)), "{folder}");
+    }
+    fs::write(&partition, &pointer).expect("the catalog");
+    // A set that lost an object.
+    fs::remove_file(published.join("2.parquet")).expect("a shard");
+    assert_eq!(of_features(&lake), (1, Some(1)));
+    for args in [&["features"][..], &["wallet", "0x0000000000000000000000000000000000000001"]] {
+        let output = output(command(args).args(["--lake", path_str(&lake)]));
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(message.contains("CorruptData: the published set has the shards [0, 1, 3]"), "{args:?} {message}");
+    }
+}
+
+#[test]
 fn lists_lost_days() {
     let (_folder, lake) = sample_lake();
     let tombstones = lake.join("state/lost/the_graph_historical_account_positions");

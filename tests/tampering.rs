@@ -92,6 +92,16 @@ fn changed_state_is_noticed() {
 }
 
 #[test]
+fn changed_object_of_a_day_that_is_folded_again_is_noticed() {
+    let (_folder, lake) = lake_as_of_the_fourth();
+    let key = first_below(&lake, "analytics/transpose/transpose_deposit_events/year=2023/month=01");
+    change(&lake.join(&key));
+    // Without states the run folds the day of the object again.
+    fs::remove_dir_all(lake.join("state/fold")).expect("the states are deleted");
+    assert_is_noticed(&lake, &key, "1 objects differ from what a step wrote");
+}
+
+#[test]
 fn rewritten_published_object_is_noticed() {
     let (_folder, lake) = lake_as_of_the_fourth();
     let key = first_below(&lake, "analytics/features/defi_features/as_of=2023-01-04");

@@ -151,25 +151,51 @@ async fn equal_build_moves_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Points the catalog to a copy of the build of 3 January, as a publication does that is interrupted with one of two
+/// objects copied.
+async fn interrupt_publication(test_lake: &TestLake) -> Result<FeatureSet> {
+    let (lake, build) = (&test_lake.context.lake, FeatureSet::build(january(3)));
+    let (_, digest) = lake.features(&build).await?;
+    let copy = FeatureSet::checked(january(3), &digest.to_string());
+    lake.copy_set(&build, &digest, &copy).await?;
+    test_lake.context.registry.point_to(&copy).await?;
+    let first = lake.store().get(&copy.key(0)).await?.unwrap_or_default();
+    lake.store().put(&FeatureSet::published(january(3)).key(0), first).await?;
+    Ok(copy)
+}
+
 #[tokio::test]
-async fn interrupted_publication_is_finished_although_a_later_build_failed() -> Result<()> {
+async fn interrupted_publication_is_finished_although_the_day_is_built_again() -> Result<()> {
     let test_lake = test_lake(&[3]).await?;
-    let (lake, registry) = (&test_lake.context.lake, &test_lake.context.registry);
     handle(test_lake.context(), as_of(3)).await?;
     build(&test_lake, 3, 2).await?;
-    let checked = FeatureSet::checked(january(3), &pass(&test_lake, 3).await?);
-    let (_, digest) = lake.features(&FeatureSet::build(january(3))).await?;
-    lake.copy_set(&FeatureSet::build(january(3)), &digest, &checked).await?;
-    registry.point_to(&checked).await?;
-    // Interrupted here, with one of two objects copied. A build with other values fails its checks.
-    let first = lake.store().get(&checked.key(0)).await?.unwrap_or_default();
-    lake.store().put(&FeatureSet::published(january(3)).key(0), first).await?;
+    pass(&test_lake, 3).await?;
+    interrupt_publication(&test_lake).await?;
     build(&test_lake, 3, 9).await?;
-    lake.delete_passed_check(january(3)).await?;
     assert_eq!(borrows(&test_lake, 3).await?, [2, 2]);
     test_lake.context.finish_publications().await?;
-    assert_eq!(registry.published_sets().await?, [FeatureSet::published(january(3))]);
+    assert_eq!(test_lake.context.registry.published_sets().await?, [FeatureSet::published(january(3))]);
     assert_eq!(borrows(&test_lake, 3).await?, [2, 2], "the folder of the table has the checked set");
+    Ok(())
+}
+
+#[tokio::test]
+async fn copy_that_the_catalog_points_to_but_that_passed_no_check_is_refused() -> Result<()> {
+    let test_lake = test_lake(&[3]).await?;
+    handle(test_lake.context(), as_of(3)).await?;
+    // The folder of the copy has the name of its digest, but the record is that of another set, or there is none.
+    build(&test_lake, 3, 2).await?;
+    let copy = interrupt_publication(&test_lake).await?;
+    let unchanged = table_folder(&test_lake).await?;
+    for has_record in [true, false] {
+        if !has_record {
+            test_lake.context.lake.delete_passed_check(january(3)).await?;
+        }
+        let error = test_lake.context.finish_publications().await.err();
+        assert_eq!(error.map(|error| error.kind()), Some(Kind::CorruptData), "{has_record}");
+        assert!(table_folder(&test_lake).await? == unchanged);
+        assert_eq!(test_lake.context.registry.published_sets().await?, [copy.clone()]);
+    }
     Ok(())
 }
 
@@ -277,8 +303,9 @@ async fn fewer_shards_than_before_leave_no_object() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pointer_after_today_or_to_a_later_day_without_objects_is_refused() -> Result<()> {
-    for pointer in [FeatureSet::published("2199-01-01".parse()?), FeatureSet::published(january(3))] {
+async fn pointer_after_today_to_no_objects_or_to_another_day_is_refused() -> Result<()> {
+    let other_day = FeatureSet { as_of: january(3), ..FeatureSet::build(january(2)) };
+    for pointer in [FeatureSet::published("2199-01-01".parse()?), FeatureSet::published(january(3)), other_day] {
         let test_lake = test_lake(&[2]).await?;
         test_lake.context.registry.point_to(&pointer).await?;
         let error = handle(test_lake.context(), as_of(2)).await.err();

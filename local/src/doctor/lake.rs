@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow_schema::Schema;
 use defi_shared::catalog::{Differences, Registry};
 use defi_shared::error::{Kind, Result};
-use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
-use defi_shared::lake::{Entry, Footer, Lake, Provenance, WorkUnit};
+use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
+use defi_shared::lake::{Entry, FeatureSet, Footer, Lake, Provenance, WorkUnit};
 use defi_shared::step::{OLDER_RULES, RUN_REPORT, RunId, recorded_runs};
 use defi_shared::tables::{
     self, Column, FEATURES_HISTORY, FEATURES_PUBLISHED, RAW_MARKETS, RAW_POSITIONS, TABLES, Table,
@@ -272,7 +272,8 @@ fn is_known(key: &str) -> bool {
     OTHER_PLACES.iter().any(|place| key.starts_with(place)) || table_of(key).is_some_and(is_unit)
 }
 
-/// Checks that the day that `defi_features` shows has objects.
+/// Checks where the catalog points: `defi_features` to a day that has objects, and every published day to the set that
+/// passed its checks.
 async fn check_published(lake: &Lake, registry: &Registry) -> Result<Finding> {
     let item = "published features";
     let Some(set) = registry.newest_set().await? else {
@@ -287,8 +288,34 @@ async fn check_published(lake: &Lake, registry: &Registry) -> Result<Finding> {
         let found = format!("the catalog shows {newest}, which has no objects");
         return Ok(Finding::fail(item, found, format!("rebuild it: defi run --as-of {newest}")));
     }
-    let count = registry.published().await?.len();
+    let published = registry.published_sets().await?;
+    let count = published.len();
+    let sets: BTreeSet<_> = published.into_iter().chain([set]).collect();
+    let checked = |set: FeatureSet| async move { Ok((is_the_checked_set(lake, &set).await?, set)) };
+    let checked = in_order(sets, WHOLE_OBJECTS, checked).await?;
+    let others: Vec<_> = checked.into_iter().filter(|(is_checked, _)| !is_checked).map(|(_, set)| set).collect();
+    if !others.is_empty() {
+        let names: Vec<_> = others.iter().map(|set| format!("{} ({})", set.as_of, set.folder)).collect();
+        let found = count_and_names("published sets are not those that passed their checks", &names);
+        return Ok(Finding::fail(item, found, "build and publish them again: defi run --force with --as-of"));
+    }
     Ok(Finding::ok(item, format!("the catalog shows {newest}; {count} days are published")))
+}
+
+/// Returns whether a set to which the catalog points is the one that passed its checks. The record of a check is gone
+/// where the inputs of the set changed afterwards, and is that of the build while a day is made again: then only the
+/// place is known.
+async fn is_the_checked_set(lake: &Lake, set: &FeatureSet) -> Result<bool> {
+    if !set.can_be_published() {
+        return Ok(false);
+    }
+    let (passed, build) = (lake.recorded_check(set.as_of).await?, lake.shards(&FeatureSet::build(set.as_of)).await?);
+    let digest = match passed {
+        Some(passed) if build.is_empty() || set.is_checked_copy() => passed.digest,
+        _ if set.is_checked_copy() => return Ok(false),
+        _ => return Ok(true),
+    };
+    Ok(lake.set_digest(set).await?.is_some_and(|actual| actual.to_string() == digest))
 }
 
 /// Lists the days whose snapshots their source no longer had.

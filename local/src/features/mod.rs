@@ -100,7 +100,7 @@ async fn write_days(
         let set = sets.iter().find(|set| set.as_of == *day);
         let set = set.ok_or_else(|| Error::bad_input(format!("{day} is no longer published")))?;
         let read = |shard| lake.read_shard(set, shard, Address::MIN..=Address::MAX);
-        for mut rows in in_order(lake.shards(set).await?, WHOLE_OBJECTS, read).await? {
+        for mut rows in in_order(lake.published_shards(set).await?, WHOLE_OBJECTS, read).await? {
             rows.retain(|row| wallets.is_none_or(|wallets| wallets.contains(&row.wallet_address)));
             found += rows.len();
             let features = FeatureRow::encode(&rows)?;

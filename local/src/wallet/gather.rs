@@ -136,7 +136,7 @@ impl Wallet {
 }
 
 async fn feature_row(lake: &Lake, set: &FeatureSet, wallet: Address) -> Result<FeatureRow> {
-    for shard in lake.shards(set).await? {
+    for shard in lake.published_shards(set).await? {
         let rows = lake.read_shard(set, shard, wallet..=wallet).await?;
         if let Some(row) = rows.into_iter().find(|row| row.wallet_address == wallet) {
             return Ok(row);

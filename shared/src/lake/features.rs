@@ -56,6 +56,12 @@ impl FeatureSet {
         self.folder.starts_with(&format!("{}/", FeatureSet::build(self.as_of).folder))
     }
 
+    /// Returns whether a catalog entry of the day can point here: to the folder of the table, or to a checked copy.
+    #[must_use]
+    pub fn can_be_published(&self) -> bool {
+        *self == FeatureSet::published(self.as_of) || self.is_checked_copy()
+    }
+
     fn in_table(table: &Table, as_of: Day) -> Self {
         let key = WorkUnit::Shard(as_of, 0).key(table);
         FeatureSet { as_of, folder: key.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned() }
@@ -100,11 +106,36 @@ impl Lake {
     /// The objects could not be listed.
     pub async fn shards(&self, set: &FeatureSet) -> Result<Vec<u32>> {
         let prefix = format!("{}/", set.folder);
-        let shard = |key: &str| key.strip_prefix(&prefix)?.strip_suffix(".parquet")?.parse::<u32>().ok();
+        let shard = |key: &str| {
+            let name = key.strip_prefix(&prefix)?.strip_suffix(".parquet")?;
+            // Not `01` or `+1`.
+            name.parse::<u32>().ok().filter(|shard| shard.to_string() == name)
+        };
         let entries = self.store.list(&prefix).await?;
         let mut shards: Vec<_> = entries.iter().filter_map(|entry| shard(&entry.key)).collect();
         shards.sort_unstable();
         Ok(shards)
+    }
+
+    /// Returns the shards of a published set for a reader: all that the record of its check names.
+    ///
+    /// # Errors
+    /// `CorruptData` if the set has other shards, and the errors of the store.
+    pub async fn published_shards(&self, set: &FeatureSet) -> Result<Vec<u32>> {
+        let build = FeatureSet::build(set.as_of);
+        let (shards, passed, build) =
+            tokio::try_join!(self.shards(set), self.recorded_check(set.as_of), self.shards(&build))?;
+        // The record of a day that is being built again is that of the build.
+        let expected = passed.filter(|_| build.is_empty()).map(|passed| passed.shards);
+        match expected {
+            Some(expected) if !shards.iter().copied().eq(0..expected) => Err(Error::corrupt(format!(
+                "the published set has the shards {shards:?} instead of 0 to {}",
+                expected - 1
+            ))
+            .with("folder", &set.folder)
+            .with_hint(format!("build it again: defi run --as-of {} --force", set.as_of))),
+            _ => Ok(shards),
+        }
     }
 
     /// Reads the rows of a shard of a set, from the pages that may contain wallets in a range. The result may include

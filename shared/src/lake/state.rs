@@ -143,8 +143,15 @@ impl Lake {
     /// # Errors
     /// `CorruptData` for a record that can't be read, and the errors of the store.
     pub async fn passed_check(&self, as_of: Day) -> Result<Option<PassedCheck>> {
-        let record = self.read_json::<PassedCheck>(&passed_key(as_of)).await?;
-        Ok(record.filter(|record| record.fold_version == fold::VERSION))
+        Ok(self.recorded_check(as_of).await?.filter(|record| record.fold_version == fold::VERSION))
+    }
+
+    /// Returns the record that the feature set of a day passed its checks, whatever version of the fold computed the set.
+    ///
+    /// # Errors
+    /// As [`Lake::passed_check`].
+    pub async fn recorded_check(&self, as_of: Day) -> Result<Option<PassedCheck>> {
+        self.read_json(&passed_key(as_of)).await
     }
 
     /// Records that the feature set of a day passed its checks.

@@ -83,11 +83,19 @@ impl Context {
         Ok(sets.filter(FeatureSet::is_checked_copy).collect())
     }
 
-    /// Copies a checked set into the folder of the table and points the catalog there.
+    /// Copies a checked set into the folder of the table and points the catalog there. The folder is named after the
+    /// digest of the set, and the record of the check has the same digest: whoever may write one or the other alone can
+    /// publish nothing.
     async fn finish_publication(&self, checked: &FeatureSet) -> Result<()> {
         let published = FeatureSet::published(checked.as_of);
-        let digest = self.lake.set_digest(checked).await?;
-        let digest = digest.filter(|digest| *checked == FeatureSet::checked(checked.as_of, &digest.to_string()));
+        let (digest, passed) =
+            tokio::try_join!(self.lake.set_digest(checked), self.lake.recorded_check(checked.as_of))?;
+        let is_checked = |digest: &SetDigest| {
+            let digest = digest.to_string();
+            *checked == FeatureSet::checked(checked.as_of, &digest)
+                && passed.as_ref().is_some_and(|passed| passed.digest == digest)
+        };
+        let digest = digest.filter(is_checked);
         let digest = digest.ok_or_else(|| {
             Error::corrupt("the catalog points to a checked feature set whose objects are not the checked ones")
                 .with("folder", &checked.folder)
@@ -97,8 +105,8 @@ impl Context {
         self.registry.point_to(&published).await
     }
 
-    /// Rejects a catalog in which `defi_features` points to a later day that no run can have published: it never goes
-    /// back in time, so it would never move again.
+    /// Rejects a catalog in which `defi_features` points to a later day that no run can have published: to a day after
+    /// today, to no objects, or to a folder of another day. It never goes back in time, so it would never move again.
     async fn reject_invalid_pointer(&self, as_of: Day) -> Result<()> {
         let Some(newest) = self.registry.newest_set().await?.filter(|newest| newest.as_of > as_of) else {
             return Ok(());
@@ -107,6 +115,8 @@ impl Context {
             format!("defi_features points to {}, which is after today, {}", newest.as_of, self.today)
         } else if self.lake.shards(&newest).await?.is_empty() {
             format!("defi_features points to {}, which has no objects", newest.as_of)
+        } else if !newest.can_be_published() {
+            format!("defi_features points to {}, but to a folder that is not of this day", newest.as_of)
         } else {
             return Ok(());
         };

@@ -241,6 +241,9 @@ fn plan_predicts_the_run_and_changes_nothing() {
     assert!(Tree::read(&lake) == tree, "plan changed the lake");
     let output = succeed(command(&["plan", "--lake", path_str(&lake)]).args(sample));
     assert!(output.contains("no unit is missing"), "{output}");
+    let output = succeed(command(&["plan", "--force", "--lake", path_str(&lake)]).args(sample));
+    assert!(output.lines().any(|line| line.contains(" requests; extraction takes ")), "{output}");
+    assert!(!output.contains("\\n"), "{output}");
 }
 
 #[test]

@@ -185,6 +185,27 @@ fn faults_of_the_sql_are_bad_input() {
 }
 
 #[test]
+fn answer_that_the_format_cannot_hold_is_bad_input() {
+    let lake = shared_lake();
+    for (format, sql) in [("csv", "select make_array(1, 2) as a"), ("json", "select map([1], [1]) as m")] {
+        let error = error("BadInput", &mut query(lake, &["--format", format, sql]));
+        assert!(error.contains("choose another --format"), "{error}");
+    }
+}
+
+#[test]
+fn hint_names_what_to_write_instead() {
+    let lake = shared_lake();
+    for (sql, hint) in [
+        ("select * from defi_features", "such as db_analytics_dev.defi_features"),
+        ("select sum(quantity) from db_raw_dev.transpose_borrow_events", "correct the SQL"),
+    ] {
+        let error = error("BadInput", &mut query(lake, &[sql]));
+        assert!(error.contains(hint) && !error.contains("bug in DataFusion"), "{error}");
+    }
+}
+
+#[test]
 fn arithmetic_that_does_not_overflow_is_as_before() {
     let lake = shared_lake();
     let sql = "select x + 1 as a, x - 1 as b, x * 2 as c, x + cast(1 as int) as d, x + 0.5 as e, x + null as f, -x as g, \

@@ -221,7 +221,12 @@ fn eth_price_change(evidence: &Evidence, limits: Limits) -> Check {
 fn jumped_collateral(evidence: &Evidence, limits: Limits) -> Check {
     let about = evidence.jumped_collateral.as_ref().map_or_else(
         || "no collateral is in a market whose price jumped".to_owned(),
-        |(day, _)| format!("share of the collateral on {day} that is in markets whose price jumped"),
+        |(day, _)| {
+            let jumps = evidence.price_jumps.iter().filter(|jump| jump.day == *day);
+            let largest = crate::prices::largest(jumps).map(|jump| format!("; the largest jump: {jump}"));
+            let largest = largest.unwrap_or_default();
+            format!("share of the collateral on {day} that is in markets whose price jumped{largest}")
+        },
     );
     check("jumped_collateral_share", evidence.jumped_collateral.map_or(0.0, |(_, share)| share), limits, about)
 }

@@ -508,6 +508,7 @@ async fn jumped_collateral_is_a_share_of_the_enabled_supplies_at_the_larger_pric
     // 200 dollars of 1,200 in this protocol and 1,000 in the other.
     assert!((check.figure - 200.0 / 2200.0).abs() < 1e-12 && check.outcome == Outcome::Warn, "{check:?}");
     assert!(check.about.contains("2023-01-03"), "{}", check.about);
+    assert!(check.about.contains(&format!("market {other} of {AAVE}")), "{}", check.about);
     assert_eq!(find(&output, "eth_price_change")?.figure, 1.0);
     let markets = vec![
         staged_market(AAVE, january(3), MARKET, WETH, 1000.0),
@@ -577,6 +578,43 @@ async fn largest_change_of_the_eth_price_is_that_of_any_day() -> Result<()> {
     }
     let (output, failing) = evaluated(&test_lake).await?;
     assert_eq!((find(&output, "eth_price_change")?.figure, failing), (2.1, vec!["eth_price_change".to_owned()]));
+    // Of equal changes the first is named.
+    for (day, price) in [(1, 1000.0), (2, 2000.0), (3, 4000.0)] {
+        let market = staged_market(AAVE, january(day), MARKET, WETH, price);
+        test_lake.put(&STAGE_MARKETS, &unit(AAVE, january(day)), vec![market]).await?;
+    }
+    let (output, _) = evaluated(&test_lake).await?;
+    let check = find(&output, "eth_price_change")?;
+    assert!(check.figure == 2.0 && check.about.contains("2023-01-02"), "{}", check.about);
+    Ok(())
+}
+
+#[tokio::test]
+async fn first_day_with_the_largest_share_of_jumped_collateral_is_named() -> Result<()> {
+    let test_lake = test_lake().await?;
+    for (day, price) in [(1, 1000.0), (2, 50.0), (3, 1000.0)] {
+        put_snapshot(&test_lake, AAVE, day).await?;
+        let market = staged_market(AAVE, january(day), MARKET, address(8), price);
+        test_lake.put(&STAGE_MARKETS, &unit(AAVE, january(day)), vec![market]).await?;
+        put_snapshot(&test_lake, COMPOUND, day).await?;
+    }
+    let (output, _) = evaluated(&test_lake).await?;
+    let check = find(&output, "jumped_collateral_share")?;
+    assert!(check.figure == 0.5 && check.about.contains("2023-01-02"), "{check:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn events_of_one_protocol_in_quarantine_fail_beside_many_of_another() -> Result<()> {
+    let test_lake = test_lake().await?;
+    let (day, no_rows) = (WorkUnit::Day(january(2)), Vec::<StagedEvent>::new());
+    let of_aave = ["rows_in", "rejected"].map(|name| format!("{name}.{AAVE}"));
+    let counts = [("rows_in", 10_000), ("rejected", 25), (of_aave[0].as_str(), 25), (of_aave[1].as_str(), 25)];
+    test_lake.put_with_metadata(&STAGE_BORROWS, &day, no_rows, counts).await?;
+    let (output, failing) = evaluated(&test_lake).await?;
+    assert_eq!(failing, ["quarantined_largest_share"]);
+    let about = &find(&output, "quarantined_largest_share")?.about;
+    assert!(about.contains(&format!("stage.transpose_borrow_events of {AAVE}")), "{about}");
     Ok(())
 }
 

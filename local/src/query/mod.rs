@@ -121,10 +121,20 @@ async fn query_error(lake: &Lake, read: &ObjectsRead, cause: DataFusionError) ->
     invalid_query(&cause)
 }
 
+/// What DataFusion adds to some faults of a query: that they may be faults of its own.
+const OWN_FAULT: &str = "This issue was likely caused by a bug in DataFusion";
+
 fn invalid_query(cause: &DataFusionError) -> Error {
-    Error::bad_input("the query can't be executed")
-        .with_source(cause.strip_backtrace())
-        .with_hint("correct the SQL; defi tables lists the tables")
+    let cause = cause.strip_backtrace();
+    let cause = cause.split(OWN_FAULT).next().unwrap_or_default().trim_end().to_owned();
+    let hint = if cause.contains("datafusion.public.") {
+        "write the table with its database, such as db_analytics_dev.defi_features; defi tables lists them"
+    } else if cause.contains("Cannot cast string") {
+        "write days in quotes; cast columns of the raw layer, which are text, or use the stage layer"
+    } else {
+        "correct the SQL; defi tables lists the tables"
+    };
+    Error::bad_input("the query can't be executed").with_source(cause).with_hint(hint)
 }
 
 /// Returns the error of this project that an error of DataFusion wraps.

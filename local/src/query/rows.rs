@@ -43,8 +43,14 @@ fn unique_names(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>()))
 }
 
+/// Returns the error for rows that a format can't hold, such as nested values in CSV.
 fn format_error(cause: ArrowError) -> Error {
-    Error::internal("can't format the rows").with_source(cause)
+    let error = match cause {
+        ArrowError::IoError(..) => Error::internal("can't format the rows"),
+        _ => Error::bad_input("this format can't hold the rows of the answer")
+            .with_hint("choose another --format, or select the parts of nested values"),
+    };
+    error.with_source(cause)
 }
 
 /// Formats the rows of an answer. CSV is written at once, the others when all rows are known.

@@ -72,8 +72,9 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     }
     line("")?;
     forecast.table().print()?;
+    line("")?;
     line(format_args!(
-        "\n{} requests; extraction takes {} at the configured rate limits, the other steps depend on this machine",
+        "{} requests; extraction takes {} at the configured rate limits, the other steps depend on this machine",
         with_thousands(forecast.requests),
         duration(forecast.extraction_seconds.ceil() as i64)
     ))?;

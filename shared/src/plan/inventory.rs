@@ -170,6 +170,21 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_those_of_the_units_of_the_selected_tables() {
+        let inventory = inventory(&[(&STAGE_MARKETS, protocol_day(1)), (&DAILY_BLOCKS, WorkUnit::Day(day(2)))]);
+        assert_eq!(inventory.units(&STAGE_MARKETS).collect::<Vec<_>>(), [&protocol_day(1)]);
+        let keys = inventory.keys_of(|table| *table == DAILY_BLOCKS);
+        assert_eq!(keys, BTreeSet::from([WorkUnit::Day(day(2)).key(&DAILY_BLOCKS)]));
+        assert_eq!(inventory.keys_of(|_| true).len(), 2);
+    }
+
+    #[test]
+    fn build_is_one_that_is_not_published() {
+        assert!(!Inventory::default().has_unpublished_build());
+        assert!(Inventory { build: BTreeSet::from([0]), ..Inventory::default() }.has_unpublished_build());
+    }
+
+    #[test]
     fn first_and_newest_day_are_those_of_any_table() {
         assert_eq!((Inventory::default().first_day(), Inventory::default().newest_day()), (None, None));
         let units = [(&STAGE_MARKETS, protocol_day(4)), (&DAILY_BLOCKS, WorkUnit::Day(day(7)))];

@@ -365,6 +365,10 @@ mod tests {
         let mut inventory = complete_inventory(3);
         remove(&mut inventory, tables::event_table(Layer::Raw, Category::Repay), &WorkUnit::Day(day(1)));
         assert_eq!(verified(3, &inventory), [], "a gap before the newest day");
+        let inventory = complete_inventory(3);
+        let forced = plan(&Scope { force: true, ..scope(4) }, &inventory, PlanPhase::BeforeExtraction).unwrap();
+        let after = plan(&scope(4), &inventory, PlanPhase::AfterExtraction(None)).unwrap();
+        assert!([forced, after].iter().all(|plan| plan.to_verify().is_empty()));
     }
 
     #[test]
@@ -524,10 +528,24 @@ mod tests {
     }
 
     #[test]
-    fn links_state_before_the_first_day_is_not_planned() {
-        let inventory = Inventory { has_links: false, ..complete_inventory(3) };
-        let scope = Scope { from: BTreeMap::from([(PROTOCOL.to_owned(), day(3))]), ..scope(3) };
-        assert!(plan(&scope, &inventory, PlanPhase::BeforeExtraction).unwrap().is_empty());
+    fn links_state_is_planned_only_where_it_is_missing_and_needed() {
+        let linked = |inventory: &Inventory, first: i32| {
+            let scope = Scope { from: BTreeMap::from([(PROTOCOL.to_owned(), day(first))]), ..scope(3) };
+            days(&plan(&scope, inventory, PlanPhase::AfterExtraction(None)).unwrap(), Step::LinkWallets)
+        };
+        let missing = Inventory { has_links: false, passed_shards: None, ..complete_inventory(3) };
+        assert_eq!(linked(&missing, 0), [day(2)]);
+        assert_eq!(linked(&missing, 3), [], "there is no day to link");
+        assert_eq!(linked(&Inventory { has_links: true, ..missing.clone() }, 0), []);
+        let published = Inventory { has_links: false, ..complete_inventory(3) };
+        assert_eq!(linked(&published, 0), [], "it was pruned");
+        let mut one_day = missing.clone();
+        remove(&mut one_day, &tables::WALLET_LINKS, &WorkUnit::Day(day(1)));
+        assert_eq!(linked(&one_day, 0), [day(1)], "the step writes the state, too");
+        let mut unstaged = missing;
+        remove(&mut unstaged, &tables::STAGE_BORROWS, &WorkUnit::Day(day(2)));
+        remove(&mut unstaged, &tables::RAW_BORROWS, &WorkUnit::Day(day(2)));
+        assert_eq!(linked(&unstaged, 0), [], "its day can't be linked");
     }
 
     #[test]

@@ -412,6 +412,19 @@ mod tests {
     }
 
     #[test]
+    fn key_is_that_of_the_valid_row() {
+        let row = raw("borrow");
+        let key = stage(&row, Category::Borrow).unwrap().key();
+        let columns = |row: &RawEvent| RawEventKey {
+            transaction_hash: row.transaction_hash.clone(),
+            log_index: row.log_index.clone(),
+        };
+        assert_eq!((row.key(), columns(&row).key()), (Some(key), Some(key)));
+        let without = RawEvent { log_index: None, ..row };
+        assert_eq!((without.key(), columns(&without).key()), (None, None));
+    }
+
+    #[test]
     fn a_timestamp_is_read_in_each_form_of_a_time() {
         for text in ["2023-02-20 23:59:59", "2023-02-21T01:59:59.999+02:00", "1676937599"] {
             let event = RawEvent { timestamp: Some(text.into()), ..raw("borrow") };

@@ -68,9 +68,10 @@ class Poll:
 
 
 @contextlib.contextmanager
-def changed_health(deployment, change):
-    """Changes the collateral of the last day's wallet health and the record of its digest, and deletes the states and the
-    record of the check, so that the next run builds other features. Restores the health at the end."""
+def changed_health(deployment, change, *, is_check_kept: bool = False):
+    """Changes the collateral of the last day's wallet health and the record of its digest, and deletes the states and,
+    unless it is to be kept, the record of the check, so that the next run builds other features. Restores the health at the
+    end."""
     s3, bucket = deployment.client("s3"), deployment.bucket
     keys = sorted(key for key in deployment.versions() if key.startswith(HEALTH))
     original = s3.get_object(Bucket=bucket, Key=keys[-1])["Body"].read()
@@ -79,7 +80,7 @@ def changed_health(deployment, change):
     table = table.set_column(index, table.schema.field(index), change(table["collateral_eth"]))
     changed = io.BytesIO()
     pq.write_table(table, changed)
-    delete_states(deployment)
+    delete_states(deployment, is_check_kept)
     put_recorded(deployment, keys[-1], changed.getvalue())
     yield
     put_recorded(deployment, keys[-1], original)
@@ -92,11 +93,12 @@ def put_recorded(deployment, key: str, body: bytes) -> None:
         deployment.client("s3").put_object(Bucket=deployment.bucket, Key=name, Body=content)
 
 
-def delete_states(deployment) -> None:
+def delete_states(deployment, is_check_kept: bool = False) -> None:
     """Deletes the states and the records of the check, with the records of their digests: what is left of those would count
     as the rest of an interrupted publication."""
+    deleted = ("state/fold/", "state/links/", *(() if is_check_kept else ("state/passed/",)))
     for key in deployment.versions():
-        if key.removeprefix("digests/").startswith(("state/fold/", "state/links/", "state/passed/")):
+        if key.removeprefix("digests/").startswith(deleted):
             deployment.client("s3").delete_object(Bucket=deployment.bucket, Key=key)
 
 
@@ -115,13 +117,14 @@ def test_interrupted_publication_is_finished_although_the_features_can_not_be_pu
     (copy,) = {key.rpartition("/")[0] for key in deployment.versions() if key.startswith(f"{BUILDS}as_of={LAST}/")}
     folder = [key for key in deployment.versions() if key.startswith(f"{FEATURES}as_of={LAST}/")]
     complete = {key: deployment.body(key) for key in folder}
-    # As after an interruption: the catalog points to the checked copy, and the folder of the table is incomplete.
+    # As after an interruption: the catalog points to the checked copy, whose check is on record, and the folder of the
+    # table is incomplete.
     for table in ("defi_features", "defi_features_history"):
         move(deployment, table, f"s3://{deployment.bucket}/{copy}/")
     deployment.client("s3").delete_object(Bucket=deployment.bucket, Key=folder[0])
     assert read(deployment) == published, "readers of the catalog see the whole set"
     not_a_number = lambda collateral: pa.chunked_array([pa.array([float("nan")] * len(collateral))])  # noqa: E731
-    with changed_health(deployment, not_a_number):
+    with changed_health(deployment, not_a_number, is_check_kept=True):
         execution = deployment.run(RUN)
         assert (execution.status, execution.error) == ("FAILED", "QualityFailed"), execution
     assert "Finish publication" in execution.states() and "publish-features" not in execution.states()

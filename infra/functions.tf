@@ -33,6 +33,7 @@ locals {
         LAKE        = "s3://${local.bucket}"
         DEFI_ENV    = local.environment
         DEFI_CONFIG = "config.toml" # in the package
+        DEFI_SOURCE = var.data_source
         RUST_LOG    = var.log_level
         # By default glibc creates an arena per thread, which makes a function use two to three times as much memory.
         MALLOC_ARENA_MAX = "2"

@@ -3,6 +3,8 @@
 # Prefixes refer to the lake's bucket; one without a slash at its end is a single object, and `*` is the id of a run.
 # `registers` are the tables that a step registers in the catalog, `looks_up` those that it only reads there.
 locals {
+  from_a_node = var.data_source == "chain"
+
   events    = ["transpose_borrow_events", "transpose_deposit_events", "transpose_liquidation_events", "transpose_repay_events", "transpose_withdraw_events"]
   markets   = "the_graph_historical_market_data"
   positions = "the_graph_historical_account_positions"
@@ -10,6 +12,7 @@ locals {
 
   prefixes = {
     blocks              = ["raw/transpose/ethereum_daily_blocks/"]
+    logs                = ["raw/ethereum/ethereum_lending_logs/"]
     raw_events          = [for table in local.events : "raw/transpose/${table}/"]
     raw_markets         = ["raw/the_graph/${local.markets}/"]
     raw_positions       = ["raw/the_graph/${local.positions}/"]
@@ -21,6 +24,7 @@ locals {
     current             = ["analytics/the_graph/${local.current}/"]
     links               = ["analytics/features/wallet_links/"]
     links_state         = ["state/links/"]
+    replay              = ["state/replay/"]
     health              = ["analytics/features/wallet_health_daily/"]
     fold                = ["state/fold/"]
     builds              = ["analytics/features/builds/"]
@@ -35,7 +39,7 @@ locals {
   }
 
   tables = {
-    raw       = concat(["ethereum_daily_blocks", local.markets, local.positions], local.events)
+    raw       = concat(["ethereum_daily_blocks", "ethereum_lending_logs", local.markets, local.positions], local.events)
     stage     = concat([local.markets, local.positions], local.events)
     analytics = concat([local.current, "wallet_links", "wallet_health_daily"], local.events)
   }
@@ -59,7 +63,7 @@ locals {
       concurrency = 1
       writes      = local.prefixes.blocks
       registers   = ["raw/ethereum_daily_blocks"]
-      secret      = "transpose"
+      secret      = local.from_a_node ? "ethereum" : "transpose"
     }
     extract-events = {
       memory      = 1024
@@ -67,8 +71,20 @@ locals {
       reads       = local.prefixes.blocks
       writes      = local.prefixes.raw_events
       registers   = [for table in local.events : "raw/${table}"]
-      secret      = "transpose"
+      secret      = local.from_a_node ? null : "transpose"
       examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
+    }
+    # Only from a node.
+    extract-logs = {
+      memory      = 1769
+      concurrency = 2
+      reads       = local.prefixes.blocks
+      writes      = local.prefixes.logs
+      deletes     = local.prefixes.replay
+      registers   = ["raw/ethereum_lending_logs"]
+      secret      = local.from_a_node ? "ethereum" : null
+      shares_with = ["extract-market-data"]
+      examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
     # A day takes one request, which leaves most of the source's rate limit to the positions.
     extract-market-data = {
@@ -77,8 +93,8 @@ locals {
       writes      = concat(local.prefixes.raw_markets, local.prefixes.lost_markets)
       deletes     = local.prefixes.lost_markets
       registers   = ["raw/${local.markets}"]
-      secret      = "graph"
-      shares_with = ["extract-account-positions"]
+      secret      = local.from_a_node ? "ethereum" : "graph"
+      shares_with = [local.from_a_node ? "extract-logs" : "extract-account-positions"]
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
     # One call per protocol: with more, each call would only get a smaller share of the rate limit.
@@ -89,7 +105,7 @@ locals {
       writes      = concat(local.prefixes.raw_positions, local.prefixes.lost_positions)
       deletes     = local.prefixes.lost_positions
       registers   = ["raw/${local.positions}"]
-      secret      = "graph"
+      secret      = local.from_a_node ? null : "graph"
       shares_with = ["extract-market-data"]
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
@@ -100,14 +116,14 @@ locals {
       writes      = concat(local.prefixes.current, local.prefixes.quarantine_current)
       deletes     = local.prefixes.quarantine_current
       registers   = ["analytics/${local.current}"]
-      secret      = "graph"
+      secret      = local.from_a_node ? null : "graph"
       examples    = { protocols = ["aave-v2-eth"], block = "head" }
     }
 
     stage-events = {
       memory      = 1769
       concurrency = 4
-      reads       = local.prefixes.raw_events
+      reads       = concat(local.prefixes.raw_events, local.prefixes.logs, local.prefixes.raw_markets)
       writes      = concat(local.prefixes.stage_events, local.prefixes.quarantine_events)
       deletes     = local.prefixes.quarantine_events
       registers   = [for table in local.events : "stage/${table}"]
@@ -124,10 +140,11 @@ locals {
     stage-account-positions = {
       memory      = 3008
       concurrency = 4
-      reads       = local.prefixes.raw_positions
-      writes      = concat(local.prefixes.stage_positions, local.prefixes.quarantine_position)
+      reads       = concat(local.prefixes.raw_positions, local.prefixes.logs, local.prefixes.raw_markets, local.prefixes.blocks, local.prefixes.replay)
+      writes      = concat(local.prefixes.stage_positions, local.prefixes.quarantine_position, local.prefixes.replay)
       deletes     = local.prefixes.quarantine_position
       registers   = ["stage/${local.positions}"]
+      secret      = local.from_a_node ? "ethereum" : null # where a sum differs, balances are asked by call
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
 
@@ -169,7 +186,7 @@ locals {
     # The only step that records that a set passed its checks, without which nothing is published.
     check-features = {
       memory   = 3008
-      reads    = ["raw/", "stage/", "analytics/", "state/fold/", "state/links/", "quarantine/", "digests/before.json"]
+      reads    = ["raw/", "stage/", "analytics/", "state/fold/", "state/links/", "state/replay/", "quarantine/", "digests/before.json"]
       writes   = local.prefixes.passed
       deletes  = local.prefixes.passed
       lists    = ["digests/", "quarantine/"]
@@ -181,7 +198,7 @@ locals {
       memory    = 1024
       timeout   = 300
       writes    = concat(local.prefixes.builds, local.prefixes.features)
-      deletes   = concat(local.prefixes.builds, local.prefixes.features, local.prefixes.fold, local.prefixes.links_state)
+      deletes   = concat(local.prefixes.builds, local.prefixes.features, local.prefixes.fold, local.prefixes.links_state, local.prefixes.replay)
       registers = local.published
       publishes = true
     }
@@ -200,7 +217,7 @@ locals {
   digests = {
     for name, step in local.step_table : name => {
       for what in ["writes", "deletes"] :
-      what => [for prefix in try(step[what], []) : "digests/${prefix}" if can(regex("^(raw|stage|analytics|state/fold|state/links)/", prefix))]
+      what => [for prefix in try(step[what], []) : "digests/${prefix}" if can(regex("^(raw|stage|analytics|state/fold|state/links|state/replay)/", prefix))]
     }
   }
 

@@ -115,6 +115,18 @@ variable "steps" {
   }
 }
 
+# Not `source`, which Terraform reserves.
+variable "data_source" {
+  description = "What the lake is filled from: apis (The Graph and Transpose) or chain (an Ethereum node, whose URL is a secret). A lake keeps to the source that it began with."
+  type        = string
+  default     = "apis"
+
+  validation {
+    condition     = contains(["apis", "chain"], var.data_source)
+    error_message = "The source must be apis or chain."
+  }
+}
+
 variable "graph_url" {
   description = "URL of The Graph. null: its live gateway."
   type        = string
@@ -169,13 +181,12 @@ variable "run_timeout_hours" {
 }
 
 variable "schedule" {
-  description = "Schedule of the runs, as an EventBridge Scheduler expression in UTC. Soon after midnight, since subgraphs may keep as little as 100 minutes of history."
+  description = "Schedule of the runs, as an EventBridge Scheduler expression in UTC. Soon after midnight, since subgraphs may keep as little as 100 minutes of history, and nodes 25. null: 00:30, or 00:20 from a node."
   type        = string
-  default     = "cron(30 0 * * ? *)"
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(regex("^(cron|rate)\\(.+\\)$", var.schedule))
+    condition     = var.schedule == null || can(regex("^(cron|rate)\\(.+\\)$", var.schedule))
     error_message = "The schedule must be cron(…) or rate(…)."
   }
 }

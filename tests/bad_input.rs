@@ -397,7 +397,7 @@ fn rejects_an_invalid_configuration() {
     };
     assert_mentions(&error_with(&format!("colour = \"red\"\n{built_in}")), &["colour", "config.toml"]);
     assert_mentions(&error_with(&built_in.replace("shards = 4", "shards = 0")), &["shards"]);
-    assert_mentions(&error_with("shards = 4"), &["missing field"]);
+    assert_mentions(&error_with("[requests_per_second]\nthe_graph = 1"), &["missing field"]);
     fs::remove_file(&config).expect("the file");
     assert_mentions(&expect_error("BadInput", workspace.defi(&run).env("DEFI_CONFIG", &config)), &["config.toml"]);
     // The built-in configuration is valid as a file.

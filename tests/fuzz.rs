@@ -197,7 +197,7 @@ fn parses_configurations() {
         let Ok(text) = String::from_utf8(text) else { return Ok(()) };
         let config = Config::parse(&text);
         if let Ok(config) = &config {
-            prop_assert!(config.shards > 0 && !config.first_days().is_empty());
+            prop_assert!(config.shards > 0 && !config.protocols.is_empty());
         }
         check_error(config, &[Kind::BadInput])
     });

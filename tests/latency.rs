@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use defi_local::handlers;
 use defi_shared::catalog::{Catalog, Partition, Registry};
-use defi_shared::domain::{Address, Category, Day, HexBytes, WETH};
+use defi_shared::domain::{Address, Category, Day, HexBytes};
 use defi_shared::lake::{FeatureSet, FileMetadata, Lake, State, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::plan::state_part;
@@ -19,6 +19,7 @@ use defi_shared::tables::{
     self, CURRENT_POSITIONS, DAILY_BLOCKS, FEATURES_HISTORY, Layer, Layout, RAW_MARKETS, RAW_POSITIONS, RawEvent, Row,
     STAGE_MARKETS, STAGE_POSITIONS, StagedPosition, Table, WALLET_HEALTH, WALLET_LINKS,
 };
+use defi_shared::testing::WETH;
 use defi_shared::testing::{
     AAVE, AwsCall, AwsCalls, COMPOUND, SimulatedAws, SimulatedClock, SimulatedGlue, SimulatedS3, TestLake, address,
     daily_block, january, raw_event, raw_market, raw_position,

@@ -3,7 +3,7 @@
 
 use clap::Args;
 use defi_shared::Result;
-use defi_shared::domain::{Address, BaseUnits, Category, Day, HexBytes, Side, TxHash, WETH};
+use defi_shared::domain::{Address, BaseUnits, Category, Day, HexBytes, Side, TxHash};
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::step::Context;
 use defi_shared::tables::{
@@ -113,6 +113,12 @@ fn accounts(size: &Size, day: Day) -> std::ops::Range<u64> {
     first..first + count
 }
 
+/// Wrapped ether, as the built-in configuration has it.
+const WETH: Address = HexBytes([
+    0xc0, 0x2a, 0xaa, 0x39, 0xb2, 0x23, 0xfe, 0x8d, 0x0a, 0x0e, 0x5c, 0x4f, 0x27, 0xea, 0xd9, 0x08, 0x3c, 0x75, 0x6c,
+    0xc2,
+]);
+
 /// Returns the id and the token of a market. The first market of each protocol is that of WETH.
 fn market(size: &Size, protocol: &str, number: u64) -> (Address, Address) {
     let protocol_index = if protocol == PROTOCOLS[0] { 0 } else { 1 };
@@ -138,6 +144,7 @@ fn markets(size: &Size, day: Day, protocol: &'static str) -> Vec<StagedMarket> {
             input_token_symbol: Some(format!("TOK{number}").into()),
             input_token_decimals: i32::try_from(decimals(number)).unwrap_or(18),
             // One in a hundred prices is missing, so that the price of an earlier day is used.
+            price_unit: None,
             input_token_price_usd: (number == 0 || rng.random_ratio(99, 100))
                 .then(|| mean_price * rng.random_range(0.9..1.1)),
             total_deposit_balance_usd: None,

@@ -21,6 +21,7 @@ pub fn prepare(step: Step, input: Value) -> Result<Call> {
         Step::PlanRun => with_input(plan_run::handle, input),
         Step::ExtractDailyBlocks => with_input(extract_daily_blocks::handle, input),
         Step::ExtractEvents => with_input(extract_events::handle, input),
+        Step::ExtractLogs => with_input(extract_logs::handle, input),
         Step::ExtractMarketData => with_input(extract_market_data::handle, input),
         Step::ExtractAccountPositions => with_input(extract_account_positions::handle, input),
         Step::ExtractCurrentPositions => with_input(extract_current_positions::handle, input),

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use defi_shared::config::Config;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
+use defi_shared::sources::ethereum::EthereumSettings;
 use defi_shared::sources::graph::{self, GraphSettings};
 use defi_shared::sources::transpose::{self, TransposeSettings};
-use defi_shared::sources::{RetryPolicy, Secret, origin};
+use defi_shared::sources::{RetryPolicy, Secret, is_on_this_machine, origin};
 use defi_shared::step::Clients;
 
 use crate::output::{line, message};
 use defi_simulator::recording::Recording;
 use defi_simulator::sample::{self, SampleOptions};
+use defi_simulator::server::ethereum::{EthereumNode, NodeOptions};
 use defi_simulator::server::{Deployment, Server, ServerOptions};
 
 /// The request rate to a server on this machine, which has no rate limit.
@@ -31,6 +33,11 @@ pub enum Source {
     Live {
         /// Whether the API keys go to the servers that `GRAPH_URL` and `TRANSPOSE_URL` name.
         send_keys: bool,
+    },
+    /// An Ethereum node.
+    Node {
+        /// Its URL, which is a secret.
+        url: Secret,
     },
     /// Other servers that implement the two APIs.
     Urls {
@@ -50,6 +57,8 @@ pub struct RequestRates {
     pub the_graph: f64,
     /// The rate limit of Transpose.
     pub transpose: f64,
+    /// The rate limit of an Ethereum node.
+    pub ethereum: f64,
 }
 
 /// An open source.
@@ -79,6 +88,7 @@ impl Source {
     pub async fn open(&self, config: &mut Config) -> Result<OpenSource> {
         match self {
             Source::Live { send_keys } => open_live(config, *send_keys),
+            Source::Node { url } => open_node(config, url),
             Source::Urls { graph, transpose, send_keys } => open_urls(config, graph, transpose, *send_keys),
             Source::Sample(_) | Source::Recording(_) => {
                 let recording = self.recording()?;
@@ -113,7 +123,9 @@ impl Source {
         let recording = match self {
             Source::Sample(options) => sample::chain(options),
             Source::Recording(dir) => Recording::load(dir),
-            Source::Live { .. } | Source::Urls { .. } => Err(Error::internal("the live APIs can't be served")),
+            Source::Live { .. } | Source::Urls { .. } | Source::Node { .. } => {
+                Err(Error::internal("only the sample chain and recordings can be served"))
+            }
         }?;
         for left_out in &recording.left_out {
             message(left_out);
@@ -175,10 +187,31 @@ fn open_urls(config: &mut Config, graph: &str, transpose: &str, send_keys: bool)
     Ok(OpenSource { name, ..open_clients(config, graph, transpose)? })
 }
 
+/// Opens a node. Neither its URL nor its host is shown: providers put keys into both.
+fn open_node(config: &mut Config, url: &Secret) -> Result<OpenSource> {
+    config.choose_chain()?;
+    let is_local = is_on_this_machine(url);
+    if is_local {
+        config.requests_per_second.ethereum = LOCAL_REQUESTS_PER_SECOND;
+    }
+    let mut settings = EthereumSettings::new(url.clone(), config.chain.chain_id);
+    if is_local {
+        settings.retry = RetryPolicy::LOOPBACK;
+    }
+    let chain = format!("the chain {} from an Ethereum node", config.chain.chain_id);
+    let (graph, transpose) = (graph::LIVE_URL, transpose::LIVE_URL);
+    let opened =
+        open_clients(config, GraphSettings::new(graph, Vec::new()), TransposeSettings::new(transpose, Vec::new()))?;
+    let rates = RequestRates { ethereum: config.requests_per_second.ethereum.into(), ..opened.rates };
+    let clients = opened.clients.with_node(config, settings, 1)?;
+    Ok(OpenSource { clients, rates, name: chain.clone(), chain: Some(chain), days: None, left_out: 0, _server: None })
+}
+
 fn open_clients(config: &mut Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<OpenSource> {
     let rates = RequestRates {
         the_graph: requests_per_second(&graph.url, config.requests_per_second.the_graph, graph.keys.len()),
         transpose: requests_per_second(&transpose.url, config.requests_per_second.transpose, transpose.keys.len()),
+        ethereum: config.requests_per_second.ethereum.into(),
     };
     if is_local(&graph.url) {
         config.requests_per_second.the_graph = LOCAL_REQUESTS_PER_SECOND;
@@ -228,9 +261,25 @@ pub async fn serve(source: &Source, port: u16) -> Result<()> {
     line(format_args!("serving {name}, {first} to {last}"))?;
     line(format_args!("The Graph  {}", server.graph_url()))?;
     line(format_args!("Transpose  {}", server.transpose_url()))?;
-    tokio::signal::ctrl_c()
-        .await
-        .map_err(|cause| Error::internal("can't wait for the interrupt signal").with_source(cause))?;
+    wait_for_interrupt().await?;
     server.stop().await;
     Ok(())
+}
+
+/// Serves JSON-RPC from an Ethereum node, with limits and faults, until the process is interrupted.
+///
+/// # Errors
+/// `BadInput` if the port is in use or the list of faults is invalid.
+pub async fn serve_node(url: &str, faults: &str, port: u16) -> Result<()> {
+    let options = NodeOptions { port, ..faults.parse()? };
+    let node = EthereumNode::start(url, options).await?;
+    line(format_args!("Ethereum   {}", node.url()))?;
+    wait_for_interrupt().await?;
+    node.stop().await;
+    Ok(())
+}
+
+async fn wait_for_interrupt() -> Result<()> {
+    let interrupt = tokio::signal::ctrl_c().await;
+    interrupt.map_err(|cause| Error::internal("can't wait for the interrupt signal").with_source(cause))
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Day;
+use crate::domain::{Address, Day};
 use crate::error::{Error, Result};
+use crate::pipeline::DataSource;
 
 /// The built-in configuration. Its comments describe each entry.
 const BUILT_IN: &str = include_str!("../config.toml");
@@ -18,23 +19,134 @@ const MAX_PROTOCOLS: usize = 64;
 /// The maximum number of shards: a wallet's shard is computed from the first two bytes of its address.
 const MAX_SHARDS: u32 = 65_536;
 
-/// A lending protocol on one chain.
+/// A lending protocol on one chain. The APIs need `subgraph_id`, `schema_version`, `first_block` and `first_day`; a node
+/// needs `kind` and `chain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
     /// Name, such as `aave-v2-eth`: `{protocol_name}-{contract_version}-eth`, with these two columns of Transpose.
     pub name: String,
     /// Id of the subgraph.
-    pub subgraph_id: String,
+    pub subgraph_id: Option<String>,
     /// Schema version of the subgraph.
-    pub schema_version: String,
+    pub schema_version: Option<String>,
     /// The first block that the subgraph indexes.
-    pub first_block: u64,
+    pub first_block: Option<u64>,
     /// The first day that a run extracts by default.
+    pub first_day: Option<Day>,
+    /// The kind of its contracts.
+    pub kind: Option<ProtocolKind>,
+    /// Where its contracts are.
+    pub chain: Option<ProtocolContracts>,
+}
+
+/// The kind of a protocol's contracts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProtocolKind {
+    /// Aave v2.
+    AaveV2,
+    /// Compound v2.
+    CompoundV2,
+}
+
+/// Where a protocol's contracts are: one address from which the others are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProtocolContracts {
+    /// Aave: the addresses provider.
+    pub addresses_provider: Option<Address>,
+    /// Compound: the Comptroller.
+    pub comptroller: Option<Address>,
+    /// The block in which the first of the contracts was created.
+    pub first_block: u64,
+    /// The day of that block.
     pub first_day: Day,
 }
 
+/// The address from which the other contracts of a protocol are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// Aave v2: the addresses provider.
+    AaveV2 {
+        /// Its address.
+        addresses_provider: Address,
+    },
+    /// Compound v2: the Comptroller.
+    CompoundV2 {
+        /// Its address.
+        comptroller: Address,
+    },
+}
+
+/// The chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chain {
+    /// The id that the node must have: 1 for Ethereum's mainnet.
+    #[serde(default = "Chain::mainnet")]
+    pub chain_id: u64,
+    /// The token whose price is the price of ETH, beside native ETH itself.
+    pub wrapped_ether: Address,
+    /// Multicall3, with which many calls are one request. Without it, requests are sent in batches.
+    pub multicall: Option<Address>,
+}
+
+impl Chain {
+    fn mainnet() -> u64 {
+        1
+    }
+}
+
 impl Protocol {
+    /// Returns the id of the subgraph.
+    ///
+    /// # Errors
+    /// `BadInput` if the configuration has none.
+    pub fn subgraph(&self) -> Result<&str> {
+        self.subgraph_id.as_deref().ok_or_else(|| self.missing("subgraph_id"))
+    }
+
+    /// Returns the first day.
+    ///
+    /// # Errors
+    /// `BadInput` if the configuration has none.
+    pub fn first_day(&self) -> Result<Day> {
+        self.first_day.ok_or_else(|| self.missing("first_day"))
+    }
+
+    /// Returns where the contracts are.
+    ///
+    /// # Errors
+    /// `BadInput` if the configuration does not have it.
+    pub fn contracts(&self) -> Result<ProtocolContracts> {
+        self.chain.ok_or_else(|| self.missing("chain"))
+    }
+
+    /// Returns the address from which the contracts are found.
+    ///
+    /// # Errors
+    /// `BadInput` if the configuration does not have it.
+    pub fn root(&self) -> Result<Root> {
+        let contracts = self.contracts()?;
+        match self.kind.ok_or_else(|| self.missing("kind"))? {
+            ProtocolKind::AaveV2 => {
+                let address = contracts.addresses_provider;
+                let addresses_provider = address.ok_or_else(|| self.missing("chain.addresses_provider"))?;
+                Ok(Root::AaveV2 { addresses_provider })
+            }
+            ProtocolKind::CompoundV2 => {
+                let comptroller = contracts.comptroller.ok_or_else(|| self.missing("chain.comptroller"))?;
+                Ok(Root::CompoundV2 { comptroller })
+            }
+        }
+    }
+
+    fn missing(&self, key: &str) -> Error {
+        Error::bad_input(format!("the protocol {} has no {key} in the configuration", self.name))
+            .with_hint("add it: docs/configuration.md lists what the APIs and what a node needs")
+    }
+
     /// Returns the protocol's `protocol_name` and `contract_version` in Transpose.
     ///
     /// # Errors
@@ -65,6 +177,16 @@ pub struct PerSource {
     pub the_graph: u32,
     /// The value for Transpose.
     pub transpose: u32,
+    /// The value for an Ethereum node.
+    #[serde(default = "PerSource::of_a_node")]
+    pub ethereum: u32,
+}
+
+impl PerSource {
+    /// The default for a node, for configurations that were written before there was one.
+    fn of_a_node() -> u32 {
+        8
+    }
 }
 
 /// The limits of a check: a value above `warn` gives a warning, and a value above `fail` prevents publication.
@@ -218,6 +340,8 @@ pub struct Config {
     /// How much a source may send.
     #[serde(default)]
     pub source_limits: SourceLimits,
+    /// The chain.
+    pub chain: Chain,
     /// The protocols.
     pub protocols: Vec<Protocol>,
     /// How many states are kept.
@@ -228,6 +352,9 @@ pub struct Config {
     pub publish: Publish,
     /// The limits of check-features.
     pub checks: Checks,
+    /// The source. Whoever opens it sets this: it is not in the file.
+    #[serde(skip)]
+    pub source: DataSource,
 }
 
 impl Config {
@@ -250,15 +377,33 @@ impl Config {
         Config::parse(&text).map_err(|error| error.with("path", path.display()))
     }
 
-    /// Parses a configuration from TOML.
+    /// Parses a configuration from TOML. A section that it leaves out is that of the built-in configuration.
     ///
     /// # Errors
     /// `BadInput` if the TOML or a value is invalid.
     pub fn parse(text: &str) -> Result<Self> {
-        let config: Config =
-            toml::from_str(text).map_err(|source| Error::bad_input("invalid configuration").with_source(source))?;
+        let invalid = |source| Error::bad_input("invalid configuration").with_source(source);
+        let mut sections: toml::Table = toml::from_str(text).map_err(invalid)?;
+        let built_in: toml::Table = toml::from_str(BUILT_IN).map_err(invalid)?;
+        for (name, section) in built_in {
+            sections.entry(name).or_insert(section);
+        }
+        let config: Config = sections.try_into().map_err(invalid)?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// Chooses the chain as the source: the first day of each protocol is that of its contracts.
+    ///
+    /// # Errors
+    /// `BadInput` for a protocol without contracts.
+    pub fn choose_chain(&mut self) -> Result<()> {
+        for protocol in &mut self.protocols {
+            protocol.root()?;
+            protocol.first_day = Some(protocol.contracts()?.first_day);
+        }
+        self.source = DataSource::Chain;
+        Ok(())
     }
 
     fn validate(&self) -> Result<()> {
@@ -273,7 +418,7 @@ impl Config {
             ));
         }
         for limits in [self.requests_per_second, self.concurrency] {
-            if limits.the_graph == 0 || limits.transpose == 0 {
+            if limits.the_graph == 0 || limits.transpose == 0 || limits.ethereum == 0 {
                 return invalid("requests_per_second and concurrency must not be 0".to_owned());
             }
         }
@@ -309,10 +454,22 @@ impl Config {
         names
     }
 
-    /// Returns the first day of each protocol, by name.
+    /// Returns the names of the protocols whose newest positions are extracted beside the features: of all, or of none from a
+    /// node, which has those of any day.
     #[must_use]
-    pub fn first_days(&self) -> BTreeMap<String, Day> {
-        self.protocols.iter().map(|protocol| (protocol.name.clone(), protocol.first_day)).collect()
+    pub fn current_protocols(&self) -> Vec<&str> {
+        match self.source {
+            DataSource::Apis => self.protocol_names(),
+            DataSource::Chain => Vec::new(),
+        }
+    }
+
+    /// Returns the first day of each protocol, by name.
+    ///
+    /// # Errors
+    /// `BadInput` for a protocol without a first day.
+    pub fn first_days(&self) -> Result<BTreeMap<String, Day>> {
+        self.protocols.iter().map(|protocol| Ok((protocol.name.clone(), protocol.first_day()?))).collect()
     }
 }
 

@@ -18,7 +18,9 @@ pub enum Step {
     ExtractDailyBlocks,
     /// Extracts lending events from Transpose.
     ExtractEvents,
-    /// Extracts markets from The Graph.
+    /// Extracts the logs of the protocols' contracts from a node.
+    ExtractLogs,
+    /// Extracts markets from The Graph, or from a node.
     ExtractMarketData,
     /// Extracts open positions from The Graph.
     ExtractAccountPositions,
@@ -88,6 +90,40 @@ pub enum InputKind {
     Run,
 }
 
+/// The source that a lake is filled from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataSource {
+    /// The Graph and Transpose.
+    #[default]
+    Apis,
+    /// An Ethereum node.
+    Chain,
+}
+
+impl DataSource {
+    /// Parses the name. A missing name is that of the APIs.
+    ///
+    /// # Errors
+    /// `BadInput` for another name.
+    pub fn parse(name: Option<&str>) -> Result<Self> {
+        let source =
+            [DataSource::Apis, DataSource::Chain].into_iter().find(|source| name.unwrap_or("apis") == source.name());
+        source.ok_or_else(|| {
+            Error::bad_input(format!("unknown source {:?}", name.unwrap_or_default())).with_hint("choose apis or chain")
+        })
+    }
+
+    /// Returns the name, as in the configuration of a deployment.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            DataSource::Apis => "apis",
+            DataSource::Chain => "chain",
+        }
+    }
+}
+
 /// A source that steps extract from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -95,6 +131,8 @@ pub enum Source {
     TheGraph,
     /// Transpose.
     Transpose,
+    /// An Ethereum node.
+    Ethereum,
 }
 
 /// The maximum number of days in one call of most steps. A month takes seconds, so a call ends long before its
@@ -129,10 +167,11 @@ impl Definition {
 
 impl Step {
     /// Every step, in the order of a run.
-    pub const ALL: [Step; 16] = [
+    pub const ALL: [Step; 17] = [
         Step::PlanRun,
         Step::ExtractDailyBlocks,
         Step::ExtractEvents,
+        Step::ExtractLogs,
         Step::ExtractMarketData,
         Step::ExtractAccountPositions,
         Step::ExtractCurrentPositions,
@@ -159,6 +198,7 @@ impl Step {
             Step::PlanRun => Definition::new("plan-run", Phase::Plan, Run, ALL_DAYS, None, "Lists the lake and plans the units that are missing"),
             Step::ExtractDailyBlocks => Definition::new("extract-daily-blocks", Phase::Blocks, Days, MONTH, transpose, "Finds the first block of each day"),
             Step::ExtractEvents => Definition::new("extract-events", Phase::Extract, EventDays, MONTH, transpose, "Extracts lending events"),
+            Step::ExtractLogs => Definition::new("extract-logs", Phase::Extract, ProtocolDays, MONTH, None, "Extracts the logs of the protocols' contracts from a node"),
             Step::ExtractMarketData => Definition::new("extract-market-data", Phase::Extract, ProtocolDays, MONTH, graph, "Extracts markets at each day's first block"),
             // All days of a protocol in one call: a day without positions is compared with the day before it.
             Step::ExtractAccountPositions => Definition::new("extract-account-positions", Phase::Extract, ProtocolDays, ALL_DAYS, graph, "Extracts open positions at each day's first block"),
@@ -197,14 +237,25 @@ impl Step {
 
     /// Returns the maximum number of days in one call.
     #[must_use]
-    pub fn days_per_call(self) -> usize {
-        self.definition().days_per_call
+    pub fn days_per_call(self, data: DataSource) -> usize {
+        match (self, data) {
+            // The positions of a day follow from those of the day before.
+            (Step::StageAccountPositions, DataSource::Chain) => ALL_DAYS,
+            _ => self.definition().days_per_call,
+        }
     }
 
-    /// Returns the source that the step extracts from, if any.
+    /// Returns the source that the step extracts from, if any. `None` for a step that has nothing to do in a lake that is
+    /// filled from `data`.
     #[must_use]
-    pub fn source(self) -> Option<Source> {
-        self.definition().source
+    pub fn source(self, data: DataSource) -> Option<Source> {
+        match data {
+            DataSource::Apis => self.definition().source,
+            DataSource::Chain => {
+                let from_a_node = [Step::ExtractDailyBlocks, Step::ExtractLogs, Step::ExtractMarketData];
+                from_a_node.contains(&self).then_some(Source::Ethereum)
+            }
+        }
     }
 
     /// Returns what the step does, in one sentence without a full stop.
@@ -222,14 +273,14 @@ impl Step {
     /// the sources alone. The newest positions are extracted later, since no feature is computed from them.
     #[must_use]
     pub fn is_extraction(self) -> bool {
-        self.source().is_some() && self != Step::ExtractCurrentPositions
+        matches!(self.phase(), Phase::Blocks | Phase::Extract) && self != Step::ExtractCurrentPositions
     }
 
     /// Returns whether the step processes its newest day first: a source may keep the history of snapshots only for a
     /// short time.
     #[must_use]
     pub fn is_newest_first(self) -> bool {
-        self.is_extraction() && self.source() == Some(Source::TheGraph)
+        matches!(self, Step::ExtractMarketData | Step::ExtractAccountPositions)
     }
 }
 

@@ -87,12 +87,14 @@ pub fn unit(protocol: &str, day: Day) -> WorkUnit {
 pub fn config(protocols: &[&str], shards: u32) -> Result<Config> {
     let protocol = |name: &&str| Protocol {
         name: (*name).to_owned(),
-        subgraph_id: subgraph_id(name),
-        schema_version: "3.1.0".to_owned(),
-        first_block: 1,
-        first_day: january(1),
+        subgraph_id: Some(subgraph_id(name)),
+        schema_version: Some("3.1.0".to_owned()),
+        first_block: Some(1),
+        first_day: Some(january(1)),
+        kind: None,
+        chain: None,
     };
-    let per_second = PerSource { the_graph: RATE, transpose: RATE };
+    let per_second = PerSource { the_graph: RATE, transpose: RATE, ethereum: RATE };
     let protocols = protocols.iter().map(protocol).collect();
     Ok(Config { protocols, shards, requests_per_second: per_second, ..Config::built_in()? })
 }
@@ -140,7 +142,7 @@ impl TestLake {
     /// # Errors
     /// The URL of the server is invalid.
     pub fn with_sources(mut self, server: &Server) -> Result<Self> {
-        let Clients { graph, transpose } = clients(&self.context.config, server.url())?;
+        let Clients { graph, transpose, .. } = clients(&self.context.config, server.url())?;
         (self.context.graph, self.context.transpose) = (graph, transpose);
         Ok(self)
     }

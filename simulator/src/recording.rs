@@ -129,7 +129,7 @@ impl Recording {
             config.protocol(protocol)?;
         }
         config.protocols.retain(|protocol| self.protocols.contains(&protocol.name));
-        config.protocols.iter_mut().for_each(|protocol| protocol.first_day = first);
+        config.protocols.iter_mut().for_each(|protocol| protocol.first_day = Some(first));
         Ok(())
     }
 }

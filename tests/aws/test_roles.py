@@ -45,6 +45,7 @@ PUBLISHED = {("analytics", "defi_features"), ("analytics", "defi_features_histor
 REGISTERED = {
     "extract-daily-blocks": {("raw", "ethereum_daily_blocks")},
     "extract-events": {("raw", table) for table in EVENTS},
+    "extract-logs": {("raw", "ethereum_lending_logs")},
     "extract-market-data": {("raw", MARKETS)},
     "extract-account-positions": {("raw", POSITIONS)},
     "extract-current-positions": {("analytics", "the_graph_current_collateral_positions")},

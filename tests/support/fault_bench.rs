@@ -96,7 +96,12 @@ impl FaultBench {
             let (subgraph, traffic) = (&self.config.protocols[0].subgraph_id, Traffic::new());
             let mut errors = Vec::new();
             for block in 0..count {
-                errors.push(client.markets(subgraph, block, &traffic).await.expect_err("a fault"));
+                errors.push(
+                    client
+                        .markets(subgraph.as_deref().unwrap_or_default(), block, &traffic)
+                        .await
+                        .expect_err("a fault"),
+                );
             }
             errors
         })
@@ -197,7 +202,8 @@ impl FaultBench {
         let transpose = TransposeSettings { rate, retry, timeout, rows_per_page: ROWS_PER_PAGE, ..transpose };
         let (graph, transpose) = (Arc::new(GraphClient::new(graph)?), Arc::new(TransposeClient::new(transpose)?));
         let registry = catalog::registry_in_lake(&lake, "dev");
-        let context = Context::new(lake, registry, Arc::clone(&self.config), Clients { graph, transpose }, today()?);
+        let context =
+            Context::new(lake, registry, Arc::clone(&self.config), Clients { graph, transpose, node: None }, today()?);
         Ok(Context { wait_for_readers: Duration::ZERO, ..context })
     }
 }

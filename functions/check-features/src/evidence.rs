@@ -320,7 +320,7 @@ async fn jumped_share(context: &Context, day: Day, markets: &Markets, jumps: &[P
             let accepts = |market: &&&Market| position.side == Side::Lender && market.liquidation_threshold > 0.0;
             let Some(market) = by_id.get(&position.market_id).filter(accepts) else { continue };
             let jump = jumps.get(&position.market_id);
-            let price = jump.map(|jump| jump.before.max(jump.now)).or(market.price_usd).unwrap_or(0.0);
+            let price = jump.map(|jump| jump.before.max(jump.now)).or(market.price).unwrap_or(0.0);
             let value = position.balance.to_tokens(market.decimals) * price;
             total += value;
             jumped += if jump.is_some() { value } else { 0.0 };
@@ -343,7 +343,7 @@ fn largest_price(days: &[Day], markets: &Markets) -> Option<String> {
     let snapshots = days.iter().filter_map(|day| Some((day, markets.of(*day)?)));
     let of_day = snapshots.flat_map(|(day, of_day)| of_day.iter().map(move |(protocol, of)| (day, protocol, of)));
     let prices = of_day.flat_map(|(day, protocol, markets)| {
-        markets.iter().filter_map(move |market| Some((day, protocol, market.id, market.price_usd?)))
+        markets.iter().filter_map(move |market| Some((day, protocol, market.id, market.price?)))
     });
     let (day, protocol, market, price) = prices.max_by(|a, b| a.3.total_cmp(&b.3))?;
     Some(format!("market {market} of {protocol} on {day}, {price:?} USD"))

@@ -36,7 +36,7 @@ impl fmt::Display for PriceChange {
 pub(crate) fn changes<'a>(day: Day, markets: impl Fn(Day) -> Option<&'a DayMarkets>) -> Vec<PriceChange> {
     let Some(now) = markets(day) else { return Vec::new() };
     let earlier: Vec<_> = (1..=LOOK_BACK_DAYS).filter_map(|days| markets(day.plus_days(-days))).collect();
-    let price = |market: &Market| market.price_usd.filter(|price| *price > 0.0);
+    let price = |market: &Market| market.price.filter(|price| *price > 0.0);
     let price_before = |protocol: &str, id: Address| {
         let of_protocol = earlier.iter().filter_map(|day| day.get(protocol));
         let of_market = of_protocol.filter_map(|markets| markets.iter().find(|market| market.id == id));
@@ -46,7 +46,7 @@ pub(crate) fn changes<'a>(day: Day, markets: impl Fn(Day) -> Option<&'a DayMarke
     for (protocol, markets) in now {
         for market in markets {
             let Some((before, now)) = price_before(protocol, market.id).zip(price(market)) else { continue };
-            let (protocol, is_eth) = (Arc::clone(protocol), market.token.is_eth());
+            let (protocol, is_eth) = (Arc::clone(protocol), market.is_eth);
             changes.push(PriceChange { day, protocol, market: market.id, is_eth, before, now });
         }
     }
@@ -62,7 +62,9 @@ pub(crate) fn largest<'a>(changes: impl IntoIterator<Item = &'a PriceChange>) ->
 mod tests {
     use std::collections::BTreeMap;
 
-    use defi_shared::domain::{HexBytes, WETH};
+    use defi_shared::domain::HexBytes;
+    use defi_shared::domain::price::PriceUnit;
+    use defi_shared::testing::WETH;
 
     use super::*;
 
@@ -78,7 +80,9 @@ mod tests {
             id: HexBytes([number; 20]),
             token: if number == 0 { WETH } else { HexBytes([number; 20]) },
             decimals: 18,
-            price_usd: *price_usd,
+            price: *price_usd,
+            unit: PriceUnit::Usd,
+            is_eth: number == 0,
             maximum_ltv: 0.0,
             liquidation_threshold: 0.0,
         };

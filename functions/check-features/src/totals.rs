@@ -70,7 +70,8 @@ pub(crate) fn furthest<'a>(totals: impl IntoIterator<Item = &'a MarketTotal>) ->
 
 #[cfg(test)]
 mod tests {
-    use defi_shared::domain::{BaseUnits, WETH};
+    use defi_shared::domain::BaseUnits;
+    use defi_shared::testing::WETH;
     use defi_shared::testing::{AAVE, address, january, staged_market, staged_position};
 
     use super::*;

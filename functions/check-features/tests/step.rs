@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use check_features::{Input, evaluate, handle};
 use defi_shared::domain::fold::WalletState;
-use defi_shared::domain::{Address, BaseUnits, Category, HexBytes, Side, WETH};
+use defi_shared::domain::{Address, BaseUnits, Category, HexBytes, Side};
 use defi_shared::lake::{FeatureSet, FileMetadata, State, WorkUnit, parquet};
 use defi_shared::step::{Check, CheckResults, FoldStart, Outcome, RUN_CHECKS, RUN_REPORT, Report, RunId, RunReport};
 use defi_shared::tables::{
@@ -12,6 +12,7 @@ use defi_shared::tables::{
     RawEvent, RawMarket, STAGE_BORROWS, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent, StagedMarket, StagedPosition,
     StateRow, WALLET_HEALTH, WalletHealth, WalletLink,
 };
+use defi_shared::testing::WETH;
 use defi_shared::testing::{
     AAVE, COMPOUND, TestLake, address, january, kind, priced_event, staged_market, staged_position, unit,
 };
@@ -190,7 +191,7 @@ async fn protocol_that_starts_later_needs_no_snapshot() -> Result<()> {
         test_lake.context.lake.store().delete(&unit(COMPOUND, january(3)).key(table)).await?;
     }
     for protocol in &mut Arc::make_mut(&mut test_lake.context.config).protocols {
-        protocol.first_day = if protocol.name == COMPOUND { january(4) } else { january(1) };
+        protocol.first_day = Some(if protocol.name == COMPOUND { january(4) } else { january(1) });
     }
     assert!(handle(test_lake.context(), input()).await?.passed);
     Ok(())

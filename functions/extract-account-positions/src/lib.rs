@@ -23,7 +23,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 }
 
 async fn fetch(context: Context, protocol: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
-    let subgraph = &context.config.protocol(&protocol)?.subgraph_id;
+    let subgraph = context.config.protocol(&protocol)?.subgraph()?;
     let convert = |page| {
         let raw = |position| raw_position(position, &protocol, block.block_number, block.timestamp);
         RawPage::new(page, raw, |rows| sort_and_dedup(rows, |row: &RawPosition| (row.id.is_none(), row.id.clone())))

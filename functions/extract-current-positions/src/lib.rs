@@ -90,7 +90,7 @@ async fn extract(context: Context, input: Arc<Input>, unit: WorkUnit) -> Result<
 
 /// Fetches the positions at the requested block. Returns them and the block's timestamp.
 async fn snapshot(context: &Context, input: &Input, name: &str) -> Result<(Snapshot<Position>, i64)> {
-    let subgraph = &context.config.protocol(name)?.subgraph_id;
+    let subgraph = context.config.protocol(name)?.subgraph()?;
     let (number, time) = match input.block {
         Pin::Number(number) => (number, None),
         Pin::Day => {

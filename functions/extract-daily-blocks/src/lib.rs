@@ -2,7 +2,7 @@
 
 use defi_shared::domain::{Day, FINAL_DEPTH};
 use defi_shared::lake::{FileMetadata, WorkUnit};
-use defi_shared::pipeline::Step;
+use defi_shared::pipeline::{DataSource, Step};
 use defi_shared::sources::{Block, Traffic};
 use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, DailyBlock, Timestamp};
@@ -25,7 +25,18 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
         return Ok(Report::default());
     }
     let traffic = Traffic::new();
-    let head = context.transpose.head_block(&traffic).await?;
+    let head = match context.config.source {
+        DataSource::Apis => context.transpose.head_block(&traffic).await?,
+        // What is final is deep enough.
+        DataSource::Chain => {
+            let finalized = context.node()?.finalized(&traffic).await?;
+            Block {
+                number: finalized.number.saturating_add(FINAL_DEPTH),
+                timestamp: Some(finalized.timestamp),
+                hash: None,
+            }
+        }
+    };
     let work = |context: Context, unit| extract(context, unit, head.clone());
     let mut report = context.run_units(STEP, &units, CONCURRENT_UNITS, work).await?;
     report.traffic += &traffic.report();
@@ -35,7 +46,17 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 
 async fn extract(context: Context, unit: WorkUnit, head: Block) -> Result<Report> {
     let day = unit.as_day()?;
-    let block = context.transpose.first_block(day.start(), &context.traffic).await?;
+    let block = match context.config.source {
+        DataSource::Apis => context.transpose.first_block(day.start(), &context.traffic).await?,
+        DataSource::Chain => {
+            let header = context.node()?.first_block(day.start(), &context.traffic).await?;
+            header.map(|header| Block {
+                number: header.number,
+                timestamp: Some(header.timestamp),
+                hash: Some(header.hash.to_string().into()),
+            })
+        }
+    };
     let row = final_block(day, block, &head, context.today)?;
     let written = context.commit(&DAILY_BLOCKS, &unit, vec![row], FileMetadata::new()).await?;
     Ok(Report { rows_in: 1, ..Report::default() }.with_written(written))

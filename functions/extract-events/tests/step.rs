@@ -174,7 +174,7 @@ async fn protocol_that_starts_later_sends_no_requests() -> Result<()> {
     let server = server_with_borrows(json!([]), json!([event("aa", 1, 1, "1")])).await?;
     let mut test_lake = test_lake(&server).await?;
     for protocol in &mut Arc::make_mut(&mut test_lake.context.config).protocols {
-        protocol.first_day = if protocol.name == COMPOUND { january(2) } else { january(1) };
+        protocol.first_day = Some(if protocol.name == COMPOUND { january(2) } else { january(1) });
     }
     handle(test_lake.context(), only_borrows()).await?;
     assert!(borrows(&test_lake).await?.is_empty());

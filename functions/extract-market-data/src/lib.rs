@@ -1,14 +1,17 @@
-//! Extracts markets from The Graph: one object per protocol and day, pinned to the day's first block, unchanged.
+//! Extracts markets from The Graph, or from an Ethereum node: one object per protocol and day, pinned to the day's first
+//! block, unchanged.
+
+mod node;
 
 use std::sync::Arc;
 
-use defi_shared::Result;
-use defi_shared::pipeline::Step;
+use defi_shared::pipeline::{DataSource, Step};
 use defi_shared::sources::graph::{Market, Snapshot};
 use defi_shared::step::snapshots::{self, RawPage, RawSnapshot};
 use defi_shared::step::staging::{sort_and_dedup, text_sort_key};
 use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawMarket};
+use defi_shared::{Error, Result};
 
 /// The step of this crate.
 pub const STEP: Step = Step::ExtractMarketData;
@@ -18,11 +21,23 @@ pub const STEP: Step = Step::ExtractMarketData;
 /// # Errors
 /// `NotReady` for a day whose first block is unknown or not indexed yet, and the errors of The Graph and of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
+    if context.config.source == DataSource::Apis {
+        return snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, fetch).await;
+    }
+    let contracts = context.contracts_of_units(STEP, &input).await?;
+    let fetch = move |context: Context, name: Arc<str>, block| {
+        let contracts = contracts.get(&name).cloned();
+        async move {
+            let contracts = contracts.ok_or_else(|| Error::internal("the protocol of a unit has no contracts"))?;
+            // Boxed, because the compiler limits how deep futures nest.
+            Box::pin(node::fetch(context, &contracts, name, block)).await
+        }
+    };
     snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, fetch).await
 }
 
 async fn fetch(context: Context, name: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
-    let subgraph = &context.config.protocol(&name)?.subgraph_id;
+    let subgraph = context.config.protocol(&name)?.subgraph()?;
     let Snapshot { block: pinned, deployment, rows } =
         context.graph.markets(subgraph, block.number()?, &context.traffic).await?;
     let by_id = |rows: &mut Vec<RawMarket>| sort_and_dedup(rows, |row| text_sort_key(&row.id));
@@ -42,6 +57,13 @@ fn raw(market: Market, protocol: &str, block: &DailyBlock) -> RawMarket {
         input_token_id: market.input_token_id.0,
         input_token_symbol: market.input_token_symbol.0,
         input_token_decimals: market.input_token_decimals.0,
+        price_unit: None,
+        supply_index: None,
+        debt_index: None,
+        own_token_supply: None,
+        total_debt: None,
+        stable_debt_token: None,
+        variable_debt_token: None,
         protocol: protocol.into(),
         block_number: block.block_number,
         block_timestamp: block.timestamp,

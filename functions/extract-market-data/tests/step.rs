@@ -1,9 +1,9 @@
 //! Runs the step against a test server that returns markets.
 
-use defi_shared::domain::WETH;
 use defi_shared::lake::WorkUnit;
 use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{DAILY_BLOCKS, RAW_MARKETS, RawMarket};
+use defi_shared::testing::WETH;
 use defi_shared::testing::{
     AAVE, COMPOUND, KEY, Request, Server, TestLake, address, daily_block, first_block, graph_error, january, kind,
     raw_market, snapshot, unit,

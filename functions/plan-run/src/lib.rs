@@ -4,12 +4,14 @@ mod batches;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use defi_shared::domain::Day;
+use defi_shared::domain::{Category, Day};
 use defi_shared::lake::requests::in_order;
-use defi_shared::pipeline::Step;
+use defi_shared::pipeline::{DataSource, Step};
 use defi_shared::plan::{Inventory, Plan, PlanPhase, Scope};
 use defi_shared::step::{Context, RUN_PLAN, RunCalls, RunId, StepOutput};
-use defi_shared::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, TABLES, Table};
+use defi_shared::tables::{
+    self, CURRENT_POSITIONS, FEATURES_HISTORY, FEATURES_PUBLISHED, Layer, RAW_LOGS, RAW_POSITIONS, TABLES, Table,
+};
 use defi_shared::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -103,7 +105,8 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
         as_of: output.as_of,
         from: Some(output.from),
         run_id: &output.run_id,
-        protocols: context.config.protocol_names(),
+        protocols: context.config.current_protocols(),
+        source: context.config.source,
         shards: context.config.shards,
         force: input.force,
         split: true,
@@ -120,6 +123,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
 /// the errors of the lake.
 pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let inventory = Inventory::list(&context.lake, context.as_of(input.as_of)?).await?;
+    inventory.reject_other_source(context.config.source)?;
     let scope = context.scope(input.as_of, input.from.or_else(|| inventory.first_day()), input.force)?;
     let scope = Scope { retry_lost: input.retry_lost, ..scope };
     let before = plan_before(context, input.after.as_deref()).await?;
@@ -226,12 +230,27 @@ async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(Run
 }
 
 /// Registers every table with its units in the catalog, so that each can be queried even if the run produces no unit of
-/// it. Not the tables of features: only publish-features may change them.
+/// it. Not the tables of features: only publish-features may change them. Not the tables that the other source fills: the
+/// lake never has objects of them.
 async fn register_tables(context: &Context, inventory: &Inventory) -> Result<()> {
     let is_published = |table: &Table| *table == FEATURES_PUBLISHED || *table == FEATURES_HISTORY;
-    let tables = TABLES.iter().copied().filter(|table| !is_published(table));
+    let of_other_source = tables_of_other_source(context.config.source);
+    let tables = TABLES.iter().copied().filter(|table| !is_published(table) && !of_other_source.contains(table));
     let register = |table: &'static Table| context.registry.register(table, inventory.units(table));
     in_order(tables, CONCURRENT_TABLES, register).await.map(drop)
+}
+
+/// Returns the tables that only the other source fills.
+fn tables_of_other_source(source: DataSource) -> Vec<&'static Table> {
+    let of_a_node = [&RAW_LOGS];
+    let of_the_apis = [&RAW_POSITIONS, &CURRENT_POSITIONS];
+    match source {
+        DataSource::Apis => of_a_node.to_vec(),
+        DataSource::Chain => {
+            let events = Category::ALL.map(|category| tables::event_table(Layer::Raw, category));
+            of_the_apis.into_iter().chain(events).collect()
+        }
+    }
 }
 
 /// Returns the id of a run: the as-of day and a digest of the plan. It contains no time, so that equal runs write equal

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use defi_shared::executions::Executions;
 use defi_shared::lake::{FeatureSet, PassedCheck, WorkUnit};
-use defi_shared::pipeline::Step;
+use defi_shared::pipeline::{DataSource, Step};
 use defi_shared::plan::{Inventory, Plan};
 use defi_shared::step::{RUN_REPORT, RunId, UnitInput, parse};
 use defi_shared::tables::{
-    CURRENT_POSITIONS, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow, RAW_MARKETS,
-    RAW_POSITIONS, RawMarket, RawPosition, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, TABLES,
-    WALLET_HEALTH, WalletHealth,
+    CURRENT_POSITIONS, DAILY_BLOCKS, DailyBlock, FEATURES_HISTORY, FEATURES_PUBLISHED, FeatureRow, RAW_LOGS,
+    RAW_MARKETS, RAW_POSITIONS, RAW_REPAYS, RawMarket, RawPosition, STAGE_MARKETS, STAGE_POSITIONS, STAGE_REPAYS,
+    StagedMarket, StagedPosition, TABLES, WALLET_HEALTH, WalletHealth,
 };
 use defi_shared::testing::{AAVE, COMPOUND, TestLake, january, kind, unit};
 use defi_shared::{Kind, Result};
@@ -55,7 +55,7 @@ async fn empty_lake_needs_every_unit_and_receives_the_plan() -> Result<()> {
     let output = handle(test_lake.context(), Input::default()).await?;
     let [blocks, events, snapshots, current, event_days] = [3, 2 * 5, 3 * 2, 2, 2];
     let expected =
-        [blocks, events, snapshots, snapshots, current, events, snapshots, snapshots, event_days, events, 3, 1];
+        [blocks, events, 0, snapshots, snapshots, current, events, snapshots, snapshots, event_days, events, 3, 1];
     assert_eq!((output.as_of, output.nothing_to_do, counts(&output)), (january(3), false, expected.to_vec()));
     let key = output.run_id.key("plan.json");
     assert_eq!(output.plan.as_deref(), Some(key.as_str()));
@@ -108,8 +108,17 @@ async fn published_features_and_their_tables_are_left_to_publish_features() -> R
     let output = handle(empty.context(), Input::default()).await?;
     assert!(!output.unfinished_publication && !output.published);
     for table in TABLES {
-        let is_published = *table == &FEATURES_HISTORY || *table == &FEATURES_PUBLISHED;
-        assert_eq!(empty.context.registry.is_registered(table).await?, !is_published, "{}", table.full_name());
+        let is_left_out = [&FEATURES_HISTORY, &FEATURES_PUBLISHED, &RAW_LOGS].contains(table);
+        assert_eq!(empty.context.registry.is_registered(table).await?, !is_left_out, "{}", table.full_name());
+    }
+    let mut from_a_node = TestLake::new(&[AAVE], january(1))?;
+    Arc::make_mut(&mut from_a_node.context.config).source = DataSource::Chain;
+    handle(from_a_node.context(), Input::default()).await?;
+    for (table, is_registered) in
+        [(&RAW_LOGS, true), (&RAW_POSITIONS, false), (&RAW_REPAYS, false), (&STAGE_REPAYS, true)]
+    {
+        let registry = &from_a_node.context.registry;
+        assert_eq!(registry.is_registered(table).await?, is_registered, "{}", table.full_name());
     }
     Ok(())
 }
@@ -117,7 +126,7 @@ async fn published_features_and_their_tables_are_left_to_publish_features() -> R
 #[tokio::test]
 async fn force_plans_existing_units() -> Result<()> {
     let output = handle(complete_lake().await?.context(), Input { force: true, ..Input::default() }).await?;
-    assert_eq!(counts(&output), [1, 0, 1, 1, 1, 0, 1, 1, 0, 0, 1, 1]);
+    assert_eq!(counts(&output), [1, 0, 0, 1, 1, 1, 0, 1, 1, 0, 0, 1, 1]);
     Ok(())
 }
 
@@ -142,7 +151,7 @@ async fn a_lake_of_older_rules_is_recomputed_once_and_nothing_is_extracted() -> 
         }
         let first = handle(test_lake.context(), Input::default()).await?;
         // wallet_health_daily and the features.
-        assert_eq!(counts(&first), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(counts(&first), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
         assert_eq!(lake.store().get(VERSIONS).await?, current);
         let after = handle(test_lake.context(), Input { after: first.plan.clone(), ..Input::default() }).await?;
         assert_eq!((counts(&after), after.run_id), (counts(&first), first.run_id.clone()), "after extraction");
@@ -168,7 +177,7 @@ async fn objects_of_older_rules_outside_a_run_are_left_to_a_later_run() -> Resul
     test_lake.put(&WALLET_HEALTH, &WorkUnit::Day(january(2)), Vec::<WalletHealth>::new()).await?;
     test_lake.context.lake.store().delete(VERSIONS).await?;
     let first = handle(test_lake.context(), Input { as_of: Some(january(1)), ..Input::default() }).await?;
-    assert_eq!(counts(&first), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+    assert_eq!(counts(&first), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
     finish(&test_lake, &first.run_id).await?;
     let earlier_day = handle(test_lake.context(), Input { as_of: Some(january(1)), ..Input::default() }).await?;
     assert!(earlier_day.nothing_to_do);
@@ -185,7 +194,7 @@ async fn plan_after_extraction_skips_units_with_missing_inputs() -> Result<()> {
     let from = Some(january(1));
     let before = handle(test_lake.context(), Input { from, ..Input::default() }).await?;
     let output = handle(test_lake.context(), Input { from, after: before.plan, ..Input::default() }).await?;
-    assert_eq!(counts(&output), [2, 5, 1, 2, 1, 0, 1, 0, 0, 0, 0, 1]);
+    assert_eq!(counts(&output), [2, 5, 0, 1, 2, 1, 0, 1, 0, 0, 0, 0, 1]);
     assert_eq!(output.plan, Some(before.run_id.key("plan-after-extraction.json")));
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! Runs the step over staged events and markets.
 
-use defi_shared::domain::{Address, BaseUnits, Category, Day, HexBytes, WETH};
+use defi_shared::domain::{Address, BaseUnits, Category, Day, HexBytes};
 use defi_shared::lake::WorkUnit;
 use defi_shared::step::UnitInput;
 use defi_shared::tables::{self, Layer, PricedEvent, STAGE_MARKETS, StagedEvent};
+use defi_shared::testing::WETH;
 use defi_shared::testing::{
     AAVE, COMPOUND, TestLake, address, january, kind, staged_event, staged_market, unit, whole,
 };

@@ -1,9 +1,12 @@
-//! Stages open positions: validates them and converts them to typed rows. Rejected rows go to quarantine.
+//! Stages open positions: validates them and converts them to typed rows. Rejected rows go to quarantine. From a node, the
+//! positions of a day are replayed from the logs up to its first block.
+
+mod replay;
 
 use defi_shared::Result;
 use defi_shared::domain::Side;
-use defi_shared::lake::WorkUnit;
-use defi_shared::pipeline::Step;
+use defi_shared::lake::{FileMetadata, WorkUnit};
+use defi_shared::pipeline::{DataSource, Step};
 use defi_shared::step::staging::{source_metadata, stage, write};
 use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
@@ -17,20 +20,33 @@ pub const STEP: Step = Step::StageAccountPositions;
 /// `NotReady` for a unit that is not extracted yet, and the errors of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
-    let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, stage_unit).await?;
+    let report = match context.config.source {
+        DataSource::Apis => context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, stage_unit).await?,
+        DataSource::Chain => replay::stage_units(&context, &units, input.force).await?,
+    };
     context.registry.register(&STAGE_POSITIONS, &units).await?;
     context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }
 
 async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {
     let (raw, metadata) = context.lake.require_with_metadata::<RawPosition>(&RAW_POSITIONS, &unit).await?;
-    let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
+    write_staged(&context, &unit, &raw, &metadata).await
+}
+
+/// Validates the positions of a unit and writes them.
+async fn write_staged(
+    context: &Context,
+    unit: &WorkUnit,
+    raw: &[RawPosition],
+    metadata: &FileMetadata,
+) -> Result<Report> {
+    let mut staged = stage(raw, StagedPosition::from_raw, |position| position.id.clone())?;
     staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
     let [supply_positions, null_is_collateral] = count_flags(&staged.rows);
     let counts = [("supply_positions", supply_positions), ("null_is_collateral", null_is_collateral)];
-    let mut metadata = source_metadata(&metadata);
+    let mut metadata = source_metadata(metadata);
     metadata.extend(counts.map(|(name, count)| (name.to_owned(), count.to_string())));
-    let report = write(&context, &STAGE_POSITIONS, &unit, staged, metadata).await?;
+    let report = write(context, &STAGE_POSITIONS, unit, staged, metadata).await?;
     Ok(Report { supply_positions, null_is_collateral, ..report })
 }
 

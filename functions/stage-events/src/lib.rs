@@ -3,11 +3,15 @@
 //! A log is one event, whatever categories it is delivered as: the row of the first category in
 //! [`Category::PRECEDENCE`] counts. Each unit therefore also reads the raw rows of the preceding categories of its day.
 //! It does not read staged rows: the result is the same in whatever order the units are staged.
+//!
+//! From a node, the events of a day are those of its logs, of which each is in one category.
+
+mod logs;
 
 use defi_shared::Result;
 use defi_shared::domain::Category;
 use defi_shared::lake::{FileMetadata, WorkUnit};
-use defi_shared::pipeline::Step;
+use defi_shared::pipeline::{DataSource, Step};
 use defi_shared::step::staging::{DUPLICATE_KEY, stage, write};
 use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{self, EventKey, EventRules, Layer, RawEvent, RawEventKey, StagedEvent};
@@ -29,10 +33,16 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 
 async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {
     let (day, category) = unit.as_event_day()?;
-    let raw: Vec<RawEvent> = context.lake.require(tables::event_table(Layer::Raw, category), &unit).await?;
     let protocols = context.config.protocol_names();
     let rules = EventRules { category, day, protocols: &protocols };
-    let claimed = claimed_keys(&context, rules, &raw).await?;
+    let (raw, claimed) = match context.config.source {
+        DataSource::Apis => {
+            let raw: Vec<RawEvent> = context.lake.require(tables::event_table(Layer::Raw, category), &unit).await?;
+            let claimed = claimed_keys(&context, rules, &raw).await?;
+            (raw, claimed)
+        }
+        DataSource::Chain => (logs::events_of(&context, day, category).await?, FxHashMap::default()),
+    };
     let convert = |row: &RawEvent| {
         let event = StagedEvent::from_raw(row, rules).map_err(|reason| reason.to_string())?;
         match claimed.get(&event.key()) {

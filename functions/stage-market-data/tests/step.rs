@@ -1,9 +1,9 @@
 //! Runs the step over the raw markets of one day.
 
-use defi_shared::domain::WETH;
 use defi_shared::lake::WorkUnit;
 use defi_shared::step::UnitInput;
 use defi_shared::tables::{RAW_MARKETS, RawMarket, STAGE_MARKETS, StagedMarket};
+use defi_shared::testing::WETH;
 use defi_shared::testing::{AAVE, COMPOUND, TestLake, address, january, kind, raw_market, staged_market, unit};
 use defi_shared::{Kind, Result};
 use stage_market_data::handle;

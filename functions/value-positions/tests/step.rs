@@ -1,11 +1,12 @@
 //! Runs the step over staged positions, markets and links.
 
-use defi_shared::domain::{Address, Day, HexBytes, Side, WETH};
+use defi_shared::domain::{Address, Day, HexBytes, Side};
 use defi_shared::lake::WorkUnit;
 use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{
     STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, WALLET_HEALTH, WALLET_LINKS, WalletHealth,
 };
+use defi_shared::testing::WETH;
 use defi_shared::testing::{
     AAVE, COMPOUND, TestLake, address, january, kind, link, staged_market, staged_position, unit,
 };

@@ -134,7 +134,10 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Doctor(args) => doctor(args).await,
         Command::Completions(args) => completions(args.shell),
         Command::Man(args) => man(&args.folder),
-        Command::Serve(args) => crate::source::serve(&args.sample.source(), args.port).await,
+        Command::Serve(args) => match &args.node_url {
+            Some(url) => crate::source::serve_node(url, &args.node_faults, args.port).await,
+            None => crate::source::serve(&args.sample.source(), args.port).await,
+        },
         Command::Tables(args) => crate::tables::list(&args.lake.into(), args.format).await,
         Command::Query(args) => query(args).await,
         Command::Wallet(args) => wallet(args).await,
@@ -188,7 +191,8 @@ async fn doctor(args: DoctorArgs) -> Result<()> {
     let source = match (args.live, args.recording, args.graph_url.zip(args.transpose_url)) {
         (true, ..) => Some(Source::Live { send_keys }),
         (_, Some(recording), _) => Some(Source::Recording(recording)),
-        (.., urls) => urls.map(|(graph, transpose)| Source::Urls { graph, transpose, send_keys }),
+        (_, _, Some((graph, transpose))) => Some(Source::Urls { graph, transpose, send_keys }),
+        _ => args::node_url(args.rpc_url.as_deref()).map(|url| Source::Node { url }),
     };
     crate::doctor::run_checks(&crate::doctor::Options { source, json: args.json }, &args.lake.into()).await
 }

@@ -23,13 +23,23 @@ pub(super) async fn check(source: &Source, mut config: Config, lake: Option<&Lak
         Err(error) => return vec![Finding::error("sources", &error)],
     };
     let traffic = Traffic::new();
+    if let Some(node) = &opened.clients.node {
+        return vec![match node.head(&traffic).await {
+            Err(error) => Finding::error("Ethereum node", &error),
+            Ok(head) => check_head("Ethereum node", head.number, Some(head.timestamp), false),
+        }];
+    }
     let mut findings = vec![match opened.clients.transpose.head_block(&traffic).await {
         Err(error) => Finding::error("Transpose", &error),
         Ok(block) => check_head("Transpose", block.number, block.timestamp, opened.days.is_some()),
     }];
     for protocol in &config.protocols {
         let item = format!("The Graph, {}", protocol.name);
-        match opened.clients.graph.head(&protocol.subgraph_id, &traffic).await {
+        let head = match protocol.subgraph() {
+            Ok(subgraph) => opened.clients.graph.head(subgraph, &traffic).await,
+            Err(error) => Err(error),
+        };
+        match head {
             Err(error) => findings.push(Finding::error(item, &error)),
             Ok(head) => {
                 findings.push(check_head(&item, head.block.number, head.block.timestamp, opened.days.is_some()));

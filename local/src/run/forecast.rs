@@ -56,6 +56,7 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     let run = Run::prepare(options).await?;
     let context = run.open_read_only(Lake::new(FolderStore::new(&options.lake))).await?;
     let inventory = Inventory::list(&context.lake, run.scope.as_of).await?;
+    inventory.reject_other_source(run.config.source)?;
     let missing = context.keys_to_replace(&inventory, None).await?;
     let first = run.from.or_else(|| inventory.first_day());
     let run = Run { scope: run.scope.clone().not_before(first), ..run };
@@ -104,7 +105,7 @@ impl Forecast {
         let planned = Step::planned().filter(|step| !plan.units(*step).is_empty());
         let steps: Vec<_> = planned
             .map(|step| {
-                let rate = step.source().map(|source| rate(source, &run.source.rates));
+                let rate = step.source(run.config.source).map(|source| rate(source, &run.source.rates));
                 let mut forecast =
                     StepForecast::new(step, plan.units(step), rate, requests_per_unit.get(&step).copied(), with_units);
                 if step == Step::ExtractEvents {
@@ -114,12 +115,17 @@ impl Forecast {
             })
             .collect();
         let seconds = |phase: Phase, source: Source| -> f64 {
-            let of_source =
-                steps.iter().filter(|step| step.step.phase() == phase && step.step.source() == Some(source));
+            let of_source = steps
+                .iter()
+                .filter(|step| step.step.phase() == phase && step.step.source(run.config.source) == Some(source));
             of_source.filter_map(|step| step.seconds).sum()
         };
-        let extraction_seconds = seconds(Phase::Blocks, Source::Transpose)
-            + seconds(Phase::Extract, Source::Transpose).max(seconds(Phase::Extract, Source::TheGraph));
+        let of_phase =
+            |phase: Phase| [Source::Transpose, Source::TheGraph, Source::Ethereum].map(|source| seconds(phase, source));
+        let extraction_seconds: f64 = [Phase::Blocks, Phase::Extract]
+            .map(|phase| of_phase(phase).into_iter().fold(0.0, f64::max))
+            .into_iter()
+            .sum();
         Ok(Forecast {
             as_of: run.scope.as_of,
             first_day: run.scope.first_day()?,
@@ -184,5 +190,6 @@ fn rate(source: Source, rates: &RequestRates) -> f64 {
     match source {
         Source::TheGraph => rates.the_graph,
         Source::Transpose => rates.transpose,
+        Source::Ethereum => rates.ethereum,
     }
 }

@@ -89,12 +89,13 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress
     }
     let mut steps = Vec::new();
     if !plan.is_empty() {
-        let protocols = context.config.protocol_names();
+        let protocols = context.config.current_protocols();
         let calls = RunCalls {
             as_of: scope.as_of,
             from,
             run_id: &run_id,
             protocols,
+            source: context.config.source,
             shards: scope.shards,
             force: scope.force,
             split: false,

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::error::Error;
 
 /// `N` bytes, displayed as `0x` and lower-case hex digits. The order is that of the hex strings.
@@ -68,6 +70,18 @@ impl FromStr for Address {
     }
 }
 
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 impl<const N: usize> fmt::Display for HexBytes<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(const_hex::Buffer::<N, true>::new().format(&self.0))
@@ -80,12 +94,6 @@ impl<const N: usize> fmt::Debug for HexBytes<N> {
     }
 }
 
-/// The address of wrapped ether (WETH). Its price is the price of ETH.
-pub const WETH: Address = HexBytes([
-    0xc0, 0x2a, 0xaa, 0x39, 0xb2, 0x23, 0xfe, 0x8d, 0x0a, 0x0e, 0x5c, 0x4f, 0x27, 0xea, 0xd9, 0x08, 0x3c, 0x75, 0x6c,
-    0xc2,
-]);
-
 /// The addresses that sources use for native ETH.
 const NATIVE_ETH: [Address; 2] = [HexBytes([0x00; 20]), HexBytes([0xee; 20])];
 
@@ -94,12 +102,6 @@ impl Address {
     #[must_use]
     pub fn is_native_eth(&self) -> bool {
         NATIVE_ETH.contains(self)
-    }
-
-    /// Returns whether a market of this token gives the price of ETH: WETH or native ETH.
-    #[must_use]
-    pub fn is_eth(&self) -> bool {
-        *self == WETH || self.is_native_eth()
     }
 }
 
@@ -121,14 +123,24 @@ mod tests {
         ] {
             assert_eq!(Address::parse(text), None, "{text:?}");
         }
-        assert_eq!(Address::parse("0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"), Some(WETH));
+        assert_eq!(
+            Address::parse("0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"),
+            Some(HexBytes([
+                0xc0, 0x2a, 0xaa, 0x39, 0xb2, 0x23, 0xfe, 0x8d, 0x0a, 0x0e, 0x5c, 0x4f, 0x27, 0xea, 0xd9, 0x08, 0x3c,
+                0x75, 0x6c, 0xc2,
+            ]))
+        );
     }
 
     #[test]
     fn people_may_write_another_prefix_or_none() {
         let digits = "C02aaa39b223fe8d0a0e5c4f27ead9083c756cc2";
         for prefix in ["0x", "0X", ""] {
-            assert_eq!(format!("{prefix}{digits}").parse::<Address>().unwrap(), WETH, "{prefix}");
+            assert_eq!(
+                format!("{prefix}{digits}").parse::<Address>().ok(),
+                Address::parse("0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"),
+                "{prefix}"
+            );
         }
         for text in [&digits[1..], "0x", "", "0x0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2", "vitalik.eth"] {
             assert!(text.parse::<Address>().is_err(), "{text:?}");
@@ -159,9 +171,7 @@ mod tests {
     #[test]
     fn native_eth_has_two_addresses() {
         assert!(Address::parse("0xEeeeeEeeeEeEeeEeEeEeeEEEeeeeEeeeeeeeEEeE").unwrap().is_native_eth());
-        assert!(Address::parse("0x0000000000000000000000000000000000000000").unwrap().is_eth());
-        assert!(!WETH.is_native_eth() && WETH.is_eth());
-        assert!(!Address::MAX.is_eth() && !Address::MAX.is_native_eth(), "another token");
+        assert!(!Address::MAX.is_native_eth(), "another token");
     }
 
     #[test]

@@ -7,11 +7,13 @@ mod event;
 pub mod fold;
 pub mod health;
 mod links;
+pub mod log_events;
 pub mod price;
+pub mod replay;
 mod time;
 mod wallets;
 
-pub use address::{Address, HexBytes, TxHash, WETH};
+pub use address::{Address, HexBytes, TxHash};
 pub use amount::BaseUnits;
 pub use day::{Day, SECONDS_PER_DAY};
 pub use event::{Category, Side};

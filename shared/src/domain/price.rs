@@ -13,6 +13,33 @@ pub const LOOK_BACK_DAYS: i32 = 7;
 /// The number of decimals of native ETH, on every protocol.
 pub const NATIVE_ETH_DECIMALS: i32 = 18;
 
+/// The unit in which a source has its prices. Prices in ETH are quotients of two prices of one snapshot, in the same unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PriceUnit {
+    /// US dollars.
+    #[default]
+    Usd,
+    /// ETH.
+    Eth,
+}
+
+impl PriceUnit {
+    /// Returns the name, as in the tables of markets.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            PriceUnit::Usd => "USD",
+            PriceUnit::Eth => "ETH",
+        }
+    }
+
+    /// Parses the name. A missing name is that of US dollars.
+    #[must_use]
+    pub fn parse(name: Option<&str>) -> Option<Self> {
+        [PriceUnit::Usd, PriceUnit::Eth].into_iter().find(|unit| name.unwrap_or("USD") == unit.name())
+    }
+}
+
 /// A market in a protocol's snapshot of one day.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Market {
@@ -22,8 +49,12 @@ pub struct Market {
     pub token: Address,
     /// Decimals of the token, 0 to 77.
     pub decimals: i32,
-    /// Price of one whole token in USD, if the source has a number. A value of zero or below is not used as a price.
-    pub price_usd: Option<f64>,
+    /// Price of one whole token in `unit`, if the source has a number. A value of zero or below is not used as a price.
+    pub price: Option<f64>,
+    /// The unit of the price.
+    pub unit: PriceUnit,
+    /// Whether its price is the price of ETH: the token is native or wrapped ETH.
+    pub is_eth: bool,
     /// Maximum loan to value, as a fraction.
     pub maximum_ltv: f64,
     /// Liquidation threshold, as a fraction.
@@ -32,7 +63,7 @@ pub struct Market {
 
 impl Market {
     fn usable_price(&self) -> Option<f64> {
-        self.price_usd.filter(|price| price.is_finite() && *price > 0.0)
+        self.price.filter(|price| price.is_finite() && *price > 0.0)
     }
 }
 
@@ -139,36 +170,43 @@ impl PriceBook {
     }
 }
 
-/// Returns the USD price of ETH in one protocol's snapshot: that of the ETH or WETH market with a price and the
-/// smallest id.
-fn eth_price_usd(markets: &[Market]) -> Option<f64> {
-    let eth = markets.iter().filter(|market| market.token.is_eth() && market.usable_price().is_some());
+/// Returns the price of ETH in one protocol's snapshot, in the given unit: that of the market of ETH with a price and
+/// the smallest id.
+fn eth_price(markets: &[Market], unit: PriceUnit) -> Option<f64> {
+    let eth = markets.iter().filter(|market| market.is_eth && market.unit == unit && market.usable_price().is_some());
     eth.min_by_key(|market| market.id).and_then(Market::usable_price)
 }
 
-/// Returns all prices of one day. A protocol without an ETH price uses that of the first protocol, by name, that has
-/// one.
+/// Returns all prices of one day. A protocol without an ETH price in the unit of a market uses that of the first protocol,
+/// by name, that has one in the same unit.
 fn quotes(day: Day, snapshots: &DayMarkets) -> BTreeMap<Arc<str>, Quotes> {
-    let fallback_eth = snapshots.values().find_map(|markets| eth_price_usd(markets));
     let mut day_quotes = BTreeMap::new();
     for (protocol, markets) in snapshots {
+        let eth_price = |unit| {
+            let of_others = || snapshots.values().find_map(|markets| eth_price(markets, unit));
+            eth_price(markets, unit).or_else(of_others)
+        };
+        let eth_prices = [PriceUnit::Usd, PriceUnit::Eth].map(|unit| (unit, eth_price(unit)));
+        let mut priced: Vec<_> = markets
+            .iter()
+            .filter_map(|market| {
+                let (_, eth_price) = eth_prices.iter().find(|(unit, _)| *unit == market.unit)?;
+                Some((market, market.usable_price()? / (*eth_price)?))
+            })
+            .collect();
+        priced.sort_by_key(|(market, _)| market.id);
         let mut quotes = Quotes::default();
-        if let Some(eth_usd) = eth_price_usd(markets).or(fallback_eth) {
-            let mut priced: Vec<_> =
-                markets.iter().filter_map(|market| Some((market, market.usable_price()?))).collect();
-            priced.sort_by_key(|(market, _)| market.id);
-            for (market, price_usd) in priced {
-                let quote = Quote {
-                    price_eth: price_usd / eth_usd,
-                    decimals: market.decimals,
-                    liquidation_threshold: Some(market.liquidation_threshold),
-                    maximum_ltv: market.maximum_ltv,
-                    origin: Some(Origin { protocol: protocol.clone(), day, market: market.id }),
-                };
-                // Markets are sorted by id: if several have the same token, the smallest id wins.
-                quotes.by_token.entry(market.token).or_insert_with(|| quote.clone());
-                quotes.by_market.insert(market.id, quote);
-            }
+        for (market, price_eth) in priced {
+            let quote = Quote {
+                price_eth,
+                decimals: market.decimals,
+                liquidation_threshold: Some(market.liquidation_threshold),
+                maximum_ltv: market.maximum_ltv,
+                origin: Some(Origin { protocol: protocol.clone(), day, market: market.id }),
+            };
+            // Markets are sorted by id: if several have the same token, the smallest id wins.
+            quotes.by_token.entry(market.token).or_insert_with(|| quote.clone());
+            quotes.by_market.insert(market.id, quote);
         }
         day_quotes.insert(protocol.clone(), quotes);
     }
@@ -177,14 +215,24 @@ fn quotes(day: Day, snapshots: &DayMarkets) -> BTreeMap<Arc<str>, Quotes> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{HexBytes, WETH};
+    use super::super::HexBytes;
     use super::*;
 
     const TOKEN: Address = HexBytes([7; 20]);
+    const WETH: Address = HexBytes([0xc0; 20]);
 
-    fn market(id: u8, token: Address, price_usd: f64) -> Market {
+    fn market(id: u8, token: Address, price: f64) -> Market {
         let id = HexBytes([id; 20]);
-        Market { id, token, decimals: 6, price_usd: Some(price_usd), maximum_ltv: 0.5, liquidation_threshold: 0.6 }
+        Market {
+            id,
+            token,
+            decimals: 6,
+            price: Some(price),
+            unit: PriceUnit::Usd,
+            is_eth: token == WETH || token.is_native_eth(),
+            maximum_ltv: 0.5,
+            liquidation_threshold: 0.6,
+        }
     }
 
     /// Protocol names and their markets.
@@ -242,10 +290,10 @@ mod tests {
     #[test]
     fn price_that_is_not_positive_and_finite_does_not_exist() {
         for price_usd in [None, Some(0.0), Some(-1.0), Some(f64::NAN), Some(f64::INFINITY)] {
-            let token = Market { price_usd, ..market(2, TOKEN, 0.0) };
+            let token = Market { price: price_usd, ..market(2, TOKEN, 0.0) };
             let unpriced = book(100, &[(100, &[("a", vec![market(1, WETH, 2.0), token])])]);
             assert_eq!(price(&unpriced, "a"), None, "token at {price_usd:?}");
-            let eth = Market { price_usd, ..market(1, WETH, 0.0) };
+            let eth = Market { price: price_usd, ..market(1, WETH, 0.0) };
             let without_eth = book(100, &[(100, &[("a", vec![eth, market(2, TOKEN, 2.0)])])]);
             assert_eq!(price(&without_eth, "a"), None, "ETH at {price_usd:?}");
         }

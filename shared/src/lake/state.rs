@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FileMetadata, Lake, ObjectDigest, parquet, with_digest};
 use crate::cpu::spawn_cpu;
-use crate::domain::{Day, fold};
+use crate::domain::{Day, fold, replay};
 use crate::error::Result;
 use crate::tables::Row;
 
@@ -19,17 +19,20 @@ pub enum State {
     Fold,
     /// All links with a `since` before the as-of day; one part.
     Links,
+    /// The balances after the first block of the day, replayed from the logs of a node; one part per protocol.
+    Replay,
 }
 
 impl State {
     /// Every kind of state.
-    pub const ALL: [State; 2] = [State::Fold, State::Links];
+    pub const ALL: [State; 3] = [State::Fold, State::Links, State::Replay];
 
     /// Returns the folder of all versions of the state.
     pub(super) fn folder(self) -> &'static str {
         match self {
             State::Fold => "state/fold/",
             State::Links => "state/links/",
+            State::Replay => "state/replay/",
         }
     }
 
@@ -37,6 +40,7 @@ impl State {
         let version = match self {
             State::Fold => fold::VERSION,
             State::Links => 1,
+            State::Replay => replay::VERSION,
         };
         format!("{}v{version}/as_of=", self.folder())
     }

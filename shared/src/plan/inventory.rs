@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Plan;
-use crate::domain::Day;
-use crate::error::Result;
+use crate::domain::{Category, Day};
+use crate::error::{Error, Result};
 use crate::lake::requests::{SMALL_REQUESTS, in_order};
 use crate::lake::{FeatureSet, Lake, State, WorkUnit};
+use crate::pipeline::DataSource;
 use crate::tables::{self, Layer, Table};
 
 /// The units and states that are in the lake.
@@ -110,10 +111,33 @@ impl Inventory {
         self.lost.get(table.name).is_some_and(|units| units.contains(unit))
     }
 
-    /// Returns the first day of any unit in the lake, `None` for an empty lake.
+    /// Returns the first day of any unit in the lake, `None` for an empty lake. The logs of a node, and the blocks that
+    /// they are extracted by, begin before the first day of a run.
     #[must_use]
     pub fn first_day(&self) -> Option<Day> {
-        self.units.values().filter_map(|units| units.iter().filter_map(WorkUnit::day).min()).min()
+        let is_from_a_node = self.units(&tables::RAW_LOGS).next().is_some();
+        let is_of_logs = |table: &Table| is_from_a_node && [&tables::RAW_LOGS, &tables::DAILY_BLOCKS].contains(&table);
+        let tables = tables::TABLES.iter().filter(|table| !is_of_logs(table));
+        tables.flat_map(|table| self.units(table)).filter_map(WorkUnit::day).min()
+    }
+
+    /// Rejects another source than the one that the lake was filled from: what they say differs, so their days don't fit
+    /// together.
+    ///
+    /// # Errors
+    /// `BadInput` if the lake has rows of the other source.
+    pub fn reject_other_source(&self, source: DataSource) -> Result<()> {
+        let events = Category::ALL.map(|category| tables::event_table(Layer::Raw, category));
+        let has_events = events.into_iter().any(|table| self.units(table).next().is_some());
+        let (is_other, other) = match source {
+            DataSource::Apis => (self.units(&tables::RAW_LOGS).next().is_some(), "an Ethereum node"),
+            DataSource::Chain => (has_events, "the two APIs"),
+        };
+        if !is_other {
+            return Ok(());
+        }
+        Err(Error::bad_input(format!("this lake was filled from {other}, and keeps to it"))
+            .with_hint("use the same source as before, or another lake"))
     }
 
     /// Returns the days of the units of a plan that are extracted and are not in the lake.
@@ -140,7 +164,6 @@ pub fn state_part(shard: u32, shards: u32) -> String {
 mod tests {
     use super::super::Plan;
     use super::*;
-    use crate::domain::Category;
     use crate::pipeline::Step;
     use crate::tables::{DAILY_BLOCKS, STAGE_MARKETS, STAGE_POSITIONS, WALLET_HEALTH};
 
@@ -182,6 +205,30 @@ mod tests {
     fn build_is_one_that_is_not_published() {
         assert!(!Inventory::default().has_unpublished_build());
         assert!(Inventory { build: BTreeSet::from([0]), ..Inventory::default() }.has_unpublished_build());
+    }
+
+    #[test]
+    fn lake_keeps_to_its_source() {
+        let (api, node) = (
+            inventory(&[(&tables::RAW_REPAYS, WorkUnit::Day(day(1)))]),
+            inventory(&[(&tables::RAW_LOGS, protocol_day(1))]),
+        );
+        for (inventory, accepted) in [(Inventory::default(), [true, true]), (api, [true, false]), (node, [false, true])]
+        {
+            let is_accepted = |source| inventory.reject_other_source(source).is_ok();
+            assert_eq!([DataSource::Apis, DataSource::Chain].map(is_accepted), accepted);
+        }
+    }
+
+    #[test]
+    fn first_day_is_not_that_of_the_logs_before_it() {
+        let units = [
+            (&tables::RAW_LOGS, protocol_day(1)),
+            (&DAILY_BLOCKS, WorkUnit::Day(day(1))),
+            (&STAGE_MARKETS, protocol_day(5)),
+        ];
+        assert_eq!(inventory(&units).first_day(), Some(day(5)));
+        assert_eq!(inventory(&units[1..]).first_day(), Some(day(1)), "without logs");
     }
 
     #[test]

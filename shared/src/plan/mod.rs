@@ -110,6 +110,7 @@ impl Plan {
             &[(Step::ExtractEvents, Layer::Raw)],
             &[
                 (Step::ExtractDailyBlocks, &tables::DAILY_BLOCKS),
+                (Step::ExtractLogs, &tables::RAW_LOGS),
                 (Step::ExtractMarketData, &tables::RAW_MARKETS),
                 (Step::ExtractAccountPositions, &tables::RAW_POSITIONS),
             ],

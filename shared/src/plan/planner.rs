@@ -50,12 +50,21 @@ impl ChangedDays {
     }
 }
 
-/// A table of the raw layer from which units are staged.
+/// An object of the raw layer from which a unit is staged.
+type RawInput = (&'static Table, WorkUnit);
+
+/// The objects of the raw layer that a run extracts.
 #[derive(Debug)]
-struct RawInput<'a> {
-    table: &'a Table,
-    /// The days of its units that this run extracts.
-    extracted: ChangedDays,
+struct Extracted(BTreeSet<(&'static str, WorkUnit)>);
+
+impl Extracted {
+    fn by(plan: &Plan) -> Self {
+        Extracted(plan.extracted().into_iter().map(|(table, unit)| (table.name, unit)).collect())
+    }
+
+    fn contains(&self, (table, unit): &RawInput) -> bool {
+        self.0.contains(&(table.name, unit.clone()))
+    }
 }
 
 struct Planner<'a> {
@@ -98,8 +107,13 @@ impl Planner<'_> {
     }
 
     fn plan_extraction(&self, plan: &mut Plan) {
-        let days = self.first_day.through(self.scope.as_of).map(WorkUnit::Day);
+        let days = self.scope.first_block_day(self.first_day).through(self.scope.as_of).map(WorkUnit::Day);
         plan.extend(Step::ExtractDailyBlocks, days.filter(|unit| self.is_missing(&tables::DAILY_BLOCKS, unit)));
+        if self.scope.is_from_a_node() {
+            self.plan_logs(plan);
+            self.plan_snapshots(plan, Step::ExtractMarketData, &tables::RAW_MARKETS);
+            return;
+        }
         for category in Category::ALL {
             let table = tables::event_table(Layer::Raw, category);
             let unit = |day| WorkUnit::EventDay(day, category);
@@ -107,20 +121,30 @@ impl Planner<'_> {
             plan.extend(Step::ExtractEvents, days().map(unit));
             plan.to_verify.extend(self.day_to_verify(table, days().last()).map(unit));
         }
-        for (name, from) in &self.scope.from {
-            let protocol: Arc<str> = name.as_str().into();
-            let units = || from.through(self.scope.as_of).map(|day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol)));
-            for (step, table) in [
-                (Step::ExtractMarketData, &tables::RAW_MARKETS),
-                (Step::ExtractAccountPositions, &tables::RAW_POSITIONS),
-            ] {
-                let is_due = |unit: &WorkUnit| self.is_missing(table, unit) && self.may_be_available(table, unit);
-                plan.extend(step, units().filter(is_due));
-            }
-            let current = WorkUnit::Protocol(Arc::clone(&protocol));
+        self.plan_snapshots(plan, Step::ExtractMarketData, &tables::RAW_MARKETS);
+        self.plan_snapshots(plan, Step::ExtractAccountPositions, &tables::RAW_POSITIONS);
+        for protocol in self.scope.from.keys() {
+            let current = WorkUnit::Protocol(protocol.as_str().into());
             if self.is_missing(&tables::CURRENT_POSITIONS, &current) {
                 plan.extend(Step::ExtractCurrentPositions, [current]);
             }
+        }
+    }
+
+    /// Plans the logs of each protocol, from its first day on: balances are replayed from all of them.
+    fn plan_logs(&self, plan: &mut Plan) {
+        for (protocol, from) in &self.scope.logs_from {
+            let units = from.until(self.scope.as_of).map(|day| WorkUnit::ProtocolDay(day, protocol.as_str().into()));
+            plan.extend(Step::ExtractLogs, units.filter(|unit| self.is_missing(&tables::RAW_LOGS, unit)));
+        }
+    }
+
+    fn plan_snapshots(&self, plan: &mut Plan, step: Step, table: &Table) {
+        for (protocol, from) in &self.scope.from {
+            let protocol: Arc<str> = protocol.as_str().into();
+            let units = from.through(self.scope.as_of).map(|day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol)));
+            let is_due = |unit: &WorkUnit| self.is_missing(table, unit) && self.may_be_available(table, unit);
+            plan.extend(step, units.filter(is_due));
         }
     }
 
@@ -134,58 +158,90 @@ impl Planner<'_> {
         newest.filter(|newest| last_extracted > Some(*newest))
     }
 
-    /// Returns the days to stage: the raw units are present, or will be, and the staged unit is missing or was produced
-    /// from another version of a raw unit.
-    fn days_to_stage(
-        &self,
-        days: impl Iterator<Item = Day>,
-        inputs: &[RawInput<'_>],
-        staged: &Table,
-        unit: impl Fn(Day) -> WorkUnit,
-    ) -> impl Iterator<Item = Day> {
-        days.filter(move |day| {
-            let will_exist =
-                |input: &RawInput<'_>| self.phase == PlanPhase::BeforeExtraction && input.extracted.contains(*day);
-            let has_inputs =
-                inputs.iter().all(|input| will_exist(input) || self.inventory.has(input.table, &unit(*day)));
-            let is_changed = inputs.iter().any(|input| input.extracted.contains(*day));
-            has_inputs && (is_changed || self.is_missing(staged, &unit(*day)))
-        })
+    /// Returns whether an object of the raw layer is present, or will be.
+    fn will_exist(&self, extracted: &Extracted, input: &RawInput) -> bool {
+        let is_extracted = self.phase == PlanPhase::BeforeExtraction && extracted.contains(input);
+        is_extracted || self.inventory.has(input.0, &input.1)
+    }
+
+    /// Returns whether a unit is to be staged: its inputs are present, or will be, and it is missing or was produced from
+    /// another version of an input.
+    fn is_to_be_staged(&self, extracted: &Extracted, inputs: &[RawInput], staged: &Table, unit: &WorkUnit) -> bool {
+        let is_changed = inputs.iter().any(|input| extracted.contains(input));
+        (is_changed || self.is_missing(staged, unit)) && inputs.iter().all(|input| self.will_exist(extracted, input))
     }
 
     fn plan_staging(&self, plan: &mut Plan) {
         // The plan of the units that this run extracts: this plan, or the plan from before extraction.
-        let extraction = match self.phase {
-            PlanPhase::BeforeExtraction => plan.clone(),
-            PlanPhase::AfterExtraction(before) => before.cloned().unwrap_or_default(),
+        let extracted = match self.phase {
+            PlanPhase::BeforeExtraction => Extracted::by(plan),
+            PlanPhase::AfterExtraction(before) => before.map_or_else(|| Extracted(BTreeSet::new()), Extracted::by),
         };
-        // A log counts in the first category that has it, so the raw events of a category are inputs of all later ones.
-        let mut inputs = Vec::new();
-        for category in Category::PRECEDENCE {
-            let extracted = ChangedDays::of_category(&extraction, Step::ExtractEvents, category);
-            inputs.push(RawInput { table: tables::event_table(Layer::Raw, category), extracted });
+        for category in Category::ALL {
             let staged = tables::event_table(Layer::Stage, category);
-            let days = self.days_to_stage(self.event_days(), &inputs, staged, WorkUnit::Day);
-            plan.extend(Step::StageEvents, days.map(|day| WorkUnit::EventDay(day, category)));
+            let is_due = |day: &Day| {
+                self.is_to_be_staged(&extracted, &self.raw_events(category, *day), staged, &WorkUnit::Day(*day))
+            };
+            plan.extend(
+                Step::StageEvents,
+                self.event_days().filter(is_due).map(|day| WorkUnit::EventDay(day, category)),
+            );
         }
-        for (extract, stage, raw, staged) in [
-            (Step::ExtractMarketData, Step::StageMarketData, &tables::RAW_MARKETS, &tables::STAGE_MARKETS),
-            (
-                Step::ExtractAccountPositions,
-                Step::StageAccountPositions,
-                &tables::RAW_POSITIONS,
-                &tables::STAGE_POSITIONS,
-            ),
-        ] {
-            let mut extracted_days = extraction.days_by_protocol(extract);
-            for (name, from) in &self.scope.from {
-                let protocol: Arc<str> = name.as_str().into();
-                let unit = |day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol));
-                let extracted = ChangedDays(extracted_days.remove(name).unwrap_or_default().into_iter().collect());
-                let inputs = [RawInput { table: raw, extracted }];
-                let days = self.days_to_stage(from.through(self.scope.as_of), &inputs, staged, unit);
-                plan.extend(stage, days.map(unit));
-            }
+        self.stage_snapshots(plan, &extracted, Step::StageMarketData, &tables::RAW_MARKETS, &tables::STAGE_MARKETS);
+        if self.scope.is_from_a_node() {
+            self.plan_replay(plan, &extracted);
+        } else {
+            let (raw, staged) = (&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS);
+            self.stage_snapshots(plan, &extracted, Step::StageAccountPositions, raw, staged);
+        }
+    }
+
+    /// Returns the raw objects from which the events of a category and day are staged. A log counts in the first category
+    /// that has it, so the raw events of a category are inputs of all later ones. From a node, the logs of each protocol
+    /// have the events of all categories.
+    fn raw_events(&self, category: Category, day: Day) -> Vec<RawInput> {
+        if self.scope.is_from_a_node() {
+            let logs = |protocol: &str| (&tables::RAW_LOGS, WorkUnit::ProtocolDay(day, protocol.into()));
+            return self.scope.protocols_on(day).map(logs).collect();
+        }
+        let raw = |category| (tables::event_table(Layer::Raw, category), WorkUnit::Day(day));
+        category.predecessors().chain([category]).map(raw).collect()
+    }
+
+    fn stage_snapshots(
+        &self,
+        plan: &mut Plan,
+        extracted: &Extracted,
+        step: Step,
+        raw: &'static Table,
+        staged: &'static Table,
+    ) {
+        for (name, from) in &self.scope.from {
+            let protocol: Arc<str> = name.as_str().into();
+            let units = from.through(self.scope.as_of).map(|day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol)));
+            let is_due = |unit: &WorkUnit| self.is_to_be_staged(extracted, &[(raw, unit.clone())], staged, unit);
+            plan.extend(step, units.filter(is_due));
+        }
+    }
+
+    /// Plans the positions that are replayed from the logs of a node: those of a day need the markets of the day, and the
+    /// logs of all days before it. If the logs of a day change, so do the positions of all later days.
+    fn plan_replay(&self, plan: &mut Plan, extracted: &Extracted) {
+        for (name, from) in &self.scope.from {
+            let protocol: Arc<str> = name.as_str().into();
+            let unit = |day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol));
+            let logs = |day| (&tables::RAW_LOGS, unit(day));
+            let first = self.scope.logs_from.get(name).copied().unwrap_or(*from);
+            let complete = first.until(self.scope.as_of).find(|day| !self.will_exist(extracted, &logs(*day)));
+            let complete = complete.unwrap_or(self.scope.as_of);
+            let changed = first.until(complete).find(|day| extracted.contains(&logs(*day)));
+            let is_due = |day: &Day| {
+                let markets = (&tables::RAW_MARKETS, unit(*day));
+                let is_changed = changed.is_some_and(|changed| changed < *day) || extracted.contains(&markets);
+                (is_changed || self.is_missing(&tables::STAGE_POSITIONS, &unit(*day)))
+                    && self.will_exist(extracted, &markets)
+            };
+            plan.extend(Step::StageAccountPositions, from.through(complete).filter(is_due).map(unit));
         }
     }
 
@@ -278,6 +334,7 @@ mod tests {
             force: false,
             retry_lost: false,
             shards: 1,
+            logs_from: BTreeMap::new(),
         }
     }
 
@@ -329,7 +386,7 @@ mod tests {
     fn empty_lake_misses_all_units_and_complete_lake_none() {
         let all = plan(&scope(3), &Inventory::default(), PlanPhase::BeforeExtraction).unwrap();
         let counts: Vec<_> = all.counts().into_iter().map(|(_, count)| count).collect();
-        assert_eq!(counts, [4, 15, 4, 4, 1, 15, 4, 4, 3, 15, 4, 1]);
+        assert_eq!(counts, [4, 15, 0, 4, 4, 1, 15, 4, 4, 3, 15, 4, 1]);
         assert!(plan(&scope(3), &complete_inventory(3), PlanPhase::BeforeExtraction).unwrap().is_empty());
     }
 
@@ -346,7 +403,7 @@ mod tests {
     fn one_more_day_plans_one_day_of_units() {
         let next = plan(&scope(4), &complete_inventory(3), PlanPhase::BeforeExtraction).unwrap();
         let counts: Vec<_> = next.counts().into_iter().map(|(_, count)| count).collect();
-        assert_eq!(counts, [1, 5, 1, 1, 0, 5, 1, 1, 1, 5, 1, 1]);
+        assert_eq!(counts, [1, 5, 0, 1, 1, 0, 5, 1, 1, 1, 5, 1, 1]);
         assert_eq!(days(&next, Step::ValuePositions), [day(4)]);
         assert_eq!(days(&next, Step::LinkWallets), [day(3)]);
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::Config;
 use crate::domain::Day;
 use crate::error::{Error, Result};
+use crate::pipeline::DataSource;
 
 /// The scope of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Scope {
     pub retry_lost: bool,
     /// The number of shards.
     pub shards: u32,
+    /// From a node: the first day of the logs of each protocol, from which its balances are replayed. Empty for the APIs.
+    pub logs_from: BTreeMap<String, Day>,
 }
 
 impl Scope {
@@ -29,7 +32,9 @@ impl Scope {
     /// `BadInput` if the as-of day is in the future or before the first day, or if no protocol is configured.
     pub fn new(config: &Config, today: Day, as_of: Option<Day>, from: Option<Day>, force: bool) -> Result<Self> {
         let as_of = reject_future_day(as_of.unwrap_or(today), today)?;
-        let scope = Scope { as_of, from: config.first_days(), force, retry_lost: false, shards: config.shards };
+        let first_days = config.first_days()?;
+        let logs_from = if config.source == DataSource::Chain { first_days.clone() } else { BTreeMap::new() };
+        let scope = Scope { as_of, from: first_days, force, retry_lost: false, shards: config.shards, logs_from };
         let scope = scope.not_before(from);
         scope.first_day()?;
         Ok(scope)
@@ -53,6 +58,17 @@ impl Scope {
                 .with_hint("choose an earlier --from or a later --as-of"));
         }
         Ok(first)
+    }
+
+    /// Returns whether the lake is filled from a node.
+    #[must_use]
+    pub fn is_from_a_node(&self) -> bool {
+        !self.logs_from.is_empty()
+    }
+
+    /// Returns the first day whose first block is needed: that of the logs, or else of the scope.
+    pub(super) fn first_block_day(&self, first_day: Day) -> Day {
+        self.logs_from.values().min().map_or(first_day, |first| (*first).min(first_day))
     }
 
     /// Returns the protocols whose first day is on or before a day.
@@ -83,7 +99,7 @@ mod tests {
 
     fn scope(as_of: i32, from: &[(&str, i32)]) -> Scope {
         let from = from.iter().map(|(protocol, first)| ((*protocol).to_owned(), day(*first))).collect();
-        Scope { as_of: day(as_of), from, force: false, retry_lost: false, shards: 1 }
+        Scope { as_of: day(as_of), from, force: false, retry_lost: false, shards: 1, logs_from: BTreeMap::new() }
     }
 
     #[test]
@@ -123,13 +139,12 @@ mod tests {
     #[test]
     fn scope_defaults_to_today_and_each_protocols_first_day() {
         let config = Config::built_in().unwrap();
-        let first_days: BTreeMap<_, _> = config.first_days().into_iter().collect();
-        let scope = |as_of, from| Scope::new(&config, day(900), as_of, from, true).unwrap();
-        let expected =
-            Scope { as_of: day(900), from: first_days.clone(), force: true, retry_lost: false, shards: config.shards };
-        assert_eq!(scope(None, None), expected);
+        let first_days = config.first_days().unwrap();
+        let new = |as_of, from| Scope::new(&config, day(900), as_of, from, true).unwrap();
+        let expected = Scope { force: true, shards: config.shards, from: first_days.clone(), ..scope(900, &[]) };
+        assert_eq!(new(None, None), expected);
         let from = first_days.keys().map(|protocol| (protocol.clone(), day(7))).collect();
-        assert_eq!(scope(Some(day(800)), Some(day(7))), Scope { as_of: day(800), from, ..expected });
+        assert_eq!(new(Some(day(800)), Some(day(7))), Scope { as_of: day(800), from, ..expected });
         assert!(Scope::new(&config, day(900), Some(day(901)), None, false).is_err(), "a future day");
         assert!(Scope::new(&config, day(900), Some(day(6)), Some(day(7)), false).is_err(), "before the first day");
     }

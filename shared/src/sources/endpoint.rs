@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::http::{HttpClient, HttpResponse, key_header};
+use super::http::{HttpClient, HttpResponse, UrlSecrets, key_header};
 use super::limits::{KeyRing, KeySlot, RateLimit, Secret};
 use super::redact::{KeyFinder, Repeated};
 use super::retry::RetryPolicy;
@@ -22,8 +22,9 @@ const MAX_MESSAGE_CHARS: usize = 500;
 /// The minimum length of a part of a URL's path that may be an API key.
 const MIN_PATH_KEY_CHARS: usize = 16;
 
-/// What to do about a source that rejects a request without a key.
-const NO_KEY_HINT: &str = "no API key was sent: set one, and add --send-keys if the URL is not that of the live API";
+/// What to do about an API that rejects a request without a key.
+pub(crate) const NO_KEY_HINT: &str =
+    "no API key was sent: set one, and add --send-keys if the URL is not that of the live API";
 
 /// Sends requests to one of the two APIs.
 pub(crate) struct Endpoint {
@@ -32,6 +33,7 @@ pub(crate) struct Endpoint {
     keys: KeyRing,
     key_finder: KeyFinder,
     header: KeyHeader,
+    no_key_hint: &'static str,
     /// Limits the concurrent requests of all callers together.
     permits: Semaphore,
     retry: RetryPolicy,
@@ -48,6 +50,10 @@ pub(crate) struct EndpointSettings<'a> {
     /// The name of the source in errors, which must not contain the URL.
     pub source: &'static str,
     pub base: &'a Url,
+    /// Texts besides the keys that must not appear anywhere.
+    pub secrets: UrlSecrets,
+    /// What to do about a request without a key that the source rejects.
+    pub no_key_hint: &'static str,
     pub header: KeyHeader,
     pub keys: Vec<Secret>,
     pub rate: RateLimit,
@@ -66,11 +72,15 @@ impl Endpoint {
         let path = settings.base.path_segments().into_iter().flatten();
         let path: Vec<_> = path.filter(|segment| segment.len() >= MIN_PATH_KEY_CHARS).map(Secret::new).collect();
         let endpoint = Endpoint {
-            key_finder: KeyFinder::new(settings.keys.iter().chain(&path))?,
+            key_finder: KeyFinder::new(
+                settings.keys.iter().chain(&path).chain(&settings.secrets.keys),
+                &settings.secrets.names,
+            )?,
             source: settings.source,
             http: HttpClient::new(settings.base, settings.timeout, settings.max_body_bytes)?,
             keys: KeyRing::new(settings.keys, settings.rate)?,
             header: settings.header,
+            no_key_hint: settings.no_key_hint,
             permits: Semaphore::new(settings.concurrency.min(Semaphore::MAX_PERMITS)),
             retry: settings.retry,
         };
@@ -104,7 +114,7 @@ impl Endpoint {
                 let parsed = run_cpu(|| self.parse_without_keys(&mut response, &parse)).map_err(|error| {
                     let error = error.with_retry_after(response.retry_after);
                     match (error.kind(), slot.key(), self.keys.name_of(slot)) {
-                        (Kind::BadCredentials, None, _) => error.with_hint(NO_KEY_HINT),
+                        (Kind::BadCredentials, None, _) => error.with_hint(self.no_key_hint),
                         (Kind::QuotaExceeded | Kind::BadCredentials, _, Some(name)) => error.with("key", name),
                         _ => error,
                     }
@@ -130,8 +140,18 @@ impl Endpoint {
         let _permit =
             self.permits.acquire().await.map_err(|e| Error::internal("the semaphore is closed").with_source(e))?;
         let slot = self.keys.acquire().await?;
-        let response = self.http.post(url.clone(), self.headers(slot.key())?, body, traffic).await?;
-        Ok((slot, response))
+        let response = self.http.post(url.clone(), self.headers(slot.key())?, body, traffic).await;
+        Ok((slot, response.map_err(|error| self.error_without_keys(error))?))
+    }
+
+    /// Removes secrets from an error of the connection: that of a certificate names the host.
+    fn error_without_keys(&self, error: Error) -> Error {
+        let mut details = error.details().into_bytes();
+        match self.key_finder.redact(&mut details) {
+            Repeated::No => error,
+            Repeated::Redacted => Error::new(error.kind(), String::from_utf8_lossy(&details)),
+            Repeated::Encoded => Error::new(error.kind(), "the source did not respond"),
+        }
     }
 
     /// Parses a response in which no API key is left: whatever `parse` makes of it, rows or an error, can be stored and

@@ -1,6 +1,7 @@
 //! JSON over HTTP: POST requests with limits on time and size, and the error kinds of status codes.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,8 +9,9 @@ use jiff::fmt::rfc2822;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode, redirect};
 use serde::Serialize;
-use url::{Host, Url};
+use url::{Host, Url, form_urlencoded};
 
+use super::limits::Secret;
 use super::traffic::Traffic;
 use crate::error::{Error, Kind, Result};
 
@@ -123,7 +125,26 @@ impl HttpClient {
     }
 
     fn body_too_long(&self) -> Error {
-        Error::corrupt("the response body is too long").with("limit_bytes", self.max_body_bytes)
+        Error::corrupt(BodyTooLong.to_string()).with("limit_bytes", self.max_body_bytes).with_source(BodyTooLong)
+    }
+}
+
+/// The cause of the error for a response body that is too long, for clients that can ask for less.
+#[derive(Debug)]
+pub(crate) struct BodyTooLong;
+
+impl fmt::Display for BodyTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the response body is too long")
+    }
+}
+
+impl std::error::Error for BodyTooLong {}
+
+impl BodyTooLong {
+    /// Returns whether this is the cause of an error.
+    pub(crate) fn caused(error: &Error) -> bool {
+        std::error::Error::source(error).is_some_and(|source| source.is::<BodyTooLong>())
     }
 }
 
@@ -167,12 +188,71 @@ pub(crate) fn base_url(source: &'static str, text: &str) -> Result<Url> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(invalid("contains a query or a fragment; API keys are sent in a header"));
     }
+    require_encryption(source, url)
+}
+
+/// Parses and checks a URL that is a secret as a whole, and may have a key in any part but the fragment: https, or http
+/// for a loopback address.
+///
+/// # Errors
+/// `BadInput`. The message does not contain the URL.
+pub(crate) fn secret_url(source: &'static str, url: &Secret) -> Result<Url> {
+    let invalid = |reason: &str| Error::bad_input(format!("the URL of {source} {reason}"));
+    let url = Url::parse(url.expose()).map_err(|e| invalid("is invalid").with_source(e))?;
+    if url.fragment().is_some() {
+        return Err(invalid("contains a fragment"));
+    }
+    require_encryption(source, url)
+}
+
+fn require_encryption(source: &'static str, url: Url) -> Result<Url> {
+    let invalid = |reason: &str| Error::bad_input(format!("the URL of {source} {reason}"));
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
         "http" => Err(invalid("uses http, which would expose the API key; only loopback addresses may use http")),
         _ => Err(invalid("must use https or http")),
     }
+}
+
+/// The texts of a secret URL that must not appear anywhere.
+#[derive(Debug, Default)]
+pub(crate) struct UrlSecrets {
+    /// The parts that can be a key. A short part that is a word of the URL's format (`v2`), or that could stand in hex
+    /// data by chance, is none.
+    pub keys: Vec<Secret>,
+    /// The URL and its host, which are secret as a whole: the documents of a provider have a similar host.
+    pub names: Vec<Secret>,
+}
+
+impl UrlSecrets {
+    pub(crate) fn of(url: &Url) -> Self {
+        let value = |pair: &'_ str| pair.split_once('=').map_or(pair, |(_, value)| value).to_owned();
+        let mut keys = vec![url.username().to_owned(), url.password().unwrap_or_default().to_owned()];
+        keys.extend(url.path_segments().into_iter().flatten().map(str::to_owned));
+        keys.extend(url.query().into_iter().flat_map(|query| query.split('&')).map(value));
+        let decoded = |text: &String| form_urlencoded::parse(text.as_bytes()).map(|(text, _)| text.into_owned()).next();
+        let decoded: Vec<String> = keys.iter().filter_map(decoded).collect();
+        keys.extend(decoded);
+        keys.retain(|key| key.len() >= MIN_SECRET_CHARS && !could_be_data(key));
+        let host = url.domain().filter(|_| !is_loopback(url));
+        let names = host.into_iter().chain([url.as_str().trim_end_matches('/')]);
+        UrlSecrets { keys: keys.into_iter().map(Secret::new).collect(), names: names.map(Secret::new).collect() }
+    }
+}
+
+/// The minimum length of a part of a secret URL that may be a key.
+const MIN_SECRET_CHARS: usize = 8;
+
+/// Returns whether hex data may contain a text by chance.
+fn could_be_data(text: &str) -> bool {
+    text.len() < 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Returns whether a secret URL is one of this machine.
+#[must_use]
+pub fn is_on_this_machine(url: &Secret) -> bool {
+    Url::parse(url.expose()).is_ok_and(|url| is_loopback(&url))
 }
 
 /// Returns the origin of a URL (scheme, host and port): all of a URL that may be shown, because its path may contain an
@@ -286,6 +366,33 @@ mod tests {
             assert_eq!(error.kind(), Kind::BadInput, "{invalid}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_secret_url_may_have_a_key_in_any_part() {
+        let url = |text: &str| secret_url("X", &Secret::new(text));
+        for valid in ["https://user:pass@a.example/v2/key?key=k", "http://127.0.0.1:8545", "http://localhost:1/?a=b"] {
+            assert!(url(valid).is_ok(), "{valid}");
+        }
+        for invalid in
+            ["http://a.example/hunter2", "https://a.example/#hunter2", "ws://a.example/hunter2", "hunter2", ""]
+        {
+            let error = url(invalid).unwrap_err();
+            assert_eq!(error.kind(), Kind::BadInput, "{invalid}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+        let secrets = |text: &str| {
+            let UrlSecrets { keys, names } = UrlSecrets::of(&url(text).unwrap());
+            [keys, names].map(|all| all.iter().map(|secret| secret.expose().to_owned()).collect::<Vec<_>>())
+        };
+        let [keys, names] =
+            secrets("https://somebody:pass%2fword@a.example/v2/0123456789abcdef0?apikey=query-key&x=00000000");
+        for key in ["somebody", "pass%2fword", "pass/word", "0123456789abcdef0", "query-key"] {
+            assert!(keys.contains(&key.to_owned()), "{key}: {keys:?}");
+        }
+        assert!(!keys.iter().any(|key| ["v2", "apikey", "00000000"].contains(&key.as_str())), "{keys:?}");
+        assert_eq!(names[0], "a.example");
+        assert_eq!(secrets("http://localhost:8545/"), [vec![], vec!["http://localhost:8545".to_owned()]]);
     }
 
     #[test]

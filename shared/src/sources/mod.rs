@@ -1,4 +1,4 @@
-//! Clients of the two data sources: lending subgraphs on The Graph, and Transpose's SQL API.
+//! Clients of the data sources: lending subgraphs on The Graph, Transpose's SQL API, and an Ethereum node.
 //!
 //! The clients handle paging, a rate limit per API key and retries, and return rows with the field values exactly as
 //! the source sent them ([`Text`]). This layer decides what is an error, and of which kind, but does not interpret
@@ -6,6 +6,7 @@
 //!
 //! | module | contents |
 //! |---|---|
+//! | [`ethereum`] | blocks, logs, senders and calls of contracts, from an Ethereum node |
 //! | [`graph`] | snapshots of markets and positions at a given block |
 //! | [`transpose`] | lending events in a time range, and blocks |
 //! | [`retry`] | the only place that retries requests |
@@ -13,9 +14,10 @@
 //! | `volume` | limits on the rows and bytes of a snapshot or of a day's events |
 //! | `redact` | finds API keys in responses |
 //! | [`traffic`] | counters of requests, retries, bytes and pages |
-//! | `http`, `endpoint` | JSON POST requests with limits on time and size; logic shared by both clients |
+//! | `http`, `endpoint` | JSON POST requests with limits on time and size; logic shared by the clients |
 
 mod endpoint;
+pub mod ethereum;
 pub mod graph;
 mod http;
 mod limits;
@@ -26,7 +28,7 @@ pub mod traffic;
 pub mod transpose;
 mod volume;
 
-pub use http::origin;
+pub use http::{is_on_this_machine, origin};
 pub use limits::{RateLimit, Secret};
 pub use retry::RetryPolicy;
 pub use text::Text;

@@ -39,17 +39,20 @@ pub(crate) enum Repeated {
 pub(crate) struct KeyFinder(Option<AhoCorasick>);
 
 impl KeyFinder {
-    /// Creates a finder of these keys. Keys that are shorter than [`MIN_KEY_BYTES`] are not looked for.
+    /// Creates a finder of these keys, and of names that are secret only as a whole: parts of a host are no secret.
+    /// Those that are shorter than [`MIN_KEY_BYTES`] are not looked for.
     ///
     /// # Errors
     /// `BadInput` if the keys are too long.
-    pub(crate) fn new<'a>(keys: impl Iterator<Item = &'a Secret>) -> Result<Self> {
-        let keys = keys.map(|key| key.expose().as_bytes()).filter(|key| key.len() >= MIN_KEY_BYTES);
-        let forms: Vec<Vec<u8>> = keys.flat_map(forms).collect();
+    pub(crate) fn new<'a>(keys: impl Iterator<Item = &'a Secret>, names: &[Secret]) -> Result<Self> {
+        let is_long = |key: &&[u8]| key.len() >= MIN_KEY_BYTES;
+        let forms: Vec<Vec<u8>> = keys.map(|key| key.expose().as_bytes()).filter(is_long).flat_map(forms).collect();
         let parts = |form: &Vec<u8>| -> Vec<_> {
             form.windows(form.len().min(PART_BYTES)).map(<[u8]>::to_ascii_lowercase).collect()
         };
-        let parts: BTreeSet<Vec<u8>> = forms.iter().flat_map(parts).collect();
+        let names = names.iter().map(|name| name.expose().as_bytes()).filter(is_long);
+        let parts: BTreeSet<Vec<u8>> =
+            forms.iter().flat_map(parts).chain(names.map(<[u8]>::to_ascii_lowercase)).collect();
         if parts.is_empty() {
             return Ok(KeyFinder(None));
         }
@@ -176,11 +179,12 @@ mod tests {
     use super::*;
 
     const KEY: &str = "gr4ph/k3y+0123456789abcdef";
+    const NAME: &str = "eth.nodes.provider.example";
 
     fn redact(text: &str) -> (Repeated, String) {
         let mut answer = text.as_bytes().to_vec();
         let keys = Secret::parse_list(&format!("{KEY},short"));
-        let repeated = KeyFinder::new(keys.iter()).unwrap().redact(&mut answer);
+        let repeated = KeyFinder::new(keys.iter(), &[Secret::new(NAME)]).unwrap().redact(&mut answer);
         (repeated, String::from_utf8(answer).unwrap())
     }
 
@@ -195,6 +199,13 @@ mod tests {
         assert_eq!(redact(&KEY.to_uppercase()), (Repeated::Redacted, "***".to_owned()));
         assert_eq!(redact(&format!("key={}…", &KEY[3..20])), (Repeated::Redacted, "key=***…".to_owned()));
         assert_eq!(redact(&format!("{}, {}", &KEY[..15], "short")).0, Repeated::No, "too short to be told from data");
+    }
+
+    #[test]
+    fn names_are_replaced_only_as_a_whole() {
+        assert_eq!(redact("at ETH.nodes.provider.example:443"), (Repeated::Redacted, "at ***:443".to_owned()));
+        assert_eq!(redact("see docs.nodes.provider.example").0, Repeated::No);
+        assert_eq!(redact("eth%2enodes.provider.example").0, Repeated::Encoded);
     }
 
     #[test]

@@ -41,11 +41,19 @@ impl Volume {
     /// # Errors
     /// `CorruptData` if a limit is exceeded.
     pub(crate) fn add(&self, rows: &[impl TextRow], bytes: usize) -> Result<()> {
-        let sum = |sum: &AtomicU64, count: usize| sum.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
         let mut longest = 0;
         let mut visit = |field: &Text| longest = longest.max(field.as_deref().map_or(0, str::len));
         rows.iter().for_each(|row| row.for_each(&mut visit));
-        check(sum(&self.rows, rows.len()), self.max_rows, "too many rows")?;
+        self.add_sizes(rows.len(), bytes, longest)
+    }
+
+    /// Adds a number of rows of a response of a number of bytes, the longest field of which has a length.
+    ///
+    /// # Errors
+    /// As [`Volume::add`].
+    pub(crate) fn add_sizes(&self, rows: usize, bytes: usize, longest: usize) -> Result<()> {
+        let sum = |sum: &AtomicU64, count: usize| sum.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        check(sum(&self.rows, rows), self.max_rows, "too many rows")?;
         check(sum(&self.bytes, bytes), self.max_bytes, "too many bytes")?;
         check(longest as u64, self.max_field_bytes, "a field that is too long")
     }

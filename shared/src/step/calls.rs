@@ -9,7 +9,7 @@ use super::{RunId, UnitInput};
 use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
 use crate::lake::WorkUnit;
-use crate::pipeline::{InputKind, Step};
+use crate::pipeline::{DataSource, InputKind, Step};
 use crate::plan::Plan;
 
 /// The maximum number of calls per event category or protocol. The failures that the calls of a step report must
@@ -25,8 +25,10 @@ pub struct RunCalls<'a> {
     pub from: Option<Day>,
     /// The run.
     pub run_id: &'a RunId,
-    /// All protocols of the configuration.
+    /// The protocols whose newest positions are extracted: all of the configuration, or none from a node.
     pub protocols: Vec<&'a str>,
+    /// The source of the lake.
+    pub source: DataSource,
     /// The number of shards.
     pub shards: u32,
     /// Whether the features are folded again from all days, without the states.
@@ -55,7 +57,12 @@ impl RunCalls<'_> {
             }),
             InputKind::Protocols => {
                 let call = |protocol: &&str| self.call(json!({"protocols": [protocol]}));
-                Ok(if self.split { self.protocols.iter().map(call).collect() } else { vec![self.call(json!({}))] })
+                let one_call = || (!self.protocols.is_empty()).then(|| self.call(json!({})));
+                Ok(if self.split {
+                    self.protocols.iter().map(call).collect()
+                } else {
+                    one_call().into_iter().collect()
+                })
             }
             InputKind::Shards => {
                 let call = |shard: u32| self.call(json!({"shards": [shard], "force": self.force}));
@@ -80,7 +87,7 @@ impl RunCalls<'_> {
             let (day, key) = split(unit)?;
             days_by.entry(key).or_default().push(day);
         }
-        let days_per_call = if self.split { step.days_per_call() } else { usize::MAX };
+        let days_per_call = if self.split { step.days_per_call(self.source) } else { usize::MAX };
         let calls = days_by
             .iter()
             .flat_map(|(key, days)| {

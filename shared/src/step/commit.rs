@@ -48,11 +48,16 @@ pub async fn commit<R: Row>(
 /// Deletes the states of all as-of days after `newest` that contain rows of a table, and the records that features
 /// computed from such a state passed their checks.
 async fn delete_states_after(lake: &Lake, newest: Day, table: &Table) -> Result<()> {
-    let is_links = *table == tables::WALLET_LINKS;
-    let states = [State::Fold].into_iter().chain(is_links.then_some(State::Links));
+    let states: &[State] = match table {
+        table if *table == tables::RAW_LOGS => &[State::Replay],
+        table if *table == tables::WALLET_LINKS => &[State::Fold, State::Links],
+        _ => &[State::Fold],
+    };
+    let states = states.iter().copied();
     let list = |state| async move { Ok(lake.stored_states(state).await?.into_iter().map(move |of| (state, of))) };
     let (passed, states) = tokio::try_join!(lake.passed_days(), in_order(states, SMALL_REQUESTS, list))?;
-    let passed = passed.into_iter().filter(|as_of| *as_of > newest);
+    // What is staged from the logs changes the rows from which features are computed, and those change the records.
+    let passed = passed.into_iter().filter(|as_of| *as_of > newest && *table != tables::RAW_LOGS);
     in_order(passed, SMALL_REQUESTS, |as_of| lake.delete_passed_check(as_of)).await?;
     let stale = states.into_iter().flatten().filter(|(_, (as_of, _))| *as_of > newest);
     let delete = |(state, (as_of, part)): (State, (Day, String))| async move {
@@ -62,14 +67,14 @@ async fn delete_states_after(lake: &Lake, newest: Day, table: &Table) -> Result<
 }
 
 /// Returns the newest as-of day whose state does not contain this unit's rows, or `None` for tables that are not part
-/// of a state. The state of day D contains the events and links of the days before D, and the snapshots up to and
+/// of a state. The state of day D contains the events, links and logs of the days before D, and the snapshots up to and
 /// including D.
 fn newest_state_without(table: &Table, unit: &WorkUnit) -> Option<Day> {
     let day = unit.day()?;
     let is_events = Category::ALL.into_iter().any(|category| tables::event_table(Layer::Analytics, category) == table);
     if *table == tables::WALLET_HEALTH {
         Some(day.previous())
-    } else if is_events || *table == tables::WALLET_LINKS {
+    } else if is_events || [&tables::WALLET_LINKS, &tables::RAW_LOGS].contains(&table) {
         Some(day)
     } else {
         None

@@ -10,6 +10,7 @@ use crate::domain::Day;
 use crate::error::{Error, Result};
 use crate::executions::Executions;
 use crate::lake::{Lake, WorkUnit};
+use crate::sources::ethereum::{EthereumClient, EthereumSettings};
 use crate::sources::graph::{GraphClient, GraphSettings};
 use crate::sources::transpose::{TransposeClient, TransposeSettings};
 use crate::sources::{RateLimit, Traffic};
@@ -29,6 +30,8 @@ pub struct Context {
     pub graph: Arc<GraphClient>,
     /// The client of Transpose.
     pub transpose: Arc<TransposeClient>,
+    /// The client of an Ethereum node, if the lake is filled from one.
+    pub node: Option<Arc<EthereumClient>>,
     /// Counts requests and retries of the units that are being processed.
     pub traffic: Arc<Traffic>,
     /// Today (UTC), the default of every `as_of`.
@@ -43,13 +46,15 @@ pub struct Context {
     pub executions: Option<Arc<dyn Executions>>,
 }
 
-/// The clients of both sources.
+/// The clients of the sources.
 #[derive(Debug, Clone)]
 pub struct Clients {
     /// The client of The Graph.
     pub graph: Arc<GraphClient>,
     /// The client of Transpose.
     pub transpose: Arc<TransposeClient>,
+    /// The client of an Ethereum node, if there is one.
+    pub node: Option<Arc<EthereumClient>>,
 }
 
 impl Clients {
@@ -69,7 +74,21 @@ impl Clients {
         transpose.rate = RateLimit { per_second: config.requests_per_second.transpose, shared_by };
         transpose.concurrency = config.concurrency.transpose as usize;
         (graph.limits, transpose.limits) = (config.source_limits, config.source_limits);
-        Ok(Clients { graph: Arc::new(GraphClient::new(graph)?), transpose: Arc::new(TransposeClient::new(transpose)?) })
+        let (graph, transpose) = (Arc::new(GraphClient::new(graph)?), Arc::new(TransposeClient::new(transpose)?));
+        Ok(Clients { graph, transpose, node: None })
+    }
+
+    /// Adds the client of an Ethereum node, with the rate, concurrency and limits of the configuration.
+    ///
+    /// # Errors
+    /// `BadInput` for an invalid URL.
+    pub fn with_node(mut self, config: &Config, mut node: EthereumSettings, shared_by: u32) -> Result<Self> {
+        node.rate = RateLimit { per_second: config.requests_per_second.ethereum, shared_by };
+        node.concurrency = config.concurrency.ethereum as usize;
+        node.limits = config.source_limits;
+        node.multicall = config.chain.multicall;
+        self.node = Some(Arc::new(EthereumClient::new(node)?));
+        Ok(self)
     }
 }
 
@@ -84,6 +103,7 @@ impl Context {
             config,
             graph: clients.graph,
             transpose: clients.transpose,
+            node: clients.node,
             traffic: Arc::default(),
             today,
             deadline: None,

@@ -11,7 +11,9 @@ use crate::domain::Day;
 use crate::error::{Error, Result};
 use crate::executions::Executions;
 use crate::lake::{FolderStore, Lake};
+use crate::pipeline::DataSource;
 use crate::sources::Secret;
+use crate::sources::ethereum::EthereumSettings;
 use crate::sources::graph::{self, GraphSettings};
 use crate::sources::transpose::{self, TransposeSettings};
 
@@ -33,7 +35,11 @@ pub(super) async fn context() -> Result<Context> {
 pub async fn context_from(variables: Variables<'_>) -> Result<Context> {
     let variable = |name: &str| variables(name).filter(|value| !value.is_empty());
     let variable: Variables<'_> = &variable;
-    let config = variable("DEFI_CONFIG").map_or_else(Config::built_in, |path| Config::from_file(Path::new(&path)))?;
+    let mut config =
+        variable("DEFI_CONFIG").map_or_else(Config::built_in, |path| Config::from_file(Path::new(&path)))?;
+    if DataSource::parse(variable("DEFI_SOURCE").as_deref())? == DataSource::Chain {
+        config.choose_chain()?;
+    }
     let cloud = Cloud::new().await;
     let shared_by = share_of_source(variable("SHARE_OF_SOURCE"))?;
 
@@ -41,7 +47,12 @@ pub async fn context_from(variables: Variables<'_>) -> Result<Context> {
     let graph = GraphSettings::new(url, keys(&cloud, variable, "GRAPH_SECRET", "GRAPH_API_KEY").await?);
     let url = variable("TRANSPOSE_URL").unwrap_or_else(|| transpose::LIVE_URL.to_owned());
     let transpose = TransposeSettings::new(url, keys(&cloud, variable, "TRANSPOSE_SECRET", "TRANSPOSE_API_KEY").await?);
-    let clients = Clients::new(&config, graph, transpose, shared_by)?;
+    let mut clients = Clients::new(&config, graph, transpose, shared_by)?;
+    if config.source == DataSource::Chain
+        && let Some(url) = keys(&cloud, variable, "ETHEREUM_SECRET", "ETHEREUM_RPC_URL").await?.into_iter().next()
+    {
+        clients = clients.with_node(&config, EthereumSettings::new(url, config.chain.chain_id), shared_by)?;
+    }
 
     let location = location(&cloud, variable)?;
     let context = Context::new(location.lake, location.registry, Arc::new(config), clients, today()?);

@@ -64,10 +64,11 @@ impl Markets {
         let range = first.plus_days(-LOOK_BACK_DAYS)..=*last;
         let units = lake.units(&STAGE_MARKETS).await?.into_iter().filter_map(|unit| unit.as_protocol_day().ok());
         let units = units.filter(|(day, protocol)| range.contains(day) && config.protocol(protocol).is_ok());
+        let wrapped_ether = &config.chain.wrapped_ether;
         let read = |(day, protocol)| async move {
             let unit = WorkUnit::ProtocolDay(day, Arc::clone(&protocol));
             let rows: Vec<StagedMarket> = lake.require(&STAGE_MARKETS, &unit).await?;
-            Ok((day, protocol, rows.iter().map(StagedMarket::market).collect()))
+            Ok((day, protocol, rows.iter().map(|row| row.market(wrapped_ether)).collect()))
         };
         for (day, protocol, rows) in in_order(units, SMALL_REQUESTS, read).await? {
             markets.entry(day).or_default().insert(protocol, rows);

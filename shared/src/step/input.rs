@@ -10,7 +10,7 @@ use super::{CallUnits, Context, Remaining, RunId};
 use crate::domain::{Category, Day};
 use crate::error::{Error, Result};
 use crate::lake::WorkUnit;
-use crate::pipeline::{InputKind, Source, Step};
+use crate::pipeline::{InputKind, Step};
 use crate::plan::{Inventory, Plan, PlanPhase, Scope, plan, reject_future_day};
 
 /// The input of a step that works on days, on days of event categories, or on days of protocols.
@@ -141,7 +141,7 @@ fn reject_fields_of_other_steps(step: Step, input: &UnitInput) -> Result<()> {
         UnitInput { events: Some(_), .. } if kind != InputKind::EventDays => "events",
         UnitInput { protocols: Some(_), .. } if kind != InputKind::ProtocolDays => "protocols",
         UnitInput { verify: Some(_), .. } if step != Step::ExtractEvents => "verify",
-        UnitInput { retry_lost: true, .. } if step.source() != Some(Source::TheGraph) => "retry_lost",
+        UnitInput { retry_lost: true, .. } if !step.is_newest_first() => "retry_lost",
         _ => return Ok(()),
     };
     Err(Error::bad_input(format!("the input of {step} has no field `{unknown}`")).with_hint("remove the field"))

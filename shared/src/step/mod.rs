@@ -5,6 +5,7 @@ mod calls;
 mod checks;
 mod commit;
 mod context;
+pub mod contracts;
 mod deadline;
 mod environment;
 pub mod history;

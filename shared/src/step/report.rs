@@ -45,6 +45,9 @@ pub struct Report {
     pub lost: UnitSummary,
     /// Units left to another call because the deadline was near.
     pub remaining: Remaining,
+    /// Sums of balances that differ from what the contracts say. The balances were asked by call instead.
+    #[serde(skip_serializing_if = "UnitSummary::is_empty")]
+    pub differing: UnitSummary,
     /// Where the fold began. Only of build-features.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folded_from: Option<FoldStart>,
@@ -110,6 +113,10 @@ impl UnitSummary {
         self.merge(UnitSummary { count: 1, first: vec![unit.into()] });
     }
 
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     fn merge(&mut self, other: UnitSummary) {
         self.count += other.count;
         self.first.extend(other.first);
@@ -172,6 +179,7 @@ impl Report {
         self.digests.extend(other.digests);
         self.lost.merge(other.lost);
         self.remaining.merge(other.remaining);
+        self.differing.merge(other.differing);
         self.folded_from = self.folded_from.into_iter().chain(other.folded_from).min();
         self.traffic += &other.traffic;
     }

@@ -167,7 +167,7 @@ async fn is_closed(context: &Context, unit: &WorkUnit, block: &DailyBlock, snaps
     if rows == 0 && !metadata.contains_key(CLOSED) {
         return Ok(false);
     }
-    let subgraph = &context.config.protocol(&protocol)?.subgraph_id;
+    let subgraph = context.config.protocol(&protocol)?.subgraph()?;
     let markets = context.graph.markets(subgraph, block.number()?, &context.traffic).await;
     let markets = markets.map_err(|error| error.with("unit", unit))?;
     // Another deployment says nothing about this snapshot.

@@ -6,7 +6,7 @@ use super::Timestamp;
 use super::row::row;
 use super::validity::{Reason, hex_bytes, integer, required};
 use crate::domain::Address;
-use crate::domain::price::Market;
+use crate::domain::price::{Market, PriceUnit};
 
 row! {
     /// A market from The Graph. Every value is the original string of the response.
@@ -32,6 +32,22 @@ row! {
         pub input_token_symbol: Option<Arc<str>>,
         /// Decimals of that token.
         pub input_token_decimals: Option<Arc<str>>,
+        /// Unit of the price: USD or ETH. NULL is USD.
+        pub price_unit: Option<Arc<str>> = null_if_absent,
+        /// From a node: lent tokens per unit of the market's own token. Aave: the normalized income, with 27 decimals.
+        /// Compound: the exchange rate, with 18 decimals.
+        pub supply_index: Option<Arc<str>> = null_if_absent,
+        /// From a node: the index with which debts grow. Aave: the normalized variable debt, with 27 decimals. Compound: the
+        /// borrow index.
+        pub debt_index: Option<Arc<str>> = null_if_absent,
+        /// From a node: the sum of all supplies, in units of the market's own token.
+        pub own_token_supply: Option<Arc<str>> = null_if_absent,
+        /// From a node: the sum of all debts. Aave: of the scaled debts at the variable rate. Compound: in base units.
+        pub total_debt: Option<Arc<str>> = null_if_absent,
+        /// From a node: Aave's token of debts at a stable rate.
+        pub stable_debt_token: Option<Arc<str>> = null_if_absent,
+        /// From a node: Aave's token of debts at the variable rate.
+        pub variable_debt_token: Option<Arc<str>> = null_if_absent,
         /// Protocol, such as `aave-v2-eth`.
         pub protocol: Arc<str>,
         /// Block that the snapshot is pinned to: the day's first.
@@ -54,8 +70,10 @@ row! {
         pub input_token_symbol: Option<Arc<str>>,
         /// Decimals of that token, 0 to 77.
         pub input_token_decimals: i32,
-        /// Price of one whole token in USD as the source has it; zero, negative or NULL is no price.
+        /// Price of one whole token as the source has it, in `price_unit`; zero, negative or NULL is no price.
         pub input_token_price_usd: Option<f64>,
+        /// Unit of the price: USD or ETH. NULL is USD.
+        pub price_unit: Option<Arc<str>> = null_if_absent,
         /// Value of all supplies in the market in USD, as the market says; NULL where the source does not say it.
         pub total_deposit_balance_usd: Option<f64> = null_if_absent,
         /// Value of all debts in the market in USD, as the market says; NULL where the source does not say it.
@@ -96,6 +114,7 @@ impl StagedMarket {
             input_token_decimals: i32::try_from(decimals)
                 .map_err(|_| Reason::new("input_token_decimals", "is too large"))?,
             input_token_price_usd: number(&raw.input_token_price_usd),
+            price_unit: price_unit(raw)?,
             total_deposit_balance_usd: number(&raw.total_deposit_balance_usd),
             total_borrow_balance_usd: number(&raw.total_borrow_balance_usd),
             maximum_ltv: number(&raw.maximum_ltv).unwrap_or(0.0) / 100.0,
@@ -107,17 +126,27 @@ impl StagedMarket {
         })
     }
 
-    /// Returns the fields from which prices are computed.
+    /// Returns the fields from which prices are computed. The price of `wrapped_ether` is the price of ETH.
     #[must_use]
-    pub fn market(&self) -> Market {
+    pub fn market(&self, wrapped_ether: &Address) -> Market {
         Market {
             id: self.market_id,
             token: self.input_token_address,
             decimals: self.input_token_decimals,
-            price_usd: self.input_token_price_usd,
+            price: self.input_token_price_usd,
+            unit: PriceUnit::parse(self.price_unit.as_deref()).unwrap_or_default(),
+            is_eth: self.input_token_address == *wrapped_ether || self.input_token_address.is_native_eth(),
             maximum_ltv: self.maximum_ltv,
             liquidation_threshold: self.liquidation_threshold,
         }
+    }
+}
+
+/// Returns the unit of the price.
+fn price_unit(raw: &RawMarket) -> Result<Option<Arc<str>>, Reason> {
+    match PriceUnit::parse(raw.price_unit.as_deref()) {
+        Some(_) => Ok(raw.price_unit.clone()),
+        None => Err(Reason::new("price_unit", "is unknown")),
     }
 }
 
@@ -143,6 +172,13 @@ mod tests {
             input_token_id: Some("0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee".into()),
             input_token_symbol: Some("ETH".into()),
             input_token_decimals: Some("18".into()),
+            price_unit: None,
+            supply_index: None,
+            debt_index: None,
+            own_token_supply: None,
+            total_debt: None,
+            stable_debt_token: None,
+            variable_debt_token: None,
             protocol: "compound-v2-eth".into(),
             block_number: 1,
             block_timestamp: Timestamp::from_epoch_seconds(7),
@@ -190,11 +226,20 @@ mod tests {
             id: Address::parse("0x4ddc2d193948926d02f9b1fe9e1daa0718270ed5").unwrap(),
             token: Address::parse("0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee").unwrap(),
             decimals: 18,
-            price_usd: Some(178.01),
+            price: Some(178.01),
+            unit: PriceUnit::Usd,
+            is_eth: true,
             maximum_ltv: 0.75,
             liquidation_threshold: 0.8,
         };
-        assert_eq!(StagedMarket::from_raw(&row).unwrap().market(), expected);
+        assert_eq!(StagedMarket::from_raw(&row).unwrap().market(&Address::MAX), expected);
+        let in_eth =
+            RawMarket { price_unit: Some("ETH".into()), input_token_id: Some(Address::MAX.to_string().into()), ..row };
+        let wrapped = StagedMarket::from_raw(&in_eth).unwrap();
+        assert_eq!((wrapped.market(&Address::MAX).is_eth, wrapped.market(&Address::MIN).is_eth), (true, false));
+        assert_eq!(wrapped.market(&Address::MAX).unit, PriceUnit::Eth);
+        let unknown = RawMarket { price_unit: Some("EUR".into()), ..in_eth };
+        assert_eq!(StagedMarket::from_raw(&unknown).unwrap_err().to_string(), "price_unit is unknown");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod blocks;
 mod column;
 mod events;
 mod features;
+mod logs;
 mod markets;
 mod positions;
 mod row;
@@ -20,6 +21,7 @@ pub use events::{
     UnpricedEvent,
 };
 pub use features::{FeatureRow, InstantKey, StateRow};
+pub use logs::{RawLog, ReplayRow};
 pub use markets::{RawMarket, StagedMarket};
 pub use positions::{PositionBalanceRow, RawPosition, StagedPosition};
 pub use row::{Column, Row, schema_of};
@@ -144,6 +146,7 @@ pub fn database(layer: Layer, env: &str) -> String {
 
 const THE_GRAPH: &str = "the_graph";
 const TRANSPOSE: &str = "transpose";
+const ETHEREUM: &str = "ethereum";
 const FEATURES: &str = "features";
 
 macro_rules! tables {
@@ -175,6 +178,8 @@ macro_rules! tables {
 tables! {
     /// Which block opens each day.
     DAILY_BLOCKS = Raw TRANSPOSE "ethereum_daily_blocks" [Day] DailyBlock by ["day"];
+    /// Logs of the contracts of each protocol, from each day's first block to the next day's, from an Ethereum node.
+    RAW_LOGS = Raw ETHEREUM "ethereum_lending_logs" [ProtocolDay] RawLog by ["block_number", "log_index"];
     /// Markets at each day's first block, as The Graph gave them.
     RAW_MARKETS = Raw THE_GRAPH "the_graph_historical_market_data" [ProtocolDay] RawMarket by [];
     /// Open positions at each day's first block, as The Graph gave them.
@@ -275,9 +280,9 @@ mod tests {
     #[test]
     fn table_names_and_folders_are_unique() {
         let names: BTreeSet<_> = TABLES.iter().map(|table| (table.layer, table.name)).collect();
-        assert_eq!((names.len(), TABLES.len()), (25, 25));
+        assert_eq!((names.len(), TABLES.len()), (26, 26));
         let folders: BTreeSet<_> = TABLES.iter().map(|table| table.prefix()).collect();
-        assert_eq!(folders.len(), 24, "only the two tables of features share a folder");
+        assert_eq!(folders.len(), 25, "only the two tables of features share a folder");
     }
 
     #[test]

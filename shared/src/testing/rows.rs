@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::domain::health::Health;
-use crate::domain::{Address, BaseUnits, Category, Day, HexBytes, Link, Side, TxHash, WETH};
+use crate::domain::{Address, BaseUnits, Category, Day, HexBytes, Link, Side, TxHash};
 use crate::tables::{
     DailyBlock, PricedEvent, RawEvent, RawMarket, RawPosition, StagedEvent, StagedMarket, StagedPosition, Timestamp,
     WalletHealth, WalletLink,
@@ -14,6 +14,12 @@ use super::AAVE;
 
 /// The number of blocks per day on Ethereum, so that every day has its own first block.
 const BLOCKS_PER_DAY: i64 = 7_200;
+
+/// Wrapped ether, as the built-in configuration has it.
+pub const WETH: Address = HexBytes([
+    0xc0, 0x2a, 0xaa, 0x39, 0xb2, 0x23, 0xfe, 0x8d, 0x0a, 0x0e, 0x5c, 0x4f, 0x27, 0xea, 0xd9, 0x08, 0x3c, 0x75, 0x6c,
+    0xc2,
+]);
 
 /// Returns an address of one repeated byte: `address(0xda)` is `0xdada…da`.
 #[must_use]
@@ -161,6 +167,13 @@ pub fn raw_market(protocol: &str, day: Day, market: Address, token: Address, pri
         input_token_id: text(token),
         input_token_symbol: None,
         input_token_decimals: text("18"),
+        price_unit: None,
+        supply_index: None,
+        debt_index: None,
+        own_token_supply: None,
+        total_debt: None,
+        stable_debt_token: None,
+        variable_debt_token: None,
         protocol: protocol.into(),
         block_number: first_block(day),
         block_timestamp: Timestamp::from_epoch_seconds(day.start() + 11),
@@ -177,6 +190,7 @@ pub fn staged_market(protocol: &str, day: Day, market: Address, token: Address, 
         input_token_symbol: None,
         input_token_decimals: 18,
         input_token_price_usd: Some(price_usd),
+        price_unit: None,
         total_deposit_balance_usd: None,
         total_borrow_balance_usd: None,
         maximum_ltv: 0.75,

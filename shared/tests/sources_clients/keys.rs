@@ -57,7 +57,7 @@ fn assert_contains_no_key(context: &str, text: &str) {
 
 /// A log of all levels and targets.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -79,13 +79,13 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 impl Log {
-    fn start() -> (Log, DefaultGuard) {
+    pub fn start() -> (Log, DefaultGuard) {
         let log = Log::default();
         let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone());
         (log, tracing::subscriber::set_default(subscriber.finish()))
     }
 
-    fn take(&self) -> String {
+    pub fn take(&self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut *self.0.lock().unwrap())).into_owned()
     }
 }

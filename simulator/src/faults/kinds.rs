@@ -50,6 +50,12 @@ macro_rules! faults {
                 persistence == Persistence::Transient
             }
 
+            /// Returns whether the fault is one of HTTP or the connection, which any server can have.
+            pub(crate) fn is_of_http(self) -> bool {
+                use Fault::{Reordered, RepeatedPage, WrongShape};
+                self.api() == Api::Both && !matches!(self, WrongShape | Reordered | RepeatedPage)
+            }
+
             pub(super) fn api(self) -> Api {
                 match self {
                     $(Fault::$variant => Api::$api,)+

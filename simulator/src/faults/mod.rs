@@ -183,7 +183,7 @@ async fn substitute_response(fault: Fault, request: &ParsedRequest, next: Next) 
 }
 
 /// Derives a pseudo-random number from a seed and some inputs. It is the same on every machine.
-fn random_number(seed: u64, inputs: &[&[u8]]) -> u64 {
+pub(crate) fn random_number(seed: u64, inputs: &[&[u8]]) -> u64 {
     let mut digest = Sha256::new().chain_update(seed.to_le_bytes());
     for input in inputs {
         digest.update(input);
@@ -192,7 +192,7 @@ fn random_number(seed: u64, inputs: &[&[u8]]) -> u64 {
 }
 
 /// Maps a random number to one below `end`, or to 0 if `end` is 0.
-fn below(random: u64, end: usize) -> usize {
+pub(crate) fn below(random: u64, end: usize) -> usize {
     (random % (end as u64).max(1)) as usize
 }
 

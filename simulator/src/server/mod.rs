@@ -1,9 +1,12 @@
 //! A server on loopback that serves both APIs from a recording: The Graph's GraphQL and Transpose's SQL.
 //!
+//! [`ethereum`] is another server, in front of an Ethereum node.
+//!
 //! It is as strict as the real APIs, so that clients do not depend on leniency: the schema rejects unknown fields, page
 //! sizes are limited, large responses are truncated, and errors have the status and messages of the real APIs. It answers
 //! no request that a web page could have sent.
 
+pub mod ethereum;
 mod graph;
 mod guard;
 mod limit;
@@ -16,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
@@ -60,12 +64,12 @@ impl Deployment {
     /// Returns the subgraphs of all protocols of a configuration.
     #[must_use]
     pub fn all(config: &Config) -> Vec<Deployment> {
-        let deployments = config.protocols.iter().map(|protocol| {
-            let schema = match protocol.schema_version.split('.').next() {
+        let deployments = config.protocols.iter().filter_map(|protocol| {
+            let schema = match protocol.schema_version.as_deref().and_then(|version| version.split('.').next()) {
                 Some("2") => SchemaVersion::V2_0_1,
                 _ => SchemaVersion::V3_1_0,
             };
-            Deployment { protocol: protocol.name.clone(), subgraph_id: protocol.subgraph_id.clone(), schema }
+            Some(Deployment { protocol: protocol.name.clone(), subgraph_id: protocol.subgraph_id.clone()?, schema })
         });
         deployments.collect()
     }
@@ -135,14 +139,7 @@ impl Server {
             .await
             .map_err(|error| Error::internal("cannot start the server").with_source(error))??;
         let app = app.into_make_service_with_connect_info::<ConnectionCutter>();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            // Nothing is ever sent: dropping the sender is the signal.
-            let shutdown = async move { drop(stopped.await) };
-            if let Err(error) = axum::serve(CuttableListener(listener), app).with_graceful_shutdown(shutdown).await {
-                tracing::error!(%error, "the server failed");
-            }
-        });
+        let (stop, task) = serve(listener, app);
         Ok(Server { address, frontend, stop, task })
     }
 
@@ -172,11 +169,31 @@ impl Server {
 
     /// Stops listening, and waits a few seconds for requests to finish.
     pub async fn stop(self) {
-        let Server { stop, mut task, .. } = self;
-        drop(stop);
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, &mut task).await.is_err() {
-            task.abort();
+        stop(self.stop, self.task).await;
+    }
+}
+
+/// An app that learns of each connection how to cut it.
+type App = IntoMakeServiceWithConnectInfo<Router, ConnectionCutter>;
+
+/// Serves an app until the sender is dropped.
+fn serve(listener: TcpListener, app: App) -> (oneshot::Sender<()>, JoinHandle<()>) {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(async move {
+        // Nothing is ever sent: dropping the sender is the signal.
+        let shutdown = async move { drop(stopped.await) };
+        if let Err(error) = axum::serve(CuttableListener(listener), app).with_graceful_shutdown(shutdown).await {
+            tracing::error!(%error, "the server failed");
         }
+    });
+    (stop, task)
+}
+
+/// Stops listening, and waits a few seconds for requests to finish.
+async fn stop(stop: oneshot::Sender<()>, mut task: JoinHandle<()>) {
+    drop(stop);
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, &mut task).await.is_err() {
+        task.abort();
     }
 }
 

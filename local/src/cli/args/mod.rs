@@ -20,7 +20,7 @@ use crate::report;
 pub(super) use aws::StartOptions;
 pub(super) use aws::{BackfillArgs, StartArgs, StatusArgs};
 pub(super) use read::{DoctorArgs, FeaturesArgs, QueryArgs, TablesArgs, WalletArgs};
-pub(super) use runs::{PlanArgs, RunArgs, ServeArgs, StepArgs};
+pub(super) use runs::{PlanArgs, RunArgs, ServeArgs, StepArgs, node_url};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -120,6 +120,9 @@ pub(in crate::cli) struct DoctorArgs {
     /// Also check the server at this URL that replaces Transpose; needs --graph-url
     #[arg(long, value_name = "URL", requires = "graph_url")]
     pub(in crate::cli) transpose_url: Option<String>,
+    /// Also check the Ethereum node at this URL, which is a secret; better in the variable ETHEREUM_RPC_URL
+    #[arg(long, value_name = "URL", conflicts_with_all = ["live", "recording", "graph_url"])]
+    pub(in crate::cli) rpc_url: Option<String>,
     /// Send the API keys in GRAPH_API_KEY and TRANSPOSE_API_KEY to servers other than the live APIs, too
     #[arg(long, conflicts_with = "recording")]
     pub(in crate::cli) send_keys: bool,

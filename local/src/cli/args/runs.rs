@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
+use defi_shared::sources::Secret;
 
 use super::LakeArgs;
 use crate::source::Source;
@@ -55,6 +56,12 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) json: bool,
 }
 
+/// Returns the URL of a node: that of the option, or else that of the environment.
+pub(in crate::cli) fn node_url(option: Option<&str>) -> Option<Secret> {
+    let url = option.map(str::to_owned).or_else(|| std::env::var("ETHEREUM_RPC_URL").ok());
+    url.filter(|url| !url.is_empty()).map(Secret::new)
+}
+
 /// The arguments that set the scope, the lake and the source of a run.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ScopeArgs {
@@ -90,14 +97,31 @@ pub(in crate::cli) struct SourceArgs {
     /// Use the server at this URL instead of Transpose; needs --graph-url
     #[arg(long, value_name = "URL", requires = "graph_url")]
     pub(in crate::cli) transpose_url: Option<String>,
+    /// Use an Ethereum node instead of the two APIs: its URL, which is a secret; better in the variable ETHEREUM_RPC_URL
+    #[arg(long, value_name = "URL", conflicts_with_all = ["live", "graph_url", "recording", "wallets", "days", "seed"])]
+    pub(in crate::cli) rpc_url: Option<String>,
     /// Send the API keys in GRAPH_API_KEY and TRANSPOSE_API_KEY to servers other than the live APIs, too
     #[arg(long, conflicts_with_all = ["recording", "wallets", "days", "seed"])]
     pub(in crate::cli) send_keys: bool,
 }
 
 impl SourceArgs {
+    /// Returns the URL of a node: that of the option, or that of the environment if no option names another source.
+    fn node_url(&self) -> Option<Secret> {
+        let sample = &self.sample;
+        let has_other_source = self.live
+            || self.graph_url.is_some()
+            || sample.recording.is_some()
+            || sample.wallets.or(sample.days).is_some()
+            || sample.seed.is_some();
+        if has_other_source { self.rpc_url.as_deref().map(Secret::new) } else { node_url(self.rpc_url.as_deref()) }
+    }
+
     pub(in crate::cli) fn source(self) -> Source {
         let send_keys = self.send_keys;
+        if let Some(url) = self.node_url() {
+            return Source::Node { url };
+        }
         match (self.live, self.graph_url, self.transpose_url) {
             (true, ..) => Source::Live { send_keys },
             (_, Some(graph), Some(transpose)) => Source::Urls { graph, transpose, send_keys },
@@ -190,6 +214,12 @@ pub(in crate::cli) struct ServeArgs {
     /// Port to listen on, on localhost only; 0 chooses a free port
     #[arg(long, value_name = "N", default_value_t = 8700)]
     pub(in crate::cli) port: u16,
+    /// For tests: serve JSON-RPC instead, from the Ethereum node at this URL
+    #[arg(long, value_name = "URL", hide = true)]
+    pub(in crate::cli) node_url: Option<String>,
+    /// For tests: the limits and faults of that server, such as seed=1,transient=200,blocks=100
+    #[arg(long, value_name = "LIST", hide = true, requires = "node_url", default_value = "")]
+    pub(in crate::cli) node_faults: String,
     #[command(flatten)]
     pub(in crate::cli) sample: SampleArgs,
 }

@@ -20,8 +20,8 @@ use reqwest::header::AUTHORIZATION;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
-use super::http::{HttpResponse, append_path, base_url};
+use super::endpoint::{Endpoint, EndpointSettings, KeyHeader, NO_KEY_HINT};
+use super::http::{HttpResponse, UrlSecrets, append_path, base_url};
 use super::volume::Volume;
 use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
 use crate::config::SourceLimits;
@@ -151,6 +151,8 @@ impl GraphClient {
         let endpoint = Endpoint::new(EndpointSettings {
             source: "The Graph",
             base: &base,
+            secrets: UrlSecrets::default(),
+            no_key_hint: NO_KEY_HINT,
             header: KeyHeader { name: AUTHORIZATION, prefix: "Bearer " },
             keys: settings.keys,
             rate: settings.rate,

@@ -21,8 +21,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use url::Url;
 
-use super::endpoint::{Endpoint, EndpointSettings, KeyHeader};
-use super::http::{append_path, base_url};
+use super::endpoint::{Endpoint, EndpointSettings, KeyHeader, NO_KEY_HINT};
+use super::http::{UrlSecrets, append_path, base_url};
 use super::text::{Text, intern};
 use super::volume::Volume;
 use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
@@ -167,6 +167,8 @@ impl TransposeClient {
         let endpoint = Endpoint::new(EndpointSettings {
             source: "Transpose",
             base: &base,
+            secrets: UrlSecrets::default(),
+            no_key_hint: NO_KEY_HINT,
             header: KeyHeader { name: API_KEY, prefix: "" },
             keys: settings.keys,
             rate: settings.rate,

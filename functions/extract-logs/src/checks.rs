@@ -1,0 +1,116 @@
+//! Checks of the logs that a node returned: answers can be successful and incomplete.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use defi_shared::contracts::{aave_v2, compound_v2, decode_event};
+use defi_shared::domain::Address;
+use defi_shared::sources::ethereum::{Header, Log};
+use defi_shared::step::Context;
+use defi_shared::step::contracts::Contracts;
+use defi_shared::{Error, Kind, Result};
+
+use crate::Blocks;
+
+/// The number of blocks without logs, spread over a day, whose headers and receipts are looked at.
+const SAMPLED_BLOCKS: u64 = 16;
+
+/// The number of blocks with logs, spread over a day, whose receipts are compared.
+const SAMPLED_BLOCKS_WITH_LOGS: usize = 4;
+
+/// Compares the logs with the headers and the receipts of their blocks: that every block is the one of its header, and, in a
+/// sample of the blocks, that the receipts have the same logs.
+///
+/// # Errors
+/// `SourceUnavailable` if a block is another one than that of its header, `CorruptData` if the receipts of a block have
+/// other logs, and the errors of the node.
+pub(crate) async fn compare_with_blocks(
+    context: &Context,
+    addresses: &[Address],
+    blocks: &Blocks,
+    logs: &[Log],
+    headers: &BTreeMap<u64, Header>,
+) -> Result<()> {
+    for log in logs {
+        let header = headers.get(&log.block_number);
+        if header.is_none_or(|header| header.hash != log.block_hash) {
+            return Err(Error::new(Kind::SourceUnavailable, "the block of a log is not the one of its header")
+                .with("block", log.block_number)
+                .with_hint("run again: the nodes behind the URL may disagree"));
+        }
+    }
+    let with_logs: Vec<u64> = logs.iter().map(|log| log.block_number).collect::<BTreeSet<_>>().into_iter().collect();
+    let step = with_logs.len().div_ceil(SAMPLED_BLOCKS_WITH_LOGS).max(1);
+    let mut sample: Vec<u64> = with_logs.iter().step_by(step).copied().collect();
+    sample.extend(may_have_logs(context, addresses, blocks, &with_logs).await?);
+    for number in sample {
+        let Some(receipts) = context.node()?.block_logs(number, &context.traffic).await? else { return Ok(()) };
+        let of_contracts = receipts.iter().filter(|log| addresses.contains(&log.address));
+        if !of_contracts.eq(logs.iter().filter(|log| log.block_number == number)) {
+            return Err(Error::corrupt("the logs of a block differ from those in its receipts")
+                .with("block", number)
+                .with_hint("run again, or use another node: this one does not return all logs"));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the blocks of a sample of those without logs whose header says that they may have one.
+async fn may_have_logs(
+    context: &Context,
+    addresses: &[Address],
+    blocks: &Blocks,
+    with_logs: &[u64],
+) -> Result<Vec<u64>> {
+    let step = (blocks.last - blocks.first).div_ceil(SAMPLED_BLOCKS).max(1);
+    let numbers = (blocks.first..=blocks.last).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+    let numbers: Vec<_> = numbers.filter(|number| with_logs.binary_search(number).is_err()).collect();
+    let headers = context.node()?.headers(&numbers, &context.traffic).await?;
+    let may_have = |header: &Header| addresses.iter().any(|address| header.may_have_log_of(address));
+    Ok(headers.into_iter().filter(may_have).map(|header| header.number).collect())
+}
+
+/// Rejects logs that are not a valid event of their contract.
+///
+/// # Errors
+/// `CorruptData` for an event with the wrong number of topics or with data that are too short.
+pub(crate) fn reject_malformed(contracts: &Contracts, logs: &[Log]) -> Result<()> {
+    for log in logs {
+        let topics: Vec<[u8; 32]> = log.topics.iter().map(|topic| topic.0).collect();
+        is_valid(contracts, log, &topics).map_err(|error| {
+            error.with("block", log.block_number).with("log_index", log.log_index).with("contract", log.address)
+        })?;
+    }
+    Ok(())
+}
+
+fn is_valid(contracts: &Contracts, log: &Log, topics: &[[u8; 32]]) -> Result<()> {
+    macro_rules! decode {
+        ($($events:path),+) => {{
+            $( decode_event::<$events>(<$events>::SELECTORS, topics, &log.data)?; )+
+            Ok(())
+        }};
+    }
+    match contracts {
+        Contracts::AaveV2 { pool, .. } if log.address == *pool => decode!(aave_v2::Pool::PoolEvents),
+        Contracts::AaveV2 { reserves, .. } => {
+            let is = |token: fn(&defi_shared::domain::replay::aave_v2::Reserve) -> Address| {
+                reserves.iter().any(|reserve| token(reserve) == log.address)
+            };
+            if is(|reserve| reserve.a_token) {
+                decode!(aave_v2::AToken::ATokenEvents)
+            } else if is(|reserve| reserve.variable_debt_token) {
+                decode!(aave_v2::VariableDebtToken::VariableDebtTokenEvents)
+            } else {
+                decode!(aave_v2::StableDebtToken::StableDebtTokenEvents)
+            }
+        }
+        Contracts::CompoundV2 { comptroller, .. } if log.address == *comptroller => {
+            decode!(compound_v2::Comptroller::ComptrollerEvents)
+        }
+        Contracts::CompoundV2 { .. } => decode!(
+            compound_v2::CToken::CTokenEvents,
+            compound_v2::OldCToken::OldCTokenEvents,
+            compound_v2::NewCToken::NewCTokenEvents
+        ),
+    }
+}

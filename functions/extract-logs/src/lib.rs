@@ -1,0 +1,115 @@
+//! Extracts the logs of the contracts of each protocol from an Ethereum node: one object per protocol and day. It has the
+//! logs from the day's first block up to and including the next day's first block, since the snapshot of a day is the
+//! state after its first block.
+
+mod checks;
+mod rates;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use defi_shared::cpu::run_cpu;
+use defi_shared::domain::Day;
+use defi_shared::lake::{FileMetadata, WorkUnit};
+use defi_shared::pipeline::Step;
+use defi_shared::sources::ethereum::{Header, Log};
+use defi_shared::step::contracts::Contracts;
+use defi_shared::step::{Context, Report, UnitInput};
+use defi_shared::tables::{RAW_LOGS, RawLog, Timestamp};
+use defi_shared::{Error, Result};
+
+/// The step of this crate.
+pub const STEP: Step = Step::ExtractLogs;
+
+/// The number of days that are extracted concurrently. The client limits the concurrent requests of all of them together.
+const CONCURRENCY: usize = 4;
+
+/// Extracts the logs of each protocol and day that the input names or that is missing.
+///
+/// # Errors
+/// `NotReady` for a day whose end is not final yet, `CorruptData` for logs that are malformed or incomplete, and the errors
+/// of the node and of the lake.
+pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
+    let units = context.units(STEP, &input).await?;
+    if units.is_empty() {
+        return Ok(Report::default());
+    }
+    let contracts = context.contracts_of_units(STEP, &input).await?;
+    let work = |context, unit: WorkUnit| {
+        let contracts = unit.as_protocol_day().ok().and_then(|(_, protocol)| contracts.get(&protocol).cloned());
+        async move {
+            let contracts = contracts.ok_or_else(|| Error::internal("the protocol of a unit has no contracts"))?;
+            // Boxed, because the compiler limits how deep futures nest.
+            Box::pin(extract(context, unit, &contracts)).await
+        }
+    };
+    let report = context.run_units(STEP, &units, CONCURRENCY, work).await?;
+    context.registry.register(&RAW_LOGS, &units).await?;
+    context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
+}
+
+async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts) -> Result<Report> {
+    let (day, _) = unit.as_protocol_day()?;
+    let blocks = blocks_of(&context, day).await?;
+    let (node, traffic) = (context.node()?, &context.traffic);
+    let addresses = contracts.addresses();
+    let batch = node.logs(&addresses, blocks.first, blocks.last, traffic).await?;
+    let headers = headers_of(&context, &blocks, &batch.logs).await?;
+    checks::compare_with_blocks(&context, &addresses, &blocks, &batch.logs, &headers).await?;
+    checks::reject_malformed(contracts, &batch.logs)?;
+    let transactions: BTreeSet<_> = batch.logs.iter().map(|log| log.transaction_hash).collect();
+    let senders = node.senders(&transactions.into_iter().collect::<Vec<_>>(), traffic).await?;
+    let rates = rates::of_liquidations(&context, contracts, &batch.logs).await?;
+    let rows = run_cpu(|| {
+        let rows = batch.logs.iter().map(|log| {
+            let header = headers.get(&log.block_number).ok_or_else(|| Error::internal("a log without a block"))?;
+            let sender = senders.get(&log.transaction_hash).copied();
+            let sender = sender.ok_or_else(|| Error::internal("a log without a sender"))?;
+            let topic = |number: usize| log.topics.get(number).copied();
+            Ok(RawLog {
+                block_number: i64::try_from(log.block_number).unwrap_or(i64::MAX),
+                log_index: i64::try_from(log.log_index).unwrap_or(i64::MAX),
+                block_timestamp: Timestamp::from_epoch_seconds(header.timestamp),
+                transaction_hash: log.transaction_hash,
+                sender_address: sender,
+                contract_address: log.address,
+                topic0: topic(0),
+                topic1: topic(1),
+                topic2: topic(2),
+                topic3: topic(3),
+                data: const_hex::encode_prefixed(&log.data).into(),
+                exchange_rate: rates.get(&(log.block_number, log.log_index)).copied(),
+            })
+        });
+        rows.collect::<Result<Vec<_>>>()
+    })?;
+    let rows_in = rows.len() as u64 + batch.repeats;
+    let metadata = FileMetadata::from([
+        ("blocks".to_owned(), format!("{}-{}", blocks.first, blocks.last)),
+        ("deployment".to_owned(), contracts.deployment().to_string()),
+    ]);
+    let written = context.commit(&RAW_LOGS, &unit, rows, metadata).await?;
+    Ok(Report { rows_in, repeats: batch.repeats, ..Report::default() }.with_written(written))
+}
+
+/// The blocks of a unit: the first one of its day and the first one of the next day.
+#[derive(Debug, Clone, Copy)]
+struct Blocks {
+    first: u64,
+    last: u64,
+}
+
+async fn blocks_of(context: &Context, day: Day) -> Result<Blocks> {
+    let (first, last) = (context.first_block(day).await?.number()?, context.first_block(day.next()).await?.number()?);
+    if first >= last {
+        return Err(Error::corrupt("the first block of a day is not before that of the next day").with("day", day));
+    }
+    Ok(Blocks { first, last })
+}
+
+/// Returns the headers of the blocks that have logs, and of the ends of the unit, by number.
+async fn headers_of(context: &Context, blocks: &Blocks, logs: &[Log]) -> Result<BTreeMap<u64, Header>> {
+    let numbers: BTreeSet<u64> = logs.iter().map(|log| log.block_number).chain([blocks.first, blocks.last]).collect();
+    let numbers: Vec<_> = numbers.into_iter().collect();
+    let headers = context.node()?.headers(&numbers, &context.traffic).await?;
+    Ok(headers.into_iter().map(|header| (header.number, header)).collect())
+}

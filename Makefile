@@ -22,7 +22,7 @@ CONFIG ?= shared/config.toml
 # Additional arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-docs test-pages test-aws test-environments soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image package bench-cold-start local-aws environment deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-docs test-pages test-chain test-aws test-environments soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image package bench-cold-start local-aws environment deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,7 +38,7 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (18 
 test: ## Run every test (30 min)
 	@echo "Building everything without optimization and running all tests: about 30 minutes on two cores"
 	$(BINARIES)
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-rust test-environments test-readers test-docs test-pages
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-rust test-environments test-chain test-readers test-docs test-pages
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
@@ -66,6 +66,17 @@ test-pages: tests/pages/node_modules/ready
 
 tests/pages/node_modules/ready: tests/pages/package-lock.json
 	npm ci --prefix tests/pages --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
+
+# Lakes that are filled from a local Ethereum node with the contracts of Aave v2 and Compound v2, compared with what the
+# contracts say.
+test-chain: $(VENV)/readers/ready tests/chain/node_modules/ready
+	$(BINARIES)
+	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/readers/bin/python -m pytest -q -p no:cacheprovider tests/chain
+
+tests/chain/node_modules/ready: tests/chain/package-lock.json tests/chain/contracts.json $(wildcard tests/chain/contracts/*) tests/chain/lib/compile.mjs
+	npm ci --prefix tests/chain --no-audit --no-fund --loglevel=error
+	node tests/chain/setup.mjs
 	touch $@
 
 # The functions and the state machine, deployed by Terraform to a local AWS.

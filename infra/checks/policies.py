@@ -1,22 +1,24 @@
-"""Checks that all policies follow least privilege. Usage: policies.py POLICIES.json
+"""Checks all policies, and where Terraform gives rights. Usage: policies.py POLICIES.json INFRA
 
-POLICIES.json has by kind and name the policies of the roles (`identity`), who may assume them (`trust`), the policies of
-resources (`resource`), and the policy that readers get (`reader`).
+POLICIES.json has for each deployment its policies by kind and name: those of the roles (`identity`), who may assume them
+(`trust`), the policies of resources (`resource`), and the policy that readers get (`reader`). They must be what roles.toml
+and resources.toml say, no more and no less (`allowed.py`, `grants.py`). Besides, whatever these lists say:
 
 - No Allow statement has `*` in its actions. The resource `*` is only accepted for actions without resource-level
   permissions. Other wildcards are only accepted after a specific prefix.
 - A bucket is listed only with a prefix.
 - What decides about the published features, and what the state machine or other steps follow, is written by one step.
-- A role is assumed by one service, only for this account.
-- A reader can change nothing but the results of its queries.
-- Requests without TLS are denied. Nobody outside this account is allowed anything."""
+- A reader can change nothing but the results of its queries."""
 
 import fnmatch
 import json
 import re
 import sys
+from pathlib import Path
 
-ACCOUNT = "123456789012"
+import allowed
+import grants
+from allowed import ACCOUNT, SERVICES, as_list
 
 # Actions that require the resource `*`, and why.
 WITHOUT_RESOURCES = {
@@ -58,9 +60,6 @@ WILDCARDS_OF_READERS = [
 # The largest inline policy of a role in bytes, without the space that longer names of a bucket may need.
 MAX_POLICY_BYTES = 10_240 - 1_500
 
-# The roles that belong to no step.
-SERVICES = {"state-machine", "starter", "scheduler"}
-
 REGISTERING = ("glue:CreateTable", "glue:UpdateTable", "glue:BatchCreatePartition", "glue:UpdatePartition")
 
 # Who may do what alone: the actions, a resource, and the only policy that allows one of the actions on it.
@@ -73,11 +72,8 @@ OWNERS = [
     (["s3:PutObject"], f"{LAKE}/runs/2023-03-01-0a1b/batches/stage-events.json", "plan-run"),
     (["s3:PutObject"], f"{LAKE}/runs/2023-03-01-0a1b/plan.json", "plan-run"),
     (["s3:PutObject"], f"{LAKE}/state/unfinished/2023-03-01-0a1b.json", "plan-run"),
+    (["s3:PutObject"], f"{LAKE}/digests/before.json", "plan-run"),
 ]
-
-
-def as_list(value):
-    return value if isinstance(value, list) else [value]
 
 
 def statements_of(policy):
@@ -155,91 +151,25 @@ def problems_of_owners(policies):
                 yield f"{name}: does not allow {', '.join(actions)} on {resource}: update this check"
 
 
-def problems_of_trust(policy):
-    for statement in statements_of(policy):
-        if statement["Effect"] != "Allow":
-            continue
-        yield from problems_of_grant(statement)
-        principal = statement.get("Principal")
-        service = principal.get("Service") if isinstance(principal, dict) and principal.keys() == {"Service"} else None
-        if not isinstance(service, str) or not re.fullmatch(r"[a-z]+\.amazonaws\.com", service):
-            yield f"trusts {json.dumps(principal)} instead of one service"
-        if as_list(statement.get("Action")) != ["sts:AssumeRole"]:
-            yield f"allows {statement.get('Action')} instead of sts:AssumeRole"
-        if as_list(source_account(statement)) != [ACCOUNT]:
-            yield "lets the service act for any account: aws:SourceAccount is missing"
-
-
-def source_account(statement):
-    return statement.get("Condition", {}).get("StringEquals", {}).get("aws:SourceAccount")
-
-
-def denies_without_tls(statement, resources):
-    return (
-        statement["Effect"] == "Deny"
-        and statement.get("Principal") == "*"
-        and statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
-        and all(matches(statement.get("Resource", []), resource) for resource in resources)
-        and (as_list(statement.get("Action")) == ["s3:*"] or not resources[0].startswith("arn:aws:s3:"))
-    )
-
-
-def problems_of_resource(policy):
-    allowed_to_others = [statement for statement in statements_of(policy) if statement["Effect"] == "Allow"]
-    for statement in allowed_to_others:
-        yield from problems_of_grant(statement)
-        principal = statement.get("Principal")
-        service = principal.get("Service") if isinstance(principal, dict) else None
-        if not isinstance(service, str) or as_list(source_account(statement)) != [ACCOUNT]:
-            yield f"allows {json.dumps(principal)} instead of one service that acts for this account"
-    named = sorted({resource for statement in statements_of(policy) for resource in as_list(statement["Resource"])})
-    # A bucket, and an object in it; or a topic.
-    resources = [named[0].partition("/")[0], named[0].partition("/")[0] + "/x"] if named[0].startswith("arn:aws:s3:") else named
-    if not any(denies_without_tls(statement, resources) for statement in statements_of(policy)):
-        yield "does not deny all requests without TLS"
-
-
-def problems_of_writers(policy, steps):
-    """Yields the problems of the policy of a lake to which only its functions may write."""
-    denials = [statement for statement in statements_of(policy) if statement.get("Sid") == "OnlyWriters"]
-    if not denials:
-        yield "lets everyone whom IAM allows write to the lake: there is no statement OnlyWriters"
-    for statement in denials:
-        writers = statement.get("Condition", {}).get("ArnNotLike", {}).get("aws:PrincipalArn", [])
-        if statement["Effect"] != "Deny" or statement.get("Principal") != "*" or len(statement.get("Condition", {})) != 1:
-            yield "OnlyWriters does not deny everyone else"
-        for action in ("s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObject", "s3:DeleteObjectVersion"):
-            if not matches(statement.get("Action", []), action):
-                yield f"OnlyWriters does not deny {action}"
-        for other in sorted(set(writers) - {f"arn:aws:iam::{ACCOUNT}:role/defi-prod-{step}" for step in steps}):
-            yield f"OnlyWriters lets {other} write to the lake"
-
-
 def problems_of(policies):
-    """Yields the problems of all policies."""
-    identity, trust, resource = policies["identity"], policies["trust"], policies["resource"]
-    if len(identity) < 19 or identity.keys() != trust.keys():
-        yield f"{len(identity)} roles and {len(trust)} trust policies were rendered: every step must have both"
-    yield from problems_of_owners(identity)
-    checks = (
-        (identity, problems_of_identity),
-        (trust, problems_of_trust),
-        (resource, problems_of_resource),
-        (policies["reader"], problems_of_reader),
-    )
-    for policies_of_kind, check in checks:
-        for name, policy in policies_of_kind.items():
+    """Yields the rules that the policies of roles and of readers break."""
+    yield from problems_of_owners(policies["identity"])
+    for kind, check in (("identity", problems_of_identity), ("reader", problems_of_reader)):
+        for name, policy in policies[kind].items():
             yield from (f"{name}: {problem}" for problem in check(policy))
-    steps = identity.keys() - SERVICES
-    yield from (f"lake of prod: {problem}" for problem in problems_of_writers(policies["resource_of_prod"]["lake"], steps))
 
 
 def main():
-    with open(sys.argv[1]) as file:
-        policies = json.load(file)
-    problems = list(problems_of(policies))
-    counts = ", ".join(f"{len(policies[kind])} {kind}" for kind in ("identity", "trust", "resource", "reader"))
-    print("\n".join(problems) if problems else f"policies: {counts}: least privilege")
+    deployments, infra = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    problems = list(grants.problems_of_terraform(infra, allowed.load("resources.toml")["terraform"]))
+    scopes = []
+    for deployment in deployments:
+        policies, writers = deployment.pop("policies"), deployment.pop("writers")
+        scopes.append(allowed.Scope(**deployment, writers=None if writers is None else tuple(writers)))
+        problems += allowed.problems_of_scope(scopes[-1], policies)
+        if deployment["env"] == "dev":
+            problems += problems_of(policies)
+    print("\n".join(problems) if problems else f"policies: {'; '.join(map(str, scopes))}: as roles.toml and resources.toml say")
     sys.exit(1 if problems else 0)
 
 

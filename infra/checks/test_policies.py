@@ -1,6 +1,5 @@
-"""policies.py notices weak policies."""
+"""policies.py notices policies that break its rules."""
 
-import copy
 import unittest
 
 from policies import (
@@ -13,9 +12,6 @@ from policies import (
     problems_of_identity,
     problems_of_owners,
     problems_of_reader,
-    problems_of_resource,
-    problems_of_trust,
-    problems_of_writers,
 )
 
 STEPS = ["check-features", "plan-run", "publish-features", *(f"step-{letter}" for letter in "abcdefghijklm")]
@@ -40,55 +36,14 @@ def identity():
     return policies
 
 
-def trust(**changes):
-    condition = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
-    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}, "Condition": condition}
-    statement.update(changes)
-    return policy({name: value for name, value in statement.items() if value is not None})
-
-
-def tls_only(**changes):
-    statement = {
-        "Sid": "TlsOnly",
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": ["s3:*"],
-        "Resource": [LAKE, f"{LAKE}/*"],
-        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-    }
-    return {**statement, **changes}
-
-
-def only_writers(**changes):
-    statement = {
-        "Sid": "OnlyWriters",
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": ["s3:PutObject*", "s3:DeleteObject*"],
-        "Resource": [f"{LAKE}/*"],
-        "Condition": {"ArnNotLike": {"aws:PrincipalArn": [f"arn:aws:iam::{ACCOUNT}:role/defi-prod-{step}" for step in STEPS]}},
-    }
-    return {**statement, **changes}
-
-
 class Policies(unittest.TestCase):
     def assert_finds(self, problems, text):
         problems = list(problems)
         self.assertTrue(any(text in problem for problem in problems), f"{text!r} is not in {problems}")
 
     def test_strong_policies_have_no_problem(self):
-        policies = {
-            "identity": identity(),
-            "trust": {name: trust() for name in identity()},
-            "resource": {"lake": policy(tls_only())},
-            "reader": {"reader": policy(allow(["s3:GetObject"], [f"{LAKE}/raw/*"]))},
-            "resource_of_prod": {"lake": policy(tls_only(), only_writers())},
-        }
+        policies = {"identity": identity(), "reader": {"reader": policy(allow(["s3:GetObject"], [f"{LAKE}/raw/*"]))}}
         self.assertEqual(list(problems_of(policies)), [])
-        for kind in ("identity", "trust"):
-            fewer = copy.deepcopy(policies)
-            del fewer[kind]["step-a"]
-            self.assert_finds(problems_of(fewer), "every step must have both")
 
     def test_roles(self):
         listing = {"Condition": {"StringLike": {"s3:prefix": ["raw/*"]}}}
@@ -148,51 +103,6 @@ class Policies(unittest.TestCase):
         policies = identity()
         policies["check-features"] = policy()
         self.assert_finds(problems_of_owners(policies), "check-features: does not allow")
-
-    def test_trust(self):
-        self.assertEqual(list(problems_of_trust(trust())), [])
-        for changes, problem in (
-            ({"Condition": None}, "aws:SourceAccount is missing"),
-            ({"Condition": {"StringEquals": {"aws:SourceAccount": "999999999999"}}}, "aws:SourceAccount is missing"),
-            ({"Condition": {"StringEqualsIfExists": {"aws:SourceAccount": ACCOUNT}}}, "aws:SourceAccount is missing"),
-            ({"Principal": "*"}, "instead of one service"),
-            ({"Principal": {"AWS": "*"}}, "instead of one service"),
-            ({"Principal": {"AWS": "arn:aws:iam::999999999999:root"}}, "instead of one service"),
-            ({"Principal": {"Service": "lambda.amazonaws.com", "AWS": "*"}}, "instead of one service"),
-            ({"Principal": {"Service": ["lambda.amazonaws.com", "ec2.amazonaws.com"]}}, "instead of one service"),
-            ({"Principal": {"Service": "*"}}, "instead of one service"),
-            ({"Action": "sts:*"}, "the actions sts:*"),
-            ({"Action": ["sts:AssumeRole", "sts:TagSession"]}, "instead of sts:AssumeRole"),
-        ):
-            self.assert_finds(problems_of_trust(trust(**changes)), problem)
-
-    def test_resources(self):
-        topic = {"Action": ["sns:Publish"], "Resource": ["arn:aws:sns:us-east-1:123456789012:defi-dev"]}
-        self.assertEqual(list(problems_of_resource(policy(tls_only(**topic)))), [])
-        for statements, problem in (
-            ([only_writers()], "without TLS"),
-            ([tls_only(Resource=[f"{LAKE}/*"])], "without TLS"),
-            ([tls_only(Action=["s3:GetObject"])], "without TLS"),
-            ([tls_only(Principal={"AWS": "arn:aws:iam::123456789012:role/x"})], "without TLS"),
-            ([tls_only(Condition={"Bool": {"aws:SecureTransport": "true"}})], "without TLS"),
-            ([tls_only(), allow(["s3:GetObject"], [f"{LAKE}/*"], Principal="*")], "instead of one service"),
-            ([tls_only(), allow(["s3:GetObject"], [f"{LAKE}/*"], Principal={"AWS": "*"})], "instead of one service"),
-            ([tls_only(), allow(["s3:GetObject"], [f"{LAKE}/*"], Principal={"Service": "s3.amazonaws.com"})], "instead of one service"),
-            ([tls_only(), allow(["s3:*"], [f"{LAKE}/*"], Principal="*")], "the actions s3:*"),
-        ):
-            self.assert_finds(problems_of_resource(policy(*statements)), problem)
-
-    def test_writers(self):
-        self.assertEqual(list(problems_of_writers(policy(only_writers()), STEPS)), [])
-        someone = {"ArnNotLike": {"aws:PrincipalArn": [f"arn:aws:iam::{ACCOUNT}:role/*"]}}
-        for statement, problem in (
-            (tls_only(), "no statement OnlyWriters"),
-            (only_writers(Action=["s3:PutObject"]), "does not deny s3:DeleteObject"),
-            (only_writers(Condition=someone), f"lets arn:aws:iam::{ACCOUNT}:role/* write"),
-            (only_writers(Effect="Allow"), "does not deny everyone else"),
-            (only_writers(Condition={**only_writers()["Condition"], "Bool": {}}), "does not deny everyone else"),
-        ):
-            self.assert_finds(problems_of_writers(policy(statement), STEPS), problem)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ tests/chain/node_modules/ready: tests/chain/package-lock.json tests/chain/contra
 	touch $@
 
 # The functions and the state machine, deployed by Terraform to a local AWS.
-test-aws: $(VENV)/aws/ready
+test-aws: $(VENV)/aws/ready tests/chain/node_modules/ready
 	$(BINARIES)
 	$(VENV)/aws/bin/python -m pytest -q -p no:cacheprovider tests/aws --ignore tests/aws/test_environments.py
 

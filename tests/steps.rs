@@ -33,6 +33,13 @@ fn every_step_has_a_crate_and_every_crate_a_step() {
     assert_eq!(crates, step_names());
 }
 
+/// `cargo test` builds the executable of a crate only for its integration tests, and the local AWS runs the executables.
+#[test]
+fn every_crate_of_a_step_has_integration_tests() {
+    let without = |name: &String| !root().join("functions").join(name).join("tests").is_dir();
+    assert_eq!(step_names().into_iter().filter(without).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
 #[test]
 fn terraform_deploys_every_step() {
     let text = fs::read_to_string(root().join("infra/steps.tf")).unwrap();

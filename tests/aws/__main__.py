@@ -5,12 +5,13 @@ import signal
 import tempfile
 from pathlib import Path
 
+from defi import ServeProcess
 from deployment import Deployment
 
 folder = Path(tempfile.mkdtemp(prefix="deployment-"))
 print("Starting the local AWS and applying infra/: about a minute …", flush=True)
 try:
-    with Deployment(folder, recording=None) as deployment:
+    with Deployment(folder, ServeProcess(recording=None)) as deployment:
         first, last = deployment.server.days
         environment = deployment.aws.environment()
         for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

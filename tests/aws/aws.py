@@ -121,6 +121,7 @@ def clean_environment() -> dict[str, str]:
         "TF_CLI_ARGS",
         "GRAPH_",
         "TRANSPOSE_",
+        "ETHEREUM_",
         "DEFI_",
         "RUST_LOG",
     )

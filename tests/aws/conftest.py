@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from aws import LocalAws, clean_environment
-from defi import RECORDING, FolderLake, days
+from defi import RECORDING, FolderLake, ServeProcess, days
 from deployment import Deployment
 from fakes import document, package
 
 NOT_RUN = pytest.StashKey[list[str]]()
 DEPLOYMENT = pytest.StashKey[tuple]()
+DEPLOYMENTS = {"deployment", "node_deployment"}
 
 
 def pytest_configure(config):
@@ -43,7 +44,7 @@ def missing_requirement() -> str | None:
 def pytest_collection_modifyitems(config, items):
     """Moves tests without a deployment to the front. If the deployment is impossible, deselects its tests and reports
     that, or fails in CI."""
-    needing = [item for item in items if "deployment" in item.fixturenames]
+    needing = [item for item in items if DEPLOYMENTS & set(item.fixturenames)]
     if needing and (reason := missing_requirement()):
         message = f"NOT RUN: {len(needing)} tests of the deployment: {reason}"
         if os.environ.get("CI"):
@@ -58,7 +59,7 @@ def pytest_collection_finish(session):
     if session.config.option.collectonly or not any("deployment" in item.fixturenames for item in session.items):
         return
     folder = Path(tempfile.mkdtemp(prefix="deployment-"))
-    deployment = Deployment(folder)
+    deployment = Deployment(folder, ServeProcess())
     session.stash[DEPLOYMENT] = (deployment, ThreadPoolExecutor(1).submit(deployment.__enter__))
 
 
@@ -125,5 +126,6 @@ def deployment(request) -> Deployment:
 def folder_lake(deployment, tmp_path_factory) -> FolderLake:
     """Returns a lake in a folder, to which `defi run` wrote the recording."""
     lake = FolderLake(tmp_path_factory.mktemp("lake"), deployment.server)
-    lake.run(*days())
+    first, last = days()
+    lake.run("--from", first, "--as-of", last)
     return lake

@@ -1,11 +1,12 @@
-"""Runs the `defi` command: serves a recording, and produces the expected lake in a folder."""
+"""Runs the `defi` command: serves a recording or a node, and produces the expected lake in a folder."""
 
+import contextlib
 import csv
 import io
 import json
 import re
 import subprocess
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from aws import clean_environment
@@ -14,6 +15,19 @@ from packages import BUILT, REPOSITORY
 # The key that both APIs require. It is unique, so that a test finds it wherever it leaks.
 API_KEY = "key-0f5c2b7d9e"
 RECORDING = REPOSITORY.parent / "shared" / "data" / "recordings" / "golden-two-protocols"
+# What the URL of the node has in its path and in its query, as the URLs of providers do.
+NODE_KEYS = ("node-key-8c1d6f20a94e", "node-token-37b5e0d2f8")
+CHAIN = REPOSITORY / "tests" / "chain"
+# The source is a node on this machine, and the queries of the tests are short.
+NODE_RATES = """
+[requests_per_second]
+the_graph = 20
+transpose = 5
+ethereum = 500
+
+[publish]
+wait_for_readers_seconds = 5
+"""
 
 
 class ServeProcess:
@@ -36,6 +50,11 @@ class ServeProcess:
             if {"The Graph", "Transpose"} <= urls.keys():
                 break
         self.graph_url, self.transpose_url = urls["The Graph"], urls["Transpose"]
+        # What Terraform, Secrets Manager and the `defi` command are given.
+        self.variables = {"graph_url": self.graph_url, "transpose_url": self.transpose_url}
+        self.secrets = {"graph": API_KEY, "transpose": API_KEY}
+        self.arguments = ["--graph-url", self.graph_url, "--transpose-url", self.transpose_url, "--send-keys"]
+        self.environment = {"GRAPH_API_KEY": API_KEY, "TRANSPOSE_API_KEY": API_KEY}
         return self
 
     def __exit__(self, *_) -> None:
@@ -43,21 +62,64 @@ class ServeProcess:
         self.process.wait()
 
 
+class NodeProcess:
+    """Runs an Ethereum node with a small chain, and `defi serve` in front of it, which accepts a URL with keys, until the
+    context ends."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.stack = folder, contextlib.ExitStack()
+
+    def __enter__(self) -> "NodeProcess":
+        with self.stack:
+            options = ["--days", "8", "--wallets", "15", "--seed", "3", "--out", self.folder]
+            node = json.loads(self.first_line(["node", CHAIN / "serve.mjs", *options]))["url"]
+            server = self.first_line([BUILT / "defi", "serve", "--port", "0", "--node-url", node]).split()[-1]
+            # The processes end with the context of this object.
+            self.stack = self.stack.pop_all()
+        self.url = f"{server.rstrip('/')}/v2/{NODE_KEYS[0]}?token={NODE_KEYS[1]}"
+        self.config = self.folder / "config.toml"
+        self.config.write_text(self.config.read_text() + NODE_RATES)
+        last = json.loads((self.folder / "days.json").read_text())[-1]["timestamp"]
+        self.as_of = datetime.fromtimestamp(last, UTC).date().isoformat()
+        self.variables = {"data_source": "chain"}
+        self.secrets = {"ethereum": self.url}
+        self.arguments: list[str] = []
+        self.environment = {"ETHEREUM_RPC_URL": self.url, "DEFI_CONFIG": str(self.config)}
+        return self
+
+    def first_line(self, command: list) -> str:
+        """Starts a process, which ends with the context or when its standard input is closed, and returns the first line
+        of its output."""
+        process = subprocess.Popen(
+            command, env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.stack.callback(process.wait)
+        self.stack.callback(process.terminate)
+        line = process.stdout.readline()
+        assert line, f"{command[0]} did not start"
+        return line
+
+    def __exit__(self, *_) -> None:
+        self.stack.close()
+
+
 class FolderLake:
     """A lake in a folder, produced by `defi run`."""
 
-    def __init__(self, folder: Path, server: ServeProcess):
+    def __init__(self, folder: Path, server: ServeProcess | NodeProcess):
         self.folder, self.server = folder, server
 
-    def run(self, first: str, as_of: str) -> None:
-        urls = ["--graph-url", self.server.graph_url, "--transpose-url", self.server.transpose_url, "--send-keys"]
-        self.defi("run", *urls, "--from", first, "--as-of", as_of)
+    def run(self, *days: str) -> None:
+        """Makes a run with the options for its days."""
+        self.defi("run", *self.server.arguments, *days)
 
     def objects(self) -> dict[str, bytes]:
-        """Returns the objects by key, without those of runs, the catalog and the lock file."""
+        """Returns the objects by key, without those of runs, and without what only a folder has: the catalog, the lock
+        file, and the chain that the lake holds."""
         files = (path for path in self.folder.rglob("*") if path.is_file())
         by_key = {path.relative_to(self.folder).as_posix(): path for path in files}
-        return {key: path.read_bytes() for key, path in by_key.items() if not key.startswith(("runs/", "catalog/", ".lock"))}
+        without = ("runs/", "catalog/", ".lock", "chain.json")
+        return {key: path.read_bytes() for key, path in by_key.items() if not key.startswith(without)}
 
     def tables(self) -> dict[str, dict]:
         """Returns the tables of the catalog by `database.table`."""
@@ -77,7 +139,7 @@ class FolderLake:
         return {row["name"]: int(row["rows"]) for row in csv.DictReader(io.StringIO(result))}
 
     def defi(self, command: str, *arguments: str) -> str:
-        environment = {**clean_environment(), "GRAPH_API_KEY": API_KEY, "TRANSPOSE_API_KEY": API_KEY}
+        environment = {**clean_environment(), **self.server.environment}
         result = subprocess.run(
             [BUILT / "defi", command, "--lake", self.folder, *arguments], env=environment, capture_output=True, text=True
         )

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from aws import LocalAws
-from defi import API_KEY, RECORDING, ServeProcess
+from defi import FolderLake, NodeProcess, ServeProcess
 from packages import STEPS, packages
 from terraform import Terraform
 
@@ -31,18 +31,17 @@ SETTINGS = {
 class Deployment:
     """The resources that Terraform deploys, with a server on this machine as their source."""
 
-    def __init__(self, folder: Path, recording: Path | None = RECORDING):
-        self.folder, self.recording, self.stack = folder, recording, contextlib.ExitStack()
+    def __init__(self, folder: Path, server: ServeProcess | NodeProcess):
+        self.folder, self.server, self.stack = folder, server, contextlib.ExitStack()
         # All messages received so far.
         self.received: list[dict] = []
 
     def __enter__(self) -> "Deployment":
-        self.server = self.stack.enter_context(ServeProcess(self.recording))
+        self.stack.enter_context(self.server)
         self.aws = self.stack.enter_context(LocalAws(self.folder / "functions", **SETTINGS))
         variables = {
             "package_dir": str(packages(self.folder / "packages")),
-            "graph_url": self.server.graph_url,
-            "transpose_url": self.server.transpose_url,
+            **self.server.variables,
             "force_destroy": True,
             "test_events": True,
             "test_event_registry": True,
@@ -57,8 +56,9 @@ class Deployment:
         outputs = self.terraform.apply_at_once("-parallelism=30")
         self.bucket, self.machine, self.starter = (outputs[name] for name in ("lake_bucket", "state_machine_arn", "starter_arn"))
         self.functions, self.databases, self.secrets = (outputs[name] for name in ("functions", "databases", "secrets"))
-        self.queue = self.subscribe(outputs["topic_arn"])
-        self.put_keys(API_KEY)
+        self.topic, self.reader_policy = outputs["topic_arn"], json.loads(outputs["reader_policy"])
+        self.queue = self.subscribe(self.topic)
+        self.put_secrets(**self.server.secrets)
         return self
 
     def __exit__(self, *_) -> None:
@@ -86,10 +86,10 @@ class Deployment:
                 self.received.append({"subject": body.get("Subject"), "attribute": outcome, **json.loads(body["Message"])})
         return [message for message in self.received if execution is None or message["execution"] == execution.arn]
 
-    def put_keys(self, graph: str, transpose: str | None = None) -> None:
-        """Sets the API keys, as a person does after the first apply."""
-        for source, key in (("graph", graph), ("transpose", transpose or graph)):
-            self.client("secretsmanager").put_secret_value(SecretId=self.secrets[source], SecretString=key)
+    def put_secrets(self, **values: str) -> None:
+        """Sets the secrets of sources, as a person does after the first apply."""
+        for source, value in values.items():
+            self.client("secretsmanager").put_secret_value(SecretId=self.secrets[source], SecretString=value)
 
     def environment_of(self, step: str) -> dict[str, str]:
         return self.client("lambda").get_function_configuration(FunctionName=self.functions[step])["Environment"]["Variables"]
@@ -160,6 +160,21 @@ class Deployment:
         payload = response["Payload"].read()
         return "FunctionError" in response, json.loads(payload), len(payload)
 
+    def policies(self) -> dict[str, dict[str, dict]]:
+        """Returns all policies as they were deployed, by kind and name."""
+        iam, s3, prefix = self.client("iam"), self.client("s3"), f"defi-{ENVIRONMENT}-"
+        roles = {role["RoleName"].removeprefix(prefix): role for role in iam.list_roles()["Roles"] if role["RoleName"].startswith(prefix)}
+        identity = {}
+        for name, role in roles.items():
+            (policy,) = iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]
+            identity[name] = iam.get_role_policy(RoleName=role["RoleName"], PolicyName=policy)["PolicyDocument"]
+            assert not iam.list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"], name
+        buckets = {"lake": self.bucket, "athena": f"{self.bucket}-athena"}
+        resource = {name: json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"]) for name, bucket in buckets.items()}
+        resource["topic"] = json.loads(self.client("sns").get_topic_attributes(TopicArn=self.topic)["Attributes"]["Policy"])
+        trust = {name: role["AssumeRolePolicyDocument"] for name, role in roles.items()}
+        return {"identity": identity, "trust": trust, "resource": resource, "reader": {"reader": self.reader_policy}}
+
     def role_of(self, step: str) -> str:
         return self.client("lambda").get_function_configuration(FunctionName=self.functions[step])["Role"]
 
@@ -169,9 +184,9 @@ class Deployment:
         newest = [version for page in pages for version in page.get("Versions", []) if version["IsLatest"]]
         return {version["Key"]: (version["ETag"], version["VersionId"]) for version in newest}
 
-    def objects(self) -> dict[str, bytes]:
+    def objects(self, without: tuple[str, ...] = ("runs/", "state/unfinished/")) -> dict[str, bytes]:
         """Returns the objects of the lake by key, without those of runs."""
-        keys = [key for key in self.versions() if not key.startswith(("runs/", "state/unfinished/"))]
+        keys = [key for key in self.versions() if not key.startswith(without)]
         with ThreadPoolExecutor(16) as pool:
             return dict(zip(keys, pool.map(self.body, keys), strict=True))
 
@@ -215,6 +230,24 @@ class Deployment:
         journal = self.folder / "functions" / "calls.jsonl"
         return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
 
+    def texts(self) -> dict[str, str]:
+        """Returns what people read of the deployment and its runs, by place: where no secret may be."""
+        executions = self.executions()
+        texts = {
+            "logs": self.logs(),
+            "output of the functions": "".join(file.read_text() for file in (self.folder / "functions" / "logs").iterdir()),
+            "histories": str([(execution.output, execution.cause, execution.history()) for execution in executions]),
+            "messages": str([self.messages(execution) for execution in executions]),
+            "environments": str([self.environment_of(step) for step in STEPS]),
+            "state of Terraform": "".join(
+                file.read_text() for file in self.terraform.folder.rglob("terraform.tfstate*") if file.is_file()
+            ),
+            "definition": str(self.client("stepfunctions").describe_state_machine(stateMachineArn=self.machine)),
+            "runs": str([self.body(key) for key in self.versions() if key.startswith("runs/")]),
+        }
+        assert all(len(text) > 200 for text in texts.values()), {place: len(text) for place, text in texts.items()}
+        return texts
+
     def logs(self) -> str:
         """Returns all messages in the log groups of the functions."""
         logs = self.client("logs")
@@ -244,3 +277,23 @@ class Execution:
         executions."""
         entered = (event.get("stateEnteredEventDetails") for event in self.history())
         return [details["name"] for details in entered if details]
+
+
+def assert_equal_catalogs(deployment: Deployment, folder_lake: FolderLake) -> None:
+    """Asserts that the catalog has the tables, columns, partitions and locations of a lake in a folder."""
+    ours, theirs = deployment.tables(), folder_lake.tables()
+    assert ours.keys() == theirs.keys()
+    for name, table in ours.items():
+        expected, storage = theirs[name], table["StorageDescriptor"]
+        columns = [
+            {"name": column["Name"], "type": column["Type"], "comment": column["Comment"]} for column in storage["Columns"]
+        ]
+        assert columns == expected["columns"], name
+        assert [key["Name"] for key in table["PartitionKeys"]] == expected["partition_columns"], name
+        assert storage["Location"] == f"s3://{deployment.bucket}/{expected['location']}/", name
+        assert table["Parameters"].items() >= expected["parameters"].items(), name
+        folders, found = folder_lake.partitions(name), deployment.partitions(name)
+        assert found.keys() == folders.keys(), name
+        for values, partition in found.items():
+            assert partition["StorageDescriptor"]["Location"] == f"s3://{deployment.bucket}/{folders[values]}/", name
+            assert partition["StorageDescriptor"]["Columns"] == storage["Columns"], name

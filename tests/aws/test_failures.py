@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import pytest
 
 from defi import API_KEY, days
-from packages import STEPS, config
+from packages import config
 
 FIRST = days()[0]
 GRAPH_STEPS = ("extract-market-data", "extract-account-positions", "extract-current-positions")
@@ -70,10 +70,10 @@ def test_failing_check_keeps_the_published_set(deployment, published, tmp_path):
 
 def test_failing_item_fails_the_run_but_stops_no_other_item(deployment, published):
     before = deployment.published()
-    deployment.put_keys(graph=WRONG_KEY, transpose=API_KEY)
+    deployment.put_secrets(graph=WRONG_KEY)
     with deployment.configured(GRAPH_STEPS):
         execution = deployment.run({"from": FIRST, "as_of": day(4)})
-    deployment.put_keys(API_KEY)
+    deployment.put_secrets(graph=API_KEY)
     assert (execution.status, execution.error) == ("FAILED", "BadCredentials")
     (message,) = deployment.messages(execution)
     assert message["attribute"] == "failed" and message["step"] in GRAPH_STEPS and message["error"] == "BadCredentials"
@@ -90,19 +90,6 @@ def test_failing_item_fails_the_run_but_stops_no_other_item(deployment, publishe
 
 @pytest.mark.last
 def test_keys_are_only_in_the_secrets(deployment):
-    executions = deployment.executions()
-    places = {
-        "logs": deployment.logs(),
-        "output of the functions": "".join(file.read_text() for file in (deployment.folder / "functions" / "logs").iterdir()),
-        "histories": str([(execution.output, execution.cause, execution.history()) for execution in executions]),
-        "messages": str([deployment.messages(execution) for execution in executions]),
-        "environments": str([deployment.environment_of(step) for step in STEPS]),
-        "state of Terraform": "".join(
-            file.read_text() for file in deployment.terraform.folder.rglob("terraform.tfstate*") if file.is_file()
-        ),
-        "definition": str(deployment.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.machine)),
-        "runs": str([deployment.body(key) for key in deployment.versions() if key.startswith("runs/")]),
-    }
-    assert all(len(text) > 200 for text in places.values()), {place: len(text) for place, text in places.items()}
+    texts = deployment.texts()
     for key in (API_KEY, WRONG_KEY):
-        assert [place for place, text in places.items() if key in text] == []
+        assert [place for place, text in texts.items() if key in text] == []

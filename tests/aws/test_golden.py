@@ -9,6 +9,7 @@ import pytest
 
 from aws import REGION
 from defi import days
+from deployment import assert_equal_catalogs
 
 MAX_RESPONSE_BYTES = 8 * 1024
 FIRST, LAST = days()
@@ -43,22 +44,8 @@ def test_bucket_has_the_objects_of_a_local_run(deployment, golden, folder_lake):
 
 
 def test_catalog_equals_that_of_a_local_run(deployment, golden, folder_lake):
-    ours, theirs = deployment.tables(), folder_lake.tables()
-    assert ours.keys() == theirs.keys() and len(ours) == 25
-    for name, table in ours.items():
-        expected, storage = theirs[name], table["StorageDescriptor"]
-        columns = [
-            {"name": column["Name"], "type": column["Type"], "comment": column["Comment"]} for column in storage["Columns"]
-        ]
-        assert columns == expected["columns"], name
-        assert [key["Name"] for key in table["PartitionKeys"]] == expected["partition_columns"], name
-        assert storage["Location"] == f"s3://{deployment.bucket}/{expected['location']}/", name
-        assert table["Parameters"].items() >= expected["parameters"].items(), name
-        folders, found = folder_lake.partitions(name), deployment.partitions(name)
-        assert found.keys() == folders.keys(), name
-        for values, partition in found.items():
-            assert partition["StorageDescriptor"]["Location"] == f"s3://{deployment.bucket}/{folders[values]}/", name
-            assert partition["StorageDescriptor"]["Columns"] == storage["Columns"], name
+    assert_equal_catalogs(deployment, folder_lake)
+    assert len(deployment.tables()) == 25
 
 
 def test_awswrangler_reads_every_table(deployment, golden, folder_lake):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -14,7 +15,10 @@ from defi import days
 from deployment import ENVIRONMENT
 from fakes import document
 from local_aws.policies import trusts
-from packages import STEPS
+from packages import REPOSITORY, STEPS
+
+sys.path.insert(0, str(REPOSITORY / "infra" / "checks"))
+import allowed  # noqa: E402
 
 # For each step a key that it must not write.
 FORBIDDEN_KEYS = {
@@ -164,6 +168,17 @@ def test_function_changes_only_its_own_tables(deployment, step):
         assert is_denied(lambda: glue.delete_table(DatabaseName=database, Name="defi_features")), database
         assert is_denied(lambda: glue.delete_database(Name=database)), database
     assert is_denied(lambda: glue.create_database(DatabaseInput={"Name": "x"}))
+
+
+def differences_from_the_lists(deployment, source: str) -> list[str]:
+    """Returns how the deployed policies differ from the lists in infra/checks."""
+    scope = allowed.Scope(env=ENVIRONMENT, source=source, lake=deployment.bucket)
+    return list(allowed.problems_of_scope(scope, deployment.policies()))
+
+
+def test_deployed_policies_are_those_of_the_lists(deployment):
+    assert differences_from_the_lists(deployment, "apis") == []
+    assert differences_from_the_lists(deployment, "chain") != [], "the roles of the other source"
 
 
 def test_roles_are_assumed_for_this_account_only(deployment):

@@ -80,6 +80,37 @@ fn forged_raw_object_that_was_there_before_its_run_is_noticed() {
 }
 
 #[test]
+fn forged_raw_object_in_a_new_lake_does_not_pass_as_older_than_the_records() {
+    let (_folder, other) = lake_as_of_the_fourth();
+    let folder = tempdir().expect("a temporary folder");
+    let lake = folder.path().join("lake");
+    let forged = format!("{RAW_REPAYS}/2023-01-03.parquet");
+    let lost = "state/lost/the_graph_historical_market_data/2022-12-01.aave-v2-eth.json";
+    for key in [&forged, "state/fold/notes.parquet", "state/x", lost] {
+        let path = lake.join(key);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, "{}").expect("an object");
+    }
+    fs::copy(other.join(RAW_REPAYS).join("2023-01-02.parquet"), lake.join(&forged)).expect("an object");
+    let output = run(&lake, 4);
+    let message = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join("");
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("foreign_inputs") && message.contains(&forged), "{message}");
+}
+
+#[test]
+fn forged_raw_object_does_not_pass_if_the_list_of_older_objects_is_deleted() {
+    let (_folder, lake) = lake_as_of_the_fourth();
+    let forged = format!("{RAW_REPAYS}/2023-01-04.parquet");
+    fs::copy(lake.join(RAW_REPAYS).join("2023-01-03.parquet"), lake.join(&forged)).expect("an object");
+    fs::remove_file(lake.join("digests/before.json")).expect("the list is deleted");
+    let output = run(&lake, 5);
+    let message = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join("");
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("foreign_inputs") && message.contains(&forged), "{message}");
+}
+
+#[test]
 fn changed_state_is_noticed() {
     let (_folder, lake) = lake_as_of_the_fourth();
     let version = first_below(&lake, "state/fold");

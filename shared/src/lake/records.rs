@@ -124,7 +124,9 @@ impl Lake {
     /// Marks the lake as one with records, before the first run writes to it. Lists the objects that an earlier version
     /// of the program wrote without a record. Does nothing if the lake is marked.
     ///
-    /// A lake without states was written by no run: objects in it are not listed, and no step wrote them.
+    /// An earlier version wrote to a lake with a state of the fold or of the links that has no record: every run of it that
+    /// came to its end left one, and in AWS no step that asks a source may write it. Without one, objects are not listed: no
+    /// step wrote them.
     ///
     /// # Errors
     /// The errors of the store.
@@ -133,10 +135,13 @@ impl Lake {
             return Ok(());
         }
         let mut before = BTreeSet::new();
-        if !self.store.list("state/").await?.is_empty() {
+        if self.store.list("state/").await?.iter().any(|entry| State::is_of_a_run(&entry.key)) {
             let recorded = self.records_below("").await?;
             let objects = self.recorded_objects().await?.into_iter().map(|entry| entry.key);
             before.extend(objects.filter(|key| !recorded.contains_key(key)));
+        }
+        if !before.iter().any(|key| State::is_of_a_run(key)) {
+            before.clear();
         }
         self.write_json(BEFORE, &before).await.map(drop)
     }
@@ -298,18 +303,49 @@ mod tests {
     async fn objects_from_before_the_records_are_told_apart() {
         let (_folder, lake) = lake();
         let old = WorkUnit::Day(day()).key(&RAW_BORROWS);
-        for key in [&old, "state/versions.json"] {
+        let state = "state/fold/v1/as_of=2023-01-31/0-of-4.parquet".to_owned();
+        for key in [&old, &state] {
             lake.store().put(key, "written by an earlier version".into()).await.unwrap();
         }
-        let older = Provenance { older: vec![old.clone()], ..Provenance::default() };
+        let older = Provenance { older: vec![old.clone(), state.clone()], ..Provenance::default() };
         assert_eq!(provenance(&lake).await, older, "no run was planned yet");
         write(&lake, 5).await;
         lake.begin_records().await.unwrap();
         let forged = WorkUnit::Day(day().next()).key(&RAW_BORROWS);
         lake.store().put(&forged, "forged".into()).await.unwrap();
         lake.begin_records().await.unwrap();
-        let expected = Provenance { as_written: 1, foreign: vec![forged], older: vec![old], ..Provenance::default() };
+        let older = vec![old, state];
+        let expected = Provenance { as_written: 1, foreign: vec![forged], older, ..Provenance::default() };
         assert_eq!(provenance(&lake).await, expected);
+    }
+
+    #[tokio::test]
+    async fn only_a_state_of_a_run_without_a_record_shows_that_an_earlier_version_wrote_the_lake() {
+        let forged = WorkUnit::Day(day().next()).key(&RAW_BORROWS);
+        for (key, is_older) in [
+            ("state/fold/v7/as_of=2023-01-31/0-of-4.parquet", true),
+            ("state/links/v1/as_of=2023-01-31/all.parquet", true),
+            ("state/replay/v1/as_of=2023-01-31/aave-v2-eth.parquet", false),
+            ("state/lost/the_graph_historical_market_data/2023-01-31.aave-v2-eth.json", false),
+            ("state/fold/x", false),
+            ("state/fold/v1/x.parquet", false),
+            ("state/fold/v1/as_of=x/0-of-4.parquet", false),
+            ("state/x", false),
+            ("state/versions.json", false),
+        ] {
+            let (_folder, lake) = lake();
+            for key in [key, &forged] {
+                lake.store().put(key, "forged".into()).await.unwrap();
+            }
+            lake.begin_records().await.unwrap();
+            assert_eq!(provenance(&lake).await.older.contains(&forged), is_older, "{key}");
+        }
+        let (_folder, lake) = lake();
+        lake.write_state(State::Links, day(), "all", [link(5)]).await.unwrap();
+        lake.store().put(&forged, "forged".into()).await.unwrap();
+        lake.begin_records().await.unwrap();
+        let foreign = Provenance { as_written: 1, foreign: vec![forged], ..Provenance::default() };
+        assert_eq!(provenance(&lake).await, foreign, "the state has a record: this version wrote the lake");
     }
 
     #[tokio::test]

@@ -36,6 +36,19 @@ impl State {
         }
     }
 
+    /// Returns whether a key is that of a state that each run leaves: one of the fold or of the links, of any version.
+    pub(super) fn is_of_a_run(key: &str) -> bool {
+        let is_state = |rest: &str| match rest.split('/').collect::<Vec<_>>()[..] {
+            [version, as_of, part] => {
+                let is_version = version.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
+                let is_day = as_of.strip_prefix("as_of=").is_some_and(|day| day.parse::<Day>().is_ok());
+                is_version && is_day && part.ends_with(".parquet")
+            }
+            _ => false,
+        };
+        [State::Fold, State::Links].iter().any(|state| key.strip_prefix(state.folder()).is_some_and(is_state))
+    }
+
     fn prefix(self) -> String {
         let version = match self {
             State::Fold => fold::VERSION,

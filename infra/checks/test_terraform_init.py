@@ -1,6 +1,7 @@
 """infra/terraform-init installs no other provider than that of the lock file, and searches no folder for it."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -40,12 +41,14 @@ class TerraformInit(unittest.TestCase):
         self.executable(folder / PROVIDER, "#!/bin/sh\n")
         return folder
 
-    def init(self, fixed_mirror: str = "/nonexistent", **variables: str) -> subprocess.CompletedProcess:
+    def init(self, fixed_mirror: str = "/nonexistent", **variables: str | None) -> subprocess.CompletedProcess:
         """Runs a copy of the script with another fixed folder."""
         script = (INFRA / "terraform-init").read_text()
         self.assertIn(FIXED_MIRROR, script)
         self.executable(self.folder / "terraform-init", script.replace(FIXED_MIRROR, fixed_mirror))
-        environment = {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "HOME": str(self.folder / "home"), **variables}
+        path = {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"}
+        environment = {**path, "HOME": str(self.folder / "home"), **variables}
+        environment = {name: value for name, value in environment.items() if value is not None}
         return run([self.folder / "terraform-init", self.folder / "infra"], environment)
 
     def test_planted_provider_is_not_found(self):
@@ -55,6 +58,21 @@ class TerraformInit(unittest.TestCase):
         for mirror in mirrors:
             self.assertNotIn(str(mirror), result.stdout)
         self.assertNotIn("filesystem_mirror", result.stdout)
+
+    def test_terraform_searches_no_folder_of_its_own(self):
+        # With provider_installation, Terraform leaves out the folders that it searches by default.
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+        without_home = [] if (home / ".terraformrc").exists() else [{"HOME": None}, {"HOME": ""}]
+        for variables in ({}, *without_home):
+            result = self.init(**variables)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn("provider_installation {\n  direct {}\n}", result.stdout)
+
+    def test_configuration_of_the_user_counts_instead(self):
+        (self.folder / "home" / ".terraformrc").write_text("")
+        result = self.init(DEFI_TERRAFORM_MIRROR=str(self.folder))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertNotIn("provider_installation", result.stdout)
 
     def test_mirror_of_the_variable_is_used(self):
         mirror = self.plant(self.folder / "mirror")

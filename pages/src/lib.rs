@@ -1,9 +1,11 @@
 //! Self-contained HTML pages: one file with its styles and charts, which needs no network. All data is escaped.
 
 pub mod chart;
+mod escape;
 pub mod number;
 pub mod table;
 
+pub use escape::escape;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// The style sheet of every page, for light and dark mode and for screens from phone width up.
@@ -12,7 +14,8 @@ const STYLE: &str = include_str!("style.css");
 /// The content security policy: a page runs no scripts and loads nothing from the network.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
-/// Renders an HTML document from its title and its body.
+/// Renders an HTML document from its title and its body. Control characters and characters that change the direction of
+/// text are shown as escapes, as on a terminal: a browser would obey them.
 ///
 /// ```
 /// use maud::html;
@@ -36,7 +39,7 @@ pub fn page(title: &str, body: Markup) -> String {
             body { (body) }
         }
     };
-    let mut text = page.into_string();
+    let mut text = escape::escape_lines(&page.into_string()).into_owned();
     text.push('\n');
     text
 }
@@ -51,4 +54,24 @@ pub fn data(value: f64, text: &str) -> Markup {
 #[must_use]
 pub fn count(value: u64) -> Markup {
     html! { data value=(value) { (number::with_thousands(value)) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_and_bidirectional_characters_of_data_are_visible() {
+        let symbol = "DAI\u{202e}\u{2066}\u{1b}[2J\u{0}\u{85}\u{7f}<b>";
+        let page = page(symbol, html! { p title=(symbol) { (symbol) } });
+        let shown = r"DAI\u{202e}\u{2066}\u{1b}[2J\u{0}\u{85}\u{7f}&lt;b&gt;";
+        assert_eq!(page.matches(shown).count(), 3, "{page}");
+        assert!(page.chars().all(|c| c == '\n' || escape(&c.to_string()) == c.to_string()), "{page}");
+    }
+
+    #[test]
+    fn other_text_and_line_breaks_stay_as_they_are() {
+        let page = page("稳定币", html! { pre { "a\nعربي" } });
+        assert!(page.contains("<pre>a\nعربي</pre>") && page.contains("稳定币"), "{page}");
+    }
 }

@@ -4,18 +4,17 @@
 //! [escaped](escape()) before it reaches a terminal. Data is JSON, CSV, Parquet or Arrow, and is written as it is.
 
 mod csv;
-mod escape;
 mod file;
 
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Write};
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, TableComponent, presets};
+pub use defi_pages::escape;
 use defi_shared::error::{Error, Result};
 use serde::Serialize;
 
 pub use self::csv::{CsvStyle, write_csv};
-pub use escape::escape;
 pub use file::{OutputFile, write_page};
 
 /// The format of an output.

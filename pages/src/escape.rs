@@ -1,4 +1,4 @@
-//! Escapes text before it reaches a terminal.
+//! Escapes text before a terminal or a browser shows it.
 
 use std::borrow::Cow;
 
@@ -7,18 +7,27 @@ use std::borrow::Cow;
 /// with an escape sequence could overwrite what the terminal shows.
 ///
 /// ```
-/// use defi_local::output::escape;
+/// use defi_pages::escape;
 /// assert_eq!(escape("DAI\u{1b}[2J\n\u{202e}"), r"DAI\u{1b}[2J\n\u{202e}");
 /// assert_eq!(escape("naïve → 稳定币"), "naïve → 稳定币");
 /// ```
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe) {
+    escape_each(text, is_unsafe)
+}
+
+/// Escapes the same characters of a text of several lines, except line breaks.
+pub(crate) fn escape_lines(text: &str) -> Cow<'_, str> {
+    escape_each(text, |c| c != '\n' && is_unsafe(c))
+}
+
+fn escape_each(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if is_unsafe(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+        if is_escaped(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
     }
     Cow::Owned(escaped)
 }

@@ -104,6 +104,7 @@ impl Write for OutputFile {
 fn find(path: &Path) -> io::Result<Place> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
+        reject_planted_folders(&path, &mut 0)?;
         if ["/proc/self/fd/1", "/dev/fd/1"].map(Path::new).contains(&path.as_path()) {
             return Ok(Place::Stdout);
         }
@@ -111,10 +112,7 @@ fn find(path: &Path) -> io::Result<Place> {
             return Ok(Place::Special(path));
         }
         match fs::symlink_metadata(&path) {
-            Ok(metadata) if is_planted(&path, &metadata)? => {
-                let message = "another user may have planted what has this name in a folder that everyone may write to";
-                return Err(io::Error::new(ErrorKind::PermissionDenied, message));
-            }
+            Ok(metadata) if is_planted(&path, &metadata)? => return Err(planted()),
             Ok(metadata) if metadata.is_symlink() => {
                 let target = fs::read_link(&path)?;
                 path = path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target));
@@ -126,7 +124,39 @@ fn find(path: &Path) -> io::Result<Place> {
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::other("too many symbolic links"))
+    Err(too_many_links())
+}
+
+/// Fails if a folder on the way to a file is a link that another user may have planted. `followed` is the number of links
+/// so far. A missing folder is found when the file is opened.
+fn reject_planted_folders(path: &Path, followed: &mut usize) -> io::Result<()> {
+    let folders: Vec<&Path> = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).collect();
+    for folder in folders.into_iter().rev() {
+        let Ok(metadata) = fs::symlink_metadata(folder) else { return Ok(()) };
+        if !metadata.is_symlink() {
+            continue;
+        }
+        if is_planted(folder, &metadata)? {
+            return Err(planted());
+        }
+        *followed += 1;
+        if *followed > MAX_LINKS {
+            return Err(too_many_links());
+        }
+        // The target and the folders on the way to it may be links, too.
+        let target = folder_of(folder).join(fs::read_link(folder)?);
+        reject_planted_folders(&target.join("file"), followed)?;
+    }
+    Ok(())
+}
+
+fn planted() -> io::Error {
+    let message = "another user may have planted what has this name in a folder that everyone may write to";
+    io::Error::new(ErrorKind::PermissionDenied, message)
+}
+
+fn too_many_links() -> io::Error {
+    io::Error::other("too many symbolic links")
 }
 
 /// Whether a file, a link, a pipe or a device belongs to neither the user nor the owner of its folder, and everyone may create
@@ -330,6 +360,33 @@ mod tests {
             chown(folder.path(), Some(1), None).unwrap();
             write_page(&link, "newest").unwrap();
         }
+    }
+
+    #[test]
+    fn link_to_a_folder_of_another_user_in_a_shared_folder_is_refused() {
+        let folder = tempdir().unwrap();
+        let [shared, target, own] = ["shared", "target", "own"].map(|name| folder.path().join(name));
+        for created in [&shared, &target] {
+            fs::create_dir(created).unwrap();
+        }
+        let (link, outer, around) = (shared.join("link"), own.join("outer"), shared.join("around"));
+        symlink(&target, &link).unwrap();
+        fs::create_dir(&own).unwrap();
+        // A link of the user to the planted one, and a planted one on the way to another folder.
+        symlink("../shared/link", &outer).unwrap();
+        symlink("../own", &around).unwrap();
+        fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+        // Only root can give a link to another user.
+        let is_root = [&link, &around].iter().all(|path| lchown(path, Some(1), None).is_ok());
+        for path in [link.join("a.csv"), outer.join("a.csv"), around.join("a.csv"), around.join("../target/a.csv")] {
+            assert_eq!(write_page(&path, "new").is_err(), is_root, "{path:?}");
+        }
+        assert_eq!(names(&target).len(), if is_root { 0 } else { 1 });
+        fs::set_permissions(&shared, Permissions::from_mode(0o755)).unwrap();
+        write_page(&outer.join("b.csv"), "new").unwrap();
+        assert!(names(&target).contains(&"b.csv".to_owned()), "nobody else can plant anything there");
+        symlink("loop", own.join("loop")).unwrap();
+        assert!(write_page(&own.join("loop/a.csv"), "x").is_err());
     }
 
     #[test]

@@ -55,6 +55,13 @@ class Workflow(unittest.TestCase):
         self.assertRegex(workflow, r'DEFI_REQUIRE_ADVISORIES: "?\w')
         self.assertRegex(workflow, r"RUST_VERSION: \d+\.\d+\.\d+")
 
+    def test_actions_are_fixed_by_the_hash_of_their_commit(self):
+        files = sorted((REPOSITORY / ".github" / "workflows").iterdir())
+        used = [action for file in files for action in re.findall(r"uses: *(.*)", file.read_text())]
+        self.assertTrue(used)
+        for action in used:
+            self.assertRegex(action, r"^[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+
 
 class Requirements(unittest.TestCase):
     def test_every_python_package_has_a_version_and_hashes(self):

@@ -34,7 +34,8 @@ pub(crate) enum Repeated {
 /// Finds the API keys of a source.
 ///
 /// A key is found in upper or lower case, as it is or in base64, and if the answer encodes single characters
-/// (`\u0061`, `%61`, `&#97;`). Parts of at least [`PART_BYTES`] bytes count as the key.
+/// (`\u0061`, `%61`, `&#97;`). Parts of at least [`PART_BYTES`] bytes count as the key. Other forms (hexadecimal digits,
+/// UTF-16) are not looked for: no server repeats a request so.
 #[derive(Debug)]
 pub(crate) struct KeyFinder(Option<AhoCorasick>);
 

@@ -153,7 +153,6 @@ fn invalid_requests_fail_with_a_hint() {
         (vec!["features", "--as-of", "2023-01-13"], "no features are published as of 2023-01-13"),
         (vec!["features", "--as-of", "soon"], "invalid day"),
         (vec!["features", "--wallets", "/nowhere"], "can't be read"),
-        (vec!["features", "--at-borrows", "--until", "2022-01-01"], "no instant"),
     ] {
         let output = output(command(&args).arg("--lake").arg(lake));
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -198,7 +197,73 @@ fn export_contains_the_published_rows() {
     let invalid = crate::support::command::output(
         command(&["features", "--wallets", path_str(&wallet_list)]).arg("--lake").arg(lake),
     );
-    assert!(String::from_utf8_lossy(&invalid.stderr).contains("line 2 does not start with an address"));
+    assert!(String::from_utf8_lossy(&invalid.stderr).contains("line 2: \"abc\" is not an address"));
+}
+
+#[test]
+fn export_of_nothing_says_so() {
+    let lake = sample_lake();
+    let wallet = format!("0x{}", "0".repeat(39) + "1");
+    let folder = tempdir().expect("a temporary folder");
+    let [wallets, times, empty] = ["wallets.csv", "times.csv", "empty.csv"].map(|name| folder.path().join(name));
+    fs::write(&wallets, format!("\u{feff}{wallet}\n")).expect("a file");
+    fs::write(&times, format!("\u{feff}0x{}2,2023-01-10\n", "0".repeat(39))).expect("a file");
+    fs::write(&empty, "wallet_address,time\n").expect("a file");
+    let lines = |args: &[&str]| {
+        let output = output(command(args).arg("--lake").arg(lake));
+        let told = String::from_utf8(output.stderr).expect("UTF-8");
+        let rows = String::from_utf8(output.stdout).expect("UTF-8").lines().count();
+        (output.status.code(), rows, told)
+    };
+    for (args, words) in [
+        (
+            &["--from", "2023-01-20"][..],
+            "0 rows: the lake has no borrow from 2023-01-20; it has the borrows of 2023-01-01 to 2023-01-19\n",
+        ),
+        (&["--until", "2022-01-01"], "0 rows: the lake has no borrow until 2022-01-01; "),
+        (&["--wallets", path_str(&wallets)], "0 rows: the lake has no borrow of the requested wallets; "),
+    ] {
+        let (code, rows, told) = lines(&[&["features", "--at-borrows"], args].concat());
+        assert_eq!((code, rows), (Some(0), 1), "{args:?}: {told}");
+        assert!(told.starts_with(words) && told.lines().count() == 1, "{args:?}: {told}");
+    }
+    let (code, rows, told) = lines(&["features", "--at", path_str(&times), "--wallets", path_str(&wallets)]);
+    assert_eq!((code, rows), (Some(0), 1), "{told}");
+    assert_eq!(told, format!("0 rows: no line of {} is of the requested wallets\n", times.display()));
+    let (code, _, told) = lines(&["features", "--at", path_str(&empty)]);
+    assert!(code == Some(2) && told.contains("contains no wallet and time"), "{told}");
+}
+
+#[test]
+fn wallet_that_the_lake_does_not_know_is_named() {
+    let lake = sample_lake();
+    let (known, unknown) = (wallets(lake).remove(0), format!("0x{}", "0".repeat(39) + "1"));
+    let folder = tempdir().expect("a temporary folder");
+    let times = folder.path().join("times.csv");
+    let at = |line: String| {
+        fs::write(&times, line).expect("a file");
+        output(command(&["features", "--at", path_str(&times), "--lake"]).arg(lake))
+    };
+    let answer = at(format!("{known},2023-01-19\n{unknown},2023-01-19\n"));
+    let told = String::from_utf8(answer.stderr).expect("UTF-8");
+    assert!(answer.status.success() && String::from_utf8_lossy(&answer.stdout).lines().count() == 3, "{told}");
+    assert_eq!(
+        told,
+        format!(
+            "the lake has nothing of 1 wallets up to 2023-01-19, so that their features are 0: {unknown}\n2 rows\n"
+        )
+    );
+    for (line, problem) in [
+        ("0x12,2023-01-19".to_owned(), "line 1: \"0x12\" is not an address"),
+        (known.replacen(|c: char| c.is_ascii_digit(), "g", 2) + ",2023-01-19", "is not an address"),
+        (format!("{known},noon"), "line 1: \"noon\" is not a time"),
+        (format!("wallet_address,time\n{known}"), "line 2: it is not an address and a time"),
+    ] {
+        let answer = at(line);
+        let told = String::from_utf8(answer.stderr).expect("UTF-8");
+        let error = told.lines().last().unwrap_or_default();
+        assert!(answer.status.code() == Some(2) && error.contains(problem), "{told}");
+    }
 }
 
 #[test]

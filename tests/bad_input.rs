@@ -430,6 +430,123 @@ fn rejects_another_chain_for_an_existing_lake() {
 }
 
 #[test]
+fn run_into_a_folder_of_other_files_writes_nothing() {
+    let workspace = Workspace::new();
+    let lake = workspace.path("lake");
+    fs::create_dir(&lake).expect("a folder");
+    fs::write(lake.join("guide.md"), "text").expect("a file");
+    let before = Tree::read(&lake);
+    let sample = ["--wallets", "5", "--days", "3"];
+    for args in [&["run"][..], &["step", "extract-daily-blocks"]] {
+        let error = expect_error("BadInput", &mut workspace.defi(&[args, &sample].concat()));
+        assert_mentions(&error, &["not a lake", path_str(&lake), "guide.md", "--lake"]);
+        assert_eq!(Tree::read(&lake), before);
+        assert_eq!(fs::read_dir(&lake).expect("the folder").count(), 1, "not even a lock");
+    }
+    fs::rename(lake.join("guide.md"), lake.join(".guide.md")).expect("the file");
+    succeed(&mut workspace.defi(&[&["run"], &sample[..]].concat()));
+    fs::rename(lake.join(".guide.md"), lake.join("guide.md")).expect("the file");
+    succeed(&mut workspace.defi(&[&["run"], &sample[..]].concat()));
+}
+
+#[test]
+fn input_of_a_step_names_the_field_and_what_is_expected() {
+    let workspace = Workspace::new();
+    for (step, input, words) in [
+        ("link-wallets", r#"{"day": "2023-01-02"}"#, ["(field=day)", "unknown field `day`, expected one of `as_of`"]),
+        ("link-wallets", r#"{"as_of": "2023-1-2"}"#, ["(field=as_of)", "write a day as YYYY-MM-DD"]),
+        ("stage-events", r#"{"days": "2023-01-02"}"#, ["(field=days)", "expected a sequence"]),
+        ("stage-events", r#"{"events": ["sale"]}"#, ["(field=events[0])", "expected one of `borrow`"]),
+        ("build-features", r#"{"shard": "x"}"#, ["field", "expected"]),
+        ("report-run", r#"{"run_id": "a/b"}"#, ["(field=run_id)", "\"a/b\" is not a run id"]),
+        (
+            "extract-current-positions",
+            r#"{"block": "tail"}"#,
+            ["(field=block)", "`head`, `day` or the number of a block"],
+        ),
+    ] {
+        let error = workspace.expect_error("BadInput", &["step", step, input, "--wallets", "5", "--days", "3"]);
+        assert_mentions(&error, &words);
+        assert_eq!((error.matches("next: ").count(), error.matches("BadInput").count()), (1, 1), "{error}");
+    }
+}
+
+#[test]
+fn reversed_ranges_name_both_days() {
+    let workspace = Workspace::new();
+    let days = ["2023-01-31", "2023-01-02"];
+    for args in [
+        &["features", "--at-borrows", "--from", days[0], "--until", days[1]][..],
+        #[cfg(feature = "aws")]
+        &["start", "--from", days[0], "--as-of", days[1]],
+        #[cfg(feature = "aws")]
+        &["backfill", days[0], days[1]],
+        #[cfg(feature = "aws")]
+        &["backfill", days[1], "2023-02-01", "--from", days[0]],
+    ] {
+        assert_mentions(&expect_error("BadInput", &mut command(args)), &days);
+    }
+    succeed(&mut workspace.defi(&["run", "--wallets", "5", "--days", "3"]));
+    let error = expect_error("BadInput", &mut workspace.defi(&["features", "--as-of", "2023-01-31..2023-01-02"]));
+    assert_mentions(
+        &error,
+        &["2023-01-31 of a range is after its last day 2023-01-02", "write 2023-01-02..2023-01-31"],
+    );
+}
+
+#[test]
+fn hints_repeat_the_options_of_the_call() {
+    let workspace = Workspace::new();
+    let lake = workspace.path("lake");
+    let options = format!("--lake {} --env prod", path_str(&lake));
+    let error = workspace.expect_error("BadInput", &["tables", "--env", "prod"]);
+    assert_mentions(&error, &[&format!("defi run {options}")]);
+    succeed(&mut workspace.defi(&["run", "--wallets", "5", "--days", "3", "--env", "prod"]));
+    let error = expect_error("BadInput", &mut workspace.defi(&["features", "--as-of", "2023-01-01", "--env", "prod"]));
+    assert_mentions(&error, &[&format!("defi run {options} --as-of")]);
+    #[cfg(feature = "sql")]
+    {
+        let query = ["query", "select * from defi_features", "--env", "prod"];
+        let error = expect_error("BadInput", &mut workspace.defi(&query));
+        assert_mentions(&error, &["such as db_analytics_prod.defi_features", &format!("defi tables {options}")]);
+    }
+    fs::remove_dir_all(lake.join("catalog/db_stage_prod")).expect("the catalog");
+    let doctor = output(&mut workspace.defi(&["doctor", "--json", "--env", "prod"]));
+    let printed = String::from_utf8(doctor.stdout).expect("UTF-8");
+    assert_mentions(&printed, &[&format!("register it: defi run {options} --force")]);
+    let told = String::from_utf8(doctor.stderr).expect("UTF-8");
+    assert_mentions(&told, &[&format!("defi doctor {options}")]);
+}
+
+/// Returns a command in AWS without any configuration of the user, and without the metadata of a machine in AWS.
+#[cfg(feature = "aws")]
+fn in_aws(home: &Path, args: &[&str]) -> Command {
+    let mut call = command(args);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
+        call.env_remove(name);
+    }
+    call.env("HOME", home).env("AWS_EC2_METADATA_DISABLED", "true");
+    call
+}
+
+#[cfg(feature = "aws")]
+#[test]
+fn missing_credentials_and_region_have_their_kinds() {
+    let workspace = Workspace::new();
+    for args in [&["status"][..], &["start"], &["backfill", "2023-01-01", "2023-01-02"], &["tables", "--aws"]] {
+        let mut call = in_aws(workspace.0.path(), args);
+        let error = expect_error("BadCredentials", call.env("AWS_REGION", "eu-central-1"));
+        assert_mentions(&error, &["there are no AWS credentials", "aws sso login"]);
+        let mut call = in_aws(workspace.0.path(), args);
+        let error = expect_error(
+            "BadInput",
+            call.env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "secret"),
+        );
+        assert_mentions(&error, &["no AWS region is set", "AWS_REGION"]);
+    }
+}
+
+#[test]
 fn rejects_a_folder_without_a_lake() {
     let workspace = Workspace::new();
     let lake = workspace.path("lake");

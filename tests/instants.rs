@@ -207,6 +207,33 @@ fn borrow_in_a_days_first_block_excludes_that_days_snapshot() {
     assert!(early > 0, "the recording has no borrow in a day's first block");
 }
 
+/// Midnight of the newest day needs the events before it, which the lake has: all features of events are those of the day.
+#[test]
+fn midnight_of_the_newest_day_has_the_events_of_its_set() {
+    let folder = tempdir().expect("a temporary folder");
+    let (lake, list) = (folder.path().join("lake"), folder.path().join("list.csv"));
+    run_sample(&lake, "3");
+    let daily = parse_rows(&succeed(&mut command(&["features", "--lake", path_str(&lake)])));
+    let at = |time: &str| {
+        let lines: Vec<_> = daily.iter().map(|row| format!("{},{time}\n", row["wallet_address"])).collect();
+        fs::write(&list, lines.concat()).expect("a file");
+        parse_rows(&succeed(&mut command(&["features", "--lake", path_str(&lake), "--at", path_str(&list)])))
+    };
+    let midnight = at("2023-01-15T00:00:00Z");
+    assert_eq!(midnight, at("2023-01-15").to_vec());
+    assert_eq!(midnight.len(), daily.len());
+    for (at_midnight, daily) in midnight.iter().zip(&daily) {
+        assert_eq!((daily["as_of"].as_str(), at_midnight["snapshot_day"].as_str()), ("2023-01-15", "2023-01-14"));
+        let of_events = ["sum_eth", "count", "diff_eth", "time_since"];
+        let is_of_events =
+            |column: &str| of_events.iter().any(|part| column.contains(part)) && !column.contains("threshold");
+        for (column, value) in daily.iter().filter(|(column, _)| is_of_events(column)) {
+            assert_eq!(&at_midnight[column], value, "{column} of {}", daily["wallet_address"]);
+        }
+    }
+    assert_eq!(at("2023-01-01T00:00:00Z").len(), daily.len(), "the first midnight has no event before it");
+}
+
 #[test]
 fn rejects_invalid_instants_and_those_beyond_the_lake() {
     let folder = tempdir().expect("a temporary folder");
@@ -214,9 +241,10 @@ fn rejects_invalid_instants_and_those_beyond_the_lake() {
     run_sample(&lake, "3");
     let wallet = HexBytes([7; 20]);
     for (line, words) in [
-        (format!("{wallet},2023-01-15T00:00:10Z"), "does not have all events of 2023-01-15"),
-        (format!("{wallet},noon"), "line 1 is not an address and a time"),
-        ("wallet_address,time\nabc,5".to_owned(), "line 2 is not an address and a time"),
+        (format!("{wallet},2023-01-15T12:00:00Z"), "does not have all events of 2023-01-15"),
+        (format!("{wallet},2022-12-31"), "does not have all events of 2022-12-31"),
+        (format!("{wallet},noon"), "line 1: \"noon\" is not a time"),
+        ("wallet_address,time\nabc,5".to_owned(), "line 2: \"abc\" is not an address"),
     ] {
         let list = folder.path().join("list.csv");
         fs::write(&list, line).expect("a file");

@@ -77,8 +77,8 @@ where
 fn as_published(path: &str) -> String {
     let Some((before, rest)) = path.split_once("analytics/features/builds/") else { return path.to_owned() };
     let (day, rest) = rest.split_once('/').unwrap_or((rest, ""));
-    // The copy is in a folder that is named after its digest, of 16 digits.
-    let is_digest = |digest: &str| digest.len() == 16 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // The copy is in a folder that is named after its digest, of 64 digits.
+    let is_digest = |digest: &str| digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
     let file = rest.split_once('/').filter(|(digest, _)| is_digest(digest)).map_or(rest, |(_, file)| file);
     format!("{before}analytics/features/defi_features/{day}/{file}")
 }

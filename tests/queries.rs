@@ -106,6 +106,31 @@ fn empty_object_is_an_error_that_names_it() {
     assert!(count(&lake, "db_analytics_dev.defi_features") > 0);
 }
 
+#[cfg(unix)]
+#[test]
+fn link_to_an_object_is_read_and_a_link_to_a_folder_is_named() {
+    use std::os::unix::fs::symlink;
+
+    let (folder, lake) = sample_lake();
+    let (object, moved) = (lake.join(BLOCK_FOLDER).join("2023-01-03.parquet"), folder.path().join("object"));
+    let expected = rows(&lake, &format!("select * from {BLOCKS} order by day"));
+    fs::rename(&object, &moved).expect("the object");
+    symlink(&moved, &object).expect("a link");
+    assert_eq!(rows(&lake, &format!("select * from {BLOCKS} order by day")), expected);
+    let doctor = output(&mut command(&["doctor", "--lake", path_str(&lake)]));
+    assert!(doctor.status.success(), "{}", String::from_utf8_lossy(&doctor.stdout));
+
+    fs::remove_file(&moved).expect("the object");
+    let dangling = error("BadInput", &mut query(&lake, &[&format!("select * from {BLOCKS}")]));
+    assert!(dangling.contains("symbolic link") && dangling.contains(path_str(&object)), "{dangling}");
+    fs::remove_file(&object).expect("the link");
+    let objects = lake.join(BLOCK_FOLDER);
+    fs::rename(&objects, &moved).expect("the folder");
+    symlink(&moved, &objects).expect("a link");
+    let linked = error("BadInput", &mut query(&lake, &[&format!("select * from {BLOCKS}")]));
+    assert!(linked.contains("symbolic link") && linked.contains(path_str(&objects)), "{linked}");
+}
+
 #[test]
 fn damaged_object_is_named() {
     let (_folder, lake) = sample_lake();
@@ -303,6 +328,15 @@ fn sql_comes_from_an_argument_standard_input_or_a_file() {
     let mut command = query(lake, &["--format", "csv", "-"]);
     let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the command starts");
     process.stdin.take().expect("stdin is piped").write_all(sql.as_bytes()).expect("the command reads");
+    assert_eq!(process.wait_with_output().expect("the command ends").stdout, expected.as_bytes());
+
+    let mut with_mark = b"\xef\xbb\xbf".to_vec();
+    with_mark.extend_from_slice(sql.as_bytes());
+    fs::write(&file, &with_mark).expect("a file");
+    assert_eq!(succeed(&mut query(lake, &["--format", "csv", "--file", path_str(&file)])), expected);
+    let mut command = query(lake, &["--format", "csv", "-"]);
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the command starts");
+    process.stdin.take().expect("stdin is piped").write_all(&with_mark).expect("the command reads");
     assert_eq!(process.wait_with_output().expect("the command ends").stdout, expected.as_bytes());
 
     let missing = folder.path().join("missing.sql");

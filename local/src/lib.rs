@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod env;
 pub mod features;
 pub mod handlers;
+pub mod hint;
 pub mod lake;
 pub mod output;
 #[cfg(feature = "sql")]

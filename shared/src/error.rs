@@ -249,6 +249,14 @@ impl Error {
         text
     }
 
+    /// Returns the error as the reason of an error of another library, which is a text: the details and the hint, without
+    /// the kind. That of serde is one, for a value within a larger input.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let hint = self.0.hint.iter().map(|hint| format!("; {}", collapse_whitespace(hint)));
+        self.details() + &hint.collect::<String>()
+    }
+
     /// Returns the message and the context without the pairs in `known`, on one line.
     fn own_details(&self, known: &[&(&'static str, String)]) -> String {
         let new = self.0.context.iter().filter(|pair| !known.contains(pair));
@@ -330,6 +338,13 @@ mod tests {
             "CorruptData: the pointer is invalid (step=plan-run): not a day (text=x): outer: cause; \
              next: remove or repair the corrupt data, and run again"
         );
+    }
+
+    #[test]
+    fn reason_has_no_kind_and_one_next_step_at_most() {
+        let error = Error::bad_input("not a day").with("text", "x");
+        assert_eq!(error.reason(), "not a day (text=x)");
+        assert_eq!(error.with_hint("write it\nso").reason(), "not a day (text=x); write it so");
     }
 
     #[test]

@@ -331,10 +331,10 @@ impl FromStr for Step {
 }
 
 impl TryFrom<String> for Step {
-    type Error = Error;
+    type Error = String;
 
-    fn try_from(name: String) -> Result<Self> {
-        name.parse()
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse().map_err(|error: Error| error.reason())
     }
 }
 

@@ -30,7 +30,7 @@ def defi(deployment):
 def test_start_follows_a_run_and_prints_its_report(deployment, defi):
     code, out, err = defi("start", "--from", FIRST, "--as-of", LATER[1])
     assert code == 0, err
-    assert re.search(r"^publish-features: 1 units in [\d.]+ s$", err, re.M), "one line per step if standard error is not a terminal"
+    assert re.search(r"^publish-features: 1 calls in [\d.]+ s$", err, re.M), "one line per step if standard error is not a terminal"
     steps = {line.split()[0] for line in out.splitlines() if re.match(r" *[a-z]+-[a-z-]+ +\d", line)}
     assert {"extract-daily-blocks", "stage-events", "link-wallets", "build-features"} <= steps, out
     assert re.search(rf"^\d+ wallets as of {LATER[1]}$", out, re.M) and "quarantined_share" in out

@@ -1,7 +1,7 @@
 //! The quality checks: plain arithmetic over the evidence, without I/O.
 
 use defi_shared::config::{Checks, Limits};
-use defi_shared::domain::Side;
+use defi_shared::domain::{Figure, Side};
 use defi_shared::lake::Provenance;
 use defi_shared::tables::FeatureRow;
 
@@ -279,7 +279,8 @@ impl Sets {
         let [before, now] = self.wallets.map(|wallets| wallets as f64);
         let wallets = (ratio(before, now), format!("the number of wallets changed most, from {before} to {now}"));
         let means = self.features.iter().map(|Columns { name, before, now }| {
-            let about = format!("the mean of {name} changed most, from {:.6} to {:.6}", before.mean, now.mean);
+            let [from, to] = [before, now].map(|set| Figure(set.mean));
+            let about = format!("the mean of {name} changed most, from {from:.6} to {to:.6}");
             (ratio(before.mean, now.mean), about)
         });
         let (value, about) = means.fold(wallets, |a, b| if b.0.total_cmp(&a.0).is_gt() { b } else { a });
@@ -598,6 +599,26 @@ mod tests {
             "{}",
             check.about
         );
+    }
+
+    #[test]
+    fn messages_are_short_whatever_the_figures() {
+        let huge = |wallet| FeatureRow { total_collateral_eth: 1e308, ..row(wallet) };
+        let mut evidence = Evidence { features: vec![huge(1), huge(2)], ..valid_evidence() };
+        evidence.previous = Some(vec![row(1), row(2)]);
+        evidence.price_jumps = vec![jump(1.0, 1e308)];
+        evidence.eth_price_change = Some(jump(1.0, 1e300));
+        evidence.market_totals = vec![total(Side::Lender, 1e308), total(Side::Borrower, -1e308)];
+        let checks = all(&evidence, &limits());
+        for check in &checks {
+            assert!(check.about.len() < 200, "{} {}", check.name, check.about);
+        }
+        let results = crate::CheckResults { as_of: Day::from_epoch_days(19_000), wallets: 2, passed: false, checks };
+        let error = crate::require_pass(&results).unwrap_err().to_string();
+        assert!(error.contains("eth_price_change is 1e300 ("), "{error}");
+        assert!(error.contains("has positions of 1.00e308 USD and says 100.00 USD"), "{error}");
+        let digits = error.split(|c: char| !c.is_ascii_digit() && c != '.');
+        assert!(digits.map(str::len).max() < Some(50), "{error}");
     }
 
     #[test]

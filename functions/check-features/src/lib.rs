@@ -9,7 +9,7 @@ mod prices;
 mod shares;
 mod totals;
 
-use defi_shared::domain::{Day, fold};
+use defi_shared::domain::{Day, Figure, fold};
 use defi_shared::lake::PassedCheck;
 use defi_shared::pipeline::Step;
 use defi_shared::step::{Check, CheckResults, Context, Outcome, RUN_CHECKS, RunId};
@@ -84,7 +84,8 @@ async fn record(context: &Context, as_of: Day, evidence: &Evidence, passed: bool
 /// Returns `QualityFailed`, which lists each failed check with its value.
 pub fn require_pass(output: &CheckResults) -> Result<()> {
     let failed = output.checks.iter().filter(|check| check.outcome == Outcome::Fail);
-    let failed: Vec<_> = failed.map(|check| format!("{} is {} ({})", check.name, check.figure, check.about)).collect();
+    let failed = failed.map(|check| format!("{} is {} ({})", check.name, Figure(check.figure), check.about));
+    let failed: Vec<_> = failed.collect();
     if failed.is_empty() {
         return Ok(());
     }

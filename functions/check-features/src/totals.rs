@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use defi_shared::domain::{Address, Side};
+use defi_shared::domain::{Address, Figure, Side};
 use defi_shared::tables::{StagedMarket, StagedPosition};
 
 /// The supplies or the debts of a market in a snapshot, in US dollars.
@@ -33,7 +33,8 @@ impl MarketTotal {
 
 impl fmt::Display for MarketTotal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let MarketTotal { protocol, market, positions, total, .. } = self;
+        let MarketTotal { protocol, market, .. } = self;
+        let [positions, total] = [self.positions, self.total].map(Figure);
         write!(f, "market {market} of {protocol} has positions of {positions:.2} USD and says {total:.2} USD")
     }
 }

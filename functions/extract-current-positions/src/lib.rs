@@ -21,7 +21,7 @@ const SECONDS_PER_BLOCK: u64 = 12;
 
 /// The block at which to extract positions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", expecting = "`head`, `day` or the number of a block")]
 pub enum Pin {
     /// The newest block that is [final](FINAL_DEPTH).
     #[default]

@@ -9,7 +9,7 @@ use defi_shared::pipeline::Step;
 use serde::Serialize;
 
 use crate::output::{line, table};
-use crate::run::progress::RunProgress;
+use crate::run::progress::{Counts, RunProgress};
 
 /// The time between two polls. Step Functions allows few calls per second, and every step takes seconds.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -22,7 +22,7 @@ fn step_of(state: &StateProgress) -> Option<Step> {
 
 /// Polls an execution until it ends, and shows its progress.
 pub(super) async fn follow(machine: &StateMachine, arn: &str) -> Result<ExecutionDetails> {
-    let progress = RunProgress::new();
+    let progress = RunProgress::new(Counts::Calls);
     let mut finished = FinishedSteps::default();
     loop {
         // The status is requested before the progress, so that the progress of an ended execution is complete.

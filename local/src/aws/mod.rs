@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::env::Env;
+use crate::hint::CallOptions;
 use crate::output::{data_line, line, message, table};
 use report::ExecutionResult;
 
@@ -208,7 +209,7 @@ pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usiz
         return if json {
             newest.iter().try_for_each(|execution| data_line(summary(execution)))
         } else {
-            list(&newest)
+            list(&newest, env)
         };
     };
     if follow {
@@ -218,7 +219,7 @@ pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usiz
     if json {
         return deployment.print_json(&description).await;
     }
-    list(std::slice::from_ref(&description.execution))?;
+    list(std::slice::from_ref(&description.execution), env)?;
     line("")?;
     line(format_args!("input      {}", description.input))?;
     follow::print_steps(&follow::steps_of(&deployment.machine.progress(&arn).await?))?;
@@ -232,9 +233,9 @@ pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usiz
     }
 }
 
-fn list(executions: &[Execution]) -> Result<()> {
+fn list(executions: &[Execution], env: Env) -> Result<()> {
     if executions.is_empty() {
-        return line("no execution exists yet; start one with defi start");
+        return line(CallOptions::in_aws(env).complete("no execution exists yet; start one with defi start"));
     }
     let mut rows = table(&["execution", "status", "started (UTC)"], 3, 3);
     for execution in executions {

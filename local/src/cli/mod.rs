@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
+#[cfg(feature = "aws")]
+use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
 use tracing::field::Field;
 use tracing_subscriber::field::MakeExt;
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
         Err(error) => return print_usage(&error),
     };
     init_logging(cli.log_format);
+    let options = cli.command.options();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli.command)),
@@ -64,6 +67,8 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let hint = options.complete(error.hint());
+            let error = error.with_hint(hint);
             message(format_args!("error: {error}"));
             ExitCode::from(if error.kind() == Kind::BadInput { 2 } else { 1 })
         }
@@ -160,6 +165,7 @@ async fn run_in_aws(command: Command) -> Result<()> {
     };
     match command {
         Command::Start(args) => {
+            reject_reversed(args.options.from, args.as_of.map(|day| ("--as-of", day)))?;
             let (env, json) = (args.options.env, args.options.json);
             aws::start(env, &input(args.options, args.as_of), args.detach, json).await
         }
@@ -167,10 +173,23 @@ async fn run_in_aws(command: Command) -> Result<()> {
             aws::status(args.env, args.execution.as_deref(), args.follow, args.count, args.json).await
         }
         Command::Backfill(args) => {
+            reject_reversed(args.options.from, Some(("the first day", args.first)))?;
             let (env, days, json) = (args.options.env, (args.first, args.last), args.options.json);
             aws::backfill(env, days, args.every, &input(args.options, None), json).await
         }
         _ => Err(Error::internal("this command does not run in AWS")),
+    }
+}
+
+/// Rejects a first day of the data after the day of the features, before anything starts in AWS.
+#[cfg(feature = "aws")]
+fn reject_reversed(from: Option<Day>, features: Option<(&str, Day)>) -> Result<()> {
+    match from.zip(features) {
+        Some((from, (name, day))) if from > day => {
+            Err(Error::bad_input(format!("--from {from} is after {name} {day}"))
+                .with_hint("choose an earlier --from or a later day"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -228,6 +247,10 @@ async fn wallet(args: WalletArgs) -> Result<()> {
 }
 
 async fn features(args: FeaturesArgs) -> Result<()> {
+    if let Some((from, until)) = args.from.zip(args.until).filter(|(from, until)| from > until) {
+        return Err(Error::bad_input(format!("--from {from} is after --until {until}"))
+            .with_hint("choose an earlier --from or a later --until"));
+    }
     let rows = match (args.at_borrows, args.at) {
         (true, _) => RowSelection::AtBorrows(args.from, args.until),
         (_, Some(file)) => RowSelection::At(file),
@@ -297,6 +320,33 @@ mod tests {
         assert!(log.contains(r"the\rcall failed error=no\u{1b}[2J\n\u{202e} text="), "{log}");
         assert!(log.contains(r#"unit{unit="a\u{9b}b"}"#), "{log}");
         assert!(log.trim_end().chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{log:?}");
+    }
+
+    /// Hints add options to commands: each must take them.
+    #[test]
+    fn commands_in_hints_take_the_options_of_the_call() {
+        let root = Cli::command();
+        let options = |env: &str, args: &[&str]| {
+            let command = ["defi", "doctor", "--env", env].into_iter().chain(args.iter().copied());
+            Cli::try_parse_from(command).unwrap().command.options()
+        };
+        let mut found = 0;
+        for command in root.get_subcommands() {
+            for call in [options("prod", &["--lake", "x"]), options("prod", &["--lake", "x", "--aws"])] {
+                let completed = call.complete(&format!("defi {}", command.get_name()));
+                for option in completed.split_whitespace().filter_map(|word| word.strip_prefix("--")) {
+                    let name = completed.split_whitespace().nth(1).unwrap();
+                    let command = root.find_subcommand(name).unwrap();
+                    let takes = command.get_arguments().any(|argument| argument.get_long() == Some(option));
+                    assert!(takes, "{completed}");
+                    found += 1;
+                }
+            }
+            let takes_env = command.get_arguments().any(|argument| argument.get_long() == Some("env"));
+            let completed = options("prod", &[]).complete(&format!("defi {}", command.get_name()));
+            assert_eq!(completed.contains("--env prod"), takes_env, "{completed}");
+        }
+        assert!(found > 20, "{found}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) async fn check(env: Env) -> (Vec<Finding>, Option<Lake>) {
             Some(run) => Finding::fail(
                 "state machine",
                 format!("the newest execution, {}: {}", run.name, run.status),
-                format!("show its error: defi status --env {name} {}", run.name),
+                format!("show its error: defi status {}", run.name),
             ),
         },
     });

@@ -13,6 +13,7 @@ use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::{catalog, config::Config};
 use serde::Serialize;
 
+use crate::hint::CallOptions;
 use crate::lake::ReadOptions;
 use crate::output::{self, table};
 use crate::source::Source;
@@ -87,6 +88,8 @@ pub async fn run_checks(options: &Options, args: &ReadOptions) -> Result<()> {
         }
         Err(error) => findings.push(Finding::error("configuration", &error)),
     }
+    let call = CallOptions::from(args);
+    findings.iter_mut().for_each(|finding| finding.mend = finding.mend.as_deref().map(|mend| call.complete(mend)));
     print(&findings, options.json)?;
     let failed = findings.iter().filter(|finding| finding.state == State::Fail).count();
     if failed == 0 {

@@ -30,7 +30,14 @@ fn parse(text: &str, published: &[Day]) -> Result<Vec<Day>> {
     for part in text.split(',').map(str::trim) {
         let is_published = match part.split_once("..") {
             Some((first, last)) => {
-                let range = first.parse::<Day>()?..=last.parse::<Day>()?;
+                let (first, last) = (first.parse::<Day>()?, last.parse::<Day>()?);
+                if first > last {
+                    return Err(Error::bad_input(format!(
+                        "the first day {first} of a range is after its last day {last}"
+                    ))
+                    .with_hint(format!("write {last}..{first}")));
+                }
+                let range = first..=last;
                 days.extend(published.iter().filter(|day| range.contains(*day)));
                 published.iter().any(|day| range.contains(day))
             }
@@ -73,7 +80,7 @@ mod tests {
         assert_eq!(parse("2023-01-01", &published).unwrap(), [day(0)]);
         assert_eq!(parse("2023-01-06, 2023-01-01", &published).unwrap(), [day(0), day(5)]);
         assert_eq!(parse("2023-01-02..2023-01-31", &published).unwrap(), [day(3), day(5)]);
-        for text in ["2023-01-02", "2023-01-07..2023-01-09", "yesterday", "2023-01-01,", ""] {
+        for text in ["2023-01-02", "2023-01-07..2023-01-09", "2023-01-06..2023-01-01", "yesterday", "2023-01-01,", ""] {
             assert!(parse(text, &published).is_err(), "{text}");
         }
     }

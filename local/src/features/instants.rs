@@ -6,7 +6,7 @@ use std::path::Path;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Schema, SchemaRef};
-use defi_shared::domain::fold::{Exposure, Fold};
+use defi_shared::domain::fold::{Exposure, Fold, WalletState};
 use defi_shared::domain::{Address, Category, Day, Links, TxHash};
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
@@ -20,6 +20,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::sink::{FileFormat, Sink};
 use super::{batch, list};
+use crate::output::message;
+use defi_pages::number::with_thousands;
 
 /// A wallet and a point in time to compute its features for.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +59,15 @@ impl Instant {
 
     fn day(&self) -> Day {
         Day::from_epoch_seconds(self.second())
+    }
+
+    /// Returns the last day that may have an event before this instant: the day before, if the instant is not after the
+    /// first block of its day.
+    fn last_day_of_events(&self, blocks: &BTreeMap<Day, DailyBlock>) -> Day {
+        let day = self.day();
+        let is_midnight = self.borrow.is_none() && self.time == Timestamp::from_epoch_seconds(day.start());
+        let is_early = is_midnight || blocks.get(&day).is_some_and(|block| !self.is_after(block));
+        if is_early { day.previous() } else { day }
     }
 }
 
@@ -119,17 +130,23 @@ pub(super) async fn before_borrows(
 /// Reads instants from a file with a wallet and a time (UTC) on each line.
 ///
 /// # Errors
-/// `BadInput` with the number of the invalid line.
+/// `BadInput` with the number of the invalid line, or for a file without a line.
 pub(super) fn from_file(path: &Path) -> Result<Vec<Instant>> {
-    list::read(path, |record| {
-        let (Some(wallet), Some(time)) = (list::wallet(record), record.get(1).and_then(list::time)) else {
-            return Err("is not an address and a time, such as 0x…,2023-02-01T12:00:00Z");
+    let instants = list::read(path, |record| {
+        let Some(text) = record.get(1) else {
+            return Err("it is not an address and a time, such as 0x…,2023-02-01T12:00:00Z".to_owned());
         };
+        let wallet = list::wallet(record)?;
+        let time = list::time(text).ok_or_else(|| format!("{text:?} is not a time, such as 2023-02-01T12:00:00Z"))?;
         if time.subsec_nanosecond() % 1_000_000 != 0 {
-            return Err("has a time finer than a millisecond");
+            return Err(format!("the time {text:?} is finer than a millisecond"));
         }
         Ok(Instant { wallet, time: Timestamp(time.as_millisecond()), borrow: None })
-    })
+    })?;
+    if instants.is_empty() {
+        return Err(Error::bad_input("the file contains no wallet and time").with("path", path.display()));
+    }
+    Ok(instants)
 }
 
 /// Writes one row per instant, sorted by day. Within a day, instants before its snapshot come first; otherwise they
@@ -143,10 +160,32 @@ pub(super) async fn write(
     format: FileFormat,
     output: Option<&Path>,
 ) -> Result<u64> {
-    let history = History::open(lake, &instants).await?;
+    let Some(last) = instants.iter().map(Instant::day).max() else {
+        return Sink::open(format, output, schema())?.finish();
+    };
+    let history = History::open(lake, &instants, last).await?;
     let mut sink = Sink::open(format, output, schema())?;
-    history.replay(instants, |rows| sink.write(&encode(rows)?)).await?;
-    sink.finish()
+    let unknown = history.replay(instants, |rows| sink.write(&encode(rows)?)).await?;
+    let written = sink.finish()?;
+    report_unknown(&unknown, last);
+    Ok(written)
+}
+
+/// The number of wallets that a line lists.
+const MAX_NAMES: usize = 3;
+
+/// Prints the wallets that the lake does not know: a wrong address has features, too, and all of them are 0.
+fn report_unknown(unknown: &BTreeSet<Address>, last: Day) {
+    if unknown.is_empty() {
+        return;
+    }
+    let first: Vec<_> = unknown.iter().take(MAX_NAMES).map(Address::to_string).collect();
+    let more = if unknown.len() > MAX_NAMES { ", …" } else { "" };
+    let count = with_thousands(unknown.len() as u64);
+    message(format_args!(
+        "the lake has nothing of {count} wallets up to {last}, so that their features are 0: {}{more}",
+        first.join(", ")
+    ));
 }
 
 /// Returns the schema of the rows: the key of the instant, then the features.
@@ -175,31 +214,24 @@ struct History<'a> {
     snapshots: BTreeMap<Day, DailyBlock>,
 }
 
-/// Returns the first day up to `last` that lacks a category of events.
-fn first_gap(events: &BTreeMap<Day, Vec<Category>>, last: Day) -> Option<Day> {
-    let first = events.keys().next().copied().unwrap_or(last);
-    first
-        .min(last)
-        .through(last)
-        .find(|day| events.get(day).is_none_or(|categories| categories.len() < Category::ALL.len()))
+/// Returns the first day up to `needed` that lacks a category of events. `last` itself, if the lake begins after it.
+fn first_gap(events: &BTreeMap<Day, Vec<Category>>, last: Day, needed: Day) -> Option<Day> {
+    let is_complete = |day: &Day| events.get(day).is_some_and(|categories| categories.len() == Category::ALL.len());
+    match events.keys().next() {
+        Some(first) if *first <= last => first.through(needed).find(|day| !is_complete(day)),
+        _ => Some(last),
+    }
 }
 
 impl<'a> History<'a> {
-    async fn open(lake: &'a Lake, instants: &[Instant]) -> Result<Self> {
-        let last = instants.iter().map(Instant::day).max();
-        let last = last.ok_or_else(|| Error::bad_input("there is no instant to write a row for"))?;
+    /// Opens the history for instants up to the day `last`.
+    async fn open(lake: &'a Lake, instants: &[Instant], last: Day) -> Result<Self> {
         let mut events: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for category in Category::ALL {
             let units = lake.units(tables::event_table(Layer::Analytics, category)).await?;
             for day in units.iter().filter_map(WorkUnit::day).filter(|day| *day <= last) {
                 events.entry(day).or_default().push(category);
             }
-        }
-        if let Some(day) = first_gap(&events, last) {
-            return Err(Error::bad_input(format!(
-                "the lake does not have all events of {day}, which instants up to {last} need"
-            ))
-            .with_hint("run the pipeline up to a later day first, or request earlier instants"));
         }
         let days = lake.units(&WALLET_HEALTH).await?.into_iter().filter_map(|unit| unit.day());
         let block = |day| async move {
@@ -208,16 +240,24 @@ impl<'a> History<'a> {
             Ok((day, block.ok_or_else(|| Error::corrupt("the day has no block").with("day", day))?))
         };
         let snapshots = in_order(days.filter(|day| *day <= last), SMALL_REQUESTS, block).await?.into_iter().collect();
+        let needed = instants.iter().map(|instant| instant.last_day_of_events(&snapshots)).max().unwrap_or(last);
+        if let Some(day) = first_gap(&events, last, needed) {
+            return Err(Error::bad_input(format!(
+                "the lake does not have all events of {day}, which instants up to {last} need"
+            ))
+            .with_hint("run the pipeline up to a later day first, or request earlier instants"));
+        }
         let wallets = instants.iter().map(|instant| instant.wallet).collect();
         Ok(History { lake, wallets, links: links_before(lake, last.next()).await?, last, events, snapshots })
     }
 
-    /// Folds the history day by day, and passes the rows of each day's instants to `write`.
+    /// Folds the history day by day, and passes the rows of each day's instants to `write`. Returns the wallets of which
+    /// the lake has nothing up to the last day.
     async fn replay(
         &self,
         instants: Vec<Instant>,
         mut write: impl FnMut(Vec<(InstantKey, FeatureRow)>) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<BTreeSet<Address>> {
         let mut by_day: BTreeMap<Day, Vec<Instant>> = BTreeMap::new();
         for instant in instants {
             by_day.entry(instant.day()).or_default().push(instant);
@@ -246,7 +286,7 @@ impl<'a> History<'a> {
                 fold.apply(&event.fold_event(*category), &self.links, |wallet| self.wallets.contains(&wallet));
             }
         }
-        Ok(())
+        Ok(self.wallets.iter().copied().filter(|wallet| *fold.wallet(*wallet) == WalletState::default()).collect())
     }
 
     async fn add_snapshot(&self, day: Day, fold: &mut Fold) -> Result<()> {

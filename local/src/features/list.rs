@@ -10,12 +10,12 @@ use defi_shared::error::{Error, Result};
 /// Hex digits in a row from which on a cell looks like an address. No name of a column has so many.
 const ADDRESS_DIGITS: usize = 16;
 
-/// Reads the records of a CSV file with `parse`, which returns the problem of an invalid record as the end of the
-/// sentence `line 5 …`. Blank lines are skipped. The first line may be a heading, which is reported on standard error.
+/// Reads the records of a CSV file with `parse`, which returns the problem of an invalid record. Blank lines and a byte
+/// order mark are skipped. The first line may be a heading, which is reported on standard error.
 ///
 /// # Errors
 /// `BadInput` with the number of the invalid line, or if the file can't be read.
-pub(super) fn read<T>(path: &Path, parse: impl Fn(&StringRecord) -> Result<T, &'static str>) -> Result<Vec<T>> {
+pub(super) fn read<T>(path: &Path, parse: impl Fn(&StringRecord) -> Result<T, String>) -> Result<Vec<T>> {
     let read_error = |cause| Error::bad_input("the file can't be read").with("path", path.display()).with_source(cause);
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
@@ -34,7 +34,7 @@ pub(super) fn read<T>(path: &Path, parse: impl Fn(&StringRecord) -> Result<T, &'
                 message(format_args!("line {line} is taken as a heading: {}", heading.join(",")));
             }
             Err(problem) => {
-                return Err(Error::bad_input(format!("line {line} {problem}"))
+                return Err(Error::bad_input(format!("line {line}: {problem}"))
                     .with("path", path.display())
                     .with_hint("correct the line"));
             }
@@ -44,8 +44,11 @@ pub(super) fn read<T>(path: &Path, parse: impl Fn(&StringRecord) -> Result<T, &'
 }
 
 /// Parses the wallet in the first cell.
-pub(super) fn wallet(record: &StringRecord) -> Option<Address> {
-    record.get(0)?.parse().ok()
+///
+/// # Errors
+/// The problem of a cell that is no address.
+pub(super) fn wallet(record: &StringRecord) -> Result<Address, String> {
+    record.get(0).unwrap_or_default().parse().map_err(|error: Error| error.reason())
 }
 
 /// Parses a time, or a day, which stands for its midnight.

@@ -5,6 +5,7 @@ mod instants;
 mod list;
 mod sink;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use arrow_array::{ArrayRef, Date32Array, RecordBatch};
@@ -12,9 +13,9 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use defi_shared::catalog::Registry;
 use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
-use defi_shared::lake::Lake;
 use defi_shared::lake::requests::{WHOLE_OBJECTS, in_order};
-use defi_shared::tables::{FeatureRow, Row};
+use defi_shared::lake::{Lake, WorkUnit};
+use defi_shared::tables::{BORROWS, FeatureRow, Row};
 use rustc_hash::FxHashSet;
 
 use crate::lake::ReadOptions;
@@ -74,7 +75,8 @@ pub async fn export(options: &Options, args: &ReadOptions) -> Result<()> {
         }
     };
     let location = output.map(|path| format!(" in {}", path.display())).unwrap_or_default();
-    message(format_args!("{} rows{location}", with_thousands(written)));
+    let reason = if written == 0 { no_rows(&lake, options).await? } else { String::new() };
+    message(format_args!("{} rows{location}{reason}", with_thousands(written)));
     Ok(())
 }
 
@@ -125,9 +127,28 @@ fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         .map_err(|cause| Error::internal("can't build a record batch").with_source(cause))
 }
 
+/// Returns why an export has no rows, as the end of the line that says so.
+async fn no_rows(lake: &Lake, options: &Options) -> Result<String> {
+    let of_wallets = if options.wallets.is_some() { " of the requested wallets" } else { "" };
+    Ok(match &options.rows {
+        RowSelection::Published(_) => String::new(),
+        RowSelection::AtBorrows(from, until) => {
+            let days = lake.units(&BORROWS).await?.iter().filter_map(WorkUnit::day).collect::<BTreeSet<_>>();
+            let range = [from.map(|day| format!(" from {day}")), until.map(|day| format!(" until {day}"))];
+            let range: String = range.into_iter().flatten().collect();
+            let lake = match (days.first(), days.last()) {
+                (Some(first), Some(last)) => format!("; it has the borrows of {first} to {last}"),
+                _ => String::new(),
+            };
+            format!(": the lake has no borrow{of_wallets}{range}{lake}")
+        }
+        RowSelection::At(path) => format!(": no line of {} is{of_wallets}", path.display()),
+    })
+}
+
 /// Reads the wallets in the first column of a file.
 fn read_wallets(path: &Path) -> Result<FxHashSet<Address>> {
-    let wallets = list::read(path, |record| list::wallet(record).ok_or("does not start with an address"))?;
+    let wallets = list::read(path, list::wallet)?;
     if wallets.is_empty() {
         return Err(Error::bad_input("the file contains no wallet").with("path", path.display()));
     }

@@ -22,7 +22,7 @@ use defi_shared::catalog;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
 use defi_shared::lake::parquet;
-use defi_shared::tables::{self, Layer, TABLES};
+use defi_shared::tables::{self, FEATURES_PUBLISHED, Layer, TABLES};
 use futures::FutureExt;
 
 use crate::lake::LakeOptions;
@@ -43,22 +43,23 @@ pub enum Sql {
 }
 
 impl Sql {
-    /// Reads the SQL.
+    /// Reads the SQL, without the byte order mark that some editors write before it.
     ///
     /// # Errors
     /// `BadInput` if it can't be read or is not UTF-8.
     fn read(self) -> Result<String> {
         let mut text = String::new();
-        match self {
-            Sql::Text(sql) => Ok(sql),
+        let text = match self {
+            Sql::Text(sql) => sql,
             Sql::Stdin => std::io::stdin()
                 .read_to_string(&mut text)
                 .map(|_| text)
-                .map_err(|cause| Error::bad_input("the SQL can't be read from standard input").with_source(cause)),
+                .map_err(|cause| Error::bad_input("the SQL can't be read from standard input").with_source(cause))?,
             Sql::File(path) => std::fs::read_to_string(&path).map_err(|cause| {
                 Error::bad_input("the file with the SQL can't be read").with("path", path.display()).with_source(cause)
-            }),
-        }
+            })?,
+        };
+        Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
     }
 }
 
@@ -75,7 +76,7 @@ pub async fn query(sql: Sql, args: &LakeOptions, format: Format) -> Result<()> {
     match AssertUnwindSafe(answer(&session, &sql, format)).catch_unwind().await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(Failure::Output(error))) => Err(error),
-        Ok(Err(Failure::Query(cause))) => Err(query_error(&lake, &read, cause).await),
+        Ok(Err(Failure::Query(cause))) => Err(query_error(&lake, args.env.name(), &read, cause).await),
         Err(_) => Err(match first_damaged(&lake, &read).await {
             Some(error) => error,
             None => Error::internal("the query panicked").with_hint("please report this as a defect, with the query"),
@@ -109,7 +110,7 @@ async fn answer(session: &SessionContext, sql: &str, format: Format) -> Result<(
 }
 
 /// Returns the error for a failed query.
-async fn query_error(lake: &Lake, read: &ObjectsRead, cause: DataFusionError) -> Error {
+async fn query_error(lake: &Lake, env: &str, read: &ObjectsRead, cause: DataFusionError) -> Error {
     let cause = match own_error(cause) {
         Ok(error) => return error,
         Err(cause) => cause,
@@ -118,21 +119,22 @@ async fn query_error(lake: &Lake, read: &ObjectsRead, cause: DataFusionError) ->
         let damaged = first_damaged(lake, read).await;
         return damaged.unwrap_or_else(|| Error::corrupt("an object of the lake can't be read").with_source(cause));
     }
-    invalid_query(&cause)
+    invalid_query(&cause, env)
 }
 
 /// What DataFusion adds to some faults of a query: that they may be faults of its own.
 const OWN_FAULT: &str = "This issue was likely caused by a bug in DataFusion";
 
-fn invalid_query(cause: &DataFusionError) -> Error {
+fn invalid_query(cause: &DataFusionError, env: &str) -> Error {
     let cause = cause.strip_backtrace();
     let cause = cause.split(OWN_FAULT).next().unwrap_or_default().trim_end().to_owned();
     let hint = if cause.contains("datafusion.public.") {
-        "write the table with its database, such as db_analytics_dev.defi_features; defi tables lists them"
+        let table = format!("{}.{}", FEATURES_PUBLISHED.database(env), FEATURES_PUBLISHED.name);
+        format!("write the table with its database, such as {table}; defi tables lists them")
     } else if cause.contains("Cannot cast string") {
-        "write days in quotes; cast columns of the raw layer, which are text, or use the stage layer"
+        "write days in quotes; cast columns of the raw layer, which are text, or use the stage layer".to_owned()
     } else {
-        "correct the SQL; defi tables lists the tables"
+        "correct the SQL; defi tables lists the tables".to_owned()
     };
     Error::bad_input("the query can't be executed").with_source(cause).with_hint(hint)
 }
@@ -188,25 +190,25 @@ pub async fn session(lake: &Lake, env: &str) -> Result<SessionContext> {
 
 /// Returns a session, and the objects that its queries read.
 async fn open(lake: &Lake, env: &str) -> Result<(SessionContext, ObjectsRead)> {
-    let (session, read) = (new_session(lake)?, ObjectsRead::default());
+    let (session, read) = (new_session(lake, env)?, ObjectsRead::default());
     let catalog = session.catalog("datafusion").ok_or_else(|| Error::internal("the session has no catalog"))?;
     for layer in [Layer::Raw, Layer::Stage, Layer::Analytics] {
         let schema = Arc::new(MemorySchemaProvider::new());
-        catalog.register_schema(&tables::database(layer, env), schema).map_err(|cause| invalid_query(&cause))?;
+        catalog.register_schema(&tables::database(layer, env), schema).map_err(|cause| invalid_query(&cause, env))?;
     }
     let registry = catalog::registry_in_lake(lake, env);
     for table in TABLES {
         if registry.is_registered(table).await? {
             let provider = LakeTable::new(lake, &registry, table, &read);
             let name = format!("{}.{}", table.database(env), table.name);
-            session.register_table(name.as_str(), Arc::new(provider)).map_err(|cause| invalid_query(&cause))?;
+            session.register_table(name.as_str(), Arc::new(provider)).map_err(|cause| invalid_query(&cause, env))?;
         }
     }
     Ok((session, read))
 }
 
 /// Returns a session whose object store is the lake. Integers and sums that overflow are an error in it.
-fn new_session(lake: &Lake) -> Result<SessionContext> {
+fn new_session(lake: &Lake, env: &str) -> Result<SessionContext> {
     let session = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true));
     let folder = lake.store().location("");
     let store = LocalFileSystem::new_with_prefix(&folder).map_err(|cause| {
@@ -218,7 +220,7 @@ fn new_session(lake: &Lake) -> Result<SessionContext> {
         .state_ref()
         .write()
         .register_function_rewrite(Arc::new(CheckArithmetic))
-        .map_err(|cause| invalid_query(&cause))?;
+        .map_err(|cause| invalid_query(&cause, env))?;
     Ok(session)
 }
 

@@ -24,7 +24,7 @@ use crate::env::Env;
 use crate::output::{self, line};
 use crate::source::{OpenSource, Source};
 pub use forecast::forecast;
-use progress::RunProgress;
+use progress::{Counts, RunProgress};
 pub use single_step::{list_steps, step};
 pub use steps::{RunResult, StepResult};
 
@@ -113,7 +113,7 @@ impl Run {
         check_days(&source, as_of, from)?;
         let scope = Scope::new(&config, today, Some(as_of), from, options.force)?;
         let scope = Scope { retry_lost: options.retry_lost, ..scope };
-        let (config, progress) = (Arc::new(config), RunProgress::new());
+        let (config, progress) = (Arc::new(config), RunProgress::new(Counts::Units));
         Ok(Run { config, source, scope, from, today, env: options.env, progress })
     }
 

@@ -1,6 +1,6 @@
 //! Prints the result of a run as short tables.
 
-use defi_shared::domain::Day;
+use defi_shared::domain::{Day, Figure};
 use defi_shared::error::Result;
 use defi_shared::lake::FeatureSet;
 use defi_shared::pipeline::Step;
@@ -10,6 +10,8 @@ use defi_shared::tables::{FEATURES_PUBLISHED, FeatureRow};
 
 use super::Options;
 use super::steps::RunResult;
+use crate::hint::CallOptions;
+use crate::lake::LakeOptions;
 use crate::output::{TextTable, line, table};
 use defi_pages::number::with_thousands;
 
@@ -52,7 +54,8 @@ fn print_locations(context: &Context, scope: &Scope, result: &RunResult, options
         line(format_args!("reports    {}", location(&format!("runs/{}", result.run_id))))?;
     }
     let table = format!("{}.{}", FEATURES_PUBLISHED.database(options.env.name()), FEATURES_PUBLISHED.name);
-    line(format_args!("query      defi query --lake {lake} \"select * from {table} limit 10\""))
+    let call = CallOptions::from(&LakeOptions { folder: options.lake.clone(), env: options.env });
+    line(call.complete(&format!("query      defi query \"select * from {table} limit 10\"")))
 }
 
 /// Prints the reports of a run's steps.
@@ -127,16 +130,23 @@ pub(crate) fn print_checks(checked: &CheckResults) -> Result<()> {
     table.print()
 }
 
+/// Formats the value of a check with up to four decimals.
+fn value(check: &Check) -> String {
+    let value = format!("{:.4}", Figure(check.figure));
+    if !value.contains('.') || value.contains('e') {
+        return value;
+    }
+    value.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 fn check_row(check: &Check) -> [String; 6] {
-    let limit = |limit: Option<f64>| limit.map_or_else(|| "·".to_owned(), |limit| limit.to_string());
+    let limit = |limit: Option<f64>| limit.map_or_else(|| "·".to_owned(), |limit| Figure(limit).to_string());
     let outcome = match check.outcome {
         Outcome::Pass => "pass",
         Outcome::Warn => "WARN",
         Outcome::Fail => "FAIL",
     };
-    let value = format!("{:.4}", check.figure);
-    let value = value.trim_end_matches('0').trim_end_matches('.').to_owned();
-    [check.name.clone(), outcome.to_owned(), value, limit(check.warn), limit(check.fail), check.about.clone()]
+    [check.name.clone(), outcome.to_owned(), value(check), limit(check.warn), limit(check.fail), check.about.clone()]
 }
 
 /// Returns a table of the features of the wallets that borrowed most.
@@ -160,10 +170,10 @@ fn features_table(rows: &[FeatureRow]) -> TextTable {
         by_amount.then(a.wallet_address.cmp(&b.wallet_address))
     });
     for row in rows.into_iter().take(WALLETS_SHOWN) {
-        let eth = |amount: f64| format!("{amount:.3}");
+        let eth = |amount: f64| format!("{:.3}", Figure(amount));
         table.add_row([
             row.wallet_address.to_string(),
-            format!("{:.3}", row.risk_factor),
+            eth(row.risk_factor),
             eth(row.total_collateral_eth),
             eth(row.total_available_borrows_eth),
             eth(row.borrow_amount_sum_eth),

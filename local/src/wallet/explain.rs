@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use defi_shared::domain::fold::mean;
 use defi_shared::domain::health::RISK_THRESHOLD;
-use defi_shared::domain::{Category, Day};
+use defi_shared::domain::{Category, Day, Figure};
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
 use defi_shared::tables::{Column, FeatureRow, Row, WalletHealth};
@@ -163,11 +163,13 @@ fn listing(wallet: &Wallet, category: Category) -> Listing {
 /// Formats numbers as a sum, such as `1 + 2 + 3`. Of many numbers only the first ones and the last one are shown.
 fn terms(numbers: &[f64]) -> String {
     const MAX_TERMS: usize = 8;
-    let text = |numbers: &[f64]| numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(" + ");
+    let text =
+        |numbers: &[f64]| numbers.iter().map(|number| Figure(*number).to_string()).collect::<Vec<_>>().join(" + ");
     match numbers {
         [] => "0".to_owned(),
         [first @ .., last] if numbers.len() > MAX_TERMS => {
-            format!("{} + … ({} terms) … + {last}", text(first.get(..MAX_TERMS - 2).unwrap_or(first)), numbers.len())
+            let (first, last) = (text(first.get(..MAX_TERMS - 2).unwrap_or(first)), Figure(*last));
+            format!("{first} + … ({} terms) … + {last}", numbers.len())
         }
         _ => text(numbers),
     }
@@ -187,7 +189,7 @@ fn amount_sum(wallet: &Wallet, category: Category) -> Recomputed {
     let note = unpriced_note(wallet, category, amounts.len());
     Recomputed {
         value: FeatureValue::Double(value),
-        arithmetic: format!("{} = {value}{note}", terms(&amounts)),
+        arithmetic: format!("{} = {}{note}", terms(&amounts), Figure(value)),
         rows: vec![listing(wallet, category)],
     }
 }
@@ -198,7 +200,7 @@ fn amount_mean(wallet: &Wallet, category: Category) -> Recomputed {
     let note = unpriced_note(wallet, category, amounts.len());
     let arithmetic = match amounts.len() {
         0 => format!("no amounts: 0{note}"),
-        count => format!("({}) / {count} = {value}{note}", terms(&amounts)),
+        count => format!("({}) / {count} = {}{note}", terms(&amounts), Figure(value)),
     };
     Recomputed { value: FeatureValue::Double(value), arithmetic, rows: vec![listing(wallet, category)] }
 }
@@ -213,10 +215,11 @@ fn count(wallet: &Wallet, category: Category) -> Recomputed {
 }
 
 fn difference(wallet: &Wallet, [plus, minus]: [Category; 2], minimum: f64) -> Recomputed {
-    let [plus_sum, minus_sum] = [plus, minus].map(|category| sum(&amounts(wallet, category)));
-    let difference = plus_sum - minus_sum;
+    let sums = [plus, minus].map(|category| sum(&amounts(wallet, category)));
+    let difference = sums[0] - sums[1];
     let value = difference.max(minimum);
     let bound = if difference < minimum { format!(", at least {minimum}") } else { String::new() };
+    let [plus_sum, minus_sum, difference] = [sums[0], sums[1], difference].map(Figure);
     Recomputed {
         value: FeatureValue::Double(value),
         arithmetic: format!("{plus} sum {plus_sum} − {minus} sum {minus_sum} = {difference}{bound}"),
@@ -300,7 +303,7 @@ fn daily_mean(wallet: &Wallet, name: &str, field: fn(&DailyHealth) -> f64) -> Re
     let value = mean(sum(&values), values.len() as i64);
     let arithmetic = match values.len() {
         0 => "no day with collateral or debt: 0".to_owned(),
-        count => format!("{name}: ({}) / {count} days = {value}", terms(&values)),
+        count => format!("{name}: ({}) / {count} days = {}", terms(&values), Figure(value)),
     };
     Recomputed { value: FeatureValue::Double(value), arithmetic, rows: vec![days_listing(&days)] }
 }
@@ -314,7 +317,7 @@ fn largest_risk(wallet: &Wallet) -> Recomputed {
     let value = largest.map_or(0.0, |(_, risk)| risk);
     let arithmetic = largest.map_or_else(
         || "no day with collateral or debt: 0".to_owned(),
-        |(day, risk)| format!("the maximum of {} days: {risk} on {day}", days.len()),
+        |(day, risk)| format!("the maximum of {} days: {} on {day}", days.len(), Figure(risk)),
     );
     Recomputed { value: FeatureValue::Double(value), arithmetic, rows: vec![days_listing(&days)] }
 }
@@ -336,6 +339,7 @@ fn weighted_risk(wallet: &Wallet) -> Recomputed {
     let debt = sum(&rows.iter().map(|row| row.debt_eth).collect::<Vec<_>>());
     let value = if debt > 0.0 { weighted / debt } else { 0.0 };
     let arithmetic = if debt > 0.0 {
+        let [weighted, debt, value] = [weighted, debt, value].map(Figure);
         format!("Σ debt × risk {weighted} / Σ debt {debt} = {value}, over {} rows", rows.len())
     } else {
         "no debt: 0".to_owned()
@@ -369,12 +373,14 @@ async fn from_current_snapshot(lake: &Lake, wallet: &Wallet, feature: &str) -> R
         (0, _) => format!("{meaning}: 0"),
         (_, "risk_factor") => {
             let part = |row: &WalletHealth| {
-                format!("{} / {} = {}", row.debt_eth, row.threshold_weighted_collateral_eth, row.risk_factor)
+                let numbers = [row.debt_eth, row.threshold_weighted_collateral_eth, row.risk_factor];
+                let [debt, collateral, risk] = numbers.map(Figure);
+                format!("{debt} / {collateral} = {risk}")
             };
             let parts: Vec<_> = rows.iter().map(part).collect();
-            format!("debt / threshold-weighted collateral: {}; {meaning}: {value}", parts.join(", "))
+            format!("debt / threshold-weighted collateral: {}; {meaning}: {}", parts.join(", "), Figure(value))
         }
-        _ => format!("{meaning}: {} = {value}", terms(&parts)),
+        _ => format!("{meaning}: {} = {}", terms(&parts), Figure(value)),
     };
     let mut listings = vec![positions::health_listing(&rows, &wallet.as_of.to_string())];
     listings.push(positions::listing(lake, wallet, &rows).await?);

@@ -5,6 +5,7 @@ use std::fmt;
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
+use defi_shared::domain::Figure;
 use defi_shared::error::{Error, Result};
 use defi_shared::tables::{FeatureRow, Row};
 use serde::{Serialize, Serializer};
@@ -33,7 +34,7 @@ impl FeatureValue {
 impl fmt::Display for FeatureValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FeatureValue::Double(number) => number.fmt(f),
+            FeatureValue::Double(number) => Figure(*number).fmt(f),
             FeatureValue::Integer(number) => number.fmt(f),
             FeatureValue::Null => f.write_str("NULL"),
         }

@@ -13,6 +13,7 @@ use std::path::Path;
 use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
 
+use crate::hint::CallOptions;
 use crate::lake::ReadOptions;
 use crate::output::{self, line, write_page};
 use gather::Wallet;
@@ -43,7 +44,11 @@ pub async fn show(options: &Options<'_>, args: &ReadOptions) -> Result<()> {
     let features: Vec<_> = match options.explain {
         Some(feature) if feature != "all" => vec![feature],
         None if options.html.is_none() => {
-            return if options.json { output::json(&wallet.to_json()?) } else { text::print_wallet(&wallet) };
+            return if options.json {
+                output::json(&wallet.to_json()?)
+            } else {
+                text::print_wallet(&wallet, &CallOptions::from(args))
+            };
         }
         _ => wallet.features.iter().map(|feature| feature.name).collect(),
     };

@@ -8,6 +8,7 @@ use super::explain::{DailyHealth, Explanation, by_day};
 use super::feature::FeatureValue;
 use super::gather::{Event, Wallet};
 use super::listing::Listing;
+use crate::hint::CallOptions;
 use crate::output::{TextTable, line, table};
 use defi_pages::number::{duration, significant, utc_time};
 
@@ -21,7 +22,7 @@ const CHARTS: [Chart; 3] =
     [("collateral ETH", |day| day.collateral_eth), ("debt ETH", |day| day.debt_eth), ("risk", |day| day.risk)];
 
 /// Prints the features, accounts, health and events of a wallet.
-pub(super) fn print_wallet(wallet: &Wallet) -> Result<()> {
+pub(super) fn print_wallet(wallet: &Wallet, call: &CallOptions) -> Result<()> {
     line(format_args!("wallet {} as of {}", wallet.address, wallet.as_of))?;
     line("")?;
     features(wallet).print()?;
@@ -34,7 +35,7 @@ pub(super) fn print_wallet(wallet: &Wallet) -> Result<()> {
     line(format_args!("events before {}", wallet.as_of))?;
     events(wallet).print()?;
     line("")?;
-    line(format_args!("explain a feature: defi wallet {} --explain risk_factor", wallet.address))
+    line(call.complete(&format!("explain a feature: defi wallet {} --explain risk_factor", wallet.address)))
 }
 
 fn features(wallet: &Wallet) -> TextTable {

@@ -88,17 +88,42 @@ where
             (code_of(status).unwrap_or("unknown"), by_status.as_str())
         }
     };
-    let (kind, hint) = match code {
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-            (Kind::BadCredentials, "grant the role the permission for this call")
-        }
+    let status = response.raw().status().as_u16();
+    let (kind, hint) = kind_of(code)
+        .or_else(|| code_of(status).filter(|_| ![400, 409].contains(&status)).and_then(kind_of))
+        .unwrap_or((Kind::Internal, Kind::Internal.default_hint()));
+    Error::new(kind, format!("{code}: {message}")).with("call", call).with_hint(hint)
+}
+
+/// Returns the kind of an error with a code, and what to do about it. `None` for a code that this program should not
+/// cause.
+fn kind_of(code: &str) -> Option<(Kind, &'static str)> {
+    Some(match code {
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "AllAccessDisabled"
+        | "Forbidden"
+        | "NotAuthorized"
+        | "UnauthorizedOperation" => (Kind::BadCredentials, "grant the role the permission for this call"),
         "ExpiredToken"
         | "ExpiredTokenException"
-        | "InvalidClientTokenId"
-        | "UnrecognizedClientException"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
         | "InvalidAccessKeyId"
-        | "SignatureDoesNotMatch" => (Kind::BadCredentials, "renew the AWS credentials"),
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "InvalidToken"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "RequestExpired"
+        | "SignatureDoesNotMatch"
+        | "TokenRefreshRequired"
+        | "UnrecognizedClientException" => (Kind::BadCredentials, "renew the AWS credentials"),
+        "RequestTimeTooSkewed" => (Kind::BadCredentials, "set the clock of this machine, and run again"),
         "NoSuchBucket" => (Kind::BadInput, "choose an existing bucket"),
+        "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "PermanentRedirect" => {
+            (Kind::BadInput, "set AWS_REGION to the region of the environment")
+        }
         "SlowDown" | "Throttling" | "ThrottlingException" | "TooManyRequestsException" | "RequestLimitExceeded" => {
             (Kind::Throttled, "run again later")
         }
@@ -109,9 +134,8 @@ where
         | "ServiceUnavailable"
         | "RequestTimeout"
         | "OperationTimeoutException" => (Kind::SourceUnavailable, "run again later"),
-        _ => (Kind::Internal, Kind::Internal.default_hint()),
-    };
-    Error::new(kind, format!("{code}: {message}")).with("call", call).with_hint(hint)
+        _ => return None,
+    })
 }
 
 /// Returns the code that S3 sends with a status, for a response without one.
@@ -119,7 +143,7 @@ fn code_of(status: u16) -> Option<&'static str> {
     Some(match status {
         // S3 answers 400 to a token that expired.
         400 => "ExpiredToken",
-        403 => "AccessDenied",
+        401 | 403 => "AccessDenied",
         404 => "NoSuchKey",
         409 => "OperationAborted",
         429 | 503 => "SlowDown",
@@ -130,10 +154,36 @@ fn code_of(status: u16) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_s3::error::ErrorMetadata;
     use aws_sdk_s3::operation::head_object::HeadObjectError;
     use aws_sdk_s3::primitives::SdkBody;
 
     use super::*;
+
+    #[test]
+    fn error_with_a_code_has_its_kind_or_else_that_of_its_status() {
+        for (code, status, kind, next) in [
+            ("AccessDeniedException", 400, Kind::BadCredentials, "grant the role"),
+            ("ExpiredTokenException", 400, Kind::BadCredentials, "renew the AWS credentials"),
+            ("InvalidToken", 400, Kind::BadCredentials, "renew the AWS credentials"),
+            ("InvalidSignatureException", 400, Kind::BadCredentials, "renew the AWS credentials"),
+            ("MissingAuthenticationToken", 403, Kind::BadCredentials, "renew the AWS credentials"),
+            ("RequestTimeTooSkewed", 403, Kind::BadCredentials, "set the clock"),
+            ("NoSuchBucket", 404, Kind::BadInput, "choose an existing bucket"),
+            ("PermanentRedirect", 301, Kind::BadInput, "set AWS_REGION"),
+            ("SomethingForbidden", 403, Kind::BadCredentials, "grant the role"),
+            ("SomethingBroken", 500, Kind::SourceUnavailable, "run again later"),
+            ("SomethingSlow", 429, Kind::Throttled, "run again later"),
+            ("SomethingWrong", 400, Kind::Internal, "report this as a defect"),
+        ] {
+            let response = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
+            let metadata = ErrorMetadata::builder().code(code).message("no").build();
+            let error = sdk_error("HeadObject", SdkError::service_error(HeadObjectError::generic(metadata), response));
+            assert_eq!(error.kind(), kind, "{code}");
+            let text = error.to_string();
+            assert!(text.contains(&format!("{code}: no (call=HeadObject); next: ")) && text.contains(next), "{text}");
+        }
+    }
 
     #[test]
     fn error_without_a_code_has_the_kind_of_its_status() {

@@ -16,7 +16,7 @@ pub async fn secret(aws: &SdkConfig, id: &str) -> Result<Vec<Secret>> {
     let empty = || {
         Error::new(Kind::BadCredentials, "the secret of an API key has no value")
             .with("secret", id)
-            .with_hint("set the key: aws secretsmanager put-secret-value --secret-id … --secret-string …")
+            .with_hint(format!("set the key: aws secretsmanager put-secret-value --secret-id {id} --secret-string …"))
     };
     let response = match Client::new(aws).get_secret_value().secret_id(id).send().await {
         Ok(response) => response,

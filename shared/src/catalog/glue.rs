@@ -224,7 +224,7 @@ pub async fn lake_bucket(aws: &SdkConfig, env: &str) -> Result<String> {
     let name = database(Layer::Analytics, env);
     let without = |what: &str| {
         Error::bad_input(format!("the Glue database {name} {what}, so the bucket of the lake is unknown"))
-            .with_hint("deploy the environment: make deploy")
+            .with_hint(format!("deploy the environment: make deploy ENV={env}"))
     };
     let location = match Client::new(aws).get_database().name(&name).send().await {
         Ok(response) => response.database.and_then(|database| database.location_uri).unwrap_or_default(),

@@ -162,7 +162,7 @@ impl Serialize for Day {
 impl<'de> Deserialize<'de> for Day {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|error: Error| serde::de::Error::custom(error.details()))
+        text.parse().map_err(|error: Error| serde::de::Error::custom(error.reason()))
     }
 }
 

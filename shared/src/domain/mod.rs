@@ -4,6 +4,7 @@ mod address;
 mod amount;
 mod day;
 mod event;
+mod figure;
 pub mod fold;
 pub mod health;
 mod links;
@@ -17,6 +18,7 @@ pub use address::{Address, HexBytes, TxHash};
 pub use amount::BaseUnits;
 pub use day::{Day, SECONDS_PER_DAY};
 pub use event::{Category, Side};
+pub use figure::Figure;
 pub use links::{Link, Links};
 pub use time::parse_time;
 

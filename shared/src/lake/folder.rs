@@ -1,5 +1,6 @@
 //! A store in a local folder.
 
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -23,9 +24,9 @@ const LOCK: &str = ".lock";
 /// Held by swaps, which compare and write in two steps. Only one process writes to a folder.
 static SWAP: Mutex<()> = Mutex::new(());
 
-/// A store whose objects are the files below a folder. The folder itself may be a symbolic link. Below it, nothing is
-/// written or deleted through a link to a folder, which could lead out of the lake, and a link in the place of an object
-/// is replaced.
+/// A store whose objects are the files below a folder. The folder itself may be a symbolic link. Below it, a link to a
+/// file is read as the file, and replaced if the object is written. A link to a folder, which could lead out of the lake,
+/// is an error: nothing is listed, written or deleted through it.
 #[derive(Debug, Clone)]
 pub struct FolderStore {
     root: PathBuf,
@@ -44,10 +45,11 @@ impl FolderStore {
     /// interrupted run. The lock is held until this value and all its clones are dropped.
     ///
     /// # Errors
-    /// `BadInput` if the folder can't be created or written, or if its lock is a link; `AlreadyRunning` if another process
-    /// holds the lock.
+    /// `BadInput` if the folder has other files than those of a lake, if it can't be created or written, or if its lock is
+    /// a link; `AlreadyRunning` if another process holds the lock.
     pub fn open_for_run(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
+        reject_other_folders(&root)?;
         let unwritable = |cause: io::Error| {
             Error::bad_input("cannot write to the lake's folder")
                 .with("path", root.display())
@@ -93,6 +95,25 @@ impl FolderStore {
     }
 }
 
+/// What a lake has: the catalog, the records, which are written before every object, or the name of its chain.
+const SIGNS_OF_A_LAKE: [&str; 3] = ["catalog", "digests", "chain.json"];
+
+/// Rejects a folder with files that is no lake: a run would mix its objects with what is there. Hidden files do not count:
+/// programs leave them everywhere.
+fn reject_other_folders(root: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Ok(()) };
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+    let is_lake = names.iter().any(|name| SIGNS_OF_A_LAKE.contains(&name.as_str()));
+    match names.iter().min() {
+        Some(first) if !is_lake => Err(Error::bad_input("the folder is not empty and is not a lake")
+            .with("path", root.display())
+            .with("contains", first)
+            .with_hint("choose a new or an empty folder with --lake")),
+        _ => Ok(()),
+    }
+}
+
 /// Opens the file that is locked, and creates it if it is missing. Its content is left as it is: a lake that came from
 /// elsewhere may hold any file, or a link to one, under this name.
 fn open_lock(path: &Path) -> io::Result<File> {
@@ -119,7 +140,30 @@ fn clear_unfinished(unfinished: &Path) -> io::Result<()> {
     }
 }
 
+/// A link below a lake that is not followed: to a folder, which could lead out of the lake, or to nothing.
+#[derive(Debug)]
+struct LinkError(PathBuf);
+
+impl LinkError {
+    fn io(path: &Path) -> io::Error {
+        io::Error::other(LinkError(path.to_owned()))
+    }
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the symbolic link {} leads to a folder or to nothing", self.0.display())
+    }
+}
+
+impl std::error::Error for LinkError {}
+
 fn io_error(cause: io::Error, path: &str) -> Error {
+    if cause.get_ref().is_some_and(|cause| cause.is::<LinkError>()) {
+        return Error::bad_input("a symbolic link in the lake is not followed")
+            .with_source(cause)
+            .with_hint("replace the link by what it leads to");
+    }
     let (kind, hint) = match cause.kind() {
         ErrorKind::PermissionDenied
         | ErrorKind::ReadOnlyFilesystem
@@ -163,10 +207,7 @@ fn compare(old: Option<&[u8]>, new: &[u8]) -> PutOutcome {
 fn refuse_links(root: &Path, folder: &Path) -> io::Result<()> {
     match folder.ancestors().take_while(|folder| *folder != root).find(|folder| folder.is_symlink()) {
         None => Ok(()),
-        Some(link) => {
-            let message = format!("{} is a symbolic link, which could lead out of the lake", link.display());
-            Err(io::Error::new(ErrorKind::NotADirectory, message))
-        }
+        Some(link) => Err(LinkError::io(link)),
     }
 }
 
@@ -205,7 +246,10 @@ fn walk(root: &Path, folder: &Path, hidden: bool, found: &mut Vec<Entry>) -> io:
         if entry.file_type()?.is_dir() {
             walk(root, &path, hidden, found)?;
         } else if is_hidden(key) == hidden {
-            match entry.metadata() {
+            // Follows a link to a file, as reading does. Hidden ones are only named.
+            match if hidden { entry.metadata() } else { std::fs::metadata(&path) } {
+                Ok(metadata) if metadata.is_dir() => return Err(LinkError::io(&path)),
+                Err(_) if path.is_symlink() => return Err(LinkError::io(&path)),
                 // The file was deleted after the folder was read.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 metadata => found.push(Entry { key: key.to_string_lossy().into_owned(), size: metadata?.len() }),
@@ -264,6 +308,7 @@ impl Store for FolderStore {
         // A prefix may end within a file name: list its folder and keep the keys that start with the prefix.
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
         self.run(&folder, move |folder| {
+            refuse_links(&root, folder)?;
             let mut found = Vec::new();
             walk(&root, folder, false, &mut found)?;
             found.retain(|entry| entry.key.starts_with(&prefix));
@@ -333,6 +378,27 @@ mod tests {
         assert_eq!(error.kind(), Kind::BadInput);
     }
 
+    #[test]
+    fn folder_with_other_files_is_not_taken_for_a_lake() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("docs");
+        std::fs::create_dir_all(root.join("raw")).unwrap();
+        std::fs::write(root.join("guide.md"), "of the user").unwrap();
+        let error = FolderStore::open_for_run(&root).unwrap_err();
+        assert_eq!(error.kind(), Kind::BadInput);
+        assert!(error.to_string().contains("contains=guide.md") && error.hint().contains("--lake"), "{error}");
+        let names = || std::fs::read_dir(&root).unwrap().count();
+        assert_eq!(names(), 2, "nothing is written");
+        for sign in SIGNS_OF_A_LAKE {
+            std::fs::create_dir(root.join(sign)).unwrap();
+            FolderStore::open_for_run(&root).unwrap();
+            std::fs::remove_dir(root.join(sign)).unwrap();
+        }
+        let hidden = folder.path().join("hidden");
+        std::fs::create_dir_all(hidden.join(".git")).unwrap();
+        FolderStore::open_for_run(&hidden).unwrap();
+    }
+
     #[cfg(unix)]
     mod links {
         use std::os::unix::fs::symlink;
@@ -399,6 +465,37 @@ mod tests {
                 assert_eq!(std::fs::read_to_string(target.join("object")).unwrap(), "of the user");
                 std::fs::remove_dir_all(&root).unwrap();
             }
+        }
+
+        #[tokio::test]
+        async fn link_to_a_file_is_read_and_one_to_a_folder_or_to_nothing_is_an_error() {
+            let (folder, store) = store();
+            let target = folder.path().join("target");
+            std::fs::create_dir(&target).unwrap();
+            std::fs::write(target.join("object"), "of the user").unwrap();
+            std::fs::create_dir(store.path("raw")).unwrap();
+            symlink(target.join("object"), store.path("raw/object")).unwrap();
+            let entry = Entry { key: "raw/object".to_owned(), size: 11 };
+            assert_eq!(store.list("raw/").await.unwrap(), std::slice::from_ref(&entry));
+            assert_eq!(store.get("raw/object").await.unwrap().unwrap(), "of the user");
+            for (link, leads_to) in [("raw/folder", target.clone()), ("raw/none", folder.path().join("none"))] {
+                symlink(leads_to, store.path(link)).unwrap();
+                for prefix in ["", "raw/", "raw/folder/", "raw/folder/x"] {
+                    let listed = store.list(prefix).await;
+                    if link == "raw/none" && prefix.starts_with("raw/folder") {
+                        assert_eq!(listed.unwrap(), []);
+                        continue;
+                    }
+                    let error = listed.unwrap_err();
+                    assert_eq!(error.kind(), Kind::BadInput);
+                    assert!(error.to_string().contains(store.path(link).to_str().unwrap()), "{prefix}: {error}");
+                }
+                std::fs::remove_file(store.path(link)).unwrap();
+            }
+            // Editors leave hidden links to nothing.
+            symlink("user@host", store.path("raw/.#object")).unwrap();
+            assert_eq!(store.list("").await.unwrap(), [entry]);
+            assert_eq!(store.list_hidden().await.unwrap()[0].key, "raw/.#object");
         }
 
         #[tokio::test]

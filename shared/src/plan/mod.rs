@@ -148,7 +148,8 @@ impl<'de> Deserialize<'de> for Plan {
         let mut plan = Plan::default();
         for (name, units) in BTreeMap::<String, Vec<String>>::deserialize(deserializer)? {
             let is_verify = name == VERIFY;
-            let step = if is_verify { Step::ExtractEvents } else { name.parse().map_err(de::Error::custom)? };
+            let step = if is_verify { Ok(Step::ExtractEvents) } else { name.parse() };
+            let step = step.map_err(|error: crate::Error| de::Error::custom(error.reason()))?;
             let units = units.iter().map(|text| {
                 parse_unit(step.input(), text)
                     .ok_or_else(|| de::Error::custom(format!("{text:?} is not a unit of {step}")))

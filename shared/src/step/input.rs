@@ -59,9 +59,11 @@ pub fn parse<I: DeserializeOwned>(input: Value) -> Result<I> {
                 .with_hint("write it as {\"as_of\": \"2023-11-01\"}, or {}"));
         }
     };
-    serde_json::from_value(input).map_err(|cause| {
+    serde_path_to_error::deserialize(input).map_err(|cause| {
+        let field = cause.path().to_string();
         Error::bad_input("the step's input is invalid")
-            .with_source(cause)
+            .with("field", field)
+            .with_source(cause.into_inner())
             .with_hint("correct the field, or omit it to use its default")
     })
 }
@@ -191,13 +193,27 @@ mod tests {
     fn accepts_an_empty_input_and_rejects_unknown_fields() {
         assert_eq!(parse::<UnitInput>(json!({})).unwrap(), UnitInput::default());
         assert_eq!(parse::<UnitInput>(json!(null)).unwrap(), UnitInput::default());
-        for input in
-            [json!({"asof": "2023-01-01"}), json!({"as_of": "yesterday"}), json!({"days": "2023-01-01"}), json!([])]
-        {
+        assert_eq!(parse::<UnitInput>(json!([])).unwrap_err().kind(), crate::Kind::BadInput);
+    }
+
+    #[test]
+    fn error_names_the_field_and_what_is_expected() {
+        for (input, field, expected) in [
+            (json!({"asof": "2023-01-01"}), "asof", "unknown field `asof`, expected one of `as_of`, `from`"),
+            (json!({"as_of": "yesterday"}), "as_of", "invalid day \"yesterday\"; write a day as YYYY-MM-DD"),
+            (json!({"as_of": 7}), "as_of", "invalid type: integer `7`, expected a string"),
+            (json!({"days": "2023-01-01"}), "days", "expected a sequence"),
+            (json!({"days": ["2023-01-01", "x"]}), "days[1]", "invalid day \"x\""),
+            (json!({"events": ["flashloan"]}), "events[0]", "unknown variant `flashloan`, expected one of `borrow`"),
+            (json!({"force": "yes"}), "force", "expected a boolean"),
+            (json!({"run_id": "a/b"}), "run_id", "\"a/b\" is not a run id; use the run_id of plan-run's output"),
+        ] {
             let error = parse::<UnitInput>(input).unwrap_err();
+            let text = error.to_string();
             assert_eq!(error.kind(), crate::Kind::BadInput);
+            assert!(text.contains(&format!("(field={field})")) && text.contains(expected), "{text}");
+            assert_eq!((text.matches("; next: ").count(), text.matches("BadInput").count()), (1, 1), "{text}");
         }
-        assert!(parse::<UnitInput>(json!({"events": ["flashloan"]})).unwrap_err().to_string().contains("flashloan"));
     }
 
     #[cfg(feature = "testing")]

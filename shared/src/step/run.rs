@@ -75,10 +75,10 @@ impl From<RunId> for String {
 }
 
 impl TryFrom<String> for RunId {
-    type Error = Error;
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|error: Error| error.reason())
     }
 }
 

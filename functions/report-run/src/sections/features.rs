@@ -1,7 +1,7 @@
 //! The features: the distribution of each, its change since the previous published set, and the wallets that changed
 //! the most.
 
-use defi_shared::domain::Day;
+use defi_shared::domain::{Day, Figure};
 use defi_shared::error::Result;
 use maud::{Markup, html};
 
@@ -131,7 +131,7 @@ pub(super) fn movers(report: &ReportData) -> Markup {
     for mover in &movers.most {
         table.row(html! {
             th scope="row" { code { (mover.wallet) } }
-            td.number { (data(mover.distance, &format!("{:.1}", mover.distance))) }
+            td.number { (data(mover.distance, &format!("{:.1}", Figure(mover.distance)))) }
             td.number { (mover.count) }
             td.wide { @for (index, change) in mover.changes.iter().enumerate() {
                 @if index > 0 { ", " }

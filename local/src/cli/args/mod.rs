@@ -13,6 +13,7 @@ use defi_shared::error::{Error, Result};
 
 use crate::env::Env;
 use crate::features::FileFormat;
+use crate::hint::{CallOptions, DEFAULT_LAKE};
 use crate::lake::{LakeOptions, ReadOptions};
 use crate::output::{CsvStyle, Format};
 use crate::report;
@@ -56,20 +57,50 @@ pub(super) enum Command {
     Man(ManArgs),
 }
 
+impl Command {
+    /// Returns the options that the commands in hints need, too.
+    pub(super) fn options(&self) -> CallOptions {
+        let local = |args: &LakeArgs| CallOptions::from(&args.options());
+        let read = |args: &ReadArgs| CallOptions::from(&args.options());
+        match self {
+            Command::Run(args) => local(&args.run.lake),
+            Command::Plan(args) => local(&args.run.lake),
+            Command::Step(args) => local(&args.lake),
+            Command::Query(args) => local(&args.lake),
+            Command::Tables(args) => read(&args.lake),
+            Command::Wallet(args) => read(&args.lake),
+            Command::Features(args) => read(&args.lake),
+            Command::Doctor(args) => read(&args.lake),
+            Command::Report(args) => read(&args.lake),
+            Command::Start(args) => CallOptions::in_aws(args.options.env),
+            Command::Status(args) => CallOptions::in_aws(args.env),
+            Command::Backfill(args) => CallOptions::in_aws(args.options.env),
+            Command::Serve(_) | Command::Completions(_) | Command::Man(_) => CallOptions::default(),
+        }
+    }
+}
+
 /// The arguments that select a local lake.
 #[derive(Debug, Args)]
 pub struct LakeArgs {
     /// Folder of the lake
-    #[arg(long, value_name = "DIR", default_value = "./lakehouse")]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_LAKE)]
     pub lake: PathBuf,
     /// Environment; it is part of the database names, such as db_raw_dev
     #[arg(long, value_enum, default_value = "dev")]
     pub env: Env,
 }
 
+impl LakeArgs {
+    /// Returns the options of the lake.
+    fn options(&self) -> LakeOptions {
+        LakeOptions { folder: self.lake.clone(), env: self.env }
+    }
+}
+
 impl From<LakeArgs> for LakeOptions {
     fn from(args: LakeArgs) -> Self {
-        LakeOptions { folder: args.lake, env: args.env }
+        args.options()
     }
 }
 
@@ -84,9 +115,16 @@ pub struct ReadArgs {
     pub aws: bool,
 }
 
+impl ReadArgs {
+    /// Returns the options of the lake.
+    fn options(&self) -> ReadOptions {
+        ReadOptions { lake: self.lake.options(), aws: self.aws }
+    }
+}
+
 impl From<ReadArgs> for ReadOptions {
     fn from(args: ReadArgs) -> Self {
-        ReadOptions { lake: args.lake.into(), aws: args.aws }
+        args.options()
     }
 }
 

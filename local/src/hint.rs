@@ -1,9 +1,8 @@
 //! Commands in hints and findings, with the options of the call: what is to be run next is to be run over the same lake.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::env::Env;
-use crate::lake::{LakeOptions, ReadOptions};
 
 /// The commands that take `--lake` and `--env`.
 const OVER_A_LAKE: [&str; 9] = ["run", "plan", "step", "query", "tables", "wallet", "features", "report", "doctor"];
@@ -25,25 +24,16 @@ pub struct CallOptions {
     aws: bool,
 }
 
-impl From<&LakeOptions> for CallOptions {
-    fn from(options: &LakeOptions) -> Self {
-        let lake = Some(&options.folder).filter(|folder| folder.as_os_str() != DEFAULT_LAKE);
-        CallOptions { lake: lake.cloned(), ..CallOptions::in_environment(options.env) }
-    }
-}
-
-impl From<&ReadOptions> for CallOptions {
-    fn from(options: &ReadOptions) -> Self {
-        match options.aws {
-            true => CallOptions::in_aws(options.lake.env),
-            false => CallOptions::from(&options.lake),
-        }
-    }
-}
-
 impl CallOptions {
     fn in_environment(env: Env) -> Self {
         CallOptions { env: Some(env).filter(|env| *env != Env::Dev), ..CallOptions::default() }
+    }
+
+    /// Returns the options of a call that works on the lake in a folder.
+    #[must_use]
+    pub fn in_folder(lake: &Path, env: Env) -> Self {
+        let lake = Some(lake).filter(|lake| lake.as_os_str() != DEFAULT_LAKE);
+        CallOptions { lake: lake.map(Path::to_owned), ..CallOptions::in_environment(env) }
     }
 
     /// Returns the options of a call that works on a deployed environment.
@@ -95,20 +85,20 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn local(folder: &str, env: Env, aws: bool) -> CallOptions {
-        CallOptions::from(&ReadOptions { lake: LakeOptions { folder: folder.into(), env }, aws })
+    fn local(folder: &str, env: Env) -> CallOptions {
+        CallOptions::in_folder(Path::new(folder), env)
     }
 
     #[test]
     fn commands_get_the_options_of_the_call() {
         let hint = "build it: defi run --force; defi tables lists them";
         for (options, expected) in [
-            (local(DEFAULT_LAKE, Env::Dev, false), hint),
+            (local(DEFAULT_LAKE, Env::Dev), hint),
             (
-                local("target/x", Env::Prod, false),
+                local("target/x", Env::Prod),
                 "build it: defi run --lake target/x --env prod --force; defi tables --lake target/x --env prod lists them",
             ),
-            (local("target/x", Env::Dev, true), "build it: defi start --force; defi tables --aws lists them"),
+            (CallOptions::in_aws(Env::Dev), "build it: defi start --force; defi tables --aws lists them"),
             (
                 CallOptions::in_aws(Env::Prod),
                 "build it: defi start --env prod --force; defi tables --aws --env prod lists them",
@@ -120,7 +110,7 @@ mod tests {
 
     #[test]
     fn other_texts_stay_as_they_are() {
-        let options = local("a b's", Env::Prod, false);
+        let options = local("a b's", Env::Prod);
         for text in ["", "delete the table defi_features", "secret defi-prod/graph-api-key", "see defi man --help"] {
             assert_eq!(options.complete(text), text);
         }

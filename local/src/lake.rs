@@ -7,6 +7,7 @@ use defi_shared::error::{Error, Result};
 use defi_shared::lake::{FolderStore, Lake};
 
 use crate::env::Env;
+use crate::hint::CallOptions;
 
 /// The options of a local lake.
 #[derive(Debug, Clone)]
@@ -24,6 +25,18 @@ pub struct ReadOptions {
     pub lake: LakeOptions,
     /// Read the lake of the deployed environment instead of the local one.
     pub aws: bool,
+}
+
+impl From<&LakeOptions> for CallOptions {
+    fn from(options: &LakeOptions) -> Self {
+        CallOptions::in_folder(&options.folder, options.env)
+    }
+}
+
+impl From<&ReadOptions> for CallOptions {
+    fn from(options: &ReadOptions) -> Self {
+        if options.aws { CallOptions::in_aws(options.lake.env) } else { CallOptions::from(&options.lake) }
+    }
 }
 
 /// Opens an existing lake for reading, with its catalog.

@@ -11,7 +11,6 @@ use defi_shared::tables::{FEATURES_PUBLISHED, FeatureRow};
 use super::Options;
 use super::steps::RunResult;
 use crate::hint::CallOptions;
-use crate::lake::LakeOptions;
 use crate::output::{TextTable, line, table};
 use defi_pages::number::with_thousands;
 
@@ -54,7 +53,7 @@ fn print_locations(context: &Context, scope: &Scope, result: &RunResult, options
         line(format_args!("reports    {}", location(&format!("runs/{}", result.run_id))))?;
     }
     let table = format!("{}.{}", FEATURES_PUBLISHED.database(options.env.name()), FEATURES_PUBLISHED.name);
-    let call = CallOptions::from(&LakeOptions { folder: options.lake.clone(), env: options.env });
+    let call = CallOptions::in_folder(&options.lake, options.env);
     line(call.complete(&format!("query      defi query \"select * from {table} limit 10\"")))
 }
 

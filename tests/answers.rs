@@ -151,6 +151,13 @@ fn invalid_requests_fail_with_a_hint() {
         (vec!["wallet", &unknown_wallet], " as of 2023-01-20: no event before that day involves it"),
         (vec!["wallet", &unknown_wallet, "--as-of", "2023-01-13"], "no features are published as of 2023-01-13"),
         (vec!["features", "--as-of", "2023-01-13"], "no features are published as of 2023-01-13"),
+        (vec!["verify"], "no Ethereum node is named"),
+        (vec!["verify", "--rpc-url", "ftp://127.0.0.1"], "the URL of the Ethereum node"),
+        (
+            vec!["verify", "--rpc-url", "http://127.0.0.1:1", "--as-of", "2023-01-13"],
+            "no features are published as of 2023-01-13",
+        ),
+        (vec!["verify", "--rpc-url", "http://127.0.0.1:1", "--accounts", "0"], "0"),
         (vec!["features", "--as-of", "soon"], "invalid day"),
         (vec!["features", "--wallets", "/nowhere"], "can't be read"),
     ] {
@@ -313,8 +320,10 @@ fn plan_predicts_the_run_and_changes_nothing() {
 
 #[test]
 fn completions_and_manual_contain_every_command() {
-    let commands =
-        ["run", "plan", "serve", "query", "tables", "wallet", "features", "doctor", "start", "status", "backfill"];
+    let commands = [
+        "run", "plan", "serve", "query", "tables", "wallet", "features", "verify", "doctor", "start", "status",
+        "backfill",
+    ];
     for shell in ["bash", "zsh", "fish"] {
         let script = succeed(&mut command(&["completions", shell]));
         commands.iter().for_each(|name| assert!(script.contains(name), "{shell}: {name}"));

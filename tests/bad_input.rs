@@ -556,6 +556,29 @@ fn rejects_a_folder_without_a_lake() {
 }
 
 #[test]
+fn verify_needs_a_node_and_the_contracts_of_the_lake() {
+    let workspace = Workspace::new();
+    let url = "http://127.0.0.1:1/s3cret-key";
+    let verify = ["verify", "--rpc-url", url];
+    assert_mentions(&workspace.expect_error("BadInput", &verify), &["no lake", "--lake"]);
+    succeed(&mut workspace.defi(&["run", "--wallets", "5", "--days", "3"]));
+    let before = Tree::read(&workspace.path("lake"));
+    let with_protocols = |protocols: &str| {
+        let config = workspace.path("config.toml");
+        fs::write(&config, protocols).expect("a configuration");
+        expect_error("BadInput", workspace.defi(&verify).env("DEFI_CONFIG", &config))
+    };
+    let aave = "[[protocols]]\nname = \"aave-v2-eth\"\nkind = \"aave-v2\"\n";
+    assert_mentions(&with_protocols(aave), &["aave-v2-eth has no chain", "docs/adding-a-protocol.md"]);
+    let chain = "chain = { addresses_provider = \"0xb53c1a33016b2dc2ff3653530bff1848a515c8c5\", first_block = 1, first_day = \"2020-11-30\" }\n";
+    let only_aave = with_protocols(&format!("{aave}{chain}"));
+    assert_mentions(&only_aave, &["unknown protocol \"compound-v2-eth\"", "add the protocol"]);
+    let error = expect_error("SourceUnavailable", &mut workspace.defi(&verify));
+    assert!(!error.contains("s3cret-key") && !error.contains("127.0.0.1"), "{error}");
+    assert!(Tree::read(&workspace.path("lake")) == before, "verify changed the lake");
+}
+
+#[test]
 fn rejects_an_environment_without_tables() {
     let workspace = Workspace::new();
     succeed(&mut workspace.defi(&["run", "--wallets", "5", "--days", "3"]));

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use defi_shared::catalog::{self, Registry};
+use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
-use defi_shared::lake::{FolderStore, Lake};
+use defi_shared::lake::{FeatureSet, FolderStore, Lake};
 
 use crate::env::Env;
 use crate::hint::CallOptions;
@@ -63,6 +64,25 @@ pub(crate) fn in_folder(args: &LakeOptions) -> Result<Lake> {
             .with_hint("create one with defi run, or choose another folder with --lake"));
     }
     Ok(Lake::new(FolderStore::new(&args.folder)))
+}
+
+/// Returns the published set of a day, or the newest one.
+///
+/// # Errors
+/// `BadInput` if there is none, and the errors of the catalog.
+pub(crate) async fn published_set(registry: &Registry, as_of: Option<Day>) -> Result<FeatureSet> {
+    let mut sets = registry.published_sets().await?;
+    let set = match as_of {
+        Some(day) => sets.into_iter().find(|set| set.as_of == day),
+        None => sets.pop(),
+    };
+    set.ok_or_else(|| {
+        Error::bad_input(match as_of {
+            Some(day) => format!("no features are published as of {day}"),
+            None => "no features are published in this lake yet".to_owned(),
+        })
+        .with_hint("publish them with defi run, or choose another --as-of")
+    })
 }
 
 #[cfg(feature = "aws")]

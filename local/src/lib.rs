@@ -21,4 +21,5 @@ pub mod report;
 pub mod run;
 pub mod source;
 mod tables;
+pub mod verify;
 pub mod wallet;

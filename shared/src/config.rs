@@ -144,7 +144,7 @@ impl Protocol {
 
     fn missing(&self, key: &str) -> Error {
         Error::bad_input(format!("the protocol {} has no {key} in the configuration", self.name))
-            .with_hint("add it: docs/configuration.md lists what the APIs and what a node needs")
+            .with_hint("add it: docs/adding-a-protocol.md lists what the APIs and what a node need")
     }
 
     /// Returns the protocol's `protocol_name` and `contract_version` in Transpose.

@@ -8,8 +8,15 @@ use std::process::{Command, Output, Stdio};
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_defi"));
     command.args(args).stdin(Stdio::null());
-    let variables =
-        ["GRAPH_API_KEY", "GRAPH_URL", "TRANSPOSE_API_KEY", "TRANSPOSE_URL", "DEFI_CONFIG", "DEFI_SERVE_API_KEY"];
+    let variables = [
+        "GRAPH_API_KEY",
+        "GRAPH_URL",
+        "TRANSPOSE_API_KEY",
+        "TRANSPOSE_URL",
+        "DEFI_CONFIG",
+        "DEFI_SERVE_API_KEY",
+        "ETHEREUM_RPC_URL",
+    ];
     for variable in variables.into_iter().chain(["RUST_LOG", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]) {
         command.env_remove(variable);
     }

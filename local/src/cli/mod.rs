@@ -18,7 +18,7 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StepArgs, WalletArgs};
+use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StepArgs, VerifyArgs, WalletArgs};
 use crate::features::{FileFormat, RowSelection};
 use crate::output::{escape, message};
 use crate::source::Source;
@@ -147,6 +147,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Query(args) => query(args).await,
         Command::Wallet(args) => wallet(args).await,
         Command::Features(args) => features(args).await,
+        Command::Verify(args) => verify(args).await,
         Command::Report(args) => crate::report::report(&args.into()).await,
         Command::Start(_) | Command::Status(_) | Command::Backfill(_) => run_in_aws(command).await,
     }
@@ -214,6 +215,13 @@ async fn doctor(args: DoctorArgs) -> Result<()> {
         _ => args::node_url(args.rpc_url.as_deref()).map(|url| Source::Node { url }),
     };
     crate::doctor::run_checks(&crate::doctor::Options { source, json: args.json }, &args.lake.into()).await
+}
+
+async fn verify(args: VerifyArgs) -> Result<()> {
+    let url = args::node_url(args.rpc_url.as_deref());
+    let accounts = usize::try_from(args.accounts).unwrap_or(usize::MAX);
+    let options = crate::verify::Options { url, as_of: args.as_of, accounts, json: args.json };
+    crate::verify::verify(&options, &args.lake.into()).await
 }
 
 fn completions(shell: Shell) -> Result<()> {

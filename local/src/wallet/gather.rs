@@ -17,6 +17,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
 use super::feature::{Feature, features};
+use crate::lake::published_set;
 
 /// A wallet as of a published day.
 #[derive(Debug)]
@@ -51,15 +52,7 @@ impl Wallet {
     /// # Errors
     /// `BadInput` if the day is not published or the address has no row, and the errors of the lake.
     pub(super) async fn read(lake: &Lake, registry: &Registry, address: Address, as_of: Option<Day>) -> Result<Self> {
-        let sets = registry.published_sets().await?;
-        let set = as_of.map_or(sets.last(), |day| sets.iter().find(|set| set.as_of == day));
-        let Some(set) = set else {
-            return Err(Error::bad_input(match as_of {
-                Some(day) => format!("no features are published as of {day}"),
-                None => "no features are published in this lake yet".to_owned(),
-            })
-            .with_hint("publish them with defi run, or choose another --as-of"));
-        };
+        let set = &published_set(registry, as_of).await?;
         let as_of = set.as_of;
         let links = links_before(lake, as_of).await?;
         let linked = |side: fn(&Link) -> Address| links.sorted().into_iter().filter(move |link| side(link) == address);

@@ -20,7 +20,7 @@ use crate::report;
 #[cfg(feature = "aws")]
 pub(super) use aws::StartOptions;
 pub(super) use aws::{BackfillArgs, StartArgs, StatusArgs};
-pub(super) use read::{DoctorArgs, FeaturesArgs, QueryArgs, TablesArgs, WalletArgs};
+pub(super) use read::{DoctorArgs, FeaturesArgs, QueryArgs, TablesArgs, VerifyArgs, WalletArgs};
 pub(super) use runs::{PlanArgs, RunArgs, ServeArgs, StepArgs, node_url};
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +41,8 @@ pub(super) enum Command {
     Wallet(WalletArgs),
     /// Export features for training: of published days, as of just before each borrow, or as of given times
     Features(FeaturesArgs),
+    /// Compare accounts of a published day with what the contracts say of them, through an Ethereum node
+    Verify(VerifyArgs),
     /// Check the lake against its catalog, and optionally API keys, sources and the deployed environment
     Doctor(DoctorArgs),
     /// Write the report of a run as an HTML file, by default into the lake

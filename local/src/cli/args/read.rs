@@ -1,4 +1,4 @@
-//! The arguments of the commands that read a lake: `query`, `tables`, `wallet`, `features` and `doctor`.
+//! The arguments of the commands that read a lake: `query`, `tables`, `wallet`, `features`, `verify` and `doctor`.
 
 use std::path::PathBuf;
 
@@ -96,6 +96,29 @@ pub(in crate::cli) struct FeaturesArgs {
     /// File to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) lake: ReadArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Asks Aave's getUserAccountData and Compound's getAccountLiquidity at the day's first block. A past day needs \
+    an archive node. The exit code is 1 if a value differs by more than 1e-6.\n\n\
+    Examples:\n  defi verify\n  defi verify --accounts 1000 --as-of 2023-01-31\n  defi verify --json | jq .protocols"
+)]
+pub(in crate::cli) struct VerifyArgs {
+    /// Maximum number of accounts of each protocol to compare
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(in crate::cli) accounts: u32,
+    /// Published day to compare [default: the newest]
+    #[arg(long, value_name = "DAY")]
+    pub(in crate::cli) as_of: Option<Day>,
+    /// The Ethereum node to ask: its URL, which is a secret; better in the variable ETHEREUM_RPC_URL
+    #[arg(long, value_name = "URL")]
+    pub(in crate::cli) rpc_url: Option<String>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
     #[command(flatten)]
     pub(in crate::cli) lake: ReadArgs,
 }

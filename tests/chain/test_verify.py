@@ -55,6 +55,7 @@ def test_all_agree(chain, lake):
     done = chain.defi("verify", lake=lake)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " values agree to 1e-6" in done.stdout and "differs" not in done.stdout, done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 160, done.stdout
     code, report = verify(chain, lake)
     quantities = {(p["protocol"], q["quantity"]): q for p in report["protocols"] for q in p["quantities"]}
     expected = [(AAVE, name) for name in ("collateral", "debt", "available", "health factor")] + [(COMPOUND, "liquidity")]
@@ -151,10 +152,19 @@ def test_a_pruned_node_is_an_error_with_a_hint(chain, lake):
 
 
 def test_a_lake_of_another_chain_is_refused(chain, tmp_path):
-    sample = [*chain.command("run", "--wallets", "5", "--days", "3", lake=tmp_path)]
+    sample = chain.command("run", "--wallets", "5", "--days", "3", lake=tmp_path)
     environment = {name: value for name, value in chain.environment().items() if name not in ("DEFI_CONFIG", "ETHEREUM_RPC_URL")}
     done = subprocess.run(sample, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     done = chain.defi("verify", lake=tmp_path)
-    assert done.returncode == 1 or done.returncode == 2, done.stdout
-    assert len(done.stderr.splitlines()) == 1 and chain.url not in done.stderr, done.stderr
+    assert done.returncode == 1 and done.stderr.startswith("error: NotReady: "), done.stderr
+    assert "node of the chain that the lake was filled from" in done.stderr and chain.url not in done.stderr, done.stderr
+
+
+def test_another_first_block_than_that_of_the_node_is_refused(chain, copy):
+    (blocks,) = copy.glob(f"raw/*/ethereum_daily_blocks/**/{chain.as_of}.parquet")
+    table = pq.read_table(blocks)
+    changed = [row | {"block_hash": "0x" + "ab" * 32} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(changed, schema=table.schema), blocks)
+    done = chain.defi("verify", lake=copy)
+    assert done.returncode == 2 and "another one than that of the node" in done.stderr, done.stderr

@@ -93,9 +93,14 @@ async fn compare_all(context: &Context, as_of: Day, count: usize) -> Result<Repo
 /// Checks that the node has the block that the lake has.
 async fn require_same_chain(context: &Context, block: &DailyBlock) -> Result<()> {
     let number = block.number()?;
-    let headers = context.node()?.headers(&[number], &context.traffic).await?;
+    let hint = "use a node of the chain that the lake was filled from";
+    let headers = context.node()?.headers(&[number], &context.traffic).await.map_err(|error| match error.kind() {
+        Kind::NotReady => error.with_hint(format!("wait until the node has caught up, or {hint}")),
+        _ => error,
+    })?;
     let is_same = headers.iter().all(|header| {
-        let has_same_hash = block.block_hash.as_ref().is_none_or(|hash| **hash == header.hash.to_string());
+        let has_same_hash =
+            block.block_hash.as_ref().is_none_or(|hash| hash.eq_ignore_ascii_case(&header.hash.to_string()));
         header.timestamp == block.epoch_timestamp && has_same_hash
     });
     if is_same {
@@ -103,7 +108,7 @@ async fn require_same_chain(context: &Context, block: &DailyBlock) -> Result<()>
     }
     Err(Error::bad_input("the day's first block in the lake is another one than that of the node")
         .with("block", number)
-        .with_hint("use a node of the chain that the lake was filled from"))
+        .with_hint(hint))
 }
 
 fn compare_protocol(protocol: &str, accounts: &Accounts, answers: Answers, rounding_eth: f64) -> ProtocolReport {

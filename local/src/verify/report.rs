@@ -74,18 +74,20 @@ impl Report {
     }
 
     fn table(&self) -> output::TextTable {
-        let header =
-            ["protocol", "quantity", "unit", "compared", "differing", "digits", "worst account", "lake", "contract"];
-        let mut table = table(&header, 3, 6);
+        let header = ["protocol", "quantity", "compared", "differing", "digits", "worst account", "lake", "contract"];
+        let mut table = table(&header, 2, 5);
+        table.align_right(6);
         table.align_right(7);
-        table.align_right(8);
         for protocol in &self.protocols {
             for summary in &protocol.quantities {
                 let Summary { quantity, compared, differing, digits, worst } = summary;
                 table.add_row([
                     protocol.protocol.as_str(),
-                    quantity.name(),
-                    if quantity.is_amount() { protocol.unit } else { "" },
+                    &if quantity.is_amount() {
+                        format!("{} {}", quantity.name(), protocol.unit)
+                    } else {
+                        quantity.name().to_owned()
+                    },
                     &compared.to_string(),
                     &differing.to_string(),
                     &digits.to_string(),
@@ -139,7 +141,7 @@ impl Report {
         let mut error = Error::new(Kind::QualityFailed, format!("the lake and the contracts: {problem}"))
             .with("as_of", self.as_of)
             .with_hint(
-                "defi wallet ACCOUNT shows where the lake's values come from; a lake that the APIs filled is never exact",
+                "a lake that the APIs filled is never exact; of one that a node filled, please report it as a defect",
             );
         let worst = |a: &&Summary, b: &&Summary| a.worst.difference.total_cmp(&b.worst.difference);
         if let Some(summary) = self.summaries().filter(|summary| summary.differing > 0).max_by(worst) {

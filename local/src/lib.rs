@@ -14,6 +14,7 @@ pub mod features;
 pub mod handlers;
 pub mod hint;
 pub mod lake;
+mod log_files;
 pub mod output;
 #[cfg(feature = "sql")]
 pub mod query;

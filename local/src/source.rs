@@ -38,6 +38,8 @@ pub enum Source {
     Node {
         /// Its URL, which is a secret.
         url: Secret,
+        /// The folder or bucket of Parquet files that logs come from instead.
+        logs: Option<String>,
     },
     /// Other servers that implement the two APIs.
     Urls {
@@ -88,7 +90,7 @@ impl Source {
     pub async fn open(&self, config: &mut Config) -> Result<OpenSource> {
         match self {
             Source::Live { send_keys } => open_live(config, *send_keys),
-            Source::Node { url } => open_node(config, url),
+            Source::Node { url, logs } => open_node(config, url, logs.as_deref()).await,
             Source::Urls { graph, transpose, send_keys } => open_urls(config, graph, transpose, *send_keys),
             Source::Sample(_) | Source::Recording(_) => {
                 let recording = self.recording()?;
@@ -188,7 +190,7 @@ fn open_urls(config: &mut Config, graph: &str, transpose: &str, send_keys: bool)
 }
 
 /// Opens a node. Neither its URL nor its host is shown: providers put keys into both.
-fn open_node(config: &mut Config, url: &Secret) -> Result<OpenSource> {
+async fn open_node(config: &mut Config, url: &Secret, logs: Option<&str>) -> Result<OpenSource> {
     config.choose_chain()?;
     let is_local = is_on_this_machine(url);
     if is_local {
@@ -203,8 +205,13 @@ fn open_node(config: &mut Config, url: &Secret) -> Result<OpenSource> {
     let opened =
         open_clients(config, GraphSettings::new(graph, Vec::new()), TransposeSettings::new(transpose, Vec::new()))?;
     let rates = RequestRates { ethereum: config.requests_per_second.ethereum.into(), ..opened.rates };
-    let clients = opened.clients.with_node(config, settings, 1)?;
-    Ok(OpenSource { clients, rates, name: chain.clone(), chain: Some(chain), days: None, left_out: 0, _server: None })
+    let mut clients = opened.clients.with_node(config, settings, 1)?;
+    let mut name = chain.clone();
+    if let Some(logs) = logs {
+        clients.feed = Some(Arc::new(crate::log_files::open(logs, config.chain.chain_id).await?));
+        name = format!("{chain}, logs from {logs}");
+    }
+    Ok(OpenSource { clients, rates, name, chain: Some(chain), days: None, left_out: 0, _server: None })
 }
 
 fn open_clients(config: &mut Config, mut graph: GraphSettings, mut transpose: TransposeSettings) -> Result<OpenSource> {

@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod domain;
 pub mod error;
 pub mod executions;
+pub mod feeds;
 pub mod lake;
 pub mod pipeline;
 pub mod plan;

@@ -4,6 +4,7 @@
 mod contract;
 #[cfg(all(feature = "aws", feature = "testing"))]
 mod local_aws;
+mod log_files;
 #[cfg(all(feature = "aws", feature = "testing"))]
 mod s3_answers;
 mod sources_clients;

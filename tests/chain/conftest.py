@@ -40,9 +40,9 @@ class Chain:
         named = {"DEFI_CONFIG": str(self.folder / "config.toml"), "ETHEREUM_RPC_URL": url or self.url}
         return os.environ | named
 
-    def run(self, lake: Path, url: str | None = None) -> None:
+    def run(self, lake: Path, *options: str, url: str | None = None) -> None:
         """Runs the pipeline up to the last day of the chain."""
-        result = self.defi("run", "--as-of", self.as_of, lake=lake, url=url)
+        result = self.defi("run", "--as-of", self.as_of, *options, lake=lake, url=url)
         assert result.returncode == 0, result.stdout + result.stderr
 
 

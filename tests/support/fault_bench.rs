@@ -202,8 +202,13 @@ impl FaultBench {
         let transpose = TransposeSettings { rate, retry, timeout, rows_per_page: ROWS_PER_PAGE, ..transpose };
         let (graph, transpose) = (Arc::new(GraphClient::new(graph)?), Arc::new(TransposeClient::new(transpose)?));
         let registry = catalog::registry_in_lake(&lake, "dev");
-        let context =
-            Context::new(lake, registry, Arc::clone(&self.config), Clients { graph, transpose, node: None }, today()?);
+        let context = Context::new(
+            lake,
+            registry,
+            Arc::clone(&self.config),
+            Clients { graph, transpose, node: None, feed: None },
+            today()?,
+        );
         Ok(Context { wait_for_readers: Duration::ZERO, ..context })
     }
 }

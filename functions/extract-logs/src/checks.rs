@@ -1,4 +1,4 @@
-//! Checks of the logs that a node returned: answers can be successful and incomplete.
+//! Checks of the logs that a node or another feed returned: answers can be successful and incomplete.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ use crate::Blocks;
 const SAMPLED_BLOCKS: u64 = 16;
 
 /// The number of blocks with logs, spread over a day, whose receipts are compared.
-const SAMPLED_BLOCKS_WITH_LOGS: usize = 4;
+pub(crate) const SAMPLED_BLOCKS_WITH_LOGS: usize = 4;
 
-/// Compares the logs with the headers and the receipts of their blocks: that every block is the one of its header, and, in a
-/// sample of the blocks, that the receipts have the same logs.
+/// Compares the logs with the headers and the receipts of their blocks: that every block is the one of its header, as far as
+/// there are hashes and headers, and, in a sample of the blocks, that the receipts have the same logs.
 ///
 /// # Errors
-/// `SourceUnavailable` if a block is another one than that of its header, `CorruptData` if the receipts of a block have
-/// other logs, and the errors of the node.
+/// If a block is another one than that of its header: `SourceUnavailable`, or `CorruptData` where the logs are not the
+/// node's. `CorruptData` if the receipts of a block have other logs, and the errors of the node.
 pub(crate) async fn compare_with_blocks(
     context: &Context,
     addresses: &[Address],
@@ -32,10 +32,13 @@ pub(crate) async fn compare_with_blocks(
 ) -> Result<()> {
     for log in logs {
         let header = headers.get(&log.block_number);
-        if header.is_none_or(|header| header.hash != log.block_hash) {
-            return Err(Error::new(Kind::SourceUnavailable, "the block of a log is not the one of its header")
-                .with("block", log.block_number)
-                .with_hint("run again: the nodes behind the URL may disagree"));
+        if header.zip(log.block_hash).is_some_and(|(header, hash)| header.hash != hash) {
+            let (kind, hint) = match context.feed {
+                Some(_) => (Kind::CorruptData, "the files or the node have a block that was replaced: use others"),
+                None => (Kind::SourceUnavailable, "run again: the nodes behind the URL may disagree"),
+            };
+            let error = Error::new(kind, "the block of a log is not the one of its header");
+            return Err(error.with("block", log.block_number).with_hint(hint));
         }
     }
     let with_logs: Vec<u64> = logs.iter().map(|log| log.block_number).collect::<BTreeSet<_>>().into_iter().collect();
@@ -44,11 +47,17 @@ pub(crate) async fn compare_with_blocks(
     sample.extend(may_have_logs(context, addresses, blocks, &with_logs).await?);
     for number in sample {
         let Some(receipts) = context.node()?.block_logs(number, &context.traffic).await? else { return Ok(()) };
-        let of_contracts = receipts.iter().filter(|log| addresses.contains(&log.address));
-        if !of_contracts.eq(logs.iter().filter(|log| log.block_number == number)) {
+        let of_contracts: Vec<_> = receipts.iter().filter(|log| addresses.contains(&log.address)).collect();
+        let of_block: Vec<_> = logs.iter().filter(|log| log.block_number == number).collect();
+        let is_same = of_contracts.iter().zip(&of_block).all(|(receipt, log)| receipt.is_same_event(log));
+        if !is_same || of_contracts.len() != of_block.len() {
+            let hint = match context.feed {
+                Some(_) => "get the files of this block again, or run without --logs",
+                None => "run again, or use another node: this one does not return all logs",
+            };
             return Err(Error::corrupt("the logs of a block differ from those in its receipts")
                 .with("block", number)
-                .with_hint("run again, or use another node: this one does not return all logs"));
+                .with_hint(hint));
         }
     }
     Ok(())
@@ -61,8 +70,9 @@ async fn may_have_logs(
     blocks: &Blocks,
     with_logs: &[u64],
 ) -> Result<Vec<u64>> {
-    let step = (blocks.last - blocks.first).div_ceil(SAMPLED_BLOCKS).max(1);
-    let numbers = (blocks.first..=blocks.last).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+    let (first, last) = (blocks.first.number, blocks.last.number);
+    let step = (last - first).div_ceil(SAMPLED_BLOCKS).max(1);
+    let numbers = (first..=last).step_by(usize::try_from(step).unwrap_or(usize::MAX));
     let numbers: Vec<_> = numbers.filter(|number| with_logs.binary_search(number).is_err()).collect();
     let headers = context.node()?.headers(&numbers, &context.traffic).await?;
     let may_have = |header: &Header| addresses.iter().any(|address| header.may_have_log_of(address));

@@ -1,17 +1,17 @@
-//! Extracts the logs of the contracts of each protocol from an Ethereum node: one object per protocol and day. It has the
+//! Extracts the logs of the contracts of each protocol from an Ethereum node or another feed of logs: one object per protocol and day. It has the
 //! logs from the day's first block up to and including the next day's first block, since the snapshot of a day is the
 //! state after its first block.
 
+mod blocks;
 mod checks;
 mod rates;
-
-use std::collections::{BTreeMap, BTreeSet};
+mod senders;
 
 use defi_shared::cpu::run_cpu;
 use defi_shared::domain::Day;
+use defi_shared::feeds::{BlockTime, LogQuery};
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
-use defi_shared::sources::ethereum::{Header, Log};
 use defi_shared::step::contracts::Contracts;
 use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{RAW_LOGS, RawLog, Timestamp};
@@ -50,25 +50,25 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts) -> Result<Report> {
     let (day, _) = unit.as_protocol_day()?;
     let blocks = blocks_of(&context, day).await?;
-    let (node, traffic) = (context.node()?, &context.traffic);
     let addresses = contracts.addresses();
-    let batch = node.logs(&addresses, blocks.first, blocks.last, traffic).await?;
-    let headers = headers_of(&context, &blocks, &batch.logs).await?;
+    let query = LogQuery { addresses: &addresses, first: blocks.first, last: blocks.last };
+    let feed = context.feed()?.logs(&query, &context.traffic).await?;
+    let (headers, times) = blocks::headers_and_times(&context, &blocks, &feed).await?;
+    let batch = &feed.batch;
     checks::compare_with_blocks(&context, &addresses, &blocks, &batch.logs, &headers).await?;
     checks::reject_malformed(contracts, &batch.logs)?;
-    let transactions: BTreeSet<_> = batch.logs.iter().map(|log| log.transaction_hash).collect();
-    let senders = node.senders(&transactions.into_iter().collect::<Vec<_>>(), traffic).await?;
+    let senders = senders::of_transactions(&context, &feed).await?;
     let rates = rates::of_liquidations(&context, contracts, &batch.logs).await?;
     let rows = run_cpu(|| {
         let rows = batch.logs.iter().map(|log| {
-            let header = headers.get(&log.block_number).ok_or_else(|| Error::internal("a log without a block"))?;
+            let time = times.get(&log.block_number).ok_or_else(|| Error::internal("a log without a block"))?;
             let sender = senders.get(&log.transaction_hash).copied();
             let sender = sender.ok_or_else(|| Error::internal("a log without a sender"))?;
             let topic = |number: usize| log.topics.get(number).copied();
             Ok(RawLog {
                 block_number: i64::try_from(log.block_number).unwrap_or(i64::MAX),
                 log_index: i64::try_from(log.log_index).unwrap_or(i64::MAX),
-                block_timestamp: Timestamp::from_epoch_seconds(header.timestamp),
+                block_timestamp: Timestamp::from_epoch_seconds(*time),
                 transaction_hash: log.transaction_hash,
                 sender_address: sender,
                 contract_address: log.address,
@@ -84,7 +84,7 @@ async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts) -> Res
     })?;
     let rows_in = rows.len() as u64 + batch.repeats;
     let metadata = FileMetadata::from([
-        ("blocks".to_owned(), format!("{}-{}", blocks.first, blocks.last)),
+        ("blocks".to_owned(), format!("{}-{}", blocks.first.number, blocks.last.number)),
         ("deployment".to_owned(), contracts.deployment().to_string()),
     ]);
     let written = context.commit(&RAW_LOGS, &unit, rows, metadata).await?;
@@ -94,22 +94,19 @@ async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts) -> Res
 /// The blocks of a unit: the first one of its day and the first one of the next day.
 #[derive(Debug, Clone, Copy)]
 struct Blocks {
-    first: u64,
-    last: u64,
+    first: BlockTime,
+    last: BlockTime,
 }
 
 async fn blocks_of(context: &Context, day: Day) -> Result<Blocks> {
-    let (first, last) = (context.first_block(day).await?.number()?, context.first_block(day.next()).await?.number()?);
-    if first >= last {
+    let (first, last) = (first_block(context, day).await?, first_block(context, day.next()).await?);
+    if first.number >= last.number {
         return Err(Error::corrupt("the first block of a day is not before that of the next day").with("day", day));
     }
     Ok(Blocks { first, last })
 }
 
-/// Returns the headers of the blocks that have logs, and of the ends of the unit, by number.
-async fn headers_of(context: &Context, blocks: &Blocks, logs: &[Log]) -> Result<BTreeMap<u64, Header>> {
-    let numbers: BTreeSet<u64> = logs.iter().map(|log| log.block_number).chain([blocks.first, blocks.last]).collect();
-    let numbers: Vec<_> = numbers.into_iter().collect();
-    let headers = context.node()?.headers(&numbers, &context.traffic).await?;
-    Ok(headers.into_iter().map(|header| (header.number, header)).collect())
+async fn first_block(context: &Context, day: Day) -> Result<BlockTime> {
+    let block = context.first_block(day).await?;
+    Ok(BlockTime { number: block.number()?, timestamp: block.epoch_timestamp })
 }

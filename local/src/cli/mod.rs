@@ -203,7 +203,7 @@ async fn run_in_aws(_: Command) -> Result<()> {
 async fn step(mut args: StepArgs) -> Result<()> {
     let Some(name) = args.name.take() else { return crate::run::list_steps(args.json) };
     let input = args.input.take();
-    crate::run::step(&args.options(), name.parse()?, input.as_deref()).await
+    crate::run::step(&args.options()?, name.parse()?, input.as_deref()).await
 }
 
 async fn doctor(args: DoctorArgs) -> Result<()> {
@@ -212,7 +212,7 @@ async fn doctor(args: DoctorArgs) -> Result<()> {
         (true, ..) => Some(Source::Live { send_keys }),
         (_, Some(recording), _) => Some(Source::Recording(recording)),
         (_, _, Some((graph, transpose))) => Some(Source::Urls { graph, transpose, send_keys }),
-        _ => args::node_url(args.rpc_url.as_deref()).map(|url| Source::Node { url }),
+        _ => args::node_url(args.rpc_url.as_deref()).map(|url| Source::Node { url, logs: None }),
     };
     crate::doctor::run_checks(&crate::doctor::Options { source, json: args.json }, &args.lake.into()).await
 }

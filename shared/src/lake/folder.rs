@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -195,6 +196,17 @@ fn read_suffix_if_exists(path: &Path, length: usize) -> io::Result<Option<Vec<u8
     Ok(Some(bytes))
 }
 
+fn read_range_if_exists(path: &Path, range: &Range<u64>) -> io::Result<Option<Vec<u8>>> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    file.seek(SeekFrom::Start(range.start))?;
+    let mut bytes = Vec::new();
+    file.take(range.end.saturating_sub(range.start)).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
 fn compare(old: Option<&[u8]>, new: &[u8]) -> PutOutcome {
     match old {
         None => PutOutcome::Created,
@@ -272,6 +284,10 @@ impl Store for FolderStore {
 
     async fn get_suffix(&self, key: &str, length: usize) -> Result<Option<Bytes>> {
         Ok(self.run(key, move |path| read_suffix_if_exists(path, length)).await?.map(Bytes::from))
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        Ok(self.run(key, move |path| read_range_if_exists(path, &range)).await?.map(Bytes::from))
     }
 
     async fn compare(&self, key: &str, bytes: &Bytes) -> Result<PutOutcome> {

@@ -10,6 +10,7 @@ mod records;
 pub mod requests;
 #[cfg(feature = "aws")]
 mod s3;
+pub mod scan;
 mod state;
 mod store;
 mod thrift;

@@ -311,12 +311,12 @@ fn with_dictionaries(metadata: &ArrowReaderMetadata) -> SchemaRef {
     }
 }
 
-fn read_error(cause: impl Into<BoxError>) -> Error {
+pub(super) fn read_error(cause: impl Into<BoxError>) -> Error {
     Error::corrupt("not a readable Parquet file").with_source(cause)
 }
 
 /// Converts a panic of the decoder into `CorruptData`. The decoder panics on some corrupt files.
-fn catch_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn catch_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = std::panic::catch_unwind(AssertUnwindSafe(work));
     result.unwrap_or_else(|_| Err(read_error("the decoder panicked")))
 }

@@ -1,5 +1,6 @@
 //! A store in an S3 bucket.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -161,7 +162,7 @@ impl S3Store {
             Ok(Some(object)) => object,
             Ok(None) => return Ok(None),
             Err(error) if error_code(&error) == Some("NoSuchKey") => return Ok(None),
-            // An empty object has no range.
+            // The range starts at the end of the object, or after it.
             Err(error) if error_code(&error) == Some("InvalidRange") => return Ok(Some(Bytes::new())),
             Err(error) => return Err(self.object_error("GetObject", key, error)),
         };
@@ -298,6 +299,14 @@ impl Store for S3Store {
 
     async fn get_suffix(&self, key: &str, length: usize) -> Result<Option<Bytes>> {
         self.read(key, Some(format!("bytes=-{length}"))).await
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        if range.is_empty() {
+            // The header can't name an empty range.
+            return Ok(self.head(key).await?.map(|_| Bytes::new()));
+        }
+        self.read(key, Some(format!("bytes={}-{}", range.start, range.end - 1))).await
     }
 
     async fn digest(&self, key: &str) -> Result<Option<ObjectDigest>> {

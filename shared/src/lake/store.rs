@@ -1,6 +1,7 @@
 //! The interface of an object store, implemented for S3 buckets and local folders.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -43,6 +44,18 @@ pub trait Store: Debug + Send + Sync {
     /// As [`Store::get`].
     async fn get_suffix(&self, key: &str, length: usize) -> Result<Option<Bytes>> {
         Ok(self.get(key).await?.map(|bytes| bytes.slice(bytes.len().saturating_sub(length)..)))
+    }
+
+    /// Returns a range of the bytes of an object, fewer if the object ends before, or `None` if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        let within = |position: u64, bytes: &Bytes| usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(self.get(key).await?.map(|bytes| {
+            let end = within(range.end, &bytes);
+            bytes.slice(within(range.start, &bytes).min(end)..end)
+        }))
     }
 
     /// Returns the digest of the bytes of an object, or `None` if it does not exist. Never what a writer of the object

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::domain::Day;
 use crate::error::{Error, Result};
 use crate::executions::Executions;
+use crate::feeds::LogFeed;
 use crate::lake::{Lake, WorkUnit};
 use crate::sources::ethereum::{EthereumClient, EthereumSettings};
 use crate::sources::graph::{GraphClient, GraphSettings};
@@ -32,6 +33,8 @@ pub struct Context {
     pub transpose: Arc<TransposeClient>,
     /// The client of an Ethereum node, if the lake is filled from one.
     pub node: Option<Arc<EthereumClient>>,
+    /// Where logs come from, if not from the node.
+    pub feed: Option<Arc<dyn LogFeed>>,
     /// Counts requests and retries of the units that are being processed.
     pub traffic: Arc<Traffic>,
     /// Today (UTC), the default of every `as_of`.
@@ -55,6 +58,8 @@ pub struct Clients {
     pub transpose: Arc<TransposeClient>,
     /// The client of an Ethereum node, if there is one.
     pub node: Option<Arc<EthereumClient>>,
+    /// Where logs come from, if not from the node.
+    pub feed: Option<Arc<dyn LogFeed>>,
 }
 
 impl Clients {
@@ -75,7 +80,7 @@ impl Clients {
         transpose.concurrency = config.concurrency.transpose as usize;
         (graph.limits, transpose.limits) = (config.source_limits, config.source_limits);
         let (graph, transpose) = (Arc::new(GraphClient::new(graph)?), Arc::new(TransposeClient::new(transpose)?));
-        Ok(Clients { graph, transpose, node: None })
+        Ok(Clients { graph, transpose, node: None, feed: None })
     }
 
     /// Adds the client of an Ethereum node, with the rate, concurrency and limits of the configuration.
@@ -104,6 +109,7 @@ impl Context {
             graph: clients.graph,
             transpose: clients.transpose,
             node: clients.node,
+            feed: clients.feed,
             traffic: Arc::default(),
             today,
             deadline: None,

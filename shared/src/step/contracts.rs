@@ -12,6 +12,7 @@ use crate::contracts::compound_v2::{CToken, Comptroller};
 use crate::domain::replay::aave_v2::Reserve;
 use crate::domain::{Address, HexBytes};
 use crate::error::{Error, Kind, Result};
+use crate::feeds::LogFeed;
 use crate::pipeline::Step;
 use crate::sources::Traffic;
 use crate::sources::ethereum::{Call, CallOutcome, EthereumClient};
@@ -112,6 +113,17 @@ impl Context {
             Error::bad_input("no Ethereum node is configured")
                 .with_hint("name one with --rpc-url or ETHEREUM_RPC_URL; in AWS with the variable source = \"chain\"")
         })
+    }
+
+    /// Returns the feed of logs: the node, unless another one was chosen.
+    ///
+    /// # Errors
+    /// As [`Context::node`].
+    pub fn feed(&self) -> Result<&dyn LogFeed> {
+        match &self.feed {
+            Some(feed) => Ok(&**feed),
+            None => Ok(&**self.node()?),
+        }
     }
 
     /// Finds the contracts of the protocols whose units an input selects.

@@ -32,6 +32,7 @@ pub async fn check_store(store: Arc<dyn Store>) -> Result<()> {
     put_returns_its_effect(&*store).await?;
     list_is_sorted_and_filters_by_prefix(&*store).await?;
     suffix_is_the_end_of_an_object(&*store).await?;
+    range_is_a_part_of_an_object(&*store).await?;
     swap_replaces_only_the_expected_bytes(Arc::clone(&store)).await?;
     deleting_twice_succeeds(&*store).await?;
     digest_is_that_of_the_bytes(&*store).await?;
@@ -78,6 +79,16 @@ async fn suffix_is_the_end_of_an_object(store: &dyn Store) -> Result<()> {
     }
     store.put("suffix", Bytes::new()).await?;
     assert_eq!(store.get_suffix("suffix", 1).await?, Some(Bytes::new()));
+    Ok(())
+}
+
+async fn range_is_a_part_of_an_object(store: &dyn Store) -> Result<()> {
+    assert_eq!(store.get_range("range", 0..1).await?, None);
+    assert_eq!(store.get_range("range", 0..0).await?, None);
+    store.put("range", Bytes::from_static(b"12345")).await?;
+    for (range, part) in [(0..5, &b"12345"[..]), (1..3, b"23"), (4..99, b"5"), (2..2, b""), (5..9, b""), (7..9, b"")] {
+        assert_eq!(store.get_range("range", range.clone()).await?.as_deref(), Some(part), "{range:?}");
+    }
     Ok(())
 }
 

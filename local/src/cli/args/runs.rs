@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use defi_shared::domain::Day;
-use defi_shared::error::Result;
+use defi_shared::error::{Error, Result};
 use defi_shared::sources::Secret;
 
 use super::LakeArgs;
@@ -100,6 +100,9 @@ pub(in crate::cli) struct SourceArgs {
     /// Use an Ethereum node instead of the two APIs: its URL, which is a secret; better in the variable ETHEREUM_RPC_URL
     #[arg(long, value_name = "URL", conflicts_with_all = ["live", "graph_url", "recording", "wallets", "days", "seed"])]
     pub(in crate::cli) rpc_url: Option<String>,
+    /// With a node: read the logs from Parquet files of all logs, as AWS's public data set or cryo write them
+    #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX", conflicts_with_all = ["live", "graph_url", "recording", "wallets", "days", "seed"])]
+    pub(in crate::cli) logs: Option<String>,
     /// Send the API keys in GRAPH_API_KEY and TRANSPOSE_API_KEY to servers other than the live APIs, too
     #[arg(long, conflicts_with_all = ["recording", "wallets", "days", "seed"])]
     pub(in crate::cli) send_keys: bool,
@@ -117,16 +120,22 @@ impl SourceArgs {
         if has_other_source { self.rpc_url.as_deref().map(Secret::new) } else { node_url(self.rpc_url.as_deref()) }
     }
 
-    pub(in crate::cli) fn source(self) -> Source {
+    /// # Errors
+    /// `BadInput` for files of logs without a node, which has the rest.
+    pub(in crate::cli) fn source(self) -> Result<Source> {
         let send_keys = self.send_keys;
         if let Some(url) = self.node_url() {
-            return Source::Node { url };
+            return Ok(Source::Node { url, logs: self.logs });
         }
-        match (self.live, self.graph_url, self.transpose_url) {
+        if self.logs.is_some() {
+            return Err(Error::bad_input("--logs needs an Ethereum node, for all but the logs")
+                .with_hint("name one in ETHEREUM_RPC_URL or with --rpc-url"));
+        }
+        Ok(match (self.live, self.graph_url, self.transpose_url) {
             (true, ..) => Source::Live { send_keys },
             (_, Some(graph), Some(transpose)) => Source::Urls { graph, transpose, send_keys },
             _ => self.sample.source(),
-        }
+        })
     }
 }
 
@@ -138,7 +147,7 @@ impl ScopeArgs {
             from: day(&self.from)?,
             force: self.force,
             retry_lost: self.retry_lost,
-            source: self.source.source(),
+            source: self.source.source()?,
             lake: self.lake.lake,
             env: self.lake.env,
             json,
@@ -173,17 +182,17 @@ pub(in crate::cli) struct StepArgs {
 }
 
 impl StepArgs {
-    pub(in crate::cli) fn options(self) -> crate::run::Options {
-        crate::run::Options {
+    pub(in crate::cli) fn options(self) -> Result<crate::run::Options> {
+        Ok(crate::run::Options {
             as_of: None,
             from: None,
             force: false,
             retry_lost: false,
-            source: self.source.source(),
+            source: self.source.source()?,
             lake: self.lake.lake,
             env: self.lake.env,
             json: true,
-        }
+        })
     }
 }
 

@@ -16,13 +16,13 @@ const MAX_TOPICS: usize = 4;
 pub struct Log {
     /// The number of its block.
     pub block_number: u64,
-    /// The hash of its block.
-    pub block_hash: HexBytes<32>,
+    /// The hash of its block. A node always sends it.
+    pub block_hash: Option<HexBytes<32>>,
     /// Its index among all logs of the block.
     pub log_index: u64,
     /// The transaction that caused it.
     pub transaction_hash: TxHash,
-    /// The index of that transaction in the block.
+    /// The index of that transaction in the block. 0 where the source does not say it.
     pub transaction_index: u64,
     /// The contract.
     pub address: Address,
@@ -32,6 +32,16 @@ pub struct Log {
     pub data: Vec<u8>,
     /// The time of the block in seconds since 1970-01-01T00:00:00Z, where the node sends it.
     pub block_timestamp: Option<i64>,
+}
+
+impl Log {
+    /// Returns whether two logs are the same event at the same place, whatever their sources say of the block and of the
+    /// place of the transaction in it.
+    #[must_use]
+    pub fn is_same_event(&self, other: &Log) -> bool {
+        let content = |log: &Log| (log.block_number, log.log_index, log.transaction_hash, log.address);
+        content(self) == content(other) && self.topics == other.topics && self.data == other.data
+    }
 }
 
 /// The logs of a range of blocks.
@@ -73,7 +83,7 @@ impl LogJson<'_> {
         let timestamp = self.block_timestamp.and_then(|json| quantity(json.get().trim_matches('"')));
         Ok(Log {
             block_number: number(self.block_number, "blockNumber")?,
-            block_hash: hash(self.block_hash, "blockHash")?,
+            block_hash: Some(hash(self.block_hash, "blockHash")?),
             log_index: number(self.log_index, "logIndex")?,
             transaction_hash: hash(self.transaction_hash, "transactionHash")?,
             transaction_index: number(self.transaction_index, "transactionIndex")?,

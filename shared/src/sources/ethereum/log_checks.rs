@@ -6,7 +6,8 @@ use std::collections::hash_map::Entry;
 
 use rustc_hash::FxBuildHasher;
 
-use super::log::Log;
+use super::final_error;
+use super::log::{Log, LogBatch};
 use super::response::wrong;
 use crate::error::Result;
 
@@ -17,6 +18,22 @@ pub(super) struct Checked {
     pub repeats: u64,
 }
 
+impl LogBatch {
+    /// Puts logs in order, drops identical copies, and checks that those of a block have one hash.
+    ///
+    /// # Errors
+    /// `CorruptData` for two different logs under one block and index, or two hashes of a block.
+    pub fn of_unordered(logs: Vec<Log>) -> Result<LogBatch> {
+        let order = |logs| {
+            let Checked { mut logs, repeats } = without_copies(logs)?;
+            logs.sort_by_key(|log| (log.block_number, log.log_index));
+            check_order(&logs)?;
+            Ok(LogBatch { logs, repeats })
+        };
+        order(logs).map_err(final_error)
+    }
+}
+
 /// Drops identical copies, of which the first one stays.
 ///
 /// # Errors
@@ -25,14 +42,15 @@ pub(super) fn without_copies(logs: Vec<Log>) -> Result<Checked> {
     let mut checked = Checked { logs: Vec::with_capacity(logs.len()), repeats: 0 };
     let mut known = HashMap::with_capacity_and_hasher(logs.len(), FxBuildHasher);
     for log in logs {
-        match known.entry((log.block_hash, log.log_index)) {
+        // A log without the hash of its block is known by the number.
+        match known.entry((log.block_hash.ok_or(log.block_number), log.log_index)) {
             Entry::Vacant(entry) => {
                 entry.insert(checked.logs.len());
                 checked.logs.push(log);
             }
             Entry::Occupied(entry) if checked.logs.get(*entry.get()) == Some(&log) => checked.repeats += 1,
             Entry::Occupied(_) => {
-                return Err(wrong("two different logs have the same block hash and index")
+                return Err(wrong("two different logs have the same block and index")
                     .with("block", log.block_number)
                     .with("log_index", log.log_index));
             }
@@ -76,7 +94,7 @@ mod tests {
     fn log(block_number: u64, log_index: u64) -> Log {
         Log {
             block_number,
-            block_hash: HexBytes([u8::try_from(block_number).unwrap(); 32]),
+            block_hash: Some(HexBytes([u8::try_from(block_number).unwrap(); 32])),
             log_index,
             transaction_hash: HexBytes([1; 32]),
             transaction_index: log_index / 2,
@@ -96,11 +114,23 @@ mod tests {
     }
 
     #[test]
+    fn logs_without_hashes_are_known_by_their_block() {
+        let without = |block, index| Log { block_hash: None, ..log(block, index) };
+        let logs = vec![without(2, 0), without(1, 1), without(1, 0), without(2, 0)];
+        let batch = LogBatch::of_unordered(logs).unwrap();
+        assert_eq!(batch, LogBatch { logs: vec![without(1, 0), without(1, 1), without(2, 0)], repeats: 1 });
+        let other = Log { data: vec![1], ..without(1, 0) };
+        let error = LogBatch::of_unordered(vec![without(1, 0), other]).unwrap_err();
+        assert_eq!(error.kind(), crate::Kind::CorruptData);
+        assert!(LogBatch::of_unordered(vec![without(1, 0), log(1, 1)]).is_err());
+    }
+
+    #[test]
     fn order_and_hashes_are_checked() {
         check_order(&[log(1, 0), log(1, 3), log(2, 1), log(7, 0)]).unwrap();
         assert!(check_order(&[log(1, 3), log(1, 0)]).is_err());
         assert!(check_order(&[log(2, 0), log(1, 3)]).is_err());
-        let other_hash = Log { block_hash: HexBytes([9; 32]), ..log(1, 1) };
+        let other_hash = Log { block_hash: Some(HexBytes([9; 32])), ..log(1, 1) };
         assert!(check_order(&[log(1, 0), other_hash.clone()]).is_err());
         assert!(!is_one_hash_per_block(&[log(1, 0), other_hash.clone()]));
         assert!(is_one_hash_per_block(&[log(1, 0), log(1, 1), log(2, 0)]));

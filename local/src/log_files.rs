@@ -1,0 +1,39 @@
+//! Opens Parquet files of logs, in a folder or a bucket.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use defi_shared::error::Result;
+use defi_shared::feeds::ParquetLogs;
+use defi_shared::lake::{FolderStore, Store};
+
+/// Opens the files of a chain's logs in a folder, or in a bucket where the location begins with `s3://`.
+///
+/// # Errors
+/// `BadInput` if there are no such files, or for a bucket in a build without AWS support; the errors of AWS.
+pub(crate) async fn open(location: &str, chain_id: u64) -> Result<ParquetLogs> {
+    match location.strip_prefix("s3://") {
+        Some(path) => {
+            let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+            let prefix = prefix.trim_end_matches('/');
+            let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+            ParquetLogs::open(in_bucket(bucket).await?, &prefix, chain_id).await
+        }
+        None => ParquetLogs::open(Arc::new(FolderStore::new(Path::new(location))), "", chain_id).await,
+    }
+}
+
+#[cfg(feature = "aws")]
+async fn in_bucket(bucket: &str) -> Result<Arc<dyn Store>> {
+    if bucket.is_empty() {
+        return Err(defi_shared::Error::bad_input("--logs names no bucket").with_hint("write it as s3://BUCKET/PREFIX"));
+    }
+    Ok(Arc::new(defi_shared::lake::S3Store::new(&defi_shared::aws::configuration().await, bucket)))
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "builds with AWS support need async")]
+async fn in_bucket(_: &str) -> Result<Arc<dyn Store>> {
+    let error = defi_shared::Error::bad_input("this build has no AWS support");
+    Err(error.with_hint("build with AWS support: make build"))
+}

@@ -14,13 +14,18 @@ use defi_shared::lake::{FolderStore, Store};
 pub(crate) async fn open(location: &str, chain_id: u64) -> Result<ParquetLogs> {
     match location.strip_prefix("s3://") {
         Some(path) => {
-            let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
-            let prefix = prefix.trim_end_matches('/');
-            let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+            let (bucket, prefix) = bucket_and_prefix(path);
             ParquetLogs::open(in_bucket(bucket).await?, &prefix, chain_id).await
         }
         None => ParquetLogs::open(Arc::new(FolderStore::new(Path::new(location))), "", chain_id).await,
     }
+}
+
+/// Splits what follows `s3://` into the bucket and the prefix of its files, which is empty or ends in `/`.
+fn bucket_and_prefix(path: &str) -> (&str, String) {
+    let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+    let prefix = prefix.trim_end_matches('/');
+    (bucket, if prefix.is_empty() { String::new() } else { format!("{prefix}/") })
 }
 
 #[cfg(feature = "aws")]
@@ -36,4 +41,22 @@ async fn in_bucket(bucket: &str) -> Result<Arc<dyn Store>> {
 async fn in_bucket(_: &str) -> Result<Arc<dyn Store>> {
     let error = defi_shared::Error::bad_input("this build has no AWS support");
     Err(error.with_hint("build with AWS support: make build"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_folders() {
+        for (path, bucket, prefix) in [
+            ("bucket", "bucket", ""),
+            ("bucket/", "bucket", ""),
+            ("bucket/v1.0/eth", "bucket", "v1.0/eth/"),
+            ("bucket/v1.0/eth/", "bucket", "v1.0/eth/"),
+            ("", "", ""),
+        ] {
+            assert_eq!(bucket_and_prefix(path), (bucket, prefix.to_owned()), "{path}");
+        }
+    }
 }

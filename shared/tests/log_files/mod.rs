@@ -1,5 +1,7 @@
 //! Logs from Parquet files: the shapes that AWS's public data set and cryo write, and files that are not whole.
 
+#[cfg(all(feature = "aws", feature = "testing"))]
+mod bucket;
 mod files;
 mod reading;
 mod refused;

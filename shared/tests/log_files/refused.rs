@@ -122,7 +122,7 @@ async fn values_that_are_missing_or_malformed() {
     let odd_address = (0..count).map(|index| if index % 2 == 0 { contract_text.as_str() } else { "0xabz" });
     let odd_address = StringArray::from_iter_values(odd_address);
     let negative = Arc::new(Int64Array::from_iter_values((0..count).map(|_| -1))) as ArrayRef;
-    for (name, column) in [
+    let columns: [(&str, ArrayRef); 9] = [
         ("address", Arc::new(short_address)),
         ("address", none()),
         ("address", Arc::new(odd_address)),
@@ -132,7 +132,8 @@ async fn values_that_are_missing_or_malformed() {
         ("data", odd()),
         ("log_index", Arc::clone(&negative)),
         ("block_number", negative),
-    ] {
+    ];
+    for (name, column) in columns {
         let folder = cryo();
         let path = of_range(&folder, "logs", &(102..109));
         write(&path, with(cryo_logs(&logs), name, column), Compression::UNCOMPRESSED);

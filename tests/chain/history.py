@@ -36,7 +36,8 @@ class History:
     def ask(self, method: str, calls: list) -> list:
         answers = []
         for start in range(0, len(calls), BATCH):
-            batch = [{"jsonrpc": "2.0", "id": n, "method": method, "params": p} for n, p in enumerate(calls[start : start + BATCH])]
+            part = enumerate(calls[start : start + BATCH])
+            batch = [{"jsonrpc": "2.0", "id": id, "method": method, "params": params} for id, params in part]
             replies = json.loads(post(self.url, json.dumps(batch).encode()))
             answers += [reply["result"] for reply in sorted(replies, key=lambda reply: reply["id"])]
         return answers
@@ -53,14 +54,18 @@ def raw(values: list) -> pa.Array:
     return pa.array([None if value is None else bytes.fromhex(value[2:]) for value in values], pa.binary())
 
 
-def write_days(history: History, folder: Path) -> None:
-    """Writes the files of AWS's public data set: hex text, one folder for each day and table."""
+def write_days(history: History, folder: Path, late: int = 0) -> None:
+    """Writes the files of AWS's public data set: hex text, one folder for each day and table. The times of all blocks but
+    the first of each day are `late` seconds too late."""
+    is_first = lambda number: history.times[number] // 86_400 != history.times.get(number - 1, 0) // 86_400  # noqa: E731
 
     def day(row: dict, key: str) -> str:
         return str(datetime.datetime.fromtimestamp(history.times[int(row[key], 16)], datetime.UTC).date())
 
     def times(rows: list[dict], key: str) -> pa.Array:
-        return pa.array([history.times[int(row[key], 16)] * 1_000_000 for row in rows], pa.timestamp("us"))
+        numbers = [int(row[key], 16) for row in rows]
+        seconds = [history.times[number] + (0 if is_first(number) else late) for number in numbers]
+        return pa.array([time * 1_000_000 for time in seconds], pa.timestamp("us"))
 
     def text(rows: list[dict], key: str) -> pa.Array:
         return pa.array([row[key] for row in rows])

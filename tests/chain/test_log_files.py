@@ -61,6 +61,12 @@ def test_days_that_are_there_twice_change_nothing(chain, lake, days, tmp_path):
     assert objects(tmp_path / "lake") == objects(lake)
 
 
+def test_times_that_are_wrong_are_those_of_the_node(chain, lake, history, tmp_path):
+    write_days(history, tmp_path / "files", late=1)
+    run(chain, tmp_path / "lake", tmp_path / "files")
+    assert objects(tmp_path / "lake") == objects(lake)
+
+
 def test_files_that_lack_logs_are_noticed(chain, days, tmp_path):
     files = tmp_path / "files"
     shutil.copytree(days, files)

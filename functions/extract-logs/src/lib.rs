@@ -1,6 +1,6 @@
-//! Extracts the logs of the contracts of each protocol from an Ethereum node or another feed of logs: one object per protocol and day. It has the
-//! logs from the day's first block up to and including the next day's first block, since the snapshot of a day is the
-//! state after its first block.
+//! Extracts the logs of the contracts of each protocol from an Ethereum node or another feed of logs: one object per protocol
+//! and day. It has the logs from the day's first block up to and including the next day's first block, since the snapshot of
+//! a day is the state after its first block.
 
 mod blocks;
 mod checks;

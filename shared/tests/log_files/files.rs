@@ -1,4 +1,5 @@
 //! A small chain, and its files in both shapes.
+#![allow(clippy::unwrap_used)] // in the test helpers
 
 use std::fs::{File, create_dir_all};
 use std::path::{Path, PathBuf};

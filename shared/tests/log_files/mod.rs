@@ -1,4 +1,5 @@
 //! Logs from Parquet files: the shapes that AWS's public data set and cryo write, and files that are not whole.
+#![allow(clippy::unwrap_used)] // in the test helpers
 
 #[cfg(all(feature = "aws", feature = "testing"))]
 mod bucket;

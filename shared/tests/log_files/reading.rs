@@ -1,4 +1,5 @@
 //! Files of both shapes give the logs of the chain.
+#![allow(clippy::panic)] // in the test helpers
 
 use std::ops::Range;
 use std::sync::Arc;

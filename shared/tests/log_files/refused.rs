@@ -116,10 +116,11 @@ async fn values_that_are_missing_or_malformed() {
     let none = || Arc::new(BinaryArray::from_iter((0..count).map(|_| None::<&[u8]>))) as ArrayRef;
     let odd = || Arc::new(StringArray::from_iter_values((0..count).map(|_| "0x0"))) as ArrayRef;
     // Statistics that exclude the contract would exclude a row group with malformed addresses only.
-    let other = |index: usize, address: &[u8]| if index % 2 == 0 { contract().0.to_vec() } else { address.to_vec() };
+    let other =
+        |index: usize, address: &[u8]| if index.is_multiple_of(2) { contract().0.to_vec() } else { address.to_vec() };
     let short_address = BinaryArray::from_iter_values((0..count).map(|index| other(index, &[0xab, 1])));
     let contract_text = contract().to_string();
-    let odd_address = (0..count).map(|index| if index % 2 == 0 { contract_text.as_str() } else { "0xabz" });
+    let odd_address = (0..count).map(|index| if index.is_multiple_of(2) { contract_text.as_str() } else { "0xabz" });
     let odd_address = StringArray::from_iter_values(odd_address);
     let negative = Arc::new(Int64Array::from_iter_values((0..count).map(|_| -1))) as ArrayRef;
     let columns: [(&str, ArrayRef); 9] = [

@@ -7,6 +7,12 @@ use crate::error::{Error, Kind, Result};
 use crate::feeds::LogQuery;
 use crate::lake::{Entry, Store};
 
+/// What the files of AWS's public data set are called.
+const DAY_FILES: &str = "logs/date=…/*.parquet";
+
+/// What the files of cryo are called.
+const RANGE_FILES: &str = "ethereum__logs__00000000_to_00000999.parquet";
+
 /// The files by what they hold.
 #[derive(Debug)]
 pub(super) enum Files {
@@ -47,7 +53,7 @@ impl Files {
                 (days(store, prefix, "blocks").await?, days(store, prefix, "transactions").await?);
             if blocks.is_empty() {
                 return Err(Error::bad_input(
-                    "there is no table of blocks beside the logs, so that missing ones would not be noticed",
+                    "there is no table of blocks beside the logs: missing blocks would not be noticed",
                 )
                 .with("folder", store.location(prefix))
                 .with_hint("add the folder blocks/date=…/ of the data set"));
@@ -59,7 +65,7 @@ impl Files {
         if logs.is_empty() {
             return Err(Error::bad_input("there are no Parquet files of logs here")
                 .with("folder", store.location(prefix))
-                .with_hint("name the folder that has logs/date=…/*.parquet, or files like ethereum__logs__00000000_to_00000999.parquet"));
+                .with_hint(format!("name the folder that has {DAY_FILES}, or files like {RANGE_FILES}")));
         }
         Ok(Files::Ranges { logs, transactions })
     }

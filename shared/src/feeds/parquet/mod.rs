@@ -59,11 +59,11 @@ impl ParquetLogs {
     }
 
     /// Reads rows of files, in the order of the files.
-    async fn read<'a, T: Send>(
+    async fn read<T: Send>(
         &self,
         files: &[&Entry],
         traffic: &Traffic,
-        reading: impl Fn(&Schema) -> Result<Reading<'a, T>> + Sync,
+        reading: impl Fn(&Schema) -> Result<Reading<T>> + Sync,
     ) -> Result<Vec<T>> {
         let read_file = |file| {
             let reading = &reading;

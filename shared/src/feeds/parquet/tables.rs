@@ -141,15 +141,18 @@ fn one_of<const N: usize>(
     Arc::new(OneOf { column: column.to_owned(), values, is_text: is_text(schema, column) })
 }
 
+/// Converts the rows of a batch.
+type Convert<T> = Box<dyn Fn(&RecordBatch) -> Result<Vec<T>> + Send + Sync>;
+
 /// What to read of the files of a table: columns, the rows that pass the filters, and how rows are converted.
-pub(super) struct Reading<'a, T> {
+pub(super) struct Reading<T> {
     pub columns: Vec<&'static str>,
     pub filters: Vec<Arc<dyn ColumnFilter>>,
-    pub convert: Box<dyn Fn(&RecordBatch) -> Result<Vec<T>> + Send + Sync + 'a>,
+    pub convert: Convert<T>,
 }
 
 /// Reads the logs of a query from a file of logs.
-pub(super) fn logs<'a>(schema: &Schema, query: &LogQuery<'_>, chain_id: u64) -> Result<Reading<'a, LogRow>> {
+pub(super) fn logs(schema: &Schema, query: &LogQuery<'_>, chain_id: u64) -> Result<Reading<LogRow>> {
     let columns = LogColumns::of(schema)?;
     let addresses = one_of(schema, columns.address, query.addresses.iter().copied());
     Ok(Reading {
@@ -160,7 +163,7 @@ pub(super) fn logs<'a>(schema: &Schema, query: &LogQuery<'_>, chain_id: u64) -> 
 }
 
 /// Reads the blocks of a query from a file of blocks.
-pub(super) fn blocks<'a>(schema: &Schema, query: &LogQuery<'_>) -> Result<Reading<'a, BlockRow>> {
+pub(super) fn blocks(schema: &Schema, query: &LogQuery<'_>) -> Result<Reading<BlockRow>> {
     let number = require(schema, &["number", "block_number"], Shape::Number)?;
     let hash = find(schema, &["hash", "block_hash"], Shape::Bytes)?;
     let parent = find(schema, &["parent_hash"], Shape::Bytes)?;
@@ -187,11 +190,11 @@ pub(super) fn blocks<'a>(schema: &Schema, query: &LogQuery<'_>) -> Result<Readin
 }
 
 /// Reads the senders of transactions from a file of transactions.
-pub(super) fn senders<'a>(
+pub(super) fn senders(
     schema: &Schema,
     query: &LogQuery<'_>,
     transactions: &FxHashSet<TxHash>,
-) -> Result<Reading<'a, (TxHash, Address)>> {
+) -> Result<Reading<(TxHash, Address)>> {
     let hash = require(schema, &["hash", "transaction_hash"], Shape::Bytes)?;
     let sender = require(schema, &["from_address"], Shape::Bytes)?;
     let block = find(schema, &["block_number"], Shape::Number)?;

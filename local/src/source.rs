@@ -16,7 +16,7 @@ use defi_shared::step::Clients;
 use crate::output::{line, message};
 use defi_simulator::recording::Recording;
 use defi_simulator::sample::{self, SampleOptions};
-use defi_simulator::server::ethereum::{EthereumNode, NodeOptions};
+use defi_simulator::server::ethereum::{EthereumNode, MethodCount, NodeOptions};
 use defi_simulator::server::{Deployment, Server, ServerOptions};
 
 /// The request rate to a server on this machine, which has no rate limit.
@@ -273,7 +273,8 @@ pub async fn serve(source: &Source, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// Serves JSON-RPC from an Ethereum node, with limits and faults, until the process is interrupted.
+/// Serves JSON-RPC from an Ethereum node, with limits and faults, until the process is interrupted. Then prints how often
+/// each method was called, and how often each fault occurred.
 ///
 /// # Errors
 /// `BadInput` if the port is in use or the list of faults is invalid.
@@ -282,6 +283,12 @@ pub async fn serve_node(url: &str, faults: &str, port: u16) -> Result<()> {
     let node = EthereumNode::start(url, options).await?;
     line(format_args!("Ethereum   {}", node.url()))?;
     wait_for_interrupt().await?;
+    for (method, MethodCount { requests, calls }) in node.method_counts() {
+        line(format_args!("{method} {calls} in {requests} requests"))?;
+    }
+    for (fault, count) in node.fault_counts().into_iter().chain(node.http_fault_counts().faults) {
+        line(format_args!("fault {fault} {count}"))?;
+    }
     node.stop().await;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 DEFI_BIN is the folder of the defi command. `DAYS` and `SEEDS` choose the chains."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -24,10 +25,15 @@ class Chain:
     folder: Path
 
     @property
+    def days(self) -> list[str]:
+        """The days, without that of the deployment."""
+        days = json.loads((self.folder / "days.json").read_text())
+        return [str(datetime.datetime.fromtimestamp(day["timestamp"], datetime.UTC).date()) for day in days]
+
+    @property
     def as_of(self) -> str:
         """The last day."""
-        last = json.loads((self.folder / "days.json").read_text())[-1]
-        return str(datetime.datetime.fromtimestamp(last["timestamp"], datetime.UTC).date())
+        return self.days[-1]
 
     def defi(self, *args: str, lake: Path, url: str | None = None) -> subprocess.CompletedProcess:
         """Runs the command over the chain."""
@@ -40,19 +46,17 @@ class Chain:
         named = {"DEFI_CONFIG": str(self.folder / "config.toml"), "ETHEREUM_RPC_URL": url or self.url}
         return os.environ | named
 
-    def run(self, lake: Path, *options: str, url: str | None = None) -> None:
-        """Runs the pipeline up to the last day of the chain."""
-        result = self.defi("run", "--as-of", self.as_of, *options, lake=lake, url=url)
+    def run(self, lake: Path, *options: str, url: str | None = None, as_of: str | None = None) -> None:
+        """Runs the pipeline up to a day, by default the last one of the chain."""
+        result = self.defi("run", "--as-of", as_of or self.as_of, *options, lake=lake, url=url)
         assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.fixture(scope="session", params=SEEDS, ids=lambda seed: f"seed{seed}")
-def chain(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(f"chain{request.param}")
-    options = ["--days", str(DAYS), "--seed", str(request.param), "--out", str(folder)]
-    node = subprocess.Popen(
-        ["node", str(HERE / "serve.mjs"), *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+@contextlib.contextmanager
+def build(folder: Path, *options: str):
+    """Builds a chain, whose node runs until the end of the block."""
+    command = ["node", str(HERE / "serve.mjs"), *options, "--out", str(folder)]
+    node = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         ready = node.stdout.readline()
         assert ready, "the chain was not built"
@@ -60,6 +64,20 @@ def chain(request, tmp_path_factory):
     finally:
         node.stdin.close()
         node.wait(timeout=30)
+
+
+@pytest.fixture(scope="session", params=SEEDS, ids=lambda seed: f"seed{seed}")
+def chain(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(f"chain{request.param}")
+    with build(folder, "--days", str(DAYS), "--seed", str(request.param)) as chain:
+        yield chain
+
+
+@pytest.fixture(scope="session")
+def small_chain(tmp_path_factory):
+    """A chain of a few days and users, for tests with many runs."""
+    with build(tmp_path_factory.mktemp("small"), "--days", "4", "--wallets", "12") as chain:
+        yield chain
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
 """A lake that is filled from a node equals the contracts: every position to the last unit, the health of every account to
 1e-9, and every event."""
 
-import signal
 import subprocess
 import time
 
+from served import served
+from trees import objects
 from truth import Truth, event_differences, health_differences, position_differences, rows
 
 
@@ -28,34 +29,21 @@ def test_events_equal_the_transactions(chain, lake):
 
 
 def test_run_through_faults_and_kills_gives_the_same_lake(chain, lake, tmp_path):
-    faults = ["serve", "--port", "0", "--node-url", chain.url, "--node-faults", "seed=1,transient=200,attempts=2"]
-    server = subprocess.Popen([chain.command(lake=lake)[0], *faults], stdout=subprocess.PIPE, text=True)
-    try:
-        url = server.stdout.readline().split()[-1]
+    with served(chain, "seed=1,transient=200,attempts=2") as node:
         for seconds in (2, 4):
             run = subprocess.Popen(
                 chain.command("run", "--as-of", chain.as_of, lake=tmp_path),
-                env=chain.environment(url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env=chain.environment(node.url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             time.sleep(seconds)
             run.kill()
             run.wait()
         for _ in range(5):
-            if chain.defi("run", "--as-of", chain.as_of, lake=tmp_path, url=url).returncode == 0:
+            if chain.defi("run", "--as-of", chain.as_of, lake=tmp_path, url=node.url).returncode == 0:
                 break
         else:
             raise AssertionError("no run came to its end")
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(timeout=10)
     assert objects(tmp_path) == objects(lake)
-
-
-def objects(lake) -> dict[str, bytes]:
-    """The objects of the tables."""
-    files = [path for layer in ("raw", "stage", "analytics") for path in (lake / layer).rglob("*.parquet")]
-    is_copy = lambda path: "builds" in path.parts  # noqa: E731
-    return {str(path.relative_to(lake)): path.read_bytes() for path in files if not is_copy(path)}
 
 
 def test_lake_keeps_to_its_source(chain, lake):

@@ -87,7 +87,11 @@ pub(crate) fn reject_malformed(contracts: &Contracts, logs: &[Log]) -> Result<()
     for log in logs {
         let topics: Vec<[u8; 32]> = log.topics.iter().map(|topic| topic.0).collect();
         is_valid(contracts, log, &topics).map_err(|error| {
-            error.with("block", log.block_number).with("log_index", log.log_index).with("contract", log.address)
+            error
+                .with("block", log.block_number)
+                .with("log_index", log.log_index)
+                .with("contract", log.address)
+                .with_hint("run again, or use another node: this one changes logs")
         })?;
     }
     Ok(())

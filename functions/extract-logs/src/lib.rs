@@ -4,6 +4,7 @@
 
 mod blocks;
 mod checks;
+mod known;
 mod rates;
 mod senders;
 
@@ -56,6 +57,7 @@ async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts) -> Res
     let (headers, times) = blocks::headers_and_times(&context, &blocks, &feed).await?;
     let batch = &feed.batch;
     checks::compare_with_blocks(&context, &addresses, &blocks, &batch.logs, &headers).await?;
+    known::require(&context, contracts, &blocks, &batch.logs, &headers).await?;
     checks::reject_malformed(contracts, &batch.logs)?;
     let senders = senders::of_transactions(&context, &feed).await?;
     let rates = rates::of_liquidations(&context, contracts, &batch.logs).await?;

@@ -29,6 +29,7 @@ sol! {
         function symbol() external view returns (string);
         function decimals() external view returns (uint8);
         function exchangeRateStored() external view returns (uint256);
+        function accrualBlockNumber() external view returns (uint256);
         function borrowIndex() external view returns (uint256);
         function totalSupply() external view returns (uint256);
         function totalBorrows() external view returns (uint256);

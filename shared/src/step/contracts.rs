@@ -10,12 +10,14 @@ use crate::config::Root;
 use crate::contracts::aave_v2::{AddressesProvider, Pool};
 use crate::contracts::compound_v2::{CToken, Comptroller};
 use crate::domain::replay::aave_v2::Reserve;
-use crate::domain::{Address, HexBytes};
+use crate::domain::{Address, Day, HexBytes};
 use crate::error::{Error, Kind, Result};
 use crate::feeds::LogFeed;
+use crate::lake::WorkUnit;
 use crate::pipeline::Step;
 use crate::sources::Traffic;
 use crate::sources::ethereum::{Call, CallOutcome, EthereumClient};
+use crate::tables::{DAILY_BLOCKS, DailyBlock};
 
 /// The address that stands for native ETH as the token of a market.
 pub const NATIVE_ETH: Address = HexBytes([0xee; 20]);
@@ -129,29 +131,50 @@ impl Context {
     /// Finds the contracts of the protocols whose units an input selects.
     ///
     /// # Errors
-    /// As [`Context::contracts`] and [`Context::units`].
+    /// `NotReady` if what is final on the node is before the days of the units: contracts that were listed since would be
+    /// left out. `BadInput` if the configured address has no such contract, and the errors of [`Context::units`] and of
+    /// the node.
     pub async fn contracts_of_units(
         &self,
         step: Step,
         input: &UnitInput,
     ) -> Result<BTreeMap<Arc<str>, Arc<Contracts>>> {
         let units = self.units(step, input).await?;
-        let protocols = units.iter().filter_map(|unit| unit.as_protocol_day().ok()).map(|(_, protocol)| protocol);
+        let days_and_protocols: Vec<_> = units.iter().filter_map(|unit| unit.as_protocol_day().ok()).collect();
+        let Some(last) = days_and_protocols.iter().map(|(day, _)| *day).max() else { return Ok(BTreeMap::new()) };
+        let block = self.node()?.finalized(&self.traffic).await?.number;
+        self.require_final(last, block).await?;
         let mut contracts = BTreeMap::new();
-        for protocol in protocols.collect::<BTreeSet<_>>() {
+        for protocol in days_and_protocols.into_iter().map(|(_, protocol)| protocol).collect::<BTreeSet<_>>() {
             // Boxed, because the compiler limits how deep futures nest.
-            let found = Box::pin(self.contracts(&protocol, &self.traffic)).await?;
+            let found = Box::pin(self.contracts(&protocol, block, &self.traffic)).await?;
             contracts.insert(protocol, Arc::new(found));
         }
         Ok(contracts)
     }
 
-    /// Finds the contracts of a protocol: those that are listed in the newest final block.
+    /// Requires that a day is final where the node is, up to the first block of the next day if that is known.
+    async fn require_final(&self, day: Day, newest_final: u64) -> Result<()> {
+        for day in [day.next(), day] {
+            let row: Option<Vec<DailyBlock>> = self.lake.read(&DAILY_BLOCKS, &WorkUnit::Day(day)).await?;
+            let Some(block) = row.and_then(|rows| rows.into_iter().next()) else { continue };
+            return match block.number()? <= newest_final {
+                true => Ok(()),
+                false => Err(Error::new(Kind::NotReady, "the node's final block is before the first block of a day")
+                    .with("day", day)
+                    .with("block", block.block_number)
+                    .with("final", newest_final)
+                    .with_hint("wait until the node has caught up, or use another one")),
+            };
+        }
+        Ok(())
+    }
+
+    /// Finds the contracts of a protocol: those that are listed in a block.
     ///
     /// # Errors
     /// `BadInput` if the configured address has no such contract, and the errors of the node.
-    pub async fn contracts(&self, protocol: &str, traffic: &Traffic) -> Result<Contracts> {
-        let block = self.node()?.finalized(traffic).await?.number;
+    pub async fn contracts(&self, protocol: &str, block: u64, traffic: &Traffic) -> Result<Contracts> {
         match self.config.protocol(protocol)?.root()? {
             Root::AaveV2 { addresses_provider } => self.aave_v2(addresses_provider, block, traffic).await,
             Root::CompoundV2 { comptroller } => self.compound_v2(comptroller, block, traffic).await,

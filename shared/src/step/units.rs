@@ -26,7 +26,7 @@ pub const CONCURRENT_UNITS: usize = 8;
 pub const CONCURRENT_LARGE_UNITS: usize = 3;
 
 impl Context {
-    /// Runs the units of a step, at most `concurrency` at once, and returns the sum of their reports. A unit whose
+    /// Runs the units of a step, at most `concurrency` at once, and returns the sum of their reports. A snapshot whose
     /// history is pruned counts as lost. Any other error ends the step once the running units have ended. Near the
     /// deadline no further unit is started; at the deadline the running units are aborted; the rest is reported as
     /// remaining, first the units that were not started.
@@ -141,10 +141,13 @@ impl Drop for UnitTask {
     }
 }
 
-/// Turns the error of pruned history into a report of a lost unit: it does not fail the step.
+/// Turns the error of pruned history into a report of a lost unit, which does not fail the step: of a snapshot. No other
+/// unit can be left out, because what comes after it needs it.
 fn count_pruned_as_lost(step: Step, unit: &WorkUnit, result: Result<Report>) -> Result<Report> {
+    let is_snapshot =
+        matches!(step, Step::ExtractMarketData | Step::ExtractAccountPositions | Step::ExtractCurrentPositions);
     match result {
-        Err(error) if error.kind() == Kind::HistoryPruned => {
+        Err(error) if is_snapshot && error.kind() == Kind::HistoryPruned => {
             tracing::warn!(step = step.name(), unit = %unit, error = %error, "history is pruned: the unit is lost");
             Ok(Report::lost(unit))
         }

@@ -369,6 +369,44 @@ async fn a_head_that_falls_back_is_refused() {
 }
 
 #[tokio::test]
+async fn a_final_block_that_was_named_is_not_replaced_by_a_guess() {
+    let forms: [fn() -> Outcome; 3] =
+        [|| Ok(Value::Null), || refusal(-32000, "finalized block not found"), || refusal(-32000, "Unknown block")];
+    for form in forms {
+        // The second to the fourth answer, or all but the first one.
+        for (faults, kind) in [(1..=3, None), (1..=usize::MAX, Some(Kind::NotReady))] {
+            let number = AtomicUsize::new(0);
+            let server = start(move |method, params| match params[0].as_str() {
+                Some("finalized") if faults.contains(&number.fetch_add(1, Ordering::SeqCst)) => form(),
+                _ => answer(method, params),
+            })
+            .await;
+            let client = client(&server);
+            assert_eq!(client.finalized(&Traffic::new()).await.unwrap().number, HEAD - 70);
+            let again = client.finalized(&Traffic::new()).await;
+            assert_eq!(again.as_ref().err().map(|error| error.kind()), kind, "{again:?}");
+            assert!(again.is_err() || again.unwrap().number == HEAD - 70);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_final_block_that_falls_back_is_refused() {
+    for (depth, kind) in [(128, None), (129, Some(Kind::CorruptData))] {
+        let number = AtomicUsize::new(0);
+        let server = start(move |method, params| match params[0].as_str() {
+            Some("finalized") if number.fetch_add(1, Ordering::SeqCst) > 0 => Ok(block(HEAD - 70 - depth)),
+            _ => answer(method, params),
+        })
+        .await;
+        let client = client(&server);
+        client.finalized(&Traffic::new()).await.unwrap();
+        let again = client.finalized(&Traffic::new()).await;
+        assert_eq!(again.err().map(|error| error.kind()), kind, "{depth}");
+    }
+}
+
+#[tokio::test]
 async fn batches_with_missing_surplus_or_repeated_ids_are_asked_for_again() {
     let changes: [fn(&mut Vec<Value>); 6] = [
         |list| drop(list.pop()),

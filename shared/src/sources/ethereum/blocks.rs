@@ -11,7 +11,7 @@ use super::hex::{quantity, to_quantity};
 use super::messages::{Expected, Meaning};
 use super::response::wrong;
 use super::rpc::Request;
-use super::{EthereumClient, missing};
+use super::{EthereumClient, NEAR_HEAD, missing};
 use crate::domain::{Address, FINAL_DEPTH, HexBytes, TxHash};
 use crate::error::{Error, Kind, Result};
 use crate::sources::Traffic;
@@ -109,19 +109,32 @@ impl EthereumClient {
     }
 
     /// Returns the newest final block: the block that the node calls `finalized`, or the block [`FINAL_DEPTH`] below the
-    /// head where the node has no such block.
+    /// head where the node has no such block. A node that has named one has it: where it is missing later, it is asked for
+    /// again.
     ///
     /// # Errors
-    /// See [`EthereumClient`].
+    /// See [`EthereumClient`]. `CorruptData` also if it stays far below a final block that the node has named before.
     pub async fn finalized(&self, traffic: &Traffic) -> Result<Header> {
-        let request = Request { is_missing_retried: false, ..block_request("finalized", Expected::Newest) };
-        match self.one(&request, &|_, result: &RawValue| parse_header(result), traffic).await {
+        let earlier = self.newest_final.load(Ordering::Relaxed);
+        let is_known = earlier > 0;
+        let request = Request { is_missing_retried: is_known, ..block_request("finalized", Expected::Newest) };
+        let parse = |_, result: &RawValue| match parse_header(result)? {
+            None if is_known => Err(missing("final block")),
+            Some(header) if header.number.saturating_add(NEAR_HEAD) < earlier => {
+                Err(wrong("the final block of the node is far below an earlier one")
+                    .with("final", header.number)
+                    .with("earlier", earlier))
+            }
+            header => Ok(header),
+        };
+        match self.one(&request, &parse, traffic).await {
             Ok(Some(header)) => {
                 self.newest.fetch_max(header.number, Ordering::Relaxed);
+                self.newest_final.fetch_max(header.number, Ordering::Relaxed);
                 return Ok(header);
             }
             Ok(None) => {}
-            Err(error) if has_no_finalized(&error) => {}
+            Err(error) if !is_known && has_no_finalized(&error) => {}
             Err(error) => return Err(error),
         }
         let head = self.head(traffic).await?;

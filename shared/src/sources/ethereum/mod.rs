@@ -117,6 +117,8 @@ pub struct EthereumClient {
     limits: SourceLimits,
     /// The newest block that the node has named.
     newest: AtomicU64,
+    /// The newest block that the node has named as final; 0 if it has named none.
+    newest_final: AtomicU64,
     range: RangeSize,
     multicall: Option<MulticallState>,
     /// Whether the node lacks `eth_getBlockReceipts`.
@@ -160,6 +162,7 @@ impl EthereumClient {
             checked: OnceCell::new(),
             limits: settings.limits,
             newest: AtomicU64::new(0),
+            newest_final: AtomicU64::new(0),
             range: RangeSize::new(),
             multicall: settings.multicall.map(MulticallState::new),
             lacks_block_receipts: AtomicBool::new(false),

@@ -41,6 +41,7 @@ pub(super) fn apply(fault: NodeFault, random: u64, logs: &mut Vec<Value>, filter
             let Some(to) = filter.get("toBlock").and_then(quantity) else { return false };
             let mut outside = log.clone();
             set(&mut outside, "blockNumber", json!(format!("{:#x}", to + 1)));
+            set(&mut outside, "blockHash", other_hash(random));
             logs.push(outside);
         }
         _ => return false,

@@ -8,10 +8,10 @@ mod limits;
 mod logs;
 mod options;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -85,6 +85,18 @@ pub struct NodeFaultRule {
 /// The number of faults, by name.
 pub type NodeFaultCounts = BTreeMap<&'static str, u64>;
 
+/// How often a method was called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MethodCount {
+    /// The number of HTTP requests with calls of the method. A batch is one request.
+    pub requests: u64,
+    /// The number of calls, alone and in batches.
+    pub calls: u64,
+}
+
+/// How often each method was called.
+pub type MethodCounts = BTreeMap<String, MethodCount>;
+
 /// The options of an [`EthereumNode`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeOptions {
@@ -113,6 +125,7 @@ struct Proxy {
     client: reqwest::Client,
     limits: NodeLimits,
     requests: AtomicU64,
+    methods: Mutex<MethodCounts>,
     faults: Option<NodeFaultInjector>,
     http_faults: Option<FaultInjector>,
 }
@@ -138,6 +151,7 @@ impl EthereumNode {
             client,
             limits: options.limits,
             requests: AtomicU64::new(0),
+            methods: Mutex::default(),
             faults: options.faults.map(NodeFaultInjector::new),
             http_faults: options.http_faults.map(FaultInjector::new),
         });
@@ -162,6 +176,12 @@ impl EthereumNode {
     #[must_use]
     pub fn request_count(&self) -> u64 {
         self.proxy.requests.load(Ordering::Relaxed)
+    }
+
+    /// Returns how often each method was called so far.
+    #[must_use]
+    pub fn method_counts(&self) -> MethodCounts {
+        self.proxy.methods.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the number of faults in answers so far.
@@ -207,8 +227,21 @@ async fn handle(State(proxy): State<Arc<Proxy>>, body: Bytes) -> Response {
 }
 
 impl Proxy {
+    /// Counts the calls in a request.
+    fn count(&self, requests: &Value) {
+        let mut counts = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
+        let methods: Vec<&str> = members(requests).map(faults::method).collect();
+        for method in &methods {
+            counts.entry((*method).to_owned()).or_default().calls += 1;
+        }
+        for method in methods.into_iter().collect::<BTreeSet<_>>() {
+            counts.entry(method.to_owned()).or_default().requests += 1;
+        }
+    }
+
     /// Answers one request, or a batch.
     async fn answer(&self, requests: Value) -> reqwest::Result<Value> {
+        self.count(&requests);
         if let Some(refusal) = self.limits.refuse_batch(&requests) {
             return Ok(refusal);
         }

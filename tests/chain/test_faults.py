@@ -1,0 +1,205 @@
+"""Nodes that lie, stumble or have limits: a run gives the right lake, or ends with a clear error and nothing is lost.
+
+The faults are those of `defi serve --node-faults`. Runs that fail share one lake, which a last run completes."""
+
+import collections
+import json
+import math
+
+import pytest
+from served import served
+from trees import objects
+from truth import CATEGORIES, HEALTH, POSITIONS, rows
+
+# The error of a run in which every log or every answer has a fault, or some have it always, and a part of its text.
+# First, those that a run meets before it knows the first blocks of the days.
+BEFORE_BLOCKS = [
+    ("other_chain=1000", "BadInput", "serves another chain"),
+    ("quota_exceeded=1000", "QuotaExceeded", ""),
+    ("throttled=1000", "Throttled", ""),
+    ("unavailable=1000", "SourceUnavailable", ""),
+    ("too_many_requests=1000", "Throttled", "status=429"),
+    ("bad_gateway=1000", "SourceUnavailable", "status=502"),
+    ("html=1000", "SourceUnavailable", "not valid JSON"),
+    ("cut_json=1000", "SourceUnavailable", "not valid JSON"),
+    ("other_block=1000", "CorruptData", "another block"),
+    ("null_block=1000", "HistoryPruned", "does not have the block"),
+    ("behind=1000", "NotReady", ""),
+    ("head_falls_back=1000", "CorruptData", "far below an earlier one"),
+]
+WITH_BLOCKS = [
+    ("logs_empty=1000", "CorruptData", "differ from those in its receipts"),
+    ("logs_empty=1000,no_block_receipts=1000", "CorruptData", "has no log of it"),
+    ("logs_left_out=300", "CorruptData", ""),
+    ("log_outside_range=1000", "CorruptData", "outside the range"),
+    ("logs_unordered=1000", "CorruptData", "out of order"),
+    ("log_removed=1000", "CorruptData", "removed"),
+    ("log_of_other_address=1000", "CorruptData", "a contract that was not asked for"),
+    ("too_many_topics=1000", "CorruptData", "malformed"),
+    ("odd_data=1000", "CorruptData", "malformed"),
+    ("two_logs_under_one_key=1000", "CorruptData", "two different logs"),
+    ("block_hash_changed=1000", "CorruptData", "two block hashes"),
+    ("block_hash_differs=300", "SourceUnavailable", "not the one of its header"),
+    ("topic_missing=1000", "CorruptData", "differ from those in its receipts"),
+    ("topic_missing=1000,no_block_receipts=1000", "CorruptData", ""),
+    ("short_data=1000,no_block_receipts=1000", "CorruptData", "not a valid event"),
+    ("null_receipt=1000", "HistoryPruned", "receipt of a transaction"),
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_chain, tmp_path_factory):
+    lake = tmp_path_factory.mktemp("undisturbed")
+    small_chain.run(lake)
+    return lake
+
+
+def check_error(result, faults: str, kind: str, text: str) -> None:
+    assert result.returncode == (2 if kind == "BadInput" else 1), f"{faults}: {result.stdout}{result.stderr}"
+    error = result.stderr.splitlines()[-1]
+    is_clear = error.startswith(f"error: {kind}: ") and text in error and "; next: " in error
+    assert is_clear, f"{faults}: {result.stderr}"
+
+
+def test_run_with_a_fault_ends_with_a_clear_error_and_nothing_is_lost(small_chain, undisturbed, tmp_path):
+    expected = objects(undisturbed)
+
+    def check(faults: str, kind: str, text: str) -> None:
+        with served(small_chain, faults) as node:
+            result = small_chain.defi("run", "--as-of", small_chain.as_of, lake=tmp_path, url=node.url)
+        check_error(result, faults, kind, text)
+        assert node.faults, faults
+        # What such a run has written is right.
+        written = objects(tmp_path)
+        assert {name for name in written if written[name] != expected.get(name)} == set(), faults
+
+    for case in BEFORE_BLOCKS:
+        check(*case)
+    until = json.dumps({"as_of": small_chain.as_of})
+    assert small_chain.defi("step", "extract-daily-blocks", until, lake=tmp_path).returncode == 0
+    for case in WITH_BLOCKS:
+        check(*case)
+    small_chain.run(tmp_path)
+    assert objects(tmp_path) == expected
+
+
+def test_node_that_is_far_behind_adds_no_days(small_chain, undisturbed, tmp_path):
+    until = json.dumps({"as_of": small_chain.as_of})
+    assert small_chain.defi("step", "extract-daily-blocks", until, lake=tmp_path).returncode == 0
+    with served(small_chain, "head_falls_back=1000") as node:
+        # The head falls back after the first answer, so it is low from the start of the second run on.
+        for _ in range(2):
+            result = small_chain.defi("run", "--as-of", small_chain.as_of, lake=tmp_path, url=node.url)
+            assert result.returncode == 1
+    check_error(result, "head_falls_back", "NotReady", "the node's final block is before the first block of a day")
+    small_chain.run(tmp_path)
+    assert objects(tmp_path) == objects(undisturbed)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        "blocks=4,logs=40,batch=3,call_bytes=4000",
+        "log_repeated=1000,batch_reordered=1000",
+        "batch_refused=1000,no_block_receipts=1000",
+        "transient=150,too_many_requests=20,bad_gateway=20,html=20,cut_json=20,attempts=2",
+    ],
+)
+def test_run_with_limits_and_passing_faults_gives_the_same_lake(small_chain, undisturbed, tmp_path, faults):
+    with served(small_chain, faults) as node:
+        small_chain.run(tmp_path, node.url)
+    assert node.calls["eth_getLogs"] > 0 and (node.faults or faults.startswith("blocks"))
+    assert objects(tmp_path) == objects(undisturbed)
+
+
+def test_days_whose_state_is_pruned_are_lost_until_a_node_has_it(small_chain, undisturbed, tmp_path):
+    blocks = [json.loads(line) for line in (small_chain.folder / "blocks.jsonl").read_text().splitlines()]
+    first = next(block["number"] for block in blocks if block.get("date") == small_chain.days[2])
+    with served(small_chain, f"pruned=1000,pruned_below={first}") as node:
+        result = small_chain.defi("run", "--as-of", small_chain.as_of, lake=tmp_path, url=node.url)
+    check_error(result, "pruned", "HistoryPruned", "")
+    small_chain.run(tmp_path)
+    assert objects(tmp_path) == objects(undisturbed)
+
+
+# getUnderlyingPrice(address)
+PRICE = "0xfc57d4df"
+
+
+def test_prices_of_days_without_a_price_of_eth_are_those_of_the_days_before(small_chain, undisturbed, tmp_path):
+    c_eth = json.loads((small_chain.folder / "addresses.json").read_text())["cTokens"]["cETH"]["address"].lower()
+    days = small_chain.days
+    priced, without = days[1], days[2:4]
+    small_chain.run(tmp_path, as_of=priced)
+    with served(small_chain, f"call_reverts=1000,call={PRICE}{c_eth[2:]:0>64}") as node:
+        small_chain.run(tmp_path, node.url, as_of=without[-1])
+    assert node.faults["call_reverts"] > 0
+    small_chain.run(tmp_path)
+
+    # All rows are there, and only the price is missing.
+    markets = lambda lake: {(str(row["block_timestamp"].date()), row["market_id"]): row for row in rows(lake, MARKETS)}  # noqa: E731
+    expected, actual = markets(undisturbed), markets(tmp_path)
+    for day in without:
+        expected[day, c_eth] |= {"input_token_price_usd": None}
+    unit = lambda row: {name: value for name, value in row.items() if name != "price_unit"}  # noqa: E731
+    assert {key: unit(row) for key, row in actual.items()} == {key: unit(row) for key, row in expected.items()}
+    for table in (POSITIONS, *(f"stage/transpose/transpose_{category}_events" for category in CATEGORIES)):
+        assert rows(tmp_path, table) == rows(undisturbed, table)
+
+    compare_health(undisturbed, tmp_path, expected, priced, without)
+    compare_events(undisturbed, tmp_path, priced, without)
+
+
+MARKETS = "stage/the_graph/the_graph_historical_market_data"
+
+
+def compare_health(undisturbed, lake, markets, priced: str, without: list[str]) -> None:
+    """Compound's accounts have the prices of the day before, and all others are as they are."""
+    health = lambda lake: {(str(row["day"]), row["account_address"], row["protocol"]): row for row in rows(lake, HEALTH)}  # noqa: E731
+    expected, actual = health(undisturbed), health(lake)
+    assert expected.keys() == actual.keys()
+    debts = collections.defaultdict(float)
+    for row in rows(lake, POSITIONS):
+        day, market = str(row["block_timestamp"].date()), markets.get((priced, row["market_id"]))
+        if day in without and row["protocol"] == "compound-v2-eth" and row["side"] == "BORROWER":
+            amount = int(row["balance"]) / 10 ** market["input_token_decimals"]
+            debts[day, row["account_address"]] += amount * market["input_token_price_usd"]
+    changed = 0
+    for (day, account, protocol), row in actual.items():
+        if protocol == "compound-v2-eth" and day in without:
+            assert math.isclose(row["debt_eth"], debts[day, account], rel_tol=1e-9, abs_tol=1e-9), (day, account)
+            changed += row["debt_eth"] != expected[day, account, protocol]["debt_eth"]
+        else:
+            assert row == expected[day, account, protocol]
+    assert changed > 0
+
+
+def compare_events(undisturbed, lake, priced: str, without: list[str]) -> None:
+    changed = 0
+    for category in CATEGORIES:
+        table = f"analytics/transpose/transpose_{category}_events"
+        key = lambda row: (row["transaction_hash"], row["log_index"])  # noqa: E731
+        expected, actual = ({key(row): row for row in rows(each, table)} for each in (undisturbed, lake))
+        assert expected.keys() == actual.keys()
+        for log, row in actual.items():
+            is_native = row["token_address"] == "0x" + 20 * "ee"
+            if row["protocol"] == "compound-v2-eth" and str(row["timestamp"].date()) in without and not is_native:
+                assert (str(row["price_day"]), row["price_protocol"]) == (priced, "compound-v2-eth")
+                changed += row["price_eth"] != expected[log]["price_eth"]
+            else:
+                assert row == expected[log]
+    assert changed > 0
+
+
+# Calls for block times and senders, and for logs.
+NOT_LIMITED = {"eth_getBlockByNumber", "eth_getTransactionReceipt", "eth_getLogs"}
+
+
+def test_requests_of_a_daily_run_are_few(small_chain, tmp_path):
+    small_chain.run(tmp_path, as_of=small_chain.days[-2])
+    with served(small_chain, "") as node:
+        small_chain.run(tmp_path, node.url)
+    protocols = 2
+    requests = {method: count for method, count in node.requests.items() if method not in NOT_LIMITED}
+    assert requests["eth_call"] > 0 and node.requests["eth_getLogs"] > 0
+    assert sum(requests.values()) <= 60 * protocols, node.requests

@@ -8,7 +8,7 @@ use defi_shared::error::{Kind, Result};
 use defi_shared::sources::ethereum::{Call, CallOutcome, EthereumClient, EthereumSettings, Header, Log};
 use defi_shared::sources::{RateLimit, RetryPolicy, Secret, Traffic};
 use defi_simulator::faults::{Attempts, Fault, FaultRule, Faults};
-use defi_simulator::server::ethereum::{EthereumNode, NodeFault, NodeFaults, NodeLimits, NodeOptions};
+use defi_simulator::server::ethereum::{EthereumNode, MethodCount, NodeFault, NodeFaults, NodeLimits, NodeOptions};
 
 use super::chain::{A, B, HEAD, MULTICALL, START, hash, start};
 
@@ -133,6 +133,7 @@ async fn permanent_faults_are_noticed_or_change_only_what_they_are_about() {
     for (fault, kind) in [
         (NodeFault::OtherChain, Kind::BadInput),
         (NodeFault::Pruned, Kind::HistoryPruned),
+        (NodeFault::StatePruned, Kind::HistoryPruned),
         (NodeFault::QuotaExceeded, Kind::QuotaExceeded),
         (NodeFault::HeadFallsBack, Kind::CorruptData),
     ] {
@@ -199,4 +200,8 @@ async fn answers_without_faults_are_those_of_the_node() {
     assert_eq!(post(r#"{"id": 5, "method": "eth_chainId", "params": []}"#).await, answer);
     assert_eq!(post(r#"[{"id": 5, "method": "eth_chainId", "params": []}]"#).await, format!("[{answer}]"));
     assert!(post("hello").await.contains("Parse error"));
+    let two = r#"[{"id": 1, "method": "eth_chainId", "params": []}, {"id": 2, "method": "eth_chainId", "params": []}]"#;
+    post(two).await;
+    let expected = MethodCount { requests: 3, calls: 4 };
+    assert_eq!(node.method_counts().into_iter().collect::<Vec<_>>(), [("eth_chainId".to_owned(), expected)]);
 }

@@ -153,6 +153,12 @@ impl NodeFaultInjector {
             NodeFault::Pruned if block.is_some_and(|block| block < self.faults.pruned_below) => {
                 text(random, |meaning| meaning == Meaning::Plain(Kind::HistoryPruned))
             }
+            NodeFault::StatePruned
+                if matches!(method, "eth_call" | "eth_getCode")
+                    && block.is_some_and(|block| block < self.faults.pruned_below) =>
+            {
+                text(random, |meaning| meaning == Meaning::Plain(Kind::HistoryPruned))
+            }
             NodeFault::NoBlockReceipts if method == "eth_getBlockReceipts" => {
                 text(random, |meaning| meaning == Meaning::NoMethod)
             }

@@ -93,6 +93,8 @@ node_faults! {
     BlockHashDiffers "block_hash_differs" Permanent,
     /// The node no longer has the state or the block.
     Pruned "pruned" Permanent,
+    /// The node no longer has the state of the block, for calls of contracts. It has blocks and logs.
+    StatePruned "state_pruned" Permanent,
     /// The node serves another chain.
     OtherChain "other_chain" Permanent,
     /// The newest block and the final block are, from the second request on, far below the first ones.

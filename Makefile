@@ -174,7 +174,7 @@ $(MUTANTS_HOME)/ready:
 	$(CARGO) install --quiet --locked --debug --root $(@D) --version $(MUTANTS_VERSION) cargo-mutants
 	touch $@
 
-# The parts to run: domain, staging, planning, gate. Empty for all.
+# The parts to run: domain, replay, staging, planning, gate. Empty for all.
 PARTS ?=
 mutants: $(MUTANTS_HOME)/ready ## Change the rules, one change at a time, and list the changes that no test notices (45 min)
 	PATH="$(CURDIR)/$(MUTANTS_HOME)/bin:$$PATH" checks/mutants $(PARTS)

@@ -123,7 +123,7 @@ impl Environment {
     /// Copies the objects of a day to other days, unless they are there.
     fn copy_day(&self, table: &Table, from: Day, to: impl Iterator<Item = Day> + Clone) {
         match table.layout {
-            Layout::ProtocolDay => {
+            Layout::ProtocolDay | Layout::ProtocolDayOrMonth => {
                 for protocol in PROTOCOLS {
                     let key = |day| WorkUnit::ProtocolDay(day, protocol.into()).key(table);
                     to.clone().for_each(|day| self.copy(&key(from), &key(day)));

@@ -6,6 +6,7 @@ pub mod generate;
 pub mod kernels;
 pub mod policy;
 pub mod rebuild;
+pub mod replay;
 
 use std::path::Path;
 use std::sync::Arc;

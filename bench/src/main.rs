@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use defi_bench::generate::{Size, generate};
-use defi_bench::{context, floor, kernels, policy, rebuild};
+use defi_bench::{context, floor, kernels, policy, rebuild, replay};
 use defi_shared::Result;
 use defi_shared::domain::Day;
 
@@ -43,6 +43,26 @@ enum Command {
         /// An object of wallet_health_daily
         object: PathBuf,
     },
+    /// Decode and apply the logs of a lake that was filled from a node, and print how many it were in a second
+    Replay {
+        /// Folder of the lake
+        lake: PathBuf,
+        /// Number of logs of each protocol: those of the lake are repeated
+        #[arg(long, default_value_t = 10_000_000)]
+        logs: u64,
+    },
+    /// Write a lake with the replayed balances of many accounts
+    GenerateAccounts {
+        /// Folder of the lake
+        lake: PathBuf,
+        #[command(flatten)]
+        accounts: replay::Accounts,
+    },
+    /// Stage a day of many accounts
+    StageAccounts {
+        /// Folder of the lake
+        lake: PathBuf,
+    },
     /// Run every kernel once, for a tool that counts instructions
     Kernels,
     /// Only decode the columns that a rebuild reads, and encode its output
@@ -69,6 +89,9 @@ async fn run_in_lake(command: Command) -> Result<()> {
         Command::Rebuild { lake, as_of } => rebuild::rebuild(&context(&lake).await?, as_of).await,
         Command::Daily { lake, as_of } => rebuild::daily(&context(&lake).await?, as_of).await,
         Command::Floor { lake } => floor::floor(&context(&lake).await?).await,
+        Command::Replay { lake, logs } => replay::speed(&lake, logs).await,
+        Command::GenerateAccounts { lake, accounts } => replay::generate_accounts(&lake, &accounts).await,
+        Command::StageAccounts { lake } => replay::stage_accounts(&lake).await,
         Command::WriterPolicy { .. } | Command::Kernels => Ok(()),
     }
 }

@@ -46,6 +46,20 @@ def test_run_through_faults_and_kills_gives_the_same_lake(chain, lake, tmp_path)
     assert objects(tmp_path) == objects(lake)
 
 
+def test_bounded_run_has_the_rows_of_a_whole_run(chain, lake, tmp_path):
+    """Balances are sums of all logs: those of the months before the first day are extracted, too, a month at a time."""
+    for first in ("2021-05-02", "2021-04-28"):
+        run = chain.defi("run", "--as-of", chain.as_of, "--from", first, lake=tmp_path)
+        assert run.returncode == 0, run.stderr
+        bounded, whole = objects(tmp_path), objects(lake)
+        logs = {name.rsplit("/", 1)[1].split(".")[0] for name in bounded if "lending_logs" in name}
+        assert {"2021-04", "2021-05-01"} <= logs and not any(name.startswith("2021-04-") for name in logs), logs
+        staged = {name for name in bounded if name.startswith("stage/")}
+        assert staged == {name for name in whole if name.startswith("stage/") and name.rsplit("/", 1)[1] >= first}
+        different = [name for name in staged if bounded[name] != whole[name]]
+        assert different == []
+
+
 def test_lake_keeps_to_its_source(chain, lake):
     result = subprocess.run(chain.command("run", "--wallets", "5", "--days", "3", lake=lake), capture_output=True, text=True)
     assert result.returncode == 2 and "can't store" in result.stderr, result.stderr

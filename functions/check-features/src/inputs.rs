@@ -16,7 +16,7 @@ use crate::counts::Days;
 pub(crate) async fn provenance(context: &Context, days: Days, sets: &[&FeatureSet]) -> Result<Provenance> {
     let lake = &context.lake;
     let mut keys = BTreeSet::new();
-    let tables = TABLES.iter().filter(|table| matches!(table.layout, Layout::Day | Layout::ProtocolDay));
+    let tables = TABLES.iter().filter(|table| !matches!(table.layout, Layout::Protocol | Layout::Shard));
     let listed = tables.map(|table| async move { Ok::<_, Error>((table, lake.units(table).await?)) });
     for (table, units) in try_join_all(listed).await? {
         let days = if is_of_events(table) { days.of_events() } else { days.of_snapshots() };

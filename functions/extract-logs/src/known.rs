@@ -8,7 +8,7 @@ use defi_shared::contracts::aave_v2::Pool;
 use defi_shared::contracts::compound_v2::CToken;
 use defi_shared::domain::Address;
 use defi_shared::domain::replay::aave_v2::Reserve;
-use defi_shared::sources::ethereum::{Call, CallOutcome, Header, Log};
+use defi_shared::sources::ethereum::{Call, CallOutcome, Log};
 use defi_shared::step::Context;
 use defi_shared::step::contracts::{CompoundMarket, Contracts, call, of_address, returned};
 use defi_shared::{Error, Kind, Result};
@@ -25,19 +25,18 @@ pub(crate) async fn require(
     contracts: &Contracts,
     blocks: &Blocks,
     logs: &[Log],
-    headers: &BTreeMap<u64, Header>,
+    times: &BTreeMap<u64, i64>,
 ) -> Result<()> {
     let node = context.node()?;
-    let outcomes = match node.call(&calls(contracts), blocks.last, &context.traffic).await {
+    let outcomes = match node.call(&calls(contracts), blocks.last.number, &context.traffic).await {
         Err(error) if error.kind() == Kind::HistoryPruned => return Ok(()),
         outcomes => outcomes?,
     };
-    let time = |block: u64| headers.get(&block).map(|header| header.timestamp);
-    find_missing(contracts, &outcomes, blocks, logs, time).map_or(Ok(()), Err)
+    find_missing(contracts, &outcomes, blocks, logs, |block| times.get(&block).copied()).map_or(Ok(()), Err)
 }
 
 /// Returns the error for the first market whose last change has no log. `outcomes` are those of [`calls`], and `time` gives
-/// the time of each block with logs, and of the first and the last one.
+/// the time of each block with logs.
 fn find_missing(
     contracts: &Contracts,
     outcomes: &[CallOutcome],
@@ -47,13 +46,14 @@ fn find_missing(
 ) -> Option<Error> {
     match contracts {
         Contracts::AaveV2 { pool, reserves, .. } => reserves.iter().zip(outcomes).find_map(|(reserve, outcome)| {
-            let (first, last) = (time(blocks.first)?, time(blocks.last)?);
-            let updated = last_update(outcome).filter(|updated| (first..=last).contains(updated))?;
+            let times = blocks.first.timestamp..=blocks.last.timestamp;
+            let updated = last_update(outcome).filter(|updated| times.contains(updated))?;
             let is_update = |log: &Log| is_update_of(log, *pool, reserve) && time(log.block_number) == Some(updated);
             (!logs.iter().any(is_update)).then(|| missing(reserve.a_token).with("time", updated))
         }),
         Contracts::CompoundV2 { markets, .. } => markets.iter().zip(outcomes).find_map(|(market, outcome)| {
-            let accrued = last_accrual(outcome).filter(|block| (blocks.first..=blocks.last).contains(block))?;
+            let accrued =
+                last_accrual(outcome).filter(|block| (blocks.first.number..=blocks.last.number).contains(block))?;
             let is_accrual = |log: &Log| log.address == market.c_token && log.block_number == accrued;
             (!logs.iter().any(is_accrual)).then(|| missing(market.c_token).with("block", accrued))
         }),
@@ -101,10 +101,12 @@ mod tests {
     use alloy_sol_types::SolCall;
     use defi_shared::contracts::U256;
     use defi_shared::domain::HexBytes;
+    use defi_shared::feeds::BlockTime;
 
     use super::*;
 
-    const BLOCKS: Blocks = Blocks { first: 10, last: 20 };
+    const BLOCKS: Blocks =
+        Blocks { first: BlockTime { number: 10, timestamp: 1010 }, last: BlockTime { number: 20, timestamp: 1020 } };
     const POOL: Address = HexBytes([1; 20]);
     const ASSET: Address = HexBytes([2; 20]);
     const MARKET: Address = HexBytes([3; 20]);
@@ -117,7 +119,7 @@ mod tests {
     fn log(address: Address, topics: &[[u8; 32]], block_number: u64) -> Log {
         Log {
             block_number,
-            block_hash: HexBytes([9; 32]),
+            block_hash: None,
             log_index: 0,
             transaction_hash: HexBytes([9; 32]),
             transaction_index: 0,
@@ -130,8 +132,7 @@ mod tests {
 
     fn aave() -> Contracts {
         let token = HexBytes([4; 20]);
-        let reserve =
-            Reserve { asset: ASSET, a_token: MARKET, stable_debt_token: token, variable_debt_token: token };
+        let reserve = Reserve { asset: ASSET, a_token: MARKET, stable_debt_token: token, variable_debt_token: token };
         Contracts::AaveV2 { addresses_provider: POOL, pool: POOL, reserves: vec![reserve] }
     }
 
@@ -156,9 +157,8 @@ mod tests {
         let topic = Pool::ReserveDataUpdated::SIGNATURE_HASH.0;
         let [asset, other] = [ASSET, MARKET].map(|address| of_address(&address).into_word().0);
         let update = |block| log(POOL, &[topic, asset], block);
-        let is_missing = |updated: u64, logs: &[Log]| {
-            find_missing(&aave(), &[reserve_data(updated)], &BLOCKS, logs, time).is_some()
-        };
+        let is_missing =
+            |updated: u64, logs: &[Log]| find_missing(&aave(), &[reserve_data(updated)], &BLOCKS, logs, time).is_some();
         for updated in [1010, 1015, 1020] {
             assert!(!is_missing(updated, &[update(updated - 1000)]), "{updated}");
             for logs in [
@@ -181,9 +181,8 @@ mod tests {
 
     #[test]
     fn an_accrual_of_a_market_has_a_log_in_its_block() {
-        let is_missing = |block: u64, logs: &[Log]| {
-            find_missing(&compound(), &[accrual(block)], &BLOCKS, logs, time).is_some()
-        };
+        let is_missing =
+            |block: u64, logs: &[Log]| find_missing(&compound(), &[accrual(block)], &BLOCKS, logs, time).is_some();
         for block in [10, 15, 20] {
             assert!(!is_missing(block, &[log(MARKET, &[], block)]), "{block}");
             assert!(is_missing(block, &[]) && is_missing(block, &[log(MARKET, &[], 11), log(POOL, &[], block)]));

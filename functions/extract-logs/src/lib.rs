@@ -1,6 +1,6 @@
 //! Extracts the logs of the contracts of each protocol from an Ethereum node or another feed of logs: one object per protocol
 //! and day. It has the logs from the day's first block up to and including the next day's first block, since the snapshot of
-//! a day is the state after its first block.
+//! a day is the state after its first block. A month before the first day of a run is one object.
 
 mod blocks;
 mod checks;
@@ -36,28 +36,30 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     }
     let contracts = context.contracts_of_units(STEP, &input).await?;
     let work = |context, unit: WorkUnit| {
-        let contracts = unit.as_protocol_day().ok().and_then(|(_, protocol)| contracts.get(&protocol).cloned());
+        let contracts = unit.as_protocol_days().ok().and_then(|(_, protocol)| contracts.get(&protocol).cloned());
         async move {
             let contracts = contracts.ok_or_else(|| Error::internal("the protocol of a unit has no contracts"))?;
             // Boxed, because the compiler limits how deep futures nest.
             Box::pin(extract(context, unit, &contracts)).await
         }
     };
-    let report = context.run_units(STEP, &units, CONCURRENCY, work).await?;
+    // The logs of a month fill the memory that those of several days have.
+    let is_month = |unit: &WorkUnit| matches!(unit, WorkUnit::ProtocolMonth(..));
+    let concurrency = if units.iter().any(is_month) { 1 } else { CONCURRENCY };
+    let report = context.run_units(STEP, &units, concurrency, work).await?;
     context.registry.register(&RAW_LOGS, &units).await?;
     context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }
 
 async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts) -> Result<Report> {
-    let (day, _) = unit.as_protocol_day()?;
-    let blocks = blocks_of(&context, day).await?;
+    let blocks = blocks_of(&context, &unit).await?;
     let addresses = contracts.addresses();
     let query = LogQuery { addresses: &addresses, first: blocks.first, last: blocks.last };
     let feed = context.feed()?.logs(&query, &context.traffic).await?;
     let (headers, times) = blocks::headers_and_times(&context, &blocks, &feed).await?;
     let batch = &feed.batch;
     checks::compare_with_blocks(&context, &addresses, &blocks, &batch.logs, &headers).await?;
-    known::require(&context, contracts, &blocks, &batch.logs, &headers).await?;
+    known::require(&context, contracts, &blocks, &batch.logs, &times).await?;
     checks::reject_malformed(contracts, &batch.logs)?;
     let senders = senders::of_transactions(&context, &feed).await?;
     let rates = rates::of_liquidations(&context, contracts, &batch.logs).await?;
@@ -93,17 +95,19 @@ async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts) -> Res
     Ok(Report { rows_in, repeats: batch.repeats, ..Report::default() }.with_written(written))
 }
 
-/// The blocks of a unit: the first one of its day and the first one of the next day.
+/// The blocks of a unit: the first one of its days and the first one of the day after them.
 #[derive(Debug, Clone, Copy)]
 struct Blocks {
     first: BlockTime,
     last: BlockTime,
 }
 
-async fn blocks_of(context: &Context, day: Day) -> Result<Blocks> {
-    let (first, last) = (first_block(context, day).await?, first_block(context, day.next()).await?);
+async fn blocks_of(context: &Context, unit: &WorkUnit) -> Result<Blocks> {
+    let (days, protocol) = unit.as_protocol_days()?;
+    let start = days.start.max(context.config.protocol(&protocol)?.first_day()?);
+    let (first, last) = (first_block(context, start).await?, first_block(context, days.end).await?);
     if first.number >= last.number {
-        return Err(Error::corrupt("the first block of a day is not before that of the next day").with("day", day));
+        return Err(Error::corrupt("the first block of a day is not before that of a later day").with("unit", unit));
     }
     Ok(Blocks { first, last })
 }

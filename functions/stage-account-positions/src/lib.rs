@@ -1,7 +1,12 @@
 //! Stages open positions: validates them and converts them to typed rows. Rejected rows go to quarantine. From a node, the
 //! positions of a day are replayed from the logs up to its first block.
 
+mod closing;
 mod replay;
+
+pub use replay::Replay;
+
+use std::borrow::Borrow;
 
 use defi_shared::Result;
 use defi_shared::domain::Side;
@@ -37,11 +42,11 @@ async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {
 async fn write_staged(
     context: &Context,
     unit: &WorkUnit,
-    raw: &[RawPosition],
+    raw: impl IntoIterator<Item: Borrow<RawPosition>>,
     metadata: &FileMetadata,
 ) -> Result<Report> {
     let mut staged = stage(raw, StagedPosition::from_raw, |position| position.id.clone())?;
-    staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
+    staged.rows.sort_unstable_by(|a, b| (a.account_address, &a.id).cmp(&(b.account_address, &b.id)));
     let [supply_positions, null_is_collateral] = count_flags(&staged.rows);
     let counts = [("supply_positions", supply_positions), ("null_is_collateral", null_is_collateral)];
     let mut metadata = source_metadata(metadata);

@@ -1,27 +1,27 @@
 //! Positions from the logs of a node: the logs are applied in the order of the chain, and the balances after the first block
-//! of a day are its positions. The sums of the balances are compared with what the contracts say; where they differ, the
-//! balances of the market are asked by call.
+//! of a day are its positions, once they are [closed](closing) against what the contracts say.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use defi_shared::config::ProtocolKind;
 use defi_shared::contracts::U256;
-use defi_shared::contracts::aave_v2::AToken;
-use defi_shared::contracts::compound_v2::CToken;
 use defi_shared::cpu::spawn_cpu;
-use defi_shared::domain::replay::aave_v2::{Reserve, ReserveValues};
+use defi_shared::domain::replay::aave_v2::{AccountValue, Reserve, ReserveValues};
 use defi_shared::domain::replay::compound_v2::MarketValues;
-use defi_shared::domain::replay::{Difference, Entry, Log, Position, PositionKind, WAD, aave_v2, compound_v2, mul_div};
+use defi_shared::domain::replay::{Difference, Entry, Log, Position, aave_v2, compound_v2};
 use defi_shared::domain::{Address, Day};
 use defi_shared::lake::{ObjectDigest, State, WorkUnit};
-use defi_shared::step::contracts::{call, of_address, returned};
-use defi_shared::step::{CallUnits, Context, Report};
-use defi_shared::tables::{DailyBlock, RAW_LOGS, RAW_MARKETS, RawLog, RawMarket, RawPosition, ReplayRow};
+use defi_shared::step::{CallUnits, Context, Logs, Report};
+use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawLog, RawMarket, RawPosition, ReplayRow};
 use defi_shared::{Error, Result};
 use tokio::sync::Mutex;
 
-use crate::{STEP, write_staged};
+use crate::{STEP, closing, write_staged};
+
+/// The number of accounts that sent or received supplies on a day whose balances are compared with what the contract says:
+/// a transfer leaves the sum unchanged.
+const SAMPLED_TRANSFERS: usize = 64;
 
 /// Stages the positions of protocols and days. The days of a protocol are replayed in order, from the newest state on, or from
 /// the first log if `force` is set.
@@ -58,25 +58,80 @@ struct Replayed {
     next: Day,
 }
 
-#[derive(Clone)]
-enum Replay {
+/// The balances of the accounts of a protocol.
+#[derive(Debug, Clone)]
+pub enum Replay {
+    /// Of Aave v2.
     AaveV2(aave_v2::Replay),
+    /// Of Compound v2.
     CompoundV2(compound_v2::Replay),
 }
 
 impl Replay {
-    fn new(kind: ProtocolKind, entries: impl IntoIterator<Item = Entry>) -> Self {
+    /// Creates a replay that continues from a state.
+    #[must_use]
+    pub fn new(kind: ProtocolKind, entries: impl IntoIterator<Item = Entry>) -> Self {
         match kind {
             ProtocolKind::AaveV2 => Replay::AaveV2(aave_v2::Replay::new(entries)),
             ProtocolKind::CompoundV2 => Replay::CompoundV2(compound_v2::Replay::new(entries)),
         }
     }
 
-    fn apply(&mut self, log: &Log<'_>) -> Result<()> {
+    /// Applies a log. Logs of contracts that are not [set](Replay::set_contracts) change nothing.
+    ///
+    /// # Errors
+    /// `CorruptData` for an event that is malformed or has a number that no contract can have.
+    pub fn apply(&mut self, log: &RawLog) -> Result<()> {
+        let (topics, data) = (log.topics(), log.data()?);
+        let log = Log {
+            contract: log.contract_address,
+            topics: &topics,
+            data: &data,
+            transaction: log.transaction_hash,
+            index: log.log_index,
+            time: log.time(),
+        };
         match self {
-            Replay::AaveV2(replay) => replay.apply(log),
-            Replay::CompoundV2(replay) => replay.apply(log),
+            Replay::AaveV2(replay) => replay.apply(&log),
+            Replay::CompoundV2(replay) => replay.apply(&log),
         }
+    }
+
+    /// Takes note that a block has no more logs.
+    ///
+    /// # Errors
+    /// As [`Replay::apply`].
+    pub fn finish_block(&mut self) -> Result<()> {
+        match self {
+            Replay::AaveV2(_) => Ok(()),
+            Replay::CompoundV2(replay) => replay.finish_block(),
+        }
+    }
+
+    /// Sets the contracts whose logs are applied: the deployment, and those of the markets.
+    ///
+    /// # Errors
+    /// `CorruptData` for a market that does not name its contracts.
+    pub fn set_contracts(&mut self, deployment: Address, markets: &[RawMarket]) -> Result<()> {
+        match self {
+            Replay::AaveV2(replay) => {
+                let reserve = |market: &RawMarket| {
+                    Ok(Reserve {
+                        asset: address("input_token_id", &market.input_token_id)?,
+                        a_token: address("id", &market.id)?,
+                        stable_debt_token: address("stable_debt_token", &market.stable_debt_token)?,
+                        variable_debt_token: address("variable_debt_token", &market.variable_debt_token)?,
+                    })
+                };
+                let reserves = markets.iter().map(reserve).collect::<Result<Vec<_>>>()?;
+                replay.set_contracts(deployment, &reserves);
+            }
+            Replay::CompoundV2(replay) => {
+                let c_tokens = markets.iter().map(|market| address("id", &market.id));
+                replay.set_contracts(deployment, &c_tokens.collect::<Result<Vec<_>>>()?);
+            }
+        }
+        Ok(())
     }
 
     /// Returns the state, sorted.
@@ -91,10 +146,10 @@ impl Replay {
 }
 
 /// The markets of a day, as the contracts describe them.
-struct Markets {
+pub(crate) struct Markets {
     deployment: Address,
-    rows: Vec<RawMarket>,
-    block: DailyBlock,
+    pub(crate) rows: Vec<RawMarket>,
+    pub(crate) block: DailyBlock,
 }
 
 impl Replayed {
@@ -123,18 +178,25 @@ impl Replayed {
         let deployment =
             deployment.ok_or_else(|| Error::corrupt("the markets do not name the deployment").with("unit", unit))?;
         let markets = Markets { deployment, rows, block: context.first_block(day).await? };
-        self.set_contracts(&markets)?;
+        self.replay.set_contracts(markets.deployment, &markets.rows)?;
         while self.next < day {
-            self = self.advance(context, &protocol).await?;
+            self = self.advance(context, &protocol, day).await?;
         }
-        let (positions, differences) = self.positions(&markets)?;
-        let positions = close(context, &markets, positions, &differences).await?;
-        let raw: Vec<_> = positions.iter().map(|position| raw_position(position, &protocol, &markets)).collect();
-        let mut report = write_staged(context, unit, &raw, &metadata).await?;
-        for difference in differences {
-            let Difference { market, sum, replayed, actual } = difference;
-            tracing::warn!(%unit, %market, sum, %replayed, %actual, "a sum differs from what the contract says");
-            report.differing.add(format!("{unit}: {sum} of {market} is {actual}, replayed {replayed}"));
+        let (mut positions, mut differences) = self.positions(&markets)?;
+        differences.extend(closing::differing_accounts(context, &markets, &self.account_values()).await?);
+        let unanswered = closing::ask(context, &markets, &mut positions, &differences).await?;
+        let names = market_names(&markets.rows);
+        // Each row is made when it is staged: the texts of all of them would fill more memory than the balances.
+        let raw = positions.into_iter().map(|position| raw_position(&position, &protocol, &names, &markets.block));
+        let mut report = write_staged(context, unit, raw, &metadata).await?;
+        for Difference { market, account, value, replayed, actual } in differences {
+            tracing::warn!(%unit, %market, ?account, value, %replayed, %actual, "a value differs from the contract's");
+            let whose = account.map_or_else(String::new, |account| format!(" for {account}"));
+            report.differing.add(format!("{unit}: {value} of {market}{whose} is {actual}, replayed {replayed}"));
+        }
+        for id in unanswered {
+            tracing::warn!(%unit, id, "the contract does not say the balance of a position");
+            report.differing.add(format!("{unit}: the contract does not say the balance of {id}"));
         }
         // A run that is interrupted goes on from here.
         if day.month() != day.next().month() {
@@ -143,55 +205,27 @@ impl Replayed {
         Ok((self, report))
     }
 
-    /// Applies the logs of the next day: those after the last applied block.
-    async fn advance(mut self, context: &Context, protocol: &Arc<str>) -> Result<Self> {
-        let day = self.next;
-        let unit = WorkUnit::ProtocolDay(day, Arc::clone(protocol));
-        let logs: Vec<RawLog> = context.lake.require(&RAW_LOGS, &unit).await?;
-        let last = context.first_block(day.next()).await?.block_number;
+    /// Applies the logs of the next day, or of the days up to `end` if its object has more: those after the last applied
+    /// block.
+    async fn advance(mut self, context: &Context, protocol: &Arc<str>, end: Day) -> Result<Self> {
+        let Logs { unit, rows, .. } = context.logs(protocol, self.next).await?;
+        let (days, _) = unit.as_protocol_days()?;
+        let next = days.end.min(end);
+        let last = context.first_block(next).await?.block_number;
         let apply = move || {
-            for log in logs.iter().filter(|log| self.block.is_none_or(|block| log.block_number > block)) {
-                let (topics, data) = (log.topics(), log.data()?);
-                let log = Log {
-                    contract: log.contract_address,
-                    topics: &topics,
-                    data: &data,
-                    transaction: log.transaction_hash,
-                    index: log.log_index,
-                    time: log.time(),
-                };
-                self.replay.apply(&log)?;
+            if let Replay::AaveV2(replay) = &mut self.replay {
+                replay.forget_transfers();
             }
-            if let Replay::CompoundV2(replay) = &mut self.replay {
-                replay.finish_block()?;
+            let is_new = |log: &&RawLog| self.block.is_none_or(|block| log.block_number > block);
+            for log in rows.iter().filter(|log| log.block_number <= last).filter(is_new) {
+                self.replay.apply(log)?;
             }
+            self.replay.finish_block()?;
             self.block = Some(last);
-            self.next = day.next();
+            self.next = next;
             Ok(self)
         };
         spawn_cpu(apply).await.map_err(|error: Error| error.with("unit", &unit))
-    }
-
-    fn set_contracts(&mut self, markets: &Markets) -> Result<()> {
-        match &mut self.replay {
-            Replay::AaveV2(replay) => {
-                let reserve = |market: &RawMarket| {
-                    Ok(Reserve {
-                        asset: address("input_token_id", &market.input_token_id)?,
-                        a_token: address("id", &market.id)?,
-                        stable_debt_token: address("stable_debt_token", &market.stable_debt_token)?,
-                        variable_debt_token: address("variable_debt_token", &market.variable_debt_token)?,
-                    })
-                };
-                let reserves = markets.rows.iter().map(reserve).collect::<Result<Vec<_>>>()?;
-                replay.set_contracts(markets.deployment, &reserves);
-            }
-            Replay::CompoundV2(replay) => {
-                let c_tokens = markets.rows.iter().map(|market| address("id", &market.id));
-                replay.set_contracts(markets.deployment, &c_tokens.collect::<Result<Vec<_>>>()?);
-            }
-        }
-        Ok(())
     }
 
     /// Returns the open positions, and the sums that differ from what the contracts say.
@@ -226,6 +260,14 @@ impl Replayed {
         }
     }
 
+    /// Returns the values of accounts that are compared with what the contracts say, besides the sums.
+    fn account_values(&self) -> Vec<AccountValue> {
+        match &self.replay {
+            Replay::AaveV2(replay) => replay.account_values(SAMPLED_TRANSFERS),
+            Replay::CompoundV2(_) => Vec::new(),
+        }
+    }
+
     /// Writes the state, as of the last day that was staged.
     async fn write(&self, context: &Context, protocol: &Arc<str>) -> Result<(String, ObjectDigest)> {
         let rows = self.replay.rows();
@@ -233,85 +275,44 @@ impl Replayed {
     }
 }
 
-/// Replaces the balances in markets whose sums differ by what the contracts say of each account.
-async fn close(
-    context: &Context,
-    markets: &Markets,
-    mut positions: Vec<Position>,
-    differences: &[Difference],
-) -> Result<Vec<Position>> {
-    if differences.is_empty() {
-        return Ok(positions);
-    }
-    let mut differing: Vec<Address> = differences.iter().map(|difference| difference.market).collect();
-    differing.sort_unstable();
-    differing.dedup();
-    let rows: BTreeMap<Address, &RawMarket> =
-        markets.rows.iter().filter_map(|market| Some((Address::parse(market.id.as_deref()?)?, market))).collect();
-    let (asked, mut calls) = (positions.iter().enumerate(), Vec::new());
-    let asked: Vec<_> = asked.filter(|(_, position)| differing.binary_search(&position.market).is_ok()).collect();
-    for (_, position) in &asked {
-        let market = rows.get(&position.market).copied();
-        let token = match position.kind {
-            PositionKind::Variable => market.and_then(|market| Address::parse(market.variable_debt_token.as_deref()?)),
-            PositionKind::Stable => market.and_then(|market| Address::parse(market.stable_debt_token.as_deref()?)),
-            PositionKind::Supply | PositionKind::Borrow => Some(position.market),
-        };
-        let (token, account) = (token.unwrap_or(position.market), of_address(&position.account));
-        calls.push(match position.kind {
-            PositionKind::Borrow => call(token, &CToken::borrowBalanceStoredCall { account }),
-            _ => call(token, &AToken::balanceOfCall { user: account }),
-        });
-    }
-    let block = markets.block.number()?;
-    let outcomes = context.node()?.call(&calls, block, &context.traffic).await?;
-    let mut balances = Vec::new();
-    for ((index, position), outcome) in asked.iter().zip(&outcomes) {
-        let balance = match position.kind {
-            PositionKind::Borrow => returned::<CToken::borrowBalanceStoredCall>(outcome),
-            _ => returned::<AToken::balanceOfCall>(outcome),
-        };
-        let Some(mut balance) = balance else { continue };
-        // A cToken says how many cTokens an account has.
-        let market = rows.get(&position.market).copied();
-        if let (PositionKind::Supply, Some(market)) = (position.kind, market)
-            && market.variable_debt_token.is_none()
-        {
-            let rate = number("supply_index", &market.supply_index)?;
-            balance = mul_div(balance, rate, WAD)?;
-        }
-        balances.push((*index, balance));
-    }
-    for (index, balance) in balances {
-        positions[index].balance = balance;
-    }
-    positions.retain(|position| !position.balance.is_zero());
-    Ok(positions)
+/// Returns the id of a position.
+pub(crate) fn position_id(Position { account, market, kind, .. }: &Position) -> String {
+    format!("{account}-{market}-{}", kind.name())
 }
 
-fn raw_position(position: &Position, protocol: &Arc<str>, markets: &Markets) -> RawPosition {
+/// The id of each market as text, and its name.
+type MarketNames = BTreeMap<Address, (Arc<str>, Option<Arc<str>>)>;
+
+fn market_names(markets: &[RawMarket]) -> MarketNames {
+    let names = markets.iter().filter_map(|market| {
+        let id = market.id.as_ref()?;
+        Some((Address::parse(id)?, (Arc::clone(id), market.name.clone())))
+    });
+    names.collect()
+}
+
+fn raw_position(position: &Position, protocol: &Arc<str>, names: &MarketNames, block: &DailyBlock) -> RawPosition {
     let Position { account, market, kind, balance, is_collateral } = position;
-    let id = Some(market.to_string());
-    let name = markets.rows.iter().find(|row| row.id.as_deref() == id.as_deref()).and_then(|row| row.name.clone());
+    let (market_id, market_name) = names.get(market).cloned().unzip();
     RawPosition {
-        id: Some(format!("{account}-{market}-{}", kind.name()).into()),
+        id: Some(position_id(position).into()),
         balance: Some(balance.to_string().into()),
         side: Some(kind.side().name().into()),
         is_collateral: is_collateral.map(|flag| flag.to_string().into()),
-        market_id: id.map(Arc::from),
-        market_name: name,
+        market_id,
+        market_name: market_name.flatten(),
         account_id: Some(account.to_string().into()),
         protocol: Arc::clone(protocol),
-        block_number: markets.block.block_number,
-        block_timestamp: markets.block.timestamp,
+        block_number: block.block_number,
+        block_timestamp: block.timestamp,
     }
 }
 
-fn address(column: &'static str, text: &Option<Arc<str>>) -> Result<Address> {
+pub(crate) fn address(column: &'static str, text: &Option<Arc<str>>) -> Result<Address> {
     text.as_deref().and_then(Address::parse).ok_or_else(|| not_from_a_node(column))
 }
 
-fn number(column: &'static str, text: &Option<Arc<str>>) -> Result<U256> {
+pub(crate) fn number(column: &'static str, text: &Option<Arc<str>>) -> Result<U256> {
     text.as_deref().and_then(|text| text.parse().ok()).ok_or_else(|| not_from_a_node(column))
 }
 

@@ -8,9 +8,9 @@ use defi_shared::domain::log_events::{CompoundMarket, LogEvent, aave_v2_events, 
 use defi_shared::domain::price::LOOK_BACK_DAYS;
 use defi_shared::domain::replay::Log;
 use defi_shared::domain::{Address, Category, Day};
-use defi_shared::lake::{FileMetadata, WorkUnit};
-use defi_shared::step::Context;
-use defi_shared::tables::{RAW_LOGS, RAW_MARKETS, RawEvent, RawLog, RawMarket};
+use defi_shared::lake::WorkUnit;
+use defi_shared::step::{Context, Logs};
+use defi_shared::tables::{RAW_MARKETS, RawEvent, RawLog, RawMarket};
 use defi_shared::{Error, Result};
 use rustc_hash::FxHashMap;
 
@@ -25,8 +25,7 @@ pub(crate) async fn events_of(context: &Context, day: Day, category: Category) -
         if context.config.protocol(protocol)?.first_day()? > day {
             continue;
         }
-        let unit = WorkUnit::ProtocolDay(day, protocol.into());
-        let logs = context.lake.require_with_metadata::<RawLog>(&RAW_LOGS, &unit).await?;
+        let logs = context.logs(&protocol.into(), day).await?;
         let markets = markets_after(context, day, protocol).await?;
         events.extend(events_of_protocol(context, day, category, protocol, &logs, &markets)?);
     }
@@ -51,11 +50,11 @@ fn events_of_protocol(
     day: Day,
     category: Category,
     protocol: &str,
-    (logs, metadata): &(Vec<RawLog>, FileMetadata),
+    object: &Logs,
     markets: &[RawMarket],
 ) -> Result<Vec<RawEvent>> {
     let configured = context.config.protocol(protocol)?;
-    let of_day: Vec<&RawLog> = logs.iter().filter(|log| day.seconds().contains(&log.time())).collect();
+    let of_day: Vec<&RawLog> = object.rows.iter().filter(|log| day.seconds().contains(&log.time())).collect();
     let decoded: Vec<_> = of_day.iter().map(|log| Ok((log.topics(), log.data()?))).collect::<Result<_>>()?;
     let logs: Vec<_> = of_day
         .iter()
@@ -74,7 +73,7 @@ fn events_of_protocol(
         markets.iter().filter_map(|market| Some((address(&market.id)?, address(&market.input_token_id)?, market)));
     let events = match configured.kind {
         Some(ProtocolKind::AaveV2) => {
-            let pool = metadata.get("deployment").and_then(|pool| Address::parse(pool));
+            let pool = object.metadata.get("deployment").and_then(|pool| Address::parse(pool));
             let pool =
                 pool.ok_or_else(|| Error::corrupt("the logs do not name the pool").with("protocol", protocol))?;
             aave_v2_events(&logs, pool, &ids.map(|(id, token, _)| (token, id)).collect())?

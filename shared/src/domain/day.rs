@@ -95,6 +95,19 @@ impl Day {
         self.until(last.next())
     }
 
+    /// Returns the first day of this day's month.
+    #[must_use]
+    pub fn first_of_month(self) -> Self {
+        self.plus_days(1 - i32::from(self.date().day()))
+    }
+
+    /// Returns the first day of the next month.
+    #[must_use]
+    pub fn first_of_next_month(self) -> Self {
+        // No month has more than 31 days.
+        self.first_of_month().plus_days(31).first_of_month()
+    }
+
     /// Returns the calendar date, clamped to the first or last date that the calendar supports.
     fn date(self) -> Date {
         match jiff::Span::new().try_days(self.0) {
@@ -169,6 +182,19 @@ impl<'de> Deserialize<'de> for Day {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn months_begin_on_their_first_day() {
+        for (day, first, next) in [
+            ("2024-02-29", "2024-02-01", "2024-03-01"),
+            ("2023-02-01", "2023-02-01", "2023-03-01"),
+            ("2023-12-31", "2023-12-01", "2024-01-01"),
+            ("2023-01-15", "2023-01-01", "2023-02-01"),
+        ] {
+            let day: Day = day.parse().unwrap();
+            assert_eq!([day.first_of_month(), day.first_of_next_month()].map(|day| day.to_string()), [first, next]);
+        }
+    }
 
     #[test]
     fn day_round_trips_through_its_string() {

@@ -39,6 +39,7 @@ pub use s3::S3Store;
 pub use state::{PassedCheck, State};
 pub use store::{Entry, PutOutcome, Store};
 pub use unit::WorkUnit;
+pub(crate) use unit::parse_month;
 
 use crate::cpu::spawn_cpu;
 use crate::domain::Address;

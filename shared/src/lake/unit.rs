@@ -1,6 +1,7 @@
 //! The unit of work: the smallest piece of work of a step, and the key of the object that it produces.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::config::transpose_names;
@@ -16,6 +17,8 @@ pub enum WorkUnit {
     Day(Day),
     /// A UTC day of one event category, for steps that work on several categories.
     EventDay(Day, Category),
+    /// A UTC month of one protocol, by its first day.
+    ProtocolMonth(Day, Arc<str>),
     /// A UTC day of one protocol.
     ProtocolDay(Day, Arc<str>),
     /// A protocol.
@@ -31,12 +34,13 @@ impl WorkUnit {
         format!("{}/{}", table.prefix(), self.path(table.layout))
     }
 
-    /// Returns the day, if the unit has one.
+    /// Returns the day, if the unit has one: of a month, the first one.
     #[must_use]
     pub fn day(&self) -> Option<Day> {
         match self {
             WorkUnit::Day(day)
             | WorkUnit::EventDay(day, _)
+            | WorkUnit::ProtocolMonth(day, _)
             | WorkUnit::ProtocolDay(day, _)
             | WorkUnit::Shard(day, _) => Some(*day),
             WorkUnit::Protocol(_) => None,
@@ -85,6 +89,19 @@ impl WorkUnit {
         }
     }
 
+    /// Returns the days, up to but excluding the second one, and the protocol of a [`WorkUnit::ProtocolDay`] or of a
+    /// [`WorkUnit::ProtocolMonth`].
+    ///
+    /// # Errors
+    /// `Internal` for another kind of unit.
+    pub fn as_protocol_days(&self) -> Result<(Range<Day>, Arc<str>)> {
+        match self {
+            WorkUnit::ProtocolDay(day, protocol) => Ok((*day..day.next(), Arc::clone(protocol))),
+            WorkUnit::ProtocolMonth(first, protocol) => Ok((*first..first.first_of_next_month(), Arc::clone(protocol))),
+            _ => Err(self.unexpected("a day or month of a protocol")),
+        }
+    }
+
     /// Returns the protocol of a [`WorkUnit::Protocol`].
     ///
     /// # Errors
@@ -113,7 +130,10 @@ impl WorkUnit {
     #[must_use]
     pub fn partition(&self) -> Vec<String> {
         match self {
-            WorkUnit::Day(day) | WorkUnit::EventDay(day, _) | WorkUnit::ProtocolDay(day, _) => {
+            WorkUnit::Day(day)
+            | WorkUnit::EventDay(day, _)
+            | WorkUnit::ProtocolMonth(day, _)
+            | WorkUnit::ProtocolDay(day, _) => {
                 vec![day.year(), day.month()]
             }
             WorkUnit::Shard(as_of, _) => vec![as_of.to_string()],
@@ -128,6 +148,7 @@ impl WorkUnit {
         let folders: String = partition.map(|(column, value)| format!("{column}={value}/")).collect();
         let name = match self {
             WorkUnit::Day(day) | WorkUnit::EventDay(day, _) => day.to_string(),
+            WorkUnit::ProtocolMonth(first, protocol) => format!("{}-{}.{protocol}", first.year(), first.month()),
             WorkUnit::ProtocolDay(day, protocol) => format!("{day}.{protocol}"),
             WorkUnit::Protocol(protocol) => protocol.to_string(),
             WorkUnit::Shard(_, shard) => shard.to_string(),
@@ -147,10 +168,13 @@ impl WorkUnit {
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name).strip_suffix(".parquet")?;
         let unit = match table.layout {
             Layout::Day => WorkUnit::Day(name.parse().ok()?),
-            Layout::ProtocolDay => {
-                let (day, protocol) = name.split_once('.')?;
+            Layout::ProtocolDay | Layout::ProtocolDayOrMonth => {
+                let (days, protocol) = name.split_once('.')?;
                 transpose_names(protocol)?;
-                WorkUnit::ProtocolDay(day.parse().ok()?, protocol.into())
+                match parse_month(days).filter(|_| table.layout == Layout::ProtocolDayOrMonth) {
+                    Some(first) => WorkUnit::ProtocolMonth(first, protocol.into()),
+                    None => WorkUnit::ProtocolDay(days.parse().ok()?, protocol.into()),
+                }
             }
             Layout::Protocol => {
                 transpose_names(name)?;
@@ -170,6 +194,7 @@ impl fmt::Display for WorkUnit {
         match self {
             WorkUnit::Day(day) => write!(f, "{day}"),
             WorkUnit::EventDay(day, category) => write!(f, "{day} {category}"),
+            WorkUnit::ProtocolMonth(first, protocol) => write!(f, "{}-{} {protocol}", first.year(), first.month()),
             WorkUnit::ProtocolDay(day, protocol) => write!(f, "{day} {protocol}"),
             WorkUnit::Protocol(protocol) => write!(f, "{protocol}"),
             WorkUnit::Shard(as_of, shard) => write!(f, "{as_of} shard {shard}"),
@@ -177,10 +202,15 @@ impl fmt::Display for WorkUnit {
     }
 }
 
+/// Parses a month such as `2023-01`, and returns its first day.
+pub(crate) fn parse_month(text: &str) -> Option<Day> {
+    format!("{text}-01").parse().ok().filter(|_| text.len() == "2023-01".len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::{CURRENT_POSITIONS, DAILY_BLOCKS, FEATURES_PUBLISHED, RAW_MARKETS, TABLES};
+    use crate::tables::{CURRENT_POSITIONS, DAILY_BLOCKS, FEATURES_PUBLISHED, RAW_LOGS, RAW_MARKETS, TABLES};
 
     #[test]
     fn keys_and_units_convert_both_ways() {
@@ -195,6 +225,16 @@ mod tests {
                 &RAW_MARKETS,
                 WorkUnit::ProtocolDay(day, "aave-v2-eth".into()),
                 "raw/the_graph/the_graph_historical_market_data/year=2023/month=01/2023-01-02.aave-v2-eth.parquet",
+            ),
+            (
+                &RAW_LOGS,
+                WorkUnit::ProtocolDay(day, "aave-v2-eth".into()),
+                "raw/ethereum/ethereum_lending_logs/year=2023/month=01/2023-01-02.aave-v2-eth.parquet",
+            ),
+            (
+                &RAW_LOGS,
+                WorkUnit::ProtocolMonth(day.previous(), "aave-v2-eth".into()),
+                "raw/ethereum/ethereum_lending_logs/year=2023/month=01/2023-01.aave-v2-eth.parquet",
             ),
             (
                 &CURRENT_POSITIONS,
@@ -231,6 +271,8 @@ mod tests {
                 "year=2023/month=01/2023-01-02.aave-v2-eth.copy.parquet",
                 "year=2023/month=01/2023-01-02 (1).parquet",
                 "year=2023/month=01/2023-01-02.copy.parquet",
+                "year=2023/month=02/2023-01.aave-v2-eth.parquet",
+                "year=2023/month=01/2023-1.aave-v2-eth.parquet",
             ] {
                 assert_eq!(WorkUnit::from_path(table, path), None, "{} {path}", table.name);
             }

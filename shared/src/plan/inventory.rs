@@ -1,6 +1,7 @@
 //! The contents of the lake that a plan depends on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Plan;
 use crate::domain::{Category, Day};
@@ -82,6 +83,16 @@ impl Inventory {
     pub fn keys_to_recompute(&self, plan: &Plan) -> BTreeSet<String> {
         let derived = plan.derived().into_iter().filter(|(table, unit)| self.has(table, unit));
         derived.map(|(table, unit)| unit.key(table)).collect()
+    }
+
+    /// Returns the unit of the logs of a day of a protocol: the day, or its month. Months that are before the first day of a
+    /// run are extracted as one unit, unless a day of them is in the lake.
+    pub(super) fn logs_unit(&self, protocol: &Arc<str>, day: Day, first_day: Day) -> WorkUnit {
+        let (first, end) = (day.first_of_month(), day.first_of_next_month());
+        let month = WorkUnit::ProtocolMonth(first, Arc::clone(protocol));
+        let of_day = |day| WorkUnit::ProtocolDay(day, Arc::clone(protocol));
+        let has_day = || first.until(end).any(|day| self.has(&tables::RAW_LOGS, &of_day(day)));
+        if self.has(&tables::RAW_LOGS, &month) || end <= first_day && !has_day() { month } else { of_day(day) }
     }
 
     pub(super) fn has(&self, table: &Table, unit: &WorkUnit) -> bool {

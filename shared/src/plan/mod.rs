@@ -13,7 +13,7 @@ pub use self::inventory::{Inventory, state_part};
 pub use self::planner::plan;
 pub use self::scope::{Scope, reject_future_day};
 use crate::domain::{Category, Day};
-use crate::lake::WorkUnit;
+use crate::lake::{WorkUnit, parse_month};
 use crate::pipeline::{InputKind, Step};
 use crate::tables::{self, Layer, Table};
 
@@ -151,8 +151,7 @@ impl<'de> Deserialize<'de> for Plan {
             let step = if is_verify { Ok(Step::ExtractEvents) } else { name.parse() };
             let step = step.map_err(|error: crate::Error| de::Error::custom(error.reason()))?;
             let units = units.iter().map(|text| {
-                parse_unit(step.input(), text)
-                    .ok_or_else(|| de::Error::custom(format!("{text:?} is not a unit of {step}")))
+                parse_unit(step, text).ok_or_else(|| de::Error::custom(format!("{text:?} is not a unit of {step}")))
             });
             let units = units.collect::<Result<Vec<_>, _>>()?;
             if is_verify { plan.to_verify = units } else { plan.extend(step, units) }
@@ -161,18 +160,21 @@ impl<'de> Deserialize<'de> for Plan {
     }
 }
 
-/// Parses a unit as its `Display` writes it. Returns `None` if it is not a unit of a step with this kind of input.
-fn parse_unit(input: InputKind, text: &str) -> Option<WorkUnit> {
+/// Parses a unit as its `Display` writes it. Returns `None` if it is not a unit of the step.
+fn parse_unit(step: Step, text: &str) -> Option<WorkUnit> {
     let day = |text: &str| text.parse::<Day>().ok();
-    Some(match input {
+    Some(match step.input() {
         InputKind::Days | InputKind::Shards => WorkUnit::Day(day(text)?),
         InputKind::EventDays => {
             let (date, category) = text.split_once(' ')?;
             WorkUnit::EventDay(day(date)?, Category::parse(category)?)
         }
         InputKind::ProtocolDays => {
-            let (date, protocol) = text.split_once(' ')?;
-            WorkUnit::ProtocolDay(day(date)?, protocol.into())
+            let (days, protocol) = text.split_once(' ')?;
+            match parse_month(days).filter(|_| step == Step::ExtractLogs) {
+                Some(first) => WorkUnit::ProtocolMonth(first, protocol.into()),
+                None => WorkUnit::ProtocolDay(day(days)?, protocol.into()),
+            }
         }
         InputKind::Protocols => WorkUnit::Protocol(text.into()),
         InputKind::Run => return None,

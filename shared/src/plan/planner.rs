@@ -107,10 +107,13 @@ impl Planner<'_> {
     }
 
     fn plan_extraction(&self, plan: &mut Plan) {
-        let days = self.scope.first_block_day(self.first_day).through(self.scope.as_of).map(WorkUnit::Day);
-        plan.extend(Step::ExtractDailyBlocks, days.filter(|unit| self.is_missing(&tables::DAILY_BLOCKS, unit)));
+        let mut days: BTreeSet<Day> = self.first_day.through(self.scope.as_of).collect();
         if self.scope.is_from_a_node() {
-            self.plan_logs(plan);
+            days.extend(self.plan_logs(plan));
+        }
+        let blocks = days.into_iter().map(WorkUnit::Day);
+        plan.extend(Step::ExtractDailyBlocks, blocks.filter(|unit| self.is_missing(&tables::DAILY_BLOCKS, unit)));
+        if self.scope.is_from_a_node() {
             self.plan_snapshots(plan, Step::ExtractMarketData, &tables::RAW_MARKETS);
             return;
         }
@@ -131,12 +134,23 @@ impl Planner<'_> {
         }
     }
 
-    /// Plans the logs of each protocol, from its first day on: balances are replayed from all of them.
-    fn plan_logs(&self, plan: &mut Plan) {
-        for (protocol, from) in &self.scope.logs_from {
-            let units = from.until(self.scope.as_of).map(|day| WorkUnit::ProtocolDay(day, protocol.as_str().into()));
-            plan.extend(Step::ExtractLogs, units.filter(|unit| self.is_missing(&tables::RAW_LOGS, unit)));
+    /// Plans the logs of each protocol, from its first day on: balances are replayed from all of them. Returns the days at
+    /// whose first blocks the units begin.
+    fn plan_logs(&self, plan: &mut Plan) -> BTreeSet<Day> {
+        let mut starts = BTreeSet::new();
+        for (name, from) in &self.scope.logs_from {
+            let protocol: Arc<str> = name.as_str().into();
+            let units: BTreeSet<_> = from.until(self.scope.as_of).map(|day| self.logs_unit(&protocol, day)).collect();
+            starts.extend(units.iter().filter_map(WorkUnit::day).map(|day| day.max(*from)));
+            plan.extend(Step::ExtractLogs, units.into_iter().filter(|unit| self.is_missing(&tables::RAW_LOGS, unit)));
         }
+        starts
+    }
+
+    /// Returns the unit of the logs of a day of a protocol.
+    fn logs_unit(&self, protocol: &Arc<str>, day: Day) -> WorkUnit {
+        let first_day = self.scope.from.get(&**protocol).copied().unwrap_or(self.first_day);
+        self.inventory.logs_unit(protocol, day, first_day)
     }
 
     fn plan_snapshots(&self, plan: &mut Plan, step: Step, table: &Table) {
@@ -201,7 +215,7 @@ impl Planner<'_> {
     /// have the events of all categories.
     fn raw_events(&self, category: Category, day: Day) -> Vec<RawInput> {
         if self.scope.is_from_a_node() {
-            let logs = |protocol: &str| (&tables::RAW_LOGS, WorkUnit::ProtocolDay(day, protocol.into()));
+            let logs = |protocol: &str| (&tables::RAW_LOGS, self.logs_unit(&protocol.into(), day));
             return self.scope.protocols_on(day).map(logs).collect();
         }
         let raw = |category| (tables::event_table(Layer::Raw, category), WorkUnit::Day(day));
@@ -230,7 +244,7 @@ impl Planner<'_> {
         for (name, from) in &self.scope.from {
             let protocol: Arc<str> = name.as_str().into();
             let unit = |day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol));
-            let logs = |day| (&tables::RAW_LOGS, unit(day));
+            let logs = |day| (&tables::RAW_LOGS, self.logs_unit(&protocol, day));
             let first = self.scope.logs_from.get(name).copied().unwrap_or(*from);
             let complete = first.until(self.scope.as_of).find(|day| !self.will_exist(extracted, &logs(*day)));
             let complete = complete.unwrap_or(self.scope.as_of);
@@ -528,6 +542,59 @@ mod tests {
             assert_eq!(after.units(step), before.units(step));
         }
         assert_eq!(days(&after, Step::ValuePositions), (4..=9).map(day).collect::<Vec<_>>());
+    }
+
+    /// A run over a node: the protocol begins on the 20th of a month, the run on the 10th of the third month.
+    fn scope_of_a_node() -> Scope {
+        let day = |text: &str| text.parse::<Day>().unwrap();
+        Scope {
+            from: BTreeMap::from([(PROTOCOL.to_owned(), day("2023-03-10"))]),
+            logs_from: BTreeMap::from([(PROTOCOL.to_owned(), day("2023-01-20"))]),
+            ..scope(0)
+        }
+    }
+
+    #[test]
+    fn logs_before_the_first_day_are_extracted_by_month() {
+        let scope = Scope { as_of: "2023-03-12".parse().unwrap(), ..scope_of_a_node() };
+        let planned = plan(&scope, &Inventory::default(), PlanPhase::BeforeExtraction).unwrap();
+        let names = |step| planned.units(step).iter().map(WorkUnit::to_string).collect::<Vec<_>>();
+        let days = (1..12).map(|day| format!("2023-03-{day:02} {PROTOCOL}"));
+        let months = ["2023-01", "2023-02"].map(|month| format!("{month} {PROTOCOL}"));
+        assert_eq!(names(Step::ExtractLogs), months.into_iter().chain(days).collect::<Vec<_>>());
+        let blocks = (1..13).map(|day| format!("2023-03-{day:02}"));
+        let starts = ["2023-01-20", "2023-02-01"].map(str::to_owned);
+        assert_eq!(names(Step::ExtractDailyBlocks), starts.into_iter().chain(blocks).collect::<Vec<_>>());
+        assert_eq!(names(Step::StageAccountPositions), [10, 11, 12].map(|day| format!("2023-03-{day} {PROTOCOL}")));
+        assert_eq!(planned.units(Step::StageEvents).len(), 2 * Category::ALL.len());
+    }
+
+    #[test]
+    fn months_and_days_of_logs_in_the_lake_are_not_extracted_again() {
+        let (month, day) = ("2023-02-01".parse().unwrap(), |text: &str| text.parse::<Day>().unwrap());
+        let earlier = Scope {
+            from: BTreeMap::from([(PROTOCOL.to_owned(), day("2023-02-15"))]),
+            as_of: day("2023-03-02"),
+            ..scope_of_a_node()
+        };
+        let mut inventory = Inventory::default();
+        put(&mut inventory, &tables::RAW_LOGS, WorkUnit::ProtocolMonth(month, PROTOCOL.into()));
+        let names = |scope: &Scope, inventory: &Inventory| {
+            let planned = plan(scope, inventory, PlanPhase::BeforeExtraction).unwrap();
+            planned.units(Step::ExtractLogs).iter().map(WorkUnit::to_string).collect::<Vec<_>>()
+        };
+        let expected = ["2023-01", "2023-03-01"].map(|days| format!("{days} {PROTOCOL}"));
+        assert_eq!(names(&earlier, &inventory), expected, "an earlier first day stages from the month");
+        let staged = plan(&earlier, &inventory, PlanPhase::BeforeExtraction).unwrap();
+        assert_eq!(staged.units(Step::StageEvents).len(), 15 * Category::ALL.len());
+
+        let mut inventory = Inventory::default();
+        put(&mut inventory, &tables::RAW_LOGS, WorkUnit::ProtocolDay(day("2023-01-20"), PROTOCOL.into()));
+        let later = Scope { as_of: day("2023-03-11"), ..scope_of_a_node() };
+        let days_of_january = (21..=31).map(|day| format!("2023-01-{day} {PROTOCOL}"));
+        let planned = names(&later, &inventory);
+        assert!(days_of_january.eq(planned.iter().filter(|name| name.starts_with("2023-01")).cloned()), "{planned:?}");
+        assert!(planned.contains(&format!("2023-02 {PROTOCOL}")));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::Config;
 use crate::domain::Day;
 use crate::error::{Error, Result};
-use crate::pipeline::DataSource;
+use crate::pipeline::{DataSource, Step};
 
 /// The scope of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,9 +66,16 @@ impl Scope {
         !self.logs_from.is_empty()
     }
 
-    /// Returns the first day whose first block is needed: that of the logs, or else of the scope.
-    pub(super) fn first_block_day(&self, first_day: Day) -> Day {
-        self.logs_from.values().min().map_or(first_day, |first| (*first).min(first_day))
+    /// Returns the first day that a step may be asked for. The logs of a node, and the blocks by which they are extracted,
+    /// begin before the first day of the scope.
+    ///
+    /// # Errors
+    /// As [`Scope::first_day`].
+    pub fn first_day_of(&self, step: Step) -> Result<Day> {
+        let first = self.first_day()?;
+        let of_logs =
+            self.logs_from.values().min().filter(|_| [Step::ExtractDailyBlocks, Step::ExtractLogs].contains(&step));
+        Ok(of_logs.map_or(first, |of_logs| first.min(*of_logs)))
     }
 
     /// Returns the protocols whose first day is on or before a day.

@@ -1,6 +1,7 @@
 //! The calls that a run makes of each step: the inputs that cover the units of its plan.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -44,46 +45,62 @@ impl RunCalls<'_> {
     /// # Errors
     /// `Internal` for a step whose units no plan lists.
     pub fn of(&self, step: Step, plan: &Plan) -> Result<Vec<Value>> {
-        match step.input() {
-            InputKind::Days => self.by_key(step, plan, |unit| Ok((unit.as_day()?, ())), |(), _| UnitInput::default()),
-            InputKind::EventDays => self.by_key(step, plan, WorkUnit::as_event_day, |category, is_first| UnitInput {
-                events: Some(vec![*category]),
-                verify: day_to_verify(plan, *category).filter(|_| is_first && step == Step::ExtractEvents),
-                ..UnitInput::default()
-            }),
-            InputKind::ProtocolDays => self.by_key(step, plan, WorkUnit::as_protocol_day, |protocol, _| UnitInput {
-                protocols: Some(vec![protocol.to_string()]),
-                ..UnitInput::default()
-            }),
+        let units = plan.units(step);
+        let inputs = match step.input() {
+            InputKind::Days => {
+                self.by_key(step, units, |unit| Ok((unit.as_day()?, ())), |(), _| UnitInput::default())?
+            }
+            InputKind::EventDays => {
+                self.by_key(step, units, WorkUnit::as_event_day, |category, is_first| UnitInput {
+                    events: Some(vec![*category]),
+                    verify: day_to_verify(plan, *category).filter(|_| is_first && step == Step::ExtractEvents),
+                    ..UnitInput::default()
+                })?
+            }
+            InputKind::ProtocolDays => {
+                let is_month = |unit: &WorkUnit| matches!(unit, WorkUnit::ProtocolMonth(..));
+                let (months, days) = units.split_at(units.partition_point(is_month));
+                let first_day =
+                    |unit: &WorkUnit| unit.as_protocol_days().map(|(days, protocol)| (days.start, protocol));
+                let input = |protocol: &Arc<str>, _| UnitInput {
+                    protocols: Some(vec![protocol.to_string()]),
+                    ..UnitInput::default()
+                };
+                let mut calls = self.by_key(step, months, first_day, input)?;
+                calls.iter_mut().for_each(|input| input.months = input.days.take());
+                calls.extend(self.by_key(step, days, first_day, input)?);
+                calls
+            }
             InputKind::Protocols => {
                 let call = |protocol: &&str| self.call(json!({"protocols": [protocol]}));
                 let one_call = || (!self.protocols.is_empty()).then(|| self.call(json!({})));
-                Ok(if self.split {
+                return Ok(if self.split {
                     self.protocols.iter().map(call).collect()
                 } else {
                     one_call().into_iter().collect()
-                })
+                });
             }
             InputKind::Shards => {
                 let call = |shard: u32| self.call(json!({"shards": [shard], "force": self.force}));
                 let one_call = || vec![self.call(json!({"force": self.force}))];
-                Ok(if self.split { (0..self.shards).map(call).collect() } else { one_call() })
+                return Ok(if self.split { (0..self.shards).map(call).collect() } else { one_call() });
             }
-            InputKind::Run => Err(Error::internal("a plan lists no units of the step").with("step", step)),
-        }
+            InputKind::Run => return Err(Error::internal("a plan lists no units of the step").with("step", step)),
+        };
+        inputs.iter().map(to_json).collect()
     }
 
-    /// Returns the calls of a step, each with the days of one key: an event category, a protocol, or `()`. `input` gets
+    /// Returns the inputs of the calls of a step, each with the days of one key: an event category, a protocol, or `()`. `input` gets
     /// the key, and whether the call is the first one of the key.
     fn by_key<K: Ord>(
         &self,
         step: Step,
-        plan: &Plan,
+        units: &[WorkUnit],
         split: impl Fn(&WorkUnit) -> Result<(Day, K)>,
         input: impl Fn(&K, bool) -> UnitInput,
-    ) -> Result<Vec<Value>> {
+    ) -> Result<Vec<UnitInput>> {
         let mut days_by: BTreeMap<K, Vec<Day>> = BTreeMap::new();
-        for unit in plan.units(step) {
+        for unit in units {
             let (day, key) = split(unit)?;
             days_by.entry(key).or_default().push(day);
         }
@@ -97,16 +114,14 @@ impl RunCalls<'_> {
                 }
                 (0..).zip(chunks).map(move |chunk| (key, chunk))
             })
-            .map(|(key, (number, days))| {
-                to_json(&UnitInput {
-                    as_of: Some(self.as_of),
-                    from: self.from,
-                    days: Some(days.to_vec()),
-                    run_id: Some(self.run_id.clone()),
-                    ..input(key, number == 0)
-                })
+            .map(|(key, (number, days))| UnitInput {
+                as_of: Some(self.as_of),
+                from: self.from,
+                days: Some(days.to_vec()),
+                run_id: Some(self.run_id.clone()),
+                ..input(key, number == 0)
             });
-        calls.collect()
+        Ok(calls.collect())
     }
 
     /// Adds the fields of every call to an input.

@@ -112,8 +112,9 @@ impl Context {
     /// `BadInput` if no node is configured.
     pub fn node(&self) -> Result<&Arc<EthereumClient>> {
         self.node.as_ref().ok_or_else(|| {
-            Error::bad_input("no Ethereum node is configured")
-                .with_hint("name one with --rpc-url or ETHEREUM_RPC_URL; in AWS with the variable source = \"chain\"")
+            Error::bad_input("no Ethereum node is configured").with_hint(
+                "name one with --rpc-url or ETHEREUM_RPC_URL; in AWS with the variable data_source = \"chain\"",
+            )
         })
     }
 
@@ -140,7 +141,8 @@ impl Context {
         input: &UnitInput,
     ) -> Result<BTreeMap<Arc<str>, Arc<Contracts>>> {
         let units = self.units(step, input).await?;
-        let days_and_protocols: Vec<_> = units.iter().filter_map(|unit| unit.as_protocol_day().ok()).collect();
+        let days = units.iter().filter_map(|unit| unit.as_protocol_days().ok());
+        let days_and_protocols: Vec<_> = days.map(|(days, protocol)| (days.end.previous(), protocol)).collect();
         let Some(last) = days_and_protocols.iter().map(|(day, _)| *day).max() else { return Ok(BTreeMap::new()) };
         let block = self.node()?.finalized(&self.traffic).await?.number;
         self.require_final(last, block).await?;

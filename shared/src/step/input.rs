@@ -29,6 +29,9 @@ pub struct UnitInput {
     pub protocols: Option<Vec<String>>,
     /// These days. Default: the days that are missing from the lake.
     pub days: Option<Vec<Day>>,
+    /// These months, each by its first day, for `extract-logs`: beside `days`, or alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub months: Option<Vec<Day>>,
     /// A day of events that is in the lake: it is extracted again if the source has another number of its events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<Day>,
@@ -108,12 +111,19 @@ impl Context {
         let categories = sorted(input.events.as_deref().unwrap_or(&Category::ALL));
         let is_selected = |unit: &WorkUnit| match unit {
             WorkUnit::EventDay(_, category) => categories.contains(category),
-            WorkUnit::ProtocolDay(_, protocol) => protocols.iter().any(|name| **name == **protocol),
+            WorkUnit::ProtocolDay(_, protocol) | WorkUnit::ProtocolMonth(_, protocol) => {
+                protocols.iter().any(|name| **name == **protocol)
+            }
             _ => true,
         };
-        let units = match &input.days {
-            Some(days) => units_of_days(step, &days_within(days, &scope)?, &categories, &protocols),
-            None => self.plan(&scope, PlanPhase::AfterExtraction(None)).await?.units(step).to_vec(),
+        let units = match (&input.days, &input.months) {
+            (None, None) => self.plan(&scope, PlanPhase::AfterExtraction(None)).await?.units(step).to_vec(),
+            (days, months) => {
+                let days = days_within(days.as_deref().unwrap_or_default(), scope.first_day_of(step)?)?;
+                let mut units = units_of_months(&first_days(months.as_deref().unwrap_or_default())?, &protocols);
+                units.extend(units_of_days(step, &days, &categories, &protocols));
+                units
+            }
         };
         let verify = input.verify.map(|day| units_of_days(step, &[day], &categories, &protocols)).unwrap_or_default();
         let selected = units.into_iter().filter(|unit| is_selected(unit) && !verify.contains(unit));
@@ -142,6 +152,7 @@ fn reject_fields_of_other_steps(step: Step, input: &UnitInput) -> Result<()> {
     let unknown = match input {
         UnitInput { events: Some(_), .. } if kind != InputKind::EventDays => "events",
         UnitInput { protocols: Some(_), .. } if kind != InputKind::ProtocolDays => "protocols",
+        UnitInput { months: Some(_), .. } if step != Step::ExtractLogs => "months",
         UnitInput { verify: Some(_), .. } if step != Step::ExtractEvents => "verify",
         UnitInput { retry_lost: true, .. } if !step.is_newest_first() => "retry_lost",
         _ => return Ok(()),
@@ -165,10 +176,28 @@ fn units_of_days(step: Step, days: &[Day], categories: &[Category], protocols: &
     units
 }
 
-/// Returns the days of an input, sorted. Rejects days before the first day of the run: no protocol is extracted on such
+/// Returns the units of months, each of all protocols.
+fn units_of_months(months: &[Day], protocols: &[String]) -> Vec<WorkUnit> {
+    let unit = |first: &Day| {
+        let first = *first;
+        protocols.iter().map(move |name| WorkUnit::ProtocolMonth(first, name.as_str().into()))
+    };
+    months.iter().flat_map(unit).collect()
+}
+
+/// Returns the months of an input, sorted. Rejects a day that is not the first one of its month.
+fn first_days(months: &[Day]) -> Result<Vec<Day>> {
+    match months.iter().find(|day| **day != day.first_of_month()) {
+        Some(day) => Err(Error::bad_input(format!("{day} is not the first day of a month"))
+            .with_hint("write a month as its first day: {\"months\": [\"2021-03-01\"]}")),
+        None => Ok(sorted(months)),
+    }
+}
+
+/// Returns the days of an input, sorted. Rejects days before the first day of the step: no protocol is extracted on such
 /// a day, so its unit would be empty and would replace the one in the lake.
-fn days_within(days: &[Day], scope: &Scope) -> Result<Vec<Day>> {
-    let (days, first) = (sorted(days), scope.first_day()?);
+fn days_within(days: &[Day], first: Day) -> Result<Vec<Day>> {
+    let days = sorted(days);
     match days.first().filter(|day| **day < first) {
         Some(day) => Err(Error::bad_input(format!("the day {day} is before the first day {first}"))
             .with_hint("choose later days, or an earlier first day")),

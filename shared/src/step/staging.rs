@@ -1,5 +1,6 @@
 //! Sorts and deduplicates rows of the raw layer, and validates rows for the stage layer.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
@@ -66,19 +67,22 @@ pub struct Staged<S> {
     rows_in: u64,
 }
 
-/// Splits raw rows into valid rows, one per key, and rejected rows. `convert` returns a valid row or the reason for which
+/// Splits raw rows, or references to them, into valid rows, one per key, and rejected rows. `convert` returns a valid row or the reason for which
 /// the raw row is rejected.
 ///
 /// # Errors
 /// `Internal` if a rejected row can't be serialized as JSON.
 pub fn stage<R: Serialize, S, K: Hash + Eq, E: fmt::Display>(
-    raw: &[R],
+    raw: impl IntoIterator<Item: Borrow<R>>,
     convert: impl Fn(&R) -> Result<S, E>,
     key: impl Fn(&S) -> K,
 ) -> Result<Staged<S>> {
     let mut seen: HashSet<K, FxBuildHasher> = HashSet::default();
-    let mut staged = Staged { rows: Vec::with_capacity(raw.len()), quarantined: Vec::new(), rows_in: raw.len() as u64 };
+    let raw = raw.into_iter();
+    let mut staged = Staged { rows: Vec::with_capacity(raw.size_hint().0), quarantined: Vec::new(), rows_in: 0 };
     for (row_number, row) in (0i64..).zip(raw) {
+        let row = row.borrow();
+        staged.rows_in += 1;
         let reason = match convert(row) {
             Ok(valid) if seen.insert(key(&valid)) => {
                 staged.rows.push(valid);

@@ -61,6 +61,8 @@ pub enum Layout {
     Day,
     /// `year=YYYY/month=MM/{day}.{protocol}.parquet`.
     ProtocolDay,
+    /// As [`Layout::ProtocolDay`], or `year=YYYY/month=MM/{month}.{protocol}.parquet` for all days of a month.
+    ProtocolDayOrMonth,
     /// `{protocol}.parquet`, without partitions.
     Protocol,
     /// `as_of=YYYY-MM-DD/{shard}.parquet`.
@@ -72,7 +74,7 @@ impl Layout {
     #[must_use]
     pub fn partition_columns(self) -> &'static [&'static str] {
         match self {
-            Layout::Day | Layout::ProtocolDay => &["year", "month"],
+            Layout::Day | Layout::ProtocolDay | Layout::ProtocolDayOrMonth => &["year", "month"],
             Layout::Protocol => &[],
             Layout::Shard => &["as_of"],
         }
@@ -179,7 +181,7 @@ tables! {
     /// Which block opens each day.
     DAILY_BLOCKS = Raw TRANSPOSE "ethereum_daily_blocks" [Day] DailyBlock by ["day"];
     /// Logs of the contracts of each protocol, from each day's first block to the next day's, from an Ethereum node.
-    RAW_LOGS = Raw ETHEREUM "ethereum_lending_logs" [ProtocolDay] RawLog by ["block_number", "log_index"];
+    RAW_LOGS = Raw ETHEREUM "ethereum_lending_logs" [ProtocolDayOrMonth] RawLog by ["block_number", "log_index"];
     /// Markets at each day's first block, as The Graph gave them.
     RAW_MARKETS = Raw THE_GRAPH "the_graph_historical_market_data" [ProtocolDay] RawMarket by [];
     /// Open positions at each day's first block, as The Graph gave them.

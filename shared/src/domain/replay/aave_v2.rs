@@ -1,5 +1,7 @@
 //! Aave v2: balances from the events of the pool and of the tokens of each reserve.
 
+use std::collections::BTreeSet;
+
 use alloy_primitives::U256;
 use rustc_hash::FxHashMap;
 
@@ -67,6 +69,21 @@ pub struct Replay {
     markets: FxHashMap<Address, Address>,
     balances: FxHashMap<(Address, Address), Balance>,
     created: Option<Created>,
+    /// The market and account of those who sent or received supplies: see [`Replay::forget_transfers`].
+    transferred: BTreeSet<(Address, Address)>,
+}
+
+/// The balance of an account, to be compared with what the contract says, because no sum shows that it is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountValue {
+    /// The market.
+    pub market: Address,
+    /// The account.
+    pub account: Address,
+    /// [`PositionKind::Supply`]: its scaled balance. [`PositionKind::Stable`]: the principal of its loan.
+    pub kind: PositionKind,
+    /// What follows from the logs.
+    pub replayed: U256,
 }
 
 impl Replay {
@@ -132,6 +149,7 @@ impl Replay {
             }
             Some(BalanceTransfer(event)) => {
                 let scaled = ray_div(event.value, event.index)?;
+                self.transferred.extend([event.from, event.to].map(|account| (market, address(account))));
                 self.change(market, address(event.from), |balance| subtract(&mut balance.supply, scaled))?;
                 self.change(market, address(event.to), |balance| add(&mut balance.supply, scaled))
             }
@@ -258,6 +276,29 @@ impl Replay {
         Ok(positions)
     }
 
+    /// Forgets who sent and received supplies so far.
+    pub fn forget_transfers(&mut self) {
+        self.transferred.clear();
+    }
+
+    /// Returns the values of accounts that no sum shows to be wrong: all loans at a stable rate, whose total in the contract
+    /// drifts, and at most `sample` balances of those who sent or received supplies. Sorted by market and account.
+    #[must_use]
+    pub fn account_values(&self, sample: usize) -> Vec<AccountValue> {
+        let loans = self.balances.iter().filter_map(|((market, account), balance)| {
+            let replayed = unsigned(balance.stable?.principal);
+            Some(AccountValue { market: *market, account: *account, kind: PositionKind::Stable, replayed })
+        });
+        let step = self.transferred.len().div_ceil(sample.max(1)).max(1);
+        let transferred = self.transferred.iter().step_by(step).map(|(market, account)| {
+            let replayed = unsigned(self.balances.get(&(*market, *account)).map_or(0, |balance| balance.supply));
+            AccountValue { market: *market, account: *account, kind: PositionKind::Supply, replayed }
+        });
+        let mut values: Vec<_> = loans.chain(transferred).collect();
+        values.sort_unstable_by_key(|value| (value.market, value.account, value.kind));
+        values
+    }
+
     /// Compares the sums of the scaled balances with what the contracts say.
     #[must_use]
     pub fn differences(&self, reserves: &[ReserveValues]) -> Vec<Difference> {
@@ -266,12 +307,13 @@ impl Replay {
             let balances = || self.balances.iter().filter(|((market, _), _)| *market == reserve.a_token);
             let supply = total(balances().map(|(_, balance)| balance.supply));
             let debt = total(balances().map(|(_, balance)| balance.debt));
-            for (sum, replayed, actual) in [
+            for (value, replayed, actual) in [
                 ("scaledTotalSupply", supply, reserve.scaled_supply),
                 ("scaledTotalSupply of the variable debt", debt, reserve.scaled_variable_debt),
             ] {
                 if replayed != actual {
-                    differences.push(Difference { market: reserve.a_token, sum, replayed, actual });
+                    let market = reserve.a_token;
+                    differences.push(Difference { market, account: None, value, replayed, actual });
                 }
             }
         }
@@ -360,11 +402,36 @@ mod tests {
         let other = ReserveValues { scaled_supply: number(401), ..values };
         let difference = Difference {
             market: address(A_TOKEN),
-            sum: "scaledTotalSupply",
+            account: None,
+            value: "scaledTotalSupply",
             replayed: number(400),
             actual: number(401),
         };
         assert_eq!(replay.differences(&[other]), [difference]);
+    }
+
+    #[test]
+    fn values_of_accounts_are_all_stable_loans_and_some_transfers() {
+        let transfer = |from, to| {
+            a_token(&AToken::BalanceTransfer { from: argument(from), to: argument(to), value: number(10), index: RAY })
+        };
+        let logs = [mint(USER, 500, RAY), transfer(USER, 8), transfer(USER, 9), transfer(9, 10)];
+        let mut replay = replay(&logs);
+        let values = |replay: &Replay, sample| -> Vec<_> {
+            let values = replay.account_values(sample).into_iter();
+            values.map(|value| (value.account, value.kind.name(), value.replayed)).collect()
+        };
+        let all = [(USER, 480), (8, 10), (9, 0), (10, 10)];
+        let all = all.map(|(account, scaled)| (address(account), "supply", number(scaled)));
+        assert_eq!(values(&replay, 4), all);
+        assert_eq!(values(&replay, 3), [all[0], all[2]], "every second one");
+        assert_eq!((values(&replay, 1), values(&replay, 0)), (vec![all[0]], vec![all[0]]));
+        replay.forget_transfers();
+        assert_eq!(values(&replay, 4), []);
+        for log in [created(STABLE, USER), stable_mint(70, 0, 0)] {
+            replay.apply(&log.log()).unwrap();
+        }
+        assert_eq!(values(&replay, 0), [(address(USER), "stable", number(70))]);
     }
 
     #[test]
@@ -406,7 +473,7 @@ mod tests {
         assert_eq!(positions(&replay, values, 0), [(USER, "variable", 120, None)]);
         assert_eq!(replay.differences(&[values]), []);
         let other = ReserveValues { scaled_variable_debt: number(29), ..values };
-        assert_eq!(replay.differences(&[other])[0].sum, "scaledTotalSupply of the variable debt");
+        assert_eq!(replay.differences(&[other])[0].value, "scaledTotalSupply of the variable debt");
     }
 
     fn stable_mint(amount: u128, current: u128, increase: u128) -> OwnedLog {

@@ -238,11 +238,11 @@ impl Replay {
             let tolerance = count(accruals).saturating_mul(per_accrual).saturating_add(count(changes));
             if supply != values.total_supply {
                 let (replayed, actual) = (supply, values.total_supply);
-                differences.push(Difference { market, sum: "totalSupply", replayed, actual });
+                differences.push(Difference { market, account: None, value: "totalSupply", replayed, actual });
             }
             if debts.abs_diff(values.total_borrows) > tolerance {
                 let (replayed, actual) = (debts, values.total_borrows);
-                differences.push(Difference { market, sum: "totalBorrows", replayed, actual });
+                differences.push(Difference { market, account: None, value: "totalBorrows", replayed, actual });
             }
         }
         Ok(differences)
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(positions(&replay, values), expected);
         assert_eq!(replay.differences(&[values]).unwrap(), []);
         let other = MarketValues { total_supply: number(999), ..values };
-        assert_eq!(replay.differences(&[other]).unwrap()[0].sum, "totalSupply");
+        assert_eq!(replay.differences(&[other]).unwrap()[0].value, "totalSupply");
     }
 
     #[test]
@@ -406,7 +406,7 @@ mod tests {
         let replay = replay(&[accrual(100), accrual(100), borrow(1000)]);
         let differs = |total: u128| {
             let values = MarketValues { total_borrows: number(total), ..values() };
-            replay.differences(&[values]).unwrap().iter().any(|difference| difference.sum == "totalBorrows")
+            replay.differences(&[values]).unwrap().iter().any(|difference| difference.value == "totalBorrows")
         };
         assert_eq!([1003, 1004, 997, 996].map(differs), [false, true, false, true]);
         let large = 3 * 10u128.pow(18);

@@ -123,14 +123,16 @@ pub struct Position {
     pub is_collateral: Option<bool>,
 }
 
-/// A sum over a market's balances that is not what the contract says.
+/// A value of a market that is not what the contract says: a sum over its balances, or the balance of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The market.
     pub market: Address,
-    /// The name of the sum.
-    pub sum: &'static str,
-    /// The sum over the balances.
+    /// The account, if the value is not a sum.
+    pub account: Option<Address>,
+    /// The name of the value in the contract.
+    pub value: &'static str,
+    /// What follows from the logs.
     pub replayed: U256,
     /// What the contract says.
     pub actual: U256,

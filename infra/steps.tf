@@ -75,8 +75,9 @@ locals {
       examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
     }
     # Only from a node.
+    # The logs of a month before the first day of a run are in memory together.
     extract-logs = {
-      memory      = 1769
+      memory      = 3008
       concurrency = 2
       reads       = local.prefixes.blocks
       writes      = local.prefixes.logs

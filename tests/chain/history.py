@@ -68,7 +68,7 @@ def write_days(history: History, folder: Path, late: int = 0) -> None:
         return pa.array([time * 1_000_000 for time in seconds], pa.timestamp("us"))
 
     def text(rows: list[dict], key: str) -> pa.Array:
-        return pa.array([row[key] for row in rows])
+        return pa.array([row[key] for row in rows], pa.string())
 
     def logs(rows):
         return {

@@ -145,8 +145,7 @@ def test_days_whose_state_is_pruned_are_lost_until_a_node_has_them(small_chain, 
     assert len(list((tmp_path / "state/lost").rglob("*.json"))) == 2 * 3, "two protocols, three days"
     result = small_chain.defi("run", "--as-of", small_chain.as_of, "--retry-lost", lake=tmp_path)
     assert result.returncode == 0, result.stderr
-    raw = lambda lake: {name: data for name, data in objects(lake).items() if name.startswith("raw/")}  # noqa: E731
-    assert raw(tmp_path) == raw(undisturbed)
+    assert objects(tmp_path) == objects(undisturbed)
 
 
 # getUnderlyingPrice(address)

@@ -8,11 +8,11 @@ mod known;
 mod rates;
 mod senders;
 
-use defi_shared::cpu::run_cpu;
 use defi_shared::domain::Day;
 use defi_shared::feeds::{BlockTime, LogQuery};
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
+use defi_shared::sources::ethereum::LogBatch;
 use defi_shared::step::contracts::Contracts;
 use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{RAW_LOGS, RawLog, Timestamp};
@@ -63,36 +63,39 @@ async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts) -> Res
     checks::reject_malformed(contracts, &batch.logs)?;
     let senders = senders::of_transactions(&context, &feed).await?;
     let rates = rates::of_liquidations(&context, contracts, &batch.logs).await?;
-    let rows = run_cpu(|| {
-        let rows = batch.logs.iter().map(|log| {
-            let time = times.get(&log.block_number).ok_or_else(|| Error::internal("a log without a block"))?;
-            let sender = senders.get(&log.transaction_hash).copied();
-            let sender = sender.ok_or_else(|| Error::internal("a log without a sender"))?;
-            let topic = |number: usize| log.topics.get(number).copied();
-            Ok(RawLog {
-                block_number: i64::try_from(log.block_number).unwrap_or(i64::MAX),
-                log_index: i64::try_from(log.log_index).unwrap_or(i64::MAX),
-                block_timestamp: Timestamp::from_epoch_seconds(*time),
-                transaction_hash: log.transaction_hash,
-                sender_address: sender,
-                contract_address: log.address,
-                topic0: topic(0),
-                topic1: topic(1),
-                topic2: topic(2),
-                topic3: topic(3),
-                data: const_hex::encode_prefixed(&log.data).into(),
-                exchange_rate: rates.get(&(log.block_number, log.log_index)).copied(),
-            })
-        });
-        rows.collect::<Result<Vec<_>>>()
-    })?;
-    let rows_in = rows.len() as u64 + batch.repeats;
+    let facts = batch.logs.iter().map(|log| {
+        let time = times.get(&log.block_number).ok_or_else(|| Error::internal("a log without a block"))?;
+        let sender = senders.get(&log.transaction_hash).copied();
+        let sender = sender.ok_or_else(|| Error::internal("a log without a sender"))?;
+        Ok((*time, sender, rates.get(&(log.block_number, log.log_index)).copied()))
+    });
+    let facts = facts.collect::<Result<Vec<_>>>()?;
+    let LogBatch { logs, repeats } = feed.batch;
+    let rows_in = logs.len() as u64 + repeats;
+    // Each row is made when it is written: a month may have a million.
+    let rows = logs.into_iter().zip(facts).map(|(log, (time, sender, exchange_rate))| {
+        let topic = |number: usize| log.topics.get(number).copied();
+        RawLog {
+            block_number: i64::try_from(log.block_number).unwrap_or(i64::MAX),
+            log_index: i64::try_from(log.log_index).unwrap_or(i64::MAX),
+            block_timestamp: Timestamp::from_epoch_seconds(time),
+            transaction_hash: log.transaction_hash,
+            sender_address: sender,
+            contract_address: log.address,
+            topic0: topic(0),
+            topic1: topic(1),
+            topic2: topic(2),
+            topic3: topic(3),
+            data: const_hex::encode_prefixed(&log.data).into(),
+            exchange_rate,
+        }
+    });
     let metadata = FileMetadata::from([
         ("blocks".to_owned(), format!("{}-{}", blocks.first.number, blocks.last.number)),
         ("deployment".to_owned(), contracts.deployment().to_string()),
     ]);
     let written = context.commit(&RAW_LOGS, &unit, rows, metadata).await?;
-    Ok(Report { rows_in, repeats: batch.repeats, ..Report::default() }.with_written(written))
+    Ok(Report { rows_in, repeats, ..Report::default() }.with_written(written))
 }
 
 /// The blocks of a unit: the first one of its days and the first one of the day after them.

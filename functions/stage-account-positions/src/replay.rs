@@ -12,7 +12,7 @@ use defi_shared::domain::replay::compound_v2::MarketValues;
 use defi_shared::domain::replay::{Difference, Entry, Log, Position, aave_v2, compound_v2};
 use defi_shared::domain::{Address, Day};
 use defi_shared::lake::{ObjectDigest, State, WorkUnit};
-use defi_shared::step::{CallUnits, Context, Logs, Report};
+use defi_shared::step::{CallUnits, Context, Report};
 use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawLog, RawMarket, RawPosition, ReplayRow};
 use defi_shared::{Error, Result};
 use tokio::sync::Mutex;
@@ -208,24 +208,25 @@ impl Replayed {
     /// Applies the logs of the next day, or of the days up to `end` if its object has more: those after the last applied
     /// block.
     async fn advance(mut self, context: &Context, protocol: &Arc<str>, end: Day) -> Result<Self> {
-        let Logs { unit, rows, .. } = context.logs(protocol, self.next).await?;
-        let (days, _) = unit.as_protocol_days()?;
+        let logs = context.logs(protocol, self.next).await?;
+        let (days, _) = logs.unit.as_protocol_days()?;
         let next = days.end.min(end);
         let last = context.first_block(next).await?.block_number;
         let apply = move || {
             if let Replay::AaveV2(replay) = &mut self.replay {
                 replay.forget_transfers();
             }
-            let is_new = |log: &&RawLog| self.block.is_none_or(|block| log.block_number > block);
-            for log in rows.iter().filter(|log| log.block_number <= last).filter(is_new) {
-                self.replay.apply(log)?;
-            }
+            let applied = self.block.unwrap_or(-1);
+            logs.for_each(|log| match (applied + 1..=last).contains(&log.block_number) {
+                true => self.replay.apply(&log),
+                false => Ok(()),
+            })?;
             self.replay.finish_block()?;
             self.block = Some(last);
             self.next = next;
             Ok(self)
         };
-        spawn_cpu(apply).await.map_err(|error: Error| error.with("unit", &unit))
+        spawn_cpu(apply).await
     }
 
     /// Returns the open positions, and the sums that differ from what the contracts say.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use defi_shared::config::ProtocolKind;
 use defi_shared::contracts::U256;
+use defi_shared::cpu::run_cpu;
 use defi_shared::domain::log_events::{CompoundMarket, LogEvent, aave_v2_events, compound_v2_events};
 use defi_shared::domain::price::LOOK_BACK_DAYS;
 use defi_shared::domain::replay::Log;
@@ -27,7 +28,7 @@ pub(crate) async fn events_of(context: &Context, day: Day, category: Category) -
         }
         let logs = context.logs(&protocol.into(), day).await?;
         let markets = markets_after(context, day, protocol).await?;
-        events.extend(events_of_protocol(context, day, category, protocol, &logs, &markets)?);
+        events.extend(events_of_protocol(context, day, category, protocol, logs, &markets)?);
     }
     Ok(events)
 }
@@ -50,11 +51,17 @@ fn events_of_protocol(
     day: Day,
     category: Category,
     protocol: &str,
-    object: &Logs,
+    object: Logs,
     markets: &[RawMarket],
 ) -> Result<Vec<RawEvent>> {
     let configured = context.config.protocol(protocol)?;
-    let of_day: Vec<&RawLog> = object.rows.iter().filter(|log| day.seconds().contains(&log.time())).collect();
+    let deployment = object.metadata.get("deployment").and_then(|address| Address::parse(address));
+    let mut of_day: Vec<RawLog> = Vec::new();
+    let keep = |log: RawLog| {
+        of_day.extend(day.seconds().contains(&log.time()).then_some(log));
+        Ok(())
+    };
+    run_cpu(|| object.for_each(keep))?;
     let decoded: Vec<_> = of_day.iter().map(|log| Ok((log.topics(), log.data()?))).collect::<Result<_>>()?;
     let logs: Vec<_> = of_day
         .iter()
@@ -73,9 +80,8 @@ fn events_of_protocol(
         markets.iter().filter_map(|market| Some((address(&market.id)?, address(&market.input_token_id)?, market)));
     let events = match configured.kind {
         Some(ProtocolKind::AaveV2) => {
-            let pool = object.metadata.get("deployment").and_then(|pool| Address::parse(pool));
             let pool =
-                pool.ok_or_else(|| Error::corrupt("the logs do not name the pool").with("protocol", protocol))?;
+                deployment.ok_or_else(|| Error::corrupt("the logs do not name the pool").with("protocol", protocol))?;
             aave_v2_events(&logs, pool, &ids.map(|(id, token, _)| (token, id)).collect())?
         }
         Some(ProtocolKind::CompoundV2) => {
@@ -91,7 +97,7 @@ fn events_of_protocol(
     };
     let (name, version) = configured.transpose_names()?;
     let of_category = events.iter().filter(|event| event.category == category);
-    Ok(of_category.map(|event| raw_event(event, of_day[event.log], name, version)).collect())
+    Ok(of_category.map(|event| raw_event(event, &of_day[event.log], name, version)).collect())
 }
 
 fn raw_event(event: &LogEvent, log: &RawLog, name: &str, version: &str) -> RawEvent {

@@ -32,7 +32,8 @@ pub(super) struct Answers {
 /// # Errors
 /// `BadInput` if the contracts do not exist at the block, and the errors of the node.
 pub(super) async fn ask(context: &Context, protocol: &str, block: u64, accounts: Vec<Account>) -> Result<Answers> {
-    let contracts = context.contracts(protocol, &context.traffic).await?;
+    let listed = context.node()?.finalized(&context.traffic).await?.number;
+    let contracts = context.contracts(protocol, listed, &context.traffic).await?;
     let contract = contracts.deployment();
     let exists = context.node()?.has_code(&[contract], block, &context.traffic).await?;
     if exists.first() != Some(&true) {

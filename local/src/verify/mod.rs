@@ -49,7 +49,7 @@ pub async fn verify(options: &Options, args: &ReadOptions) -> Result<()> {
     let (lake, registry) = crate::lake::open(args).await?;
     let as_of = published_set(&registry, options.as_of).await?.as_of;
     let mut config = crate::config::configuration()?;
-    let opened = Source::Node { url }.open(&mut config).await?;
+    let opened = Source::Node { url, logs: None }.open(&mut config).await?;
     let context = Context::new(lake, registry, Arc::new(config), opened.clients, as_of);
     let report = compare_all(&context, as_of, options.accounts).await.map_err(|error| match error.kind() {
         Kind::HistoryPruned => error

@@ -347,7 +347,8 @@ fn with_digest(encoded: Result<(Bytes, u64)>) -> Result<(Bytes, u64, ObjectDiges
     })
 }
 
-fn missing_unit(table: &Table, unit: &WorkUnit) -> Error {
+/// Returns the error for a unit that must exist.
+pub(crate) fn missing_unit(table: &Table, unit: &WorkUnit) -> Error {
     Error::new(crate::Kind::NotReady, "an input is not in the lake yet")
         .with("object", unit.key(table))
         .with_hint("run the preceding steps first")

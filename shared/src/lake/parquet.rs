@@ -196,6 +196,18 @@ pub fn decode<R: Row>(file: Bytes) -> Result<Vec<R>> {
     decode_rows(file, None)
 }
 
+/// Decodes the rows of a Parquet file, and hands them over in parts: a file may have more rows than fit into the memory.
+///
+/// # Errors
+/// As [`decode`], and the errors of `visit`.
+pub fn decode_parts<R: Row>(file: Bytes, mut visit: impl FnMut(Vec<R>) -> Result<()>) -> Result<()> {
+    decode_batches::<R>(file, None, |batch| {
+        let mut rows = Vec::new();
+        R::decode(batch, &mut rows)?;
+        visit(rows)
+    })
+}
+
 /// Decodes the rows of the pages whose statistics allow a value of a string column within a range. The result may
 /// include rows outside the range. Without page statistics, it includes all rows.
 ///
@@ -206,15 +218,26 @@ pub fn decode_range<R: Row>(file: Bytes, column: &str, range: &RangeInclusive<St
 }
 
 fn decode_rows<R: Row>(file: Bytes, between: Option<(&str, &RangeInclusive<String>)>) -> Result<Vec<R>> {
+    let mut rows = Vec::new();
+    decode_batches::<R>(file, between, |batch| R::decode(batch, &mut rows))?;
+    Ok(rows)
+}
+
+/// Decodes the columns of a row type, and hands over a batch of rows at a time.
+fn decode_batches<R: Row>(
+    file: Bytes,
+    between: Option<(&str, &RangeInclusive<String>)>,
+    mut visit: impl FnMut(&RecordBatch) -> Result<()>,
+) -> Result<()> {
     catch_panics(|| {
-        let (mut budget, mut rows) = (Budget::of_file(file.len() as u64), Vec::new());
+        let mut budget = Budget::of_file(file.len() as u64);
         for batch in reader::<R>(file, between)? {
             let batch = batch.map_err(read_error)?;
             let values: u64 = batch.columns().iter().map(|column| values_bytes(column)).sum();
             budget.take(values + (batch.num_rows() * size_of::<R>()) as u64)?;
-            R::decode(&batch, &mut rows)?;
+            visit(&batch)?;
         }
-        Ok(rows)
+        Ok(())
     })
 }
 

@@ -194,7 +194,12 @@ impl Planner<'_> {
         for category in Category::ALL {
             let staged = tables::event_table(Layer::Stage, category);
             let is_due = |day: &Day| {
-                self.is_to_be_staged(&extracted, &self.raw_events(category, *day), staged, &WorkUnit::Day(*day))
+                self.is_to_be_staged(
+                    &extracted,
+                    &self.raw_events(&extracted, category, *day),
+                    staged,
+                    &WorkUnit::Day(*day),
+                )
             };
             plan.extend(
                 Step::StageEvents,
@@ -212,11 +217,19 @@ impl Planner<'_> {
 
     /// Returns the raw objects from which the events of a category and day are staged. A log counts in the first category
     /// that has it, so the raw events of a category are inputs of all later ones. From a node, the logs of each protocol
-    /// have the events of all categories.
-    fn raw_events(&self, category: Category, day: Day) -> Vec<RawInput> {
+    /// have the events of all categories, and its markets tell the tokens.
+    fn raw_events(&self, extracted: &Extracted, category: Category, day: Day) -> Vec<RawInput> {
         if self.scope.is_from_a_node() {
-            let logs = |protocol: &str| (&tables::RAW_LOGS, self.logs_unit(&protocol.into(), day));
-            return self.scope.protocols_on(day).map(logs).collect();
+            let inputs = |name: &str| {
+                let protocol: Arc<str> = name.into();
+                let markets = |day| (&tables::RAW_MARKETS, WorkUnit::ProtocolDay(day, Arc::clone(&protocol)));
+                // Those of the next day, or else of the newest day before it. Events are staged without any, too: the gate
+                // rejects what has no price, but would not miss events that are not there.
+                let days = day.plus_days(-LOOK_BACK_DAYS).through(day.next());
+                let newest = days.rev().map(markets).find(|input| self.will_exist(extracted, input));
+                std::iter::once((&tables::RAW_LOGS, self.logs_unit(&protocol, day))).chain(newest)
+            };
+            return self.scope.protocols_on(day).flat_map(inputs).collect();
         }
         let raw = |category| (tables::event_table(Layer::Raw, category), WorkUnit::Day(day));
         category.predecessors().chain([category]).map(raw).collect()
@@ -567,6 +580,45 @@ mod tests {
         assert_eq!(names(Step::ExtractDailyBlocks), starts.into_iter().chain(blocks).collect::<Vec<_>>());
         assert_eq!(names(Step::StageAccountPositions), [10, 11, 12].map(|day| format!("2023-03-{day} {PROTOCOL}")));
         assert_eq!(planned.units(Step::StageEvents).len(), 2 * Category::ALL.len());
+    }
+
+    #[test]
+    fn events_of_a_node_are_staged_again_when_the_markets_that_they_need_arrive() {
+        let day = |number: i32| "2023-03-10".parse::<Day>().unwrap().plus_days(number);
+        let scope = Scope { as_of: day(4), ..scope_of_a_node() };
+        let mut inventory = Inventory::default();
+        let before = plan(&scope, &inventory, PlanPhase::BeforeExtraction).unwrap();
+        for (table, unit) in before.extracted() {
+            put(&mut inventory, table, unit);
+        }
+        let lose = |days: &[i32]| {
+            let mut inventory = inventory.clone();
+            for number in days {
+                let unit = WorkUnit::ProtocolDay(day(*number), PROTOCOL.into());
+                remove(&mut inventory, &tables::RAW_MARKETS, &unit);
+            }
+            inventory
+        };
+        let staged = |inventory: &Inventory, before: Option<&Plan>| {
+            let planned = plan(&scope, inventory, PlanPhase::AfterExtraction(before)).unwrap();
+            let units = planned.units(Step::StageEvents).iter().filter_map(|unit| unit.as_event_day().ok());
+            units.filter(|(_, category)| *category == Category::Borrow).map(|(day, _)| day).collect::<Vec<_>>()
+        };
+        for lost in [&[2][..], &[0, 1, 2], &[0, 1, 2, 3, 4]] {
+            assert_eq!(staged(&lose(lost), Some(&before)), [0, 1, 2, 3].map(day), "{lost:?}");
+        }
+
+        let mut all_staged = inventory.clone();
+        for category in Category::ALL {
+            for number in 0..4 {
+                let table = tables::event_table(Layer::Stage, category);
+                put(&mut all_staged, table, WorkUnit::Day(day(number)));
+            }
+        }
+        let mut arrived = Plan::default();
+        arrived.extend(Step::ExtractMarketData, [WorkUnit::ProtocolDay(day(2), PROTOCOL.into())]);
+        assert_eq!(staged(&all_staged, Some(&arrived)), [day(1)]);
+        assert_eq!(staged(&all_staged, None), []);
     }
 
     #[test]

@@ -31,6 +31,12 @@ impl Volume {
         Volume::new(("event_rows", limits.event_rows), ("event_bytes", limits.event_bytes), limits)
     }
 
+    /// Starts to count the logs of a number of days, each of which may have as many as the events of a day.
+    pub(crate) fn of_logs(limits: &SourceLimits, days: u64) -> Self {
+        let [rows, bytes] = [limits.event_rows, limits.event_bytes].map(|limit| limit.saturating_mul(days.max(1)));
+        Volume::new(("event_rows", rows), ("event_bytes", bytes), limits)
+    }
+
     fn new(max_rows: Limit, max_bytes: Limit, limits: &SourceLimits) -> Self {
         let max_field_bytes = ("field_bytes", limits.field_bytes);
         Volume { rows: AtomicU64::new(0), bytes: AtomicU64::new(0), max_rows, max_bytes, max_field_bytes }

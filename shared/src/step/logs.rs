@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Context;
 use crate::domain::Day;
-use crate::error::{Kind, Result};
-use crate::lake::{FileMetadata, WorkUnit};
+use crate::error::Result;
+use crate::lake::{FileMetadata, WorkUnit, missing_unit, parquet};
 use crate::tables::{RAW_LOGS, RawLog};
 
-/// An object of logs.
+/// An object of logs. It is decoded in parts, since the logs of a month may not fit into the memory.
 #[derive(Debug)]
 pub struct Logs {
     /// The days that it covers, and the protocol.
     pub unit: WorkUnit,
-    /// The logs, in the order of the chain.
-    pub rows: Vec<RawLog>,
     /// The metadata of the object.
     pub metadata: FileMetadata,
+    file: Bytes,
 }
 
 impl Context {
@@ -26,19 +27,26 @@ impl Context {
     /// `NotReady` if the lake has neither, and the errors of the lake.
     pub async fn logs(&self, protocol: &Arc<str>, day: Day) -> Result<Logs> {
         let of_day = WorkUnit::ProtocolDay(day, Arc::clone(protocol));
-        let missing = match self.read_logs(of_day).await {
-            Err(error) if error.kind() == Kind::NotReady => error,
-            logs => return logs,
-        };
         let of_month = WorkUnit::ProtocolMonth(day.first_of_month(), Arc::clone(protocol));
-        match self.read_logs(of_month).await {
-            Err(error) if error.kind() == Kind::NotReady => Err(missing),
-            logs => logs,
+        for unit in [&of_day, &of_month] {
+            let key = unit.key(&RAW_LOGS);
+            if let Some(file) = self.lake.store().get(&key).await? {
+                let (metadata, _) = parquet::file_metadata(&file).map_err(|error| error.with("object", key))?;
+                return Ok(Logs { unit: unit.clone(), metadata, file });
+            }
         }
+        Err(missing_unit(&RAW_LOGS, &of_day))
     }
+}
 
-    async fn read_logs(&self, unit: WorkUnit) -> Result<Logs> {
-        let (rows, metadata) = self.lake.require_with_metadata(&RAW_LOGS, &unit).await?;
-        Ok(Logs { unit, rows, metadata })
+impl Logs {
+    /// Hands over the logs, one after another, in the order of the chain.
+    ///
+    /// # Errors
+    /// `CorruptData` for an object that is damaged, and the errors of `visit`.
+    pub fn for_each(self, mut visit: impl FnMut(RawLog) -> Result<()>) -> Result<()> {
+        let Logs { unit, file, .. } = self;
+        let visit_part = |rows: Vec<RawLog>| rows.into_iter().try_for_each(&mut visit);
+        parquet::decode_parts(file, visit_part).map_err(|error| error.with("object", unit.key(&RAW_LOGS)))
     }
 }

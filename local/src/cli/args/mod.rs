@@ -72,6 +72,7 @@ impl Command {
             Command::Tables(args) => read(&args.lake),
             Command::Wallet(args) => read(&args.lake),
             Command::Features(args) => read(&args.lake),
+            Command::Verify(args) => read(&args.lake),
             Command::Doctor(args) => read(&args.lake),
             Command::Report(args) => read(&args.lake),
             Command::Start(args) => CallOptions::in_aws(args.options.env),

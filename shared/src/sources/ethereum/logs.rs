@@ -26,6 +26,9 @@ use crate::sources::volume::Volume;
 /// 1,000 to 10,000.
 const MAX_BLOCKS: u64 = 10_000;
 
+/// The number of blocks in a day, one every 12 seconds. Before the Merge there were fewer.
+const BLOCKS_PER_DAY: u64 = 7_200;
+
 /// The maximum number of addresses in a request.
 const MAX_ADDRESSES: usize = 1000;
 
@@ -161,7 +164,7 @@ impl EthereumClient {
 
     /// Reads the parts of a range, concurrently and in order.
     async fn read_parts(&self, addresses: &[Address], all: Blocks, traffic: &Traffic) -> Result<Vec<Checked>> {
-        let volume = &Volume::of_events(&self.limits);
+        let volume = &Volume::of_logs(&self.limits, all.count().div_ceil(BLOCKS_PER_DAY));
         let mut queries = Vec::new();
         let mut rest = Some(all);
         while let Some(blocks) = rest {

@@ -86,6 +86,8 @@ fn forged_raw_object_in_a_new_lake_does_not_pass_as_older_than_the_records() {
     let lake = folder.path().join("lake");
     let forged = format!("{RAW_REPAYS}/2023-01-03.parquet");
     let lost = "state/lost/the_graph_historical_market_data/2022-12-01.aave-v2-eth.json";
+    // Any other folder with files is refused.
+    fs::create_dir_all(lake.join("catalog")).expect("a folder");
     for key in [&forged, "state/fold/notes.parquet", "state/x", lost] {
         let path = lake.join(key);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");

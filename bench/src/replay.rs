@@ -8,7 +8,7 @@ use clap::Args;
 use defi_shared::contracts::U256;
 use defi_shared::domain::replay::aave_v2::Reserve;
 use defi_shared::domain::{Address, BaseUnits, Day, HexBytes};
-use defi_shared::lake::{FileMetadata, State, WorkUnit};
+use defi_shared::lake::{FileMetadata, State, WorkUnit, parquet};
 use defi_shared::step::{Context, UnitInput, context_from};
 use defi_shared::tables::{DAILY_BLOCKS, DailyBlock, RAW_LOGS, RAW_MARKETS, RawLog, RawMarket, ReplayRow, Timestamp};
 use defi_shared::{Error, Result};
@@ -20,8 +20,11 @@ const AAVE: &str = "aave-v2-eth";
 /// The first of two days of the lake of many accounts.
 const FIRST_DAY: i32 = 19_358;
 
-/// Applies the logs of a lake, again and again until there were enough, and prints for each protocol how many it were in a
-/// second. The rows are decoded from Parquet each time. One thread works at a time.
+/// The number of logs in the object that is decoded again and again: those of a busy day.
+const LOGS_OF_OBJECT: usize = 100_000;
+
+/// Decodes and applies the logs of a lake, repeated until there were enough, and prints for each protocol how many it were in
+/// a second. They are decoded from one object, as large as that of a busy day. One thread works.
 ///
 /// # Errors
 /// The lake has no logs, or they can't be read or applied.
@@ -29,20 +32,22 @@ pub async fn speed(lake: &Path, logs: u64) -> Result<()> {
     let context = context_of_a_node(lake).await?;
     let units = context.lake.units(&RAW_LOGS).await?;
     for protocol in context.config.protocol_names() {
-        let units: Vec<_> = units.iter().filter(|unit| is_of(unit, protocol)).collect();
+        let units = units.iter().filter(|unit| is_of(unit, protocol));
+        let mut rows: Vec<RawLog> = Vec::new();
+        for unit in units {
+            rows.extend(context.lake.require::<RawLog>(&RAW_LOGS, unit).await?);
+        }
+        if rows.is_empty() {
+            return Err(Error::bad_input("the lake has no logs of a protocol").with("protocol", protocol));
+        }
+        let repeated = rows.iter().cycle().take(LOGS_OF_OBJECT.next_multiple_of(rows.len())).cloned();
+        let (object, count) = parquet::encode(repeated, RAW_LOGS.sorted_by, &FileMetadata::new())?;
         let mut replay = new_replay(&context, protocol).await?;
         let (started, mut applied) = (Instant::now(), 0);
         while applied < logs {
-            let before = applied;
-            for unit in &units {
-                let rows: Vec<RawLog> = context.lake.require(&RAW_LOGS, unit).await?;
-                rows.iter().try_for_each(|log| replay.apply(log))?;
-                replay.finish_block()?;
-                applied += rows.len() as u64;
-            }
-            if applied == before {
-                return Err(Error::bad_input("the lake has no logs of a protocol").with("protocol", protocol));
-            }
+            parquet::decode_parts::<RawLog>(object.clone(), |part| part.iter().try_for_each(|log| replay.apply(log)))?;
+            replay.finish_block()?;
+            applied += count;
         }
         let seconds = started.elapsed().as_secs_f64();
         let per_second = (applied as f64 / seconds).round();

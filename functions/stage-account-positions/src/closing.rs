@@ -15,7 +15,7 @@ use defi_shared::step::contracts::{call, of_address, returned};
 use defi_shared::tables::RawMarket;
 use defi_shared::{Error, Kind, Result};
 
-use crate::replay::{Markets, address, number, position_id};
+use crate::markets::{Markets, address, number};
 
 /// Returns the values of accounts that are not what the contracts say. A node that no longer has the state of the block
 /// says nothing: then only the sums are compared, which were asked before the logs.
@@ -108,6 +108,11 @@ fn balance(tokens: &Tokens<'_>, position: &Position, outcome: &CallOutcome) -> R
         Some(rate) => mul_div(balance, rate, WAD).map(Some),
         None => Ok(Some(balance)),
     }
+}
+
+/// Returns the id of a position.
+pub(crate) fn position_id(Position { account, market, kind, .. }: &Position) -> String {
+    format!("{account}-{market}-{}", kind.name())
 }
 
 /// The tokens of the markets of a day.

@@ -2,6 +2,7 @@
 //! positions of a day are replayed from the logs up to its first block.
 
 mod closing;
+mod markets;
 mod replay;
 
 pub use replay::Replay;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use defi_shared::config::ProtocolKind;
-use defi_shared::contracts::U256;
 use defi_shared::cpu::spawn_cpu;
 use defi_shared::domain::replay::aave_v2::{AccountValue, Reserve, ReserveValues};
 use defi_shared::domain::replay::compound_v2::MarketValues;
@@ -17,6 +16,8 @@ use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawLog, RawMarket, RawPositio
 use defi_shared::{Error, Result};
 use tokio::sync::Mutex;
 
+use crate::closing::position_id;
+use crate::markets::{MarketNames, Markets, address, market_names, number};
 use crate::{STEP, closing, write_staged};
 
 /// The number of accounts that sent or received supplies on a day whose balances are compared with what the contract says:
@@ -145,13 +146,6 @@ impl Replay {
     }
 }
 
-/// The markets of a day, as the contracts describe them.
-pub(crate) struct Markets {
-    deployment: Address,
-    pub(crate) rows: Vec<RawMarket>,
-    pub(crate) block: DailyBlock,
-}
-
 impl Replayed {
     /// Restores the replay from the newest state up to a day, or begins before the first log.
     async fn restore(context: &Context, protocol: &Arc<str>, day: Day, force: bool) -> Result<Self> {
@@ -276,22 +270,6 @@ impl Replayed {
     }
 }
 
-/// Returns the id of a position.
-pub(crate) fn position_id(Position { account, market, kind, .. }: &Position) -> String {
-    format!("{account}-{market}-{}", kind.name())
-}
-
-/// The id of each market as text, and its name.
-type MarketNames = BTreeMap<Address, (Arc<str>, Option<Arc<str>>)>;
-
-fn market_names(markets: &[RawMarket]) -> MarketNames {
-    let names = markets.iter().filter_map(|market| {
-        let id = market.id.as_ref()?;
-        Some((Address::parse(id)?, (Arc::clone(id), market.name.clone())))
-    });
-    names.collect()
-}
-
 fn raw_position(position: &Position, protocol: &Arc<str>, names: &MarketNames, block: &DailyBlock) -> RawPosition {
     let Position { account, market, kind, balance, is_collateral } = position;
     let (market_id, market_name) = names.get(market).cloned().unzip();
@@ -307,16 +285,4 @@ fn raw_position(position: &Position, protocol: &Arc<str>, names: &MarketNames, b
         block_number: block.block_number,
         block_timestamp: block.timestamp,
     }
-}
-
-pub(crate) fn address(column: &'static str, text: &Option<Arc<str>>) -> Result<Address> {
-    text.as_deref().and_then(Address::parse).ok_or_else(|| not_from_a_node(column))
-}
-
-pub(crate) fn number(column: &'static str, text: &Option<Arc<str>>) -> Result<U256> {
-    text.as_deref().and_then(|text| text.parse().ok()).ok_or_else(|| not_from_a_node(column))
-}
-
-fn not_from_a_node(column: &'static str) -> Error {
-    Error::corrupt("a market has no value that a node gives").with("column", column)
 }

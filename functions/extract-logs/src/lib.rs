@@ -34,7 +34,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     if units.is_empty() {
         return Ok(Report::default());
     }
-    let contracts = context.contracts_of_units(STEP, &input).await?;
+    let contracts = context.contracts_of_units(&units).await?;
     let work = |context, unit: WorkUnit| {
         let contracts = unit.as_protocol_days().ok().and_then(|(_, protocol)| contracts.get(&protocol).cloned());
         async move {

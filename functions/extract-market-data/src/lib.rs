@@ -24,7 +24,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     if context.config.source == DataSource::Apis {
         return snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, fetch).await;
     }
-    let contracts = context.contracts_of_units(STEP, &input).await?;
+    let contracts = context.contracts_of_units(&context.units(STEP, &input).await?).await?;
     let fetch = move |context: Context, name: Arc<str>, block| {
         let contracts = contracts.get(&name).cloned();
         async move {

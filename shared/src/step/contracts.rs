@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alloy_sol_types::SolCall;
 
-use super::{Context, UnitInput};
+use super::{CallUnits, Context};
 use crate::config::Root;
 use crate::contracts::aave_v2::{AddressesProvider, Pool};
 use crate::contracts::compound_v2::{CToken, Comptroller};
@@ -14,7 +14,6 @@ use crate::domain::{Address, Day, HexBytes};
 use crate::error::{Error, Kind, Result};
 use crate::feeds::LogFeed;
 use crate::lake::WorkUnit;
-use crate::pipeline::Step;
 use crate::sources::Traffic;
 use crate::sources::ethereum::{Call, CallOutcome, EthereumClient};
 use crate::tables::{DAILY_BLOCKS, DailyBlock};
@@ -129,18 +128,12 @@ impl Context {
         }
     }
 
-    /// Finds the contracts of the protocols whose units an input selects.
+    /// Finds the contracts of the protocols of units.
     ///
     /// # Errors
     /// `NotReady` if what is final on the node is before the days of the units: contracts that were listed since would be
-    /// left out. `BadInput` if the configured address has no such contract, and the errors of [`Context::units`] and of
-    /// the node.
-    pub async fn contracts_of_units(
-        &self,
-        step: Step,
-        input: &UnitInput,
-    ) -> Result<BTreeMap<Arc<str>, Arc<Contracts>>> {
-        let units = self.units(step, input).await?;
+    /// left out. `BadInput` if the configured address has no such contract, and the errors of the node.
+    pub async fn contracts_of_units(&self, units: &CallUnits) -> Result<BTreeMap<Arc<str>, Arc<Contracts>>> {
         let days = units.iter().filter_map(|unit| unit.as_protocol_days().ok());
         let days_and_protocols: Vec<_> = days.map(|(days, protocol)| (days.end.previous(), protocol)).collect();
         let Some(last) = days_and_protocols.iter().map(|(day, _)| *day).max() else { return Ok(BTreeMap::new()) };

@@ -6,8 +6,8 @@ use alloy_primitives::U256;
 use rustc_hash::FxHashMap;
 
 use super::{
-    Balance, Difference, Entry, Log, Position, PositionKind, StableLoan, ZERO, add, address, compounded, ray, ray_div,
-    ray_mul, subtract, total, unsigned,
+    Balance, Difference, Entry, Log, Position, PositionKind, StableLoan, ZERO, add, address, change_balance,
+    compounded, ray, ray_div, ray_mul, subtract, total, unsigned,
 };
 use crate::contracts::aave_v2::{AToken, Pool, StableDebtToken, VariableDebtToken};
 use crate::contracts::decode_event;
@@ -228,12 +228,7 @@ impl Replay {
         account: Address,
         change: impl FnOnce(&mut Balance) -> Result<()>,
     ) -> Result<()> {
-        let balance = self.balances.entry((market, account)).or_default();
-        change(balance)?;
-        if balance.is_empty() {
-            self.balances.remove(&(market, account));
-        }
-        Ok(())
+        change_balance(&mut self.balances, market, account, change)
     }
 
     /// Returns the state, in no particular order.

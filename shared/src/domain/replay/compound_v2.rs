@@ -5,8 +5,8 @@ use rustc_hash::FxHashMap;
 
 use super::ray::WAD;
 use super::{
-    Accruals, Balance, Difference, Entry, Log, Position, PositionKind, add, address, mul_div, ray, subtract, total,
-    unsigned,
+    Accruals, Balance, Difference, Entry, Log, Position, PositionKind, add, address, change_balance, mul_div, ray,
+    subtract, total, unsigned,
 };
 use crate::contracts::compound_v2::{CToken, Comptroller, NewCToken, OldCToken};
 use crate::contracts::decode_event;
@@ -168,12 +168,7 @@ impl Replay {
         account: Address,
         change: impl FnOnce(&mut Balance) -> Result<()>,
     ) -> Result<()> {
-        let balance = self.balances.entry((market, account)).or_default();
-        change(balance)?;
-        if balance.is_empty() {
-            self.balances.remove(&(market, account));
-        }
-        Ok(())
+        change_balance(&mut self.balances, market, account, change)
     }
 
     /// Returns the state, in no particular order.

@@ -14,6 +14,7 @@ pub(crate) mod fixture;
 mod ray;
 
 use alloy_primitives::U256;
+use rustc_hash::FxHashMap;
 
 pub use self::ray::{WAD, compounded, mul_div, ray_div, ray_mul};
 use super::{Address, HexBytes, Side, TxHash};
@@ -182,6 +183,21 @@ fn total(balances: impl Iterator<Item = i128>) -> U256 {
 /// Widens a balance, which is never negative.
 fn unsigned(number: i128) -> U256 {
     U256::from(number.unsigned_abs())
+}
+
+/// Changes the balance of an account in a market, and forgets it once it is empty.
+fn change_balance(
+    balances: &mut FxHashMap<(Address, Address), Balance>,
+    market: Address,
+    account: Address,
+    change: impl FnOnce(&mut Balance) -> Result<()>,
+) -> Result<()> {
+    let balance = balances.entry((market, account)).or_default();
+    change(balance)?;
+    if balance.is_empty() {
+        balances.remove(&(market, account));
+    }
+    Ok(())
 }
 
 /// Adds to a balance.

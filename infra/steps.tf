@@ -51,7 +51,7 @@ locals {
       memory  = 512
       timeout = 300
       # The plans of a run, and the lists of calls that the state machine makes of the other steps.
-      writes    = ["runs/*/plan.json", "runs/*/plan-after-extraction.json", "runs/*/batches/", "state/unfinished/", "state/versions.json", "digests/before.json"]
+      writes    = ["runs/*/plan.json", "runs/*/plan-after-extraction.json", "runs/*/batches/", "state/unfinished/", "state/first_day.json", "state/versions.json", "digests/before.json"]
       deletes   = ["runs/*/reports/", "runs/unfinished/", "state/unfinished/"]
       lists     = ["digests/"]
       registers = flatten([for layer, names in local.tables : [for name in names : "${layer}/${name}"]])

@@ -71,6 +71,7 @@ OWNERS = {
     "runs/x/plan.json": "plan-run",
     "runs/x/plan-after-extraction.json": "plan-run",
     "state/unfinished/x.json": "plan-run",
+    "state/first_day.json": "plan-run",
     "state/versions.json": "plan-run",
     "runs/x/report.json": None,
     "runs/x": None,

@@ -8,7 +8,7 @@ import math
 
 import pytest
 from served import served
-from trees import objects
+from trees import differences, objects
 from truth import CATEGORIES, HEALTH, POSITIONS, rows
 
 # The error of a run in which every log or every answer has a fault, or some have it always, and a part of its text.
@@ -81,7 +81,7 @@ def test_run_with_a_fault_ends_with_a_clear_error_and_nothing_is_lost(small_chai
     for case in WITH_BLOCKS:
         check(*case)
     small_chain.run(tmp_path)
-    assert objects(tmp_path) == expected
+    assert differences(objects(tmp_path), expected) == []
 
 
 def test_node_that_is_far_behind_adds_no_days(small_chain, undisturbed, tmp_path):
@@ -94,7 +94,7 @@ def test_node_that_is_far_behind_adds_no_days(small_chain, undisturbed, tmp_path
             assert result.returncode == 1
     check_error(result, "head_falls_back", "NotReady", "the node's final block is before the first block of a day")
     small_chain.run(tmp_path)
-    assert objects(tmp_path) == objects(undisturbed)
+    assert differences(objects(tmp_path), objects(undisturbed)) == []
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_run_through_passing_faults_gives_the_same_lake(small_chain, undisturbed
     with served(small_chain, faults) as node:
         small_chain.run(tmp_path, url=node.url)
     assert node.faults
-    assert objects(tmp_path) == objects(undisturbed)
+    assert differences(objects(tmp_path), objects(undisturbed)) == []
 
 
 def test_run_within_the_limits_of_a_node_gives_the_same_lake(small_chain, undisturbed, tmp_path):
@@ -120,7 +120,7 @@ def test_run_within_the_limits_of_a_node_gives_the_same_lake(small_chain, undist
         small_chain.run(tmp_path, url=node.url)
     units = list((tmp_path / "raw/ethereum/ethereum_lending_logs").rglob("*.parquet"))
     assert node.calls["eth_getLogs"] > len(units), "ranges were split"
-    assert objects(tmp_path) == objects(undisturbed)
+    assert differences(objects(tmp_path), objects(undisturbed)) == []
 
 
 def first_block(chain, day: str) -> int:
@@ -134,7 +134,7 @@ def test_node_without_old_blocks_is_refused(small_chain, undisturbed, tmp_path):
         result = small_chain.defi("run", "--as-of", small_chain.as_of, lake=tmp_path, url=node.url)
     check_error(result, "pruned", "HistoryPruned", "")
     small_chain.run(tmp_path)
-    assert objects(tmp_path) == objects(undisturbed)
+    assert differences(objects(tmp_path), objects(undisturbed)) == []
 
 
 def test_days_whose_state_is_pruned_are_lost_until_a_node_has_them(small_chain, undisturbed, tmp_path):
@@ -145,7 +145,7 @@ def test_days_whose_state_is_pruned_are_lost_until_a_node_has_them(small_chain, 
     assert len(list((tmp_path / "state/lost").rglob("*.json"))) == 2 * 3, "two protocols, three days"
     result = small_chain.defi("run", "--as-of", small_chain.as_of, "--retry-lost", lake=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert objects(tmp_path) == objects(undisturbed)
+    assert differences(objects(tmp_path), objects(undisturbed)) == []
 
 
 # getUnderlyingPrice(address)

@@ -33,7 +33,8 @@ const CONCURRENT_TABLES: usize = 8;
 pub struct Input {
     /// The as-of day. Default: today (UTC).
     pub as_of: Option<Day>,
-    /// The first day. Default: the first day in the lake, or each protocol's first day if the lake is empty.
+    /// The first day. Default: the earliest one of the lake and of all runs that were started over it, or each protocol's
+    /// first day before the first run.
     pub from: Option<Day>,
     /// Whether to produce all units, including those that are in the lake.
     pub force: bool,
@@ -124,7 +125,11 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
 pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let inventory = Inventory::list(&context.lake, context.as_of(input.as_of)?).await?;
     inventory.reject_other_source(context.config.source)?;
-    let scope = context.scope(input.as_of, input.from.or_else(|| inventory.first_day()), input.force)?;
+    let first = match input.from {
+        None => context.first_day(&inventory).await?,
+        first => first,
+    };
+    let scope = context.scope(input.as_of, first, input.force)?;
     let scope = Scope { retry_lost: input.retry_lost, ..scope };
     let before = plan_before(context, input.after.as_deref()).await?;
     let phase = match &before {
@@ -149,6 +154,9 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         None
     } else {
         let at_risk = keys_at_risk(&scope, &inventory, &plan)?;
+        if own.is_none() {
+            context.record_first_day(scope.first_day()?).await?;
+        }
         Some(write_plan(context, &run_id, &plan, &inventory, at_risk, own.is_none()).await?)
     };
     let output = Output {

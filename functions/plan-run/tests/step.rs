@@ -294,10 +294,25 @@ async fn run_goes_no_further_back_than_the_lake() -> Result<()> {
     test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(7)), Vec::<DailyBlock>::new()).await?;
     let output = handle(test_lake.context(), Input::default()).await?;
     assert_eq!((output.from, counts(&output)[0]), (january(7), 2), "the blocks of two days are missing");
-    let output = handle(test_lake.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
-    assert_eq!((output.from, counts(&output)[0]), (january(2), 7));
     let earlier = Input { as_of: Some(january(3)), ..Input::default() };
     assert_eq!(kind(handle(test_lake.context(), earlier).await), Some(Kind::BadInput));
+    let output = handle(test_lake.context(), Input { from: Some(january(2)), ..Input::default() }).await?;
+    assert_eq!((output.from, counts(&output)[0]), (january(2), 7));
+    Ok(())
+}
+
+#[tokio::test]
+async fn run_goes_as_far_back_as_an_interrupted_one() -> Result<()> {
+    // The first run names its first day, or starts with that of the protocol. The newest days are extracted first.
+    for (from, first) in [(Some(january(3)), january(3)), (None, january(1))] {
+        let test_lake = TestLake::new(&[AAVE], january(9))?;
+        handle(test_lake.context(), Input { from, ..Input::default() }).await?;
+        test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(9)), Vec::<DailyBlock>::new()).await?;
+        let recent = handle(test_lake.context(), Input { from: Some(january(8)), ..Input::default() }).await?;
+        assert_eq!((recent.from, counts(&recent)[0]), (january(8), 1));
+        let output = handle(test_lake.context(), Input::default()).await?;
+        assert_eq!(output.from, first);
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod context;
 pub mod contracts;
 mod deadline;
 mod environment;
+mod first_day;
 pub mod history;
 mod input;
 mod lease;

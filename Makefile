@@ -22,7 +22,7 @@ CONFIG ?= shared/config.toml
 # Additional arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-docs test-pages test-chain test-aws test-environments soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image package bench-cold-start local-aws environment deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-docs test-pages test-chain test-aws test-aws-node test-environments soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image package bench-cold-start local-aws environment deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,7 +38,7 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (18 
 test: ## Run every test (30 min)
 	@echo "Building everything without optimization and running all tests: about 30 minutes on two cores"
 	$(BINARIES)
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-rust test-environments test-chain test-readers test-docs test-pages
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-chain test-rust test-aws-node test-environments test-docs test-readers test-pages
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
@@ -80,13 +80,19 @@ tests/chain/node_modules/ready: tests/chain/package-lock.json tests/chain/contra
 	touch $@
 
 # The functions and the state machine, deployed by Terraform to a local AWS.
-test-aws: $(VENV)/aws/ready tests/chain/node_modules/ready
+AWS_TESTS = $(VENV)/aws/bin/python -m pytest -q -p no:cacheprovider
+test-aws: $(VENV)/aws/ready
 	$(BINARIES)
-	$(VENV)/aws/bin/python -m pytest -q -p no:cacheprovider tests/aws --ignore tests/aws/test_environments.py
+	$(AWS_TESTS) tests/aws --ignore tests/aws/test_environments.py --ignore tests/aws/test_node.py
+
+# The same with an Ethereum node as the source, on another local AWS.
+test-aws-node: $(VENV)/aws/ready tests/chain/node_modules/ready
+	$(BINARIES)
+	$(AWS_TESTS) tests/aws/test_node.py
 
 # `make deploy` of two environments to another local AWS, with functions that are fakes.
 test-environments: $(VENV)/aws/ready
-	$(VENV)/aws/bin/python -m pytest -q -p no:cacheprovider tests/aws/test_environments.py
+	$(AWS_TESTS) tests/aws/test_environments.py
 
 # One virtual environment per set of Python packages, because their versions conflict. Only files whose hashes are in
 # requirements.txt are installed, and no package is built, since what a build needs has no hashes.

@@ -77,6 +77,25 @@ fn finds_published_sets_that_passed_no_check() {
 }
 
 #[test]
+fn finds_deleted_objects() {
+    let (_folder, lake) = sample_lake();
+    let markets = lake.join("raw/the_graph/the_graph_historical_market_data/year=2023/month=01");
+    let deleted = "2023-01-02.aave-v2-eth.parquet";
+    fs::remove_file(markets.join(deleted)).expect("an object");
+    let (problems, code) = problems(&lake, &[]);
+    let [missing] = &problems[..] else { panic!("{problems:?}") };
+    assert_eq!(
+        (&missing["what"], code),
+        (&Value::from("digests"), Some(0)),
+        "only a warning: a run may have been killed"
+    );
+    assert!(
+        missing.to_string().contains("1 objects that a step wrote are missing")
+            && missing.to_string().contains(deleted)
+    );
+}
+
+#[test]
 fn lists_lost_days() {
     let (_folder, lake) = sample_lake();
     let tombstones = lake.join("state/lost/the_graph_historical_account_positions");

@@ -41,7 +41,7 @@ fn run_output_and_objects(arguments: &[&str], lake: &Path) -> String {
     run.args(arguments).env("GRAPH_API_KEY", format!("{},{}", KEYS[0], KEYS[2])).env("TRANSPOSE_API_KEY", KEYS[1]);
     let output = output(run.env("RUST_LOG", "trace"));
     let mut bytes = [output.stdout, output.stderr].concat();
-    let logged = String::from_utf8_lossy(&bytes).contains("TRACE");
+    let logged = String::from_utf8_lossy(&bytes).contains("DEBUG");
     assert!(logged, "the log is empty: {}", String::from_utf8_lossy(&bytes));
     let tree = Tree::read(lake);
     bytes.extend(tree.paths().flat_map(str::bytes));
@@ -54,6 +54,17 @@ fn assert_contains_no_key(context: &str, text: &str) {
         let text_before = text.find(key).map(|at| text.get(at.saturating_sub(200)..at).unwrap_or_default().to_owned());
         assert_eq!(text_before, None, "{context}: a key follows this text");
     }
+}
+
+#[test]
+fn host_of_a_node_is_not_logged() {
+    let lake = tempdir().expect("a temporary folder");
+    let url = "https://s3cret-host-0123456789.invalid/v2/s3cret-path-0123456789";
+    let mut doctor = command(&["doctor", "--lake", path_str(lake.path())]);
+    let output = output(doctor.env("ETHEREUM_RPC_URL", url).env("RUST_LOG", "trace"));
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(text.contains("Ethereum node"), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
 }
 
 #[test]

@@ -72,7 +72,7 @@ async fn new_replay(context: &Context, protocol: &str) -> Result<Replay> {
     let deployment = metadata.get("deployment").and_then(|text| Address::parse(text));
     let deployment = deployment.ok_or_else(|| Error::corrupt("the markets do not name the deployment"))?;
     let kind = context.config.protocol(protocol)?.kind;
-    let mut replay = Replay::new(kind.ok_or_else(|| Error::internal("a protocol without a kind"))?, []);
+    let mut replay = Replay::new(kind.ok_or_else(|| Error::internal("a protocol without a kind"))?);
     replay.set_contracts(deployment, &markets)?;
     Ok(replay)
 }

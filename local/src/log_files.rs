@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use defi_shared::error::Result;
+use defi_shared::error::{Error, Result};
 use defi_shared::feeds::ParquetLogs;
 use defi_shared::lake::{FolderStore, Store};
 
@@ -12,7 +12,13 @@ use defi_shared::lake::{FolderStore, Store};
 /// # Errors
 /// `BadInput` if there are no such files, or for a bucket in a build without AWS support; the errors of AWS.
 pub(crate) async fn open(location: &str, chain_id: u64) -> Result<ParquetLogs> {
+    let invalid = || {
+        Error::bad_input("--logs names neither a folder nor a bucket")
+            .with_hint("write it as DIR or s3://BUCKET/PREFIX; other URLs, users and queries are not supported")
+    };
     match location.strip_prefix("s3://") {
+        Some(path) if path.contains(['@', '?', '#']) => Err(invalid()),
+        None if location.contains("://") => Err(invalid()),
         Some(path) => {
             let (bucket, prefix) = bucket_and_prefix(path);
             ParquetLogs::open(in_bucket(bucket).await?, &prefix, chain_id).await
@@ -31,7 +37,7 @@ fn bucket_and_prefix(path: &str) -> (&str, String) {
 #[cfg(feature = "aws")]
 async fn in_bucket(bucket: &str) -> Result<Arc<dyn Store>> {
     if bucket.is_empty() {
-        return Err(defi_shared::Error::bad_input("--logs names no bucket").with_hint("write it as s3://BUCKET/PREFIX"));
+        return Err(Error::bad_input("--logs names no bucket").with_hint("write it as s3://BUCKET/PREFIX"));
     }
     Ok(Arc::new(defi_shared::lake::S3Store::new(&defi_shared::aws::configuration().await, bucket)))
 }
@@ -39,13 +45,21 @@ async fn in_bucket(bucket: &str) -> Result<Arc<dyn Store>> {
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "builds with AWS support need async")]
 async fn in_bucket(_: &str) -> Result<Arc<dyn Store>> {
-    let error = defi_shared::Error::bad_input("this build has no AWS support");
+    let error = Error::bad_input("this build has no AWS support");
     Err(error.with_hint("build with AWS support: make build"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn urls_that_may_hold_a_secret_are_refused_and_not_repeated() {
+        for location in ["https://bucket.example/x?sig=s3cret", "s3://s3cret@bucket/x", "s3://bucket/x?sig=s3cret"] {
+            let error = open(location, 1).await.unwrap_err().to_string();
+            assert!(error.contains("neither a folder nor a bucket") && !error.contains("s3cret"), "{error}");
+        }
+    }
 
     #[test]
     fn prefixes_are_folders() {

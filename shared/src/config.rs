@@ -237,6 +237,9 @@ pub struct Checks {
     /// Difference between the positions in a market and the total that the market says of itself, relative to the total.
     #[serde(default = "Limits::of_market_total_deviation")]
     pub market_total_deviation: Limits,
+    /// From a node, share of the sums of balances by market and day that are not what the contracts say.
+    #[serde(default = "Limits::of_differing_sums_share")]
+    pub differing_sums_share: Limits,
     /// Value of the positions or of the total, in US dollars, from which a market is judged.
     #[serde(default = "market_total_minimum_usd")]
     pub market_total_minimum_usd: f64,
@@ -264,6 +267,10 @@ impl Limits {
 
     fn of_market_total_deviation() -> Self {
         Limits { warn: Some(0.05), fail: Some(0.5) }
+    }
+
+    fn of_differing_sums_share() -> Self {
+        Limits { warn: Some(0.0), fail: Some(0.05) }
     }
 
     fn of_zero_share_change() -> Self {

@@ -12,6 +12,7 @@ pub mod error;
 pub mod executions;
 pub mod feeds;
 pub mod lake;
+pub mod logging;
 pub mod pipeline;
 pub mod plan;
 pub mod sources;

@@ -5,6 +5,8 @@ The faults are those of `defi serve --node-faults`. Runs that fail share one lak
 import collections
 import json
 import math
+import re
+import subprocess
 
 import pytest
 from served import served
@@ -146,6 +148,24 @@ def test_days_whose_state_is_pruned_are_lost_until_a_node_has_them(small_chain, 
     result = small_chain.defi("run", "--as-of", small_chain.as_of, "--retry-lost", lake=tmp_path)
     assert result.returncode == 0, result.stderr
     assert differences(objects(tmp_path), objects(undisturbed)) == []
+
+
+def test_accounts_without_logs_are_noticed_by_the_sums(small_chain, tmp_path):
+    """The configured first block is later than that of the contracts, so nobody knows of the first supplies."""
+    first = first_block(small_chain, small_chain.days[1])
+    text = (small_chain.folder / "config.toml").read_text()
+    late = f'first_block = {first}, first_day = "{small_chain.days[1]}"'
+    text = re.sub(r'(addresses_provider = "0x[0-9a-f]+", )first_block = .*"', rf"\1{late}", text)
+    assert late in text
+    (tmp_path / "config.toml").write_text(text)
+    command = small_chain.command("run", "--as-of", small_chain.as_of, lake=tmp_path / "lake")
+    environment = small_chain.environment() | {"DEFI_CONFIG": str(tmp_path / "config.toml")}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1 and "differing_sums_share" in result.stderr.splitlines()[-1], result.stderr
+    assert "differing: " in result.stdout and " scaledTotalSupply of 0x" in result.stdout, result.stdout
+    # Nothing is missing from a lake with all logs.
+    whole = small_chain.defi("run", "--as-of", small_chain.as_of, lake=tmp_path / "whole")
+    assert re.search(r"differing_sums_share +pass +0 ", whole.stdout) and "differing: " not in whole.stdout, whole.stdout
 
 
 # getUnderlyingPrice(address)

@@ -35,6 +35,8 @@ pub(crate) struct Counts {
     pub positions: Share,
     /// Supply positions; those without a collateral flag are counted.
     pub supply_positions: Share,
+    /// From a node, the sums of balances by market; those that are not what the contracts say are counted.
+    pub sums: Share,
     /// All staged rows; those in quarantine are counted.
     pub rows: Share,
     /// Liquidations whose seized token has a price from a market; those whose token can't be collateral are counted.
@@ -222,6 +224,10 @@ async fn count_snapshots(context: &Context, days: Days, evidence: &mut Evidence)
         }
         if *table == STAGE_POSITIONS {
             evidence.counts.positions.rows = staged.sum(|counts| counts.rows);
+            evidence.counts.sums.add(staged.sum_shares(|counts| Share {
+                counted: counts.get("differing_sums").unwrap_or(0),
+                rows: counts.get("sums").unwrap_or(0),
+            }));
         }
     }
     let health = TableCounts::read(context, &WALLET_HEALTH, days.of_snapshots()).await?;

@@ -27,7 +27,7 @@ impl PriceChange {
 impl fmt::Display for PriceChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PriceChange { day, protocol, market, before, now, .. } = self;
-        write!(f, "market {market} of {protocol} on {day}, from {before:?} to {now:?} USD")
+        write!(f, "market {market} of {protocol} on {day}, from {before:?} to {now:?}")
     }
 }
 

@@ -8,7 +8,7 @@ use defi_shared::sources::ethereum::Header;
 use defi_shared::step::Context;
 
 use crate::Blocks;
-use crate::checks::SAMPLED_BLOCKS_WITH_LOGS;
+use crate::checks::step_of_sample;
 
 /// Returns headers by number, and the times of the blocks that have logs.
 ///
@@ -21,8 +21,7 @@ pub(crate) async fn headers_and_times(
 ) -> Result<(BTreeMap<u64, Header>, BTreeMap<u64, i64>)> {
     let with_logs: BTreeSet<u64> = feed.batch.logs.iter().map(|log| log.block_number).collect();
     let unknown = with_logs.iter().filter(|number| !feed.times.contains_key(number));
-    let step = with_logs.len().div_ceil(SAMPLED_BLOCKS_WITH_LOGS).max(1);
-    let sampled = with_logs.iter().step_by(step).chain(with_logs.last());
+    let sampled = with_logs.iter().step_by(step_of_sample(with_logs.len(), blocks)).chain(with_logs.last());
     let numbers = unknown.chain(sampled).chain([&blocks.first.number, &blocks.last.number]);
     let headers = headers_of(context, numbers.copied().collect()).await?;
     let agrees = |header: &Header| feed.times.get(&header.number).is_none_or(|time| *time == header.timestamp);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use defi_shared::contracts::{aave_v2, compound_v2, decode_event};
 use defi_shared::domain::Address;
+use defi_shared::lake::requests::in_order;
 use defi_shared::sources::ethereum::{Header, Log};
 use defi_shared::step::Context;
 use defi_shared::step::contracts::Contracts;
@@ -11,11 +12,14 @@ use defi_shared::{Error, Kind, Result};
 
 use crate::Blocks;
 
-/// The number of blocks without logs, spread over a day, whose headers and receipts are looked at.
+/// The number of blocks a day, spread over the unit, whose headers are looked at if they have no logs.
 const SAMPLED_BLOCKS: u64 = 16;
 
-/// The number of blocks with logs, spread over a day, whose receipts are compared.
-pub(crate) const SAMPLED_BLOCKS_WITH_LOGS: usize = 4;
+/// The number of blocks with logs a day, spread over the unit, whose receipts are compared.
+const SAMPLED_BLOCKS_WITH_LOGS: usize = 4;
+
+/// The number of blocks whose receipts are asked for at once.
+const CONCURRENT_BLOCKS: usize = 8;
 
 /// Compares the logs with the headers and the receipts of their blocks: that every block is the one of its header, as far as
 /// there are hashes and headers, and, in a sample of the blocks, that the receipts have the same logs.
@@ -42,11 +46,13 @@ pub(crate) async fn compare_with_blocks(
         }
     }
     let with_logs: Vec<u64> = logs.iter().map(|log| log.block_number).collect::<BTreeSet<_>>().into_iter().collect();
-    let step = with_logs.len().div_ceil(SAMPLED_BLOCKS_WITH_LOGS).max(1);
+    let step = step_of_sample(with_logs.len(), blocks);
     let mut sample: Vec<u64> = with_logs.iter().step_by(step).copied().collect();
     sample.extend(may_have_logs(context, addresses, blocks, &with_logs).await?);
-    for number in sample {
-        let Some(receipts) = context.node()?.block_logs(number, &context.traffic).await? else { return Ok(()) };
+    let node = context.node()?;
+    let receipts = |number| async move { Ok((number, node.block_logs(number, &context.traffic).await?)) };
+    for (number, receipts) in in_order(sample, CONCURRENT_BLOCKS, receipts).await? {
+        let Some(receipts) = receipts else { return Ok(()) };
         let of_contracts: Vec<_> = receipts.iter().filter(|log| addresses.contains(&log.address)).collect();
         let of_block: Vec<_> = logs.iter().filter(|log| log.block_number == number).collect();
         let is_same = of_contracts.iter().zip(&of_block).all(|(receipt, log)| receipt.is_same_event(log));
@@ -63,6 +69,11 @@ pub(crate) async fn compare_with_blocks(
     Ok(())
 }
 
+/// Returns the step through the blocks with logs at which they are sampled.
+pub(crate) fn step_of_sample(with_logs: usize, blocks: &Blocks) -> usize {
+    with_logs.div_ceil(SAMPLED_BLOCKS_WITH_LOGS.saturating_mul(blocks.days())).max(1)
+}
+
 /// Returns the blocks of a sample of those without logs whose header says that they may have one.
 async fn may_have_logs(
     context: &Context,
@@ -71,7 +82,8 @@ async fn may_have_logs(
     with_logs: &[u64],
 ) -> Result<Vec<u64>> {
     let (first, last) = (blocks.first.number, blocks.last.number);
-    let step = (last - first).div_ceil(SAMPLED_BLOCKS).max(1);
+    let days = u64::try_from(blocks.days()).unwrap_or(u64::MAX);
+    let step = (last - first).div_ceil(SAMPLED_BLOCKS.saturating_mul(days)).max(1);
     let numbers = (first..=last).step_by(usize::try_from(step).unwrap_or(usize::MAX));
     let numbers: Vec<_> = numbers.filter(|number| with_logs.binary_search(number).is_err()).collect();
     let headers = context.node()?.headers(&numbers, &context.traffic).await?;

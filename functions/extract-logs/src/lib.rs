@@ -105,6 +105,13 @@ struct Blocks {
     last: BlockTime,
 }
 
+impl Blocks {
+    /// Returns the number of days, at least 1.
+    fn days(&self) -> usize {
+        usize::try_from((self.last.timestamp - self.first.timestamp) / 86_400).unwrap_or(1).max(1)
+    }
+}
+
 async fn blocks_of(context: &Context, unit: &WorkUnit) -> Result<Blocks> {
     let (days, protocol) = unit.as_protocol_days()?;
     let start = days.start.max(context.config.protocol(&protocol)?.first_day()?);

@@ -8,7 +8,7 @@ use defi_shared::contracts::aave_v2::{AToken, StableDebtToken};
 use defi_shared::contracts::compound_v2::CToken;
 use defi_shared::domain::Address;
 use defi_shared::domain::replay::aave_v2::AccountValue;
-use defi_shared::domain::replay::{Difference, Position, PositionKind, WAD, mul_div};
+use defi_shared::domain::replay::{Difference, Position, PositionKind, WAD, mul_div, ray_mul};
 use defi_shared::sources::ethereum::{Call, CallOutcome};
 use defi_shared::step::Context;
 use defi_shared::step::contracts::{call, of_address, returned};
@@ -110,6 +110,52 @@ fn balance(tokens: &Tokens<'_>, position: &Position, outcome: &CallOutcome) -> R
     }
 }
 
+/// How many sums of balances were compared with what the contracts say, and how many differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) compared: u64,
+    pub(crate) differing: u64,
+}
+
+/// Compares the sums of the closed positions of each market with what its contracts say: accounts that no log tells of can't
+/// be asked, so their balances are still missing. Each balance is rounded: a difference of a thousandth is none. `own` returns
+/// the cTokens that a market of Compound has itself, which are no position.
+pub(crate) fn compare_sums(markets: &Markets, positions: &[Position], own: impl Fn(Address) -> U256) -> Result<Sums> {
+    let mut sums: BTreeMap<(Address, PositionKind), U256> = BTreeMap::new();
+    for position in positions {
+        let sum = sums.entry((position.market, position.kind)).or_default();
+        *sum = sum.saturating_add(position.balance);
+    }
+    let rounding = U256::from(ROUNDING);
+    let mut compared = Sums { compared: 0, differing: 0 };
+    for market in &markets.rows {
+        let id = address("id", &market.id)?;
+        let supply = number("own_token_supply", &market.own_token_supply)?;
+        let index = number("supply_index", &market.supply_index)?;
+        let debt = number("total_debt", &market.total_debt)?;
+        let totals = match market.variable_debt_token {
+            Some(_) => [
+                (PositionKind::Supply, ray_mul(supply, index)?),
+                (PositionKind::Variable, ray_mul(debt, number("debt_index", &market.debt_index)?)?),
+            ],
+            None => {
+                let of_accounts = supply.saturating_sub(own(id));
+                [(PositionKind::Supply, mul_div(of_accounts, index, WAD)?), (PositionKind::Borrow, debt)]
+            }
+        };
+        for (kind, total) in totals {
+            let sum = sums.get(&(id, kind)).copied().unwrap_or_default();
+            let tolerance = (total / rounding).max(rounding);
+            compared.compared += 1;
+            compared.differing += u64::from(sum.abs_diff(total) > tolerance);
+        }
+    }
+    Ok(compared)
+}
+
+/// A sum differs by more than this part of the total, and by more than so many base units.
+const ROUNDING: u64 = 1000;
+
 /// Returns the id of a position.
 pub(crate) fn position_id(Position { account, market, kind, .. }: &Position) -> String {
     format!("{account}-{market}-{}", kind.name())
@@ -149,12 +195,64 @@ impl<'a> Tokens<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use defi_shared::domain::HexBytes;
+    use defi_shared::testing::{daily_block, january, raw_market};
 
     use super::*;
 
     fn word(number: u8) -> CallOutcome {
         CallOutcome::Returned([vec![0; 31], vec![number]].concat())
+    }
+
+    #[test]
+    fn sums_of_positions_are_compared_with_the_totals_of_their_market() {
+        let text = |number: u64| Some(Arc::from(number.to_string()));
+        let (market, other) = (HexBytes([1; 20]), HexBytes([3; 20]));
+        let ray = || Some(Arc::from("1000000000000000000000000000"));
+        let aave = RawMarket {
+            id: Some(market.to_string().into()),
+            own_token_supply: text(2_000_000),
+            supply_index: ray(),
+            total_debt: text(5_000),
+            debt_index: ray(),
+            variable_debt_token: Some(HexBytes([2; 20]).to_string().into()),
+            ..raw_market("aave-v2-eth", january(1), market, HexBytes([4; 20]), "1")
+        };
+        let compound = RawMarket {
+            id: Some(other.to_string().into()),
+            own_token_supply: text(73),
+            supply_index: Some("1000000000000000000000".into()),
+            variable_debt_token: None,
+            ..aave.clone()
+        };
+        let block = daily_block(january(1));
+        let markets = Markets { deployment: market, rows: vec![aave, compound], block };
+        let position = |market, kind, balance: u64| Position {
+            account: HexBytes([9; 20]),
+            market,
+            kind,
+            balance: U256::from(balance),
+            is_collateral: None,
+        };
+        let all = |supply| {
+            [
+                position(market, PositionKind::Supply, supply),
+                position(market, PositionKind::Supply, 1_000_000),
+                position(market, PositionKind::Stable, 77),
+                position(market, PositionKind::Variable, 4_001),
+                position(other, PositionKind::Supply, 70_000),
+                position(other, PositionKind::Borrow, 5_000),
+            ]
+        };
+        let own = |market| if market == other { U256::from(3) } else { U256::ZERO };
+        let differing = |positions: &[Position]| compare_sums(&markets, positions, own).unwrap().differing;
+        for (supply, count) in [(998_000, 0), (997_999, 1), (1_002_000, 0), (1_002_001, 1)] {
+            assert_eq!(differing(&all(supply)), count, "{supply}");
+        }
+        assert_eq!(compare_sums(&markets, &[], own).unwrap(), Sums { compared: 4, differing: 4 });
+        assert_eq!(differing(&all(1_000_000)[..5]), 1, "a debt is missing");
     }
 
     #[test]

@@ -7,13 +7,11 @@ mod replay;
 
 pub use replay::Replay;
 
-use std::borrow::Borrow;
-
 use defi_shared::Result;
 use defi_shared::domain::Side;
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::{DataSource, Step};
-use defi_shared::step::staging::{source_metadata, stage, write};
+use defi_shared::step::staging::{Staged, source_metadata, stage, write};
 use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
 
@@ -36,29 +34,40 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 
 async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {
     let (raw, metadata) = context.lake.require_with_metadata::<RawPosition>(&RAW_POSITIONS, &unit).await?;
-    write_staged(&context, &unit, &raw, &metadata).await
+    let mut staged = stage(raw, StagedPosition::from_raw, |position| position.id.clone())?;
+    staged.rows.sort_unstable_by(|a, b| (a.account_address, &a.id).cmp(&(b.account_address, &b.id)));
+    let mut flags = Flags::default();
+    staged.rows.iter().for_each(|position| flags.add(position));
+    write_staged(&context, &unit, staged, &flags, source_metadata(&metadata)).await
 }
 
-/// Validates the positions of a unit and writes them.
+/// Writes the valid positions of a unit, which are sorted by account and id, and its rejected ones.
 async fn write_staged(
     context: &Context,
     unit: &WorkUnit,
-    raw: impl IntoIterator<Item: Borrow<RawPosition>>,
-    metadata: &FileMetadata,
+    staged: Staged<impl IntoIterator<Item = StagedPosition> + Send + 'static>,
+    flags: &Flags,
+    mut metadata: FileMetadata,
 ) -> Result<Report> {
-    let mut staged = stage(raw, StagedPosition::from_raw, |position| position.id.clone())?;
-    staged.rows.sort_unstable_by(|a, b| (a.account_address, &a.id).cmp(&(b.account_address, &b.id)));
-    let [supply_positions, null_is_collateral] = count_flags(&staged.rows);
+    let Flags { supply_positions, null_is_collateral } = *flags;
     let counts = [("supply_positions", supply_positions), ("null_is_collateral", null_is_collateral)];
-    let mut metadata = source_metadata(metadata);
     metadata.extend(counts.map(|(name, count)| (name.to_owned(), count.to_string())));
     let report = write(context, &STAGE_POSITIONS, unit, staged, metadata).await?;
     Ok(Report { supply_positions, null_is_collateral, ..report })
 }
 
-/// Returns the number of supply positions, and of those whose `is_collateral` is null.
-fn count_flags(rows: &[StagedPosition]) -> [u64; 2] {
-    let supply = rows.iter().filter(|position| position.side == Side::Lender);
-    let flags: Vec<_> = supply.map(|position| position.is_collateral).collect();
-    [flags.len() as u64, flags.iter().filter(|flag| flag.is_none()).count() as u64]
+/// The number of supply positions, and of those whose `is_collateral` is null.
+#[derive(Default)]
+struct Flags {
+    supply_positions: u64,
+    null_is_collateral: u64,
+}
+
+impl Flags {
+    fn add(&mut self, position: &StagedPosition) {
+        if position.side == Side::Lender {
+            self.supply_positions += 1;
+            self.null_is_collateral += u64::from(position.is_collateral.is_none());
+        }
+    }
 }

@@ -5,20 +5,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use defi_shared::config::ProtocolKind;
+use defi_shared::contracts::U256;
 use defi_shared::cpu::spawn_cpu;
 use defi_shared::domain::replay::aave_v2::{AccountValue, Reserve, ReserveValues};
 use defi_shared::domain::replay::compound_v2::MarketValues;
 use defi_shared::domain::replay::{Difference, Entry, Log, Position, aave_v2, compound_v2};
 use defi_shared::domain::{Address, Day};
 use defi_shared::lake::{ObjectDigest, State, WorkUnit};
+use defi_shared::step::staging::{Staged, quarantined, source_metadata};
 use defi_shared::step::{CallUnits, Context, Report};
-use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawLog, RawMarket, RawPosition, ReplayRow};
+use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawLog, RawMarket, RawPosition, ReplayRow, StagedPosition};
 use defi_shared::{Error, Result};
 use tokio::sync::Mutex;
 
 use crate::closing::position_id;
 use crate::markets::{MarketNames, Markets, address, market_names, number};
-use crate::{STEP, closing, write_staged};
+use crate::{Flags, STEP, closing, write_staged};
 
 /// The number of accounts that sent or received supplies on a day whose balances are compared with what the contract says:
 /// a transfer leaves the sum unchanged.
@@ -68,13 +70,24 @@ pub enum Replay {
     CompoundV2(compound_v2::Replay),
 }
 
+/// Adds the rows of a state, from which the replay continues.
+impl Extend<ReplayRow> for Replay {
+    fn extend<I: IntoIterator<Item = ReplayRow>>(&mut self, rows: I) {
+        let entries = rows.into_iter().map(|row| Entry::from(&row));
+        match self {
+            Replay::AaveV2(replay) => replay.extend(entries),
+            Replay::CompoundV2(replay) => replay.extend(entries),
+        }
+    }
+}
+
 impl Replay {
-    /// Creates a replay that continues from a state.
+    /// Creates a replay before the first log.
     #[must_use]
-    pub fn new(kind: ProtocolKind, entries: impl IntoIterator<Item = Entry>) -> Self {
+    pub fn new(kind: ProtocolKind) -> Self {
         match kind {
-            ProtocolKind::AaveV2 => Replay::AaveV2(aave_v2::Replay::new(entries)),
-            ProtocolKind::CompoundV2 => Replay::CompoundV2(compound_v2::Replay::new(entries)),
+            ProtocolKind::AaveV2 => Replay::AaveV2(aave_v2::Replay::default()),
+            ProtocolKind::CompoundV2 => Replay::CompoundV2(compound_v2::Replay::default()),
         }
     }
 
@@ -135,6 +148,14 @@ impl Replay {
         Ok(())
     }
 
+    /// Returns the cTokens that a market of Compound has itself.
+    fn held_by_market(&self, market: Address) -> U256 {
+        match self {
+            Replay::AaveV2(_) => U256::ZERO,
+            Replay::CompoundV2(replay) => replay.held_by_market(market),
+        }
+    }
+
     /// Returns the state, sorted.
     fn rows(&self) -> Vec<ReplayRow> {
         let mut rows: Vec<ReplayRow> = match self {
@@ -153,14 +174,17 @@ impl Replayed {
         let kind = configured.kind.ok_or_else(|| Error::bad_input("the protocol has no kind in the configuration"))?;
         let state = match force {
             true => None,
-            false => context.lake.newest_state::<ReplayRow>(State::Replay, day, protocol).await?,
+            false => {
+                let state =
+                    context.lake.collect_newest_state::<ReplayRow, _>(State::Replay, day, protocol, Replay::new(kind));
+                state.await?
+            }
         };
-        let Some((as_of, rows)) = state else {
+        let Some((as_of, replay)) = state else {
             let first = configured.first_day()?;
-            return Ok(Replayed { replay: Replay::new(kind, []), block: None, next: first });
+            return Ok(Replayed { replay: Replay::new(kind), block: None, next: first });
         };
         let block = context.first_block(as_of).await?.block_number;
-        let replay = Replay::new(kind, rows.iter().map(Entry::from));
         Ok(Replayed { replay, block: Some(block), next: as_of })
     }
 
@@ -179,10 +203,15 @@ impl Replayed {
         let (mut positions, mut differences) = self.positions(&markets)?;
         differences.extend(closing::differing_accounts(context, &markets, &self.account_values()).await?);
         let unanswered = closing::ask(context, &markets, &mut positions, &differences).await?;
+        let sums = closing::compare_sums(&markets, &positions, |market| self.replay.held_by_market(market))?;
         let names = market_names(&markets.rows);
-        // Each row is made when it is staged: the texts of all of them would fill more memory than the balances.
-        let raw = positions.into_iter().map(|position| raw_position(&position, &protocol, &names, &markets.block));
-        let mut report = write_staged(context, unit, raw, &metadata).await?;
+        let (name, block) = (Arc::clone(&protocol), markets.block.clone());
+        let row = move |position: &Position| raw_position(position, &name, &names, &block);
+        let (staged, flags) = spawn_cpu(move || stage_positions(positions, row)).await?;
+        let mut metadata = source_metadata(&metadata);
+        metadata.insert("sums".to_owned(), sums.compared.to_string());
+        metadata.insert("differing_sums".to_owned(), sums.differing.to_string());
+        let mut report = write_staged(context, unit, staged, &flags, metadata).await?;
         for Difference { market, account, value, replayed, actual } in differences {
             tracing::warn!(%unit, %market, ?account, value, %replayed, %actual, "a value differs from the contract's");
             let whose = account.map_or_else(String::new, |account| format!(" for {account}"));
@@ -268,6 +297,31 @@ impl Replayed {
         let rows = self.replay.rows();
         context.lake.write_state(State::Replay, self.next, protocol, rows).await
     }
+}
+
+/// Validates positions, and sorts them as the table is. A row is made twice, to validate it and to write it: the texts of
+/// all rows would fill more memory than the balances.
+fn stage_positions(
+    mut positions: Vec<Position>,
+    row: impl Fn(&Position) -> RawPosition + Send + 'static,
+) -> Result<(Staged<impl Iterator<Item = StagedPosition> + Send + 'static>, Flags)> {
+    // The ids have the order of the markets, and of the names of the kinds.
+    positions.sort_unstable_by_key(|position| (position.account, position.market, position.kind.name()));
+    let (mut flags, mut rejected, mut rows_in) = (Flags::default(), Vec::new(), 0);
+    positions.retain(|position| {
+        let raw = row(position);
+        let staged = StagedPosition::from_raw(&raw);
+        match &staged {
+            Ok(staged) => flags.add(staged),
+            Err(reason) => rejected.push(quarantined(rows_in, reason.to_string(), &raw)),
+        }
+        rows_in += 1;
+        staged.is_ok()
+    });
+    let quarantined = rejected.into_iter().collect::<Result<_>>()?;
+    // All are valid now.
+    let rows = positions.into_iter().filter_map(move |position| StagedPosition::from_raw(&row(&position)).ok());
+    Ok((Staged { rows, quarantined, rows_in: rows_in.unsigned_abs() }, flags))
 }
 
 fn raw_position(position: &Position, protocol: &Arc<str>, names: &MarketNames, block: &DailyBlock) -> RawPosition {

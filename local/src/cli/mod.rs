@@ -13,10 +13,13 @@ use clap_complete::Shell;
 #[cfg(feature = "aws")]
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
+use defi_shared::logging::without_hosts;
 use tracing::field::Field;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StepArgs, VerifyArgs, WalletArgs};
 use crate::features::{FileFormat, RowSelection};
@@ -92,8 +95,8 @@ fn init_logging(format: LogFormat) {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match format {
-        LogFormat::Text => subscriber.fmt_fields(escaped_fields()).init(),
-        LogFormat::Json => subscriber.json().init(),
+        LogFormat::Text => subscriber.fmt_fields(escaped_fields()).finish().with(without_hosts()).init(),
+        LogFormat::Json => subscriber.json().finish().with(without_hosts()).init(),
     }
 }
 
@@ -212,13 +215,13 @@ async fn doctor(args: DoctorArgs) -> Result<()> {
         (true, ..) => Some(Source::Live { send_keys }),
         (_, Some(recording), _) => Some(Source::Recording(recording)),
         (_, _, Some((graph, transpose))) => Some(Source::Urls { graph, transpose, send_keys }),
-        _ => args::node_url(args.rpc_url.as_deref()).map(|url| Source::Node { url, logs: None }),
+        _ => args::node_url(args.rpc_url.as_deref())?.map(|url| Source::Node { url, logs: None }),
     };
     crate::doctor::run_checks(&crate::doctor::Options { source, json: args.json }, &args.lake.into()).await
 }
 
 async fn verify(args: VerifyArgs) -> Result<()> {
-    let url = args::node_url(args.rpc_url.as_deref());
+    let url = args::node_url(args.rpc_url.as_deref())?;
     let accounts = usize::try_from(args.accounts).unwrap_or(usize::MAX);
     let options = crate::verify::Options { url, as_of: args.as_of, accounts, json: args.json };
     crate::verify::verify(&options, &args.lake.into()).await

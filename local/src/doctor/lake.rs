@@ -217,6 +217,12 @@ async fn check_digests(lake: &Lake) -> Result<Vec<Finding>> {
     let problems = problems.into_iter().filter(|(keys, _)| !keys.is_empty());
     let mut findings: Vec<_> =
         problems.map(|(keys, text)| Finding::fail("digests", count_and_names(text, &keys), fix)).collect();
+    let missing: Vec<_> = lake.missing_objects().await?.into_iter().collect();
+    if !missing.is_empty() {
+        let found = count_and_names("objects that a step wrote are missing", &missing);
+        let fix = "if a run was interrupted, run again; if not, they were deleted: docs/operations.md says what can be had again";
+        findings.push(Finding::warn("digests", found, fix));
+    }
     if findings.is_empty() {
         let no_record = match older.len() {
             0 => String::new(),

@@ -16,6 +16,7 @@ use defi_shared::config::Config;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::{FolderStore, Lake};
+use defi_shared::pipeline::DataSource;
 use defi_shared::plan::Scope;
 use defi_shared::step::{Context, Report, today};
 
@@ -124,6 +125,9 @@ impl Run {
     pub async fn open(&self, lake: Lake) -> Result<Context> {
         let context = self.open_read_only(lake).await?;
         if let Some(chain) = &self.source.chain {
+            if self.config.source == DataSource::Chain && context.lake.read_json::<String>(CHAIN).await?.is_none() {
+                context.node()?.require_chain(&context.traffic).await?;
+            }
             context.lake.write_json(CHAIN, chain).await?;
         }
         Ok(context)

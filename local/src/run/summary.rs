@@ -5,7 +5,7 @@ use defi_shared::error::Result;
 use defi_shared::lake::FeatureSet;
 use defi_shared::pipeline::Step;
 use defi_shared::plan::Scope;
-use defi_shared::step::{Check, CheckResults, Context, Gaps, Outcome, Report};
+use defi_shared::step::{Check, CheckResults, Context, Gaps, Outcome, Report, UnitSummary};
 use defi_shared::tables::{FEATURES_PUBLISHED, FeatureRow};
 
 use super::Options;
@@ -27,6 +27,7 @@ pub(super) async fn print(context: &Context, scope: &Scope, result: &RunResult, 
         steps_table(steps, Some(result.seconds)).print()?;
     }
     print_gaps(&result.gaps)?;
+    print_differing(result.steps.iter().map(|step| &step.report))?;
     if let Some(checked) = &result.checked {
         print_checks(checked)?;
         if !checked.passed {
@@ -115,6 +116,15 @@ pub(crate) fn print_gaps(gaps: &Gaps) -> Result<()> {
             let (count, days) = (days.len(), days.iter().map(Day::to_string).collect::<Vec<_>>().join(", "));
             line(format_args!("lost: {count} days of {kind} of {protocol}, pruned at the source: {days}"))?;
         }
+    }
+    Ok(())
+}
+
+/// Prints how many values of the staged positions are not what the contracts say, and the first of them.
+fn print_differing<'a>(reports: impl Iterator<Item = &'a Report>) -> Result<()> {
+    for UnitSummary { count, first, .. } in reports.map(|report| &report.differing).filter(|values| values.count > 0) {
+        let (count, first) = (with_thousands(*count), first.join("; "));
+        line(format_args!("differing: {count} values are not what the contracts say, such as {first}"))?;
     }
     Ok(())
 }

@@ -176,19 +176,30 @@ fn io_error(cause: io::Error, path: &str) -> Error {
     Error::new(kind, "cannot read or write a file of the lake").with("path", path).with_source(cause).with_hint(hint)
 }
 
-fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+/// Opens a file for reading. Anything else, such as a pipe, which may keep a reader waiting for ever, is an error.
+fn open_if_exists(path: &Path) -> io::Result<Option<File>> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+        Ok(metadata) if metadata.is_dir() => return Err(ErrorKind::IsADirectory.into()),
+        Ok(metadata) if !metadata.is_file() => return Err(io::Error::other("not a regular file")),
+        Ok(_) => {}
+    }
+    match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        file => file.map(Some),
     }
 }
 
+fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let Some(mut file) = open_if_exists(path)? else { return Ok(None) };
+    let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or(0));
+    file.read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
 fn read_suffix_if_exists(path: &Path, length: usize) -> io::Result<Option<Vec<u8>>> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
+    let Some(mut file) = open_if_exists(path)? else { return Ok(None) };
     let size = file.metadata()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(length as u64)))?;
     let mut bytes = Vec::new();
@@ -197,10 +208,7 @@ fn read_suffix_if_exists(path: &Path, length: usize) -> io::Result<Option<Vec<u8
 }
 
 fn read_range_if_exists(path: &Path, range: &Range<u64>) -> io::Result<Option<Vec<u8>>> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
+    let Some(mut file) = open_if_exists(path)? else { return Ok(None) };
     file.seek(SeekFrom::Start(range.start))?;
     let mut bytes = Vec::new();
     file.take(range.end.saturating_sub(range.start)).read_to_end(&mut bytes)?;
@@ -512,6 +520,21 @@ mod tests {
             symlink("user@host", store.path("raw/.#object")).unwrap();
             assert_eq!(store.list("").await.unwrap(), [entry]);
             assert_eq!(store.list_hidden().await.unwrap()[0].key, "raw/.#object");
+        }
+
+        #[tokio::test]
+        async fn pipe_in_the_place_of_an_object_is_an_error() {
+            let (_folder, store) = store();
+            let made = std::process::Command::new("mkfifo").arg(store.path("object")).status().unwrap();
+            assert!(made.success());
+            let errors = [
+                store.get("object").await.err(),
+                store.get_suffix("object", 8).await.err(),
+                store.get_range("object", 0..8).await.err(),
+            ];
+            for error in errors {
+                assert!(error.is_some_and(|error| error.to_string().contains("not a regular file")));
+            }
         }
 
         #[tokio::test]

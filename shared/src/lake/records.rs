@@ -121,6 +121,22 @@ impl Lake {
         Ok(objects.into_iter().flatten().filter(|entry| is_recorded(&entry.key)).collect())
     }
 
+    /// Returns the keys of the objects of tables that a step wrote and that are not there. After an interruption, a record
+    /// may have no object yet.
+    ///
+    /// # Errors
+    /// The objects or records could not be listed.
+    pub async fn missing_objects(&self) -> Result<BTreeSet<String>> {
+        let builds = format!("{}/", FEATURES_BUILD.prefix());
+        let missing = try_join_all(["raw/", "stage/", "analytics/"].map(|prefix| async move {
+            let mut records = self.records_below(prefix).await?;
+            self.store.list(prefix).await?.iter().for_each(|object| drop(records.remove(&object.key)));
+            Ok::<_, Error>(records)
+        }));
+        // Builds are deleted once they are no longer needed.
+        Ok(missing.await?.into_iter().flatten().map(|(key, _)| key).filter(|key| !key.starts_with(&builds)).collect())
+    }
+
     /// Marks the lake as one with records, before the first run writes to it. Lists the objects that an earlier version
     /// of the program wrote without a record. Does nothing if the lake is marked.
     ///

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{FileMetadata, Lake, ObjectDigest, parquet, with_digest};
 use crate::cpu::spawn_cpu;
 use crate::domain::{Day, fold, replay};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tables::Row;
 
 /// A kind of state. States are stored by as-of day, under the version of the rules that computed them. A state of
@@ -91,14 +91,37 @@ impl Lake {
     /// # Errors
     /// `CorruptData` with the object's key, or the errors of the store.
     pub async fn newest_state<R: Row>(&self, state: State, last: Day, part: &str) -> Result<Option<(Day, Vec<R>)>> {
+        self.collect_newest_state(state, last, part, Vec::new()).await
+    }
+
+    /// Like [`Lake::newest_state`], for rows that take less memory once they are collected.
+    ///
+    /// # Errors
+    /// As [`Lake::newest_state`].
+    pub async fn collect_newest_state<R: Row, T: Extend<R> + Send + 'static>(
+        &self,
+        state: State,
+        last: Day,
+        part: &str,
+        mut collected: T,
+    ) -> Result<Option<(Day, T)>> {
         let stored = self.stored_states(state).await?;
         let newest = stored
             .range(..=(last.next(), String::new()))
             .rev()
             .find(|(as_of, stored)| *as_of <= last && stored == part);
         let Some((as_of, _)) = newest else { return Ok(None) };
-        let rows = self.read_object(state.key(*as_of, part)).await?;
-        Ok(rows.map(|rows| (*as_of, rows)))
+        let key = state.key(*as_of, part);
+        let Some(file) = self.store.get(&key).await? else { return Ok(None) };
+        let collect = move || {
+            parquet::decode_parts(file, |rows: Vec<R>| {
+                collected.extend(rows);
+                Ok(())
+            })?;
+            Ok(collected)
+        };
+        let collected = spawn_cpu(collect).await.map_err(|error: Error| error.with("object", key))?;
+        Ok(Some((*as_of, collected)))
     }
 
     /// Returns the as-of day and part of every stored state of a kind that has the current version.

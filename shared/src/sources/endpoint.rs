@@ -19,8 +19,11 @@ use crate::error::{Error, Kind, Result, shorten};
 /// for an HTML page.
 const MAX_MESSAGE_CHARS: usize = 500;
 
-/// The minimum length of a part of a URL's path that may be an API key.
-const MIN_PATH_KEY_CHARS: usize = 16;
+/// Returns whether a part of a URL's path may be an API key. A shorter one has letters and digits: rows may contain a word.
+fn is_path_key(part: &str) -> bool {
+    let has = |is: fn(&u8) -> bool| part.bytes().any(|byte| is(&byte));
+    part.len() >= 16 || part.len() >= 8 && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
+}
 
 /// What to do about an API that rejects a request without a key.
 pub(crate) const NO_KEY_HINT: &str =
@@ -70,7 +73,7 @@ impl Endpoint {
         }
         // A user may have put a key into the path of the URL, which is the gateway's old URL format.
         let path = settings.base.path_segments().into_iter().flatten();
-        let path: Vec<_> = path.filter(|segment| segment.len() >= MIN_PATH_KEY_CHARS).map(Secret::new).collect();
+        let path: Vec<_> = path.filter(|part| is_path_key(part)).map(Secret::new).collect();
         let endpoint = Endpoint {
             key_finder: KeyFinder::new(
                 settings.keys.iter().chain(&path).chain(&settings.secrets.keys),
@@ -204,4 +207,23 @@ pub(crate) fn invalid_json_error(response: &HttpResponse, error: &serde_json::Er
     let kind = response.kind_of_status().unwrap_or(Kind::SourceUnavailable);
     let message = format!("the response is not valid JSON: {}", response.text());
     source_error(kind, response, &message).with("line", error.line())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_path_are_no_key() {
+        for (part, is_key) in [
+            ("hunter2x", true),
+            ("k3y", false),
+            ("ethereum", false),
+            ("20230101", false),
+            ("gr4phsecretkeyAAAA0123456789", true),
+            ("abcdefghijklmnop", true),
+        ] {
+            assert_eq!(is_path_key(part), is_key, "{part}");
+        }
+    }
 }

@@ -150,6 +150,32 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
     changed.then_some(decoded)
 }
 
+/// The names of the characters in HTML that a key may have.
+const ENTITIES: [(&str, u8); 22] = [
+    ("sol", b'/'),
+    ("plus", b'+'),
+    ("equals", b'='),
+    ("lowbar", b'_'),
+    ("hyphen", b'-'),
+    ("dash", b'-'),
+    ("period", b'.'),
+    ("colon", b':'),
+    ("comma", b','),
+    ("semi", b';'),
+    ("num", b'#'),
+    ("percnt", b'%'),
+    ("ast", b'*'),
+    ("commat", b'@'),
+    ("excl", b'!'),
+    ("dollar", b'$'),
+    ("quest", b'?'),
+    ("amp", b'&'),
+    ("lt", b'<'),
+    ("gt", b'>'),
+    ("quot", b'"'),
+    ("apos", b'\''),
+];
+
 /// Returns the byte that the escape sequence at the start of a text stands for, and the length of the sequence.
 fn escape_sequence(text: &[u8]) -> Option<(u8, usize)> {
     match text {
@@ -159,6 +185,11 @@ fn escape_sequence(text: &[u8]) -> Option<(u8, usize)> {
         [b'\\', byte, ..] => Some((*byte, 2)),
         [b'&', b'#', b'x' | b'X', rest @ ..] => entity(rest, 16, 3),
         [b'&', b'#', rest @ ..] => entity(rest, 10, 2),
+        [b'&', rest @ ..] => {
+            let name = rest.split(|byte| *byte == b';').next().filter(|name| name.len() < rest.len())?;
+            let (_, byte) = ENTITIES.iter().find(|(entity, _)| entity.as_bytes() == name)?;
+            Some((*byte, name.len() + 2))
+        }
         _ => None,
     }
 }
@@ -233,6 +264,7 @@ mod tests {
             encoded("", |c| format!("&#{};", c as u32)),
             encoded("", |c| format!("&#x{};", hex(c))),
             encoded("", |c| format!("\\x{}", hex(c))),
+            KEY.replace('/', "&sol;").replace('+', "&plus;"),
             encoded("", |c| if c.is_ascii_digit() { format!("\\{c}") } else { c.to_string() }),
             encoded("", |c| if c.is_ascii_digit() { c.to_string() } else { format!("\\\\u00{}", hex(c)) }),
         ] {
@@ -242,7 +274,22 @@ mod tests {
 
     #[test]
     fn answers_without_keys_are_unchanged() {
-        for text in ["", "\\", "%", "%g", "&#", "&#;", "&#1234567890;", "\\u00", "\\u00g0", r#"{"a": "\u00e9 100%"}"#] {
+        for text in [
+            "",
+            "\\",
+            "%",
+            "%g",
+            "&#",
+            "&#;",
+            "&",
+            "&;",
+            "&none;",
+            "a & b",
+            "&#1234567890;",
+            "\\u00",
+            "\\u00g0",
+            r#"{"a": "\u00e9 100%"}"#,
+        ] {
             assert_eq!(redact(text), (Repeated::No, text.to_owned()));
         }
     }

@@ -79,6 +79,8 @@ impl Clients {
         transpose.rate = RateLimit { per_second: config.requests_per_second.transpose, shared_by };
         transpose.concurrency = config.concurrency.transpose as usize;
         (graph.limits, transpose.limits) = (config.source_limits, config.source_limits);
+        graph.other_keys.clone_from(&transpose.keys);
+        transpose.other_keys.clone_from(&graph.keys);
         let (graph, transpose) = (Arc::new(GraphClient::new(graph)?), Arc::new(TransposeClient::new(transpose)?));
         Ok(Clients { graph, transpose, node: None, feed: None })
     }

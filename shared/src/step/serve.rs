@@ -8,11 +8,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use tracing::Instrument;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::environment::{self, today};
 use super::metrics::{StepOutput, write_metrics};
 use super::{Context, Deadline, parse};
 use crate::error::{Error, Result};
+use crate::logging::without_hosts;
 use crate::pipeline::Step;
 
 /// Serves a step under Lambda until the runtime ends. Creates the context from environment variables once per cold
@@ -43,7 +46,7 @@ where
     Fut: Future<Output = Result<O>>,
 {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().json().with_env_filter(filter).init();
+    tracing_subscriber::fmt().json().with_env_filter(filter).finish().with(without_hosts()).init();
     let context = OnceCell::new();
     // Create the context before the first call: Lambda provides a full CPU during initialization. If it fails, the
     // first call retries and reports the error.

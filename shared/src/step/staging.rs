@@ -59,16 +59,27 @@ pub fn number_sort_key(text: &Option<Arc<str>>) -> (bool, i64, Option<Arc<str>>)
 
 /// The validated rows of a unit.
 #[derive(Debug)]
-pub struct Staged<S> {
-    /// The valid rows, one per key, in the order of the raw rows.
-    pub rows: Vec<S>,
+pub struct Staged<R> {
+    /// The valid rows, one per key.
+    pub rows: R,
     /// The rejected rows, with reasons.
     pub quarantined: Vec<QuarantinedRow>,
-    rows_in: u64,
+    /// The number of raw rows.
+    pub rows_in: u64,
 }
 
-/// Splits raw rows, or references to them, into valid rows, one per key, and rejected rows. `convert` returns a valid row or the reason for which
-/// the raw row is rejected.
+/// Returns the row of the quarantine for a raw row and its number in its unit.
+///
+/// # Errors
+/// `Internal` if the row can't be serialized as JSON.
+pub fn quarantined<R: Serialize>(row_number: i64, reason: String, row: &R) -> Result<QuarantinedRow> {
+    let row = serde_json::to_string(row);
+    let row = row.map_err(|cause| Error::internal("cannot serialize a row as JSON").with_source(cause))?;
+    Ok(QuarantinedRow { row_number, reason, row })
+}
+
+/// Splits raw rows, or references to them, into valid rows, one per key and in the order of the raw rows, and rejected
+/// rows. `convert` returns a valid row or the reason for which the raw row is rejected.
 ///
 /// # Errors
 /// `Internal` if a rejected row can't be serialized as JSON.
@@ -76,7 +87,7 @@ pub fn stage<R: Serialize, S, K: Hash + Eq, E: fmt::Display>(
     raw: impl IntoIterator<Item: Borrow<R>>,
     convert: impl Fn(&R) -> Result<S, E>,
     key: impl Fn(&S) -> K,
-) -> Result<Staged<S>> {
+) -> Result<Staged<Vec<S>>> {
     let mut seen: HashSet<K, FxBuildHasher> = HashSet::default();
     let raw = raw.into_iter();
     let mut staged = Staged { rows: Vec::with_capacity(raw.size_hint().0), quarantined: Vec::new(), rows_in: 0 };
@@ -91,9 +102,7 @@ pub fn stage<R: Serialize, S, K: Hash + Eq, E: fmt::Display>(
             Ok(_) => DUPLICATE_KEY.to_owned(),
             Err(reason) => reason.to_string(),
         };
-        let row = serde_json::to_string(row);
-        let row = row.map_err(|cause| Error::internal("cannot serialize a row as JSON").with_source(cause))?;
-        staged.quarantined.push(QuarantinedRow { row_number, reason, row });
+        staged.quarantined.push(quarantined(row_number, reason, row)?);
     }
     Ok(staged)
 }
@@ -114,11 +123,11 @@ pub fn source_metadata(metadata: &FileMetadata) -> FileMetadata {
 ///
 /// # Errors
 /// The errors of the lake.
-pub async fn write<S: Row>(
+pub async fn write<R: Row>(
     context: &Context,
     table: &Table,
     unit: &WorkUnit,
-    staged: Staged<S>,
+    staged: Staged<impl IntoIterator<Item = R> + Send + 'static>,
     metadata: FileMetadata,
 ) -> Result<Report> {
     let mut rejected = BTreeMap::new();

@@ -113,9 +113,9 @@ impl From<Entry> for ReplayRow {
                 debt: BaseUnits(balance.debt),
                 debt_index: BaseUnits(balance.debt_index),
                 is_collateral: balance.is_collateral,
-                stable_principal: balance.stable.map(|loan| BaseUnits(loan.principal)),
-                stable_rate: balance.stable.map(|loan| BaseUnits(loan.rate)),
-                stable_since: balance.stable.map(|loan| loan.since),
+                stable_principal: balance.stable.as_ref().map(|loan| BaseUnits(loan.principal)),
+                stable_rate: balance.stable.as_ref().map(|loan| BaseUnits(loan.rate)),
+                stable_since: balance.stable.as_ref().map(|loan| loan.since),
                 ..empty(market)
             },
             Entry::Market { market, values } => ReplayRow {
@@ -137,7 +137,7 @@ impl From<&ReplayRow> for Entry {
         };
         let stable = match (row.stable_principal, row.stable_rate, row.stable_since) {
             (Some(principal), Some(rate), Some(since)) => {
-                Some(StableLoan { principal: principal.0, rate: rate.0, since })
+                Some(Box::new(StableLoan { principal: principal.0, rate: rate.0, since }))
             }
             _ => None,
         };
@@ -161,14 +161,14 @@ mod tests {
     #[test]
     fn state_survives_encoding() {
         let [market, account] = [HexBytes([1; 20]), HexBytes([2; 20])];
-        let stable = Some(StableLoan { principal: 5, rate: 10i128.pow(27), since: 1_600_000_000 });
+        let stable = Some(Box::new(StableLoan { principal: 5, rate: 10i128.pow(27), since: 1_600_000_000 }));
         let balance = Balance { supply: 10i128.pow(37), debt: 3, debt_index: 4, stable, is_collateral: true };
         let entries = [
-            Entry::Account { market, account, balance },
+            Entry::Account { market, account, balance: balance.clone() },
             Entry::Account { market, account, balance: Balance { stable: None, is_collateral: false, ..balance } },
             Entry::Market { market, values: Accruals { borrow_index: 7, accruals: 8, changes: 9 } },
         ];
-        let batch = ReplayRow::encode(&entries.map(ReplayRow::from)).unwrap();
+        let batch = ReplayRow::encode(&entries.clone().map(ReplayRow::from)).unwrap();
         let mut rows = Vec::new();
         ReplayRow::decode(&batch, &mut rows).unwrap();
         assert_eq!(rows.iter().map(Entry::from).collect::<Vec<_>>(), entries);

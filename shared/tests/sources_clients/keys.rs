@@ -3,10 +3,12 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use defi_shared::config::Config;
 use defi_shared::error::{Kind, Result};
 use defi_shared::sources::graph::{GraphClient, GraphSettings};
 use defi_shared::sources::transpose::{EventsQuery, TransposeClient, TransposeSettings};
 use defi_shared::sources::{RateLimit, RetryPolicy, Secret, Traffic};
+use defi_shared::step::Clients;
 use serde_json::{Value, json};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
@@ -160,6 +162,23 @@ impl Echo {
             "first_block" => describe(self.transpose.first_block(1_672_531_200, &traffic).await),
             _ => describe(self.transpose.head_block(&traffic).await),
         }
+    }
+}
+
+/// A server that gets the requests of both sources knows both keys.
+#[tokio::test]
+async fn key_of_the_other_source_is_recognized() {
+    const OTHER: &str = "tr4nspose-k3y-0123456789";
+    let server = TestServer::start(|_| TestResponse::new(400, format!("seen {KEY} and {OTHER}"))).await;
+    let graph = GraphSettings::new(&server.url, vec![Secret::new(KEY)]);
+    let transpose = TransposeSettings::new(&server.url, vec![Secret::new(OTHER)]);
+    let clients = Clients::new(&Config::built_in().unwrap(), graph, transpose, 1).unwrap();
+    let traffic = Traffic::new();
+    for error in [
+        clients.graph.head(SUBGRAPH, &traffic).await.unwrap_err(),
+        clients.transpose.head_block(&traffic).await.unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("seen *** and ***"), "{error}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use defi_shared::error::Result;
 use defi_shared::pipeline::{Phase, Step};
-use defi_shared::step::{Report, StepReport};
+use defi_shared::step::{Report, StepReport, UnitSummary};
 use maud::{Markup, html};
 
 use crate::gather::ReportData;
@@ -25,7 +25,8 @@ pub(super) fn markup(report: &ReportData) -> Result<Markup> {
             (table(steps))
             (causes("Rows quarantined, by reason", "rejected", steps, |step| &step.rejected))
             (causes("Retries, by cause", "retries", steps, |step| &step.traffic.retries))
-            (lost(steps))
+            (units("Lost units", steps, |step| &step.lost))
+            (units("Values that differ from what the contracts say", steps, |step| &step.differing))
         },
     };
     Ok(html! { section #steps { h2 { "Steps" } (body) } })
@@ -126,14 +127,14 @@ fn causes<'a>(
     }
 }
 
-/// Returns the list of lost units, as far as the step reports name them.
-fn lost(steps: &[StepReport]) -> Markup {
-    let lost: Vec<_> = steps.iter().filter(|step| step.report.lost.count > 0).collect();
+/// Returns a list by step, as far as the step reports name its entries.
+fn units(title: &str, steps: &[StepReport], summary: impl Fn(&Report) -> &UnitSummary) -> Markup {
+    let listed = || steps.iter().map(|step| (step, summary(&step.report))).filter(|(_, summary)| summary.count > 0);
     html! {
-        @if !lost.is_empty() {
-            h3 { "Lost units" }
-            ul { @for step in lost {
-                li { (step.step) ": " (count(step.report.lost.count)) ", " (step.report.lost.first.join(", ")) }
+        @if listed().next().is_some() {
+            h3 { (title) }
+            ul { @for (step, summary) in listed() {
+                li { (step.step) ": " (count(summary.count)) ", " (summary.first.join(", ")) }
             } }
         }
     }

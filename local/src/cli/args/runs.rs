@@ -57,9 +57,19 @@ pub(in crate::cli) struct RunArgs {
 }
 
 /// Returns the URL of a node: that of the option, or else that of the environment.
-pub(in crate::cli) fn node_url(option: Option<&str>) -> Option<Secret> {
-    let url = option.map(str::to_owned).or_else(|| std::env::var("ETHEREUM_RPC_URL").ok());
-    url.filter(|url| !url.is_empty()).map(Secret::new)
+///
+/// # Errors
+/// `BadInput` for an empty URL: whoever sets one does not want a simulated chain.
+pub(in crate::cli) fn node_url(option: Option<&str>) -> Result<Option<Secret>> {
+    let (name, url) = match option {
+        Some(url) => ("--rpc-url", Some(url.to_owned())),
+        None => ("ETHEREUM_RPC_URL", std::env::var("ETHEREUM_RPC_URL").ok()),
+    };
+    match url {
+        Some(url) if url.trim().is_empty() => Err(Error::bad_input(format!("{name} is empty"))
+            .with_hint("set the URL of an Ethereum node, or unset ETHEREUM_RPC_URL to use another source")),
+        url => Ok(url.map(Secret::new)),
+    }
 }
 
 /// The arguments that set the scope, the lake and the source of a run.
@@ -110,21 +120,21 @@ pub(in crate::cli) struct SourceArgs {
 
 impl SourceArgs {
     /// Returns the URL of a node: that of the option, or that of the environment if no option names another source.
-    fn node_url(&self) -> Option<Secret> {
+    fn node_url(&self) -> Result<Option<Secret>> {
         let sample = &self.sample;
         let has_other_source = self.live
             || self.graph_url.is_some()
             || sample.recording.is_some()
             || sample.wallets.or(sample.days).is_some()
             || sample.seed.is_some();
-        if has_other_source { self.rpc_url.as_deref().map(Secret::new) } else { node_url(self.rpc_url.as_deref()) }
+        if has_other_source && self.rpc_url.is_none() { Ok(None) } else { node_url(self.rpc_url.as_deref()) }
     }
 
     /// # Errors
-    /// `BadInput` for files of logs without a node, which has the rest.
+    /// `BadInput` for an empty URL of a node, and for files of logs without a node, which has the rest.
     pub(in crate::cli) fn source(self) -> Result<Source> {
         let send_keys = self.send_keys;
-        if let Some(url) = self.node_url() {
+        if let Some(url) = self.node_url()? {
             return Ok(Source::Node { url, logs: self.logs });
         }
         if self.logs.is_some() {

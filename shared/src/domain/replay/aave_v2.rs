@@ -86,17 +86,17 @@ pub struct AccountValue {
     pub replayed: U256,
 }
 
-impl Replay {
-    /// Creates a replay that continues from a state.
-    #[must_use]
-    pub fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
-        let balance = |entry| match entry {
+/// Adds the entries of a state, from which the replay continues.
+impl Extend<Entry> for Replay {
+    fn extend<I: IntoIterator<Item = Entry>>(&mut self, entries: I) {
+        self.balances.extend(entries.into_iter().filter_map(|entry| match entry {
             Entry::Account { market, account, balance } => Some(((market, account), balance)),
             Entry::Market { .. } => None,
-        };
-        Replay { balances: entries.into_iter().filter_map(balance).collect(), ..Replay::default() }
+        }));
     }
+}
 
+impl Replay {
     /// Sets the contracts whose logs are applied.
     pub fn set_contracts(&mut self, pool: Address, reserves: &[Reserve]) {
         self.roles = FxHashMap::from_iter([(pool, (Role::Pool, pool))]);
@@ -205,7 +205,7 @@ impl Replay {
                 let principal = ray::narrow(before.saturating_add(event.amount))?;
                 let rate = ray::narrow(event.newRate)?;
                 self.change(market, account, |balance| {
-                    balance.stable = Some(StableLoan { principal, rate, since: log.time });
+                    balance.stable = Some(Box::new(StableLoan { principal, rate, since: log.time }));
                     Ok(())
                 })
             }
@@ -213,8 +213,10 @@ impl Replay {
                 let left = event.currentBalance.saturating_sub(event.balanceIncrease).saturating_sub(event.amount);
                 let principal = ray::narrow(left)?;
                 self.change(market, address(event.user), |balance| {
-                    let changed = |loan: StableLoan| StableLoan { principal, since: log.time, ..loan };
-                    balance.stable = balance.stable.filter(|_| principal > 0).map(changed);
+                    match &mut balance.stable {
+                        Some(loan) if principal > 0 => **loan = StableLoan { principal, since: log.time, ..**loan },
+                        stable => *stable = None,
+                    }
                     Ok(())
                 })
             }
@@ -236,7 +238,7 @@ impl Replay {
         self.balances.iter().map(|((market, account), balance)| Entry::Account {
             market: *market,
             account: *account,
-            balance: *balance,
+            balance: balance.clone(),
         })
     }
 
@@ -250,7 +252,7 @@ impl Replay {
         let mut positions = Vec::with_capacity(self.balances.len());
         for ((market, account), balance) in &self.balances {
             let Some(reserve) = reserves.get(market) else { continue };
-            let stable = balance.stable.map(|loan| stable_debt(&loan, time)).transpose()?.unwrap_or_default();
+            let stable = balance.stable.as_ref().map(|loan| stable_debt(loan, time)).transpose()?.unwrap_or_default();
             for (kind, amount) in [
                 (PositionKind::Supply, ray_mul(unsigned(balance.supply), reserve.normalized_income)?),
                 (PositionKind::Variable, ray_mul(unsigned(balance.debt), reserve.normalized_variable_debt)?),
@@ -281,7 +283,7 @@ impl Replay {
     #[must_use]
     pub fn account_values(&self, sample: usize) -> Vec<AccountValue> {
         let loans = self.balances.iter().filter_map(|((market, account), balance)| {
-            let replayed = unsigned(balance.stable?.principal);
+            let replayed = unsigned(balance.stable.as_ref()?.principal);
             Some(AccountValue { market: *market, account: *account, kind: PositionKind::Stable, replayed })
         });
         let step = self.transferred.len().div_ceil(sample.max(1)).max(1);
@@ -563,7 +565,8 @@ mod tests {
     #[test]
     fn replay_continues_from_its_state() {
         let before = replay(&[mint(USER, 10, RAY), created(STABLE, USER).at(4, 0), stable_mint(7, 0, 0).at(5, 0)]);
-        let mut after = Replay::new(before.entries());
+        let mut after = Replay::default();
+        after.extend(before.entries());
         after.set_contracts(address(POOL), &[reserve()]);
         after.apply(&mint(USER, 5, RAY).log()).unwrap();
         let expected = [(USER, "stable", 7, None), (USER, "supply", 15, Some(false))];

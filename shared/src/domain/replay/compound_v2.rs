@@ -46,20 +46,19 @@ pub struct Replay {
     sent_back: Option<SentBack>,
 }
 
-impl Replay {
-    /// Creates a replay that continues from a state.
-    #[must_use]
-    pub fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
-        let mut replay = Replay::default();
+/// Adds the entries of a state, from which the replay continues.
+impl Extend<Entry> for Replay {
+    fn extend<I: IntoIterator<Item = Entry>>(&mut self, entries: I) {
         for entry in entries {
             match entry {
-                Entry::Account { market, account, balance } => drop(replay.balances.insert((market, account), balance)),
-                Entry::Market { market, values } => drop(replay.markets.insert(market, values)),
+                Entry::Account { market, account, balance } => drop(self.balances.insert((market, account), balance)),
+                Entry::Market { market, values } => drop(self.markets.insert(market, values)),
             }
         }
-        replay
     }
+}
 
+impl Replay {
     /// Sets the contracts whose logs are applied.
     pub fn set_contracts(&mut self, comptroller: Address, c_tokens: &[Address]) {
         self.comptroller = Some(comptroller);
@@ -176,7 +175,7 @@ impl Replay {
         let accounts = self.balances.iter().map(|((market, account), balance)| Entry::Account {
             market: *market,
             account: *account,
-            balance: *balance,
+            balance: balance.clone(),
         });
         let markets = self.markets.iter().map(|(market, values)| Entry::Market { market: *market, values: *values });
         accounts.chain(markets)
@@ -210,6 +209,12 @@ impl Replay {
             }
         }
         Ok(positions)
+    }
+
+    /// Returns the cTokens that a market has itself: its part of what liquidations seized, which is no position.
+    #[must_use]
+    pub fn held_by_market(&self, market: Address) -> U256 {
+        self.balances.get(&(market, market)).map_or(U256::ZERO, |balance| unsigned(balance.supply))
     }
 
     /// Compares the sums of the balances with what the contracts say. The contracts round the sum of the debts at each
@@ -439,9 +444,18 @@ mod tests {
     }
 
     #[test]
+    fn tokens_of_the_market_itself_are_no_position() {
+        let replay = replay(&[transfer(MARKET, USER, 10), transfer(MARKET, MARKET, 4)]);
+        assert_eq!(positions(&replay, values()), [(USER, "supply", 10, Some(false))]);
+        let held = [MARKET, USER].map(|market| replay.held_by_market(address(market)));
+        assert_eq!(held, [U256::from(4), U256::ZERO]);
+    }
+
+    #[test]
     fn replay_continues_from_its_state() {
         let before = replay(&[accrual(100), borrow(1000), transfer(MARKET, USER, 10)]);
-        let mut after = Replay::new(before.entries());
+        let mut after = Replay::default();
+        after.extend(before.entries());
         after.set_contracts(address(COMPTROLLER), &[address(MARKET)]);
         // Without an accrual, the index is that of the state.
         after.apply(&borrow(2000).log()).unwrap();

@@ -46,7 +46,7 @@ pub struct Log<'a> {
 
 /// What a replay knows of one account in one market. Aave's numbers are scaled by the reserve's index; Compound's supply
 /// is in cTokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Balance {
     /// Aave: the scaled balance of aTokens. Compound: the cTokens.
     pub supply: i128,
@@ -54,8 +54,8 @@ pub struct Balance {
     pub debt: i128,
     /// Compound: the market's borrow index when the debt was last changed.
     pub debt_index: i128,
-    /// Aave: the debt at a stable rate.
-    pub stable: Option<StableLoan>,
+    /// Aave: the debt at a stable rate. Few accounts have one, so it has a place of its own.
+    pub stable: Option<Box<StableLoan>>,
     /// Whether the account uses its supply as collateral.
     pub is_collateral: bool,
 }
@@ -140,7 +140,7 @@ pub struct Difference {
 }
 
 /// A part of a replay's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// One account in one market.
     Account {

@@ -171,7 +171,7 @@ impl EthereumClient {
 
     /// Sends one request, once the chain id is checked. Errors are final.
     async fn one<T: Send>(&self, request: &Request, parse: &impl Parse<T>, traffic: &Traffic) -> Result<T> {
-        self.check_chain(traffic).await?;
+        self.require_chain(traffic).await?;
         match self.rpc.one(request, parse, traffic).await {
             Ok(value) => Ok(value),
             Err(error) => Err(self.settle(error, traffic).await),
@@ -185,15 +185,18 @@ impl EthereumClient {
         parse: &impl Parse<T>,
         traffic: &Traffic,
     ) -> Result<Vec<Result<T>>> {
-        self.check_chain(traffic).await?;
+        self.require_chain(traffic).await?;
         match self.rpc.all(requests, parse, traffic).await {
             Ok(answers) => Ok(answers),
             Err(error) => Err(self.settle(error, traffic).await),
         }
     }
 
-    /// Checks the chain id, unless it has been checked.
-    async fn check_chain(&self, traffic: &Traffic) -> Result<()> {
+    /// Checks that the node serves the configured chain, unless that has been checked. Every other request does it first.
+    ///
+    /// # Errors
+    /// See [`EthereumClient`].
+    pub async fn require_chain(&self, traffic: &Traffic) -> Result<()> {
         let check = || async {
             let request = Request::new("eth_chainId", json!([]), Expected::Newest);
             let chain_id = self.rpc.one(&request, &|_, result: &RawValue| parse_quantity(result), traffic).await?;

@@ -66,6 +66,8 @@ pub struct GraphSettings {
     pub url: String,
     /// The API keys, used in rotation. If empty, requests have no key, which a local server may accept.
     pub keys: Vec<Secret>,
+    /// The keys of other sources. A server that gets the requests of several may repeat them, too.
+    pub other_keys: Vec<Secret>,
     /// The rate limit of each key.
     pub rate: RateLimit,
     /// The maximum number of concurrent requests, of all calls of the client together.
@@ -89,6 +91,7 @@ impl GraphSettings {
         GraphSettings {
             url: url.into(),
             keys,
+            other_keys: Vec::new(),
             rate: RateLimit::per_second(REQUESTS_PER_SECOND),
             concurrency: CONCURRENCY,
             retry: RetryPolicy::REQUEST,
@@ -151,7 +154,7 @@ impl GraphClient {
         let endpoint = Endpoint::new(EndpointSettings {
             source: "The Graph",
             base: &base,
-            secrets: UrlSecrets::default(),
+            secrets: UrlSecrets { keys: settings.other_keys, ..UrlSecrets::default() },
             no_key_hint: NO_KEY_HINT,
             header: KeyHeader { name: AUTHORIZATION, prefix: "Bearer " },
             keys: settings.keys,

@@ -68,6 +68,8 @@ pub struct TransposeSettings {
     pub url: String,
     /// The API keys, used in rotation. If empty, requests have no key, which a local server may accept.
     pub keys: Vec<Secret>,
+    /// The keys of other sources. A server that gets the requests of several may repeat them, too.
+    pub other_keys: Vec<Secret>,
     /// The rate limit of each key.
     pub rate: RateLimit,
     /// The maximum number of concurrent requests, of all calls of the client together.
@@ -91,6 +93,7 @@ impl TransposeSettings {
         TransposeSettings {
             url: url.into(),
             keys,
+            other_keys: Vec::new(),
             rate: RateLimit::per_second(REQUESTS_PER_SECOND),
             concurrency: CONCURRENCY,
             retry: RetryPolicy::REQUEST,
@@ -167,7 +170,7 @@ impl TransposeClient {
         let endpoint = Endpoint::new(EndpointSettings {
             source: "Transpose",
             base: &base,
-            secrets: UrlSecrets::default(),
+            secrets: UrlSecrets { keys: settings.other_keys, ..UrlSecrets::default() },
             no_key_hint: NO_KEY_HINT,
             header: KeyHeader { name: API_KEY, prefix: "" },
             keys: settings.keys,

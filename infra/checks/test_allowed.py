@@ -1,6 +1,7 @@
 """allowed.py and grants.py name whatever Terraform allows more, or less, than roles.toml and resources.toml say."""
 
-import copy
+import json
+import re
 import shutil
 import tempfile
 import unittest
@@ -295,6 +296,22 @@ class Grants(unittest.TestCase):
         for source in ('"hashicorp/x/aws"', '"git::https://example.com/x"', '"../x"', '"./checks"', '"./.terraform/x"', '"/tmp"', '"./modules/${var.x}"'):
             self.assert_finds("module.more: its source", name="more.tf", more=f'module "more" {{\n  source = {source}\n}}\n')
         self.assert_finds("module.more: its source", name="more.tf", more='module "more" {}\n')
+
+
+class EveryVariable(unittest.TestCase):
+    def test_a_rendering_sets_every_variable(self):
+        variables = {block.labels[0]: block.counts() for block in grants.blocks_of(INFRA / "variables.tf", ".")}
+        values = json.loads((Path(grants.__file__).parent / "every-variable.tfvars.json").read_text())
+        self.assertEqual(values.keys(), variables.keys())
+        for name, variable in variables.items():
+            value = json.dumps(values[name])
+            self.assertNotEqual(value, variable["default"], name)
+            for optional in re.findall(r"(\w+) *= optional", variable["type"]):
+                self.assertIn(f'"{optional}": ', value, name)
+
+    def test_variables_are_in_one_file(self):
+        others = [file for file in INFRA.glob("*.tf") if file.name != "variables.tf"]
+        self.assertEqual([block.address() for file in others for block in grants.blocks_of(file, ".") if block.kind == "variable"], [])
 
 
 if __name__ == "__main__":

@@ -198,6 +198,8 @@ class Grants(unittest.TestCase):
 
     def test_terraform_has_no_problem(self):
         self.assertEqual(self.problems(), [])
+        self.assertEqual(self.problems(name="more.tf", more="# A comment.\n"), [])
+        self.assertEqual(self.problems(name="more.tf"), [])
 
     def test_rights_that_are_not_listed(self):
         for change, text in (
@@ -308,6 +310,11 @@ class EveryVariable(unittest.TestCase):
             self.assertNotEqual(value, variable["default"], name)
             for optional in re.findall(r"(\w+) *= optional", variable["type"]):
                 self.assertIn(f'"{optional}": ', value, name)
+
+    def test_the_account_decides_no_right(self):
+        # Without the id of the account, Terraform asks AWS for it. Therefore no rendering has the default of `account_id`.
+        uses = {file.name: file.read_text().count("var.account_id") for file in INFRA.glob("*.tf")}
+        self.assertEqual({name: number for name, number in uses.items() if number}, {"main.tf": 2, "variables.tf": 2, "versions.tf": 2})
 
     def test_variables_are_in_one_file(self):
         others = [file for file in INFRA.glob("*.tf") if file.name != "variables.tf"]

@@ -27,16 +27,17 @@ class Scope:
 
     env: str = "dev"
     source: str = "apis"
+    region: str = "us-east-1"
     lake: str = f"data-lakehouse-dev-{ACCOUNT}"
     key: str | None = None
     writers: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
-        return f"{self.env}, {self.source}"
+        return f"{self.env}, {self.source}, {self.lake}"
 
     def names(self) -> dict[str, str]:
         """Returns what stands for the names in the lists."""
-        return {"env": self.env, "lake": self.lake, "key": self.key or "", "scope": f"us-east-1:{ACCOUNT}", "account": ACCOUNT}
+        return {"env": self.env, "lake": self.lake, "key": self.key or "", "scope": f"{self.region}:{ACCOUNT}", "account": ACCOUNT}
 
 
 def as_list(value) -> list:

@@ -167,7 +167,7 @@ def main():
         policies, writers = deployment.pop("policies"), deployment.pop("writers")
         scopes.append(allowed.Scope(**deployment, writers=None if writers is None else tuple(writers)))
         problems += allowed.problems_of_scope(scopes[-1], policies)
-        if deployment["env"] == "dev":
+        if scopes[-1].lake == allowed.Scope.lake:
             problems += problems_of(policies)
     print("\n".join(problems) if problems else f"policies: {'; '.join(map(str, scopes))}: as roles.toml and resources.toml say")
     sys.exit(1 if problems else 0)

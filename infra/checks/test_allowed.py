@@ -1,6 +1,7 @@
 """allowed.py and grants.py name whatever Terraform allows more, or less, than roles.toml and resources.toml say."""
 
-import copy
+import json
+import re
 import shutil
 import tempfile
 import unittest
@@ -197,13 +198,15 @@ class Grants(unittest.TestCase):
 
     def test_terraform_has_no_problem(self):
         self.assertEqual(self.problems(), [])
+        self.assertEqual(self.problems(name="more.tf", more="# A comment.\n"), [])
+        self.assertEqual(self.problems(name="more.tf"), [])
 
     def test_rights_that_are_not_listed(self):
         for change, text in (
             ({"more": '\nresource "aws_iam_role_policy" "more" {\n  policy = jsonencode({})\n}\n'}, "aws_iam_role_policy.more: policy"),
             ({"more": '\nresource "aws_iam_user" "more" {\n  name = "x"\n}\n'}, "aws_iam_user: a type"),
             ({"more": '\nresource "aws_lambda_permission" "more" {\n  action = "lambda:InvokeFunction"\n}\n'}, "aws_lambda_permission: a type"),
-            ({"more": '\nresource "aws_s3_bucket_policy" "more" {\n  bucket = "x"\n  policy = <<-EOT\n    {}\n  EOT\n}\n'}, "aws_s3_bucket_policy.more: policy"),
+            ({"more": '\nresource "aws_s3_bucket_policy" "more" {\n  policy = <<-EOT\n    {}\n  EOT\n}\n'}, "aws_s3_bucket_policy.more: policy"),
             ({"name": "more.tf.json", "more": "{}"}, "more.tf.json"),
             ({"name": "functions.tf", "old": "local.step_policies[each.key]", "new": "merge(local.step_policies[each.key], {})"}, "module.step: policy"),
             ({"name": "functions.tf", "old": "local.step_policies[each.key]", "new": "merge(\n    local.step_policies[each.key],\n    {},\n  )"}, "module.step: policy"),
@@ -217,11 +220,105 @@ class Grants(unittest.TestCase):
                 self.assertEqual(len(problems), 1, problems)
                 self.assertIn(text, problems[0])
 
+    def assert_finds(self, text, **change):
+        with self.subTest(text=text):
+            problems = self.problems(**change)
+            self.assertTrue(any(text in problem for problem in problems), f"{text!r} is not in {problems}")
+
     def test_lost_rights(self):
         problems = self.problems("notifications.tf", old="policy = jsonencode(local.topic_policy)", new="")
         self.assertEqual(len(problems), 1, problems)
-        with self.assertRaises(AssertionError):
-            self.problems(more='\nresource "aws_iam_role_policy" "more" { policy = "{}" }\n')
+
+    def test_override_files(self):
+        block = 'resource "aws_iam_role_policy" "starter" {\n  policy = jsonencode(local.starter_policy)\n}\n'
+        for name in ("override.tf", "aa_override.tf", "modules/step/more_override.tf"):
+            self.assert_finds(f"{name}: an override file", name=name, more=block)
+        for name in ("override.tf.json", "aa_override.tf.json", "modules/step/more.tf.json"):
+            self.assert_finds(f"{name}: this check reads no Terraform in JSON", name=name, more="{}")
+        self.assert_finds("aws_iam_role_policy.starter: exists 2 times", name="aa.tf", more=block)
+        self.assert_finds("local.policies: exists 2 times", name="aa.tf", more="locals {\n  policies = {}\n}\n")
+
+    def test_forms_of_blocks(self):
+        for text, block in (
+            ("more: policy", '/**/ resource "aws_iam_role_policy" "more" {\n  policy = "{}"\n}\n'),
+            ("more: policy", 'resource "aws_iam_role_policy" "more" { policy = "{}" }\n'),
+            ("more: policy", 'resource aws_iam_role_policy more { /* } */ policy = "{}" }\n'),
+            ("more: policy", 'resource\t"aws_iam_role_policy"   "more" {\n\n\tpolicy="{}"\n}\n'),
+            ("more: policy", 'resource "aws_secretsmanager_secret" "more" {\n  description = <<EOT\n}\nEOT\n  policy = "{}"\n}\n'),
+            ("more: policy", 'resource "aws_secretsmanager_secret" "more" {\n  description = "}"\n# }\n  policy = "{}"\n}\n'),
+            ("more: policy", 'resource "aws_sns_topic" "more" {\n  x {\n    y {\n      policy = "{}"\n    }\n  }\n}\n'),
+            ("more: inline_policy", 'resource "aws_iam_role" "more" {\n  dynamic "inline_policy" {\n    for_each = [1]\n    content {}\n  }\n}\n'),
+            ("more.tf: is not read", 'resource "aws_iam_role_policy" "more" {\n'),
+            ("removed: a kind of block", 'removed {\n  from = aws_iam_role.more\n}\n'),
+            ("check: a kind of block", 'check "more" {\n  data "external" "more" {}\n}\n'),
+            ("ephemeral: a kind of block", 'ephemeral "aws_lambda_invocation" "more" {}\n'),
+        ):
+            self.assert_finds(text, name="more.tf", more=block)
+
+    def test_texts_that_another_parser_ends_elsewhere(self):
+        secret = 'resource "aws_secretsmanager_secret" "more" {\n%s}\n'
+        for text, body in (
+            ("a text over several lines", '  name = "$${"\n  policy = "x"\n  description = "}"\n'),
+            ("a heredoc must", '  name = <<EOT\nEOT\n  policy = "x"\n  description = <<EOT\n}\nEOT\n'),
+            ("a heredoc must", '  name = <<EOT\nx\nEOT /*\nEOT\n  policy = "x"\n# */\n'),
+            ("a heredoc must", '  name = <<-EOT\n  x\n  EOT /*\n  EOT\n  policy = "x"\n# */\n'),
+        ):
+            self.assert_finds(f"more.tf: is not read: {text}", name="more.tf", more=secret % body)
+
+    def test_more_attributes_that_give_rights(self):
+        tables = '  permissions = ["DESCRIBE", "SELECT"]\n'
+        grant = "aws_lakeformation_permissions.reader_tables"
+        for text, change in (
+            (f"{grant}: principal", {"name": "lake_formation.tf", "old": "principal   = each.value[0]", "new": 'principal = "IAM_ALLOWED_PRINCIPALS"'}),
+            (f"{grant}: permissions_with_grant_option", {"name": "lake_formation.tf", "old": tables, "new": tables + '  permissions_with_grant_option = ["SELECT"]\n'}),
+            (f"{grant}: catalog_resource", {"name": "lake_formation.tf", "old": tables, "new": tables + "  catalog_resource = true\n"}),
+            ("aws_lakeformation_permissions.step_tables: table", {"name": "lake_formation.tf", "old": "wildcard      = true", "new": "wildcard = false"}),
+            ("local.reads_in", {"name": "lake_formation.tf", "old": "try(var.lake_formation.readers, [])", "new": '["IAM_ALLOWED_PRINCIPALS"]'}),
+            ("local.registers_in", {"name": "lake_formation.tf", "old": "for layer in distinct(", "new": "for layer in concat("}),
+            ("var.lake_formation", {"name": "variables.tf", "old": "readers = optional(list(string), [])", "new": 'readers = optional(list(string), ["x"])'}),
+            ("local.policies", {"name": "policies.tf", "old": "merge(local.bucket_policies, {", "new": "merge(local.other_policies, {"}),
+            ("local.more", {"name": "more.tf", "more": 'locals {\n  more = "{}"\n}\nresource "aws_iam_role_policy" "more" {\n  policy = local.more\n}\n'}),
+            ("output.reader_policy", {"name": "outputs.tf", "old": "jsonencode(local.reader_policy)", "new": '"{}"'}),
+            ("modules/step/output.role_arn", {"name": "modules/step/outputs.tf", "old": "aws_iam_role.this.arn", "new": '"IAM_ALLOWED_PRINCIPALS"'}),
+            ("aws_s3_bucket_policy.this: bucket", {"name": "modules/bucket/main.tf", "old": "bucket = aws_s3_bucket.this.id\n\n  policy", "new": 'bucket = "other"\n\n  policy'}),
+            ("block_public_policy", {"name": "modules/bucket/main.tf", "old": "block_public_policy     = true", "new": "block_public_policy = false"}),
+            ("permissions_boundary", {"name": "schedule.tf", "old": "permissions_boundary = var.permissions_boundary", "new": ""}),
+            ("aws_sns_topic.runs: http_success_feedback_role_arn", {"name": "notifications.tf", "old": "  display_name ", "new": '  http_success_feedback_role_arn = "x"\n  display_name '}),
+            ("aws_athena_workgroup.analysts: execution_role", {"name": "athena.tf", "old": "    result_configuration {", "new": '    execution_role = "x"\n    result_configuration {'}),
+            ("provider.aws: assume_role", {"name": "versions.tf", "old": "  region              = ", "new": '  assume_role {\n    role_arn = "x"\n  }\n  region = '}),
+        ):
+            self.assert_finds(text, **change)
+
+    def test_programs_and_foreign_modules(self):
+        run = '  provisioner "local-exec" {\n    command = "aws iam attach-role-policy"\n  }\n'
+        self.assert_finds("terraform_data.more: has a provisioner", name="more.tf", more=f'resource "terraform_data" "more" {{\n{run}}}\n')
+        self.assert_finds("aws_sns_topic.runs: has a provisioner", name="notifications.tf", old="  display_name ", new=f"{run}  display_name ")
+        self.assert_finds("null_resource: a type", name="more.tf", more='resource "null_resource" "more" {}\n')
+        self.assert_finds("data.external: a type", name="more.tf", more='data "external" "more" {\n  program = ["aws"]\n}\n')
+        for source in ('"hashicorp/x/aws"', '"git::https://example.com/x"', '"../x"', '"./checks"', '"./.terraform/x"', '"/tmp"', '"./modules/${var.x}"'):
+            self.assert_finds("module.more: its source", name="more.tf", more=f'module "more" {{\n  source = {source}\n}}\n')
+        self.assert_finds("module.more: its source", name="more.tf", more='module "more" {}\n')
+
+
+class EveryVariable(unittest.TestCase):
+    def test_a_rendering_sets_every_variable(self):
+        variables = {block.labels[0]: block.counts() for block in grants.blocks_of(INFRA / "variables.tf", ".")}
+        values = json.loads((Path(grants.__file__).parent / "every-variable.tfvars.json").read_text())
+        self.assertEqual(values.keys(), variables.keys())
+        for name, variable in variables.items():
+            value = json.dumps(values[name])
+            self.assertNotEqual(value, variable["default"], name)
+            for optional in re.findall(r"(\w+) *= optional", variable["type"]):
+                self.assertIn(f'"{optional}": ', value, name)
+
+    def test_the_account_decides_no_right(self):
+        # Without the id of the account, Terraform asks AWS for it. Therefore no rendering has the default of `account_id`.
+        uses = {file.name: file.read_text().count("var.account_id") for file in INFRA.glob("*.tf")}
+        self.assertEqual({name: number for name, number in uses.items() if number}, {"main.tf": 2, "variables.tf": 2, "versions.tf": 2})
+
+    def test_variables_are_in_one_file(self):
+        others = [file for file in INFRA.glob("*.tf") if file.name != "variables.tf"]
+        self.assertEqual([block.address() for file in others for block in grants.blocks_of(file, ".") if block.kind == "variable"], [])
 
 
 if __name__ == "__main__":

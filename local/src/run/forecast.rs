@@ -77,8 +77,9 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     line("")?;
     forecast.table().print()?;
     line("")?;
+    let bound = forecast.bound();
     line(format_args!(
-        "{} requests; extraction takes {} at the configured rate limits, the other steps depend on this machine",
+        "{bound}{} requests; extraction takes {bound}{} at the configured rate limits, the other steps depend on this machine",
         with_thousands(forecast.requests),
         duration(forecast.extraction_seconds.ceil() as i64)
     ))?;
@@ -137,6 +138,12 @@ impl Forecast {
             steps,
             extraction_seconds,
         })
+    }
+
+    /// Returns `at least `, unless the requests of all steps follow from the newest run.
+    fn bound(&self) -> &'static str {
+        let is_guess = |step: &StepForecast| step.requests.is_some() && !step.measured;
+        if self.steps.iter().any(is_guess) { "at least " } else { "" }
     }
 
     fn table(&self) -> TextTable {

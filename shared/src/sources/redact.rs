@@ -65,18 +65,12 @@ impl KeyFinder {
     /// Replaces the keys in an answer by `***`.
     pub(crate) fn redact(&self, answer: &mut Vec<u8>) -> Repeated {
         let Some(finder) = &self.0 else { return Repeated::No };
-        let mut spans: Vec<Range<usize>> = Vec::new();
-        for found in finder.find_overlapping_iter(answer.as_slice()) {
-            let mut span = found.range();
-            while let Some(last) = spans.pop_if(|last| last.end >= span.start) {
-                span = last.start.min(span.start)..last.end.max(span.end);
-            }
-            spans.push(span);
-        }
+        let spans = spans(finder, answer);
+        let is_encoded = is_encoded_in(finder, answer, total(&spans));
         if !spans.is_empty() {
             *answer = replace(answer, &spans);
         }
-        match is_encoded_in(finder, answer) {
+        match is_encoded {
             true => Repeated::Encoded,
             false if spans.is_empty() => Repeated::No,
             false => Repeated::Redacted,
@@ -99,12 +93,30 @@ fn replace(answer: &[u8], spans: &[Range<usize>]) -> Vec<u8> {
     replaced
 }
 
-/// Returns whether an answer contains a key once its escape sequences are decoded.
-fn is_encoded_in(finder: &AhoCorasick, answer: &[u8]) -> bool {
+/// Returns the parts of a text that belong to keys, in order. They do not overlap.
+fn spans(finder: &AhoCorasick, text: &[u8]) -> Vec<Range<usize>> {
+    let mut spans: Vec<Range<usize>> = Vec::new();
+    for found in finder.find_overlapping_iter(text) {
+        let mut span = found.range();
+        while let Some(last) = spans.pop_if(|last| last.end >= span.start) {
+            span = last.start.min(span.start)..last.end.max(span.end);
+        }
+        spans.push(span);
+    }
+    spans
+}
+
+fn total(spans: &[Range<usize>]) -> usize {
+    spans.iter().map(ExactSizeIterator::len).sum()
+}
+
+/// Returns whether an answer contains more of a key once its escape sequences are decoded: a part of the key may be found as
+/// it is, and the rest not. `found` is the length of the parts that were found.
+fn is_encoded_in(finder: &AhoCorasick, answer: &[u8], found: usize) -> bool {
     let mut decoded = decode(answer);
     for _ in 0..MAX_DECODINGS {
         let Some(text) = decoded else { return false };
-        if finder.is_match(&text) {
+        if total(&spans(finder, &text)) > found {
             return true;
         }
         decoded = decode(&text);

@@ -65,17 +65,7 @@ pub(crate) fn all(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
         eth_price_change(evidence, limits.eth_price_change),
         jumped_collateral(evidence, limits.jumped_collateral_share),
     ];
-    checks.extend(match counts.sums.rows {
-        0 => vec![
-            market_total("market_deposit_deviation", evidence, Side::Lender, limits.market_total_deviation),
-            market_total("market_borrow_deviation", evidence, Side::Borrower, limits.market_total_deviation),
-        ],
-        // From a node, every sum is compared when the positions are staged.
-        _ => {
-            let about = "sums of the balances of a market are not what its contracts say";
-            vec![share("differing_sums_share", counts.sums, about, limits.differing_sums_share)]
-        }
-    });
+    checks.extend(market_sums(evidence, limits));
     if let Some(sets) = Sets::of(evidence) {
         checks.extend([
             sets.mean_band(limits.mean_band),
@@ -238,6 +228,19 @@ fn jumped_collateral(evidence: &Evidence, limits: Limits) -> Check {
         },
     );
     check("jumped_collateral_share", evidence.jumped_collateral.map_or(0.0, |(_, share)| share), limits, about)
+}
+
+/// Checks the sums of the positions of a market. From a node, all of them were compared when the positions were staged.
+fn market_sums(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
+    let sums = evidence.counts.sums;
+    if sums.rows > 0 {
+        let about = "sums of the balances of a market are not what its contracts say";
+        return vec![share("differing_sums_share", sums, about, limits.differing_sums_share)];
+    }
+    vec![
+        market_total("market_deposit_deviation", evidence, Side::Lender, limits.market_total_deviation),
+        market_total("market_borrow_deviation", evidence, Side::Borrower, limits.market_total_deviation),
+    ]
 }
 
 /// Checks the market whose supplies or debts deviate most from the total that it says of itself.

@@ -224,10 +224,10 @@ async fn count_snapshots(context: &Context, days: Days, evidence: &mut Evidence)
         }
         if *table == STAGE_POSITIONS {
             evidence.counts.positions.rows = staged.sum(|counts| counts.rows);
-            evidence.counts.sums.add(staged.sum_shares(|counts| Share {
+            evidence.counts.sums = staged.sum_shares(|counts| Share {
                 counted: counts.get("differing_sums").unwrap_or(0),
                 rows: counts.get("sums").unwrap_or(0),
-            }));
+            });
         }
     }
     let health = TableCounts::read(context, &WALLET_HEALTH, days.of_snapshots()).await?;

@@ -49,24 +49,24 @@ pub(crate) async fn compare_with_blocks(
     let step = step_of_sample(with_logs.len(), blocks);
     let mut sample: Vec<u64> = with_logs.iter().step_by(step).copied().collect();
     sample.extend(may_have_logs(context, addresses, blocks, &with_logs).await?);
-    let node = context.node()?;
-    let receipts = |number| async move { Ok((number, node.block_logs(number, &context.traffic).await?)) };
-    for (number, receipts) in in_order(sample, CONCURRENT_BLOCKS, receipts).await? {
-        let Some(receipts) = receipts else { return Ok(()) };
-        let of_contracts: Vec<_> = receipts.iter().filter(|log| addresses.contains(&log.address)).collect();
-        let of_block: Vec<_> = logs.iter().filter(|log| log.block_number == number).collect();
-        let is_same = of_contracts.iter().zip(&of_block).all(|(receipt, log)| receipt.is_same_event(log));
-        if !is_same || of_contracts.len() != of_block.len() {
-            let hint = match context.feed {
-                Some(_) => "get the files of this block again, or run without --logs",
-                None => "run again, or use another node: this one does not return all logs",
-            };
-            return Err(Error::corrupt("the logs of a block differ from those in its receipts")
-                .with("block", number)
-                .with_hint(hint));
-        }
+    let compare = |number| compare_with_receipts(context, addresses, number, logs);
+    in_order(sample, CONCURRENT_BLOCKS, compare).await.map(drop)
+}
+
+/// Compares the logs of a block with those in its receipts, if the node has them.
+async fn compare_with_receipts(context: &Context, addresses: &[Address], number: u64, logs: &[Log]) -> Result<()> {
+    let Some(receipts) = context.node()?.block_logs(number, &context.traffic).await? else { return Ok(()) };
+    let of_contracts: Vec<_> = receipts.iter().filter(|log| addresses.contains(&log.address)).collect();
+    let of_block: Vec<_> = logs.iter().filter(|log| log.block_number == number).collect();
+    let is_same = of_contracts.iter().zip(&of_block).all(|(receipt, log)| receipt.is_same_event(log));
+    if is_same && of_contracts.len() == of_block.len() {
+        return Ok(());
     }
-    Ok(())
+    let hint = match context.feed {
+        Some(_) => "get the files of this block again, or run without --logs",
+        None => "run again, or use another node: this one does not return all logs",
+    };
+    Err(Error::corrupt("the logs of a block differ from those in its receipts").with("block", number).with_hint(hint))
 }
 
 /// Returns the step through the blocks with logs at which they are sampled.

@@ -58,10 +58,7 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     let inventory = Inventory::list(&context.lake, run.scope.as_of).await?;
     inventory.reject_other_source(run.config.source)?;
     let missing = context.keys_to_replace(&inventory, None).await?;
-    let first = match run.from {
-        None => context.first_day(&inventory).await?,
-        first => first,
-    };
+    let first = context.first_day(run.from, &inventory).await?;
     let run = Run { scope: run.scope.clone().not_before(first), ..run };
     let plan = plan(&run.scope, &inventory.without(&missing), PlanPhase::BeforeExtraction)?;
     let requests_per_unit = requests_per_unit(&context).await?;

@@ -66,9 +66,10 @@ impl KeyFinder {
     pub(crate) fn redact(&self, answer: &mut Vec<u8>) -> Repeated {
         let Some(finder) = &self.0 else { return Repeated::No };
         let spans = spans(finder, answer);
-        let is_encoded = is_encoded_in(finder, answer, total(&spans));
+        let mut is_encoded = is_encoded_in(finder, answer, total(&spans));
         if !spans.is_empty() {
             *answer = replace(answer, &spans);
+            is_encoded |= is_encoded_in(finder, answer, 0);
         }
         match is_encoded {
             true => Repeated::Encoded,
@@ -198,7 +199,7 @@ fn escape_sequence(text: &[u8]) -> Option<(u8, usize)> {
         [b'&', b'#', b'x' | b'X', rest @ ..] => entity(rest, 16, 3),
         [b'&', b'#', rest @ ..] => entity(rest, 10, 2),
         [b'&', rest @ ..] => {
-            let name = rest.split(|byte| *byte == b';').next().filter(|name| name.len() < rest.len())?;
+            let name = reference(rest)?;
             let (_, byte) = ENTITIES.iter().find(|(entity, _)| entity.as_bytes() == name)?;
             Some((*byte, name.len() + 2))
         }
@@ -208,8 +209,15 @@ fn escape_sequence(text: &[u8]) -> Option<(u8, usize)> {
 
 /// Returns the byte of a numeric character reference without its prefix, and the length with it.
 fn entity(rest: &[u8], radix: u32, prefix: usize) -> Option<(u8, usize)> {
+    let digits = reference(rest)?;
+    Some((number(digits, radix)?, prefix + digits.len() + 1))
+}
+
+/// Returns the text before the semicolon that ends a character reference. Looks at a few bytes only: an answer may consist of
+/// ampersands.
+fn reference(rest: &[u8]) -> Option<&[u8]> {
     let end = rest.iter().take(8).position(|byte| *byte == b';')?;
-    Some((number(&rest[..end], radix)?, prefix + end + 1))
+    rest.get(..end)
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<u8> {

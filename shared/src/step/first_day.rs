@@ -10,12 +10,15 @@ use crate::plan::Inventory;
 const FIRST_DAY: &str = "state/first_day.json";
 
 impl Context {
-    /// Returns the first day for a run that names none: the earliest day that the lake has or that a run was started
-    /// for. `None` if no run was started.
+    /// Returns the first day of a run: the day that it names, or else the earliest day that the lake has or that a run was
+    /// started for. `None` if it names none and no run was started.
     ///
     /// # Errors
     /// The errors of the lake.
-    pub async fn first_day(&self, inventory: &Inventory) -> Result<Option<Day>> {
+    pub async fn first_day(&self, named: Option<Day>, inventory: &Inventory) -> Result<Option<Day>> {
+        if named.is_some() {
+            return Ok(named);
+        }
         let recorded: Option<Day> = self.lake.read_json(FIRST_DAY).await?;
         Ok(recorded.into_iter().chain(inventory.first_day()).min())
     }

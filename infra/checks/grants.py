@@ -9,16 +9,48 @@ from functools import cache
 from pathlib import Path
 
 from hcl2.parser import hcl2
-from lark import Token, Tree
+from lark import Tree
 from lark.exceptions import LarkError
 
 # A name with one of these words gives rights, or decides whose rights something has: policy, permissions_boundary,
 # execution_role, permissions_with_grant_option. `source_arn` is not among them: only types that resources.toml does not
-# list have it.
-WORDS = re.compile("polic|role|permission|principal|grant|acl|boundary")
+# list have it. With ignore_changes, rights that somebody else changed stay.
+WORDS = re.compile("polic|role|permission|principal|grant|acl|boundary|ignore_changes")
 
-# These types only give rights. Therefore everything in them counts, also what the rights are on.
-ONLY_RIGHTS = {"aws_iam_role_policy", "aws_lakeformation_permissions", "aws_s3_bucket_policy", "aws_sns_topic_policy"}
+# Of a module also what it is made of, and how often it exists.
+WORDS_OF_MODULES = re.compile(f"{WORDS.pattern}|^(source|count|for_each|providers)$")
+
+# These types only give rights, or take them away. Therefore everything in them counts, also what the rights are on, and how
+# often the resource exists.
+ONLY_RIGHTS = {
+    "aws_iam_role_policy",
+    "aws_lakeformation_permissions",
+    "aws_s3_bucket_ownership_controls",
+    "aws_s3_bucket_policy",
+    "aws_s3_bucket_public_access_block",
+    "aws_sns_topic_policy",
+}
+
+# What these blocks, and the files *.tfbackend, may have. Other settings run programs of the configuration (a profile with
+# `credential_process`), install other providers, or send requests and the state elsewhere.
+SETTINGS = {
+    "provider": r"(region|allowed_account_ids|default_tags tags) = .*|default_tags",
+    "terraform": r"required_version = .*|backend s3|backend s3 (key|encrypt|use_lockfile) = .*"
+    r'|required_providers|required_providers aws = \{ source = "hashicorp/aws" version = "[^"]*" \}',
+    "tfbackend": r"(bucket|region) = .*",
+}
+
+# The only provider of the lock files.
+LOCKED = ["registry.terraform.io/hashicorp/aws"]
+
+# The forms of texts and heredocs that end at the same place for Terraform and for the parser of this check. An
+# interpolation is in one line. It has no braces, no `/` and `#`, which may start a comment, and only texts without escapes
+# and interpolations. Directives (`%{`) and escaped interpolations (`$${`) are refused, and so are characters as numbers
+# (`\u006f`), with which a label could hide a word. A heredoc has its marker only in the first line and alone in the last.
+INTERPOLATION = r'\$\{(?:[^"{}\\/#\n]|"[^"\\$%\n]*")*\}'
+SIGN = r"[$%](?![$%{\\])"
+TEXT = re.compile(rf'"(?:[^"\\$%\n]|\\["\\nrt]|{SIGN}|{INTERPOLATION})*"')
+HEREDOC = re.compile(rf"<<-?([A-Za-z0-9_]+)\n(?:(?!\1)(?:[^$%]|{SIGN}|{INTERPOLATION}))+\n[ \t]*\1")
 
 # The kinds of blocks, and how their addresses start.
 KINDS = {
@@ -58,24 +90,29 @@ class Block:
                 return granting(self.body, self.text, re.compile("^value$"))
             case "resource" if self.labels[0] in ONLY_RIGHTS:
                 return granting(self.body, self.text, re.compile(""))
-            case "resource" | "module" | "provider":
+            case "resource":
                 return granting(self.body, self.text, WORDS)
+            case "module":
+                return granting(self.body, self.text, WORDS_OF_MODULES)
         return {}
 
 
 @cache
 def parse(text: str) -> Tree:
-    """Returns the syntax tree of a file. Refuses texts that may end at another place for Terraform than for this parser."""
-    tree = hcl2.lark_parser.parse(text)
-    for token in tree.scan_values(lambda value: isinstance(value, Token)):
-        if token.type == "STRING_LIT" and "\n" in token:
-            raise ValueError("a text over several lines must be a heredoc")
-        if token.startswith("<<"):
-            marker, *lines = token.lstrip("<-").split("\n")
-            after = text[token.end_pos :].partition("\n")[0]
-            if after or [line.strip() for line in lines].index(marker) < len(lines) - 1:
-                raise ValueError("a heredoc must have a line, and end with a line that is only its marker")
-    return tree
+    """Returns the syntax tree of a file. Refuses what may end at another place for Terraform than for this parser."""
+    if "\r" in text:
+        raise ValueError("a carriage return")
+    parser = hcl2.lark_parser.parse_interactive(text)
+    tokens = parser.exhaust_lexer()
+    starts, ends = [token.start_pos for token in tokens], [token.end_pos for token in tokens]
+    if any("/*" in text[end:start] for end, start in zip([0, *ends], [*starts, len(text)], strict=True)):
+        raise ValueError("a comment between /* and */: use #")
+    for token in tokens:
+        if token.type == "STRING_LIT" and not TEXT.fullmatch(token):
+            raise ValueError("a text in another form than TEXT of grants.py")
+        if token.startswith("<<") and not (HEREDOC.fullmatch(token) and text.startswith("\n", token.end_pos)):
+            raise ValueError("a heredoc in another form than HEREDOC of grants.py")
+    return parser.feed_eof()
 
 
 def children(body: Tree, text: str) -> Iterator[tuple[list[str], str, Tree | None]]:
@@ -98,9 +135,28 @@ def granting(body: Tree, text: str, counted: re.Pattern) -> dict[str, str]:
     return found
 
 
+def settings(body: Tree, text: str, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yields each attribute and block at any depth as a line: where it is, its name, and the value of an attribute."""
+    for names, value, inner in children(body, text):
+        line = " ".join([*path, *names])
+        yield line if inner else f"{line} = {value}"
+        if inner:
+            yield from settings(inner, text, (*path, *names))
+
+
+def other_settings(kind: str, body: Tree, text: str) -> Iterator[str]:
+    """Yields the settings of a block or a file that SETTINGS does not have."""
+    return (line for line in settings(body, text) if not re.fullmatch(SETTINGS[kind], line))
+
+
+def read(file: Path) -> str:
+    """Returns the text of a file with the ends of lines that it has."""
+    return file.read_bytes().decode()
+
+
 def blocks_of(file: Path, folder: str) -> Iterator[Block]:
     """Yields the blocks of a file, and each local value as a block."""
-    text = file.read_text()
+    text = read(file)
     for (kind, *labels), _, body in children(parse(text).children[0], text):
         if kind == "locals":
             yield from (Block(folder, "local", [name], None, value) for (name, *_), value, _ in children(body, text))
@@ -114,6 +170,11 @@ def problems_of_block(block: Block, types: list[str], folders: set[Path], folder
         return
     if block.kind not in KINDS:
         yield f"{block.kind}: a kind of block that this check does not know"
+    if block.kind == "provider" and block.labels != ["aws"]:
+        yield f"{block.address()}: another provider than that of AWS"
+    if block.kind in SETTINGS:
+        for line in other_settings(block.kind, block.body, block.text):
+            yield f"{block.address()}: {line}: a setting that SETTINGS of grants.py does not have"
     attributes = {name: value for (name, *_), value, _ in children(block.body, block.text)}
     if block.kind in ("resource", "data"):
         name = KINDS[block.kind] + block.labels[0]
@@ -129,9 +190,10 @@ def problems_of_block(block: Block, types: list[str], folders: set[Path], folder
 
 def counted(blocks: list[Block], listed: dict) -> dict[str, dict[str, str]]:
     """Returns what gives rights, by address. A variable counts if it is listed, and so does a local value. A local value also
-    counts if what gives rights names it, unless it is rendered: then `local.policies` names it."""
+    counts if what gives rights names it, unless it is rendered: then `local.policies` names it. `local.steps` is rendered,
+    too, since each step has a policy."""
     found = {block.address(): block.counts() for block in blocks}
-    rendered = re.findall(r"\blocal\.(\w+)", found.get("local.policies", {}).get("value", ""))
+    rendered = ["steps", *re.findall(r"\blocal\.(\w+)", found.get("local.policies", {}).get("value", ""))]
     addresses = {*listed}
     for block in blocks:
         if block.kind not in ("local", "variable"):
@@ -141,18 +203,35 @@ def counted(blocks: list[Block], listed: dict) -> dict[str, dict[str, str]]:
     return {address: counts for address, counts in found.items() if address in addresses}
 
 
+def problems_of_file(file: Path, name: Path) -> Iterator[str]:
+    """Yields whether a file must not exist, and what must not be in a file of the backend or of the locked provider."""
+    if name.name.endswith(".tf.json"):
+        yield f"{name}: this check reads no Terraform in JSON"
+    if name.suffix == ".tf" and (name.stem == "override" or name.stem.endswith("_override")):
+        yield f"{name}: an override file, which changes the blocks of other files"
+    if name.suffix == ".tf" and name.name.startswith("."):
+        yield f"{name}: a hidden file, which Terraform does not read"
+    if name.suffix == ".tfbackend":
+        for line in other_settings("tfbackend", parse(read(file)).children[0], read(file)):
+            yield f"{name}: {line}: a setting that SETTINGS of grants.py does not have"
+    if name.name == ".terraform.lock.hcl":
+        locked = [" ".join(block.labels) for block in blocks_of(file, ".")]
+        if locked != LOCKED:
+            yield f"{name}: locks {', '.join(locked) or 'nothing'} instead of {', '.join(LOCKED)}"
+
+
 def problems_of_terraform(folder: Path, terraform: dict) -> Iterator[str]:
     """Yields where Terraform gives rights that resources.toml does not list, and the other way round."""
-    files = [file for file in sorted(folder.rglob("*.tf")) if not {".terraform", "node_modules"} & set(file.relative_to(folder).parts)]
-    for file in sorted(folder.rglob("*.tf.json")):
-        yield f"{file.relative_to(folder)}: this check reads no Terraform in JSON"
-    blocks = []
-    for file in files:
+    files, blocks = [], []
+    for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)
-        if file.stem == "override" or file.stem.endswith("_override"):
-            yield f"{name}: an override file, which changes the blocks of other files"
+        if {".terraform", "node_modules"} & set(name.parts):
+            continue
         try:
-            blocks += blocks_of(file, name.parent.as_posix())
+            yield from problems_of_file(file, name)
+            if file.suffix == ".tf":
+                files.append(file)
+                blocks += blocks_of(file, name.parent.as_posix())
         except (LarkError, ValueError) as error:
             yield f"{name}: is not read: {str(error).splitlines()[0]}"
     folders = {file.parent.resolve() for file in files}

@@ -12,7 +12,8 @@ import grants
 from allowed import ACCOUNT, Scope
 
 INFRA = Path(grants.__file__).parents[1]
-FILES = [file for file in INFRA.rglob("*.tf") if not {".terraform", "node_modules"} & set(file.parts)]
+NAMES = ("*.tf", "*.tfbackend", ".terraform.lock.hcl")
+FILES = [file for name in NAMES for file in INFRA.rglob(name) if not {".terraform", "node_modules"} & set(file.parts)]
 ROLES, RESOURCES = allowed.load("roles.toml"), allowed.load("resources.toml")
 DEV = Scope()
 PROD = Scope(env="prod", source="chain", lake="some-lake", key="arn:aws:kms:us-east-1:123456789012:key/x", writers=(f"arn:aws:iam::{ACCOUNT}:role/x",))
@@ -193,7 +194,7 @@ class Grants(unittest.TestCase):
             shutil.copy(file, copied)
         text = (folder / name).read_text() if (folder / name).exists() else ""
         self.assertIn(old, text)
-        (folder / name).write_text(text.replace(old, new) + more)
+        (folder / name).write_text(text.replace(old, new) + more, newline="")
         return list(grants.problems_of_terraform(folder, RESOURCES["terraform"]))
 
     def test_terraform_has_no_problem(self):
@@ -240,9 +241,9 @@ class Grants(unittest.TestCase):
 
     def test_forms_of_blocks(self):
         for text, block in (
-            ("more: policy", '/**/ resource "aws_iam_role_policy" "more" {\n  policy = "{}"\n}\n'),
+            ("more: policy", '# /*\nresource "aws_iam_role_policy" "more" {\n  policy = "{}" // */\n}\n'),
             ("more: policy", 'resource "aws_iam_role_policy" "more" { policy = "{}" }\n'),
-            ("more: policy", 'resource aws_iam_role_policy more { /* } */ policy = "{}" }\n'),
+            ("more: policy", 'resource aws_iam_role_policy more { policy = "{}" }\n'),
             ("more: policy", 'resource\t"aws_iam_role_policy"   "more" {\n\n\tpolicy="{}"\n}\n'),
             ("more: policy", 'resource "aws_secretsmanager_secret" "more" {\n  description = <<EOT\n}\nEOT\n  policy = "{}"\n}\n'),
             ("more: policy", 'resource "aws_secretsmanager_secret" "more" {\n  description = "}"\n# }\n  policy = "{}"\n}\n'),
@@ -258,12 +259,44 @@ class Grants(unittest.TestCase):
     def test_texts_that_another_parser_ends_elsewhere(self):
         secret = 'resource "aws_secretsmanager_secret" "more" {\n%s}\n'
         for text, body in (
-            ("a text over several lines", '  name = "$${"\n  policy = "x"\n  description = "}"\n'),
-            ("a heredoc must", '  name = <<EOT\nEOT\n  policy = "x"\n  description = <<EOT\n}\nEOT\n'),
-            ("a heredoc must", '  name = <<EOT\nx\nEOT /*\nEOT\n  policy = "x"\n# */\n'),
-            ("a heredoc must", '  name = <<-EOT\n  x\n  EOT /*\n  EOT\n  policy = "x"\n# */\n'),
+            ("a text", '  name = "$${"\n  policy = "x"\n  description = "}"\n'),
+            ("a heredoc", '  name = <<EOT\nEOT\n  policy = "x"\n  description = <<EOT\n}\nEOT\n'),
+            ("a heredoc", '  name = <<EOT\nx\nEOT == <<EOT\nx\nEOT\n'),
+            ("a heredoc", '  name = <<EOT\n${"x"}EOT\nx\nEOT\n'),
+            ("a text", '  name = "${1 # }"\n'),
+            ("a text", '  name = "${1 // }"\n'),
+            ("a comment", '  name = "x" /* } */\n'),
+            ("a comment", '  name = "x"\n}\n/* {\n*/ # '),
         ):
             self.assert_finds(f"more.tf: is not read: {text}", name="more.tf", more=secret % body)
+
+    def test_code_between_two_texts(self):
+        # Either Terraform or the parser sees a comment, or a longer text, where the other one sees the middle block.
+        middle = 'resource "aws_iam_role_policy" "more" {\n  policy = "{}"\n}\n'
+        for before, after in (
+            ('input = "%{if "/*" == ""}%{endif}x"', 'input = "%{if "*/ == " == " == "}%{endif}x"'),
+            ('input = "${"\\""}" /* }"', 'triggers_replace = "*/ # "'),
+            ('input = "${1 /* }"', '# */ }"'),
+            ('input = { a = { b = "${"${"}" } " /* " = 1 }', '# */ }" } }'),
+            ('input = "$${" /* }" }"', '# */'),
+            ('input = <<EOT\n${ /*\nEOT', 'input = <<EOT\n*/ "a" }\nEOT'),
+            ('input = <<EOT\nx\n\x1cEOT', 'input = <<EOT\nx\nEOT'),
+            ('# \r input = <<EOT', '/*\nEOT\n  # */'),
+        ):
+            blocks = [f'resource "terraform_data" "{name}" {{\n  {text}\n}}\n' for name, text in (("before", before), ("after", after))]
+            with self.subTest(before=before):
+                problems = self.problems(name="more.tf", more=middle.join(blocks))
+                self.assertEqual(len(problems), 1, problems)
+                self.assertRegex(problems[0], "^more.tf: is not read: a (text|comment|heredoc|carriage return)")
+
+    def test_texts_with_interpolations(self):
+        for text in ("$", "100 %", "^[0-9]{12}$", r'\"{\n', "/* # //", "${a}/*", '${join(", ", [for x in y : x])}}', '${b["}/*"].c}-${d}'):
+            self.assertEqual(self.problems(name="more.tf", more=f'output "more" {{\n  value = "{text}"\n}}\n'), [], text)
+        self.assertEqual(self.problems(name="more.tf", more='output "more" {\n  value = <<-EOT\n    100 % of ${a["b"]} "\n  EOT\n}\n'), [])
+
+    def test_labels_in_other_letters(self):
+        block = 'resource "aws_iam_role" "more" {\n  dynamic "inline_p\\u006flicy" {\n    for_each = [1]\n    content {}\n  }\n}\n'
+        self.assert_finds("more.tf: is not read: a text", name="more.tf", more=block)
 
     def test_more_attributes_that_give_rights(self):
         tables = '  permissions = ["DESCRIBE", "SELECT"]\n'
@@ -281,13 +314,52 @@ class Grants(unittest.TestCase):
             ("output.reader_policy", {"name": "outputs.tf", "old": "jsonencode(local.reader_policy)", "new": '"{}"'}),
             ("modules/step/output.role_arn", {"name": "modules/step/outputs.tf", "old": "aws_iam_role.this.arn", "new": '"IAM_ALLOWED_PRINCIPALS"'}),
             ("aws_s3_bucket_policy.this: bucket", {"name": "modules/bucket/main.tf", "old": "bucket = aws_s3_bucket.this.id\n\n  policy", "new": 'bucket = "other"\n\n  policy'}),
+            ("public_access_block.this: restrict_public_buckets", {"name": "modules/bucket/main.tf", "old": "restrict_public_buckets = true", "new": "restrict_public_buckets = false"}),
+            ("public_access_block.this: count", {"name": "modules/bucket/main.tf", "old": '"aws_s3_bucket_public_access_block" "this" {', "new": '"aws_s3_bucket_public_access_block" "this" {\n  count = 0\n'}),
+            ("ownership_controls.this: count", {"name": "modules/bucket/main.tf", "old": '"aws_s3_bucket_ownership_controls" "this" {', "new": '"aws_s3_bucket_ownership_controls" "this" {\n  count = 0\n'}),
+            ("ownership_controls.this: rule", {"name": "modules/bucket/main.tf", "old": "BucketOwnerEnforced", "new": "ObjectWriter"}),
             ("block_public_policy", {"name": "modules/bucket/main.tf", "old": "block_public_policy     = true", "new": "block_public_policy = false"}),
             ("permissions_boundary", {"name": "schedule.tf", "old": "permissions_boundary = var.permissions_boundary", "new": ""}),
             ("aws_sns_topic.runs: http_success_feedback_role_arn", {"name": "notifications.tf", "old": "  display_name ", "new": '  http_success_feedback_role_arn = "x"\n  display_name '}),
             ("aws_athena_workgroup.analysts: execution_role", {"name": "athena.tf", "old": "    result_configuration {", "new": '    execution_role = "x"\n    result_configuration {'}),
-            ("provider.aws: assume_role", {"name": "versions.tf", "old": "  region              = ", "new": '  assume_role {\n    role_arn = "x"\n  }\n  region = '}),
+            ("modules/step/aws_iam_role.this: ignore_changes", {"name": "modules/step/main.tf", "old": "  assume_role_policy = ", "new": "  lifecycle {\n    ignore_changes = all\n  }\n  assume_role_policy = "}),
+            ("module.lake: source", {"name": "lake.tf", "old": "./modules/bucket", "new": "./modules/step"}),
+            ("module.lake: count", {"name": "lake.tf", "old": "  name ", "new": "  count = 0\n  name "}),
+            ("module.step: for_each", {"name": "functions.tf", "old": "for_each = local.steps", "new": "for_each = local.other_steps"}),
+            ("module.step: providers", {"name": "functions.tf", "old": "  name   ", "new": "  providers = { aws = aws.other }\n  name   "}),
         ):
             self.assert_finds(text, **change)
+
+    def test_settings_of_providers_and_backends(self):
+        region, version = "  region              = ", "  required_version = "
+        for text, change in (
+            ("provider.aws: assume_role", {"name": "versions.tf", "old": region, "new": f'  assume_role {{\n    role_arn = "x"\n  }}\n{region}'}),
+            ("provider.aws: profile", {"name": "versions.tf", "old": region, "new": f'  profile = "x"\n{region}'}),
+            ("provider.aws: shared_config_files", {"name": "state/main.tf", "old": "  region = ", "new": '  shared_config_files = ["config"]\n  region = '}),
+            ("provider.aws: endpoints", {"name": "versions.tf", "old": region, "new": f'  endpoints {{\n    s3 = "http://x"\n  }}\n{region}'}),
+            ("provider.evil: another provider", {"name": "more.tf", "more": 'provider "evil" {}\n'}),
+            ("modules/step/provider.evil: another provider", {"name": "modules/step/more.tf", "more": 'provider "evil" {}\n'}),
+            ("terraform: required_providers evil", {"name": "versions.tf", "old": "    aws = {", "new": '    evil = {\n      source = "x/evil"\n    }\n    aws = {'}),
+            ("terraform: required_providers evil", {"name": "more.tf", "more": 'terraform {\n  required_providers {\n    evil = {}\n  }\n}\n'}),
+            ("modules/step/terraform: required_providers aws", {"name": "modules/step/versions.tf", "old": "hashicorp/aws", "new": "x/aws"}),
+            ("terraform: backend http", {"name": "more.tf", "more": 'terraform {\n  backend "http" {}\n}\n'}),
+            ("terraform: backend s3 profile", {"name": "backend.tf", "old": "    encrypt ", "new": '    profile = "x"\n    encrypt '}),
+            ("terraform: backend s3 endpoints", {"name": "backend.tf", "old": "    encrypt ", "new": '    endpoints = { s3 = "http://x" }\n    encrypt '}),
+            ("terraform: cloud", {"name": "versions.tf", "old": version, "new": f"  cloud {{}}\n{version}"}),
+            ("env/prod.s3.tfbackend: profile", {"name": "env/prod.s3.tfbackend", "more": 'profile = "x"\n'}),
+            ("env/prod.s3.tfbackend: is not read", {"name": "env/prod.s3.tfbackend", "more": "{"}),
+        ):
+            self.assert_finds(text, **change)
+
+    def test_lock_files_name_one_provider(self):
+        for name in (".terraform.lock.hcl", "state/.terraform.lock.hcl"):
+            self.assertIn(INFRA / name, FILES)
+            self.assert_finds(f"{name}: locks", name=name, more='provider "registry.terraform.io/x/evil" {\n  version = "1.0.0"\n}\n')
+            self.assert_finds(f"{name}: locks", name=name, old="registry.terraform.io/hashicorp", new="registry.example.com/hashicorp")
+            self.assert_finds(f"{name}: locks nothing", name=name, old=(INFRA / name).read_text())
+
+    def test_hidden_files(self):
+        self.assert_finds("modules/step/.more.tf: a hidden file", name="modules/step/.more.tf", more="# Not read.\n")
 
     def test_programs_and_foreign_modules(self):
         run = '  provisioner "local-exec" {\n    command = "aws iam attach-role-policy"\n  }\n'

@@ -37,7 +37,7 @@ locals {
       sql         = <<-SQL
         SELECT wallet_address, risk_factor, total_collateral_eth, total_available_borrows_eth, liquidation_count
         FROM db_analytics_${local.environment}.defi_features
-        WHERE risk_factor > 1 / 1.2
+        WHERE risk_factor > 1e0 / 1.2
         ORDER BY risk_factor DESC, total_collateral_eth DESC
         LIMIT 100
       SQL

@@ -58,5 +58,6 @@ locals {
     ])
   }
 
-  reader_prefixes = ["raw/", "stage/", "analytics/"]
+  # `state/passed/` has the records of the sets that passed their checks: `defi features --aws` reads only those.
+  reader_prefixes = ["raw/", "stage/", "analytics/", "state/passed/"]
 }

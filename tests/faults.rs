@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::thread;
 
+use defi_shared::config::Schema;
 use defi_shared::sources::graph::messages;
 use defi_simulator::faults::{Attempts, Fault, FaultRule, Faults, RowDefect, add_row_defects};
 use defi_simulator::recording::Recording;
@@ -41,7 +42,7 @@ fn cases() -> u64 {
 }
 
 fn sample() -> Recording {
-    chain(&SampleOptions { wallets: 40, days: 3, seed: 5 }).expect("a chain")
+    chain(&SampleOptions { wallets: 40, days: 3, seed: 5 }, Schema::Aave).expect("a chain")
 }
 
 /// Returns the sample chain with invalid rows of every kind.

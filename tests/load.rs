@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use defi_local::handlers;
 use defi_shared::catalog;
+use defi_shared::config::Schema;
 use defi_shared::domain::{Category, Day};
 use defi_shared::lake::{FolderStore, Lake};
 use defi_shared::pipeline::{InputKind, Step};
@@ -336,7 +337,7 @@ fn is_long() -> bool {
 /// Returns a sample chain. It has about one position and three quarters of an event per wallet and day.
 fn sample(days: u32, seed: u64) -> Recording {
     let wallets = if is_long() { 165_000 } else { 2_000 };
-    chain(&SampleOptions { wallets, days, seed }).expect("a chain")
+    chain(&SampleOptions { wallets, days, seed }, Schema::Messari).expect("a chain")
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod queries;
 mod recordings;
 mod report;
 mod resume;
+mod schemas;
 mod secrets;
 mod steps;
 mod support;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use defi_shared::config::Schema;
 use defi_shared::step::Report;
 use defi_simulator::faults::{Attempts, Fault, FaultRule, Faults};
 use defi_simulator::recording::Recording;
@@ -13,7 +14,7 @@ use tempfile::tempdir;
 use crate::support::fault_bench::FaultBench;
 
 fn sample() -> Recording {
-    chain(&SampleOptions { wallets: 40, days: 4, seed: 5 }).expect("a chain")
+    chain(&SampleOptions { wallets: 40, days: 4, seed: 5 }, Schema::Aave).expect("a chain")
 }
 
 fn field<'a>(event: &'a Map<String, Value>, name: &str) -> &'a str {

@@ -146,6 +146,7 @@ fn raw(position: StagedPosition) -> RawPosition {
         protocol: position.protocol,
         block_number: position.block_number,
         block_timestamp: position.block_timestamp,
+        ..RawPosition::default()
     }
 }
 

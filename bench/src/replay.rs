@@ -197,8 +197,6 @@ fn market(number: u8, rows: &[ReplayRow], day: Day) -> RawMarket {
         maximum_ltv: text("75".to_owned()),
         liquidation_threshold: text("80".to_owned()),
         input_token_price_usd: text("1".to_owned()),
-        total_deposit_balance_usd: None,
-        total_borrow_balance_usd: None,
         input_token_id: text(asset.to_string()),
         input_token_symbol: text(format!("TOK{number}")),
         input_token_decimals: text("18".to_owned()),
@@ -212,5 +210,6 @@ fn market(number: u8, rows: &[ReplayRow], day: Day) -> RawMarket {
         protocol: AAVE.into(),
         block_number: block.block_number,
         block_timestamp: block.timestamp,
+        ..RawMarket::default()
     }
 }

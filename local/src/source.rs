@@ -93,7 +93,7 @@ impl Source {
             Source::Node { url, logs } => open_node(config, url, logs.as_deref()).await,
             Source::Urls { graph, transpose, send_keys } => open_urls(config, graph, transpose, *send_keys),
             Source::Sample(_) | Source::Recording(_) => {
-                let recording = self.recording()?;
+                let recording = self.recording(config)?;
                 let (first, last) = (recording.first_day.parse()?, recording.last_day.parse()?);
                 recording.restrict(config)?;
                 let left_out = recording.left_out.iter().map(|left_out| left_out.rows).sum();
@@ -119,11 +119,11 @@ impl Source {
         }
     }
 
-    /// Returns the rows to serve: the sample chain or the recording. Prints the rows that no step asks for to standard
+    /// Returns the rows to serve: the sample chain, in the schema of the configuration, or the recording. Prints the rows that no step asks for to standard
     /// error.
-    fn recording(&self) -> Result<Recording> {
+    fn recording(&self, config: &Config) -> Result<Recording> {
         let recording = match self {
-            Source::Sample(options) => sample::chain(options),
+            Source::Sample(options) => sample::chain(options, config.protocol(sample::AAVE)?.schema),
             Source::Recording(dir) => Recording::load(dir),
             Source::Live { .. } | Source::Urls { .. } | Source::Node { .. } => {
                 Err(Error::internal("only the sample chain and recordings can be served"))
@@ -260,8 +260,9 @@ async fn start_server(recording: Recording, config: &Config, port: u16, api_key:
 /// `BadInput` if the port is in use, otherwise as [`Source::open`].
 pub async fn serve(source: &Source, port: u16) -> Result<()> {
     let api_key = std::env::var("DEFI_SERVE_API_KEY").ok().filter(|key| !key.is_empty());
-    let config = crate::config::configuration()?;
-    let recording = source.recording()?;
+    let mut config = crate::config::configuration()?;
+    let recording = source.recording(&config)?;
+    recording.restrict(&mut config)?;
     let name = recording.name.clone();
     let (first, last) = (recording.first_day.clone(), recording.last_day.clone());
     let server = start_server(recording, &config, port, api_key).await?;

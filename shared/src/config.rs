@@ -28,8 +28,16 @@ pub struct Protocol {
     pub name: String,
     /// Id of the subgraph.
     pub subgraph_id: Option<String>,
-    /// Schema version of the subgraph.
+    /// Schema of the subgraph.
+    #[serde(default)]
+    pub schema: Schema,
+    /// Version of Messari's schema.
     pub schema_version: Option<String>,
+    /// In Aave's schema, the pool: the address of its addresses provider.
+    pub pool: Option<Address>,
+    /// In Aave's schema, the unit of the oracle's prices.
+    #[serde(default)]
+    pub prices: OraclePrices,
     /// The first block that the subgraph indexes.
     pub first_block: Option<u64>,
     /// The first day that a run extracts by default.
@@ -38,6 +46,39 @@ pub struct Protocol {
     pub kind: Option<ProtocolKind>,
     /// Where its contracts are.
     pub chain: Option<ProtocolContracts>,
+}
+
+/// The schema of a subgraph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schema {
+    /// Messari's standard schema of lending protocols.
+    #[default]
+    Messari,
+    /// That of Aave's own subgraphs.
+    Aave,
+}
+
+impl Schema {
+    /// Returns the name, as in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Schema::Messari => "messari",
+            Schema::Aave => "aave",
+        }
+    }
+}
+
+/// The unit of the prices in the oracle of an Aave pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OraclePrices {
+    /// Wei of ETH: Aave v2 on Ethereum.
+    #[default]
+    Eth,
+    /// US dollars with 8 decimals: Aave v3.
+    Usd,
 }
 
 /// The kind of a protocol's contracts.
@@ -105,6 +146,21 @@ impl Protocol {
     /// `BadInput` if the configuration has none.
     pub fn subgraph(&self) -> Result<&str> {
         self.subgraph_id.as_deref().ok_or_else(|| self.missing("subgraph_id"))
+    }
+
+    /// Returns the pool of Aave's schema.
+    ///
+    /// # Errors
+    /// `BadInput` if the configuration has none.
+    pub fn pool(&self) -> Result<Address> {
+        self.pool.ok_or_else(|| self.missing("pool"))
+    }
+
+    /// Returns whether the subgraph may list the collaterals of an account: Messari's schema does from version 3 on.
+    #[must_use]
+    pub fn lists_collaterals(&self) -> bool {
+        let version = self.schema_version.as_deref().and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+        self.schema == Schema::Messari && version.is_none_or(|version| version >= 3)
     }
 
     /// Returns the first day.
@@ -438,7 +494,21 @@ impl Config {
         if let Some(pair) = names.windows(2).find(|pair| pair.first() == pair.last()) {
             return invalid(format!("the protocol {:?} is listed twice", pair[0]));
         }
-        self.protocols.iter().try_for_each(|protocol| protocol.transpose_names().map(drop))
+        self.protocols.iter().try_for_each(|protocol| {
+            if protocol.schema == Schema::Aave {
+                protocol.pool()?;
+            }
+            protocol.transpose_names().map(drop)
+        })
+    }
+
+    /// Returns the schema of the rows of a protocol from The Graph; `None` from a node.
+    ///
+    /// # Errors
+    /// `BadInput` if the protocol is not configured.
+    pub fn schema(&self, protocol: &str) -> Result<Option<Schema>> {
+        let schema = self.protocol(protocol)?.schema;
+        Ok((self.source == DataSource::Apis).then_some(schema))
     }
 
     /// Returns the protocol with the given name.
@@ -512,8 +582,10 @@ mod tests {
         for (old, new) in [
             ("shards = 4", "shards = 0"),
             ("shards = 4", "shard = 4"),
-            ("transpose = 5", "transpose = 0"),
+            ("transpose = 1", "transpose = 0"),
             ("field_bytes = 262144", "field_bytes = 0"),
+            ("schema = \"aave\"", "schema = \"uniswap\""),
+            ("pool = ", "# pool = "),
             ("\"aave-v2-eth\"", "\"aave\""),
             ("\"aave-v2-eth\"", "\"compound-v2-eth\""),
             ("2019-05-17", "2019-05-32"),

@@ -140,6 +140,7 @@ struct Inner {
     source: Option<BoxError>,
     hint: Option<String>,
     retry_after: Option<Duration>,
+    final_kind: Option<Kind>,
 }
 
 impl Error {
@@ -153,6 +154,7 @@ impl Error {
             source: None,
             hint: None,
             retry_after: None,
+            final_kind: None,
         }))
     }
 
@@ -203,6 +205,20 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
         self.0.retry_after = retry_after;
+        self
+    }
+
+    /// Sets the kind that the error has if the last retry gives it, too.
+    #[must_use]
+    pub fn with_final_kind(mut self, kind: Option<Kind>) -> Self {
+        self.0.final_kind = kind;
+        self
+    }
+
+    /// Returns the error as it is after the last retry.
+    #[must_use]
+    pub fn finally(mut self) -> Self {
+        self.0.kind = self.0.final_kind.take().unwrap_or(self.0.kind);
         self
     }
 

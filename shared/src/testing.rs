@@ -33,10 +33,10 @@ pub use aws::{AwsCall, AwsCalls, SimulatedAws, SimulatedGlue, SimulatedS3};
 pub use clock::SimulatedClock;
 pub use faulty::{FaultyStore, Operation};
 pub use rows::*;
-pub use server::{Request, Server, graph_error, results, snapshot};
+pub use server::{Request, Server, block_at_its_number, graph_error, results, snapshot};
 
 use crate::catalog;
-use crate::config::{Config, PerSource, Protocol};
+use crate::config::{Config, OraclePrices, PerSource, Protocol, Schema};
 use crate::domain::Day;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{FileMetadata, FolderStore, Lake, WorkUnit, parquet};
@@ -88,7 +88,10 @@ pub fn config(protocols: &[&str], shards: u32) -> Result<Config> {
     let protocol = |name: &&str| Protocol {
         name: (*name).to_owned(),
         subgraph_id: Some(subgraph_id(name)),
+        schema: Schema::Messari,
         schema_version: Some("3.1.0".to_owned()),
+        pool: None,
+        prices: OraclePrices::Eth,
         first_block: Some(1),
         first_day: Some(january(1)),
         kind: None,
@@ -134,6 +137,16 @@ impl TestLake {
     #[must_use]
     pub fn with_shards(mut self, shards: u32) -> Self {
         Arc::make_mut(&mut self.context.config).shards = shards;
+        self
+    }
+
+    /// Lets a protocol have the schema of Aave's own subgraphs, with the pool `0x0b0b…0b`.
+    #[must_use]
+    pub fn with_aaves_schema(mut self, protocol: &str) -> Self {
+        let protocols = &mut Arc::make_mut(&mut self.context.config).protocols;
+        for protocol in protocols.iter_mut().filter(|configured| configured.name == protocol) {
+            (protocol.schema, protocol.pool) = (Schema::Aave, Some(address(0x0b)));
+        }
         self
     }
 

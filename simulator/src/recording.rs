@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use defi_shared::config::Config;
+use defi_shared::config::{Config, Schema};
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use serde::Deserialize;
@@ -57,6 +57,8 @@ pub struct Recording {
     pub name: String,
     /// The protocols, one per deployment, such as `aave-v2-eth`.
     pub protocols: Vec<String>,
+    /// The schema of the rows of each protocol. Those of others are in Messari's.
+    pub schemas: BTreeMap<String, Schema>,
     /// The first day, `YYYY-MM-DD`.
     pub first_day: String,
     /// The last day, `YYYY-MM-DD`. Its first block has the newest snapshots.
@@ -77,6 +79,8 @@ pub struct Recording {
 struct Manifest {
     name: String,
     protocols: Vec<String>,
+    #[serde(default)]
+    schemas: BTreeMap<String, Schema>,
     first_day: Day,
     last_day: Day,
 }
@@ -109,6 +113,7 @@ impl Recording {
         Ok(Recording {
             name: manifest.name,
             protocols: manifest.protocols,
+            schemas: manifest.schemas,
             first_day: first.to_string(),
             last_day: last.to_string(),
             blocks,
@@ -119,17 +124,24 @@ impl Recording {
         })
     }
 
-    /// Restricts a configuration to the protocols of the recording and sets their first day to that of the recording.
+    /// Restricts a configuration to the protocols of the recording, and sets their first day and schema to those of the
+    /// recording.
     ///
     /// # Errors
-    /// `BadInput` for a protocol that is not configured.
+    /// `BadInput` for a protocol that is not configured, or that has rows in Aave's schema and no pool.
     pub fn restrict(&self, config: &mut Config) -> Result<()> {
         let first: Day = self.first_day.parse()?;
         for protocol in &self.protocols {
             config.protocol(protocol)?;
         }
         config.protocols.retain(|protocol| self.protocols.contains(&protocol.name));
-        config.protocols.iter_mut().for_each(|protocol| protocol.first_day = Some(first));
+        for protocol in &mut config.protocols {
+            protocol.first_day = Some(first);
+            protocol.schema = self.schemas.get(&protocol.name).copied().unwrap_or_default();
+            if protocol.schema == Schema::Aave {
+                protocol.pool()?;
+            }
+        }
         Ok(())
     }
 }
@@ -139,6 +151,9 @@ fn read_manifest(path: &Path) -> Result<Manifest> {
         .map_err(|error| corrupt(path, error.line(), "invalid manifest").with_source(error))?;
     if manifest.protocols.is_empty() {
         return Err(corrupt(path, 1, "the manifest lists no protocols"));
+    }
+    if let Some(other) = manifest.schemas.keys().find(|name| !manifest.protocols.contains(name)) {
+        return Err(corrupt(path, 1, format!("the schema of {other:?}, which is none of the protocols")));
     }
     if manifest.first_day > manifest.last_day {
         return Err(corrupt(path, 1, "first_day and last_day must be days in ascending order"));
@@ -331,6 +346,29 @@ mod tests {
         let positions = &recording.positions["aave-v2-eth"][&20];
         assert_eq!(positions.len(), 2);
         assert_eq!(*positions[0], serde_json::json!({"id": 7, "balance": "-1"}));
+    }
+
+    #[test]
+    fn rows_are_in_messaris_schema_unless_the_manifest_says_otherwise() {
+        let dir = folder();
+        let schema = |dir: &tempfile::TempDir| {
+            let mut config = Config::built_in().unwrap();
+            Recording::load(dir.path()).unwrap().restrict(&mut config).unwrap();
+            config.protocol("aave-v2-eth").unwrap().schema
+        };
+        assert_eq!(schema(&dir), Schema::Messari, "whatever the configuration has");
+        let manifest = |schemas: &str| {
+            let text = format!(
+                r#"{{"name":"tiny","protocols":["aave-v2-eth"],"first_day":"2023-01-01","last_day":"2023-01-02","schemas":{schemas}}}"#
+            );
+            fs::write(dir.path().join("manifest.json"), text).unwrap();
+        };
+        manifest(r#"{"aave-v2-eth":"aave"}"#);
+        assert_eq!(schema(&dir), Schema::Aave);
+        for invalid in [r#"{"aave-v3-eth":"aave"}"#, r#"{"aave-v2-eth":"uniswap"}"#] {
+            manifest(invalid);
+            assert_eq!(Recording::load(dir.path()).unwrap_err().kind(), Kind::CorruptData, "{invalid}");
+        }
     }
 
     #[test]

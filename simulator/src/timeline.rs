@@ -77,10 +77,11 @@ pub(crate) fn fingerprint(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::sample::{SampleOptions, chain};
+    use defi_shared::config::Schema;
 
     #[test]
     fn head_is_300_blocks_after_last_first_block() {
-        let recording = chain(&SampleOptions { wallets: 1, days: 2, seed: 0 }).unwrap();
+        let recording = chain(&SampleOptions { wallets: 1, days: 2, seed: 0 }, Schema::Aave).unwrap();
         let timeline = Timeline::new(&recording).unwrap();
         let last = recording.blocks[2];
         assert_eq!(timeline.head(), Block { number: last.number + 300, timestamp: last.timestamp + 3600 });

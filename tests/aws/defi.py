@@ -6,11 +6,12 @@ import io
 import json
 import re
 import subprocess
+import tempfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from aws import clean_environment
-from packages import BUILT, REPOSITORY
+from packages import BUILT, REPOSITORY, config
 
 # The key that both APIs require. It is unique, so that a test finds it wherever it leaks.
 API_KEY = "key-0f5c2b7d9e"
@@ -35,8 +36,13 @@ class ServeProcess:
 
     def __init__(self, recording: Path | None = RECORDING):
         self.recording = recording
+        # That of the rows of Aave.
+        self.schema = "messari" if recording else "aave"
 
     def __enter__(self) -> "ServeProcess":
+        self.folder = tempfile.TemporaryDirectory()
+        self.config = Path(self.folder.name) / "config.toml"
+        self.config.write_text(config(self.schema))
         chain = ["--recording", self.recording] if self.recording else []
         command = [BUILT / "defi", "serve", *chain, "--port", "0"]
         environment = {**clean_environment(), "DEFI_SERVE_API_KEY": API_KEY}
@@ -54,17 +60,20 @@ class ServeProcess:
         self.variables = {"graph_url": self.graph_url, "transpose_url": self.transpose_url}
         self.secrets = {"graph": API_KEY, "transpose": API_KEY}
         self.arguments = ["--graph-url", self.graph_url, "--transpose-url", self.transpose_url, "--send-keys"]
-        self.environment = {"GRAPH_API_KEY": API_KEY, "TRANSPOSE_API_KEY": API_KEY}
+        self.environment = {"GRAPH_API_KEY": API_KEY, "TRANSPOSE_API_KEY": API_KEY, "DEFI_CONFIG": str(self.config)}
         return self
 
     def __exit__(self, *_) -> None:
         self.process.terminate()
         self.process.wait()
+        self.folder.cleanup()
 
 
 class NodeProcess:
     """Runs an Ethereum node with a small chain, and `defi serve` in front of it, which accepts a URL with keys, until the
     context ends."""
+
+    schema = "aave"
 
     def __init__(self, folder: Path):
         self.folder, self.stack = folder, contextlib.ExitStack()

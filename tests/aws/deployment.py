@@ -1,6 +1,7 @@
 """Deploys the pipeline to a local AWS, and provides operations on the deployment for the tests."""
 
 import contextlib
+import functools
 import json
 import re
 import time
@@ -22,6 +23,7 @@ SETTINGS = {
     "latency_ms": 30,
     "listing_delay": 3,
     "description_delay": 0.5,
+    "unknown_delay": 1.5,
     "retry_interval_factor": 0.02,
     "concurrent_calls": 10,
     "function_memory": 3008,
@@ -40,7 +42,7 @@ class Deployment:
         self.stack.enter_context(self.server)
         self.aws = self.stack.enter_context(LocalAws(self.folder / "functions", **SETTINGS))
         variables = {
-            "package_dir": str(packages(self.folder / "packages")),
+            "package_dir": str(packages(self.folder / "packages", self.server.schema)),
             **self.server.variables,
             "force_destroy": True,
             "test_events": True,
@@ -137,18 +139,29 @@ class Deployment:
         with self.aws.settings(listing_delay=0):
             pages = states.get_paginator("list_executions").paginate(stateMachineArn=self.machine)
             arns = [execution["executionArn"] for page in pages for execution in page["executions"]]
-        return [Execution(self, states.describe_execution(executionArn=arn)) for arn in arns]
+        return [Execution(self, self.describe(arn)) for arn in arns]
+
+    def describe(self, arn: str) -> dict:
+        """Describes an execution, as soon as AWS knows of it."""
+        states, deadline = self.client("stepfunctions"), time.monotonic() + RUN_TIMEOUT_SECONDS
+        while True:
+            try:
+                return states.describe_execution(executionArn=arn)
+            except states.exceptions.ExecutionDoesNotExist:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def wait(self, arn: str) -> "Execution":
-        states, deadline = self.client("stepfunctions"), time.monotonic() + RUN_TIMEOUT_SECONDS
-        while (end := states.describe_execution(executionArn=arn))["status"] == "RUNNING":
+        deadline = time.monotonic() + RUN_TIMEOUT_SECONDS
+        while (end := self.describe(arn))["status"] == "RUNNING":
             assert time.monotonic() < deadline, f"{arn} still runs: {Execution(self, end).states()[-5:]}"
             time.sleep(0.1)
         return Execution(self, end)
 
     def wait_for_state(self, arn: str, name: str) -> None:
         """Waits until an execution has entered a state."""
-        execution = Execution(self, self.client("stepfunctions").describe_execution(executionArn=arn))
+        execution = Execution(self, self.describe(arn))
         deadline = time.monotonic() + RUN_TIMEOUT_SECONDS
         while name not in execution.states():
             assert time.monotonic() < deadline, f"{arn} has not entered {name}: {execution.states()[-5:]}"
@@ -174,6 +187,14 @@ class Deployment:
         resource["topic"] = json.loads(self.client("sns").get_topic_attributes(TopicArn=self.topic)["Attributes"]["Policy"])
         trust = {name: role["AssumeRolePolicyDocument"] for name, role in roles.items()}
         return {"identity": identity, "trust": trust, "resource": resource, "reader": {"reader": self.reader_policy}}
+
+    def credentials_of_a_reader(self) -> dict:
+        """Returns the credentials of a new role that has the policy for readers."""
+        iam, name = self.client("iam"), "reads-the-lake"
+        trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
+        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        iam.put_role_policy(RoleName=name, PolicyName="read", PolicyDocument=json.dumps(self.reader_policy))
+        return self.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
 
     def role_of(self, step: str) -> str:
         return self.client("lambda").get_function_configuration(FunctionName=self.functions[step])["Role"]
@@ -247,6 +268,15 @@ class Deployment:
         }
         assert all(len(text) > 200 for text in texts.values()), {place: len(text) for place, text in texts.items()}
         return texts
+
+    def counted_by(self, name: str, step: str) -> int:
+        """Returns how many lines in the log of a function a metric filter counts. moto stores filters, and counts nothing."""
+        logs, group = self.client("logs"), f"/aws/lambda/{self.functions[step]}"
+        (found,) = logs.describe_metric_filters(logGroupName=group, filterNamePrefix=name)["metricFilters"]
+        path, value = re.fullmatch(r'{ \$\.([\w.]+) = "(\w+)" }', found["filterPattern"]).groups()
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
+        lines = [json.loads(event["message"]) for page in pages for event in page["events"] if event["message"].startswith("{")]
+        return sum(functools.reduce(lambda line, key: line.get(key, {}), path.split("."), line) == value for line in lines)
 
     def logs(self) -> str:
         """Returns all messages in the log groups of the functions."""

@@ -13,24 +13,26 @@ RATES = "the_graph = 500\ntranspose = 500"
 STEPS = tuple(sorted(folder.name for folder in (REPOSITORY / "functions").iterdir()))
 
 
-def packages(folder: Path) -> Path:
+def packages(folder: Path, schema: str) -> Path:
     """Returns the folder with the packages: the one that DEFI_PACKAGES names, otherwise new packages of the debug
     build."""
     if os.environ.get("DEFI_PACKAGES"):
         return Path(os.environ["DEFI_PACKAGES"]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     for step in STEPS:
-        pack(step, folder / f"{step}.zip", config())
+        pack(step, folder / f"{step}.zip", config(schema))
     return folder
 
 
-def config() -> str:
-    """Returns the built-in configuration with higher rate limits, because the source is a server on this machine, and a
-    shorter wait for readers, whose queries are short."""
+def config(schema: str = "messari") -> str:
+    """Returns the built-in configuration with higher rate limits, because the source is a server on this machine, a shorter
+    wait for readers, whose queries are short, and the schema of the rows of Aave: the recording's are in Messari's."""
     text, rates = re.subn(r"(?m)(?<=^\[requests_per_second\]\n)the_graph = .*\ntranspose = .*$", RATES, CONFIG.read_text())
     assert rates == 1, f"{CONFIG} has no rate limits in the expected format"
     text, waits = re.subn(r"(?m)^wait_for_readers_seconds = .*$", "wait_for_readers_seconds = 5", text)
     assert waits == 1, f"{CONFIG} has no wait for readers in the expected format"
+    text, schemas = re.subn(r'(?m)^schema = "aave"$', f'schema = "{schema}"', text)
+    assert schemas == 1, f"{CONFIG} has no protocol in Aave's schema"
     return text
 
 

@@ -20,8 +20,9 @@ def defi(deployment):
     error."""
     deployment.empty()
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        result = subprocess.run([BUILT / "defi", *arguments], env=deployment.aws.environment(), capture_output=True, text=True)
+    def run(*arguments: str, **variables: str) -> tuple[int, str, str]:
+        environment = {**deployment.aws.environment(), **variables}
+        result = subprocess.run([BUILT / "defi", *arguments], env=environment, capture_output=True, text=True)
         return result.returncode, result.stdout, result.stderr
 
     return run
@@ -101,6 +102,20 @@ def test_lake_commands_read_the_deployed_lake(deployment, defi, tmp_path):
     assert page in [deployment.body(key) for key in kept], "the state machine writes the report next to the other objects of the run"
     types = {deployment.client("s3").head_object(Bucket=deployment.bucket, Key=key)["ContentType"] for key in kept}
     assert types == {"text/html; charset=utf-8"}, "a browser shows the report instead of saving it"
+
+
+def test_reader_reads_features_and_wallets(deployment, defi):
+    names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+    variables = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    keys = deployment.credentials_of_a_reader()
+    reader = dict(zip(variables, (keys[name] for name in names), strict=True))
+    code, out, err = defi("features", "--aws", "--as-of", LATER[1], **reader)
+    assert code == 0 and len(out.splitlines()) > 10, err
+    wallet = out.splitlines()[1].split(",")[0]
+    code, out, err = defi("wallet", wallet, "--aws", **reader)
+    assert code == 0 and wallet in out, err
+    code, _, err = defi("doctor", "--aws", **reader)
+    assert code == 1, "a reader may not read the secrets of the API keys"
 
 
 def test_detached_run_can_be_followed_later(deployment, defi):

@@ -200,6 +200,15 @@ def test_description_shows_the_end_of_an_execution_late(local_aws, start):
     assert described["startDate"] == end["startDate"] and described["input"] == "{}"
 
 
+def test_new_execution_is_unknown_for_a_time(local_aws, start):
+    states = local_aws.client("stepfunctions")
+    with local_aws.settings(unknown_delay=HOUR):
+        execution, _ = start({"Type": "Pass"})
+        with pytest.raises(states.exceptions.ExecutionDoesNotExist):
+            states.describe_execution(executionArn=execution)
+    assert wait(states, execution)["status"] == "SUCCEEDED"
+
+
 # A task whose attempts fail, because the role of the machine allows no call. They are an hour apart.
 FAILING = {
     "Type": "Task",

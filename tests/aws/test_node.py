@@ -1,11 +1,14 @@
 """The state machine fills the same lake from an Ethereum node as `defi run`, object by object and byte by byte, and the
 node's URL, which is a secret, stays with the functions that ask the node."""
 
+import json
+import subprocess
+
 import pytest
 
 from defi import NODE_KEYS, FolderLake, NodeProcess
 from deployment import Deployment, assert_equal_catalogs
-from packages import STEPS
+from packages import BUILT, STEPS
 from test_roles import differences_from_the_lists, is_denied
 
 # The functions that only a lake of the two APIs needs.
@@ -62,6 +65,14 @@ def test_bucket_has_the_objects_of_a_local_run(node, node_deployment, run, node_
 def test_catalog_equals_that_of_a_local_run(node_deployment, run, node_lake):
     assert_equal_catalogs(node_deployment, node_lake)
     assert f"{node_deployment.databases['raw']}.ethereum_lending_logs" in node_deployment.tables()
+
+
+def test_doctor_asks_for_the_secret_of_the_node(node_deployment, run):
+    command = [BUILT / "defi", "doctor", "--aws", "--json"]
+    result = subprocess.run(command, env=node_deployment.aws.environment(), capture_output=True, text=True)
+    findings = {finding["what"]: finding["state"] for finding in json.loads(result.stdout)}
+    assert {name: state for name, state in findings.items() if name.startswith("secret")} == {"secret defi-dev/ethereum-api-key": "ok"}
+    assert result.returncode == 0, result.stdout
 
 
 def test_second_run_changes_nothing(node, node_deployment, run):

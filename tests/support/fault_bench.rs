@@ -60,19 +60,32 @@ impl FaultBench {
 
     /// Like [`FaultBench::new`] with other limits of the quality checks.
     pub fn with_checks(recording: Recording, set: impl FnOnce(&mut Checks)) -> FaultBench {
+        let mut bench = FaultBench::without_a_run(recording, set);
+        let folder = tempdir().expect("a temporary folder");
+        let report = bench.run(folder.path(), &bench.server, false).expect("a run without faults");
+        assert_eq!(report.lost.count, 0);
+        (bench.expected, bench.rejected) = (tree(folder.path()), report.rejected());
+        bench
+    }
+
+    fn without_a_run(recording: Recording, set: impl FnOnce(&mut Checks)) -> FaultBench {
         let mut config = Config::built_in().expect("the configuration");
         set(&mut config.checks);
         recording.restrict(&mut config).expect("known protocols");
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let recording = Arc::new(recording);
         let server = runtime.block_on(serve(&recording, &config, None));
-        let mut bench =
-            FaultBench { recording, config: Arc::new(config), runtime, server, expected: Tree::default(), rejected: 0 };
+        FaultBench { recording, config: Arc::new(config), runtime, server, expected: Tree::default(), rejected: 0 }
+    }
+
+    /// Runs over a chain without faults of the server.
+    ///
+    /// # Errors
+    /// The error of the run.
+    pub fn run_once(recording: Recording) -> Result<Report, Error> {
+        let bench = FaultBench::without_a_run(recording, |_| ());
         let folder = tempdir().expect("a temporary folder");
-        let report = bench.run(folder.path(), &bench.server, false).expect("a run without faults");
-        assert_eq!(report.lost.count, 0);
-        (bench.expected, bench.rejected) = (tree(folder.path()), report.rejected());
-        bench
+        bench.run(folder.path(), &bench.server, false)
     }
 
     /// Returns the number of rows in the raw layer.
@@ -226,7 +239,11 @@ fn open(folder: &Path) -> Lake {
 }
 
 async fn serve(recording: &Arc<Recording>, config: &Config, faults: Option<Faults>) -> Server {
-    let options = ServerOptions { deployments: Deployment::all(config), faults, ..ServerOptions::default() };
+    // A block can be another one with the same number only if its hash is said.
+    let has_hashes = |faults: &Faults| faults.script.iter().any(|rule| rule.fault == Fault::ReorganisedBlock);
+    let block_details = faults.as_ref().is_some_and(has_hashes);
+    let deployments = Deployment::all(config);
+    let options = ServerOptions { deployments, block_details, faults, ..ServerOptions::default() };
     Server::start(Arc::clone(recording), options).await.expect("a server")
 }
 
@@ -259,7 +276,7 @@ fn kinds_of(fault: Fault) -> &'static [Kind] {
         Fault::TransientErrors => &[Kind::Throttled, Kind::SourceUnavailable, Kind::NotReady],
         Fault::PermanentErrors => &[Kind::QuotaExceeded, Kind::BadCredentials, Kind::SourceRejected],
         // Without the snapshot of the as-of day itself no set of features is published.
-        Fault::Pruned => &[Kind::HistoryPruned, Kind::QualityFailed],
+        Fault::Pruned | Fault::PrunedByOne | Fault::MissingBlock => &[Kind::HistoryPruned, Kind::QualityFailed],
         Fault::IndexingErrors => &[Kind::SourceRejected],
         Fault::OutOfCredits => &[Kind::QuotaExceeded],
         _ => &[Kind::SourceUnavailable],

@@ -89,5 +89,17 @@ pub fn require_pass(output: &CheckResults) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Error::new(Kind::QualityFailed, failed.join("; ")).with("as_of", output.as_of))
+    let error = Error::new(Kind::QualityFailed, failed.join("; ")).with("as_of", output.as_of);
+    let is_wrong_source = |check: &Check| {
+        check.outcome == Outcome::Fail && check.name.starts_with("market_") && check.name.ends_with("_deviation")
+    };
+    match output.checks.iter().any(is_wrong_source) {
+        true => Err(error.with_hint(WRONG_SOURCE)),
+        false => Err(error),
+    }
 }
+
+/// What to do if positions do not add up to what their market says.
+const WRONG_SOURCE: &str = "choose another source for the protocol, in a new lake: Messari's subgraph of Aave v2 never reduces a debt; \
+    Aave's own (schema = \"aave\" in the configuration) and an Ethereum node do (docs/sources.md); the previously published \
+    features stay in place";

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use defi_shared::Result;
+use defi_shared::config::Schema;
 use defi_shared::pipeline::Step;
-use defi_shared::step::raw::raw_position;
+use defi_shared::step::raw::{raw_position, raw_user_reserve};
 use defi_shared::step::snapshots::{self, RawPage, RawSnapshot};
 use defi_shared::step::staging::sort_and_dedup;
 use defi_shared::step::{Context, Report, UnitInput};
@@ -23,10 +24,23 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 }
 
 async fn fetch(context: Context, protocol: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
-    let subgraph = context.config.protocol(&protocol)?.subgraph()?;
+    let configured = context.config.protocol(&protocol)?;
+    let (subgraph, number, traffic) = (configured.subgraph()?, block.number()?, &context.traffic);
+    let by_id = |rows: &mut Vec<RawPosition>| sort_and_dedup(rows, |row| (row.id.is_none(), row.id.clone()));
+    if configured.schema == Schema::Aave {
+        let convert = |page| {
+            let raw = |row| raw_user_reserve(row, &protocol, block.block_number, block.timestamp);
+            RawPage::new(page, raw, by_id)
+        };
+        let pages =
+            context.graph.process_user_reserve_pages(subgraph, configured.pool()?, number, None, convert, traffic);
+        let snapshot = pages.await?;
+        return Ok(RawSnapshot { rows: vec![RawPage::merge(&snapshot.rows, "id")?], ..snapshot });
+    }
     let convert = |page| {
         let raw = |position| raw_position(position, &protocol, block.block_number, block.timestamp);
-        RawPage::new(page, raw, |rows| sort_and_dedup(rows, |row: &RawPosition| (row.id.is_none(), row.id.clone())))
+        RawPage::new(page, raw, by_id)
     };
-    context.graph.process_position_pages(subgraph, block.number()?, convert, &context.traffic).await
+    let collaterals = configured.lists_collaterals();
+    context.graph.process_position_pages(subgraph, number, collaterals, convert, traffic).await
 }

@@ -30,6 +30,10 @@ async fn test_lake(server: &Server) -> Result<TestLake> {
     Ok(test_lake)
 }
 
+fn text(text: &str) -> Option<Arc<str>> {
+    Some(text.into())
+}
+
 fn days(days: &[i32]) -> UnitInput {
     UnitInput { days: Some(days.iter().map(|day| january(*day)).collect()), ..UnitInput::default() }
 }
@@ -49,6 +53,63 @@ async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
     let metadata = test_lake.file_metadata(&RAW_POSITIONS, &unit).await?;
     assert_eq!([&metadata["block"], &metadata["deployment"]], [&*first_block(january(2)).to_string(), "QmDeployment"]);
     assert!(server.requests().iter().all(|request| request.variable("block") == first_block(january(2))));
+    Ok(())
+}
+
+/// A row of Aave's own subgraph.
+fn user_reserve(account: u8, supply: &str, variable: &str, stable: &str) -> Value {
+    let [account, token, market, pool] = [account, 8, 9, 0x0b].map(|byte| address(byte).to_string());
+    json!({
+        "id": format!("{account}{token}{pool}"), "user": {"id": account}, "usageAsCollateralEnabledOnUser": true,
+        "reserve": {"name": "Wrapped Ether", "aToken": {"id": market}}, "scaledATokenBalance": supply,
+        "scaledVariableDebt": variable, "principalStableDebt": stable, "stableBorrowRate": "4",
+        "stableBorrowLastUpdateTimestamp": 6,
+    })
+}
+
+#[tokio::test]
+async fn balances_of_users_come_in_three_parts_and_are_sorted() -> Result<()> {
+    // The server does as a database: it has the rows of which the first balance that is not 0 is that of the filter.
+    let server = Server::start(|request| {
+        let filter = request.variable("where").clone();
+        let rows = [user_reserve(3, "5", "7", "0"), user_reserve(1, "0", "7", "0"), user_reserve(2, "0", "0", "9")];
+        let is_of_part = |row: &Value| {
+            ["scaledATokenBalance", "scaledVariableDebt", "principalStableDebt"].iter().all(|name| {
+                let zero = row[*name] == "0";
+                (filter.get(*name).is_none() || zero) && (filter.get(format!("{name}_not")).is_none() || !zero)
+            })
+        };
+        snapshot(request, Value::from(rows.into_iter().filter(is_of_part).collect::<Vec<_>>()))
+    });
+    let server = server.await?;
+    let test_lake = test_lake(&server).await?.with_aaves_schema(AAVE);
+    let report = handle(test_lake.context(), days(&[2])).await?;
+    assert_eq!((report.rows_in, report.rows_out, report.traffic.requests), (3, 3, 3));
+    let pool = address(0x0b).to_string();
+    assert!(server.requests().iter().all(|request| request.variable("where")["pool"] == pool));
+    let unit = unit(AAVE, january(2));
+    let rows: Vec<RawPosition> = test_lake.rows(&RAW_POSITIONS, &unit).await?;
+    assert_eq!(
+        rows.iter().map(|row| row.account_id.clone()).collect::<Vec<_>>(),
+        [1, 2, 3].map(|account| text(&address(account).to_string()))
+    );
+    let expected = RawPosition {
+        id: text(&format!("{}{}{pool}", address(3), address(8))),
+        is_collateral: text("true"),
+        market_id: text(&address(9).to_string()),
+        market_name: text("Wrapped Ether"),
+        account_id: text(&address(3).to_string()),
+        scaled_supply: text("5"),
+        scaled_variable_debt: text("7"),
+        stable_debt: text("0"),
+        stable_debt_rate: text("4"),
+        stable_debt_time: text("6"),
+        balance: None,
+        side: None,
+        ..row(2, 3)
+    };
+    assert_eq!(rows[2], expected);
+    assert_eq!(test_lake.file_metadata(&RAW_POSITIONS, &unit).await?["schema"], "aave");
     Ok(())
 }
 

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use defi_shared::config::Schema;
 use defi_shared::domain::{Address, Day, FINAL_DEPTH};
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
-use defi_shared::sources::graph::{Position, Snapshot};
-use defi_shared::step::raw::raw_position;
-use defi_shared::step::staging::{stage, write};
+use defi_shared::sources::graph::UserReserve;
+use defi_shared::step::aave::stage_user_reserves;
+use defi_shared::step::raw::{raw_position, raw_reserve, raw_user_reserve};
+use defi_shared::step::staging::{Staged, stage, write};
 use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Remaining, Report, RunId};
 use defi_shared::tables::{CURRENT_POSITIONS, StagedPosition, Timestamp};
 use defi_shared::{Error, Kind, Result};
@@ -15,9 +17,6 @@ use serde::{Deserialize, Serialize};
 
 /// The step of this crate.
 pub const STEP: Step = Step::ExtractCurrentPositions;
-
-/// The time between blocks on Ethereum since proof of stake, in seconds.
-const SECONDS_PER_BLOCK: u64 = 12;
 
 /// The block at which to extract positions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -73,43 +72,89 @@ pub async fn handle(context: Context, input: Input) -> Result<Report> {
 
 async fn extract(context: Context, input: Arc<Input>, unit: WorkUnit) -> Result<Report> {
     let protocol = unit.as_protocol()?;
-    let (snapshot, time) = snapshot(&context, &input, &protocol).await?;
-    let block = i64::try_from(snapshot.block.number)
-        .map_err(|cause| Error::corrupt("invalid block number").with_source(cause))?;
+    let block = pinned_block(&context, &input, &protocol).await?;
+    let (deployment, staged) = match context.config.protocol(&protocol)?.schema {
+        Schema::Messari => positions(&context, &input, &protocol, &block).await?,
+        Schema::Aave => user_reserves(&context, &input, &protocol, &block).await?,
+    };
     let metadata =
-        FileMetadata::from([("block".to_owned(), block.to_string()), ("deployment".to_owned(), snapshot.deployment)]);
-    let raw: Vec<_> = snapshot
-        .rows
-        .into_iter()
-        .map(|position| raw_position(position, &protocol, block, Timestamp::from_epoch_seconds(time)))
-        .collect();
-    let mut staged = stage(&raw, StagedPosition::from_raw, |position| position.id.clone())?;
-    staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
+        FileMetadata::from([("block".to_owned(), block.number.to_string()), ("deployment".to_owned(), deployment)]);
     write(&context, &CURRENT_POSITIONS, &unit, staged, metadata).await
 }
 
-/// Fetches the positions at the requested block. Returns them and the block's timestamp.
-async fn snapshot(context: &Context, input: &Input, name: &str) -> Result<(Snapshot<Position>, i64)> {
-    let subgraph = context.config.protocol(name)?.subgraph()?;
-    let (number, time) = match input.block {
-        Pin::Number(number) => (number, None),
+/// The block to which the positions are pinned.
+struct Pinned {
+    number: u64,
+    time: Timestamp,
+}
+
+impl Pinned {
+    fn row(&self) -> Result<i64> {
+        i64::try_from(self.number).map_err(|cause| Error::corrupt("invalid block number").with_source(cause))
+    }
+}
+
+/// Returns the requested block. Its time comes from the table of blocks: a subgraph often does not say it.
+async fn pinned_block(context: &Context, input: &Input, protocol: &str) -> Result<Pinned> {
+    let number = match input.block {
+        Pin::Number(number) => number,
         Pin::Day => {
             let block = context.first_block(context.as_of(input.as_of)?).await?;
-            (block.number()?, Some(block.epoch_timestamp))
+            return Ok(Pinned { number: block.number()?, time: block.timestamp });
         }
         Pin::Head => {
+            let subgraph = context.config.protocol(protocol)?.subgraph()?;
             let head = context.graph.head(subgraph, &context.traffic).await?.block;
-            // Older nodes return the timestamp of the head only. Slots have a fixed length, so this is off by a few
-            // slots at most.
-            let time = head.timestamp.map(|time| time.saturating_sub_unsigned(SECONDS_PER_BLOCK * FINAL_DEPTH));
-            (head.number.saturating_sub(FINAL_DEPTH), time)
+            head.number.saturating_sub(FINAL_DEPTH)
         }
     };
-    let snapshot = context.graph.positions(subgraph, number, input.addresses.as_deref(), &context.traffic).await?;
-    let time = snapshot.block.timestamp.or(time).ok_or_else(|| {
-        Error::new(Kind::SourceUnavailable, "the subgraph does not return the block's timestamp").with("block", number)
-    })?;
-    Ok((snapshot, time))
+    let time = context.transpose.time_of_block(number, &context.traffic).await?;
+    Ok(Pinned { number, time: Timestamp::from_epoch_seconds(time) })
+}
+
+/// Returns the deployment and the positions in Messari's schema.
+async fn positions(
+    context: &Context,
+    input: &Input,
+    protocol: &Arc<str>,
+    block: &Pinned,
+) -> Result<(String, Staged<Vec<StagedPosition>>)> {
+    let configured = context.config.protocol(protocol)?;
+    let (addresses, collaterals) = (input.addresses.as_deref(), configured.lists_collaterals());
+    let positions =
+        context.graph.positions(configured.subgraph()?, block.number, addresses, collaterals, &context.traffic);
+    let snapshot = positions.await?;
+    let number = block.row()?;
+    let raw = snapshot.rows.into_iter().map(|position| raw_position(position, protocol, number, block.time));
+    let mut staged = stage(raw, StagedPosition::from_raw, |position| position.id.clone())?;
+    staged.rows.sort_by_cached_key(|position| (position.account_address, position.id.clone()));
+    Ok((snapshot.deployment, staged))
+}
+
+/// Returns the deployment and the positions in Aave's schema, with the indexes of the reserves at the same block.
+async fn user_reserves(
+    context: &Context,
+    input: &Input,
+    protocol: &Arc<str>,
+    block: &Pinned,
+) -> Result<(String, Staged<Vec<StagedPosition>>)> {
+    let configured = context.config.protocol(protocol)?;
+    let (subgraph, pool, traffic, number) =
+        (configured.subgraph()?, configured.pool()?, &context.traffic, block.row()?);
+    let raw = |page: Vec<UserReserve>| {
+        let rows = page.into_iter().map(|row| raw_user_reserve(row, protocol, number, block.time));
+        Ok(rows.collect::<Vec<_>>())
+    };
+    let addresses = input.addresses.as_deref();
+    let rows = context.graph.process_user_reserve_pages(subgraph, pool, block.number, addresses, raw, traffic);
+    let (reserves, rows) = tokio::try_join!(context.graph.reserves(subgraph, pool, block.number, traffic), rows)?;
+    if reserves.deployment != rows.deployment {
+        return Err(Error::new(Kind::SourceUnavailable, "the deployment of the subgraph changed between two requests"));
+    }
+    let markets = reserves.rows.into_iter();
+    let markets = markets.map(|row| raw_reserve(row, configured.prices, protocol, number, block.time));
+    let (staged, _) = stage_user_reserves(rows.rows.into_iter().flatten(), &markets.collect::<Vec<_>>())?;
+    Ok((rows.deployment, staged))
 }
 
 #[cfg(test)]

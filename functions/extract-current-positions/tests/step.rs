@@ -3,7 +3,8 @@
 use defi_shared::lake::WorkUnit;
 use defi_shared::tables::{CURRENT_POSITIONS, DAILY_BLOCKS, StagedPosition};
 use defi_shared::testing::{
-    AAVE, COMPOUND, Request, Server, TestLake, address, daily_block, first_block, january, kind, snapshot,
+    AAVE, COMPOUND, Request, Server, TestLake, address, block_at_its_number, daily_block, first_block, january, kind,
+    snapshot,
 };
 use defi_shared::{Kind, Result};
 use extract_current_positions::{Input, Pin, handle};
@@ -17,9 +18,14 @@ fn position(account: u8, balance: &str) -> Value {
     })
 }
 
+/// Returns the rows, and blocks whose time is their number.
+fn respond(request: &Request, rows: Value) -> (u16, Value) {
+    if request.sql().is_empty() { snapshot(request, rows) } else { block_at_its_number(request, 5_000) }
+}
+
 /// Starts a server that returns two positions for every request.
 async fn server_with_two_positions() -> Result<Server> {
-    Server::start(|request| snapshot(request, json!([position(2, "17"), position(1, "5")]))).await
+    Server::start(|request| respond(request, json!([position(2, "17"), position(1, "5")]))).await
 }
 
 fn unit() -> WorkUnit {
@@ -59,9 +65,13 @@ async fn block_can_be_a_day_or_a_number() -> Result<()> {
     test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(1)), vec![daily_block(january(1))]).await?;
     handle(test_lake.context(), input(Pin::Day)).await?;
     handle(test_lake.context(), input(Pin::Number(17))).await?;
-    let blocks: Vec<_> = server.requests().iter().map(|request| request.variable("block").as_i64()).collect();
+    let blocks: Vec<_> = page_requests(&server).iter().map(|request| request.variable("block").as_i64()).collect();
     assert_eq!(blocks, [Some(first_block(january(1))), Some(17)]);
-    assert!(rows(&test_lake).await?.iter().all(|row| row.block_number == 17), "the table holds the newest snapshot");
+    let rows = rows(&test_lake).await?;
+    let is_newest = |row: &StagedPosition| (row.block_number, row.epoch_timestamp) == (17, 17);
+    assert!(rows.iter().all(is_newest), "the table holds the newest snapshot");
+    let later = handle(test_lake.context(), input(Pin::Number(5_001))).await;
+    assert_eq!(kind(later), Some(Kind::NotReady), "the table of blocks ends before");
     Ok(())
 }
 
@@ -95,7 +105,7 @@ async fn rejects_bad_addresses_and_protocols_without_requests() -> Result<()> {
 #[tokio::test]
 async fn invalid_rows_are_quarantined() -> Result<()> {
     let response_rows = json!([position(1, "-5"), position(2, "17"), position(2, "18")]);
-    let server = Server::start(move |request| snapshot(request, response_rows.clone())).await?;
+    let server = Server::start(move |request| respond(request, response_rows.clone())).await?;
     let test_lake = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?;
     let report = handle(test_lake.context(), Input::default()).await?;
     assert_eq!((report.rows_in, report.rows_out, report.rejected()), (3, 1, 2));
@@ -103,5 +113,39 @@ async fn invalid_rows_are_quarantined() -> Result<()> {
     let reasons = ["balance is negative", "another valid row with the same key came first"];
     let expected: Vec<_> = [0, 2].into_iter().zip(reasons.map(str::to_owned)).collect();
     assert_eq!(test_lake.quarantined(&CURRENT_POSITIONS, &unit()).await?, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn balances_of_users_are_worth_the_indexes_of_the_same_block() -> Result<()> {
+    let [token, market, pool] = [8, 9, 0x0b].map(|byte| address(byte).to_string());
+    let ray = "1000000000000000000000000000";
+    let reserve = json!({
+        "id": format!("{token}{pool}"), "underlyingAsset": token, "decimals": 6, "aToken": {"id": market},
+        "liquidityIndex": format!("2{}", &ray[1..]), "liquidityRate": "0", "variableBorrowIndex": ray,
+        "variableBorrowRate": "0", "lastUpdateTimestamp": 4_000,
+    });
+    let user = json!({
+        "id": format!("{}{token}{pool}", address(1)), "user": {"id": address(1).to_string()},
+        "usageAsCollateralEnabledOnUser": true, "scaledATokenBalance": "5", "scaledVariableDebt": "0",
+        "principalStableDebt": "0", "reserve": {"aToken": {"id": market}},
+    });
+    let server = Server::start(move |request| {
+        let is_reserves = request.body["query"].as_str().is_some_and(|query| query.contains(" reserves("));
+        let of_supplies = request.variable("where").get("scaledATokenBalance_not").is_some();
+        let rows = match (is_reserves, of_supplies) {
+            (true, _) => json!([reserve]),
+            (false, true) => json!([user]),
+            (false, false) => json!([]),
+        };
+        respond(request, rows)
+    });
+    let server = server.await?;
+    let test_lake = TestLake::new(&[AAVE], january(2))?.with_sources(&server)?.with_aaves_schema(AAVE);
+    let addresses = Some(vec![address(1).to_string()]);
+    handle(test_lake.context(), Input { addresses, ..Input::default() }).await?;
+    let rows = rows(&test_lake).await?;
+    assert_eq!(rows.iter().map(|row| (row.balance.0, row.is_collateral)).collect::<Vec<_>>(), [(10, Some(true))]);
+    assert!(page_requests(&server).iter().all(|request| request.variable("block") == 4_936));
     Ok(())
 }

@@ -5,8 +5,10 @@ mod node;
 
 use std::sync::Arc;
 
+use defi_shared::config::Schema;
 use defi_shared::pipeline::{DataSource, Step};
 use defi_shared::sources::graph::{Market, Snapshot};
+use defi_shared::step::raw::raw_reserve;
 use defi_shared::step::snapshots::{self, RawPage, RawSnapshot};
 use defi_shared::step::staging::{sort_and_dedup, text_sort_key};
 use defi_shared::step::{Context, Report, UnitInput};
@@ -37,10 +39,17 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 }
 
 async fn fetch(context: Context, name: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
-    let subgraph = context.config.protocol(&name)?.subgraph()?;
+    let configured = context.config.protocol(&name)?;
+    let subgraph = configured.subgraph()?;
+    let by_id = |rows: &mut Vec<RawMarket>| sort_and_dedup(rows, |row| text_sort_key(&row.id));
+    if configured.schema == Schema::Aave {
+        let snapshot = context.graph.reserves(subgraph, configured.pool()?, block.number()?, &context.traffic).await?;
+        let Snapshot { block: pinned, deployment, rows } = snapshot;
+        let raw = |reserve| raw_reserve(reserve, configured.prices, &name, block.block_number, block.timestamp);
+        return Ok(RawSnapshot { block: pinned, deployment, rows: vec![RawPage::new(rows, raw, by_id)?] });
+    }
     let Snapshot { block: pinned, deployment, rows } =
         context.graph.markets(subgraph, block.number()?, &context.traffic).await?;
-    let by_id = |rows: &mut Vec<RawMarket>| sort_and_dedup(rows, |row| text_sort_key(&row.id));
     let rows = vec![RawPage::new(rows, |market| raw(market, &name, &block), by_id)?];
     Ok(RawSnapshot { block: pinned, deployment, rows })
 }
@@ -57,15 +66,9 @@ fn raw(market: Market, protocol: &str, block: &DailyBlock) -> RawMarket {
         input_token_id: market.input_token_id.0,
         input_token_symbol: market.input_token_symbol.0,
         input_token_decimals: market.input_token_decimals.0,
-        price_unit: None,
-        supply_index: None,
-        debt_index: None,
-        own_token_supply: None,
-        total_debt: None,
-        stable_debt_token: None,
-        variable_debt_token: None,
         protocol: protocol.into(),
         block_number: block.block_number,
         block_timestamp: block.timestamp,
+        ..RawMarket::default()
     }
 }

@@ -6,9 +6,9 @@ use alloy_primitives::{U256, uint};
 use alloy_sol_types::{SolCall, sol};
 use defi_shared::contracts::aave_v2::{AToken, AddressesProvider, Pool, PriceOracle};
 use defi_shared::contracts::compound_v2::{CToken, Comptroller, PriceOracle as CompoundOracle};
-use defi_shared::domain::Address;
 use defi_shared::domain::price::PriceUnit;
 use defi_shared::domain::replay::aave_v2::Reserve;
+use defi_shared::domain::{Address, decimal};
 use defi_shared::sources::Block;
 use defi_shared::sources::ethereum::{Call, CallOutcome};
 use defi_shared::sources::graph::Snapshot;
@@ -213,24 +213,12 @@ impl Markets<'_> {
         RawMarket {
             id: text(id),
             name: symbol_of(name),
-            maximum_ltv: None,
-            liquidation_threshold: None,
-            input_token_price_usd: None,
-            total_deposit_balance_usd: None,
-            total_borrow_balance_usd: None,
             input_token_id: text(token),
             input_token_symbol: symbol.map_or_else(|| text("ETH"), symbol_of),
-            input_token_decimals: None,
-            price_unit: None,
-            supply_index: None,
-            debt_index: None,
-            own_token_supply: None,
-            total_debt: None,
-            stable_debt_token: None,
-            variable_debt_token: None,
             protocol: self.protocol.into(),
             block_number: self.block.block_number,
             block_timestamp: self.block.timestamp,
+            ..RawMarket::default()
         }
     }
 }
@@ -249,31 +237,12 @@ fn bits(word: U256, from: usize, count: usize) -> U256 {
     (word >> from) & ((U256::ONE << count) - U256::ONE)
 }
 
-/// Writes an integer with so many decimals as a decimal fraction, exactly.
-fn decimal(value: U256, decimals: usize) -> String {
-    let digits = format!("{:0>width$}", value.to_string(), width = decimals + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - decimals);
-    match fraction.trim_end_matches('0') {
-        "" => whole.to_owned(),
-        fraction => format!("{whole}.{fraction}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn decimals_are_exact() {
-        for (value, decimals, text) in [
-            (uint!(8250_U256), 2, "82.5"),
-            (uint!(0_U256), 18, "0"),
-            (uint!(357_142_857_142_857_U256), 18, "0.000357142857142857"),
-            (uint!(2_000_000_000_000_000_000_U256), 18, "2"),
-            (uint!(7_U256), 0, "7"),
-        ] {
-            assert_eq!(decimal(value, decimals), text);
-        }
+    fn bits_are_counted_from_the_last() {
         assert_eq!(bits(uint!(0x0012_3456_U256), 8, 16), uint!(0x1234_U256));
     }
 }

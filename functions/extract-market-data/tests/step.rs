@@ -37,6 +37,43 @@ fn is_for_snapshot(request: &Request, protocol: &str, day: i32) -> bool {
 }
 
 #[tokio::test]
+async fn reserves_of_aaves_own_subgraph_are_markets_with_prices_in_eth() -> Result<()> {
+    let [token, market, pool] = [8, 9, 0x0b].map(|byte| address(byte).to_string());
+    let reserve = json!({
+        "id": format!("{token}{pool}"), "underlyingAsset": token, "name": "USD Coin", "symbol": "USDC", "decimals": 6,
+        "baseLTVasCollateral": "8000", "reserveLiquidationThreshold": "8750", "liquidityIndex": "1", "liquidityRate": "2",
+        "variableBorrowIndex": "3", "variableBorrowRate": "4", "lastUpdateTimestamp": 5, "totalScaledVariableDebt": "6",
+        "price": {"priceInEth": "836120401337792"}, "aToken": {"id": market},
+    });
+    let server = Server::start(move |request| snapshot(request, json!([reserve]))).await?;
+    let test_lake = test_lake(&server).await?.with_aaves_schema(AAVE);
+    let input =
+        UnitInput { protocols: Some(vec![AAVE.to_owned()]), days: Some(vec![january(2)]), ..UnitInput::default() };
+    handle(test_lake.context(), input).await?;
+    let text = |text: &str| Some(std::sync::Arc::from(text));
+    let expected = RawMarket {
+        name: text("USD Coin"),
+        maximum_ltv: text("80"),
+        liquidation_threshold: text("87.5"),
+        input_token_symbol: text("USDC"),
+        input_token_decimals: text("6"),
+        price_unit: text("ETH"),
+        supply_index: text("1"),
+        supply_rate: text("2"),
+        debt_index: text("3"),
+        debt_rate: text("4"),
+        index_time: text("5"),
+        total_debt: text("6"),
+        ..raw_market(AAVE, january(2), address(9), address(8), "0.000836120401337792")
+    };
+    let unit = unit(AAVE, january(2));
+    assert_eq!(test_lake.rows::<RawMarket>(&RAW_MARKETS, &unit).await?, [expected]);
+    assert_eq!(test_lake.file_metadata(&RAW_MARKETS, &unit).await?["schema"], "aave");
+    assert!(server.requests().iter().all(|request| request.variable("where")["pool"] == pool));
+    Ok(())
+}
+
+#[tokio::test]
 async fn snapshot_is_taken_at_the_first_block_and_flattened() -> Result<()> {
     let server = Server::start(|request| snapshot(request, json!([market(9), market(9), market(10)]))).await?;
     let test_lake = test_lake(&server).await?;

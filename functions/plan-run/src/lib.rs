@@ -125,6 +125,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
 pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     let inventory = Inventory::list(&context.lake, context.as_of(input.as_of)?).await?;
     inventory.reject_other_source(context.config.source)?;
+    context.reject_other_schema(&inventory).await?;
     let first = context.first_day(input.from, &inventory).await?;
     let scope = context.scope(input.as_of, first, input.force)?;
     let scope = Scope { retry_lost: input.retry_lost, ..scope };

@@ -50,6 +50,18 @@ fn counts(output: &Output) -> Vec<usize> {
 }
 
 #[tokio::test]
+async fn lake_keeps_to_the_schema_of_its_positions() -> Result<()> {
+    let other = complete_lake().await?.with_aaves_schema(AAVE);
+    let error = handle(other.context(), Input::default()).await.unwrap_err().to_string();
+    assert!(error.starts_with("BadInput: this lake has positions of aave-v2-eth"), "{error}");
+    assert!(error.contains("in the schema \"messari\"") && error.contains("configured=aave"), "{error}");
+    let metadata = [("schema".to_owned(), "aave".to_owned())];
+    other.context.commit(&RAW_POSITIONS, &unit(AAVE, january(1)), Vec::<RawPosition>::new(), metadata.into()).await?;
+    assert!(handle(other.context(), Input::default()).await.is_ok());
+    Ok(())
+}
+
+#[tokio::test]
 async fn empty_lake_needs_every_unit_and_receives_the_plan() -> Result<()> {
     let test_lake = TestLake::new(&[AAVE, COMPOUND], january(3))?;
     let output = handle(test_lake.context(), Input::default()).await?;
@@ -263,8 +275,8 @@ struct Running(&'static str);
 
 #[async_trait]
 impl Executions for Running {
-    async fn is_running(&self, arn: &str) -> Result<bool> {
-        Ok(arn == self.0)
+    async fn is_running(&self, arn: &str) -> Result<Option<bool>> {
+        Ok(Some(arn == self.0))
     }
 }
 

@@ -11,6 +11,7 @@ use defi_shared::domain::replay::aave_v2::AccountValue;
 use defi_shared::domain::replay::{Difference, Position, PositionKind, WAD, mul_div, ray_mul};
 use defi_shared::sources::ethereum::{Call, CallOutcome};
 use defi_shared::step::Context;
+use defi_shared::step::aave::ComparedSums;
 use defi_shared::step::contracts::{call, of_address, returned};
 use defi_shared::tables::RawMarket;
 use defi_shared::{Error, Kind, Result};
@@ -110,24 +111,21 @@ fn balance(tokens: &Tokens<'_>, position: &Position, outcome: &CallOutcome) -> R
     }
 }
 
-/// How many sums of balances were compared with what the contracts say, and how many differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sums {
-    pub(crate) compared: u64,
-    pub(crate) differing: u64,
-}
-
 /// Compares the sums of the closed positions of each market with what its contracts say: accounts that no log tells of can't
 /// be asked, so their balances are still missing. Each balance is rounded: a difference of a thousandth is none. `own` returns
 /// the cTokens that a market of Compound has itself, which are no position.
-pub(crate) fn compare_sums(markets: &Markets, positions: &[Position], own: impl Fn(Address) -> U256) -> Result<Sums> {
+pub(crate) fn compare_sums(
+    markets: &Markets,
+    positions: &[Position],
+    own: impl Fn(Address) -> U256,
+) -> Result<ComparedSums> {
     let mut sums: BTreeMap<(Address, PositionKind), U256> = BTreeMap::new();
     for position in positions {
         let sum = sums.entry((position.market, position.kind)).or_default();
         *sum = sum.saturating_add(position.balance);
     }
     let rounding = U256::from(ROUNDING);
-    let mut compared = Sums { compared: 0, differing: 0 };
+    let mut compared = ComparedSums::default();
     for market in &markets.rows {
         let id = address("id", &market.id)?;
         let supply = number("own_token_supply", &market.own_token_supply)?;
@@ -251,7 +249,7 @@ mod tests {
         for (supply, count) in [(998_000, 0), (997_999, 1), (1_002_000, 0), (1_002_001, 1)] {
             assert_eq!(differing(&all(supply)), count, "{supply}");
         }
-        assert_eq!(compare_sums(&markets, &[], own).unwrap(), Sums { compared: 4, differing: 4 });
+        assert_eq!(compare_sums(&markets, &[], own).unwrap(), ComparedSums { compared: 4, differing: 4 });
         assert_eq!(differing(&all(1_000_000)[..5]), 1, "a debt is missing");
     }
 

@@ -8,12 +8,14 @@ mod replay;
 pub use replay::Replay;
 
 use defi_shared::Result;
+use defi_shared::config::Schema;
 use defi_shared::domain::Side;
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::{DataSource, Step};
-use defi_shared::step::staging::{Staged, source_metadata, stage, write};
+use defi_shared::step::aave::stage_user_reserves;
+use defi_shared::step::staging::{SCHEMA, Staged, source_metadata, stage, write};
 use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, UnitInput};
-use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
+use defi_shared::tables::{RAW_MARKETS, RAW_POSITIONS, RawMarket, RawPosition, STAGE_POSITIONS, StagedPosition};
 
 /// The step of this crate.
 pub const STEP: Step = Step::StageAccountPositions;
@@ -34,11 +36,20 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 
 async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {
     let (raw, metadata) = context.lake.require_with_metadata::<RawPosition>(&RAW_POSITIONS, &unit).await?;
-    let mut staged = stage(raw, StagedPosition::from_raw, |position| position.id.clone())?;
-    staged.rows.sort_unstable_by(|a, b| (a.account_address, &a.id).cmp(&(b.account_address, &b.id)));
+    let mut source = source_metadata(&metadata);
+    let staged = if metadata.get(SCHEMA).is_some_and(|schema| schema == Schema::Aave.name()) {
+        let markets = context.lake.require::<RawMarket>(&RAW_MARKETS, &unit).await?;
+        let (staged, sums) = stage_user_reserves(raw, &markets)?;
+        source.extend(sums.metadata());
+        staged
+    } else {
+        let mut staged = stage(raw, StagedPosition::from_raw, |position| position.id.clone())?;
+        staged.rows.sort_unstable_by(|a, b| (a.account_address, &a.id).cmp(&(b.account_address, &b.id)));
+        staged
+    };
     let mut flags = Flags::default();
     staged.rows.iter().for_each(|position| flags.add(position));
-    write_staged(&context, &unit, staged, &flags, source_metadata(&metadata)).await
+    write_staged(&context, &unit, staged, &flags, source).await
 }
 
 /// Writes the valid positions of a unit, which are sorted by account and id, and its rejected ones.

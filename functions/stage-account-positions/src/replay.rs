@@ -209,8 +209,7 @@ impl Replayed {
         let row = move |position: &Position| raw_position(position, &name, &names, &block);
         let (staged, flags) = spawn_cpu(move || stage_positions(positions, row)).await?;
         let mut metadata = source_metadata(&metadata);
-        metadata.insert("sums".to_owned(), sums.compared.to_string());
-        metadata.insert("differing_sums".to_owned(), sums.differing.to_string());
+        metadata.extend(sums.metadata());
         let mut report = write_staged(context, unit, staged, &flags, metadata).await?;
         for Difference { market, account, value, replayed, actual } in differences {
             tracing::warn!(%unit, %market, ?account, value, %replayed, %actual, "a value differs from the contract's");
@@ -338,5 +337,6 @@ fn raw_position(position: &Position, protocol: &Arc<str>, names: &MarketNames, b
         protocol: Arc::clone(protocol),
         block_number: block.block_number,
         block_timestamp: block.timestamp,
+        ..RawPosition::default()
     }
 }

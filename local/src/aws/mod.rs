@@ -9,7 +9,7 @@ use defi_shared::aws::{SdkConfig, configuration};
 use defi_shared::catalog::{GlueCatalog, Registry, lake_bucket};
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Kind, Result};
-use defi_shared::executions::{Execution, ExecutionDetails, Executions, StateMachine};
+use defi_shared::executions::{Execution, ExecutionDetails, StateMachine};
 use defi_shared::lake::{Lake, S3Store};
 use defi_shared::step::Lease;
 use jiff::Timestamp;
@@ -91,7 +91,7 @@ impl Deployment {
         let (lake, _) = lake(&self.aws, self.env).await?;
         let mut waits_for = None;
         while let Some(lease) = Lease::read(&lake).await?
-            && self.machine.is_running(&lease.execution).await?
+            && lease.is_held(&self.machine, Timestamp::now()).await?
         {
             if waits_for.replace(lease.execution.clone()).as_ref() != Some(&lease.execution) {
                 message(format_args!("waiting for the execution {} to end", lease.execution_name()));

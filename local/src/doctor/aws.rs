@@ -1,6 +1,6 @@
 //! Checks the deployed environment: its state machine, secrets, bucket and catalog, with the permissions of the user.
 
-use defi_shared::aws::{configuration, secret};
+use defi_shared::aws::{configuration, has_secret, secret};
 use defi_shared::executions::StateMachine;
 use defi_shared::lake::Lake;
 
@@ -11,7 +11,9 @@ use crate::env::Env;
 pub(super) async fn check(env: Env) -> (Vec<Finding>, Option<Lake>) {
     let (aws, name) = (configuration().await, env.name());
     let mut findings = Vec::new();
-    for source in ["graph", "transpose"] {
+    // Only a deployment with a node as its source has the secret of the node's URL.
+    let from_a_node = has_secret(&aws, &format!("defi-{name}/ethereum-api-key")).await.unwrap_or(false);
+    for source in if from_a_node { &["ethereum"][..] } else { &["graph", "transpose"] } {
         let item = format!("secret defi-{name}/{source}-api-key");
         findings.push(match secret(&aws, &format!("defi-{name}/{source}-api-key")).await {
             Ok(keys) => Finding::ok(item, format!("{} keys", keys.len())),

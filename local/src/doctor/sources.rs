@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use defi_shared::config::Config;
 use defi_shared::lake::{Lake, WorkUnit};
-use defi_shared::sources::Traffic;
 use defi_shared::sources::graph::Head;
+use defi_shared::sources::{Block, Traffic};
 use defi_shared::tables::RAW_POSITIONS;
 use jiff::Timestamp;
 
@@ -15,6 +15,9 @@ use defi_pages::number::{duration, with_thousands};
 
 /// The maximum age of a head block. If it is older, the source has fallen behind the chain.
 const MAX_HEAD_AGE_SECONDS: i64 = 3_600;
+
+/// The time between blocks on Ethereum since proof of stake.
+const SECONDS_PER_BLOCK: i64 = 12;
 
 /// Checks the sources. The deployments are compared with those in the lake.
 pub(super) async fn check(source: &Source, mut config: Config, lake: Option<&Lake>) -> Vec<Finding> {
@@ -29,8 +32,9 @@ pub(super) async fn check(source: &Source, mut config: Config, lake: Option<&Lak
             Ok(head) => check_head("Ethereum node", head.number, Some(head.timestamp), false),
         }];
     }
-    let mut findings = vec![match opened.clients.transpose.head_block(&traffic).await {
-        Err(error) => Finding::error("Transpose", &error),
+    let newest = opened.clients.transpose.head_block(&traffic).await;
+    let mut findings = vec![match &newest {
+        Err(error) => Finding::error("Transpose", error),
         Ok(block) => check_head("Transpose", block.number, block.timestamp, opened.days.is_some()),
     }];
     for protocol in &config.protocols {
@@ -42,7 +46,8 @@ pub(super) async fn check(source: &Source, mut config: Config, lake: Option<&Lak
         match head {
             Err(error) => findings.push(Finding::error(item, &error)),
             Ok(head) => {
-                findings.push(check_head(&item, head.block.number, head.block.timestamp, opened.days.is_some()));
+                let time = head.block.timestamp.or_else(|| estimated_time(head.block.number, newest.as_ref().ok()?));
+                findings.push(check_head(&item, head.block.number, time, opened.days.is_some()));
                 if let Some(lake) = lake {
                     findings.push(check_deployment(&item, lake, &protocol.name, &head).await);
                 }
@@ -50,6 +55,12 @@ pub(super) async fn check(source: &Source, mut config: Config, lake: Option<&Lak
         }
     }
     findings
+}
+
+/// Estimates the time of a block, which subgraphs often do not say, from that of the newest block of the chain.
+fn estimated_time(number: u64, newest: &Block) -> Option<i64> {
+    let behind = i64::try_from(newest.number.saturating_sub(number)).ok()?;
+    Some(newest.timestamp?.saturating_sub(behind.saturating_mul(SECONDS_PER_BLOCK)))
 }
 
 /// Checks the age of a source's head block. A recording has no new blocks, so that its age is ignored.

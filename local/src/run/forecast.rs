@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use defi_shared::lake::{FolderStore, Lake, WorkUnit};
-use defi_shared::pipeline::{Phase, Source, Step};
+use defi_shared::pipeline::{DataSource, Phase, Source, Step};
 use defi_shared::plan::{Inventory, Plan, PlanPhase, plan};
+use defi_shared::sources::transpose::CREDITS_PER_SECOND;
+use defi_shared::sources::{graph, transpose};
 use defi_shared::step::{Context, RUN_REPORT, RunReport};
 use serde::Serialize;
 
@@ -43,8 +45,58 @@ struct Forecast {
     force: bool,
     steps: Vec<StepForecast>,
     requests: u64,
+    /// What the requests take of the monthly quotas of the two APIs. None from a node.
+    quotas: Option<Quotas>,
     /// The duration of extraction. Both sources are queried concurrently once the blocks are known.
     extraction_seconds: f64,
+}
+
+/// What requests take of the monthly quotas of the two APIs.
+#[derive(Debug, Serialize)]
+struct Quotas {
+    /// The queries of The Graph, and the number that its free plan has a month.
+    the_graph: [u64; 2],
+    /// The credits of Transpose, if each request takes a second of its server, and those of a free key a month.
+    transpose_credits: [u64; 2],
+}
+
+impl Quotas {
+    fn new(steps: &[StepForecast], source: DataSource) -> Option<Self> {
+        let requests = |api: Source| -> u64 {
+            let of_api = steps.iter().filter(|step| step.step.source(source) == Some(api));
+            of_api.filter_map(|step| step.requests).sum()
+        };
+        (source == DataSource::Apis).then(|| Quotas {
+            the_graph: [requests(Source::TheGraph), graph::FREE_QUERIES],
+            transpose_credits: [
+                (requests(Source::Transpose) as f64 * CREDITS_PER_SECOND) as u64,
+                transpose::FREE_CREDITS,
+            ],
+        })
+    }
+
+    fn lines(&self) -> [String; 2] {
+        let months = |[used, free]: [u64; 2]| match used as f64 / free as f64 {
+            share if share < 1.0 => format!("{:.1} % of", share * 100.0),
+            months => format!("{months:.1} months of"),
+        };
+        let [queries, free_queries] = self.the_graph;
+        let [credits, free_credits] = self.transpose_credits;
+        [
+            format!(
+                "The Graph: {} queries, {} the {} a month of the free plan",
+                with_thousands(queries),
+                months(self.the_graph),
+                with_thousands(free_queries)
+            ),
+            format!(
+                "Transpose: {} credits at a second a request, {} the {} a month of a free key",
+                with_thousands(credits),
+                months(self.transpose_credits),
+                with_thousands(free_credits)
+            ),
+        ]
+    }
 }
 
 /// Prints the forecast of a run. Writes nothing, and sends only the requests that determine the days
@@ -57,6 +109,7 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     let context = run.open_read_only(Lake::new(FolderStore::new(&options.lake))).await?;
     let inventory = Inventory::list(&context.lake, run.scope.as_of).await?;
     inventory.reject_other_source(run.config.source)?;
+    context.reject_other_schema(&inventory).await?;
     let missing = context.keys_to_replace(&inventory, None).await?;
     let first = context.first_day(run.from, &inventory).await?;
     let run = Run { scope: run.scope.clone().not_before(first), ..run };
@@ -80,6 +133,7 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
         with_thousands(forecast.requests),
         duration(forecast.extraction_seconds.ceil() as i64)
     ))?;
+    forecast.quotas.iter().flat_map(Quotas::lines).try_for_each(line)?;
     for step in forecast.steps.iter().filter(|step| !step.names.is_empty()) {
         line("")?;
         line(step.step)?;
@@ -132,6 +186,7 @@ impl Forecast {
             first_day: run.scope.first_day()?,
             force: run.scope.force,
             requests: steps.iter().filter_map(|step| step.requests).sum(),
+            quotas: Quotas::new(&steps, run.config.source),
             steps,
             extraction_seconds,
         })

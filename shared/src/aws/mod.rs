@@ -16,7 +16,7 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
-pub use secrets::secret;
+pub use secrets::{has_secret, secret};
 
 use crate::error::{Error, Kind};
 
@@ -124,9 +124,13 @@ fn kind_of(code: &str) -> Option<(Kind, &'static str)> {
         "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "PermanentRedirect" => {
             (Kind::BadInput, "set AWS_REGION to the region of the environment")
         }
-        "SlowDown" | "Throttling" | "ThrottlingException" | "TooManyRequestsException" | "RequestLimitExceeded" => {
-            (Kind::Throttled, "run again later")
-        }
+        "SlowDown"
+        | "Throttling"
+        | "ThrottlingException"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "ConcurrentModificationException"
+        | "ResourceNotReadyException" => (Kind::Throttled, "run again later"),
         "InternalError"
         | "OperationAborted"
         | "InternalServiceException"
@@ -171,6 +175,7 @@ mod tests {
             ("RequestTimeTooSkewed", 403, Kind::BadCredentials, "set the clock"),
             ("NoSuchBucket", 404, Kind::BadInput, "choose an existing bucket"),
             ("PermanentRedirect", 301, Kind::BadInput, "set AWS_REGION"),
+            ("ConcurrentModificationException", 400, Kind::Throttled, "run again later"),
             ("SomethingForbidden", 403, Kind::BadCredentials, "grant the role"),
             ("SomethingBroken", 500, Kind::SourceUnavailable, "run again later"),
             ("SomethingSlow", 429, Kind::Throttled, "run again later"),

@@ -7,6 +7,18 @@ use super::{error_code, sdk_error};
 use crate::error::{Error, Kind, Result};
 use crate::sources::Secret;
 
+/// Returns whether there is a secret with this name, with or without a value.
+///
+/// # Errors
+/// The errors of AWS.
+pub async fn has_secret(aws: &SdkConfig, id: &str) -> Result<bool> {
+    match Client::new(aws).describe_secret().secret_id(id).send().await {
+        Ok(_) => Ok(true),
+        Err(error) if error_code(&error) == Some("ResourceNotFoundException") => Ok(false),
+        Err(error) => Err(sdk_error("DescribeSecret", error).with("secret", id)),
+    }
+}
+
 /// Reads the API keys of a secret, which are separated by commas. A function reads them once per cold start and keeps
 /// them in memory.
 ///

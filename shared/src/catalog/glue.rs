@@ -1,11 +1,12 @@
 //! A catalog in AWS Glue, as used by Athena.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_glue::Client;
-use aws_sdk_glue::error::BuildError;
+use aws_sdk_glue::error::{BuildError, ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::types::{Column, DatabaseInput, PartitionInput, SerDeInfo, StorageDescriptor, Table, TableInput};
 
 use super::{Catalog, CatalogColumn, CatalogTable, Partition};
@@ -18,7 +19,10 @@ const PARTITIONS_PER_CALL: usize = 100;
 
 /// The number of attempts to update a table, in case of concurrent updates: parallel calls of a step register the same
 /// table.
-const MAX_ATTEMPTS: usize = 5;
+const MAX_ATTEMPTS: u32 = 5;
+
+/// The pause after the first attempt. It is longer after each further one.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The error code of Glue for a missing database, table or partition.
 const NOT_FOUND: &str = "EntityNotFoundException";
@@ -136,6 +140,7 @@ impl GlueCatalog {
         match self.client.create_table().database_name(database).table_input(input).send().await {
             Ok(_) => Ok(Attempt::Done),
             Err(error) if error_code(&error) == Some(ALREADY_EXISTS) => Ok(Attempt::Conflict),
+            Err(error) if is_busy(&error) => Ok(Attempt::Conflict),
             Err(error) if error_code(&error) == Some(NOT_FOUND) => {
                 self.create_database(database).await?;
                 Ok(Attempt::Conflict)
@@ -160,7 +165,7 @@ impl GlueCatalog {
         let update = self.client.update_table().database_name(database).table_input(input);
         match update.skip_archive(true).set_version_id(version).send().await {
             Ok(_) => Ok(Attempt::Done),
-            Err(error) if error_code(&error) == Some("ConcurrentModificationException") => Ok(Attempt::Conflict),
+            Err(error) if is_busy(&error) => Ok(Attempt::Conflict),
             Err(error) => Err(sdk_error("UpdateTable", error)),
         }
     }
@@ -235,6 +240,11 @@ pub async fn lake_bucket(aws: &SdkConfig, env: &str) -> Result<String> {
     if bucket.is_empty() { Err(without("has no location in S3")) } else { Ok(bucket.to_owned()) }
 }
 
+/// Returns whether Glue rejected a call because another one changes the same database or table.
+fn is_busy<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    matches!(error_code(error), Some("ConcurrentModificationException" | "ResourceNotReadyException"))
+}
+
 fn build_error(cause: BuildError) -> Error {
     Error::internal("incomplete input of a Glue call").with_source(cause)
 }
@@ -246,11 +256,12 @@ impl Catalog for GlueCatalog {
     }
 
     async fn put_table(&self, database: &str, name: &str, table: &CatalogTable) -> Result<()> {
-        for _ in 0..MAX_ATTEMPTS {
+        for number in 1..=MAX_ATTEMPTS {
             let attempt = self.try_to_put(database, name, table).await;
             if let Attempt::Done = attempt.map_err(|error| error.with("table", format!("{database}.{name}")))? {
                 return Ok(());
             }
+            tokio::time::sleep(PAUSE * number).await;
         }
         Err(Error::new(Kind::Throttled, "other writers keep changing a table in Glue")
             .with("table", format!("{database}.{name}")))

@@ -1,5 +1,18 @@
 //! Token amounts in base units (for ETH: wei), and their conversion to whole tokens.
 
+use alloy_primitives::U256;
+
+/// Writes an integer with so many decimals as a decimal fraction, exactly.
+#[must_use]
+pub fn decimal(value: U256, decimals: usize) -> String {
+    let digits = format!("{:0>width$}", value.to_string(), width = decimals + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - decimals);
+    match fraction.trim_end_matches('0') {
+        "" => whole.to_owned(),
+        fraction => format!("{whole}.{fraction}"),
+    }
+}
+
 /// An amount in base units, in the range of `DECIMAL(38,0)`: 0 ≤ amount < 10^38.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BaseUnits(pub i128);
@@ -46,6 +59,19 @@ impl BaseUnits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decimals_are_exact() {
+        for (value, decimals, text) in [
+            (8250_u64, 2, "82.5"),
+            (0, 18, "0"),
+            (357_142_857_142_857, 18, "0.000357142857142857"),
+            (2_000_000_000_000_000_000, 18, "2"),
+            (7, 0, "7"),
+        ] {
+            assert_eq!(decimal(U256::from(value), decimals), text);
+        }
+    }
 
     #[test]
     fn largest_amount_has_38_digits() {

@@ -15,7 +15,7 @@ mod time;
 mod wallets;
 
 pub use address::{Address, HexBytes, TxHash};
-pub use amount::BaseUnits;
+pub use amount::{BaseUnits, decimal};
 pub use day::{Day, SECONDS_PER_DAY};
 pub use event::{Category, Side};
 pub use figure::Figure;

@@ -28,9 +28,10 @@ pub struct Execution {
 /// Tells which executions have ended.
 #[async_trait]
 pub trait Executions: Debug + Send + Sync {
-    /// Returns whether an execution exists and has not ended. It may be reported as running shortly after its end.
+    /// Returns whether an execution has not ended, or `None` if it is unknown: it may have started a moment ago. It may be
+    /// reported as running shortly after its end.
     ///
     /// # Errors
     /// The status could not be read.
-    async fn is_running(&self, arn: &str) -> Result<bool>;
+    async fn is_running(&self, arn: &str) -> Result<Option<bool>>;
 }

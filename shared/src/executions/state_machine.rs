@@ -1,6 +1,7 @@
 //! The state machine in AWS Step Functions.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -11,6 +12,11 @@ use aws_sdk_sfn::types::{ExecutionListItem, ExecutionStatus};
 use super::{Execution, Executions};
 use crate::aws::{error_code, sdk_error};
 use crate::error::{Error, Result};
+
+/// How often, and at what interval, AWS is asked whether it knows of an execution that was started: DescribeExecution is
+/// eventually consistent.
+const START_POLLS: u32 = 30;
+const START_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A client of a state machine.
 #[derive(Debug, Clone)]
@@ -72,13 +78,20 @@ impl StateMachine {
             .with_hint("deploy the environment first, or choose its account and region (AWS_PROFILE, AWS_REGION)"))
     }
 
-    /// Starts an execution and returns its ARN.
+    /// Starts an execution, waits until AWS tells of it, and returns its ARN.
     ///
     /// # Errors
     /// The errors of AWS.
     pub async fn start(&self, input: &str) -> Result<String> {
         let started = self.client.start_execution().state_machine_arn(&self.arn).input(input).send().await;
-        Ok(started.map_err(|error| sdk_error("StartExecution", error))?.execution_arn)
+        let arn = started.map_err(|error| sdk_error("StartExecution", error))?.execution_arn;
+        for _ in 0..START_POLLS {
+            if self.find_execution(&arn).await?.is_some() {
+                break;
+            }
+            tokio::time::sleep(START_POLL_INTERVAL).await;
+        }
+        Ok(arn)
     }
 
     /// Returns the details of an execution.
@@ -104,7 +117,8 @@ impl StateMachine {
         })
     }
 
-    /// Returns an execution, or `None` if there is none with this ARN. AWS forgets executions 90 days after their end.
+    /// Returns an execution, or `None` if AWS knows of none with this ARN: it may have started a moment ago, or have ended
+    /// more than 90 days ago.
     async fn find_execution(&self, arn: &str) -> Result<Option<DescribeExecutionOutput>> {
         match self.client.describe_execution().execution_arn(arn).send().await {
             Ok(execution) => Ok(Some(execution)),
@@ -188,9 +202,9 @@ impl StateMachine {
 
 #[async_trait]
 impl Executions for StateMachine {
-    async fn is_running(&self, arn: &str) -> Result<bool> {
+    async fn is_running(&self, arn: &str) -> Result<Option<bool>> {
         let execution = self.find_execution(arn).await?;
-        Ok(execution.is_some_and(|execution| execution.status == ExecutionStatus::Running))
+        Ok(execution.map(|execution| execution.status == ExecutionStatus::Running))
     }
 }
 

@@ -2,6 +2,7 @@
 //! compressed pages any size. The decoder allocates memory for what it is told.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use bytes::Bytes;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
@@ -112,7 +113,12 @@ pub(super) fn check_pages(metadata: &ParquetMetaData, file: &Bytes, max_batch_ro
         let locations = metadata.offset_index().and_then(|groups| groups.get(index));
         for (index, column) in group.columns().iter().enumerate() {
             let (rows, location) = (group.num_rows(), locations.and_then(|columns| columns.get(index)));
-            let pages = check_column(rows, column, file, &mut uncompressed)?;
+            let bytes = usize::try_from(start(column)).ok().zip(usize::try_from(column.compressed_size()).ok());
+            let bytes = bytes.and_then(|(start, length)| file.get(start..)?.get(..length));
+            let pages = check_column(rows, column, bytes.ok_or_else(|| mismatch(column))?, &mut uncompressed)?;
+            if pages.has_delta_encodings {
+                return Err(mismatch(column));
+            }
             dictionary = dictionary.max(pages.dictionary);
             // Rows of a range are read at the places that the index names.
             let is_listed = |place: &PageLocation| pages.data.contains(&(place.offset, place.compressed_page_size));
@@ -124,32 +130,67 @@ pub(super) fn check_pages(metadata: &ParquetMetaData, file: &Bytes, max_batch_ro
     Ok((BATCH_BYTES / dictionary.max(1)).clamp(1, max_batch_rows))
 }
 
+/// Checks the pages of the columns that are within a range of a file whose footer is checked. Others may use any encoding.
+///
+/// # Errors
+/// `CorruptData`.
+pub(super) fn check_range(
+    metadata: &ParquetMetaData,
+    range: &Range<u64>,
+    bytes: &Bytes,
+    uncompressed: &mut Budget,
+) -> Result<()> {
+    for group in metadata.row_groups() {
+        for column in group.columns() {
+            let (start, length) = column.byte_range();
+            let Some(offset) = start.checked_sub(range.start).and_then(|offset| usize::try_from(offset).ok()) else {
+                continue;
+            };
+            let column_bytes = bytes.get(offset..).zip(usize::try_from(length).ok());
+            if let Some(column_bytes) = column_bytes.and_then(|(rest, length)| rest.get(..length)) {
+                check_column(group.num_rows(), column, column_bytes, uncompressed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mismatch(column: &ColumnChunkMetaData) -> Error {
+    exceeds("has a page that does not match its footer").with("column", column.column_path())
+}
+
 /// The pages of a column.
 #[derive(Debug, Default)]
 struct Pages {
+    /// Whether a page has an encoding that states sizes of its own.
+    has_delta_encodings: bool,
     /// The size of the dictionary.
     dictionary: usize,
     /// The offset and the size of each data page, with its header.
     data: BTreeSet<(i64, i32)>,
 }
 
-/// Checks the pages of a column of a number of rows.
-fn check_column(rows: i64, column: &ColumnChunkMetaData, file: &Bytes, uncompressed: &mut Budget) -> Result<Pages> {
-    let invalid = || exceeds("has a page that does not match its footer").with("column", column.column_path());
+/// Checks the pages of a column of a number of rows, from its bytes.
+fn check_column(rows: i64, column: &ColumnChunkMetaData, bytes: &[u8], uncompressed: &mut Budget) -> Result<Pages> {
+    let invalid = || mismatch(column);
     let start = usize::try_from(start(column)).map_err(|_| invalid())?;
-    let length = usize::try_from(column.compressed_size()).map_err(|_| invalid())?;
-    let mut rest = file.get(start..).and_then(|rest| rest.get(..length)).ok_or_else(invalid)?;
-    let (mut pages, end) = (Pages::default(), start + length);
+    let (mut pages, mut rest, end) = (Pages::default(), bytes, start + bytes.len());
+    let is_list = column.column_descr().max_rep_level() > 0;
     while !rest.is_empty() {
         let page = PageHeader::read(rest).ok_or_else(invalid)?;
         let bytes = u64::try_from(page.uncompressed).map_err(|_| invalid())?;
         let fits = match page.is_dictionary {
             true => page.values <= page.uncompressed,
-            false => page.values <= rows,
+            false => page.values <= rows || is_list,
         };
-        if page.uncompressed > MAX_PAGE_BYTES || page.values < 0 || !fits || DELTA_ENCODINGS.contains(&page.encoding) {
+        if is_list {
+            // A row may have any number of values, each with an offset at least.
+            uncompressed.take(u64::try_from(page.values).map_err(|_| invalid())?.saturating_mul(4))?;
+        }
+        if page.uncompressed > MAX_PAGE_BYTES || page.values < 0 || !fits {
             return Err(invalid());
         }
+        pages.has_delta_encodings |= DELTA_ENCODINGS.contains(&page.encoding);
         uncompressed.take(bytes)?;
         let compressed = usize::try_from(page.compressed).map_err(|_| invalid())?;
         let size = page.length.checked_add(compressed).ok_or_else(invalid)?;
@@ -250,6 +291,13 @@ mod tests {
     }
 
     #[test]
+    fn encodings_that_state_sizes_of_their_own_are_noticed() {
+        let is_delta = |encoding| check(&[page(DATA, 8, 5, encoding)], 10, 100).unwrap().has_delta_encodings;
+        assert!(DELTA_ENCODINGS.into_iter().all(is_delta));
+        assert!(![0, 8].into_iter().any(is_delta));
+    }
+
+    #[test]
     fn pages_that_claim_too_much_are_corrupt() {
         for (page, budget) in [
             (page(DATA, 8, 5, 0), 7),
@@ -259,7 +307,6 @@ mod tests {
             (page(DATA, 8, 11, 0), u64::MAX),
             (page(DATA, 8, -1, 0), u64::MAX),
             (page(DICTIONARY, 8, 9, 0), u64::MAX),
-            (page(DATA, 8, 5, DELTA_ENCODINGS[0]), u64::MAX),
             (page(DATA, 8, 5, 0)[1..].to_vec(), u64::MAX),
             (page(DATA, 8, 5, 0)[..12].to_vec(), u64::MAX),
         ] {

@@ -191,9 +191,17 @@ fn open_if_exists(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// The maximum size of an object that is read as a whole: many times that of the largest.
+const MAX_OBJECT_BYTES: u64 = 4 << 30;
+
 fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let Some(mut file) = open_if_exists(path)? else { return Ok(None) };
-    let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or(0));
+    let size = file.metadata()?.len();
+    // The size of a file with holes is not what it takes on the disk.
+    if size > MAX_OBJECT_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {size} bytes, more than any object")));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
     file.read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
@@ -391,6 +399,17 @@ mod tests {
         let before = std::fs::metadata(store.path("a/b")).unwrap().modified().unwrap();
         store.put("a/b", Bytes::from_static(b"1")).await.unwrap();
         assert_eq!(std::fs::metadata(store.path("a/b")).unwrap().modified().unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn object_that_is_larger_than_any_is_not_read() {
+        let (_folder, store) = store();
+        store.put("a/b", Bytes::from_static(b"1")).await.unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(store.path("a/b")).unwrap();
+        // Nearly all of it is a hole.
+        file.set_len(7 << 40).unwrap();
+        let error = store.get("a/b").await.unwrap_err();
+        assert!(format!("{error:?}").contains("more than any object"), "{error:?}");
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl<'a> ParquetScan<'a> {
     ) -> Result<Vec<T>> {
         let mut decoder = self.decoder(columns, filters)?;
         let (mut rows, mut budget) = (Vec::new(), Budget::of_file(self.file.size));
+        let mut uncompressed = Budget::of_file(self.file.size);
         loop {
             match run_cpu(|| catch_panics(|| decoder.try_decode().map_err(read_error)))? {
                 DecodeResult::Finished => return Ok(rows),
@@ -112,7 +113,10 @@ impl<'a> ParquetScan<'a> {
                 DecodeResult::NeedsData(ranges) => {
                     let parts = ranges.iter().map(|range| self.read_range(range.clone()));
                     let parts: Vec<_> = parts.collect();
-                    let parts = stream::iter(parts).buffered(CONCURRENT_RANGES).try_collect().await?;
+                    let parts: Vec<Bytes> = stream::iter(parts).buffered(CONCURRENT_RANGES).try_collect().await?;
+                    for (range, bytes) in ranges.iter().zip(&parts) {
+                        bounds::check_range(self.metadata.metadata(), range, bytes, &mut uncompressed)?;
+                    }
                     decoder.push_ranges(ranges, parts).map_err(read_error)?;
                 }
             }

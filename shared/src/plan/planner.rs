@@ -246,7 +246,12 @@ impl Planner<'_> {
         for (name, from) in &self.scope.from {
             let protocol: Arc<str> = name.as_str().into();
             let units = from.through(self.scope.as_of).map(|day| WorkUnit::ProtocolDay(day, Arc::clone(&protocol)));
-            let is_due = |unit: &WorkUnit| self.is_to_be_staged(extracted, &[(raw, unit.clone())], staged, unit);
+            let with_markets = step == Step::StageAccountPositions && self.scope.scaled.contains(name);
+            let is_due = |unit: &WorkUnit| {
+                let markets = with_markets.then(|| (&tables::RAW_MARKETS, unit.clone()));
+                let inputs: Vec<_> = markets.into_iter().chain([(raw, unit.clone())]).collect();
+                self.is_to_be_staged(extracted, &inputs, staged, unit)
+            };
             plan.extend(step, units.filter(is_due));
         }
     }
@@ -362,6 +367,7 @@ mod tests {
             retry_lost: false,
             shards: 1,
             logs_from: BTreeMap::new(),
+            scaled: BTreeSet::new(),
         }
     }
 
@@ -506,6 +512,24 @@ mod tests {
         assert!(after.units(Step::StageAccountPositions).is_empty() && after.units(Step::ValuePositions).is_empty());
         let before = plan(&scope(3), &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!(days(&before, Step::ValuePositions), [day(2)]);
+    }
+
+    #[test]
+    fn scaled_positions_are_staged_with_the_markets_of_their_day() {
+        let scaled = Scope { scaled: BTreeSet::from([PROTOCOL.to_owned()]), ..scope(3) };
+        let unit = WorkUnit::ProtocolDay(day(2), PROTOCOL.into());
+        let mut inventory = complete_inventory(3);
+        remove(&mut inventory, &tables::RAW_MARKETS, &unit);
+        let staged = |scope: &Scope, phase| days(&plan(scope, &inventory, phase).unwrap(), Step::StageAccountPositions);
+        assert_eq!(staged(&scaled, PlanPhase::BeforeExtraction), [day(2)], "other markets give other balances");
+        assert_eq!(staged(&scope(3), PlanPhase::BeforeExtraction), []);
+        remove(&mut inventory, &tables::STAGE_POSITIONS, &unit);
+        let staged = |scope: &Scope| {
+            let plan = plan(scope, &inventory, PlanPhase::AfterExtraction(None)).unwrap();
+            days(&plan, Step::StageAccountPositions)
+        };
+        assert_eq!(staged(&scaled), [], "the markets of the day are lost");
+        assert_eq!(staged(&scope(3)), [day(2)]);
     }
 
     #[test]

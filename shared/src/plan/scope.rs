@@ -1,8 +1,8 @@
 //! The scope of a run: its days, protocols and shards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::Config;
+use crate::config::{Config, Schema};
 use crate::domain::Day;
 use crate::error::{Error, Result};
 use crate::pipeline::{DataSource, Step};
@@ -22,6 +22,9 @@ pub struct Scope {
     pub shards: u32,
     /// From a node: the first day of the logs of each protocol, from which its balances are replayed. Empty for the APIs.
     pub logs_from: BTreeMap<String, Day>,
+    /// From The Graph: the protocols whose balances are scaled by the indexes of the markets, which are therefore inputs of the
+    /// positions.
+    pub scaled: BTreeSet<String>,
 }
 
 impl Scope {
@@ -34,7 +37,11 @@ impl Scope {
         let as_of = reject_future_day(as_of.unwrap_or(today), today)?;
         let first_days = config.first_days()?;
         let logs_from = if config.source == DataSource::Chain { first_days.clone() } else { BTreeMap::new() };
-        let scope = Scope { as_of, from: first_days, force, retry_lost: false, shards: config.shards, logs_from };
+        let scaled = config.protocols.iter().map(|protocol| &protocol.name);
+        let scaled = scaled.filter(|name| config.schema(name).is_ok_and(|schema| schema == Some(Schema::Aave)));
+        let scaled = scaled.cloned().collect();
+        let scope =
+            Scope { as_of, from: first_days, force, retry_lost: false, shards: config.shards, logs_from, scaled };
         let scope = scope.not_before(from);
         scope.first_day()?;
         Ok(scope)
@@ -106,7 +113,15 @@ mod tests {
 
     fn scope(as_of: i32, from: &[(&str, i32)]) -> Scope {
         let from = from.iter().map(|(protocol, first)| ((*protocol).to_owned(), day(*first))).collect();
-        Scope { as_of: day(as_of), from, force: false, retry_lost: false, shards: 1, logs_from: BTreeMap::new() }
+        Scope {
+            as_of: day(as_of),
+            from,
+            force: false,
+            retry_lost: false,
+            shards: 1,
+            logs_from: BTreeMap::new(),
+            scaled: BTreeSet::new(),
+        }
     }
 
     #[test]
@@ -148,7 +163,13 @@ mod tests {
         let config = Config::built_in().unwrap();
         let first_days = config.first_days().unwrap();
         let new = |as_of, from| Scope::new(&config, day(900), as_of, from, true).unwrap();
-        let expected = Scope { force: true, shards: config.shards, from: first_days.clone(), ..scope(900, &[]) };
+        let expected = Scope {
+            force: true,
+            shards: config.shards,
+            from: first_days.clone(),
+            scaled: BTreeSet::from(["aave-v2-eth".to_owned()]),
+            ..scope(900, &[])
+        };
         assert_eq!(new(None, None), expected);
         let from = first_days.keys().map(|protocol| (protocol.clone(), day(7))).collect();
         assert_eq!(new(Some(day(800)), Some(day(7))), Scope { as_of: day(800), from, ..expected });

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::http::{HttpClient, HttpResponse, UrlSecrets, key_header};
+use super::http::{HttpClient, HttpResponse, UrlSecrets, could_be_data, key_header, percent_decoded};
 use super::limits::{KeyRing, KeySlot, RateLimit, Secret};
 use super::redact::{KeyFinder, Repeated};
 use super::retry::RetryPolicy;
@@ -22,7 +22,8 @@ const MAX_MESSAGE_CHARS: usize = 500;
 /// Returns whether a part of a URL's path may be an API key. A shorter one has letters and digits: rows may contain a word.
 fn is_path_key(part: &str) -> bool {
     let has = |is: fn(&u8) -> bool| part.bytes().any(|byte| is(&byte));
-    part.len() >= 16 || part.len() >= 8 && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
+    part.len() >= 16
+        || !could_be_data(part) && part.len() >= 8 && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
 }
 
 /// What to do about an API that rejects a request without a key.
@@ -73,7 +74,8 @@ impl Endpoint {
         }
         // A user may have put a key into the path of the URL, which is the gateway's old URL format.
         let path = settings.base.path_segments().into_iter().flatten();
-        let path: Vec<_> = path.filter(|part| is_path_key(part)).map(Secret::new).collect();
+        let path = path.filter(|part| is_path_key(part)).flat_map(|part| [part.to_owned(), percent_decoded(part)]);
+        let path: Vec<_> = path.map(Secret::new).collect();
         let endpoint = Endpoint {
             key_finder: KeyFinder::new(
                 settings.keys.iter().chain(&path).chain(&settings.secrets.keys),
@@ -135,7 +137,7 @@ impl Endpoint {
                 }
             }
         };
-        self.retry.run(traffic, attempt).await.map_err(|error| error.with("source", self.source))
+        self.retry.run(traffic, attempt).await.map_err(|error| error.finally().with("source", self.source))
     }
 
     /// Sends a request once, with the next key. Returns the key, too.
@@ -144,7 +146,14 @@ impl Endpoint {
             self.permits.acquire().await.map_err(|e| Error::internal("the semaphore is closed").with_source(e))?;
         let slot = self.keys.acquire().await?;
         let response = self.http.post(url.clone(), self.headers(slot.key())?, body, traffic).await;
-        Ok((slot, response.map_err(|error| self.error_without_keys(error))?))
+        let response = response.map_err(|error| self.error_without_keys(error))?;
+        tracing::debug!(
+            source = self.source,
+            status = response.status.as_u16(),
+            bytes = response.body.len(),
+            "response"
+        );
+        Ok((slot, response))
     }
 
     /// Removes secrets from an error of the connection: that of a certificate names the host.
@@ -220,6 +229,7 @@ mod tests {
             ("k3y", false),
             ("ethereum", false),
             ("20230101", false),
+            ("abcdef123456", false),
             ("gr4phsecretkeyAAAA0123456789", true),
             ("abcdefghijklmnop", true),
         ] {

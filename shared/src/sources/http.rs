@@ -231,8 +231,7 @@ impl UrlSecrets {
         let mut keys = vec![url.username().to_owned(), url.password().unwrap_or_default().to_owned()];
         keys.extend(url.path_segments().into_iter().flatten().map(str::to_owned));
         keys.extend(url.query().into_iter().flat_map(|query| query.split('&')).map(value));
-        let decoded = |text: &String| form_urlencoded::parse(text.as_bytes()).map(|(text, _)| text.into_owned()).next();
-        let decoded: Vec<String> = keys.iter().filter_map(decoded).collect();
+        let decoded: Vec<String> = keys.iter().map(|text| percent_decoded(text)).collect();
         keys.extend(decoded);
         keys.retain(|key| key.len() >= MIN_SECRET_CHARS && !could_be_data(key));
         let host = url.domain().filter(|_| !is_loopback(url));
@@ -241,11 +240,18 @@ impl UrlSecrets {
     }
 }
 
+/// Returns a part of a URL without its percent encoding.
+pub(crate) fn percent_decoded(part: &str) -> String {
+    // A form has signs with a meaning of their own.
+    let part = part.replace('+', "%2B").replace('=', "%3D").replace('&', "%26");
+    form_urlencoded::parse(part.as_bytes()).map(|(text, _)| text.into_owned()).next().unwrap_or_default()
+}
+
 /// The minimum length of a part of a secret URL that may be a key.
 const MIN_SECRET_CHARS: usize = 8;
 
 /// Returns whether hex data may contain a text by chance.
-fn could_be_data(text: &str) -> bool {
+pub(crate) fn could_be_data(text: &str) -> bool {
     text.len() < 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
@@ -389,6 +395,10 @@ mod tests {
             secrets("https://somebody:pass%2fword@a.example/v2/0123456789abcdef0?apikey=query-key&x=00000000");
         for key in ["somebody", "pass%2fword", "pass/word", "0123456789abcdef0", "query-key"] {
             assert!(keys.contains(&key.to_owned()), "{key}: {keys:?}");
+        }
+        let [encoded, _] = secrets("https://a.example/v2/Ab1+cd%2Fef2+gh%3D=?key=i%2Bj%26k-l-m-n");
+        for key in ["Ab1+cd/ef2+gh==", "i+j&k-l-m-n"] {
+            assert!(encoded.contains(&key.to_owned()), "{key}: {encoded:?}");
         }
         assert!(!keys.iter().any(|key| ["v2", "apikey", "00000000"].contains(&key.as_str())), "{keys:?}");
         assert_eq!(names[0], "a.example");

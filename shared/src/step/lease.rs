@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Context;
 use crate::error::{Error, Kind, Result};
+use crate::executions::Executions;
 use crate::lake::Lake;
 
 /// The lease. Missing before the first run.
@@ -37,6 +38,20 @@ impl Lease {
     /// `CorruptData` if it is not a lease, and the errors of the lake.
     pub async fn read(lake: &Lake) -> Result<Option<Self>> {
         lake.read_json(LEASE).await
+    }
+
+    /// Returns whether its execution may still write at a time. While AWS does not say, or does not know of the execution,
+    /// the lease holds until it expires: an execution that has just started may not be known yet.
+    ///
+    /// # Errors
+    /// The errors of AWS, unless the lease has expired.
+    pub async fn is_held(&self, executions: &dyn Executions, now: Timestamp) -> Result<bool> {
+        let is_valid = now < self.expires;
+        match executions.is_running(&self.execution).await {
+            Err(error) if is_valid => Err(error),
+            Err(_) => Ok(false),
+            Ok(running) => Ok(running.unwrap_or(is_valid)),
+        }
     }
 
     /// Returns the name of the execution.
@@ -96,13 +111,10 @@ impl Context {
         Err(Error::new(Kind::AlreadyRunning, "other executions change the lease at the same time"))
     }
 
-    /// Returns whether the execution of a lease may still write. If AWS does not say, a lease holds until it expires.
     async fn is_held(&self, lease: &Lease, now: Timestamp) -> Result<bool> {
-        let Some(executions) = &self.executions else { return Ok(now < lease.expires) };
-        match executions.is_running(&lease.execution).await {
-            Err(error) if now < lease.expires => Err(error),
-            Err(_) => Ok(false),
-            running => running,
+        match &self.executions {
+            Some(executions) => lease.is_held(executions.as_ref(), now).await,
+            None => Ok(now < lease.expires),
         }
     }
 }
@@ -136,19 +148,19 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::executions::Executions;
     use crate::testing::{AAVE, TestLake, january, kind};
 
-    /// Executions of which the named one runs. AWS does not answer for `unknown`.
+    /// Executions of which the named one runs. AWS does not answer for `silent`, and does not know of `unknown`.
     #[derive(Debug)]
     struct Running(&'static str);
 
     #[async_trait]
     impl Executions for Running {
-        async fn is_running(&self, arn: &str) -> Result<bool> {
+        async fn is_running(&self, arn: &str) -> Result<Option<bool>> {
             match arn {
-                "unknown" => Err(Error::new(Kind::SourceUnavailable, "no response")),
-                _ => Ok(arn == self.0),
+                "silent" => Err(Error::new(Kind::SourceUnavailable, "no response")),
+                "unknown" => Ok(None),
+                _ => Ok(Some(arn == self.0)),
             }
         }
     }
@@ -203,10 +215,12 @@ mod tests {
 
     #[tokio::test]
     async fn lease_of_an_execution_that_aws_does_not_tell_of_holds_until_it_expires() {
-        let (_lake, context) = context("a");
-        assert_eq!(take(&context, "unknown", 0).await, None);
-        assert_eq!(take(&context, "a", 29).await, Some(Kind::SourceUnavailable));
-        assert_eq!(take(&context, "a", 30).await, None);
+        for (name, outcome) in [("silent", Kind::SourceUnavailable), ("unknown", Kind::AlreadyRunning)] {
+            let (_lake, context) = context("a");
+            assert_eq!(take(&context, name, 0).await, None);
+            assert_eq!(take(&context, "a", 29).await, Some(outcome), "{name}");
+            assert_eq!(take(&context, "a", 30).await, None, "{name}");
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The code that all steps share: their context, inputs and reports, running and committing units, and serving under
 //! Lambda.
 
+pub mod aave;
 mod calls;
 mod checks;
 mod commit;
@@ -20,6 +21,7 @@ pub mod raw;
 mod report;
 mod resume;
 mod run;
+mod schemas;
 mod serve;
 pub mod snapshots;
 pub mod staging;

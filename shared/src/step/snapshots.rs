@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
+use arrow_select::interleave::interleave_record_batch;
 
-use super::staging::CLOSED;
+use super::staging::{CLOSED, SCHEMA};
 use super::{CONCURRENT_LARGE_UNITS, CONCURRENT_UNITS, Context, Report, UnitInput};
+use crate::config::Schema;
 use crate::domain::Day;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{FileMetadata, WorkUnit};
@@ -41,6 +44,28 @@ impl RawPage {
         let mut rows: Vec<R> = rows.into_iter().map(raw).collect();
         let repeats = sort(&mut rows);
         Ok(RawPage { batch: shrink_to_fit(R::encode(&rows)?)?, rows_in, repeats })
+    }
+
+    /// Merges pages into one, sorted by a column of texts.
+    ///
+    /// # Errors
+    /// `Internal` if there is no such column.
+    pub fn merge(pages: &[RawPage], column: &str) -> Result<Self> {
+        let invalid = |cause| Error::internal("cannot merge pages").with_source(cause);
+        let mut keys = Vec::new();
+        for (number, page) in pages.iter().enumerate() {
+            let texts = page.batch.column_by_name(column).and_then(|column| column.as_string_opt::<i32>());
+            let texts = texts.ok_or_else(|| Error::internal("a page has no such column").with("column", column))?;
+            keys.extend(texts.iter().enumerate().map(|(row, text)| ((text.is_none(), text), (number, row))));
+        }
+        keys.sort_unstable();
+        let rows: Vec<_> = keys.into_iter().map(|(_, place)| place).collect();
+        let batches: Vec<_> = pages.iter().map(|page| &page.batch).collect();
+        Ok(RawPage {
+            batch: interleave_record_batch(&batches, &rows).map_err(invalid)?,
+            rows_in: pages.iter().map(|page| page.rows_in).sum(),
+            repeats: pages.iter().map(|page| page.repeats).sum(),
+        })
     }
 }
 
@@ -150,6 +175,9 @@ async fn write<R: Row>(
     if closed {
         metadata.insert(CLOSED.to_owned(), "true".to_owned());
     }
+    if context.config.schema(&unit.as_protocol_day()?.1)? == Some(Schema::Aave) {
+        metadata.insert(SCHEMA.to_owned(), Schema::Aave.name().to_owned());
+    }
     let batches = snapshot.rows.into_iter().map(|page| page.batch).collect();
     let written = context.lake.write_batches::<R>(table, &unit, batches, metadata).await?;
     if lost.contains(&unit) {
@@ -167,21 +195,25 @@ async fn is_closed(context: &Context, unit: &WorkUnit, block: &DailyBlock, snaps
     if rows == 0 && !metadata.contains_key(CLOSED) {
         return Ok(false);
     }
-    let subgraph = context.config.protocol(&protocol)?.subgraph()?;
+    let configured = context.config.protocol(&protocol)?;
+    let subgraph = configured.subgraph()?;
+    let empty = |message: &str| {
+        Error::new(Kind::SourceUnavailable, message)
+            .with("unit", unit)
+            .with("earlier_day", earlier)
+            .with("positions_on_earlier_day", rows)
+            .with_hint("run again later: the indexer may be incomplete")
+    };
+    if configured.schema == Schema::Aave {
+        return Err(empty("the snapshot has no positions, and Aave's own subgraph does not say that all are closed"));
+    }
     let markets = context.graph.markets(subgraph, block.number()?, &context.traffic).await;
     let markets = markets.map_err(|error| error.with("unit", unit))?;
     // Another deployment says nothing about this snapshot.
     if markets.deployment == snapshot.deployment && totals_are_negligible(&markets.rows) {
         return Ok(true);
     }
-    Err(Error::new(
-        Kind::SourceUnavailable,
-        "the snapshot has no positions, and its markets do not say that all are closed",
-    )
-    .with("unit", unit)
-    .with("earlier_day", earlier)
-    .with("positions_on_earlier_day", rows)
-    .with_hint("run again later: the indexer may be incomplete"))
+    Err(empty("the snapshot has no positions, and its markets do not say that all are closed"))
 }
 
 /// Returns the day, metadata and row count of the newest stored snapshot of positions of the [`EARLIER_DAYS`] before a

@@ -110,6 +110,9 @@ pub fn stage<R: Serialize, S, K: Hash + Eq, E: fmt::Display>(
 /// The metadata entry, `true`, of a snapshot without positions whose markets say that none is open.
 pub const CLOSED: &str = "closed";
 
+/// The metadata entry that names the schema of the rows of a snapshot, if it is not Messari's.
+pub const SCHEMA: &str = "schema";
+
 /// Returns the entries of a snapshot's metadata that describe its source: the pinned block, the deployment, and whether
 /// all positions are closed.
 #[must_use]

@@ -17,7 +17,7 @@ use crate::domain::{BaseUnits, Category, Day, HexBytes, Side};
 use crate::error::{Error, Result};
 
 /// A time in milliseconds since 1 January 1970 UTC. Its column type is `TIMESTAMP` (INT64 milliseconds, UTC).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {

@@ -10,7 +10,7 @@ use crate::domain::price::{Market, PriceUnit};
 
 row! {
     /// A market from The Graph. Every value is the original string of the response.
-    #[derive(serde::Serialize)]
+    #[derive(serde::Serialize, Default)]
     pub struct RawMarket {
         /// Market id (a contract address).
         pub id: Option<Arc<str>>,
@@ -35,19 +35,27 @@ row! {
         /// Unit of the price: USD or ETH. NULL is USD.
         pub price_unit: Option<Arc<str>> = null_if_absent,
         /// From a node: lent tokens per unit of the market's own token. Aave: the normalized income, with 27 decimals.
-        /// Compound: the exchange rate, with 18 decimals.
+        /// Compound: the exchange rate, with 18 decimals. From Aave's own subgraph: the liquidity index at
+        /// `index_time`.
         pub supply_index: Option<Arc<str>> = null_if_absent,
         /// From a node: the index with which debts grow. Aave: the normalized variable debt, with 27 decimals. Compound: the
-        /// borrow index.
+        /// borrow index. From Aave's own subgraph: the variable borrow index at `index_time`.
         pub debt_index: Option<Arc<str>> = null_if_absent,
         /// From a node: the sum of all supplies, in units of the market's own token.
         pub own_token_supply: Option<Arc<str>> = null_if_absent,
-        /// From a node: the sum of all debts. Aave: of the scaled debts at the variable rate. Compound: in base units.
+        /// From a node or Aave's own subgraph: the sum of all debts. Aave: of the scaled debts at the variable rate.
+        /// Compound: in base units.
         pub total_debt: Option<Arc<str>> = null_if_absent,
         /// From a node: Aave's token of debts at a stable rate.
         pub stable_debt_token: Option<Arc<str>> = null_if_absent,
         /// From a node: Aave's token of debts at the variable rate.
         pub variable_debt_token: Option<Arc<str>> = null_if_absent,
+        /// From Aave's own subgraph: the yearly rate of supplies since `index_time`, with 27 decimals.
+        pub supply_rate: Option<Arc<str>> = null_if_absent,
+        /// From Aave's own subgraph: the yearly variable rate of debts since `index_time`, with 27 decimals.
+        pub debt_rate: Option<Arc<str>> = null_if_absent,
+        /// From Aave's own subgraph: when the indexes were stored, in seconds since 1 January 1970 UTC.
+        pub index_time: Option<Arc<str>> = null_if_absent,
         /// Protocol, such as `aave-v2-eth`.
         pub protocol: Arc<str>,
         /// Block that the snapshot is pinned to: the day's first.
@@ -165,23 +173,15 @@ mod tests {
             id: Some("0x4DDC2D193948926D02F9B1FE9E1DAA0718270ED5".into()),
             name: Some("Compound ETH".into()),
             maximum_ltv: Some("75".into()),
-            liquidation_threshold: None,
             input_token_price_usd: Some("178.01".into()),
             total_deposit_balance_usd: Some("1000.5".into()),
-            total_borrow_balance_usd: None,
             input_token_id: Some("0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee".into()),
             input_token_symbol: Some("ETH".into()),
             input_token_decimals: Some("18".into()),
-            price_unit: None,
-            supply_index: None,
-            debt_index: None,
-            own_token_supply: None,
-            total_debt: None,
-            stable_debt_token: None,
-            variable_debt_token: None,
             protocol: "compound-v2-eth".into(),
             block_number: 1,
             block_timestamp: Timestamp::from_epoch_seconds(7),
+            ..RawMarket::default()
         }
     }
 

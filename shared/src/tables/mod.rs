@@ -26,6 +26,7 @@ pub use markets::{RawMarket, StagedMarket};
 pub use positions::{PositionBalanceRow, RawPosition, StagedPosition};
 pub use row::{Column, Row, schema_of};
 pub use validity::Reason;
+pub(crate) use validity::{base_units, hex_bytes, integer};
 pub use wallets::{ActiveWalletRow, FoldHealthRow, QuarantinedRow, WalletHealth, WalletLink};
 
 use crate::domain::Category;

@@ -9,13 +9,14 @@ use crate::domain::{Address, BaseUnits, Side};
 
 row! {
     /// A position from The Graph. Every value is the original string of the response.
-    #[derive(serde::Serialize)]
+    #[derive(serde::Serialize, Default)]
     pub struct RawPosition {
-        /// Position id: `{account}-{market}-{side}[-{rate type}]-{counter}`.
+        /// Position id: `{account}-{market}-{side}[-{rate type}]-{counter}`. In Aave's own subgraph, a row is the supply and
+        /// the debts of an account in a market: `{account}{token}{pool}`.
         pub id: Option<Arc<str>>,
-        /// Balance in base units of the market's token.
+        /// Balance in base units of the market's token; NULL from Aave's own subgraph.
         pub balance: Option<Arc<str>>,
-        /// LENDER, COLLATERAL or BORROWER.
+        /// LENDER, COLLATERAL or BORROWER; NULL from Aave's own subgraph.
         pub side: Option<Arc<str>>,
         /// Whether the supply is enabled as collateral: true, false or NULL.
         pub is_collateral: Option<Arc<str>>,
@@ -25,6 +26,18 @@ row! {
         pub market_name: Option<Arc<str>>,
         /// Account that owns the position.
         pub account_id: Option<Arc<str>>,
+        /// From Messari's subgraph of Aave: the markets that the account uses as collateral, as JSON: `[{"id": …}, …]`.
+        pub enabled_collaterals: Option<Arc<str>> = null_if_absent,
+        /// From Aave's own subgraph: the supply, divided by the market's index.
+        pub scaled_supply: Option<Arc<str>> = null_if_absent,
+        /// From Aave's own subgraph: the debt at the variable rate, divided by the market's index.
+        pub scaled_variable_debt: Option<Arc<str>> = null_if_absent,
+        /// From Aave's own subgraph: the debt at a stable rate at `stable_debt_time`, in base units.
+        pub stable_debt: Option<Arc<str>> = null_if_absent,
+        /// From Aave's own subgraph: the yearly rate of that debt, with 27 decimals.
+        pub stable_debt_rate: Option<Arc<str>> = null_if_absent,
+        /// From Aave's own subgraph: when that debt last changed, in seconds since 1 January 1970 UTC.
+        pub stable_debt_time: Option<Arc<str>> = null_if_absent,
         /// Protocol, such as `aave-v2-eth`.
         pub protocol: Arc<str>,
         /// Block that the snapshot is pinned to: the day's first.
@@ -89,19 +102,29 @@ impl StagedPosition {
         if balance.0 == 0 {
             return Err(Reason::new("balance", "is zero"));
         }
+        let market_id = hex_bytes("market_id", &raw.market_id)?;
         Ok(StagedPosition {
             account_address: hex_bytes("account_id", &raw.account_id)?,
             id: Arc::from(required("id", &raw.id)?),
-            market_id: hex_bytes("market_id", &raw.market_id)?,
+            market_id,
             market_name: raw.market_name.clone(),
             side,
             balance,
-            is_collateral: raw.is_collateral.as_deref().and_then(|text| text.parse().ok()),
+            is_collateral: is_collateral(raw, side, &market_id),
             protocol: raw.protocol.clone(),
             block_number: raw.block_number,
             block_timestamp: raw.block_timestamp,
             epoch_timestamp: raw.block_timestamp.0.div_euclid(1000),
         })
+    }
+}
+
+/// Returns whether a supply is enabled as collateral. The list of the account's collaterals is right where there is one: the
+/// flag of Aave's positions is not.
+fn is_collateral(raw: &RawPosition, side: Side, market: &Address) -> Option<bool> {
+    match &raw.enabled_collaterals {
+        Some(enabled) if side == Side::Lender => Some(enabled.to_ascii_lowercase().contains(&format!("\"{market}\""))),
+        _ => raw.is_collateral.as_deref().and_then(|text| text.parse().ok()),
     }
 }
 
@@ -115,13 +138,12 @@ mod tests {
             id: Some(format!("{account}-x-COLLATERAL-0").into()),
             balance: Some("5".into()),
             side: Some("COLLATERAL".into()),
-            is_collateral: None,
             market_id: Some("0x4ddc2d193948926d02f9b1fe9e1daa0718270ed5".into()),
-            market_name: None,
             account_id: Some(account.into()),
             protocol: "aave-v2-eth".into(),
             block_number: 1,
             block_timestamp: Timestamp(0),
+            ..RawPosition::default()
         }
     }
 
@@ -159,6 +181,25 @@ mod tests {
         ] {
             let row = RawPosition { is_collateral: text.map(Arc::from), ..raw() };
             assert_eq!(StagedPosition::from_raw(&row).unwrap().is_collateral, value, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn list_of_the_accounts_collaterals_precedes_the_flag_of_a_supply() {
+        let market = "0x4DDC2d193948926d02f9b1fe9e1daa0718270ed5";
+        for (side, flag, enabled, value) in [
+            ("COLLATERAL", None, format!(r#"[{{"id":"{market}"}}]"#), Some(true)),
+            ("COLLATERAL", Some("true"), "[]".to_owned(), Some(false)),
+            ("COLLATERAL", Some("true"), format!(r#"[{{"id":"{market}00"}}]"#), Some(false)),
+            ("BORROWER", Some("false"), format!(r#"[{{"id":"{market}"}}]"#), Some(false)),
+        ] {
+            let row = RawPosition {
+                side: Some(side.into()),
+                is_collateral: flag.map(Arc::from),
+                enabled_collaterals: Some(enabled.into()),
+                ..raw()
+            };
+            assert_eq!(StagedPosition::from_raw(&row).unwrap().is_collateral, value, "{row:?}");
         }
     }
 

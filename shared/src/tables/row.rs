@@ -60,14 +60,14 @@ pub fn schema_of(columns: &[Column]) -> SchemaRef {
 macro_rules! row {
     (
         $(#[doc = $row_doc:literal])*
-        $(#[derive($derive:path)])?
+        $(#[derive($($derive:path),+)])?
         pub struct $row:ident {
             $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty $(= $null_if_absent:ident)?, )+
         }
     ) => {
         $(#[doc = $row_doc])*
         #[derive(Debug, Clone, PartialEq)]
-        $(#[derive($derive)])?
+        $(#[derive($($derive),+)])?
         pub struct $row {
             $( $(#[doc = $doc])+ pub $field: $type, )+
         }

@@ -32,12 +32,12 @@ pub(super) fn required<'a>(column: &'static str, text: &'a Option<Arc<str>>) -> 
 }
 
 /// Parses an address or a hash: `0x` and exactly `2·N` hex digits.
-pub(super) fn hex_bytes<const N: usize>(column: &'static str, text: &Option<Arc<str>>) -> Result<HexBytes<N>, Reason> {
+pub(crate) fn hex_bytes<const N: usize>(column: &'static str, text: &Option<Arc<str>>) -> Result<HexBytes<N>, Reason> {
     HexBytes::parse(required(column, text)?).ok_or(Reason::new(column, "is malformed"))
 }
 
 /// Parses an integer, `-?[0-9]+`, that fits in 64 bits.
-pub(super) fn integer(column: &'static str, text: &Option<Arc<str>>) -> Result<i64, Reason> {
+pub(crate) fn integer(column: &'static str, text: &Option<Arc<str>>) -> Result<i64, Reason> {
     let text = required(column, text)?;
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -47,7 +47,7 @@ pub(super) fn integer(column: &'static str, text: &Option<Arc<str>>) -> Result<i
 }
 
 /// Parses an amount in base units.
-pub(super) fn base_units(column: &'static str, text: &Option<Arc<str>>) -> Result<BaseUnits, Reason> {
+pub(crate) fn base_units(column: &'static str, text: &Option<Arc<str>>) -> Result<BaseUnits, Reason> {
     BaseUnits::parse(required(column, text)?).map_err(|problem| Reason::new(column, problem))
 }
 

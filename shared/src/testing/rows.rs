@@ -158,25 +158,15 @@ pub fn priced_event(
 pub fn raw_market(protocol: &str, day: Day, market: Address, token: Address, price_usd: &str) -> RawMarket {
     RawMarket {
         id: text(market),
-        name: None,
         maximum_ltv: text("75"),
         liquidation_threshold: text("80"),
         input_token_price_usd: text(price_usd),
-        total_deposit_balance_usd: None,
-        total_borrow_balance_usd: None,
         input_token_id: text(token),
-        input_token_symbol: None,
         input_token_decimals: text("18"),
-        price_unit: None,
-        supply_index: None,
-        debt_index: None,
-        own_token_supply: None,
-        total_debt: None,
-        stable_debt_token: None,
-        variable_debt_token: None,
         protocol: protocol.into(),
         block_number: first_block(day),
         block_timestamp: Timestamp::from_epoch_seconds(day.start() + 11),
+        ..RawMarket::default()
     }
 }
 
@@ -223,6 +213,7 @@ pub fn raw_position(
         protocol: protocol.into(),
         block_number: first_block(day),
         block_timestamp: Timestamp::from_epoch_seconds(day.start() + 11),
+        ..RawPosition::default()
     }
 }
 

@@ -118,16 +118,28 @@ pub fn results(rows: Value) -> (u16, Value) {
 }
 
 /// Returns a response of The Graph with these rows, at the requested block, or at block 5,000 if the newest block is
-/// requested. The block's timestamp equals its number.
+/// requested.
 #[must_use]
 pub fn snapshot(request: &Request, rows: Value) -> (u16, Value) {
     let block = request.variable("block").as_i64().unwrap_or(5_000);
-    let block = json!({"number": block, "timestamp": block, "hash": format!("0x{block:064x}")});
+    // The real subgraphs do not say the time and the hash of the block.
+    let block = json!({"number": block, "timestamp": null, "hash": null});
     let meta = json!({"block": block, "deployment": "QmDeployment", "hasIndexingErrors": false});
-    // The query determines whether the rows are markets or positions.
+    // The query determines what the rows are.
     let query = request.body.get("query").and_then(Value::as_str).unwrap_or_default();
-    let entity = if query.contains("markets(") { "markets" } else { "positions" };
+    let entity = ["markets", "reserves", "userReserves"].into_iter().find(|name| query.contains(&format!(" {name}(")));
+    let entity = entity.unwrap_or("positions");
     (200, json!({"data": {"_meta": meta, entity: rows}}))
+}
+
+/// Returns a response of Transpose with the newest block, or with the block whose number the SQL has. The time of a block in
+/// seconds since 1970 equals its number.
+#[must_use]
+pub fn block_at_its_number(request: &Request, newest: i64) -> (u16, Value) {
+    let number = request.sql().split_once("block_number = ").map_or("", |(_, rest)| rest);
+    let number = number.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(newest);
+    let time = jiff::Timestamp::from_second(number).unwrap_or_default();
+    results(json!([{"block_number": number.to_string(), "timestamp": time.to_string(), "block_hash": null}]))
 }
 
 /// Returns an error response of The Graph, with status 200, as The Graph sends it.

@@ -28,6 +28,20 @@ async fn day_without_the_next_one_is_not_ready() {
     starts_with(&refusal(&folder).await, "CorruptData: the files of a day are missing");
 }
 
+/// A value of 257 MB, all zeros, takes 8 KB in a file.
+#[tokio::test]
+async fn small_file_with_a_huge_page_is_refused_before_it_is_decoded() {
+    let folder = aws();
+    let all = logs(blocks_of_day(0));
+    let huge = format!("0x{}", "0".repeat(257 << 20));
+    let data =
+        StringArray::from_iter_values(all.iter().enumerate().map(|(row, _)| if row == 0 { &huge } else { "0x" }));
+    let path = of_day(&folder, "logs", 0, "part-0");
+    write(&path, with(aws_logs(&all), "data", Arc::new(data)), Compression::ZSTD(Default::default()));
+    assert!(std::fs::metadata(&path).unwrap().len() < 100_000);
+    starts_with(&refusal(&folder).await, "CorruptData: the Parquet file has a page that does not match its footer");
+}
+
 #[tokio::test]
 async fn missing_blocks_are_noticed() {
     let folder = aws();

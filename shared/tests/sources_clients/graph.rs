@@ -84,7 +84,7 @@ async fn rows_are_in_id_order_regardless_of_timing() {
             .await;
     let client = GraphClient::new(GraphSettings { concurrency: 5, ..settings(&server, "k3y") }).unwrap();
     let traffic = Traffic::new();
-    let snapshot = client.positions(SUBGRAPH, BLOCK, None, &traffic).await.unwrap();
+    let snapshot = client.positions(SUBGRAPH, BLOCK, None, false, &traffic).await.unwrap();
 
     let mut sorted: Vec<&str> = table.iter().map(String::as_str).collect();
     sorted.sort_unstable();
@@ -120,7 +120,7 @@ async fn ranges_are_paged_concurrently() {
         response
     })
     .await;
-    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, None, &Traffic::new()).await.unwrap();
+    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, None, false, &Traffic::new()).await.unwrap();
     assert_eq!(snapshot.rows.len(), 3012);
 }
 
@@ -128,7 +128,7 @@ async fn ranges_are_paged_concurrently() {
 async fn a_first_page_that_is_not_full_needs_one_request() {
     let table: Vec<String> = (0..999).map(|n| format!("0x{n:04}")).collect();
     let server = TestServer::start(move |request| TestResponse::json(&respond(&table, request))).await;
-    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, None, &Traffic::new()).await.unwrap();
+    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, None, false, &Traffic::new()).await.unwrap();
     assert_eq!(snapshot.rows.len(), 999);
 
     let requests = server.requests();
@@ -147,7 +147,7 @@ async fn a_first_page_that_is_not_full_needs_one_request() {
 async fn a_full_first_page_needs_a_second_request() {
     let table: Vec<String> = (0..1000).map(|n| format!("0xff{n:04}")).collect();
     let server = TestServer::start(move |request| TestResponse::json(&respond(&table, request))).await;
-    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, None, &Traffic::new()).await.unwrap();
+    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, None, false, &Traffic::new()).await.unwrap();
     assert_eq!((snapshot.rows.len(), server.count()), (1000, 2));
 }
 
@@ -179,11 +179,11 @@ async fn accounts_are_split_and_sent_in_lower_case() {
     let table: Vec<String> = (0..4000).map(|n| format!("{}-0xm-LENDER-0", account(n))).collect();
     let server = TestServer::start(move |request| TestResponse::json(&respond(&table, request))).await;
     let accounts: Vec<String> = (0..2500).rev().map(|n| account(n).to_uppercase().replace("0X", "0x")).collect();
-    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, Some(&accounts), &Traffic::new()).await.unwrap();
+    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, Some(&accounts), false, &Traffic::new()).await.unwrap();
     let sorted: Vec<String> = (0..2500).map(|n| format!("{}-0xm-LENDER-0", account(n))).collect();
     assert!(ids_of(&snapshot.rows) == sorted);
 
-    let none = client(&server).positions(SUBGRAPH, BLOCK, Some(&[]), &Traffic::new()).await.unwrap();
+    let none = client(&server).positions(SUBGRAPH, BLOCK, Some(&[]), false, &Traffic::new()).await.unwrap();
     assert_eq!((none.rows.len(), none.block.number), (0, BLOCK));
 }
 
@@ -195,7 +195,7 @@ async fn lists_of_accounts_are_queried_as_concurrently_as_configured() {
     let server = TestServer::start(move |request| TestResponse::json(&respond(&[], request)).with_delay(delay)).await;
     for concurrency in [2, 12] {
         let client = GraphClient::new(GraphSettings { concurrency, ..settings(&server, "k3y") }).unwrap();
-        client.positions(SUBGRAPH, BLOCK, Some(&accounts), &Traffic::new()).await.unwrap();
+        client.positions(SUBGRAPH, BLOCK, Some(&accounts), false, &Traffic::new()).await.unwrap();
         assert_eq!(server.max_concurrent(), concurrency);
     }
 }
@@ -276,7 +276,7 @@ async fn rejects_invalid_input_before_any_request() {
 fn futures_are_send() {
     fn assert_send<T: Send>(_: T) {}
     let check = |client: &'static GraphClient, traffic: &'static Traffic| {
-        assert_send(client.positions(SUBGRAPH, BLOCK, None, traffic));
+        assert_send(client.positions(SUBGRAPH, BLOCK, None, false, traffic));
         assert_send(client.markets(SUBGRAPH, BLOCK, traffic));
         assert_send(client.head(SUBGRAPH, traffic));
     };

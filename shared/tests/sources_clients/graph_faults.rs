@@ -185,7 +185,7 @@ async fn read_two_states(field: &'static str, value: Value, end: usize) -> (Resu
     })
     .await;
     let traffic = Traffic::new();
-    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, None, &traffic).await;
+    let snapshot = client(&server).positions(SUBGRAPH, BLOCK, None, false, &traffic).await;
     let deployment = snapshot.map(|snapshot| {
         assert_eq!(snapshot.rows.len(), 1500);
         snapshot.deployment
@@ -214,7 +214,7 @@ async fn a_failed_page_does_not_restart_the_snapshot() {
         _ => TestResponse::new(500, ""),
     })
     .await;
-    let error = client(&server).positions(SUBGRAPH, BLOCK, None, &Traffic::new()).await.unwrap_err();
+    let error = client(&server).positions(SUBGRAPH, BLOCK, None, false, &Traffic::new()).await.unwrap_err();
     assert_eq!((error.kind(), server.count()), (Kind::SourceUnavailable, 1 + TRIES));
 }
 
@@ -227,7 +227,7 @@ async fn an_ignored_filter_is_an_error_and_not_an_endless_loop() {
         TestResponse::json(&respond(&ids, &unfiltered))
     })
     .await;
-    let error = client(&server).positions(SUBGRAPH, BLOCK, None, &Traffic::new()).await.unwrap_err();
+    let error = client(&server).positions(SUBGRAPH, BLOCK, None, false, &Traffic::new()).await.unwrap_err();
     assert_eq!((error.kind(), server.count()), (Kind::SourceUnavailable, 1 + TRIES));
 }
 

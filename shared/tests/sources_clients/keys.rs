@@ -156,7 +156,7 @@ impl Echo {
         match call {
             "head" => describe(self.graph.head(SUBGRAPH, &traffic).await),
             "markets" => describe(self.graph.markets(SUBGRAPH, BLOCK, &traffic).await),
-            "positions" => describe(self.graph.positions(SUBGRAPH, BLOCK, None, &traffic).await),
+            "positions" => describe(self.graph.positions(SUBGRAPH, BLOCK, None, false, &traffic).await),
             "events" => describe(self.transpose.events(&query(), &traffic).await),
             "count_events" => describe(self.transpose.count_events(&[query()], &traffic).await),
             "first_block" => describe(self.transpose.first_block(1_672_531_200, &traffic).await),

@@ -28,7 +28,7 @@ async fn snapshot_error(limits: SourceLimits) -> (Error, usize) {
     .await;
     let settings = GraphSettings { rows_per_page: ROWS_PER_PAGE, limits, ..settings(&server, "") };
     let client = GraphClient::new(settings).unwrap();
-    (client.positions(SUBGRAPH, BLOCK, None, &Traffic::new()).await.unwrap_err(), server.count())
+    (client.positions(SUBGRAPH, BLOCK, None, false, &Traffic::new()).await.unwrap_err(), server.count())
 }
 
 async fn events_error(limits: SourceLimits) -> (Error, usize) {

@@ -4,8 +4,10 @@
 //! one response and right in the next. The defects are therefore put into the rows before they are served. The columns
 //! that queries filter and sort by have no defects, because a database enforces their types.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use defi_shared::config::Schema;
 use serde_json::{Map, Value, json};
 
 use super::random_number;
@@ -51,6 +53,11 @@ impl RowDefect {
             }
             (_, RowKind::Market) => &["inputTokenPriceUSD", "liquidationThreshold", "maximumLTV", "inputToken", "name"],
             (_, RowKind::Position) => &["side", "isCollateral", "market", "account"],
+            // Without the indexes, on which all balances in a reserve depend.
+            (_, RowKind::Reserve) => {
+                &["price", "reserveLiquidationThreshold", "baseLTVasCollateral", "underlyingAsset", "name"]
+            }
+            (_, RowKind::UserReserve) => &["usageAsCollateralEnabledOnUser", "reserve", "user", "stableBorrowRate"],
         }
     }
 
@@ -70,10 +77,14 @@ enum RowKind {
     Event,
     Market,
     Position,
+    /// A market in Aave's own schema.
+    Reserve,
+    /// The positions of a user in a market, in Aave's own schema.
+    UserReserve,
 }
 
 /// The number of rows with each defect, by its name.
-pub type DefectCounts = std::collections::BTreeMap<&'static str, u64>;
+pub type DefectCounts = BTreeMap<&'static str, u64>;
 
 /// Puts defects into the rows of a recording: each defect into `per_mille` of a thousand rows. Equal rows of several
 /// days have equal defects.
@@ -82,8 +93,9 @@ pub fn add_row_defects(recording: &mut Recording, seed: u64, defects: &[RowDefec
     for event in &mut recording.events {
         injector.apply(event, RowKind::Event);
     }
-    injector.apply_to_snapshots(&mut recording.markets, RowKind::Market);
-    injector.apply_to_snapshots(&mut recording.positions, RowKind::Position);
+    let schemas = &recording.schemas;
+    injector.apply_to_snapshots(&mut recording.markets, schemas, [RowKind::Market, RowKind::Reserve]);
+    injector.apply_to_snapshots(&mut recording.positions, schemas, [RowKind::Position, RowKind::UserReserve]);
     injector.counts
 }
 
@@ -95,13 +107,22 @@ struct DefectInjector<'a> {
 }
 
 impl DefectInjector<'_> {
-    fn apply_to_snapshots(&mut self, snapshots: &mut Snapshots, kind: RowKind) {
-        let rows = snapshots.values_mut().flat_map(|blocks| blocks.values_mut()).flatten();
-        for row in rows {
-            if let Some(mut fields) = row.as_object().cloned()
-                && self.apply(&mut fields, kind)
-            {
-                *row = Row::from(Arc::new(Value::Object(fields)));
+    /// Puts defects into rows, whose kind is the first one in Messari's schema and the second one in Aave's.
+    fn apply_to_snapshots(
+        &mut self,
+        snapshots: &mut Snapshots,
+        schemas: &BTreeMap<String, Schema>,
+        kinds: [RowKind; 2],
+    ) {
+        for (protocol, blocks) in snapshots {
+            let [messari, aave] = kinds;
+            let kind = if schemas.get(protocol) == Some(&Schema::Aave) { aave } else { messari };
+            for row in blocks.values_mut().flatten() {
+                if let Some(mut fields) = row.as_object().cloned()
+                    && self.apply(&mut fields, kind)
+                {
+                    *row = Row::from(Arc::new(Value::Object(fields)));
+                }
             }
         }
     }

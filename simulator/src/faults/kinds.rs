@@ -115,11 +115,16 @@ faults! {
     HeadBehind "head_behind" Graph Transient,
     /// The subgraph has pruned the block.
     Pruned "pruned" Graph Permanent,
+    /// The indexers of the subgraph are days apart: one has pruned the block, another does not have it yet.
+    PrunedByOne "pruned_by_one" Graph Permanent,
+    /// The gateway says that the block is missing, and not which block is the latest.
+    MissingBlock "missing_block" Graph Permanent,
     /// The response is for another block than the requested one.
     OtherBlock "other_block" Graph Transient,
     /// A later page comes from another deployment. On the first page there is nothing to compare the deployment with.
     OtherDeployment "other_deployment" Graph Transient,
-    /// A later page is for another block with the same number: the chain was reorganised between two pages.
+    /// A later page is for another block with the same number: the chain was reorganised between two pages. Only a server that
+    /// says the hash of the block can have this fault.
     ReorganisedBlock "reorganised_block" Graph Transient,
     /// The subgraph failed to index a block and reports it next to the data.
     IndexingErrors "indexing_errors" Graph Permanent,

@@ -4,6 +4,7 @@
 //! attempts, and not on the order in which requests arrive. Concurrent requests, another number of connections or
 //! additional requests therefore change nothing, and a script that made a test fail makes it fail again.
 
+mod debts;
 mod defects;
 mod kinds;
 mod request;
@@ -20,6 +21,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use sha2::{Digest, Sha256};
 
+pub use debts::debts_never_fall;
 pub use defects::{DefectCounts, RowDefect, add_row_defects};
 pub use kinds::Fault;
 use request::ParsedRequest;
@@ -208,7 +210,8 @@ mod tests {
         assert_eq!(names.len(), Fault::ALL.len());
         let permanent: Vec<_> =
             Fault::ALL.iter().filter(|fault| !fault.is_transient()).map(|fault| fault.name()).collect();
-        assert_eq!(permanent, ["lasting_errors", "pruned", "indexing_errors", "out_of_credits"]);
+        let of_blocks = ["pruned", "pruned_by_one", "missing_block"];
+        assert_eq!(permanent, [&["lasting_errors"][..], &of_blocks, &["indexing_errors", "out_of_credits"]].concat());
     }
 
     /// Whether each of the attempts of one request has a fault.

@@ -52,7 +52,9 @@ impl ParsedRequest {
             Api::Graph if !is_graph => false,
             Api::Transpose if is_graph => false,
             _ => match fault {
-                Fault::HeadBehind | Fault::Pruned | Fault::OtherBlock => self.block().is_some(),
+                Fault::HeadBehind | Fault::Pruned | Fault::PrunedByOne | Fault::MissingBlock | Fault::OtherBlock => {
+                    self.block().is_some()
+                }
                 Fault::RepeatedPage | Fault::OtherDeployment | Fault::ReorganisedBlock => {
                     self.first_page_body().is_some()
                 }

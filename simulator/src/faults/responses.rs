@@ -129,6 +129,17 @@ fn error_response(fault: Fault, request: &ParsedRequest) -> Option<Response> {
                  data for block number {requested} is therefore not yet available`"
             ))
         }
+        Fault::PrunedByOne => {
+            let block = request.block()?;
+            let indexers = [
+                ("0xedca8740873152ff30a2696add66d1ab41882beb", block + 14_000),
+                ("0xbdfb5ee5a2abf4fc7bb1bd1221067aef7f9de491", block - 1),
+            ];
+            let errors = indexers
+                .map(|(indexer, latest)| format!("{indexer}: Unavailable(missing block: {block}, latest: {latest})"));
+            graphql_error(&format!("bad indexers: {{{}}}", errors.join(", ")))
+        }
+        Fault::MissingBlock => graphql_error(&format!("missing block: {}", request.block()?)),
         _ => return None,
     })
 }

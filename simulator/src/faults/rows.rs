@@ -41,7 +41,9 @@ impl RowsResponse {
         let envelope: Object = serde_json::from_slice(body).ok()?;
         let data: Option<Object> = envelope.get("data").and_then(|data| parse(data));
         let holder = data.as_ref().unwrap_or(&envelope);
-        let field = ["markets", "positions", "results"].into_iter().find(|field| holder.contains_key(*field));
+        let field = ["markets", "positions", "reserves", "userReserves", "results"]
+            .into_iter()
+            .find(|field| holder.contains_key(*field));
         (data.is_some() || field.is_some()).then_some(RowsResponse { envelope, data, field })
     }
 
@@ -76,7 +78,9 @@ impl RowsResponse {
                 self.change_meta("/block/number", |number| number.as_u64().map(|number| json!(number - 1)))
             }
             Fault::OtherDeployment => self.change_meta("/deployment", |_| Some(json!("QmOtherDeployment"))),
-            Fault::ReorganisedBlock => self.change_meta("/block/hash", |_| Some(json!("0xreorganised"))),
+            Fault::ReorganisedBlock => {
+                self.change_meta("/block/hash", |hash| (!hash.is_null()).then(|| json!("0xreorganised")))
+            }
             Fault::IndexingErrors => self.change_meta("/hasIndexingErrors", |_| Some(json!(true))),
             Fault::Truncated => {
                 let rows = self.rows()?;

@@ -1,6 +1,6 @@
 //! The actions of the wallets of the sample chain.
 
-use super::accounts::{Health, Position, units};
+use super::accounts::{Health, Moment, Opening, Position, units};
 use super::events::EventDraft;
 use super::protocols::{BORROWED, MARKETS, SAVINGS, UNLISTED, VOLATILE};
 use super::wallets::{Wallet, WalletKind};
@@ -73,7 +73,10 @@ impl World {
         let (from, to) = (self.wallets[from], self.wallets[to]);
         // A receiver that already has such a position is skipped, because it would keep its collateral flag.
         let supply = self.accounts[from.account].open(from.protocol, false).next();
-        let Some((market, amount)) = supply.map(|position| (position.market, position.amount / 5)) else { return };
+        let moment = Moment { prices: &self.prices, day };
+        let Some((market, amount)) = supply.map(|position| (position.market, position.amount(moment) / 5)) else {
+            return;
+        };
         let receiver = &self.accounts[to.own];
         let has_position = receiver.positions.iter().any(|position| position.market == market && !position.is_debt);
         if from.kind == WalletKind::Lender
@@ -82,8 +85,8 @@ impl World {
             && from.account != to.own
             && amount > 0
         {
-            let sent = self.accounts[from.account].take(market, false, amount);
-            self.accounts[to.own].add(market, false, sent, None);
+            let sent = self.accounts[from.account].take(market, false, amount, moment);
+            self.accounts[to.own].add(market, sent, Opening::Transfer, moment);
         }
     }
 
@@ -139,14 +142,14 @@ impl World {
         let surplus = health.weighted_collateral - health.debt / tx.wallet.target_risk;
         let weight = MARKETS[market].threshold / 100.0;
         if surplus > 0.0 && weight > 0.0 {
-            let spare = units(market, surplus / weight * 0.5, &self.prices, tx.day);
+            let spare = units(market, surplus / weight * 0.5, self.moment(tx));
             self.record(tx, "withdraw", market, spare.min(amount));
         }
     }
 
     fn supply(&mut self, tx: &Transaction, market: usize, usd: f64) {
         if usd >= MIN_USD {
-            let amount = units(market, usd, &self.prices, tx.day);
+            let amount = units(market, usd, self.moment(tx));
             self.record(tx, "deposit", market, amount);
         }
     }
@@ -158,7 +161,7 @@ impl World {
         let market = self.rng.pick(BORROWED[tx.protocol]);
         match market {
             Some(market) if usd >= MIN_USD => {
-                let amount = units(market, usd, &self.prices, tx.day);
+                let amount = units(market, usd, self.moment(tx));
                 self.record(tx, "borrow", market, amount);
                 usd
             }
@@ -175,11 +178,15 @@ impl World {
     }
 
     fn health(&self, tx: &Transaction) -> Health {
-        self.accounts[tx.wallet.account].health(tx.protocol, &self.prices, tx.day)
+        self.accounts[tx.wallet.account].health(tx.protocol, self.moment(tx))
+    }
+
+    fn moment(&self, tx: &Transaction) -> Moment<'_> {
+        Moment { prices: &self.prices, day: tx.day }
     }
 
     fn open(&self, tx: &Transaction, is_debt: bool) -> Vec<(usize, u128)> {
-        let pair = |position: &Position| (position.market, position.amount);
+        let pair = |position: &Position| (position.market, position.amount(self.moment(tx)));
         self.accounts[tx.wallet.account].open(tx.protocol, is_debt).map(pair).collect()
     }
 
@@ -191,12 +198,13 @@ impl World {
         // Some lenders do not enable their deposit as collateral.
         let enabled =
             MARKETS[market].threshold > 0.0 && (tx.wallet.kind != WalletKind::Lender || self.rng.per_mille(700));
+        let moment = Moment { prices: &self.prices, day: tx.day };
         let account = &mut self.accounts[tx.wallet.account];
         match category {
-            "deposit" => account.add(market, false, amount, Some(enabled)),
-            "borrow" => account.add(market, true, amount, None),
+            "deposit" => account.add(market, amount, Opening::Deposit(enabled), moment),
+            "borrow" => account.add(market, amount, Opening::Borrow, moment),
             other => {
-                account.take(market, other == "repay", amount);
+                account.take(market, other == "repay", amount, moment);
             }
         }
         let address = account.address.clone();

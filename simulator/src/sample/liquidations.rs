@@ -1,6 +1,6 @@
 //! Liquidations of the sample chain: liquidators repay debts that are no longer covered by collateral.
 
-use super::accounts::{Position, units};
+use super::accounts::{Moment, Position, units};
 use super::events::EventDraft;
 use super::protocols::{MARKETS, PROTOCOLS};
 use super::wallets::{Wallet, WalletKind};
@@ -23,7 +23,8 @@ impl World {
             self.wallets.iter().filter(|wallet| wallet.kind == WalletKind::Liquidator).copied().collect();
         for account in 0..self.accounts.len() {
             for protocol in 0..PROTOCOLS.len() {
-                let health = self.accounts[account].health(protocol, &self.prices, day);
+                let moment = Moment { prices: &self.prices, day };
+                let health = self.accounts[account].health(protocol, moment);
                 if health.debt <= DUST_USD || health.risk() <= 1.0 {
                     continue;
                 }
@@ -42,13 +43,14 @@ impl World {
         let mut block = self.rng.below(self.calendar.blocks_of(day) / 2);
         for _ in 0..MAX_LIQUIDATIONS {
             let transaction = self.rng.hex(32);
-            if self.accounts[account].health(protocol, &self.prices, day).risk() <= 1.0 {
+            let moment = Moment { prices: &self.prices, day };
+            if self.accounts[account].health(protocol, moment).risk() <= 1.0 {
                 return;
             }
             let Some(seizure) = self.seizure(account, protocol, day) else { return };
             let target = &mut self.accounts[account];
-            let seized = target.take(seizure.collateral, false, seizure.seized);
-            let repaid = target.take(seizure.debt, true, seizure.repaid);
+            let seized = target.take(seizure.collateral, false, seizure.seized, moment);
+            let repaid = target.take(seizure.debt, true, seizure.repaid, moment);
             self.liquidated_today[account] = true;
             self.drafts.push(EventDraft {
                 block,
@@ -68,20 +70,21 @@ impl World {
     /// bonus.
     fn seizure(&self, account: usize, protocol: usize, day: usize) -> Option<Seizure> {
         let account = &self.accounts[account];
-        let usd = |position: &Position| position.usd(&self.prices, day);
+        let moment = Moment { prices: &self.prices, day };
+        let usd = |position: &Position| position.usd(moment);
         let larger = |one: &&Position, other: &&Position| usd(one).total_cmp(&usd(other));
         let debt = account.open(protocol, true).max_by(larger)?;
         let collateral = account
             .open(protocol, false)
-            .filter(|position| position.is_collateral == Some(true) && MARKETS[position.market].threshold > 0.0)
+            .filter(|position| position.is_collateral && MARKETS[position.market].threshold > 0.0)
             .max_by(larger)?;
         let bonus = 1.0 + PROTOCOLS[protocol].liquidation_bonus;
         let repaid_usd = (usd(debt) * CLOSE_FACTOR).min(usd(collateral) / bonus);
         let seizure = Seizure {
             debt: debt.market,
-            repaid: units(debt.market, repaid_usd, &self.prices, day).min(debt.amount),
+            repaid: units(debt.market, repaid_usd, moment).min(debt.amount(moment)),
             collateral: collateral.market,
-            seized: units(collateral.market, repaid_usd * bonus, &self.prices, day).min(collateral.amount),
+            seized: units(collateral.market, repaid_usd * bonus, moment).min(collateral.amount(moment)),
         };
         (seizure.repaid > 0 && seizure.seized > 0).then_some(seizure)
     }

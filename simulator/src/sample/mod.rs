@@ -9,6 +9,7 @@ mod accounts;
 mod actions;
 mod calendar;
 mod events;
+mod interest;
 mod liquidations;
 mod prices;
 mod protocols;
@@ -16,10 +17,14 @@ mod rng;
 mod wallets;
 mod world;
 
+use defi_shared::config::Schema;
 use defi_shared::error::{Error, Result};
 
 use crate::recording::Recording;
 use world::World;
+
+/// The name of the sample chain's Aave v2, whose markets and positions can be in either schema.
+pub const AAVE: &str = protocols::PROTOCOLS[protocols::AAVE].key;
 
 /// Larger chains do not fit into the memory of an ordinary machine.
 const MAX_WALLETS: u32 = 1_000_000;
@@ -45,18 +50,19 @@ impl Default for SampleOptions {
     }
 }
 
-/// Generates the chain. Its first day is 2023-01-01, its last day is `days` later.
+/// Generates the chain. Its first day is 2023-01-01, its last day is `days` later. The markets and positions of Aave are in the
+/// given schema, and the same in both.
 ///
 /// # Errors
 /// `BadInput` for a number of wallets or days that is 0 or too large.
-pub fn chain(options: &SampleOptions) -> Result<Recording> {
+pub fn chain(options: &SampleOptions, aave: Schema) -> Result<Recording> {
     if !(1..=MAX_WALLETS).contains(&options.wallets) {
         return Err(Error::bad_input(format!("the sample chain must have 1 to {MAX_WALLETS} wallets")));
     }
     if !(1..=MAX_DAYS).contains(&options.days) {
         return Err(Error::bad_input(format!("the sample chain must have 1 to {MAX_DAYS} days")));
     }
-    World::new(options)?.run()
+    World::new(options, aave)?.run()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Prices of the sample chain: random walks with two crashes, which cause liquidations.
 
-use super::protocols::{MARKETS, Market, ORACLE_FAILURE, PriceModel};
+use super::interest::Interest;
+use super::protocols::{ETHER, MARKETS, Market, ORACLE_FAILURE, PriceModel};
 use super::rng::SeededRng;
 
 /// The number of altcoin series and of stablecoin series.
@@ -8,8 +9,9 @@ const SERIES: usize = 4;
 /// The factors by which the crashes multiply the price of Ether.
 const CRASHES: [f64; 2] = [0.78, 0.84];
 
-/// The price of every market on every day, in dollars.
+/// The price of every market on every day, in dollars, and the interest.
 pub(super) struct Prices {
+    pub(super) interest: Interest,
     days: Vec<[f64; MARKETS.len()]>,
     oracle_failure_day: usize,
 }
@@ -26,7 +28,7 @@ struct PriceLevels {
 
 impl Prices {
     /// Generates the prices from the first day to `days` days later.
-    pub(super) fn new(days: u32, rng: &mut SeededRng) -> Prices {
+    pub(super) fn new(days: u32, interest: Interest, rng: &mut SeededRng) -> Prices {
         let days = days as usize;
         let crash_days = [days * 2 / 5, days * 3 / 4];
         let mut levels = PriceLevels {
@@ -48,7 +50,7 @@ impl Prices {
                 MARKETS[index].start_price * levels.level(&MARKETS[index]) * skew
             }));
         }
-        Prices { days: prices, oracle_failure_day: days / 3 }
+        Prices { interest, days: prices, oracle_failure_day: days / 3 }
     }
 
     /// Returns the true price in dollars per token.
@@ -62,6 +64,11 @@ impl Prices {
             0.0 => "0".to_owned(),
             price => format!("{price:.18}"),
         }
+    }
+
+    /// Returns the price that the oracle of Aave reports, in wei of ETH.
+    pub(super) fn reported_wei(&self, day: usize, market: usize) -> u128 {
+        (self.reported_usd(day, market) / self.usd(day, ETHER) * 1e18) as u128
     }
 
     /// Like [`Prices::reported`], as a number.
@@ -98,10 +105,16 @@ impl PriceLevels {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::Block;
+
+    fn prices(days: u32) -> Prices {
+        let interest = Interest::new(&[Block { number: 1, timestamp: 1_672_531_211 }]).unwrap();
+        Prices::new(days, interest, &mut SeededRng::new(0, 1))
+    }
 
     #[test]
     fn prices_are_positive_and_crash_twice() {
-        let prices = Prices::new(45, &mut SeededRng::new(0, 1));
+        let prices = prices(45);
         let mut crashes = 0;
         for day in 1..=45 {
             assert!((0..MARKETS.len()).all(|market| prices.usd(day, market) > 0.0));
@@ -112,7 +125,7 @@ mod tests {
 
     #[test]
     fn ether_price_differs_between_protocols() {
-        let prices = Prices::new(10, &mut SeededRng::new(0, 1));
+        let prices = prices(10);
         for day in 0..=10 {
             let ratio = prices.usd(day, 8) / prices.usd(day, 0);
             assert!(ratio != 1.0 && (0.99..1.01).contains(&ratio), "{ratio}");
@@ -121,7 +134,7 @@ mod tests {
 
     #[test]
     fn one_oracle_fails_on_one_day() {
-        let prices = Prices::new(9, &mut SeededRng::new(0, 1));
+        let prices = prices(9);
         let failures: Vec<_> = (0..=9)
             .flat_map(|day| (0..MARKETS.len()).map(move |market| (day, market)))
             .filter(|(day, market)| prices.reported(*day, *market) == "0")

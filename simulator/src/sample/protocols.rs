@@ -1,5 +1,8 @@
 //! The two protocols of the sample chain and their mainnet markets.
 
+/// The pool of the Aave markets: its addresses provider.
+pub(super) const AAVE_POOL: &str = "0xb53c1a33016b2dc2ff3653530bff1848a515c8c5";
+
 /// A deployment of a lending protocol.
 pub(super) struct Protocol {
     /// The key, `{name}-{version}-eth`.
@@ -14,6 +17,8 @@ pub(super) struct Protocol {
     pub(super) liquidation_bonus: f64,
 }
 
+/// The index of Aave in [`PROTOCOLS`].
+pub(super) const AAVE: usize = 0;
 /// The protocols, sorted by key.
 pub(super) const PROTOCOLS: [Protocol; 2] = [
     Protocol {
@@ -60,7 +65,7 @@ pub(super) struct Market {
     pub(super) price_model: PriceModel,
     /// The price on the first day, in dollars.
     pub(super) start_price: f64,
-    /// Whether the subgraph has the market. Positions in an unlisted market have no price.
+    /// Whether Messari's subgraph has the market, and Aave's oracle a price. Positions in an unlisted market have no price.
     pub(super) listed: bool,
 }
 
@@ -71,11 +76,11 @@ const WBTC: &str = "0x2260fac5e5542a773aa44fbcfedf7c193bc2c599";
 const WETH: &str = "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2";
 const STETH: &str = "0xae7ab96520de3a18e5e111b5eaab095312d7fe84";
 const LINK: &str = "0x514910771af9ca656af840dff83e8264ecf986ca";
-const AAVE: &str = "0x7fc66500c84a76ad7e9c93437bfc5ac33e2ddae9";
+const AAVE_TOKEN: &str = "0x7fc66500c84a76ad7e9c93437bfc5ac33e2ddae9";
 const GUSD: &str = "0x056fd409e1d7a124bd7017459dfea2f387b6d5cd";
 const UNI: &str = "0x1f9840a85d5af5bf1d1762f925bdaddc4201f984";
 const BAT: &str = "0x0d8775f648430679a709e98d2b0cb6250d2887ef";
-const ETHER: &str = "0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
+const NATIVE_ETHER: &str = "0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
 
 #[allow(clippy::too_many_arguments)] // a row of the table below, which is easier to read than struct literals
 const fn aave(
@@ -140,8 +145,8 @@ pub(super) static MARKETS: [Market; 17] = [
     aave(DAI, "Aave interest bearing DAI", "DAI", 18, 75.0, 87.0, PriceModel::Stablecoin(1), 1.0),
     aave(USDT, "Aave interest bearing USDT", "USDT", 6, 0.0, 0.0, PriceModel::Stablecoin(2), 1.0),
     aave(LINK, "Aave interest bearing LINK", "LINK", 18, 70.0, 83.0, PriceModel::Altcoin(0), 5.58),
-    aave(AAVE, "Aave interest bearing AAVE", "AAVE", 18, 66.0, 73.0, PriceModel::Altcoin(1), 52.3),
-    compound(C_ETH, "Compound Ether", ETHER, "ETH", 18, 82.5, PriceModel::Ether, 1196.0),
+    aave(AAVE_TOKEN, "Aave interest bearing AAVE", "AAVE", 18, 66.0, 73.0, PriceModel::Altcoin(1), 52.3),
+    compound(C_ETH, "Compound Ether", NATIVE_ETHER, "ETH", 18, 82.5, PriceModel::Ether, 1196.0),
     compound(C_USDC, "Compound USD Coin", USDC, "USDC", 6, 85.5, PriceModel::Stablecoin(0), 1.0),
     compound(C_DAI, "Compound Dai", DAI, "DAI", 18, 83.5, PriceModel::Stablecoin(1), 1.0),
     compound(C_WBTC, "Compound Wrapped BTC", WBTC, "WBTC", 8, 70.0, PriceModel::Bitcoin, 16_540.0),
@@ -164,6 +169,8 @@ const C_UNI: &str = "0x35a18000230da775cac24873d00ff85bccded550";
 const C_LINK: &str = "0xface851a4921ce59e912d19329929ce6da6eb0c7";
 const C_BAT: &str = "0x6c8c6b02e7b2be14d4fa6022dfd6d75921d90e4e";
 
+/// Aave's market of wrapped ether.
+pub(super) const ETHER: usize = 0;
 /// The market that is not in the subgraph.
 pub(super) const UNLISTED: usize = MARKETS.len() - 1;
 /// The market whose price is 0 on one day.

@@ -10,7 +10,7 @@ use crate::recording::Row;
 use defi_shared::error::Kind;
 
 fn default_chain() -> Recording {
-    chain(&SampleOptions::default()).unwrap()
+    chain(&SampleOptions::default(), Schema::Messari).unwrap()
 }
 
 fn text<'a>(row: &'a Map<String, Value>, field: &str) -> &'a str {
@@ -25,16 +25,16 @@ fn debug_text(chain: &Recording) -> String {
 #[test]
 fn equal_options_give_equal_chains() {
     let options = SampleOptions { wallets: 40, days: 12, seed: 5 };
-    let one = debug_text(&chain(&options).unwrap());
-    assert_eq!(one, debug_text(&chain(&options).unwrap()));
-    assert_ne!(one, debug_text(&chain(&SampleOptions { seed: 6, ..options }).unwrap()));
+    let one = debug_text(&chain(&options, Schema::Aave).unwrap());
+    assert_eq!(one, debug_text(&chain(&options, Schema::Aave).unwrap()));
+    assert_ne!(one, debug_text(&chain(&SampleOptions { seed: 6, ..options }, Schema::Aave).unwrap()));
 }
 
 /// The chain must not change with the machine or the release of a library, because the documentation and other tests
 /// contain values of it. A change of the simulation changes this digest.
 #[test]
 fn chain_has_the_recorded_digest() {
-    let chain = chain(&SampleOptions { wallets: 60, days: 20, seed: 1 }).unwrap();
+    let chain = chain(&SampleOptions { wallets: 60, days: 20, seed: 1 }, Schema::Aave).unwrap();
     let mut digest = Sha256::new();
     for event in &chain.events {
         digest.update(serde_json::to_vec(event).unwrap());
@@ -44,7 +44,7 @@ fn chain_has_the_recorded_digest() {
         digest.update(row.to_string());
     }
     let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digest, "13736cc5674efa6c45fe78bdb52d68a7fccea1d54e3df862337eae63c0c30bb9");
+    assert_eq!(digest, "d087734d7af66e3f7488a21ffb1f6149f50b94593fa9f996f1923f21e5713b9d");
 }
 
 #[test]
@@ -112,9 +112,17 @@ fn positions_match_the_events_before_their_block() {
         }
         assert!(from_positions.len() > 20);
         // Transfers move a supply without an event: the balances of two accounts differ, but the total of the token
-        // does not.
-        let differing = from_positions.iter().filter(|(key, balance)| from_events.get(*key) != Some(*balance)).count();
-        assert!(differing * 50 < from_positions.len(), "{differing} of {}", from_positions.len());
+        // does not. Interest of 45 days adds up to two percent to most balances of Aave, more to what is left of a debt.
+        let is_equal = |balance: i128, events: i128, is_aave: bool| match is_aave {
+            true => (0..=events.abs() / 50 + 2).contains(&(balance - events + 2)),
+            false => balance == events,
+        };
+        let of_events = |key| from_events.get(key).copied().unwrap_or_default();
+        let differing = from_positions
+            .iter()
+            .filter(|(key, balance)| !is_equal(**balance, of_events(*key), key.0.starts_with("aave")));
+        let differing = differing.count();
+        assert!(differing * 25 < from_positions.len(), "{differing} of {}", from_positions.len());
         let totals = |balances: &BTreeMap<(String, String, bool), i128>| {
             let mut totals = BTreeMap::new();
             for ((account, token, is_debt), balance) in balances {
@@ -123,7 +131,13 @@ fn positions_match_the_events_before_their_block() {
             }
             totals
         };
-        assert_eq!(totals(&from_events), totals(&from_positions));
+        let [events, positions] = [totals(&from_events), totals(&from_positions)];
+        assert_eq!(events.keys().collect::<Vec<_>>(), positions.keys().collect::<Vec<_>>());
+        for (key, total) in &events {
+            // Each repayment of a whole debt pays its interest, too, so the sum of the events is below the debts.
+            let is_aave = key.0 == "aave";
+            assert!(is_equal(positions[key], *total, is_aave) || is_aave && positions[key] > *total, "{key:?}");
+        }
     }
 }
 
@@ -211,13 +225,13 @@ fn every_defect_occurs_but_rarely() {
 #[test]
 fn chain_size_must_be_within_limits() {
     let smallest = SampleOptions { wallets: 1, days: 1, seed: 0 };
-    assert_eq!(chain(&smallest).unwrap().blocks.len(), 2);
+    assert_eq!(chain(&smallest, Schema::Aave).unwrap().blocks.len(), 2);
     for invalid in [
         SampleOptions { wallets: 0, ..smallest },
         SampleOptions { days: 0, ..smallest },
         SampleOptions { wallets: u32::MAX, ..smallest },
         SampleOptions { days: u32::MAX, ..smallest },
     ] {
-        assert_eq!(chain(&invalid).unwrap_err().kind(), Kind::BadInput, "{invalid:?}");
+        assert_eq!(chain(&invalid, Schema::Aave).unwrap_err().kind(), Kind::BadInput, "{invalid:?}");
     }
 }

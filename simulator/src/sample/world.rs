@@ -2,27 +2,31 @@
 
 use std::collections::BTreeMap;
 
+use defi_shared::config::Schema;
 use defi_shared::error::Result;
 use serde_json::{Value, json};
 
 use super::SampleOptions;
-use super::accounts::{Account, scale};
+use super::accounts::{Account, Moment, Position, scale};
 use super::calendar::{Calendar, day_name};
 use super::events::{EventDraft, EventLog};
+use super::interest::{Interest, MarketIndexes};
 use super::prices::Prices;
-use super::protocols::{MARKETS, PROTOCOLS};
+use super::protocols::{AAVE, AAVE_POOL, MARKETS, PROTOCOLS};
 use super::rng::SeededRng;
 use super::wallets::{Wallet, create_wallets};
 use crate::recording::{Recording, Row, Snapshots};
 
-/// The interval, in new position rows, of negative balances.
-const NEGATIVE_EVERY: usize = 1847;
+/// The interval, in new position rows of Compound, of negative balances.
+const NEGATIVE_EVERY: usize = 947;
 /// The activity in the first hour of the last day relative to a complete day, in thousandths.
 const LAST_DAY_PER_MILLE: u64 = 40;
 
 /// The state of the simulation.
 pub(super) struct World {
     days: usize,
+    /// The schema of Aave's rows.
+    aave: Schema,
     name: String,
     pub(super) calendar: Calendar,
     pub(super) prices: Prices,
@@ -40,17 +44,20 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(options: &SampleOptions) -> Result<World> {
+    pub(super) fn new(options: &SampleOptions, aave: Schema) -> Result<World> {
         let SampleOptions { wallets, days, seed } = *options;
         let stream = |purpose| SeededRng::new(seed, purpose);
         let (wallet_list, accounts) = create_wallets(wallets, days, &mut stream(3));
         let mut by_address: Vec<usize> = (0..accounts.len()).collect();
         by_address.sort_by(|one, other| accounts[*one].address.cmp(&accounts[*other].address));
+        let calendar = Calendar::new(days, &mut stream(1))?;
+        let interest = Interest::new(&calendar.first_blocks)?;
         Ok(World {
             days: days as usize,
+            aave,
             name: format!("sample-{wallets}-wallets-{days}-days-seed-{seed}"),
-            calendar: Calendar::new(days, &mut stream(1))?,
-            prices: Prices::new(days, &mut stream(2)),
+            calendar,
+            prices: Prices::new(days, interest, &mut stream(2)),
             wallets: wallet_list,
             liquidated_today: vec![false; accounts.len()],
             accounts,
@@ -76,13 +83,14 @@ impl World {
                     of_protocol.insert(block, rows);
                 };
                 insert(&mut markets, self.market_rows(index, day));
-                insert(&mut positions, self.position_rows(index));
+                insert(&mut positions, self.position_rows(index, day));
             }
             self.simulate_day(day)?;
         }
         Ok(Recording {
             name: self.name,
             protocols: PROTOCOLS.iter().map(|protocol| protocol.key.to_owned()).collect(),
+            schemas: BTreeMap::from([(PROTOCOLS[AAVE].key.to_owned(), self.aave)]),
             first_day: day_name(0)?,
             last_day: day_name(self.days as u32)?,
             blocks: self.calendar.first_blocks,
@@ -115,16 +123,20 @@ impl World {
     }
 
     /// Returns the supplies and the debts in each market, in base units.
-    fn totals(&self) -> [[u128; 2]; MARKETS.len()] {
+    fn totals(&self, amount: impl Fn(&Position) -> u128) -> [[u128; 2]; MARKETS.len()] {
         let mut totals = [[0; 2]; MARKETS.len()];
         for position in self.accounts.iter().flat_map(|account| &account.positions) {
-            totals[position.market][usize::from(position.is_debt)] += position.amount;
+            totals[position.market][usize::from(position.is_debt)] += amount(position);
         }
         totals
     }
 
     fn market_rows(&self, protocol: usize, day: usize) -> Vec<Row> {
-        let totals = self.totals();
+        if protocol == AAVE && self.aave == Schema::Aave {
+            return self.reserve_rows(day);
+        }
+        let moment = Moment { prices: &self.prices, day };
+        let totals = self.totals(|position| position.amount(moment));
         let total_usd = |market: usize, total: u128| {
             format!("{:.18}", total as f64 / scale(market) * self.prices.reported_usd(day, market))
         };
@@ -147,13 +159,55 @@ impl World {
         rows.into_iter().map(Row::new).collect()
     }
 
-    fn position_rows(&mut self, protocol: usize) -> Vec<Row> {
+    /// Returns the markets of Aave in its own schema.
+    fn reserve_rows(&self, day: usize) -> Vec<Row> {
+        let totals = self.totals(|position| position.scaled);
+        let markets = MARKETS.iter().enumerate().filter(|(_, market)| market.protocol == AAVE);
+        let mut rows: Vec<Value> = markets
+            .map(|(index, market)| {
+                let MarketIndexes { stored_at, stored, .. } = self.prices.interest.market(day, index);
+                let basis_points = |percent: f64| ((percent * 100.0) as u64).to_string();
+                let price = if market.listed { self.prices.reported_wei(day, index) } else { 0 };
+                json!({
+                    "id": format!("{}{AAVE_POOL}", market.token),
+                    "underlyingAsset": market.token,
+                    "pool": {"id": AAVE_POOL},
+                    "symbol": market.symbol,
+                    "name": market.name,
+                    "decimals": market.decimals,
+                    "usageAsCollateralEnabled": market.threshold > 0.0,
+                    "baseLTVasCollateral": basis_points(market.max_ltv),
+                    "reserveLiquidationThreshold": basis_points(market.threshold),
+                    "liquidityIndex": stored.income.0.to_string(),
+                    "liquidityRate": stored.income.1.to_string(),
+                    "variableBorrowIndex": stored.variable_debt.0.to_string(),
+                    "variableBorrowRate": stored.variable_debt.1.to_string(),
+                    "totalScaledVariableDebt": totals[index][1].to_string(),
+                    "lastUpdateTimestamp": stored_at,
+                    "price": {"id": market.token, "priceInEth": price.to_string()},
+                    "aToken": {"id": market.id},
+                })
+            })
+            .collect();
+        rows.sort_by(|one, other| one["id"].as_str().cmp(&other["id"].as_str()));
+        rows.into_iter().map(Row::new).collect()
+    }
+
+    fn position_rows(&mut self, protocol: usize, day: usize) -> Vec<Row> {
         let mut rows = Vec::new();
         let row_count = &mut self.row_count;
+        let moment = Moment { prices: &self.prices, day };
         for index in &self.by_address {
-            self.accounts[*index].rows(protocol, &mut rows, |row| {
+            if protocol == AAVE && self.aave == Schema::Aave {
+                self.accounts[*index].user_reserves(&mut rows);
+                continue;
+            }
+            self.accounts[*index].rows(protocol, moment, &mut rows, |row| {
+                if protocol == AAVE {
+                    return;
+                }
                 *row_count += 1;
-                if *row_count % NEGATIVE_EVERY == 900
+                if *row_count % NEGATIVE_EVERY == 450
                     && let Some(Value::String(balance)) = row.get_mut("balance")
                 {
                     balance.insert(0, '-');

@@ -24,7 +24,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::post;
-use defi_shared::config::Config;
+use defi_shared::config::{Config, Schema};
 use defi_shared::error::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -40,13 +40,15 @@ const PAGE_BYTES: usize = 10_000_000;
 /// The time that requests have to finish when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The version of the lending subgraphs' schema.
+/// The schema of a lending subgraph: a version of Messari's, or Aave's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaVersion {
     /// Ids are of type `ID`; a supply position has the side `LENDER`.
     V2_0_1,
     /// Ids are of type `Bytes`; a supply position has the side `COLLATERAL`.
     V3_1_0,
+    /// The schema of Aave's own subgraphs: reserves, and the balances of users.
+    Aave,
 }
 
 /// A served subgraph.
@@ -65,9 +67,11 @@ impl Deployment {
     #[must_use]
     pub fn all(config: &Config) -> Vec<Deployment> {
         let deployments = config.protocols.iter().filter_map(|protocol| {
-            let schema = match protocol.schema_version.as_deref().and_then(|version| version.split('.').next()) {
-                Some("2") => SchemaVersion::V2_0_1,
-                _ => SchemaVersion::V3_1_0,
+            let version = protocol.schema_version.as_deref().and_then(|version| version.split('.').next());
+            let schema = match (protocol.schema, version) {
+                (Schema::Aave, _) => SchemaVersion::Aave,
+                (Schema::Messari, Some("2")) => SchemaVersion::V2_0_1,
+                (Schema::Messari, _) => SchemaVersion::V3_1_0,
             };
             Some(Deployment { protocol: protocol.name.clone(), subgraph_id: protocol.subgraph_id.clone()?, schema })
         });
@@ -84,6 +88,8 @@ pub struct ServerOptions {
     pub api_key: Option<String>,
     /// The subgraphs. Those whose protocol is not in the recording are not found.
     pub deployments: Vec<Deployment>,
+    /// Whether `_meta` of a subgraph has the hash and the time of its block. Those of the real ones are null.
+    pub block_details: bool,
     /// The size of the rows, in bytes, at which a response of the SQL API is truncated.
     pub page_bytes: usize,
     /// The delay of every response.
@@ -100,6 +106,7 @@ impl Default for ServerOptions {
             port: 0,
             api_key: None,
             deployments: Vec::new(),
+            block_details: false,
             page_bytes: PAGE_BYTES,
             latency: Duration::ZERO,
             requests_per_second: None,

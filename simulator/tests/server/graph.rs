@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::support::{AAVE, COMPOUND, deployments, sample, start, tiny};
+use defi_shared::config::Schema;
 use defi_shared::error::Kind;
 use defi_simulator::recording::Recording;
-use defi_simulator::server::{Server, ServerOptions};
+use defi_simulator::sample::{SampleOptions, chain};
+use defi_simulator::server::{Deployment, SchemaVersion, Server, ServerOptions};
 use serde_json::{Value, json};
 
 async fn post(server: &Server, subgraph: &str, query: &str, variables: Value) -> Value {
@@ -117,6 +119,52 @@ async fn ids_at(server: &Server, block: u64) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn aaves_own_subgraph_has_reserves_and_balances_of_users() {
+    let deployments = vec![Deployment {
+        protocol: "aave-v2-eth".to_owned(),
+        subgraph_id: AAVE.to_owned(),
+        schema: SchemaVersion::Aave,
+    }];
+    let recording = chain(&SampleOptions { wallets: 150, days: 10, seed: 3 }, Schema::Aave).unwrap();
+    let options = ServerOptions { deployments, ..ServerOptions::default() };
+    let server = Server::start(Arc::new(recording), options).await.unwrap();
+    let pool = "0xb53c1a33016b2dc2ff3653530bff1848a515c8c5";
+    let query = format!(
+        "query Q($last: ID!) {{ reserves(where: {{pool: \"{pool}\"}}) {{ id underlyingAsset liquidityIndex aToken {{ id }} price {{ priceInEth }} }}
+           userReserves(first: 5, where: {{id_gt: $last, pool: \"{pool}\", scaledATokenBalance: \"0\", scaledVariableDebt_not: \"0\"}}) {{
+             id user {{ id }} scaledATokenBalance scaledVariableDebt reserve {{ name aToken {{ id }} }} }} }}"
+    );
+    let found = data(&server, AAVE, &query, json!({"last": "0x4"})).await;
+    let reserves = found["reserves"].as_array().unwrap();
+    assert_eq!(reserves.len(), 9);
+    let is_valid = |row: &Value| row["aToken"]["id"].is_string() && row["price"]["priceInEth"].is_string();
+    assert!(reserves.iter().all(is_valid), "{reserves:?}");
+    let rows = found["userReserves"].as_array().unwrap();
+    assert_eq!(rows.len(), 5);
+    for row in rows {
+        assert!(row["id"].as_str().unwrap().starts_with(row["user"]["id"].as_str().unwrap()));
+        assert!(row["scaledATokenBalance"] == "0" && row["scaledVariableDebt"] != "0", "{row}");
+        assert!(row["reserve"]["aToken"]["id"].is_string() && row["reserve"]["name"].is_string(), "{row}");
+    }
+    let other = "{ userReserves(where: {pool: \"0x00\"}) { id } markets { id } }";
+    assert!(error_message(&server, AAVE, other).await.contains("markets"));
+}
+
+#[tokio::test]
+async fn meta_has_neither_hash_nor_time_unless_set() {
+    let options = ServerOptions { deployments: deployments(), ..ServerOptions::default() };
+    let recording = sample();
+    let server = Server::start(Arc::clone(&recording), options).await.unwrap();
+    let number = recording.blocks[3].number;
+    for block in [String::new(), format!("(block: {{number: {number}}})")] {
+        let query = format!("{{ _meta{block} {{ block {{ number timestamp hash }} }} }}");
+        let found = data(&server, COMPOUND, &query, json!({})).await;
+        let block = &found["_meta"]["block"];
+        assert!(block["number"].is_u64() && block["timestamp"].is_null() && block["hash"].is_null(), "{block}");
+    }
+}
+
+#[tokio::test]
 async fn head_is_one_hour_after_the_last_first_block() {
     let recording = sample();
     let server = start(&recording).await;
@@ -185,19 +233,26 @@ async fn rejects_queries_that_the_schema_does_not_allow() {
 #[tokio::test]
 async fn schemas_differ_in_id_type_and_sides() {
     let server = start(&sample()).await;
-    let query = |id_type: &str| format!("query Q($last: {id_type}) {{ positions(where: {{id_gt: $last}}) {{ id }} }}");
+    let query = |id_type: &str| format!("query Q($last: {id_type}) {{ markets(where: {{id_gt: $last}}) {{ id }} }}");
     assert!(error_message(&server, AAVE, &query("ID")).await.contains("Bytes"));
     assert!(error_message(&server, COMPOUND, &query("Bytes")).await.contains("ID"));
     for (subgraph, id_type) in [(AAVE, "Bytes"), (COMPOUND, "ID")] {
         let found = data(&server, subgraph, &query(id_type), json!({"last": ""})).await;
-        assert_eq!(found["positions"].as_array().unwrap().len(), 100);
+        assert_eq!(found["markets"].as_array().unwrap().len(), 8);
     }
-    let odd_length = "{ positions(where: {id_gt: \"0xabc\"}) { id } }";
+    let odd_length = "{ markets(where: {id_gt: \"0xabc\"}) { id } }";
     assert_eq!(
         error_message(&server, AAVE, odd_length).await,
         "Failed to decode `Bytes` value: `Odd number of digits`"
     );
-    assert!(data(&server, COMPOUND, odd_length, json!({})).await["positions"].is_array());
+    assert!(data(&server, COMPOUND, odd_length, json!({})).await["markets"].is_array());
+    // The id of a position is `ID` in both, and starts with any digits of an account.
+    for subgraph in [AAVE, COMPOUND] {
+        let query = "query Q($last: ID) { positions(where: {id_gt: $last}) { id } }";
+        let found = data(&server, subgraph, query, json!({"last": "0x8"})).await;
+        let rows = found["positions"].as_array().unwrap();
+        assert!(!rows.is_empty() && rows.iter().all(|row| row["id"].as_str().unwrap() > "0x8"));
+    }
     let lenders = "{ positions(where: {side: LENDER}) { side } }";
     assert!(error_message(&server, AAVE, lenders).await.contains("COLLATERAL, BORROWER"));
     let found = data(&server, COMPOUND, lenders, json!({})).await;

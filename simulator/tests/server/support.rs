@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use defi_shared::config::Schema;
 use defi_simulator::recording::{Block, Recording, Snapshots};
 use defi_simulator::sample::{SampleOptions, chain};
 use defi_simulator::server::{Deployment, SchemaVersion, Server, ServerOptions};
@@ -23,7 +24,7 @@ pub fn deployments() -> Vec<Deployment> {
 }
 
 pub fn sample() -> Arc<Recording> {
-    Arc::new(chain(&SampleOptions { wallets: 150, days: 10, seed: 3 }).unwrap())
+    Arc::new(chain(&SampleOptions { wallets: 150, days: 10, seed: 3 }, Schema::Messari).unwrap())
 }
 
 /// Returns a recording with one protocol, two blocks, and the given positions at the second block.
@@ -34,6 +35,7 @@ pub fn tiny(protocol: &str, positions: Vec<Value>) -> Arc<Recording> {
     Arc::new(Recording {
         name: "tiny".to_owned(),
         protocols: vec![protocol.to_owned()],
+        schemas: Default::default(),
         first_day: "2023-01-01".to_owned(),
         last_day: "2023-01-02".to_owned(),
         blocks: vec![
@@ -55,6 +57,6 @@ pub fn client() -> reqwest::Client {
 }
 
 pub async fn start(recording: &Arc<Recording>) -> Server {
-    let options = ServerOptions { deployments: deployments(), ..ServerOptions::default() };
+    let options = ServerOptions { deployments: deployments(), block_details: true, ..ServerOptions::default() };
     Server::start(Arc::clone(recording), options).await.unwrap()
 }

@@ -32,8 +32,9 @@ class Settings:
     latency_ms: int = 0
     # The time in seconds until ListExecutions shows the start or the end of an execution.
     listing_delay: float = 0.0
-    # The time in seconds until DescribeExecution shows the end of an execution.
+    # The time in seconds until DescribeExecution shows the end of an execution, and until it knows of a new one.
     description_delay: float = 0.0
+    unknown_delay: float = 0.0
     # The factor by which the intervals of Retry rules are multiplied. They are minutes in AWS.
     retry_interval_factor: float = 1.0
     # The limits of the account: concurrent calls of functions, and the memory of a function in MB.

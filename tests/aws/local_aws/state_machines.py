@@ -16,6 +16,7 @@ from moto.core.config import default_user_config
 from moto.core.exceptions import AWSError
 from moto.core.responses import ActionResult
 from moto.stepfunctions.parser.api import (
+    ExecutionDoesNotExist,
     EvaluationFailedEventDetails,
     ExecutionStatus,
     HistoryEventType,
@@ -338,7 +339,10 @@ def show_executions_late() -> None:
         return ActionResult({"executions": shown[start:end], **token})
 
     def describe_execution(self):
-        execution = self.stepfunction_backend.describe_execution(self._get_param("executionArn"))
+        arn = self._get_param("executionArn")
+        execution = self.stepfunction_backend.describe_execution(arn)
+        if execution.start_date > datetime.now(UTC) - timedelta(seconds=settings.unknown_delay):
+            raise ExecutionDoesNotExist(f"Execution Does Not Exist: '{arn}'")
         if has_ended(execution, settings.description_delay):
             return describe(self)
         return ActionResult({**running(execution), "input": execution.execution_input})

@@ -42,6 +42,52 @@ pub struct ReserveValues {
     pub scaled_variable_debt: U256,
 }
 
+/// What a scaled balance of a reserve is worth at a block, in rays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Indexes {
+    /// Supply per scaled balance.
+    pub income: U256,
+    /// Debt per scaled debt at the variable rate.
+    pub variable_debt: U256,
+}
+
+/// The indexes of a reserve when they were last stored, and the yearly rates since then, in rays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredIndexes {
+    /// The liquidity index and the rate of supplies.
+    pub income: (U256, U256),
+    /// The variable borrow index and the variable rate of debts.
+    pub variable_debt: (U256, U256),
+}
+
+impl StoredIndexes {
+    /// Returns the indexes some seconds later, as the contracts compute them: interest is linear for supplies, and compound
+    /// for debts.
+    ///
+    /// # Errors
+    /// `CorruptData` for a number that no contract can have.
+    pub fn after(&self, seconds: u64) -> Result<Indexes> {
+        let ((income, income_rate), (debt, debt_rate)) = (self.income, self.variable_debt);
+        Ok(Indexes {
+            income: ray_mul(ray::linear(income_rate, seconds)?, income)?,
+            variable_debt: ray_mul(compounded(debt_rate, seconds)?, debt)?,
+        })
+    }
+}
+
+/// Returns what a balance in a reserve is worth at a time: its supply, and its debts at the variable and at a stable rate.
+///
+/// # Errors
+/// `CorruptData` for a number that no contract can have.
+pub fn amounts(balance: &Balance, indexes: &Indexes, time: i64) -> Result<[(PositionKind, U256); 3]> {
+    let stable = balance.stable.as_ref().map(|loan| stable_debt(loan, time)).transpose()?.unwrap_or_default();
+    Ok([
+        (PositionKind::Supply, ray_mul(unsigned(balance.supply), indexes.income)?),
+        (PositionKind::Variable, ray_mul(unsigned(balance.debt), indexes.variable_debt)?),
+        (PositionKind::Stable, stable),
+    ])
+}
+
 /// What a contract is to the pool.
 #[derive(Debug, Clone, Copy)]
 enum Role {
@@ -252,12 +298,9 @@ impl Replay {
         let mut positions = Vec::with_capacity(self.balances.len());
         for ((market, account), balance) in &self.balances {
             let Some(reserve) = reserves.get(market) else { continue };
-            let stable = balance.stable.as_ref().map(|loan| stable_debt(loan, time)).transpose()?.unwrap_or_default();
-            for (kind, amount) in [
-                (PositionKind::Supply, ray_mul(unsigned(balance.supply), reserve.normalized_income)?),
-                (PositionKind::Variable, ray_mul(unsigned(balance.debt), reserve.normalized_variable_debt)?),
-                (PositionKind::Stable, stable),
-            ] {
+            let indexes =
+                Indexes { income: reserve.normalized_income, variable_debt: reserve.normalized_variable_debt };
+            for (kind, amount) in amounts(balance, &indexes, time)? {
                 if !amount.is_zero() {
                     let is_collateral = (kind == PositionKind::Supply).then_some(balance.is_collateral);
                     positions.push(Position {
@@ -373,6 +416,23 @@ mod tests {
             .collect();
         positions.sort_unstable();
         positions
+    }
+
+    #[test]
+    fn indexes_grow_from_when_they_were_stored() {
+        // 31.536 % per year is 1e-8 per second.
+        let rate = RAY * number(31_536) / number(100_000);
+        let stored = StoredIndexes { income: (RAY * number(2), rate), variable_debt: (RAY * number(3), rate) };
+        let same = Indexes { income: RAY * number(2), variable_debt: RAY * number(3) };
+        assert_eq!(stored.after(0).unwrap(), same);
+        let per_second = RAY / number(100_000_000);
+        let later = stored.after(10).unwrap();
+        assert_eq!(later.income, (RAY + per_second * number(10)) * number(2));
+        // 1 + 10·1e-8 + 10·9·1e-16 ÷ 2 + 10·9·8·1e-24 ÷ 6
+        let growth = RAY + per_second * number(10) + number(4_500_000_000_000) + number(120_000);
+        assert_eq!(later.variable_debt, growth * number(3));
+        let too_large = StoredIndexes { income: (U256::MAX, rate), ..stored };
+        assert!(too_large.after(1).is_err());
     }
 
     fn a_token(event: &impl alloy_sol_types::SolEvent) -> OwnedLog {

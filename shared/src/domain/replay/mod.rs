@@ -16,7 +16,7 @@ mod ray;
 use alloy_primitives::U256;
 use rustc_hash::FxHashMap;
 
-pub use self::ray::{WAD, compounded, mul_div, ray_div, ray_mul};
+pub use self::ray::{RAY, WAD, compounded, mul_div, ray_div, ray_mul};
 use super::{Address, HexBytes, Side, TxHash};
 use crate::error::Result;
 
@@ -211,4 +211,17 @@ fn add(balance: &mut i128, amount: U256) -> Result<()> {
 fn subtract(balance: &mut i128, amount: U256) -> Result<()> {
     *balance = ray::narrow(unsigned(*balance).saturating_sub(amount))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_but_a_supply_is_a_debt() {
+        let kinds = [PositionKind::Supply, PositionKind::Borrow, PositionKind::Variable, PositionKind::Stable];
+        let sides = kinds.map(|kind| (kind.name(), kind.side()));
+        let debt = |name| (name, Side::Borrower);
+        assert_eq!(sides, [("supply", Side::Lender), debt("borrow"), debt("variable"), debt("stable")]);
+    }
 }

@@ -39,6 +39,15 @@ pub fn mul_div(a: U256, b: U256, divisor: U256) -> Result<U256> {
     a.checked_mul(b).and_then(|product| product.checked_div(divisor)).ok_or_else(too_large)
 }
 
+/// Returns the factor, in rays, by which a supply grows in `seconds` at a yearly `rate` in rays: linear interest.
+///
+/// # Errors
+/// `CorruptData` if the factor has more than 256 bits.
+pub fn linear(rate: U256, seconds: u64) -> Result<U256> {
+    let interest = rate.checked_mul(U256::from(seconds)).map(|interest| interest / SECONDS_PER_YEAR);
+    interest.and_then(|interest| interest.checked_add(RAY)).ok_or_else(too_large)
+}
+
 /// Returns the factor, in rays, by which a debt grows in `seconds` at a yearly `rate` in rays: the first terms of the
 /// binomial series, as the contracts compute compound interest.
 ///
@@ -104,11 +113,21 @@ mod tests {
             mul_div(U256::MAX, U256::from(2), RAY),
             mul_div(RAY, RAY, U256::ZERO),
             compounded(U256::MAX, 3),
+            linear(U256::MAX, 3),
+            linear(U256::MAX, 1).and_then(|factor| ray_mul(factor, U256::MAX)),
         ] {
             assert_eq!(result.unwrap_err().kind(), crate::Kind::CorruptData);
         }
         assert_eq!(narrow(U256::from(LIMIT as u128 - 1)).unwrap(), LIMIT - 1);
         assert!(narrow(U256::from(LIMIT as u128)).is_err());
+    }
+
+    #[test]
+    fn interest_of_supplies_is_linear() {
+        let rate = RAY * U256::from(31_536);
+        assert_eq!(linear(rate, 0).unwrap(), RAY);
+        assert_eq!(linear(rate, 7).unwrap(), RAY + RAY * U256::from(7) / U256::from(1000));
+        assert_eq!(linear(U256::from(31_535_999), 1).unwrap(), RAY, "less than one unit");
     }
 
     #[test]

@@ -65,7 +65,11 @@ const RULES: &[Rule] = &[
     (Kind::SourceRejected, &["too complex"], "Query is too complex."),
     (Kind::SourceRejected, &["too deep"], "Query is nested too deep."),
     (Kind::SourceRejected, &["too expensive"], "query is too expensive"),
-    (Kind::SourceRejected, &["subgraph not found"], "subgraph not found: no allocations"),
+    (Kind::SourceUnavailable, &["no allocations"], "subgraph not found: no allocations"),
+    (Kind::SourceRejected, &["subgraph not found"], "subgraph not found: QmX"),
+    (Kind::SourceRejected, &["filter must by an object"], "Filter must by an object"),
+    (Kind::SourceRejected, &["has no attribute"], "Entity `Market` has no attribute `ltv`"),
+    (Kind::SourceRejected, &["null value resolved"], "Null value resolved for non-null field `maximumLTV`"),
     (Kind::SourceRejected, &["deployment", "does not exist"], "deployment `QmX` does not exist"),
     (Kind::SourceRejected, &["indexing_error"], "indexing_error"),
     (Kind::SourceUnavailable, &["timed out"], "Query timed out"),
@@ -107,6 +111,19 @@ fn classify_indexers(indexers: &str) -> Kind {
     let first = kinds.next().unwrap_or(Kind::SourceUnavailable);
     let conclusive = matches!(first, Kind::NotReady | Kind::HistoryPruned | Kind::SourceRejected);
     if conclusive && kinds.all(|kind| kind == first) { first } else { Kind::SourceUnavailable }
+}
+
+/// Returns the kind of a message that is still sent after all retries, if that is another one. Of indexers that are days apart,
+/// one has pruned a block that others do not have yet, and a block that is missing without more is one that nobody has any
+/// more: another attempt asks another indexer.
+pub(super) fn kind_after_retries(message: &str) -> Option<Kind> {
+    let message = message.to_lowercase();
+    let indexers = message.split_once("bad indexers: {").map_or(message.as_str(), |(_, indexers)| indexers);
+    let is_pruned = |error: &str| {
+        let is_bare = error.contains("missing block: ") && !error.contains(", latest: ");
+        is_bare || classify_one(error) == Some(Kind::HistoryPruned)
+    };
+    indexers.split(", 0x").any(is_pruned).then_some(Kind::HistoryPruned)
 }
 
 fn classify_one(message: &str) -> Option<Kind> {
@@ -155,6 +172,22 @@ mod tests {
             Some(Kind::HistoryPruned)
         );
         assert_eq!(classify("bad indexers: {0xab: Unavailable(missing block: 17)}"), Some(Kind::SourceUnavailable));
+    }
+
+    #[test]
+    fn one_pruned_indexer_or_a_bare_missing_block_is_conclusive_after_all_retries() {
+        let pruned = "0xab: Unavailable(missing block: 17, latest: 99)";
+        let lagging = "0xcd: Unavailable(missing block: 17, latest: 16)";
+        for (message, kind) in [
+            (format!("bad indexers: {{{lagging}, {pruned}}}"), Some(Kind::HistoryPruned)),
+            (format!("bad indexers: {{{lagging}, 0xef: Timeout}}"), None),
+            ("bad indexers: {0xab: Unavailable(missing block: 17)}".to_owned(), Some(Kind::HistoryPruned)),
+            (format!("bad indexers: {{{lagging}, 0xef: Unavailable(missing block: 17)}}"), Some(Kind::HistoryPruned)),
+            ("missing block: 17".to_owned(), Some(Kind::HistoryPruned)),
+            ("Query timed out".to_owned(), None),
+        ] {
+            assert_eq!(kind_after_retries(&message), kind, "{message}");
+        }
     }
 
     #[test]

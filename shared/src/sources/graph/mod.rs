@@ -1,9 +1,10 @@
-//! A client of The Graph, for lending subgraphs in Messari's standard schema.
+//! A client of The Graph, for lending subgraphs in Messari's standard schema and in that of Aave's own subgraphs.
 //!
 //! A [`Snapshot`] contains rows of one block and one deployment. It is read in pages of up to 1,000 rows in id order.
 //! If the first page is full, the ids after it are split into ranges by the first hex digit of the account, which are
 //! paged in parallel.
 
+mod aave;
 mod messages;
 #[cfg(feature = "testing")]
 mod offline;
@@ -25,17 +26,22 @@ use super::http::{HttpResponse, UrlSecrets, append_path, base_url};
 use super::volume::Volume;
 use super::{Block, RateLimit, RetryPolicy, Secret, Traffic};
 use crate::config::SourceLimits;
+use crate::domain::Address;
 use crate::error::{Error, Kind, Result};
+pub use aave::{Reserve, UserReserve};
 pub use messages::messages;
 use paging::IdRange;
 use response::{Page, parse_head, parse_page};
-use rows::{Entity, MarketWithoutTotals};
+use rows::{Entity, MarketWithoutTotals, PositionWithCollaterals};
 pub use rows::{Market, Position};
 pub use snapshot::Snapshot;
 use snapshot::{ProcessedPage, merge_pages};
 
 /// The URL of the gateway of the decentralised network.
 pub const LIVE_URL: &str = "https://gateway.thegraph.com/api";
+
+/// The queries of the free plan in a month.
+pub const FREE_QUERIES: u64 = 100_000;
 
 /// The default rate limit per key. The gateway documents no limit; indexers return a page within a second, and this
 /// value keeps the load of a backfill with many concurrent functions moderate.
@@ -45,8 +51,8 @@ pub const REQUESTS_PER_SECOND: u32 = 20;
 /// other ranges follow when the first ones are finished.
 pub const CONCURRENCY: usize = 8;
 
-/// The default timeout of a request. The gateway's own timeout for its indexers is about 30 seconds.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
+/// The default timeout of a request. The gateway waits 20 seconds for an indexer, and asks several: over 60 seconds in all.
+pub const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The default number of rows per page, which is the maximum of graph-node.
 pub const ROWS_PER_PAGE: usize = 1000;
@@ -189,7 +195,7 @@ impl GraphClient {
         let url = self.subgraph_url(subgraph_id)?;
         let all = || vec![Map::new()];
         let mut snapshot = self.fetch_snapshot(&url, block, all(), &Ok, traffic).await.map(Snapshot::flatten);
-        if snapshot.as_ref().is_err_and(lacks_totals) {
+        if snapshot.as_ref().is_err_and(|error| lacks(error, &TOTALS)) {
             let process = |page: Vec<MarketWithoutTotals>| Ok(page.into_iter().map(|market| market.0).collect());
             snapshot = self.fetch_snapshot(&url, block, all(), &process, traffic).await.map(Snapshot::flatten);
         }
@@ -197,7 +203,8 @@ impl GraphClient {
     }
 
     /// Returns all positions with a balance at a block, or only those of the given accounts (`0x…` addresses in upper
-    /// or lower case).
+    /// or lower case). With `collaterals`, each has the markets that its account uses as collateral, if the subgraph's schema
+    /// has them.
     ///
     /// # Errors
     /// After all retries: `Throttled`, `SourceUnavailable` (also if the deployment or the block hash changes between
@@ -210,16 +217,15 @@ impl GraphClient {
         subgraph_id: &str,
         block: u64,
         accounts: Option<&[String]>,
+        collaterals: bool,
         traffic: &Traffic,
     ) -> Result<Snapshot<Position>> {
-        let url = self.subgraph_url(subgraph_id)?;
-        let snapshot =
-            self.fetch_snapshot(&url, block, position_filters(accounts), &Ok, traffic).await.map(Snapshot::flatten);
-        snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
+        let snapshot = self.fetch_positions(subgraph_id, block, position_filters(accounts), collaterals, &Ok, traffic);
+        snapshot.await.map(Snapshot::flatten)
     }
 
-    /// Reads all positions with a balance at a block, and processes them page by page: only the results of `process`
-    /// stay in memory. No id is in two pages.
+    /// Reads all positions with a balance at a block, as [`GraphClient::positions`], and processes them page by page: only the
+    /// results of `process` stay in memory. No id is in two pages.
     ///
     /// # Errors
     /// As [`GraphClient::positions`], and the errors of `process`.
@@ -227,11 +233,68 @@ impl GraphClient {
         &self,
         subgraph_id: &str,
         block: u64,
+        collaterals: bool,
         process: impl Fn(Vec<Position>) -> Result<P> + Sync,
         traffic: &Traffic,
     ) -> Result<Snapshot<P>> {
+        self.fetch_positions(subgraph_id, block, position_filters(None), collaterals, &process, traffic).await
+    }
+
+    async fn fetch_positions<P>(
+        &self,
+        subgraph_id: &str,
+        block: u64,
+        filters: Vec<Map<String, Value>>,
+        collaterals: bool,
+        process: &impl ProcessPage<Position, P>,
+        traffic: &Traffic,
+    ) -> Result<Snapshot<P>> {
         let url = self.subgraph_url(subgraph_id)?;
-        let snapshot = self.fetch_snapshot(&url, block, position_filters(None), &process, traffic).await;
+        let with_error = |error: Error| error.with("subgraph", subgraph_id).with("block", block);
+        if collaterals {
+            let process =
+                |page: Vec<PositionWithCollaterals>| process(page.into_iter().map(|position| position.0).collect());
+            let snapshot = self.fetch_snapshot(&url, block, filters.clone(), &process, traffic).await;
+            if !snapshot.as_ref().is_err_and(|error| lacks(error, &["_enabledCollaterals"])) {
+                return snapshot.map_err(with_error);
+            }
+        }
+        self.fetch_snapshot(&url, block, filters, process, traffic).await.map_err(with_error)
+    }
+
+    /// Returns the reserves of a pool at a block, from one of Aave's own subgraphs.
+    ///
+    /// # Errors
+    /// As [`GraphClient::positions`].
+    pub async fn reserves(
+        &self,
+        subgraph_id: &str,
+        pool: Address,
+        block: u64,
+        traffic: &Traffic,
+    ) -> Result<Snapshot<Reserve>> {
+        let url = self.subgraph_url(subgraph_id)?;
+        let snapshot = self.fetch_snapshot(&url, block, vec![of_pool(pool)], &Ok, traffic).await.map(Snapshot::flatten);
+        snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
+    }
+
+    /// Reads the balances of all users of a pool at a block, or only those of the given accounts, from one of Aave's own
+    /// subgraphs. Processes them page by page, as [`GraphClient::process_position_pages`].
+    ///
+    /// # Errors
+    /// As [`GraphClient::positions`], and the errors of `process`.
+    pub async fn process_user_reserve_pages<P: Send>(
+        &self,
+        subgraph_id: &str,
+        pool: Address,
+        block: u64,
+        accounts: Option<&[String]>,
+        process: impl Fn(Vec<UserReserve>) -> Result<P> + Sync,
+        traffic: &Traffic,
+    ) -> Result<Snapshot<P>> {
+        let url = self.subgraph_url(subgraph_id)?;
+        let filters = user_reserve_filters(pool, accounts);
+        let snapshot = self.fetch_snapshot(&url, block, filters, &process, traffic).await;
         snapshot.map_err(|error| error.with("subgraph", subgraph_id).with("block", block))
     }
 
@@ -347,23 +410,52 @@ impl GraphClient {
     }
 }
 
-/// Returns whether a query of markets was rejected because the schema has no totals.
-fn lacks_totals(error: &Error) -> bool {
-    let names = ["totalDepositBalanceUSD", "totalBorrowBalanceUSD"];
-    error.kind() == Kind::SourceRejected && names.iter().any(|name| error.to_string().contains(name))
+/// The fields of a market that some schemas lack.
+const TOTALS: [&str; 2] = ["totalDepositBalanceUSD", "totalBorrowBalanceUSD"];
+
+/// Returns whether a query was rejected because the schema has no such fields.
+fn lacks(error: &Error, fields: &[&str]) -> bool {
+    error.kind() == Kind::SourceRejected && fields.iter().any(|field| error.to_string().contains(field))
 }
 
 /// Returns filters whose rows, concatenated, are in id order: the accounts are sorted, and ids start with the account.
 fn position_filters(accounts: Option<&[String]>) -> Vec<Map<String, Value>> {
     let with_balance = Map::from_iter([("balance_not".to_owned(), Value::from("0"))]);
-    let Some(accounts) = accounts else { return vec![with_balance] };
+    filters_of_accounts(&with_balance, "account_in", accounts)
+}
+
+fn of_pool(pool: Address) -> Map<String, Value> {
+    Map::from_iter([("pool".to_owned(), Value::from(pool.to_string()))])
+}
+
+/// Returns filters of which each row with a balance matches exactly one: most rows of users have none, and a filter can't say
+/// that one of three is not 0.
+fn user_reserve_filters(pool: Address, accounts: Option<&[String]>) -> Vec<Map<String, Value>> {
+    let balances = ["scaledATokenBalance", "scaledVariableDebt", "principalStableDebt"];
+    let filters = (0..balances.len()).flat_map(|index| {
+        let mut filter = of_pool(pool);
+        let (zeros, not_zero) = balances.split_at(index);
+        filter.extend(zeros.iter().map(|name| ((*name).to_owned(), Value::from("0"))));
+        filter.extend(not_zero.first().map(|name| (format!("{name}_not"), Value::from("0"))));
+        filters_of_accounts(&filter, "user_in", accounts)
+    });
+    filters.collect()
+}
+
+/// Returns a filter, or one for each part of the accounts.
+fn filters_of_accounts(
+    filter: &Map<String, Value>,
+    field: &str,
+    accounts: Option<&[String]>,
+) -> Vec<Map<String, Value>> {
+    let Some(accounts) = accounts else { return vec![filter.clone()] };
     // graph-node stores addresses in lower case. Where ids are of type `ID`, the comparison is case-sensitive.
     let mut accounts: Vec<String> = accounts.iter().map(|account| account.to_ascii_lowercase()).collect();
     accounts.sort_unstable();
     accounts.dedup();
     let of_accounts = |accounts: &[String]| {
-        let mut filter = with_balance.clone();
-        filter.insert("account_in".to_owned(), Value::from(accounts));
+        let mut filter = filter.clone();
+        filter.insert(field.to_owned(), Value::from(accounts));
         filter
     };
     if accounts.is_empty() {

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::messages::classify;
+use super::messages::{classify, kind_after_retries};
 use super::rows::Entity;
 use crate::error::{Error, Kind, Result};
 use crate::sources::Block;
@@ -47,7 +47,7 @@ struct HeadData {
 struct PageData<T> {
     #[serde(default, rename = "_meta")]
     meta: Lenient<Meta>,
-    #[serde(alias = "markets", alias = "positions")]
+    #[serde(alias = "markets", alias = "positions", alias = "reserves", alias = "userReserves")]
     rows: Rows<T>,
 }
 
@@ -86,7 +86,8 @@ fn parse_data<T: DeserializeOwned>(response: &HttpResponse) -> Result<T> {
     let messages = error_messages(body.errors.as_deref());
     if let Some(kind) = error_kind(response, &messages) {
         let message = if messages.is_empty() { response.text().into_owned() } else { messages.join("; ") };
-        return Err(source_error(kind, response, &message));
+        let final_kind = messages.iter().find_map(|message| kind_after_retries(message));
+        return Err(source_error(kind, response, &message).with_final_kind(final_kind.filter(|_| kind.is_transient())));
     }
     let Some(data) = body.data.filter(|data| data.get() != "null") else {
         let message = "the response has neither data nor errors";

@@ -50,7 +50,13 @@ pub struct Position {
     pub market_name: Text,
     /// `account { id }`.
     pub account_id: Text,
+    /// `account { _enabledCollaterals { id } }`, as JSON: the markets that the account uses as collateral. None if the schema
+    /// lacks it.
+    pub enabled_collaterals: Text,
 }
+
+/// A position with the markets that its account uses as collateral.
+pub(super) struct PositionWithCollaterals(pub Position);
 
 /// A row of a snapshot: a market or a position.
 pub(super) trait Entity: TextRow + Send {
@@ -97,13 +103,34 @@ impl TextRow for MarketWithoutTotals {
 
 impl TextRow for Position {
     fn for_each(&self, visit: &mut impl FnMut(&Text)) {
-        let Position { id, balance, side, is_collateral, market_id, market_name, account_id } = self;
-        [id, balance, side, is_collateral, market_id, market_name, account_id].into_iter().for_each(visit);
+        let Position { id, balance, side, is_collateral, market_id, market_name, account_id, enabled_collaterals } =
+            self;
+        [id, balance, side, is_collateral, market_id, market_name].into_iter().for_each(&mut *visit);
+        [account_id, enabled_collaterals].into_iter().for_each(visit);
     }
 
     fn for_each_repeated(&mut self, visit: &mut impl FnMut(&mut Text)) {
-        let Position { id: _, balance: _, side, is_collateral, market_id, market_name, account_id } = self;
-        [side, is_collateral, market_id, market_name, account_id].into_iter().for_each(visit);
+        let Position {
+            id: _,
+            balance: _,
+            side,
+            is_collateral,
+            market_id,
+            market_name,
+            account_id,
+            enabled_collaterals,
+        } = self;
+        [side, is_collateral, market_id, market_name, account_id, enabled_collaterals].into_iter().for_each(visit);
+    }
+}
+
+impl TextRow for PositionWithCollaterals {
+    fn for_each(&self, visit: &mut impl FnMut(&Text)) {
+        self.0.for_each(visit);
+    }
+
+    fn for_each_repeated(&mut self, visit: &mut impl FnMut(&mut Text)) {
+        self.0.for_each_repeated(visit);
     }
 }
 
@@ -169,11 +196,28 @@ impl Entity for Position {
             market_id: market.id,
             market_name: market.name,
             account_id: account.id,
+            enabled_collaterals: account.enabled_collaterals,
         }
     }
 
     fn id(&self) -> Option<&str> {
         self.id.as_deref()
+    }
+}
+
+impl Entity for PositionWithCollaterals {
+    const QUERY: &'static str = "query Positions($block: Int!, $first: Int!, $where: Position_filter!) { \
+        _meta(block: {number: $block}) { block { number timestamp hash } deployment hasIndexingErrors } \
+        positions(first: $first, orderBy: id, orderDirection: asc, block: {number: $block}, where: $where) { \
+        id balance side isCollateral market { id name } account { id _enabledCollaterals { id } } } }";
+    type Json = PositionJson;
+
+    fn from_json(json: PositionJson) -> Self {
+        PositionWithCollaterals(Position::from_json(json))
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.0.id()
     }
 }
 
@@ -210,7 +254,7 @@ pub(super) struct PositionJson {
     side: Text,
     is_collateral: Text,
     market: Lenient<ReferenceJson>,
-    account: Lenient<ReferenceJson>,
+    account: Lenient<AccountJson>,
 }
 
 #[derive(Default, Deserialize)]
@@ -218,6 +262,14 @@ pub(super) struct PositionJson {
 struct ReferenceJson {
     id: Text,
     name: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AccountJson {
+    id: Text,
+    #[serde(rename = "_enabledCollaterals")]
+    enabled_collaterals: Text,
 }
 
 #[cfg(test)]
@@ -266,8 +318,12 @@ mod tests {
             market_id: "0xb".into(),
             market_name: "USDC".into(),
             account_id: "0xa".into(),
+            enabled_collaterals: Text::default(),
         };
         assert_eq!(position, expected);
+        let with: PositionWithCollaterals =
+            parse(r#"{"account": {"id": "0xa", "_enabledCollaterals": [ {"id": "0xb"} ]}}"#);
+        assert_eq!(with.0.enabled_collaterals.as_deref(), Some(r#"[{"id":"0xb"}]"#));
     }
 
     #[test]

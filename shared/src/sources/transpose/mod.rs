@@ -37,9 +37,14 @@ pub use rows::{EVENT_COLUMNS, Event};
 /// The URL of the live API.
 pub const LIVE_URL: &str = "https://api.transpose.io";
 
-/// The default rate limit per key. The value is low because the provider does not document its limit, only that it
-/// exists (429), and one day of a category usually takes a single request.
-pub const REQUESTS_PER_SECOND: u32 = 2;
+/// The default rate limit per key: that of free keys, and one day of a category usually takes a single request.
+pub const REQUESTS_PER_SECOND: u32 = 1;
+
+/// What a request costs, in credits per second of the server's time. A GB of responses costs 5,000 credits more.
+pub const CREDITS_PER_SECOND: f64 = 60.0;
+
+/// The credits of a free key in a month.
+pub const FREE_CREDITS: u64 = 250_000;
 
 /// The default number of concurrent requests. The pages of one query are sequential, so this only matters for
 /// concurrent calls.
@@ -141,6 +146,11 @@ impl EventsQuery {
         }
     }
 }
+
+/// The longest and the shortest average time between blocks of the chain, in seconds, and a tolerance: they bound the time of
+/// a block whose number is known.
+const SECONDS_PER_BLOCK: [i64; 2] = [20, 10];
+const TIME_TOLERANCE: i64 = 3600;
 
 /// A client of Transpose. All calls share its connections, limits and keys.
 pub struct TransposeClient {
@@ -273,6 +283,29 @@ impl TransposeClient {
         let block =
             |results| one_block(results)?.ok_or_else(|| Error::new(Kind::SourceUnavailable, "the source has no block"));
         self.query(&sql::head_block(), traffic, block).await
+    }
+
+    /// Returns the time of a block, in seconds since 1 January 1970 UTC.
+    ///
+    /// # Errors
+    /// As [`TransposeClient::first_block`]; `NotReady` if the source does not have the block yet.
+    pub async fn time_of_block(&self, number: u64, traffic: &Traffic) -> Result<i64> {
+        let head = self.head_block(traffic).await?;
+        let later = || Error::new(Kind::NotReady, "the source does not have the block yet").with("block", number);
+        let (Some(depth), Some(newest)) = (head.number.checked_sub(number), head.timestamp) else {
+            return Err(later());
+        };
+        if depth == 0 {
+            return Ok(newest);
+        }
+        let depth = i64::try_from(depth).map_err(|_| later())?;
+        let [slowest, fastest] = SECONDS_PER_BLOCK.map(|seconds| newest.saturating_sub(depth.saturating_mul(seconds)));
+        let times = slowest.saturating_sub(TIME_TOLERANCE)..=fastest.saturating_add(TIME_TOLERANCE);
+        let block = self.query(&sql::block(number, times)?, traffic, one_block).await?;
+        let time = block.filter(|block| block.number == number).and_then(|block| block.timestamp);
+        time.ok_or_else(|| {
+            Error::new(Kind::SourceUnavailable, "the source does not have the block").with("block", number)
+        })
     }
 
     async fn query<T: Default + DeserializeOwned, U>(

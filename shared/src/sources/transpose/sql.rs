@@ -5,6 +5,8 @@
 //! in either case, and in any PostgreSQL. Only timestamps, integers and names of safe characters become literals: no
 //! other string from a response or a user is ever part of a statement.
 
+use std::ops::RangeInclusive;
+
 use super::EventsQuery;
 use super::paging::PageRequest;
 use super::rows::{EVENT_COLUMNS, timestamp_from_seconds};
@@ -65,6 +67,15 @@ pub(super) fn first_block(at_or_after: i64) -> Result<String> {
     Ok(format!(
         "SELECT block_number, timestamp, block_hash FROM ethereum.blocks \
          WHERE timestamp >= '{at_or_after}' ORDER BY timestamp LIMIT 1"
+    ))
+}
+
+/// Returns the statement for the block with a number, whose time is in a range: the table has no index of numbers.
+pub(super) fn block(number: u64, times: RangeInclusive<i64>) -> Result<String> {
+    let (from, to) = (timestamp_from_seconds(*times.start())?, timestamp_from_seconds(*times.end())?);
+    Ok(format!(
+        "SELECT block_number, timestamp, block_hash FROM ethereum.blocks \
+         WHERE timestamp >= '{from}' AND timestamp <= '{to}' AND block_number = {number} ORDER BY timestamp LIMIT 1"
     ))
 }
 

@@ -1,4 +1,4 @@
-//! The served entities of the lending subgraphs, and the filters that graph-node generates for them.
+//! The served entities of the lending subgraphs, in Messari's schema and in that of Aave's own subgraphs, and the filters that graph-node generates for them.
 
 use crate::server::SchemaVersion;
 
@@ -7,14 +7,19 @@ use crate::server::SchemaVersion;
 pub(super) enum FieldType {
     /// The id of the entity: `Bytes` or `ID`.
     Id,
+    /// An id that is `ID` in every schema.
+    TextId,
     BigInt,
     BigDecimal,
     Text,
+    Bytes,
     Int,
     Bool,
     Side,
     /// A reference to another entity, by its id.
     Entity(&'static str),
+    /// A list of other entities.
+    Entities(&'static str),
 }
 
 /// A field of an entity.
@@ -34,7 +39,7 @@ const fn field(name: &'static str, field_type: FieldType, required: bool) -> Fie
     Field { name, field_type, required }
 }
 
-pub(super) const MARKET: Entity = Entity {
+const MARKET: Entity = Entity {
     name: "Market",
     fields: &[
         field("id", FieldType::Id, true),
@@ -49,10 +54,10 @@ pub(super) const MARKET: Entity = Entity {
     ],
 };
 
-pub(super) const POSITION: Entity = Entity {
+const POSITION: Entity = Entity {
     name: "Position",
     fields: &[
-        field("id", FieldType::Id, true),
+        field("id", FieldType::TextId, true),
         field("balance", FieldType::BigInt, true),
         field("side", FieldType::Side, true),
         field("isCollateral", FieldType::Bool, false),
@@ -61,7 +66,7 @@ pub(super) const POSITION: Entity = Entity {
     ],
 };
 
-pub(super) const TOKEN: Entity = Entity {
+const TOKEN: Entity = Entity {
     name: "Token",
     fields: &[
         field("id", FieldType::Id, true),
@@ -70,7 +75,88 @@ pub(super) const TOKEN: Entity = Entity {
     ],
 };
 
-pub(super) const ACCOUNT: Entity = Entity { name: "Account", fields: &[field("id", FieldType::Id, true)] };
+const ACCOUNT: Entity = Entity { name: "Account", fields: &[field("id", FieldType::Id, true)] };
+
+/// An account, in version 3 of Messari's schema.
+const ACCOUNT_V3: Entity = Entity {
+    name: "Account",
+    fields: &[field("id", FieldType::Id, true), field("_enabledCollaterals", FieldType::Entities("Market"), false)],
+};
+
+/// A market, in Aave's own schema.
+const RESERVE: Entity = Entity {
+    name: "Reserve",
+    fields: &[
+        field("id", FieldType::TextId, true),
+        field("underlyingAsset", FieldType::Bytes, true),
+        field("pool", FieldType::Entity("Pool"), true),
+        field("symbol", FieldType::Text, true),
+        field("name", FieldType::Text, true),
+        field("decimals", FieldType::Int, true),
+        field("usageAsCollateralEnabled", FieldType::Bool, true),
+        field("baseLTVasCollateral", FieldType::BigInt, true),
+        field("reserveLiquidationThreshold", FieldType::BigInt, true),
+        field("liquidityIndex", FieldType::BigInt, true),
+        field("liquidityRate", FieldType::BigInt, true),
+        field("variableBorrowIndex", FieldType::BigInt, true),
+        field("variableBorrowRate", FieldType::BigInt, true),
+        field("totalScaledVariableDebt", FieldType::BigInt, true),
+        field("lastUpdateTimestamp", FieldType::Int, true),
+        field("price", FieldType::Entity("PriceOracleAsset"), true),
+        field("aToken", FieldType::Entity("AToken"), true),
+    ],
+};
+
+/// The balances of a user in a reserve.
+const USER_RESERVE: Entity = Entity {
+    name: "UserReserve",
+    fields: &[
+        field("id", FieldType::TextId, true),
+        field("pool", FieldType::Entity("Pool"), true),
+        field("reserve", FieldType::Entity("Reserve"), true),
+        field("user", FieldType::Entity("User"), true),
+        field("usageAsCollateralEnabledOnUser", FieldType::Bool, true),
+        field("scaledATokenBalance", FieldType::BigInt, true),
+        field("scaledVariableDebt", FieldType::BigInt, true),
+        field("principalStableDebt", FieldType::BigInt, true),
+        field("stableBorrowRate", FieldType::BigInt, true),
+        field("stableBorrowLastUpdateTimestamp", FieldType::Int, true),
+    ],
+};
+
+const POOL: Entity = Entity { name: "Pool", fields: &[field("id", FieldType::TextId, true)] };
+const USER: Entity = Entity { name: "User", fields: &[field("id", FieldType::TextId, true)] };
+const A_TOKEN: Entity = Entity { name: "AToken", fields: &[field("id", FieldType::TextId, true)] };
+const PRICE: Entity = Entity {
+    name: "PriceOracleAsset",
+    fields: &[field("id", FieldType::TextId, true), field("priceInEth", FieldType::BigInt, true)],
+};
+
+/// A table that can be queried: the field of a query, and the entity of its rows.
+pub(super) struct Queried {
+    pub(super) field: &'static str,
+    pub(super) entity: &'static Entity,
+}
+
+impl SchemaVersion {
+    /// Returns the tables of markets and of positions.
+    pub(super) fn tables(self) -> [Queried; 2] {
+        let [markets, positions] = match self {
+            SchemaVersion::V2_0_1 | SchemaVersion::V3_1_0 => [("markets", &MARKET), ("positions", &POSITION)],
+            SchemaVersion::Aave => [("reserves", &RESERVE), ("userReserves", &USER_RESERVE)],
+        };
+        [markets, positions].map(|(field, entity)| Queried { field, entity })
+    }
+
+    /// Returns the entities that are only nested in others.
+    pub(super) fn nested(self) -> &'static [&'static Entity] {
+        match self {
+            SchemaVersion::V2_0_1 => &[&TOKEN, &ACCOUNT],
+            SchemaVersion::V3_1_0 => &[&TOKEN, &ACCOUNT_V3],
+            SchemaVersion::Aave => &[&POOL, &USER, &A_TOKEN, &PRICE],
+        }
+    }
+}
 
 impl Entity {
     /// Parses the name of a filter, such as `balance_gt`, into a field and an operation.
@@ -141,7 +227,7 @@ impl FieldType {
     /// Returns the GraphQL type of a field in a response.
     pub(super) fn output_type(self, schema: SchemaVersion) -> &'static str {
         match self {
-            FieldType::Entity(name) => name,
+            FieldType::Entity(name) | FieldType::Entities(name) => name,
             other => other.input_type(schema),
         }
     }
@@ -150,11 +236,11 @@ impl FieldType {
     /// is.
     pub(super) fn input_type(self, schema: SchemaVersion) -> &'static str {
         match (self, schema) {
-            (FieldType::Id, SchemaVersion::V2_0_1) => "ID",
-            (FieldType::Id, SchemaVersion::V3_1_0) => "Bytes",
+            (FieldType::Id, SchemaVersion::V3_1_0) | (FieldType::Bytes, _) => "Bytes",
+            (FieldType::Id | FieldType::TextId, _) => "ID",
             (FieldType::BigInt, _) => "BigInt",
             (FieldType::BigDecimal, _) => "BigDecimal",
-            (FieldType::Text | FieldType::Entity(_), _) => "String",
+            (FieldType::Text | FieldType::Entity(_) | FieldType::Entities(_), _) => "String",
             (FieldType::Int, _) => "Int",
             (FieldType::Bool, _) => "Boolean",
             (FieldType::Side, _) => "PositionSide",
@@ -170,13 +256,18 @@ impl FieldType {
     pub(super) fn is_id(self) -> bool {
         matches!(self, FieldType::Id | FieldType::Entity(_))
     }
+
+    /// Returns whether values are ids of the entity itself.
+    pub(super) fn is_own_id(self) -> bool {
+        matches!(self, FieldType::Id | FieldType::TextId)
+    }
 }
 
 /// Returns the values of `PositionSide`.
 pub(super) fn sides(schema: SchemaVersion) -> [&'static str; 2] {
     match schema {
         SchemaVersion::V2_0_1 => ["LENDER", "BORROWER"],
-        SchemaVersion::V3_1_0 => ["COLLATERAL", "BORROWER"],
+        SchemaVersion::V3_1_0 | SchemaVersion::Aave => ["COLLATERAL", "BORROWER"],
     }
 }
 

@@ -61,7 +61,7 @@ impl Filter {
 
     fn add(&mut self, field: &Field, operation: Operation, values: Vec<Value>) {
         let id = match values.first() {
-            Some(Value::String(id)) if field.field_type == FieldType::Id => id.clone(),
+            Some(Value::String(id)) if field.field_type.is_own_id() => id.clone(),
             _ => return self.conditions.push(Condition::new(field, operation, values)),
         };
         match operation {
@@ -158,7 +158,7 @@ fn validate(field: &Field, schema: SchemaVersion, value: Value) -> Result<Value,
             sides(schema).join(", ")
         )),
         FieldType::BigInt if !is_integer() => Err(format!("Failed to decode `BigInt` value: `{text}`")),
-        FieldType::Id => Ok(Value::from(text)),
+        FieldType::Id | FieldType::TextId => Ok(Value::from(text)),
         _ => Ok(value),
     }
 }

@@ -36,7 +36,8 @@ impl GraphApi {
         for deployment in
             options.deployments.iter().filter(|deployment| recording.protocols.contains(&deployment.protocol))
         {
-            let subgraph = Subgraph::new(recording, &deployment.protocol, deployment.schema, Arc::clone(timeline));
+            let (schema, timeline) = (deployment.schema, Arc::clone(timeline));
+            let subgraph = Subgraph::new(recording, &deployment.protocol, schema, timeline, options.block_details);
             let schema = schema::build(Arc::new(subgraph))?;
             subgraphs.insert(deployment.subgraph_id.clone(), (schema, deployment.schema));
         }

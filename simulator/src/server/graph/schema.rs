@@ -9,7 +9,7 @@ use async_graphql::{Error as GraphError, Value as GraphValue};
 use defi_shared::error::{Error, Result};
 use serde_json::Value;
 
-use super::entities::{ACCOUNT, Entity, FieldType, MARKET, POSITION, TOKEN};
+use super::entities::{Entity, FieldType, Queried};
 use super::filter::Filter;
 use super::snapshots::{BlockSelector, PageQuery, Subgraph, Table};
 use crate::recording::{Block, Row};
@@ -22,18 +22,21 @@ const DEFAULT_FIRST: i64 = 100;
 /// The maximum number of rows to skip.
 const MAX_SKIP: i64 = 5000;
 
-/// A recorded row, or the nested object in one of its fields.
+/// A recorded row, or an object that is nested in its fields.
 struct Node {
     row: Row,
-    nested: Option<&'static str>,
+    path: Vec<&'static str>,
 }
 
 impl Node {
     fn field(&self, name: &str) -> &Value {
-        match self.nested {
-            Some(field) => &self.row[field][name],
-            None => &self.row[name],
-        }
+        let object = self.path.iter().fold(&*self.row, |object, field| &object[*field]);
+        &object[name]
+    }
+
+    fn nested(&self, field: &'static str) -> Node {
+        let path = self.path.iter().copied().chain([field]).collect();
+        Node { row: Arc::clone(&self.row), path }
     }
 }
 
@@ -45,10 +48,12 @@ pub(super) fn build(subgraph: Arc<Subgraph>) -> Result<Schema> {
     for scalar in ["Bytes", "BigInt", "BigDecimal", "PositionSide"] {
         schema = schema.register(Scalar::new(scalar));
     }
-    for entity in [&MARKET, &POSITION, &TOKEN, &ACCOUNT] {
+    for entity in version.nested() {
         schema = schema.register(object(entity, version));
     }
-    for entity in [&MARKET, &POSITION] {
+    let [markets, positions] = version.tables();
+    for entity in [markets.entity, positions.entity] {
+        schema = schema.register(object(entity, version));
         schema = schema.register(filter_type(entity, version)).register(order_type(entity));
     }
     let height = InputObject::new("Block_height")
@@ -56,8 +61,8 @@ pub(super) fn build(subgraph: Arc<Subgraph>) -> Result<Schema> {
         .field(InputValue::new("number", TypeRef::named(TypeRef::INT)))
         .field(InputValue::new("number_gte", TypeRef::named(TypeRef::INT)));
     let query = Object::new("Query")
-        .field(rows_field("markets", &MARKET, Arc::clone(&subgraph), |subgraph| &subgraph.markets))
-        .field(rows_field("positions", &POSITION, Arc::clone(&subgraph), |subgraph| &subgraph.positions))
+        .field(rows_field(&markets, Arc::clone(&subgraph), |subgraph| &subgraph.markets))
+        .field(rows_field(&positions, Arc::clone(&subgraph), |subgraph| &subgraph.positions))
         .field(meta_field(subgraph));
     schema
         .register(Enum::new("OrderDirection").item("asc").item("desc"))
@@ -73,12 +78,14 @@ fn object(entity: &'static Entity, version: SchemaVersion) -> Object {
     entity.fields.iter().fold(Object::new(entity.name), |object, field| {
         let output = field.field_type.output_type(version);
         let is_entity = matches!(field.field_type, FieldType::Entity(_));
+        if matches!(field.field_type, FieldType::Entities(_)) {
+            return object.field(list_field(field.name, output));
+        }
         let output = if field.required { TypeRef::named_nn(output) } else { TypeRef::named(output) };
         object.field(Field::new(field.name, output, move |ctx| {
             let Some(node) = ctx.parent_value.downcast_ref::<Node>() else { return FieldFuture::Value(None) };
             if is_entity {
-                let nested = Node { row: Arc::clone(&node.row), nested: Some(field.name) };
-                FieldFuture::Value(Some(FieldValue::owned_any(nested)))
+                FieldFuture::Value(Some(FieldValue::owned_any(node.nested(field.name))))
             } else {
                 FieldFuture::from_value(Some(to_graphql(node.field(field.name))))
             }
@@ -86,7 +93,19 @@ fn object(entity: &'static Entity, version: SchemaVersion) -> Object {
     })
 }
 
-/// Builds `Market_filter` or `Position_filter`: all fields with all operations of their types.
+/// Builds a field with a list of objects that are in the row itself.
+fn list_field(name: &'static str, output: &str) -> Field {
+    Field::new(name, TypeRef::named_nn_list(output), move |ctx| {
+        let objects = ctx.parent_value.downcast_ref::<Node>().and_then(|node| node.field(name).as_array());
+        let nodes = objects.map(|objects| {
+            let node = |object: &Value| FieldValue::owned_any(Node { row: Row::new(object.clone()), path: Vec::new() });
+            FieldValue::list(objects.iter().map(node).collect::<Vec<_>>())
+        });
+        FieldFuture::Value(nodes)
+    })
+}
+
+/// Builds `Market_filter`, `Position_filter` and the like: all fields with all operations of their types.
 fn filter_type(entity: &Entity, version: SchemaVersion) -> InputObject {
     let mut input = InputObject::new(format!("{}_filter", entity.name));
     for field in entity.fields {
@@ -104,17 +123,13 @@ fn order_type(entity: &Entity) -> Enum {
     entity.fields.iter().fold(Enum::new(format!("{}_orderBy", entity.name)), |order, field| order.item(field.name))
 }
 
-fn rows_field(
-    name: &'static str,
-    entity: &'static Entity,
-    subgraph: Arc<Subgraph>,
-    table: fn(&Subgraph) -> &Table,
-) -> Field {
+fn rows_field(queried: &Queried, subgraph: Arc<Subgraph>, table: fn(&Subgraph) -> &Table) -> Field {
+    let entity = queried.entity;
     let output = TypeRef::named_nn_list_nn(entity.name);
-    let field = Field::new(name, output, move |ctx| {
+    let field = Field::new(queried.field, output, move |ctx| {
         let rows = find_rows(&ctx, entity, &subgraph, table(&subgraph));
         FieldFuture::new(async move {
-            let nodes = rows?.into_iter().map(|row| FieldValue::owned_any(Node { row, nested: None }));
+            let nodes = rows?.into_iter().map(|row| FieldValue::owned_any(Node { row, path: Vec::new() }));
             Ok(Some(FieldValue::list(nodes)))
         })
     });
@@ -141,7 +156,7 @@ fn find_rows(
     let order_by = match ctx.args.get("orderBy").filter(|argument| !argument.is_null()) {
         Some(argument) => {
             let name = argument.enum_name()?;
-            entity.fields.iter().find(|field| field.name == name && field.field_type != FieldType::Id)
+            entity.fields.iter().find(|field| field.name == name && !field.field_type.is_own_id())
         }
         None => None,
     };
@@ -192,22 +207,26 @@ fn meta_field(subgraph: Arc<Subgraph>) -> Field {
     let field = Field::new("_meta", TypeRef::named("_Meta_"), move |ctx| {
         let block =
             block_selector(&ctx, &subgraph).and_then(|selector| subgraph.resolve(&selector).map_err(GraphError::new));
-        let deployment = subgraph.deployment.clone();
-        FieldFuture::new(async move { Ok(Some(FieldValue::owned_any(Meta { block: block?, deployment }))) })
+        let (deployment, block_details) = (subgraph.deployment.clone(), subgraph.block_details);
+        FieldFuture::new(
+            async move { Ok(Some(FieldValue::owned_any(Meta { block: block?, block_details, deployment }))) },
+        )
     });
     field.argument(InputValue::new("block", TypeRef::named("Block_height")))
 }
 
 struct Meta {
     block: Block,
+    /// Whether the hash and the time of the block are said.
+    block_details: bool,
     deployment: String,
 }
 
 fn meta_type() -> Object {
     Object::new("_Meta_")
         .field(Field::new("block", TypeRef::named_nn("_Block_"), |ctx| {
-            let block = ctx.parent_value.downcast_ref::<Meta>().map(|meta| FieldValue::owned_any(meta.block));
-            FieldFuture::Value(block)
+            let meta = ctx.parent_value.downcast_ref::<Meta>();
+            FieldFuture::Value(meta.map(|meta| FieldValue::owned_any(MetaBlock(meta.block, meta.block_details))))
         }))
         .field(Field::new("deployment", TypeRef::named_nn(TypeRef::STRING), |ctx| {
             let meta = ctx.parent_value.downcast_ref::<Meta>();
@@ -218,16 +237,20 @@ fn meta_type() -> Object {
         }))
 }
 
+/// A block in `_meta`, and whether its hash and time are said.
+struct MetaBlock(Block, bool);
+
 fn meta_block_type() -> Object {
-    let field = |name, output, value: fn(&Block) -> GraphValue| {
+    let field = |name, output, value: fn(&Block) -> GraphValue, is_detail: bool| {
         Field::new(name, output, move |ctx| {
-            FieldFuture::from_value(ctx.parent_value.downcast_ref::<Block>().map(value))
+            let block = ctx.parent_value.downcast_ref::<MetaBlock>().filter(|block| block.1 || !is_detail);
+            FieldFuture::from_value(block.map(|block| value(&block.0)))
         })
     };
     Object::new("_Block_")
-        .field(field("hash", TypeRef::named("Bytes"), |block| GraphValue::from(block_hash(block.number))))
-        .field(field("number", TypeRef::named_nn(TypeRef::INT), |block| GraphValue::from(block.number)))
-        .field(field("timestamp", TypeRef::named(TypeRef::INT), |block| GraphValue::from(block.timestamp)))
+        .field(field("hash", TypeRef::named("Bytes"), |block| GraphValue::from(block_hash(block.number)), true))
+        .field(field("number", TypeRef::named_nn(TypeRef::INT), |block| GraphValue::from(block.number), false))
+        .field(field("timestamp", TypeRef::named(TypeRef::INT), |block| GraphValue::from(block.timestamp), true))
 }
 
 /// Converts a recorded value to a GraphQL value.

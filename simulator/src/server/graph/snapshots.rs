@@ -19,6 +19,8 @@ pub(super) struct Subgraph {
     /// The id of the deployment, which `_meta` and error messages contain.
     pub(super) deployment: String,
     pub(super) timeline: Arc<Timeline>,
+    /// Whether `_meta` has the hash and the time of its block.
+    pub(super) block_details: bool,
     pub(super) markets: Table,
     pub(super) positions: Table,
 }
@@ -51,6 +53,7 @@ impl Subgraph {
         protocol: &str,
         schema: SchemaVersion,
         timeline: Arc<Timeline>,
+        block_details: bool,
     ) -> Subgraph {
         // A real deployment id is the IPFS hash of the manifest. This one has the same length and depends on the
         // protocol only.
@@ -60,6 +63,7 @@ impl Subgraph {
             schema,
             deployment,
             timeline,
+            block_details,
             markets: Table::new(recording, &recording.markets, protocol),
             positions: Table::new(recording, &recording.positions, protocol),
         }

@@ -8,7 +8,7 @@
 use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet, Type};
 use async_graphql_value::{Name, Value};
 
-use super::entities::{Entity, MARKET, POSITION};
+use super::entities::Entity;
 use crate::server::SchemaVersion;
 
 /// Checks all operations of a document.
@@ -40,11 +40,8 @@ impl VariableCheck<'_> {
     }
 
     fn field(&self, field: &Field) -> Result<(), String> {
-        let entity = match field.name.node.as_str() {
-            "markets" => Some(&MARKET),
-            "positions" => Some(&POSITION),
-            _ => None,
-        };
+        let queried = self.schema.tables().into_iter().find(|queried| queried.field == field.name.node.as_str());
+        let entity = queried.map(|queried| queried.entity);
         field.arguments.iter().try_for_each(|(name, value)| {
             let expected = match (name.node.as_str(), entity) {
                 ("skip" | "first", _) => "Int".to_owned(),
@@ -152,6 +149,13 @@ mod tests {
     #[test]
     fn id_type_depends_on_the_schema() {
         let query = "query Q($x: ID!) { positions(where: {id_gt: $x}) { id } }";
+        assert_eq!(
+            [SchemaVersion::V2_0_1, SchemaVersion::V3_1_0].map(|schema| check_in(schema, query)),
+            [Ok(()), Ok(())]
+        );
+        let query = "query Q($x: ID!) { userReserves(where: {id_gt: $x, scaledVariableDebt_not: \"0\"}) { id } }";
+        assert_eq!(check_in(SchemaVersion::Aave, query), Ok(()));
+        let query = "query Q($x: ID!) { markets(where: {id_gt: $x}) { id } }";
         assert_eq!(check_in(SchemaVersion::V2_0_1, query), Ok(()));
         assert_eq!(
             check_in(SchemaVersion::V3_1_0, query).unwrap_err(),

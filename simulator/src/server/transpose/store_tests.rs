@@ -15,6 +15,7 @@ fn store(events: Vec<Map<String, Value>>) -> Store {
     let recording = Recording {
         name: "tiny".to_owned(),
         protocols: vec![],
+        schemas: std::collections::BTreeMap::new(),
         first_day: "2023-01-01".to_owned(),
         last_day: "2023-01-01".to_owned(),
         blocks: vec![Block { number: 7, timestamp: 1_672_531_211 }],

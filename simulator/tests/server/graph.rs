@@ -66,8 +66,13 @@ async fn paging_by_id_returns_all_positions() {
                 break;
             }
         }
-        let recorded: Vec<Value> =
-            recording.positions[protocol][&block.number].iter().map(|row| Value::clone(row)).collect();
+        // The list of collaterals is not asked for.
+        let asked = |row: &Arc<Value>| {
+            let mut row = Value::clone(row);
+            row["account"].as_object_mut().unwrap().remove("_enabledCollaterals");
+            row
+        };
+        let recorded: Vec<Value> = recording.positions[protocol][&block.number].iter().map(asked).collect();
         assert!(recorded.len() > 40, "{}", recorded.len());
         assert_eq!(rows, recorded);
     }

@@ -10,6 +10,7 @@ parser.add_argument("--folder", help="for the output, packages and /tmp of funct
 parser.add_argument("--latency-ms", type=int, default=0, help="the time that a call of S3 or Glue takes at least; default: 0")
 parser.add_argument("--listing-delay", type=float, default=0, help="seconds until ListExecutions shows a start or an end; default: 0")
 parser.add_argument("--description-delay", type=float, default=0, help="seconds until DescribeExecution shows an end; default: 0")
+parser.add_argument("--unknown-delay", type=float, default=0, help="seconds until DescribeExecution knows of a new execution; default: 0")
 parser.add_argument(
     "--retry-interval-factor", type=float, default=1, help="multiplies the intervals of a state machine's Retry rules; default: 1"
 )

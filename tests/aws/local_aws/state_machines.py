@@ -15,8 +15,8 @@ from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.core.config import default_user_config
 from moto.core.exceptions import AWSError
 from moto.core.responses import ActionResult
+from moto.stepfunctions.exceptions import ExecutionDoesNotExist
 from moto.stepfunctions.parser.api import (
-    ExecutionDoesNotExist,
     EvaluationFailedEventDetails,
     ExecutionStatus,
     HistoryEventType,

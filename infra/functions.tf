@@ -24,7 +24,7 @@ locals {
   # The number of calls that share the source's rate limit: those of the step's map and of concurrent maps.
   share_of_source = {
     for name, step in local.steps : name => sum([for sharer in concat([name], step.shares_with) : local.steps[sharer].concurrency])
-    if step.secret != null
+    if length(step.secrets) > 0
   }
 
   environments = {
@@ -39,11 +39,9 @@ locals {
         MALLOC_ARENA_MAX = "2"
       },
       name == "plan-run" ? { STATE_MACHINE_ARN = local.state_machine_arn } : {},
-      step.secret == null ? {} : {
-        "${upper(step.secret)}_SECRET" = aws_secretsmanager_secret.api_key[step.secret].arn
-        SHARE_OF_SOURCE                = tostring(local.share_of_source[name])
-      },
-      try(local.urls[step.secret], null) == null ? {} : { "${upper(step.secret)}_URL" = local.urls[step.secret] },
+      length(step.secrets) == 0 ? {} : { SHARE_OF_SOURCE = tostring(local.share_of_source[name]) },
+      { for source in step.secrets : "${upper(source)}_SECRET" => aws_secretsmanager_secret.api_key[source].arn },
+      { for source in step.secrets : "${upper(source)}_URL" => local.urls[source] if try(local.urls[source], null) != null },
     )
   }
 }

@@ -56,7 +56,7 @@ locals {
         {
           Sid      = "Secret"
           Action   = ["secretsmanager:GetSecretValue"]
-          Resource = step.secret == null ? [] : [local.secret_arns[step.secret]]
+          Resource = [for source in step.secrets : local.secret_arns[source]]
         },
         {
           Sid      = "Key"

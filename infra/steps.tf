@@ -65,7 +65,7 @@ locals {
       concurrency = 1
       writes      = local.prefixes.blocks
       registers   = ["raw/ethereum_daily_blocks"]
-      secret      = local.from_a_node ? "ethereum" : "transpose"
+      secrets     = local.from_a_node ? ["ethereum"] : ["transpose"]
     }
     extract-events = {
       memory      = 1024
@@ -73,7 +73,7 @@ locals {
       reads       = local.prefixes.blocks
       writes      = local.prefixes.raw_events
       registers   = [for table in local.events : "raw/${table}"]
-      secret      = local.from_a_node ? null : "transpose"
+      secrets     = local.from_a_node ? [] : ["transpose"]
       examples    = { days = ["2023-02-28"], events = ["borrow", "repay"] }
     }
     # Only from a node.
@@ -85,7 +85,7 @@ locals {
       writes      = local.prefixes.logs
       deletes     = local.prefixes.replay
       registers   = ["raw/ethereum_lending_logs"]
-      secret      = local.from_a_node ? "ethereum" : null
+      secrets     = local.from_a_node ? ["ethereum"] : []
       shares_with = ["extract-market-data"]
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
@@ -96,7 +96,7 @@ locals {
       writes      = concat(local.prefixes.raw_markets, local.prefixes.lost_markets)
       deletes     = local.prefixes.lost_markets
       registers   = ["raw/${local.markets}"]
-      secret      = local.from_a_node ? "ethereum" : "graph"
+      secrets     = local.from_a_node ? ["ethereum"] : ["graph"]
       shares_with = [local.from_a_node ? "extract-logs" : "extract-account-positions"]
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
@@ -108,7 +108,7 @@ locals {
       writes      = concat(local.prefixes.raw_positions, local.prefixes.lost_positions)
       deletes     = local.prefixes.lost_positions
       registers   = ["raw/${local.positions}"]
-      secret      = local.from_a_node ? null : "graph"
+      secrets     = local.from_a_node ? [] : ["graph"]
       shares_with = ["extract-market-data"]
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
@@ -119,8 +119,9 @@ locals {
       writes      = concat(local.prefixes.current, local.prefixes.quarantine_current)
       deletes     = local.prefixes.quarantine_current
       registers   = ["analytics/${local.current}"]
-      secret      = local.from_a_node ? null : "graph"
-      examples    = { protocols = ["aave-v2-eth"], block = "head" }
+      # The time of a block is in the table of blocks.
+      secrets  = local.from_a_node ? [] : ["graph", "transpose"]
+      examples = { protocols = ["aave-v2-eth"], block = "head" }
     }
 
     stage-events = {
@@ -147,7 +148,7 @@ locals {
       writes      = concat(local.prefixes.stage_positions, local.prefixes.quarantine_position, local.prefixes.replay)
       deletes     = local.prefixes.quarantine_position
       registers   = ["stage/${local.positions}"]
-      secret      = local.from_a_node ? "ethereum" : null # where a sum differs, balances are asked by call
+      secrets     = local.from_a_node ? ["ethereum"] : [] # where a sum differs, balances are asked by call
       examples    = { days = ["2023-02-28"], protocols = ["aave-v2-eth"] }
     }
 
@@ -238,7 +239,7 @@ locals {
       registers         = try(step.registers, [])
       looks_up          = try(step.looks_up, [])
       publishes         = try(step.publishes, false)
-      secret            = try(step.secret, null)
+      secrets           = try(step.secrets, [])
       shares_with       = try(step.shares_with, [])
       # By the name shown in the console.
       test_events = merge(

@@ -58,6 +58,6 @@ locals {
     ])
   }
 
-  # `state/passed/` has the records of the sets that passed their checks: `defi features --aws` reads only those.
-  reader_prefixes = ["raw/", "stage/", "analytics/", "state/passed/"]
+  # `defi features --aws` reads only sets that passed their checks, and `defi wallet --aws` the links of a wallet.
+  reader_prefixes = ["raw/", "stage/", "analytics/", "state/passed/", "state/links/"]
 }

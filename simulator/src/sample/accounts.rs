@@ -369,7 +369,8 @@ mod tests {
         };
         let mut supplies = [grown(weth, "scaledATokenBalance", 0, false), grown(usdc, "scaledATokenBalance", 3, false)];
         let mut expected = balances("COLLATERAL");
-        (supplies.sort(), expected.sort());
+        supplies.sort();
+        expected.sort();
         assert_eq!(supplies.to_vec(), expected);
         assert_eq!(vec![grown(usdc, "scaledVariableDebt", 3, true)], balances("BORROWER"));
         assert_eq!(usdc["usageAsCollateralEnabledOnUser"], true, "a transfer enables the supply");

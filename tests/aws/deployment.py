@@ -5,7 +5,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -188,13 +188,21 @@ class Deployment:
         trust = {name: role["AssumeRolePolicyDocument"] for name, role in roles.items()}
         return {"identity": identity, "trust": trust, "resource": resource, "reader": {"reader": self.reader_policy}}
 
-    def credentials_of_a_reader(self) -> dict:
-        """Returns the credentials of a new role that has the policy for readers."""
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[dict[str, str]]:
+        """Creates a role that has the policy for readers, for as long as the context lasts. Gives its credentials, as environment
+        variables."""
         iam, name = self.client("iam"), "reads-the-lake"
         trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
         role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
         iam.put_role_policy(RoleName=name, PolicyName="read", PolicyDocument=json.dumps(self.reader_policy))
-        return self.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+        try:
+            keys = self.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+            names = {"AWS_ACCESS_KEY_ID": "AccessKeyId", "AWS_SECRET_ACCESS_KEY": "SecretAccessKey", "AWS_SESSION_TOKEN": "SessionToken"}
+            yield {variable: keys[name] for variable, name in names.items()}
+        finally:
+            iam.delete_role_policy(RoleName=name, PolicyName="read")
+            iam.delete_role(RoleName=name)
 
     def role_of(self, step: str) -> str:
         return self.client("lambda").get_function_configuration(FunctionName=self.functions[step])["Role"]

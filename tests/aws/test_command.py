@@ -105,17 +105,14 @@ def test_lake_commands_read_the_deployed_lake(deployment, defi, tmp_path):
 
 
 def test_reader_reads_features_and_wallets(deployment, defi):
-    names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
-    variables = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-    keys = deployment.credentials_of_a_reader()
-    reader = dict(zip(variables, (keys[name] for name in names), strict=True))
-    code, out, err = defi("features", "--aws", "--as-of", LATER[1], **reader)
-    assert code == 0 and len(out.splitlines()) > 10, err
-    wallet = out.splitlines()[1].split(",")[0]
-    code, out, err = defi("wallet", wallet, "--aws", **reader)
-    assert code == 0 and wallet in out, err
-    code, _, err = defi("doctor", "--aws", **reader)
-    assert code == 1, "a reader may not read the secrets of the API keys"
+    with deployment.reader() as reader:
+        code, out, err = defi("features", "--aws", "--as-of", LATER[1], **reader)
+        assert code == 0 and len(out.splitlines()) > 10, err
+        wallet = out.splitlines()[1].split(",")[0]
+        code, out, err = defi("wallet", wallet, "--aws", **reader)
+        assert code == 0 and wallet in out, err
+        code, _, err = defi("doctor", "--aws", **reader)
+        assert code == 1, "a reader may not read the secrets of the API keys"
 
 
 def test_detached_run_can_be_followed_later(deployment, defi):

@@ -139,7 +139,7 @@ async fn responds_to_lambda_with_results_and_error_kinds() {
 async fn call_of_an_execution_that_lost_the_lease_does_nothing() {
     let test_lake = TestLake::new(&[AAVE], january(3)).unwrap();
     test_lake.context.take_lease("arn:first").await.unwrap();
-    let event = |lease: &str| json!({"as_of": "2020-12-01", "from": "2020-12-01", "lease": lease});
+    let event = |by: &str| json!({"as_of": "2020-12-01", "from": "2020-12-01", "execution": "arn:first", "lease": by});
     let results = results_of(&test_lake, [event("arn:second"), event("arn:first")], MINUTES).await;
     assert_eq!(kinds(&results), [("error", Some("AlreadyRunning")), ("response", None)]);
     let plans = test_lake.objects("runs").await.unwrap().into_keys().filter(|key| key.ends_with("plan.json"));

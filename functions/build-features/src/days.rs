@@ -8,7 +8,7 @@ use defi_shared::domain::fold::{Exposure, Fold};
 use defi_shared::domain::{Address, Category, Day, Links};
 use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{Lake, WorkUnit};
-use defi_shared::step::history::{links_before, links_of_all_days};
+use defi_shared::step::history::links;
 use defi_shared::tables::{self, FoldEventRow, FoldHealthRow, Layer, WALLET_HEALTH};
 use defi_shared::{Error, Kind, Result};
 use futures::StreamExt;
@@ -40,9 +40,7 @@ impl History {
         if snapshots.is_empty() && events.iter().all(|(_, days)| days.is_empty()) {
             return Err(Error::new(Kind::NotReady, "the lake has no day to fold yet").with("as_of", as_of));
         }
-        let links =
-            if without_states { links_of_all_days(lake, as_of).await? } else { links_before(lake, as_of).await? };
-        Ok(History { events, snapshots, links })
+        Ok(History { events, snapshots, links: links(lake, as_of, without_states).await? })
     }
 
     /// Returns the first day with events or a snapshot.

@@ -1,5 +1,8 @@
 //! The quality checks: plain arithmetic over the evidence, without I/O.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use defi_shared::config::{Checks, Limits};
 use defi_shared::domain::{Figure, Side};
 use defi_shared::lake::Provenance;
@@ -54,13 +57,13 @@ pub(crate) fn all(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
             "are in quarantine",
             limits.quarantined_share,
         ),
-        share(
+        largest_share(
             "null_is_collateral_share",
-            counts.supply_positions,
-            "supply positions have no collateral flag",
+            &evidence.null_is_collateral,
+            "have no collateral flag",
             limits.null_is_collateral_share,
         ),
-        odd_liquidations(counts.priced_liquidations, limits),
+        odd_liquidations(&counts.priced_liquidations, limits),
         price_jumps(evidence, limits.price_jumps),
         eth_price_change(evidence, limits.eth_price_change),
         jumped_collateral(evidence, limits.jumped_collateral_share),
@@ -169,16 +172,18 @@ fn wrong_wallets(
     check(name, count as f64, ZERO_TOLERANCE, format!("{count} wallets with {about}{first}"))
 }
 
-/// Fails if the set has fewer wallets than the previous published set. Wallets never disappear, so history was lost.
+/// Fails if the set has fewer wallets than the previous published set. Wallets never disappear, so history was lost. Names
+/// the first that is gone.
 fn lost_wallets(evidence: &Evidence) -> Check {
-    let before = evidence.previous.as_ref().map_or(0, Vec::len);
-    let lost = before.saturating_sub(evidence.features.len());
-    check(
-        "lost_wallets",
-        lost as f64,
-        ZERO_TOLERANCE,
-        format!("{} wallets, {before} in the previous published set", evidence.features.len()),
-    )
+    let (before, now) = (evidence.previous.as_deref().unwrap_or_default(), &evidence.features);
+    let lost = before.len().saturating_sub(now.len());
+    let mut about = format!("{} wallets, {} in the previous published set", now.len(), before.len());
+    if lost > 0 {
+        let wallets = |rows: &[FeatureRow]| rows.iter().map(|row| row.wallet_address).collect::<BTreeSet<_>>();
+        let gone = wallets(before).difference(&wallets(now)).next().copied();
+        about.extend(gone.map(|wallet| format!(": wallet {wallet} is gone")));
+    }
+    check("lost_wallets", lost as f64, ZERO_TOLERANCE, about)
 }
 
 fn share(name: &str, share: Share, about: &str, limits: Limits) -> Check {
@@ -197,11 +202,27 @@ fn largest_share(name: &str, groups: &[Group], about: &str, limits: Limits) -> C
     }
 }
 
-fn odd_liquidations(liquidations: Share, limits: &Checks) -> Check {
+/// Checks the protocol with the largest share of liquidations that seized a token which can't be collateral. All
+/// protocols together are judged, too: each may have few liquidations.
+fn odd_liquidations(by_protocol: &BTreeMap<Arc<str>, Share>, limits: &Checks) -> Check {
+    let mut all = Share::default();
+    by_protocol.values().for_each(|share| all.add(*share));
+    let parts = by_protocol.iter().map(|(protocol, share)| (&**protocol, *share));
     // Too few liquidations give no meaningful share.
-    let is_enough = liquidations.rows >= limits.odd_liquidation_minimum;
-    let limits = if is_enough { limits.odd_liquidation_share } else { Limits::default() };
-    share("odd_liquidation_share", liquidations, "priced liquidations seized a token that can't be collateral", limits)
+    let judged = [("all protocols", all)]
+        .into_iter()
+        .chain(parts)
+        .filter(|(_, share)| share.rows >= limits.odd_liquidation_minimum);
+    match judged.max_by(|(_, a), (_, b)| a.value().total_cmp(&b.value())) {
+        None => {
+            let about = format!("{} priced liquidations are too few to be judged", all.rows);
+            check("odd_liquidation_share", 0.0, limits.odd_liquidation_share, about)
+        }
+        Some((part, largest)) => {
+            let about = format!("priced liquidations of {part} seized a token that can't be collateral");
+            share("odd_liquidation_share", largest, &about, limits.odd_liquidation_share)
+        }
+    }
 }
 
 fn price_jumps(evidence: &Evidence, limits: Limits) -> Check {
@@ -402,8 +423,6 @@ fn doubles(row: &FeatureRow) -> [(&'static str, f64); 17] {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use defi_shared::config::Config;
     use defi_shared::domain::fold::WalletState;
     use defi_shared::domain::{Day, HexBytes};
@@ -419,6 +438,12 @@ mod tests {
 
     fn share_of(counted: u64, rows: u64) -> Share {
         Share { counted, rows }
+    }
+
+    /// Returns the counted and all liquidations of two protocols.
+    fn liquidations(aave: [u64; 2], compound: [u64; 2]) -> BTreeMap<Arc<str>, Share> {
+        let share = |[counted, rows]: [u64; 2]| share_of(counted, rows);
+        [("aave-v2-eth".into(), share(aave)), ("compound-v2-eth".into(), share(compound))].into()
     }
 
     fn group(counted: u64, rows: u64) -> Group {
@@ -509,8 +534,8 @@ mod tests {
                 "quarantined_largest_share",
                 Outcome::Warn,
             ),
-            (|e| e.counts.supply_positions = share_of(1, 10), "null_is_collateral_share", Outcome::Warn),
-            (|e| e.counts.priced_liquidations = share_of(2, 20), "odd_liquidation_share", Outcome::Fail),
+            (|e| e.null_is_collateral.push(group(1, 10)), "null_is_collateral_share", Outcome::Warn),
+            (|e| e.counts.priced_liquidations = liquidations([2, 20], [0, 0]), "odd_liquidation_share", Outcome::Fail),
             (|e| e.price_jumps.push(jump(1.0, 11.0)), "price_jumps", Outcome::Warn),
             (|e| e.eth_price_change = Some(jump(1.0, 3.1)), "eth_price_change", Outcome::Fail),
             (|e| e.jumped_collateral = Some((Day::from_epoch_days(1), 0.11)), "jumped_collateral_share", Outcome::Fail),
@@ -572,10 +597,35 @@ mod tests {
     #[test]
     fn odd_liquidation_share_needs_enough_liquidations() {
         let mut evidence = valid_evidence();
-        evidence.counts.priced_liquidations = share_of(19, 19);
+        evidence.counts.priced_liquidations = liquidations([19, 19], [0, 0]);
         assert_eq!(failing_checks(&evidence), []);
-        evidence.counts.priced_liquidations = share_of(1, 20);
+        evidence.counts.priced_liquidations = liquidations([1, 20], [0, 0]);
         assert_eq!(failing_checks(&evidence), [], "5 % are allowed");
+    }
+
+    #[test]
+    fn odd_liquidations_of_one_protocol_are_noticed_beside_those_of_a_large_one() {
+        let mut evidence = valid_evidence();
+        evidence.counts.priced_liquidations = liquidations([0, 1000], [20, 20]);
+        let check = find(&evidence, "odd_liquidation_share");
+        assert_eq!((check.figure, check.outcome), (1.0, Outcome::Fail));
+        let of_compound = "20 of 20 priced liquidations of compound-v2-eth seized a token that can't be collateral";
+        assert_eq!(check.about, of_compound);
+        evidence.counts.priced_liquidations = liquidations([6, 12], [6, 12]);
+        let check = find(&evidence, "odd_liquidation_share");
+        assert_eq!((check.figure, check.outcome), (0.5, Outcome::Fail), "{}", check.about);
+        assert!(check.about.contains("12 of 24 priced liquidations of all protocols"), "{}", check.about);
+    }
+
+    #[test]
+    fn lost_wallet_is_named() {
+        let mut evidence = valid_evidence();
+        evidence.previous = Some(vec![row(1), row(2), row(3)]);
+        let about = find(&evidence, "lost_wallets").about;
+        let gone = row(3).wallet_address;
+        assert_eq!(about, format!("2 wallets, 3 in the previous published set: wallet {gone} is gone"));
+        evidence.previous = Some(vec![row(1), row(2)]);
+        assert_eq!(find(&evidence, "lost_wallets").about, "2 wallets, 2 in the previous published set");
     }
 
     #[test]

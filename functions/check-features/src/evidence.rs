@@ -33,15 +33,13 @@ pub(crate) struct Counts {
     pub borrow_events: u64,
     /// All positions; those without a price are counted.
     pub positions: Share,
-    /// Supply positions; those without a collateral flag are counted.
-    pub supply_positions: Share,
     /// From a node, the sums of balances by market; those that are not what the contracts say are counted.
     pub sums: Share,
     /// All staged rows; those in quarantine are counted.
     pub rows: Share,
-    /// Liquidations whose seized token has a price from a market; those whose token can't be collateral are counted.
-    /// Includes earlier days until there are enough to be judged.
-    pub priced_liquidations: Share,
+    /// By protocol, the liquidations whose seized token has a price from a market; those whose token can't be collateral
+    /// are counted. Includes earlier days until there are enough to be judged.
+    pub priced_liquidations: BTreeMap<Arc<str>, Share>,
 }
 
 /// The input of the checks.
@@ -73,6 +71,8 @@ pub(crate) struct Evidence {
     pub unpriced_events: Vec<Group>,
     /// Positions without a price, by protocol.
     pub unpriced_positions: Vec<Group>,
+    /// Supply positions without a collateral flag, by protocol.
+    pub null_is_collateral: Vec<Group>,
     /// The prices that jumped.
     pub price_jumps: Vec<PriceChange>,
     /// The largest change of an ETH price.
@@ -215,12 +215,13 @@ async fn count_snapshots(context: &Context, days: Days, evidence: &mut Evidence)
     for table in [&STAGE_POSITIONS, &STAGE_MARKETS] {
         let staged = TableCounts::read(context, table, days.of_snapshots()).await?;
         evidence.counts.rows.add(staged.sum_shares(UnitCounts::quarantined));
-        evidence.counts.supply_positions.add(staged.sum_shares(|counts| Share {
+        let null_is_collateral = |counts: &UnitCounts| Share {
             counted: counts.get("null_is_collateral").unwrap_or(0),
             rows: counts.get("supply_positions").unwrap_or(0),
-        }));
+        };
         for protocol in context.config.protocol_names() {
             evidence.quarantined.extend(staged.groups(Some(protocol), UnitCounts::quarantined).await?);
+            evidence.null_is_collateral.extend(staged.groups(Some(protocol), null_is_collateral).await?);
         }
         if *table == STAGE_POSITIONS {
             evidence.counts.positions.rows = staged.sum(|counts| counts.rows);
@@ -239,40 +240,48 @@ async fn count_snapshots(context: &Context, days: Days, evidence: &mut Evidence)
     Ok(())
 }
 
-/// Counts the liquidations that have a price from a market: those of the set and, until there are enough, those of
-/// earlier days.
+/// Counts the liquidations that have a price from a market: those of the set and, for each protocol until it has enough,
+/// those of earlier days.
 async fn count_liquidations(context: &Context, days: Days, counts: &mut Counts) -> Result<()> {
     let range = days.of_events();
     let units = context.lake.units(&LIQUIDATIONS).await?;
     let listed = units.iter().rev().filter_map(WorkUnit::day).filter(|day| *day <= range.last);
     let (of_set, older): (Vec<_>, Vec<_>) = listed.partition(|day| range.contains(*day));
-    for share in in_order(of_set, SMALL_REQUESTS, |day| priced_liquidations(context, day)).await? {
-        counts.priced_liquidations.add(share);
+    let by_protocol = &mut counts.priced_liquidations;
+    by_protocol.extend(context.config.protocol_names().into_iter().map(|name| (name.into(), Share::default())));
+    for (protocol, share) in in_order(of_set, SMALL_REQUESTS, |day| priced_liquidations(context, day)).await?.concat() {
+        by_protocol.entry(protocol).or_default().add(share);
     }
     let older: Vec<_> = older.into_iter().filter(|day| *day >= range.oldest()).collect();
-    let is_enough = |counts: &Counts| counts.priced_liquidations.rows >= context.config.checks.odd_liquidation_minimum;
+    let is_enough = |share: &Share| share.rows >= context.config.checks.odd_liquidation_minimum;
     for days in older.chunks(OLDER_AT_ONCE) {
-        if is_enough(counts) {
+        if by_protocol.values().all(is_enough) {
             break;
         }
-        for share in in_order(days.to_vec(), SMALL_REQUESTS, |day| priced_liquidations(context, day)).await? {
-            if !is_enough(counts) {
-                counts.priced_liquidations.add(share);
+        for of_day in in_order(days.to_vec(), SMALL_REQUESTS, |day| priced_liquidations(context, day)).await? {
+            for (protocol, share) in of_day {
+                let sum = by_protocol.entry(protocol).or_default();
+                if !is_enough(sum) {
+                    sum.add(share);
+                }
             }
         }
     }
     Ok(())
 }
 
-/// Counts the liquidations of a day that have a price from a market, and those of them whose token can't be collateral.
-async fn priced_liquidations(context: &Context, day: Day) -> Result<Share> {
+/// Counts, by protocol, the liquidations of a day that have a price from a market, and those of them whose token can't be
+/// collateral.
+async fn priced_liquidations(context: &Context, day: Day) -> Result<Vec<(Arc<str>, Share)>> {
     let rows: Vec<PricedEvent> = context.lake.require(&LIQUIDATIONS, &WorkUnit::Day(day)).await?;
-    let priced = rows.iter().filter(|row| row.quantity_eth.is_some());
-    let mut share = Share::default();
-    for threshold in priced.filter_map(|row| row.liquidation_threshold) {
-        share.add(Share { counted: u64::from(threshold <= 0.0), rows: 1 });
+    let mut by_protocol: BTreeMap<_, Share> = BTreeMap::new();
+    for row in rows.into_iter().filter(|row| row.quantity_eth.is_some()) {
+        if let Some(threshold) = row.liquidation_threshold {
+            let share = Share { counted: u64::from(threshold <= 0.0), rows: 1 };
+            by_protocol.entry(row.protocol).or_default().add(share);
+        }
     }
-    Ok(share)
+    Ok(by_protocol.into_iter().collect())
 }
 
 /// Compares the prices of the set's snapshots with those before them.

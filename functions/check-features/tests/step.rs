@@ -458,7 +458,11 @@ async fn counts_of_snapshots_are_summed_over_protocols_and_judged_by_protocol() 
     test_lake.put_with_metadata(&WALLET_HEALTH, &WorkUnit::Day(january(3)), no_rows, [("unpriced", 1)]).await?;
     let (output, _) = evaluated(&test_lake).await?;
     let null = find(&output, "null_is_collateral_share")?;
-    assert_eq!((null.figure, null.outcome), (0.06, Outcome::Warn));
+    assert_eq!((null.figure, null.outcome), (0.1, Outcome::Warn));
+    assert!(
+        null.about.contains("10 of 100 rows of") && null.about.contains("of aave-v2-eth on 2023-01-03"),
+        "{null:?}"
+    );
     let quarantined = find(&output, "quarantined_largest_share")?;
     assert_eq!((quarantined.figure, quarantined.outcome), (20.0 / 95.0, Outcome::Fail));
     assert!(quarantined.about.contains("account_positions of compound-v2-eth on 2023-01-03"), "{quarantined:?}");

@@ -7,7 +7,7 @@ use defi_shared::Result;
 use defi_shared::domain::{Address, Link};
 use defi_shared::lake::{FileMetadata, State, WorkUnit};
 use defi_shared::pipeline::Step;
-use defi_shared::step::history::{LINKS_PART, links_before, links_of_all_days};
+use defi_shared::step::history::{LINKS_PART, links};
 use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{BorrowLinkRow, STAGE_BORROWS, WALLET_LINKS, WalletLink};
 
@@ -24,11 +24,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let mut report = context.run_units(STEP, &units, CONCURRENT_UNITS, link).await?;
     context.registry.register(&WALLET_LINKS, &units).await?;
     if report.remaining.count == 0 {
-        let links = match input.force {
-            true => links_of_all_days(&context.lake, as_of).await?,
-            false => links_before(&context.lake, as_of).await?,
-        };
-        let rows = links.sorted().into_iter().map(WalletLink::from);
+        let rows = links(&context.lake, as_of, input.force).await?.sorted().into_iter().map(WalletLink::from);
         report = report.with_state(context.lake.write_state(State::Links, as_of, LINKS_PART, rows).await?);
     }
     context.finish_call(STEP, input.run_id.as_ref(), &units, report).await

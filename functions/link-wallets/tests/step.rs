@@ -107,6 +107,21 @@ async fn second_run_changes_no_byte() -> Result<()> {
 }
 
 #[tokio::test]
+async fn forced_run_replaces_a_wrong_state() -> Result<()> {
+    let test_lake = test_lake().await?;
+    handle(test_lake.context(), UnitInput::default()).await?;
+    let right = state(&test_lake, january(4)).await?;
+    let wrong = [link(address(7), address(8), january(1).start())];
+    for day in [2, 4] {
+        test_lake.context.lake.write_state(State::Links, january(day), "all", wrong.clone()).await?;
+    }
+    let days = Some(vec![january(1), january(2), january(3)]);
+    handle(test_lake.context(), UnitInput { days, force: true, ..UnitInput::default() }).await?;
+    assert_eq!(state(&test_lake, january(4)).await?, right);
+    Ok(())
+}
+
+#[tokio::test]
 async fn day_without_staged_borrows_is_not_ready() -> Result<()> {
     let test_lake = TestLake::new(&[AAVE], january(2))?;
     let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };

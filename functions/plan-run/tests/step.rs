@@ -301,6 +301,27 @@ async fn only_the_execution_that_holds_the_lease_continues() -> Result<()> {
 }
 
 #[tokio::test]
+async fn calls_renew_the_lease_and_pass_on_force() -> Result<()> {
+    let mut test_lake = complete_lake().await?;
+    test_lake.context.executions = Some(Arc::new(Running("a")));
+    let input = Input { execution: Some("a".to_owned()), force: true, ..Input::default() };
+    let before = handle(test_lake.context(), input.clone()).await?;
+    let after = handle(test_lake.context(), Input { after: before.plan.clone(), ..input }).await?;
+    for (output, steps) in
+        [(&before, &["extract-market-data"][..]), (&after, &["stage-market-data", "value-positions", "build-features"])]
+    {
+        for step in steps {
+            let calls = calls(&test_lake, output, step).await?;
+            assert!(!calls.is_empty(), "{step}");
+            for call in calls {
+                assert_eq!([&call["lease"], &call["force"]], [&json!("a"), &json!(true)], "{step}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn run_goes_no_further_back_than_the_lake() -> Result<()> {
     let test_lake = TestLake::new(&[AAVE], january(9))?;
     test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(7)), Vec::<DailyBlock>::new()).await?;

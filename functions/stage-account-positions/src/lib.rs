@@ -28,7 +28,8 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let report = match context.config.source {
         DataSource::Apis => context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, stage_unit).await?,
-        DataSource::Chain => replay::stage_units(&context, &units, input.force).await?,
+        // A call that continues another one goes on from the state which that one wrote.
+        DataSource::Chain => replay::stage_units(&context, &units, input.force && input.resume.is_none()).await?,
     };
     context.registry.register(&STAGE_POSITIONS, &units).await?;
     context.finish_call(STEP, input.run_id.as_ref(), &units, report).await

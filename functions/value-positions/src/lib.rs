@@ -9,7 +9,7 @@ use defi_shared::domain::price::Quote;
 use defi_shared::domain::{Address, Day, Links};
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
-use defi_shared::step::history::{Markets, links_before};
+use defi_shared::step::history::{Markets, links};
 use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{PositionBalanceRow, STAGE_POSITIONS, WALLET_HEALTH, WalletHealth};
 use defi_shared::{Error, Kind, Result};
@@ -27,7 +27,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let days: Vec<_> = units.iter().filter_map(WorkUnit::day).collect();
     let Some(last) = days.iter().max() else { return Ok(Report::default()) };
     let markets = Markets::load(&context.lake, &context.config, &days).await?;
-    let links = Arc::new(links_before(&context.lake, *last).await?);
+    let links = Arc::new(links(&context.lake, *last, input.force).await?);
     let work = |context, unit| value(context, markets.clone(), Arc::clone(&links), unit);
     let report = context.run_units(STEP, &units, CONCURRENT_LARGE_UNITS, work).await?;
     context.registry.register(&WALLET_HEALTH, &units).await?;

@@ -1,10 +1,11 @@
 //! Runs the step over staged positions, markets and links.
 
 use defi_shared::domain::{Address, Day, HexBytes, Side};
-use defi_shared::lake::WorkUnit;
+use defi_shared::lake::{State, WorkUnit};
+use defi_shared::step::history::LINKS_PART;
 use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{
-    STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, WALLET_HEALTH, WALLET_LINKS, WalletHealth,
+    STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, WALLET_HEALTH, WALLET_LINKS, WalletHealth, WalletLink,
 };
 use defi_shared::testing::WETH;
 use defi_shared::testing::{
@@ -99,6 +100,19 @@ async fn each_day_uses_only_links_created_before_it() -> Result<()> {
     let (report, second) = value(&test_lake).await?;
     let first: Vec<WalletHealth> = test_lake.rows(&WALLET_HEALTH, &WorkUnit::Day(january(1))).await?;
     assert_eq!((report.units, first.len(), second.len()), (2, 1, 2));
+    Ok(())
+}
+
+#[tokio::test]
+async fn forced_call_uses_no_state_of_the_links() -> Result<()> {
+    let test_lake = test_lake(vec![position(9, ETH_MARKET, Side::Lender, 5)]).await?;
+    test_lake.put(&WALLET_LINKS, &WorkUnit::Day(january(1)), Vec::<WalletLink>::new()).await?;
+    let wrong = [link(address(1), address(9), january(1).start())];
+    test_lake.context.lake.write_state(State::Links, january(2), LINKS_PART, wrong).await?;
+    let wallets = |rows: Vec<WalletHealth>| rows.iter().map(|row| row.wallet_address).collect::<Vec<_>>();
+    assert_eq!(wallets(value(&test_lake).await?.1), [address(1), address(9)]);
+    handle(test_lake.context(), UnitInput { force: true, ..UnitInput::default() }).await?;
+    assert_eq!(wallets(test_lake.rows(&WALLET_HEALTH, &WorkUnit::Day(january(2))).await?), [address(9)]);
     Ok(())
 }
 

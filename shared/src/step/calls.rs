@@ -32,7 +32,7 @@ pub struct RunCalls<'a> {
     pub source: DataSource,
     /// The number of shards.
     pub shards: u32,
-    /// Whether the features are folded again from all days, without the states.
+    /// Whether the steps use no state: the features are folded again from all days, links and replays are made again.
     pub force: bool,
     /// Whether the calls are split by days and shards, so that each ends within a function's time limit.
     pub split: bool,
@@ -118,6 +118,7 @@ impl RunCalls<'_> {
                 as_of: Some(self.as_of),
                 from: self.from,
                 days: Some(days.to_vec()),
+                force: self.force,
                 run_id: Some(self.run_id.clone()),
                 ..input(key, number == 0)
             });

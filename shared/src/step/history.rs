@@ -14,6 +14,14 @@ use crate::tables::{STAGE_MARKETS, StagedMarket, WALLET_LINKS, WalletLink};
 /// The name of the only part of the links' state.
 pub const LINKS_PART: &str = "all";
 
+/// Reads all links before a day. With `force`, no state is used.
+///
+/// # Errors
+/// The errors of the lake.
+pub async fn links(lake: &Lake, as_of: Day, force: bool) -> Result<Links> {
+    if force { links_of_all_days(lake, as_of).await } else { links_before(lake, as_of).await }
+}
+
 /// Reads all links before a day: those of the newest state up to the day, and those of the days since.
 ///
 /// # Errors
@@ -27,10 +35,7 @@ pub async fn links_before(lake: &Lake, as_of: Day) -> Result<Links> {
 }
 
 /// Reads all links before a day, without using a state.
-///
-/// # Errors
-/// The errors of the lake.
-pub async fn links_of_all_days(lake: &Lake, as_of: Day) -> Result<Links> {
+async fn links_of_all_days(lake: &Lake, as_of: Day) -> Result<Links> {
     let mut links = Links::default();
     add_links_of_days(lake, None, as_of, &mut links).await?;
     Ok(links)

@@ -38,7 +38,7 @@ pub struct UnitInput {
     /// Only these units of the others. A call that continues another one passes the `remaining` of its report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<Remaining>,
-    /// Whether to produce all units, including those that are in the lake.
+    /// Whether to produce all units, including those that are in the lake, and to use no state of an earlier run.
     pub force: bool,
     /// Whether to extract again what the source no longer had, for steps that extract snapshots. Days that are listed
     /// in `days` are extracted in any case.

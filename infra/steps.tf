@@ -50,8 +50,8 @@ locals {
     plan-run = {
       memory  = 512
       timeout = 300
-      # The newest positions tell the schema that the lake keeps to.
-      reads = local.prefixes.raw_positions
+      # The newest markets and positions tell the schema that the lake keeps to.
+      reads = concat(local.prefixes.raw_positions, local.prefixes.raw_markets)
       # The plans of a run, and the lists of calls that the state machine makes of the other steps.
       writes    = ["runs/*/plan.json", "runs/*/plan-after-extraction.json", "runs/*/batches/", "state/unfinished/", "state/first_day.json", "state/versions.json", "digests/before.json"]
       deletes   = ["runs/*/reports/", "runs/unfinished/", "state/unfinished/"]

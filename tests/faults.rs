@@ -158,6 +158,8 @@ fn invalid_source_rows_are_quarantined_despite_faults() {
     let bench = FaultBench::with_checks(dirty(), |checks| {
         checks.quarantined_share.fail = None;
         checks.market_total_deviation.fail = None;
+        checks.reserve_debt_deviation.fail = None;
+        checks.reserve_supply_shortfall.fail = None;
     });
     assert_eq!(bench.raw_rows(), CLEAN.raw_rows(), "rows in the raw layer");
     assert!(bench.rejected() > CLEAN.rejected(), "{}", bench.rejected());

@@ -12,6 +12,7 @@ use defi_shared::lake::{FeatureSet, FolderStore, Lake, WorkUnit};
 use defi_shared::tables::{FeatureRow, Row, STAGE_POSITIONS, StagedPosition, WALLET_HEALTH, WalletHealth};
 use defi_simulator::faults::debts_never_fall;
 use defi_simulator::sample::{AAVE, SampleOptions, chain};
+use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::support::fault_bench::FaultBench;
@@ -80,6 +81,23 @@ fn debts_that_never_fall_stop_the_run_and_the_error_says_what_to_do() {
     );
     let recording = chain(&options, Schema::Messari).expect("a chain");
     FaultBench::run_once(recording).expect("debts that fall");
+}
+
+#[test]
+fn reserve_whose_users_are_missing_stops_the_run_and_is_named() {
+    let mut recording = chain(&OPTIONS, Schema::Aave).expect("a chain");
+    let market = |row: &Value| row["reserve"]["aToken"]["id"].as_str().expect("a market").to_owned();
+    let snapshots = recording.positions.get_mut(AAVE).expect("snapshots");
+    let last = snapshots.values_mut().next_back().expect("a day");
+    let with_debt = last.iter().find(|row| row["scaledVariableDebt"] != "0").expect("a debt");
+    let missing = market(with_debt);
+    last.retain(|row| market(row) != missing);
+    let error = FaultBench::run_once(recording).expect_err("rows are missing");
+    let text = error.to_string();
+    assert_eq!(error.kind(), Kind::QualityFailed, "{text}");
+    for check in ["reserve_debt_deviation", "reserve_supply_shortfall"] {
+        assert!(text.contains(&format!("{check} is 1 (market {missing} of aave-v2-eth on ")), "{text}");
+    }
 }
 
 #[test]

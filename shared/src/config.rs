@@ -293,9 +293,21 @@ pub struct Checks {
     /// Difference between the positions in a market and the total that the market says of itself, relative to the total.
     #[serde(default = "Limits::of_market_total_deviation")]
     pub market_total_deviation: Limits,
-    /// From a node, share of the sums of balances by market and day that are not what the contracts say.
+    /// Share of the sums of balances by market and day that are not what the contracts, or Aave's own subgraph, say.
     #[serde(default = "Limits::of_differing_sums_share")]
     pub differing_sums_share: Limits,
+    /// From Aave's own subgraph, difference between the debts of the users of a reserve and what the reserve says.
+    #[serde(default = "Limits::of_reserve_debt_deviation")]
+    pub reserve_debt_deviation: Limits,
+    /// From Aave's own subgraph, what the supplies of the users of a reserve lack of what the reserve says.
+    #[serde(default = "Limits::of_reserve_supply_shortfall")]
+    pub reserve_supply_shortfall: Limits,
+    /// From Aave's own subgraph, what the supplies of the users of a reserve are above what the reserve says.
+    #[serde(default = "Limits::of_reserve_supply_excess")]
+    pub reserve_supply_excess: Limits,
+    /// From Aave's own subgraph, age of the price of a reserve that has users, in days.
+    #[serde(default = "Limits::of_price_age_days")]
+    pub price_age_days: Limits,
     /// Value of the positions or of the total, in US dollars, from which a market is judged.
     #[serde(default = "market_total_minimum_usd")]
     pub market_total_minimum_usd: f64,
@@ -327,6 +339,22 @@ impl Limits {
 
     fn of_differing_sums_share() -> Self {
         Limits { warn: Some(0.0), fail: Some(0.05) }
+    }
+
+    fn of_reserve_debt_deviation() -> Self {
+        Limits { warn: Some(0.001), fail: Some(0.05) }
+    }
+
+    fn of_reserve_supply_shortfall() -> Self {
+        Limits { warn: Some(0.05), fail: Some(0.5) }
+    }
+
+    fn of_reserve_supply_excess() -> Self {
+        Limits { warn: Some(0.05), fail: None }
+    }
+
+    fn of_price_age_days() -> Self {
+        Limits { warn: Some(7.0), fail: None }
     }
 
     fn of_zero_share_change() -> Self {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use defi_shared::config::{Checks, Limits};
 use defi_shared::domain::{Figure, Side};
 use defi_shared::lake::Provenance;
+use defi_shared::step::aave::Measure;
 use defi_shared::tables::FeatureRow;
 
+use crate::counts::WorstReserve;
 use crate::evidence::Evidence;
 use crate::shares::{self, Group, Share};
 use crate::totals::{self, MarketTotal};
@@ -69,6 +71,7 @@ pub(crate) fn all(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
         jumped_collateral(evidence, limits.jumped_collateral_share),
     ];
     checks.extend(market_sums(evidence, limits));
+    checks.extend(evidence.counts.worst_reserves.iter().map(|reserve| worst_reserve(reserve, limits)));
     if let Some(sets) = Sets::of(evidence) {
         checks.extend([
             sets.mean_band(limits.mean_band),
@@ -267,6 +270,26 @@ fn market_sums(evidence: &Evidence, limits: &Checks) -> Vec<Check> {
     checks
 }
 
+/// Checks the reserve of Aave's own subgraph that is the worst by a measure.
+fn worst_reserve(reserve: &WorstReserve, limits: &Checks) -> Check {
+    let WorstReserve { measure, worst, day, protocol } = reserve;
+    let (name, limits, what) = match measure {
+        Measure::DebtDeviation => {
+            ("reserve_debt_deviation", limits.reserve_debt_deviation, "the debts of its users are not what it says")
+        }
+        Measure::SupplyShortfall => (
+            "reserve_supply_shortfall",
+            limits.reserve_supply_shortfall,
+            "the supplies of its users are below what it says",
+        ),
+        Measure::SupplyExcess => {
+            ("reserve_supply_excess", limits.reserve_supply_excess, "the supplies of its users are above what it says")
+        }
+        Measure::PriceAgeDays => ("price_age_days", limits.price_age_days, "the subgraph saw no newer price"),
+    };
+    check(name, worst.value(), limits, format!("market {} of {protocol} on {day}: {what}", worst.market))
+}
+
 /// Checks the market whose supplies or debts deviate most from the total that it says of itself.
 fn market_total(name: &str, evidence: &Evidence, side: Side, limits: Limits) -> Check {
     let judged: Vec<_> = evidence.market_totals.iter().filter(|total| total.side == side).collect();
@@ -426,6 +449,7 @@ mod tests {
     use defi_shared::config::Config;
     use defi_shared::domain::fold::WalletState;
     use defi_shared::domain::{Day, HexBytes};
+    use defi_shared::step::aave::Worst;
 
     use super::*;
     use crate::prices::PriceChange;
@@ -673,6 +697,32 @@ mod tests {
             assert_eq!(names(&evidence), ["differing_sums_share"]);
             assert_eq!(find(&evidence, "differing_sums_share").outcome, outcome, "{counted}");
         }
+    }
+
+    #[test]
+    fn worst_reserve_is_named_and_only_missing_rows_fail() {
+        let market = HexBytes([7; 20]);
+        let judge = |measure, value: &str| {
+            let worst = Worst::parse(&format!("{value} {market}")).unwrap();
+            let (day, protocol) = (Day::from_epoch_days(19_358), "aave-v2-eth".into());
+            let mut evidence = valid_evidence();
+            evidence.counts.worst_reserves = vec![WorstReserve { measure, worst, day, protocol }];
+            all(&evidence, &limits()).into_iter().find(|check| check.about.starts_with("market ")).unwrap()
+        };
+        for (measure, [passes, warns, highest], of_highest) in [
+            (Measure::DebtDeviation, ["0.000999", "0.050000", "0.050001"], Outcome::Fail),
+            (Measure::SupplyShortfall, ["0.050000", "0.500000", "1.000000"], Outcome::Fail),
+            (Measure::SupplyExcess, ["0.050000", "0.050001", "1.000000"], Outcome::Warn),
+            (Measure::PriceAgeDays, ["7.000000", "7.000001", "900.000000"], Outcome::Warn),
+        ] {
+            let outcomes = [passes, warns, highest].map(|value| judge(measure, value).outcome);
+            assert_eq!(outcomes, [Outcome::Pass, Outcome::Warn, of_highest], "{measure:?}");
+        }
+        let check = judge(Measure::DebtDeviation, "0.250000");
+        assert_eq!((&*check.name, check.figure), ("reserve_debt_deviation", 0.25));
+        let about =
+            format!("market {market} of aave-v2-eth on 2023-01-01: the debts of its users are not what it says");
+        assert_eq!(check.about, about);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use defi_shared::domain::Day;
 use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::lake::{Entry, FileMetadata, Footer, WorkUnit};
 use defi_shared::step::Context;
+use defi_shared::step::aave::{Measure, Worst};
 use defi_shared::tables::Table;
 
 use crate::shares::{Gatherer, Group, Share};
@@ -89,6 +90,15 @@ impl UnitCounts {
     }
 }
 
+/// The worst reserve of some days by a measure.
+#[derive(Debug, Clone)]
+pub(crate) struct WorstReserve {
+    pub measure: Measure,
+    pub worst: Worst,
+    pub day: Day,
+    pub protocol: Arc<str>,
+}
+
 /// An object of a table with a unit per day.
 struct DayObject {
     day: Day,
@@ -138,6 +148,15 @@ impl<'a> TableCounts<'a> {
         let mut sum = Share::default();
         self.days.iter().for_each(|counts| sum.add(share(counts)));
         sum
+    }
+
+    /// Returns the worst reserve by a measure, of the newest day if several are equal.
+    pub fn worst_reserve(&self, measure: Measure) -> Option<WorstReserve> {
+        let of_unit = |counts: &UnitCounts| {
+            let worst = Worst::parse(counts.metadata.get(measure.name())?)?;
+            Some(WorstReserve { measure, worst, day: counts.day, protocol: counts.protocol.clone()? })
+        };
+        self.days.iter().filter_map(of_unit).max_by_key(|reserve| (reserve.worst, reserve.day))
     }
 
     /// Returns the groups of days of a part of the table: of one protocol in tables that have one object per protocol.

@@ -8,6 +8,7 @@ use defi_shared::domain::{Category, Day, Side};
 use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{FeatureSet, Provenance, SetDigest, WorkUnit};
 use defi_shared::plan::Scope;
+use defi_shared::step::aave::Measure;
 use defi_shared::step::history::Markets;
 use defi_shared::step::staging::CLOSED;
 use defi_shared::step::{Context, RunId};
@@ -17,7 +18,7 @@ use defi_shared::tables::{
 };
 use defi_shared::{Error, Kind, Result};
 
-use crate::counts::{Days, OLDER_AT_ONCE, TableCounts, UnitCounts};
+use crate::counts::{Days, OLDER_AT_ONCE, TableCounts, UnitCounts, WorstReserve};
 use crate::inputs;
 use crate::prices::{self, PriceChange};
 use crate::shares::{Group, Share};
@@ -35,6 +36,8 @@ pub(crate) struct Counts {
     pub positions: Share,
     /// From a node, the sums of balances by market; those that are not what the contracts say are counted.
     pub sums: Share,
+    /// In Aave's schema, the worst reserve by each measure.
+    pub worst_reserves: Vec<WorstReserve>,
     /// All staged rows; those in quarantine are counted.
     pub rows: Share,
     /// By protocol, the liquidations whose seized token has a price from a market; those whose token can't be collateral
@@ -229,6 +232,8 @@ async fn count_snapshots(context: &Context, days: Days, evidence: &mut Evidence)
                 counted: counts.get("differing_sums").unwrap_or(0),
                 rows: counts.get("sums").unwrap_or(0),
             });
+            evidence.counts.worst_reserves =
+                Measure::ALL.into_iter().filter_map(|measure| staged.worst_reserve(measure)).collect();
         }
     }
     let health = TableCounts::read(context, &WALLET_HEALTH, days.of_snapshots()).await?;

@@ -18,7 +18,8 @@ pub const STEP: Step = Step::ExtractAccountPositions;
 ///
 /// # Errors
 /// `NotReady` for a day whose first block is unknown or not indexed yet, `SourceUnavailable` for an empty snapshot after
-/// a day with positions whose markets do not say that all are closed, and the errors of The Graph and of the lake.
+/// a day with positions whose markets do not say that all are closed, `BadInput` for a pool without reserves, and the errors of
+/// The Graph and of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     snapshots::extract::<RawPosition, _, _>(&context, STEP, &RAW_POSITIONS, &input, fetch).await
 }
@@ -35,7 +36,10 @@ async fn fetch(context: Context, protocol: Arc<str>, block: DailyBlock) -> Resul
         let pages =
             context.graph.process_user_reserve_pages(subgraph, configured.pool()?, number, None, convert, traffic);
         let snapshot = pages.await?;
-        return Ok(RawSnapshot { rows: vec![RawPage::merge(&snapshot.rows, "id")?], ..snapshot });
+        if snapshot.rows.iter().all(RawPage::is_empty) {
+            context.reserves(&protocol, number).await?;
+        }
+        return Ok(snapshot);
     }
     let convert = |page| {
         let raw = |position| raw_position(position, &protocol, block.block_number, block.timestamp);

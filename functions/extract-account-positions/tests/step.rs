@@ -68,25 +68,17 @@ fn user_reserve(account: u8, supply: &str, variable: &str, stable: &str) -> Valu
 }
 
 #[tokio::test]
-async fn balances_of_users_come_in_three_parts_and_are_sorted() -> Result<()> {
-    // The server does as a database: it has the rows of which the first balance that is not 0 is that of the filter.
-    let server = Server::start(|request| {
-        let filter = request.variable("where").clone();
-        let rows = [user_reserve(3, "5", "7", "0"), user_reserve(1, "0", "7", "0"), user_reserve(2, "0", "0", "9")];
-        let is_of_part = |row: &Value| {
-            ["scaledATokenBalance", "scaledVariableDebt", "principalStableDebt"].iter().all(|name| {
-                let zero = row[*name] == "0";
-                (filter.get(*name).is_none() || zero) && (filter.get(format!("{name}_not")).is_none() || !zero)
-            })
-        };
-        snapshot(request, Value::from(rows.into_iter().filter(is_of_part).collect::<Vec<_>>()))
-    });
-    let server = server.await?;
+async fn users_with_any_balance_are_asked_for_at_once() -> Result<()> {
+    let rows = [user_reserve(1, "0", "7", "0"), user_reserve(2, "0", "0", "9"), user_reserve(3, "5", "7", "0")];
+    let server = Server::start(move |request| snapshot(request, json!(rows))).await?;
     let test_lake = test_lake(&server).await?.with_aaves_schema(AAVE);
     let report = handle(test_lake.context(), days(&[2])).await?;
-    assert_eq!((report.rows_in, report.rows_out, report.traffic.requests), (3, 3, 3));
+    assert_eq!((report.rows_in, report.rows_out, report.traffic.requests), (3, 3, 1));
     let pool = address(0x0b).to_string();
-    assert!(server.requests().iter().all(|request| request.variable("where")["pool"] == pool));
+    // graph-node accepts alternatives only where no other conditions are beside them.
+    let not_zero = ["scaledATokenBalance_not", "scaledVariableDebt_not", "principalStableDebt_not"];
+    let filter = json!({"and": [{"pool": pool, "id_gt": ""}, {"or": not_zero.map(|name| json!({name: "0"}))}]});
+    assert_eq!(server.requests()[0].variable("where"), &filter);
     let unit = unit(AAVE, january(2));
     let rows: Vec<RawPosition> = test_lake.rows(&RAW_POSITIONS, &unit).await?;
     assert_eq!(
@@ -110,6 +102,31 @@ async fn balances_of_users_come_in_three_parts_and_are_sorted() -> Result<()> {
     };
     assert_eq!(rows[2], expected);
     assert_eq!(test_lake.file_metadata(&RAW_POSITIONS, &unit).await?["schema"], "aave");
+    Ok(())
+}
+
+#[tokio::test]
+async fn pool_without_reserves_is_bad_input_and_writes_nothing() -> Result<()> {
+    let server = Server::start(|request| snapshot(request, json!([]))).await?;
+    let test_lake = test_lake(&server).await?.with_aaves_schema(AAVE);
+    let error = handle(test_lake.context(), days(&[2])).await.unwrap_err().to_string();
+    assert!(error.starts_with("BadInput: the subgraph has no reserves of the configured pool"), "{error}");
+    let named = [format!("protocol={AAVE}"), format!("pool={}", address(0x0b)), "set pool to one of".to_owned()];
+    assert!(named.iter().all(|text| error.contains(text)), "{error}");
+    assert!(test_lake.objects("raw/the_graph/").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn pool_with_reserves_may_have_no_users() -> Result<()> {
+    let server = Server::start(|request| {
+        let is_reserves = request.body["query"].as_str().is_some_and(|query| query.contains(" reserves("));
+        snapshot(request, if is_reserves { json!([{"id": "0x0b"}]) } else { json!([]) })
+    });
+    let server = server.await?;
+    let test_lake = test_lake(&server).await?.with_aaves_schema(AAVE);
+    let report = handle(test_lake.context(), days(&[1])).await?;
+    assert_eq!((report.units, report.rows_out), (1, 0));
     Ok(())
 }
 

@@ -147,7 +147,7 @@ async fn user_reserves(
     };
     let addresses = input.addresses.as_deref();
     let rows = context.graph.process_user_reserve_pages(subgraph, pool, block.number, addresses, raw, traffic);
-    let (reserves, rows) = tokio::try_join!(context.graph.reserves(subgraph, pool, block.number, traffic), rows)?;
+    let (reserves, rows) = tokio::try_join!(context.reserves(protocol, block.number), rows)?;
     if reserves.deployment != rows.deployment {
         return Err(Error::new(Kind::SourceUnavailable, "the deployment of the subgraph changed between two requests"));
     }

@@ -21,7 +21,8 @@ pub const STEP: Step = Step::ExtractMarketData;
 /// Extracts the snapshot of each protocol and day that the input names or that is missing.
 ///
 /// # Errors
-/// `NotReady` for a day whose first block is unknown or not indexed yet, and the errors of The Graph and of the lake.
+/// `NotReady` for a day whose first block is unknown or not indexed yet, `BadInput` for a pool without reserves, and the errors
+/// of The Graph and of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     if context.config.source == DataSource::Apis {
         return snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, fetch).await;
@@ -40,16 +41,14 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 
 async fn fetch(context: Context, name: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
     let configured = context.config.protocol(&name)?;
-    let subgraph = configured.subgraph()?;
     let by_id = |rows: &mut Vec<RawMarket>| sort_and_dedup(rows, |row| text_sort_key(&row.id));
     if configured.schema == Schema::Aave {
-        let snapshot = context.graph.reserves(subgraph, configured.pool()?, block.number()?, &context.traffic).await?;
-        let Snapshot { block: pinned, deployment, rows } = snapshot;
+        let Snapshot { block: pinned, deployment, rows } = context.reserves(&name, block.number()?).await?;
         let raw = |reserve| raw_reserve(reserve, configured.prices, &name, block.block_number, block.timestamp);
         return Ok(RawSnapshot { block: pinned, deployment, rows: vec![RawPage::new(rows, raw, by_id)?] });
     }
     let Snapshot { block: pinned, deployment, rows } =
-        context.graph.markets(subgraph, block.number()?, &context.traffic).await?;
+        context.graph.markets(configured.subgraph()?, block.number()?, &context.traffic).await?;
     let rows = vec![RawPage::new(rows, |market| raw(market, &name, &block), by_id)?];
     Ok(RawSnapshot { block: pinned, deployment, rows })
 }

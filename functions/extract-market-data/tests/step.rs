@@ -43,7 +43,8 @@ async fn reserves_of_aaves_own_subgraph_are_markets_with_prices_in_eth() -> Resu
         "id": format!("{token}{pool}"), "underlyingAsset": token, "name": "USD Coin", "symbol": "USDC", "decimals": 6,
         "baseLTVasCollateral": "8000", "reserveLiquidationThreshold": "8750", "liquidityIndex": "1", "liquidityRate": "2",
         "variableBorrowIndex": "3", "variableBorrowRate": "4", "lastUpdateTimestamp": 5, "totalScaledVariableDebt": "6",
-        "price": {"priceInEth": "836120401337792"}, "aToken": {"id": market},
+        "totalATokenSupply": "7", "lifetimeReserveFactorAccrued": "8",
+        "price": {"priceInEth": "836120401337792", "lastUpdateTimestamp": 9}, "aToken": {"id": market},
     });
     let server = Server::start(move |request| snapshot(request, json!([reserve]))).await?;
     let test_lake = test_lake(&server).await?.with_aaves_schema(AAVE);
@@ -64,12 +65,31 @@ async fn reserves_of_aaves_own_subgraph_are_markets_with_prices_in_eth() -> Resu
         debt_rate: text("4"),
         index_time: text("5"),
         total_debt: text("6"),
+        total_supply: text("7"),
+        treasury_mints: text("8"),
+        price_time: text("9"),
         ..raw_market(AAVE, january(2), address(9), address(8), "0.000836120401337792")
     };
     let unit = unit(AAVE, january(2));
     assert_eq!(test_lake.rows::<RawMarket>(&RAW_MARKETS, &unit).await?, [expected]);
     assert_eq!(test_lake.file_metadata(&RAW_MARKETS, &unit).await?["schema"], "aave");
     assert!(server.requests().iter().all(|request| request.variable("where")["pool"] == pool));
+    Ok(())
+}
+
+#[tokio::test]
+async fn pool_without_reserves_is_bad_input() -> Result<()> {
+    let server = Server::start(|request| snapshot(request, json!([]))).await?;
+    let test_lake = test_lake(&server).await?.with_aaves_schema(AAVE);
+    let input = |protocol: &str| UnitInput {
+        protocols: Some(vec![protocol.to_owned()]),
+        days: Some(vec![january(2)]),
+        ..UnitInput::default()
+    };
+    let error = handle(test_lake.context(), input(AAVE)).await.unwrap_err().to_string();
+    assert!(error.starts_with("BadInput: the subgraph has no reserves") && error.contains("set pool to"), "{error}");
+    assert_eq!(handle(test_lake.context(), input(COMPOUND)).await?.units, 1, "Messari's markets may be empty");
+    assert!(test_lake.context.lake.file_metadata(&RAW_MARKETS, &unit(AAVE, january(2))).await?.is_none());
     Ok(())
 }
 

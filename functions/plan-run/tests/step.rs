@@ -56,7 +56,11 @@ async fn lake_keeps_to_the_schema_of_its_positions() -> Result<()> {
     assert!(error.starts_with("BadInput: this lake has positions of aave-v2-eth"), "{error}");
     assert!(error.contains("in the schema \"messari\"") && error.contains("configured=aave"), "{error}");
     let metadata = [("schema".to_owned(), "aave".to_owned())];
-    other.context.commit(&RAW_POSITIONS, &unit(AAVE, january(1)), Vec::<RawPosition>::new(), metadata.into()).await?;
+    let day = unit(AAVE, january(1));
+    other.context.commit(&RAW_POSITIONS, &day, Vec::<RawPosition>::new(), metadata.clone().into()).await?;
+    let error = handle(other.context(), Input::default()).await.unwrap_err().to_string();
+    assert!(error.starts_with("BadInput: this lake has markets of aave-v2-eth"), "{error}");
+    other.context.commit(&RAW_MARKETS, &day, Vec::<RawMarket>::new(), metadata.into()).await?;
     assert!(handle(other.context(), Input::default()).await.is_ok());
     Ok(())
 }

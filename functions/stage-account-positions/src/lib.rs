@@ -4,6 +4,7 @@
 mod closing;
 mod markets;
 mod replay;
+mod reserves;
 
 pub use replay::Replay;
 
@@ -15,7 +16,7 @@ use defi_shared::pipeline::{DataSource, Step};
 use defi_shared::step::aave::stage_user_reserves;
 use defi_shared::step::staging::{SCHEMA, Staged, source_metadata, stage, write};
 use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, UnitInput};
-use defi_shared::tables::{RAW_MARKETS, RAW_POSITIONS, RawMarket, RawPosition, STAGE_POSITIONS, StagedPosition};
+use defi_shared::tables::{RAW_POSITIONS, RawPosition, STAGE_POSITIONS, StagedPosition};
 
 /// The step of this crate.
 pub const STEP: Step = Step::StageAccountPositions;
@@ -23,7 +24,8 @@ pub const STEP: Step = Step::StageAccountPositions;
 /// Stages each protocol and day that the input names or that is missing.
 ///
 /// # Errors
-/// `NotReady` for a unit that is not extracted yet, and the errors of the lake.
+/// `NotReady` for a unit that is not extracted yet, `CorruptData` for positions in Aave's schema and markets that are of different
+/// snapshots, and the errors of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     let units = context.units(STEP, &input).await?;
     let report = match context.config.source {
@@ -39,9 +41,9 @@ async fn stage_unit(context: Context, unit: WorkUnit) -> Result<Report> {
     let (raw, metadata) = context.lake.require_with_metadata::<RawPosition>(&RAW_POSITIONS, &unit).await?;
     let mut source = source_metadata(&metadata);
     let staged = if metadata.get(SCHEMA).is_some_and(|schema| schema == Schema::Aave.name()) {
-        let markets = context.lake.require::<RawMarket>(&RAW_MARKETS, &unit).await?;
-        let (staged, sums) = stage_user_reserves(raw, &markets)?;
-        source.extend(sums.metadata());
+        let markets = reserves::of_snapshot(&context, &unit, &metadata).await?;
+        let (staged, comparison) = stage_user_reserves(raw, &markets)?;
+        source.extend(comparison.metadata());
         staged
     } else {
         let mut staged = stage(raw, StagedPosition::from_raw, |position| position.id.clone())?;

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use defi_shared::lake::WorkUnit;
 use defi_shared::step::UnitInput;
-use defi_shared::tables::{RAW_MARKETS, RAW_POSITIONS, RawMarket, RawPosition, STAGE_POSITIONS, StagedPosition};
-use defi_shared::testing::{AAVE, COMPOUND, TestLake, WETH, address, january, kind, raw_market, raw_position, unit};
+use defi_shared::tables::{
+    DAILY_BLOCKS, RAW_MARKETS, RAW_POSITIONS, RawMarket, RawPosition, STAGE_POSITIONS, StagedPosition,
+};
+use defi_shared::testing::{
+    AAVE, COMPOUND, TestLake, WETH, address, daily_block, first_block, january, kind, raw_market, raw_position, unit,
+};
 use defi_shared::{Kind, Result};
 use stage_account_positions::handle;
 
@@ -118,12 +122,54 @@ fn reserve(total_debt: &str) -> RawMarket {
 
 /// Stages rows of Aave's own subgraph.
 async fn stage_user_reserves(rows: Vec<RawPosition>, markets: Vec<RawMarket>) -> Result<TestLake> {
+    let snapshot = [("schema", "aave"), ("block", "17"), ("deployment", "QmA")];
+    stage_snapshots(rows, snapshot, markets, snapshot).await
+}
+
+/// Stages rows of Aave's own subgraph, of snapshots with some metadata.
+async fn stage_snapshots<const N: usize, const M: usize>(
+    rows: Vec<RawPosition>,
+    of_rows: [(&str, &str); N],
+    markets: Vec<RawMarket>,
+    of_markets: [(&str, &str); M],
+) -> Result<TestLake> {
     let test_lake = TestLake::new(&[AAVE], january(1))?.with_aaves_schema(AAVE);
-    let metadata = [("schema".to_owned(), "aave".to_owned())];
-    test_lake.context.commit(&RAW_POSITIONS, &day_unit(), rows, metadata.into()).await?;
-    test_lake.put(&RAW_MARKETS, &day_unit(), markets).await?;
+    test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(1)), vec![daily_block(january(1))]).await?;
+    let metadata = |entries: &[(&str, &str)]| {
+        entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    test_lake.context.commit(&RAW_POSITIONS, &day_unit(), rows, metadata(&of_rows)).await?;
+    test_lake.context.commit(&RAW_MARKETS, &day_unit(), markets, metadata(&of_markets)).await?;
     handle(test_lake.context(), UnitInput::default()).await?;
     Ok(test_lake)
+}
+
+#[tokio::test]
+async fn positions_and_markets_of_different_snapshots_are_refused() -> Result<()> {
+    let first = first_block(january(1)).to_string();
+    let valid = [("schema", "aave"), ("block", &*first), ("deployment", "QmA")];
+    let other_block = [valid[0], ("block", "17"), valid[2]];
+    let other_deployment = [valid[0], valid[1], ("deployment", "QmB")];
+    let messari = [("schema", "messari"), valid[1], valid[2]];
+    let markets_again = "extract raw.the_graph_historical_market_data of that day and protocol again (docs";
+    let positions_again = "extract raw.the_graph_historical_account_positions of that day and protocol again (docs";
+    for (positions, markets, expected) in [
+        (valid, other_block, ["the block differs", markets_again]),
+        (other_block, valid, ["the block differs", positions_again]),
+        (valid, other_deployment, ["the deployment differs", "if the deployment still differs, also the positions"]),
+        (valid, messari, ["the schema differs", markets_again]),
+    ] {
+        let staged =
+            stage_snapshots(vec![user_reserve(1, "5", "0", "0")], positions, vec![reserve("0")], markets).await;
+        let error = staged.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.starts_with("CorruptData: the positions and the markets of a day"), "{error}");
+        assert!(expected.iter().all(|text| error.contains(text)), "{error}");
+        assert!(error.contains("unit=2023-01-01 aave-v2-eth"), "{error}");
+    }
+    let unmarked = stage_snapshots(vec![], valid, vec![reserve("0")], [valid[1], valid[2]]).await;
+    assert_eq!(kind(unmarked), Some(Kind::CorruptData), "without a schema it is Messari's");
+    stage_snapshots(vec![user_reserve(1, "5", "0", "0")], valid, vec![reserve("0")], valid).await?;
+    Ok(())
 }
 
 #[tokio::test]
@@ -165,6 +211,65 @@ async fn debts_that_are_not_the_sum_of_their_market_are_counted() -> Result<()> 
     ] {
         assert_eq!(differing(debt, total).await?, expected, "{debt} of {total}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn worst_reserve_shows_missing_rows_and_old_prices() -> Result<()> {
+    let text = |text: &str| Some(Arc::from(text));
+    let day = january(1).start();
+    let reserve = || RawMarket {
+        total_supply: text("20000000"),
+        treasury_mints: text("0"),
+        price_time: text(&(day + 11 - 3 * 86_400).to_string()),
+        ..reserve("5000000")
+    };
+    // In this market, the index of supplies is 2: 10,000,000 scaled are 20,000,000. The other has no users.
+    let other = RawMarket { id: text(&address(10).to_string()), total_supply: None, ..long_unseen(reserve()) };
+    let worst = async |supply: &str, debt: &str, market: RawMarket| -> Result<Vec<Option<String>>> {
+        let markets = vec![market, RawMarket { total_debt: text("0"), ..other.clone() }];
+        let test_lake = stage_user_reserves(vec![user_reserve(1, supply, debt, "0")], markets).await?;
+        let metadata = test_lake.file_metadata(&STAGE_POSITIONS, &day_unit()).await?;
+        let names = ["debt_deviation", "supply_shortfall", "supply_excess", "price_age_days"];
+        Ok(names.map(|name| metadata.get(name).cloned()).to_vec())
+    };
+    let of = |value: &str, market: u8| Some(format!("{value} {}", address(market)));
+    let treasury = RawMarket { treasury_mints: text("5000000"), ..reserve() };
+    let (none, three) = (of("0.000000", 9), of("3.000000", 9));
+    for (supply, debt, market, expected) in [
+        ("10000000", "5000000", reserve(), [of("0.000000", 10), none.clone(), none.clone(), three.clone()]),
+        // A quarter of the debts and half of the supplies are missing.
+        ("5000000", "3750000", reserve(), [of("0.250000", 9), of("0.500000", 9), none.clone(), three.clone()]),
+        // Debts come twice, and supplies are above what the reserve says.
+        ("12500000", "10000000", reserve(), [of("0.500000", 9), none.clone(), of("0.200000", 9), three.clone()]),
+        // The treasury has 5,000,000 without interest, and at most 10,000,000 with all of it.
+        ("5000000", "5000000", treasury, [of("0.000000", 10), none.clone(), none.clone(), three.clone()]),
+        // A reserve that does not say its supplies, and whose price is that of ether in ETH.
+        (
+            "5000000",
+            "5000000",
+            RawMarket { total_supply: None, price_unit: text("ETH"), ..reserve() },
+            [of("0.000000", 10), None, None, None],
+        ),
+    ] {
+        assert_eq!(worst(supply, debt, market).await?, expected, "{supply} {debt}");
+    }
+    Ok(())
+}
+
+/// A market whose price was seen long ago.
+fn long_unseen(market: RawMarket) -> RawMarket {
+    RawMarket { price_time: Some("1600000000".into()), ..market }
+}
+
+#[tokio::test]
+async fn debts_count_although_the_supply_of_a_row_is_invalid() -> Result<()> {
+    let test_lake = stage_user_reserves(vec![user_reserve(1, "-5", "7", "0")], vec![reserve("7")]).await?;
+    let rows: Vec<_> = staged(&test_lake).await?.iter().map(|row| (row.side.name(), row.balance.0)).collect();
+    assert_eq!(rows, [("BORROWER", 21)]);
+    let quarantined = test_lake.quarantined(&STAGE_POSITIONS, &day_unit()).await?;
+    assert_eq!(quarantined, [(0, "scaled_supply is negative".to_owned())]);
+    assert_eq!(test_lake.file_metadata(&STAGE_POSITIONS, &day_unit()).await?["differing_sums"], "0");
     Ok(())
 }
 

@@ -255,3 +255,37 @@ fn rate(source: Source, rates: &RequestRates) -> f64 {
         Source::Ethereum => rates.ethereum,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use defi_shared::testing::{AAVE, january, unit};
+
+    use super::*;
+
+    /// Returns the forecast of a step for some days, with a number of requests for each.
+    fn step(step: Step, days: i32, requests_per_unit: f64) -> StepForecast {
+        let units: Vec<_> = (1..=days).map(|day| unit(AAVE, january(day))).collect();
+        StepForecast::new(step, &units, Some(1.0), Some(requests_per_unit), false)
+    }
+
+    #[test]
+    fn requests_are_counted_against_the_monthly_quotas_of_the_free_plans() {
+        let steps = [
+            step(Step::ExtractDailyBlocks, 10, 1.0),
+            step(Step::ExtractEvents, 20, 24.5),
+            step(Step::ExtractMarketData, 30, 1.0),
+            step(Step::ExtractAccountPositions, 30, 40.0),
+        ];
+        let quotas = Quotas::new(&steps, DataSource::Apis).map(|quotas| quotas.lines());
+        let expected = [
+            "The Graph: 1,230 queries, 1.2 % of the 100,000 a month of the free plan",
+            "Transpose: 30,000 credits at a second a request, 12.0 % of the 250,000 a month of a free key",
+        ];
+        assert_eq!(quotas, Some(expected.map(str::to_owned)));
+        let [queries, credits] =
+            Quotas { the_graph: [250_000, 100_000], transpose_credits: [250_000, 250_000] }.lines();
+        assert!(queries.contains("250,000 queries, 2.5 months of the 100,000"), "{queries}");
+        assert!(credits.contains("1.0 months of the 250,000"), "{credits}");
+        assert!(Quotas::new(&steps, DataSource::Chain).is_none(), "a node has other limits");
+    }
+}

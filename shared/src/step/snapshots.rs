@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
-use arrow_select::interleave::interleave_record_batch;
 
 use super::staging::{CLOSED, SCHEMA};
 use super::{CONCURRENT_LARGE_UNITS, CONCURRENT_UNITS, Context, Report, UnitInput};
@@ -46,26 +44,10 @@ impl RawPage {
         Ok(RawPage { batch: shrink_to_fit(R::encode(&rows)?)?, rows_in, repeats })
     }
 
-    /// Merges pages into one, sorted by a column of texts.
-    ///
-    /// # Errors
-    /// `Internal` if there is no such column.
-    pub fn merge(pages: &[RawPage], column: &str) -> Result<Self> {
-        let invalid = |cause| Error::internal("cannot merge pages").with_source(cause);
-        let mut keys = Vec::new();
-        for (number, page) in pages.iter().enumerate() {
-            let texts = page.batch.column_by_name(column).and_then(|column| column.as_string_opt::<i32>());
-            let texts = texts.ok_or_else(|| Error::internal("a page has no such column").with("column", column))?;
-            keys.extend(texts.iter().enumerate().map(|(row, text)| ((text.is_none(), text), (number, row))));
-        }
-        keys.sort_unstable();
-        let rows: Vec<_> = keys.into_iter().map(|(_, place)| place).collect();
-        let batches: Vec<_> = pages.iter().map(|page| &page.batch).collect();
-        Ok(RawPage {
-            batch: interleave_record_batch(&batches, &rows).map_err(invalid)?,
-            rows_in: pages.iter().map(|page| page.rows_in).sum(),
-            repeats: pages.iter().map(|page| page.repeats).sum(),
-        })
+    /// Returns whether the page has no rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows_in == 0
     }
 }
 
@@ -115,7 +97,7 @@ where
                 Ok(snapshot) => snapshot,
                 Err(error) => return Err(bury_if_pruned(&context, table, &unit, error).await?),
             };
-            if snapshot.rows.iter().all(|page| page.rows_in == 0) {
+            if snapshot.rows.iter().all(RawPage::is_empty) {
                 empty.lock().unwrap_or_else(PoisonError::into_inner).push((unit, block, snapshot));
                 return Ok(Report::default());
             }

@@ -56,6 +56,12 @@ row! {
         pub debt_rate: Option<Arc<str>> = null_if_absent,
         /// From Aave's own subgraph: when the indexes were stored, in seconds since 1 January 1970 UTC.
         pub index_time: Option<Arc<str>> = null_if_absent,
+        /// From Aave's own subgraph: the sum of all supplies at `index_time`, in base units, with those of the pool's treasury.
+        pub total_supply: Option<Arc<str>> = null_if_absent,
+        /// From Aave's own subgraph: what was ever minted to the pool's treasury, in base units. No user's balance has it.
+        pub treasury_mints: Option<Arc<str>> = null_if_absent,
+        /// From Aave's own subgraph: when it last saw the price change, in seconds since 1 January 1970 UTC.
+        pub price_time: Option<Arc<str>> = null_if_absent,
         /// Protocol, such as `aave-v2-eth`.
         pub protocol: Arc<str>,
         /// Block that the snapshot is pinned to: the day's first.

@@ -256,6 +256,16 @@ async fn rejects_a_body_that_is_too_long() {
     }
 }
 
+/// The gateway waits 20 seconds for an indexer and asks three before it answers. Without an answer for so long, a request is still
+/// open; `requests_time_out` shows that the setting is what ends it.
+#[tokio::test]
+async fn default_timeout_is_longer_than_the_gateway_takes() {
+    let server = TestServer::start(|_| markets(BLOCK, "QmA")).await;
+    let gateway = 3 * Duration::from_secs(20);
+    let timeout = settings(&server, "k3y").timeout;
+    assert!(timeout >= gateway + Duration::from_secs(30), "{timeout:?}");
+}
+
 #[tokio::test]
 async fn requests_time_out() {
     let server = TestServer::start(|_| markets(BLOCK, "QmA").with_delay(Duration::from_secs(60))).await;

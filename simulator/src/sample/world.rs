@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use defi_shared::config::Schema;
+use defi_shared::contracts::U256;
+use defi_shared::domain::replay::RAY;
 use defi_shared::error::Result;
 use serde_json::{Value, json};
 
@@ -19,6 +21,8 @@ use crate::recording::{Recording, Row, Snapshots};
 
 /// The interval, in new position rows of Compound, of negative balances.
 const NEGATIVE_EVERY: usize = 947;
+/// The supplies of a market of Aave are so many times what was minted to the pool's treasury.
+const TREASURY_PART: u128 = 20;
 /// The activity in the first hour of the last day relative to a complete day, in thousandths.
 const LAST_DAY_PER_MILLE: u64 = 40;
 
@@ -167,6 +171,10 @@ impl World {
             .map(|(index, market)| {
                 let MarketIndexes { stored_at, stored, .. } = self.prices.interest.market(day, index);
                 let basis_points = |percent: f64| ((percent * 100.0) as u64).to_string();
+                // The part of the supplies that the treasury has: minted at an index of 1, so that it has grown since.
+                let [scaled_supply, _] = totals[index];
+                let treasury = scaled_supply / TREASURY_PART;
+                let supply = stored.income.0 * U256::from(scaled_supply + treasury) / RAY;
                 let price = if market.listed { self.prices.reported_wei(day, index) } else { 0 };
                 json!({
                     "id": format!("{}{AAVE_POOL}", market.token),
@@ -183,8 +191,10 @@ impl World {
                     "variableBorrowIndex": stored.variable_debt.0.to_string(),
                     "variableBorrowRate": stored.variable_debt.1.to_string(),
                     "totalScaledVariableDebt": totals[index][1].to_string(),
+                    "totalATokenSupply": supply.to_string(),
+                    "lifetimeReserveFactorAccrued": treasury.to_string(),
                     "lastUpdateTimestamp": stored_at,
-                    "price": {"id": market.token, "priceInEth": price.to_string()},
+                    "price": {"id": market.token, "priceInEth": price.to_string(), "lastUpdateTimestamp": stored_at},
                     "aToken": {"id": market.id},
                 })
             })

@@ -123,6 +123,13 @@ async fn ids_at(server: &Server, block: u64) -> Vec<String> {
     ids(server, AAVE, &format!("first: 1000, block: {{number: {block}}}")).await
 }
 
+/// Returns a query of users with ids after `0x4` that meet a filter, too.
+fn alternatives(filter: &str) -> String {
+    format!(
+        "{{ userReserves(first: 1000, where: {{and: [{{id_gt: \"0x4\"}}, {filter}]}}) {{ id scaledATokenBalance scaledVariableDebt }} }}"
+    )
+}
+
 #[tokio::test]
 async fn aaves_own_subgraph_has_reserves_and_balances_of_users() {
     let deployments = vec![Deployment {
@@ -150,6 +157,20 @@ async fn aaves_own_subgraph_has_reserves_and_balances_of_users() {
         assert!(row["id"].as_str().unwrap().starts_with(row["user"]["id"].as_str().unwrap()));
         assert!(row["scaledATokenBalance"] == "0" && row["scaledVariableDebt"] != "0", "{row}");
         assert!(row["reserve"]["aToken"]["id"].is_string() && row["reserve"]["name"].is_string(), "{row}");
+    }
+    let query = alternatives("{or: [{scaledATokenBalance_not: \"0\"}, {scaledVariableDebt_not: \"0\"}]}");
+    let found = data(&server, AAVE, &query, json!({})).await;
+    let rows = found["userReserves"].as_array().unwrap();
+    let has_both = |row: &&Value| row["scaledATokenBalance"] != "0" && row["scaledVariableDebt"] != "0";
+    assert!(rows.iter().all(|row| row["scaledATokenBalance"] != "0" || row["scaledVariableDebt"] != "0"), "{rows:?}");
+    assert!(rows.iter().any(|row| row["scaledATokenBalance"] == "0") && rows.iter().any(|row| !has_both(&row)));
+    assert!(rows.iter().all(|row| row["id"].as_str().unwrap() > "0x4"), "the condition beside the alternatives holds");
+    for (filter, message) in [
+        ("{or: [{scaledATokenBalance_not: \"0\"}], id_gt: \"0x4\"}", "Cannot mix column filters with 'or' operator"),
+        ("{and: [{scaledATokenBalance_not: \"0\"}], id_gt: \"0x4\"}", "Filter must by an object"),
+    ] {
+        let error = error_message(&server, AAVE, &alternatives(filter)).await;
+        assert!(error.contains(message), "{error}");
     }
     let other = "{ userReserves(where: {pool: \"0x00\"}) { id } markets { id } }";
     assert!(error_message(&server, AAVE, other).await.contains("markets"));

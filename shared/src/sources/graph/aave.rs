@@ -26,6 +26,8 @@ pub struct Reserve {
     pub liquidation_threshold: Text,
     /// `price { priceInEth }`: the price in the oracle of the pool.
     pub price: Text,
+    /// `price { lastUpdateTimestamp }`: when the subgraph last saw that price change.
+    pub price_time: Text,
     /// `liquidityIndex`, in rays, at `last_update`.
     pub liquidity_index: Text,
     /// `liquidityRate`: the yearly rate of supplies, in rays.
@@ -38,6 +40,10 @@ pub struct Reserve {
     pub last_update: Text,
     /// `totalScaledVariableDebt`.
     pub scaled_variable_debt: Text,
+    /// `totalATokenSupply`: the sum of all supplies at `last_update`, with those of the pool's treasury.
+    pub supply: Text,
+    /// `lifetimeReserveFactorAccrued`: what was minted to the treasury, which no user's balance has.
+    pub treasury_mints: Text,
 }
 
 /// The balances of a user in a reserve, at a block.
@@ -77,12 +83,15 @@ impl TextRow for Reserve {
             base_ltv,
             liquidation_threshold,
             price,
+            price_time,
             liquidity_index,
             liquidity_rate,
             variable_borrow_index,
             variable_borrow_rate,
             last_update,
             scaled_variable_debt,
+            supply,
+            treasury_mints,
         } = self;
         [id, a_token, underlying_asset, name, symbol, decimals, base_ltv, liquidation_threshold]
             .into_iter()
@@ -90,7 +99,7 @@ impl TextRow for Reserve {
         [price, liquidity_index, liquidity_rate, variable_borrow_index, variable_borrow_rate]
             .into_iter()
             .for_each(&mut *visit);
-        [last_update, scaled_variable_debt].into_iter().for_each(visit);
+        [last_update, scaled_variable_debt, price_time, supply, treasury_mints].into_iter().for_each(visit);
     }
 
     /// Visits no field: a page contains each reserve once.
@@ -140,10 +149,11 @@ impl Entity for Reserve {
         reserves(first: $first, orderBy: id, orderDirection: asc, block: {number: $block}, where: $where) { \
         id underlyingAsset name symbol decimals baseLTVasCollateral reserveLiquidationThreshold liquidityIndex \
         liquidityRate variableBorrowIndex variableBorrowRate lastUpdateTimestamp totalScaledVariableDebt \
-        price { priceInEth } aToken { id } } }";
+        totalATokenSupply lifetimeReserveFactorAccrued price { priceInEth lastUpdateTimestamp } aToken { id } } }";
     type Json = ReserveJson;
 
     fn from_json(json: ReserveJson) -> Self {
+        let price = json.price.0;
         Reserve {
             id: json.id,
             a_token: json.a_token.0.id,
@@ -153,13 +163,16 @@ impl Entity for Reserve {
             decimals: json.decimals,
             base_ltv: json.base_ltv,
             liquidation_threshold: json.reserve_liquidation_threshold,
-            price: json.price.0.price_in_eth,
+            price: price.price_in_eth,
+            price_time: price.last_update_timestamp,
             liquidity_index: json.liquidity_index,
             liquidity_rate: json.liquidity_rate,
             variable_borrow_index: json.variable_borrow_index,
             variable_borrow_rate: json.variable_borrow_rate,
             last_update: json.last_update_timestamp,
             scaled_variable_debt: json.total_scaled_variable_debt,
+            supply: json.supply,
+            treasury_mints: json.lifetime_reserve_factor_accrued,
         }
     }
 
@@ -214,6 +227,9 @@ pub(super) struct ReserveJson {
     variable_borrow_rate: Text,
     last_update_timestamp: Text,
     total_scaled_variable_debt: Text,
+    #[serde(rename = "totalATokenSupply")]
+    supply: Text,
+    lifetime_reserve_factor_accrued: Text,
     price: Lenient<PriceJson>,
     a_token: Lenient<IdJson>,
 }
@@ -237,6 +253,7 @@ pub(super) struct UserReserveJson {
 #[serde(default, rename_all = "camelCase")]
 struct PriceJson {
     price_in_eth: Text,
+    last_update_timestamp: Text,
 }
 
 #[derive(Default, Deserialize)]
@@ -266,7 +283,8 @@ mod tests {
             r#"{"id": "0xa0xp", "underlyingAsset": "0xa", "name": "Wrapped Ether", "symbol": "WETH", "decimals": 18,
                 "baseLTVasCollateral": "8250", "reserveLiquidationThreshold": "8600", "liquidityIndex": "1", "liquidityRate": "2",
                 "variableBorrowIndex": "3", "variableBorrowRate": "4", "lastUpdateTimestamp": 5, "totalScaledVariableDebt": "6",
-                "price": {"priceInEth": "7"}, "aToken": {"id": "0xc"}}"#,
+                "totalATokenSupply": "8", "lifetimeReserveFactorAccrued": "9",
+                "price": {"priceInEth": "7", "lastUpdateTimestamp": 10}, "aToken": {"id": "0xc"}}"#,
         );
         let expected = Reserve {
             id: "0xa0xp".into(),
@@ -284,6 +302,9 @@ mod tests {
             variable_borrow_rate: "4".into(),
             last_update: "5".into(),
             scaled_variable_debt: "6".into(),
+            supply: "8".into(),
+            treasury_mints: "9".into(),
+            price_time: "10".into(),
         };
         assert_eq!(reserve, expected);
     }

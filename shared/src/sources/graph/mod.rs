@@ -386,6 +386,7 @@ impl GraphClient {
     ) -> Result<(ProcessedPage<P>, Option<String>)> {
         let mut filter = query.filter.clone();
         range.add_to_filter(&mut filter);
+        let filter = nest_alternatives(filter);
         let variables = json!({ "block": query.block, "first": self.rows_per_page, "where": filter });
         let body = json!({ "query": E::QUERY, "variables": variables });
         let parse = |response: &HttpResponse| {
@@ -428,18 +429,23 @@ fn of_pool(pool: Address) -> Map<String, Value> {
     Map::from_iter([("pool".to_owned(), Value::from(pool.to_string()))])
 }
 
-/// Returns filters of which each row with a balance matches exactly one: most rows of users have none, and a filter can't say
-/// that one of three is not 0.
+/// Returns filters for the rows of which one of the three balances is not 0: most rows of users have none.
 fn user_reserve_filters(pool: Address, accounts: Option<&[String]>) -> Vec<Map<String, Value>> {
-    let balances = ["scaledATokenBalance", "scaledVariableDebt", "principalStableDebt"];
-    let filters = (0..balances.len()).flat_map(|index| {
-        let mut filter = of_pool(pool);
-        let (zeros, not_zero) = balances.split_at(index);
-        filter.extend(zeros.iter().map(|name| ((*name).to_owned(), Value::from("0"))));
-        filter.extend(not_zero.first().map(|name| (format!("{name}_not"), Value::from("0"))));
-        filters_of_accounts(&filter, "user_in", accounts)
-    });
-    filters.collect()
+    let balances = ["scaledATokenBalance_not", "scaledVariableDebt_not", "principalStableDebt_not"];
+    let mut filter = of_pool(pool);
+    filter.insert(OR.to_owned(), balances.map(|name| json!({ name: "0" })).into());
+    filters_of_accounts(&filter, "user_in", accounts)
+}
+
+/// The name of the alternatives in a filter.
+const OR: &str = "or";
+
+/// Nests the alternatives of a filter: graph-node accepts them only where no other conditions are beside them.
+fn nest_alternatives(mut filter: Map<String, Value>) -> Map<String, Value> {
+    match filter.remove(OR) {
+        Some(alternatives) => Map::from_iter([("and".to_owned(), json!([filter, { OR: alternatives }]))]),
+        None => filter,
+    }
 }
 
 /// Returns a filter, or one for each part of the accounts.

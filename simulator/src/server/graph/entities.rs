@@ -101,6 +101,9 @@ const RESERVE: Entity = Entity {
         field("variableBorrowIndex", FieldType::BigInt, true),
         field("variableBorrowRate", FieldType::BigInt, true),
         field("totalScaledVariableDebt", FieldType::BigInt, true),
+        // The two are required in the subgraphs, but older recordings lack them.
+        field("totalATokenSupply", FieldType::BigInt, false),
+        field("lifetimeReserveFactorAccrued", FieldType::BigInt, false),
         field("lastUpdateTimestamp", FieldType::Int, true),
         field("price", FieldType::Entity("PriceOracleAsset"), true),
         field("aToken", FieldType::Entity("AToken"), true),
@@ -129,7 +132,12 @@ const USER: Entity = Entity { name: "User", fields: &[field("id", FieldType::Tex
 const A_TOKEN: Entity = Entity { name: "AToken", fields: &[field("id", FieldType::TextId, true)] };
 const PRICE: Entity = Entity {
     name: "PriceOracleAsset",
-    fields: &[field("id", FieldType::TextId, true), field("priceInEth", FieldType::BigInt, true)],
+    fields: &[
+        field("id", FieldType::TextId, true),
+        field("priceInEth", FieldType::BigInt, true),
+        // Required in the subgraphs, but older recordings lack it.
+        field("lastUpdateTimestamp", FieldType::Int, false),
+    ],
 };
 
 /// A table that can be queried: the field of a query, and the entity of its rows.

@@ -1,7 +1,7 @@
 //! The `where` argument: the filter of a query.
 
 use std::cmp::Ordering;
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 
 use async_graphql::dynamic::ObjectAccessor;
 use serde_json::Value;
@@ -16,7 +16,15 @@ pub(super) struct Filter {
     pub(super) low: Bound<String>,
     pub(super) high: Bound<String>,
     conditions: Vec<Condition>,
+    /// Lists of filters, of each of which a row meets at least one.
+    alternatives: Vec<Vec<Filter>>,
 }
+
+/// The names of filters whose values are lists of filters.
+pub(super) const LIST_FILTERS: [&str; 2] = ["and", "or"];
+
+/// graph-node's message for a list of filters that is none, or beside which there are conditions.
+const NOT_AN_OBJECT: &str = "Filter must by an object";
 
 #[derive(Debug)]
 struct Condition {
@@ -29,7 +37,7 @@ struct Condition {
 impl Filter {
     /// Returns the filter that accepts all rows.
     pub(super) fn all() -> Filter {
-        Filter { low: Bound::Unbounded, high: Bound::Unbounded, conditions: Vec::new() }
+        Filter { low: Bound::Unbounded, high: Bound::Unbounded, conditions: Vec::new(), alternatives: Vec::new() }
     }
 
     /// Parses the argument. Its names and value types are already validated against the schema.
@@ -39,7 +47,29 @@ impl Filter {
         argument: &ObjectAccessor<'_>,
     ) -> Result<Filter, String> {
         let mut filter = Filter::all();
-        for (name, value) in argument.iter() {
+        let is_list = |name: &str| LIST_FILTERS.contains(&name);
+        let columns: Vec<&str> = argument.keys().map(|name| name.as_str()).filter(|name| !is_list(name)).collect();
+        if argument.get("or").is_some() && !columns.is_empty() {
+            return Err(mixed(&columns));
+        }
+        if argument.get("and").is_some() && !columns.is_empty() {
+            return Err(NOT_AN_OBJECT.to_owned());
+        }
+        for name in LIST_FILTERS.into_iter().filter(|name| argument.get(name).is_some()) {
+            // Where both are there, graph-node joins the elements of both lists, for each.
+            let mut elements = Vec::new();
+            for (_, list) in argument.iter() {
+                for element in list.list().map_err(|_| NOT_AN_OBJECT.to_owned())?.iter() {
+                    let object = element.object().map_err(|_| NOT_AN_OBJECT.to_owned())?;
+                    elements.push(Filter::parse(entity, schema, &object)?);
+                }
+            }
+            match name {
+                "and" => elements.into_iter().for_each(|element| filter.add_all_of(element)),
+                _ => filter.alternatives.push(elements),
+            }
+        }
+        for (name, value) in argument.iter().filter(|(name, _)| !is_list(name)) {
             let unknown = || format!("Entity `{}` has no attribute `{name}`", entity.name);
             let (field, operation) = entity.filter(name).ok_or_else(unknown)?;
             let value = value.as_value().clone().into_json().map_err(|error| error.to_string())?;
@@ -56,7 +86,20 @@ impl Filter {
 
     /// Returns whether a row meets all conditions except the range of ids.
     pub(super) fn accepts(&self, row: &Value) -> bool {
-        self.conditions.iter().all(|condition| condition.accepts(row))
+        let is_in_range = |filter: &Filter| {
+            let id = text_of(&row["id"]).into_owned();
+            (filter.low.clone(), filter.high.clone()).contains(&id)
+        };
+        let any = |filters: &Vec<Filter>| filters.iter().any(|filter| is_in_range(filter) && filter.accepts(row));
+        self.conditions.iter().all(|condition| condition.accepts(row)) && self.alternatives.iter().all(any)
+    }
+
+    /// Adds the conditions of another filter, which a row must meet, too.
+    fn add_all_of(&mut self, other: Filter) {
+        self.raise_low(other.low);
+        self.lower_high(other.high);
+        self.conditions.extend(other.conditions);
+        self.alternatives.extend(other.alternatives);
     }
 
     fn add(&mut self, field: &Field, operation: Operation, values: Vec<Value>) {
@@ -94,6 +137,16 @@ impl Filter {
             self.high = high;
         }
     }
+}
+
+/// Returns graph-node's message for conditions beside `or`.
+fn mixed(columns: &[&str]) -> String {
+    let columns = columns.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    format!(
+        "Cannot mix column filters with 'or' operator at the same level. Found column filter(s) {columns} alongside 'or' \
+         operator.\n\nInstead of:\nwhere: {{ {columns}, or: [...] }}\n\nUse:\nwhere: {{ or: [{{ {columns}, ... }}, \
+         {{ {columns}, ... }}] }}"
+    )
 }
 
 /// Returns a sort key of a bound: the id, and whether the bound is before or after it.

@@ -10,7 +10,7 @@ use defi_shared::error::{Error, Result};
 use serde_json::Value;
 
 use super::entities::{Entity, FieldType, Queried};
-use super::filter::Filter;
+use super::filter::{Filter, LIST_FILTERS};
 use super::snapshots::{BlockSelector, PageQuery, Subgraph, Table};
 use crate::recording::{Block, Row};
 use crate::server::SchemaVersion;
@@ -105,9 +105,12 @@ fn list_field(name: &'static str, output: &str) -> Field {
     })
 }
 
-/// Builds `Market_filter`, `Position_filter` and the like: all fields with all operations of their types.
+/// Builds `Market_filter`, `Position_filter` and the like: all fields with all operations of their types, and lists of filters.
 fn filter_type(entity: &Entity, version: SchemaVersion) -> InputObject {
-    let mut input = InputObject::new(format!("{}_filter", entity.name));
+    let name = format!("{}_filter", entity.name);
+    let mut input = LIST_FILTERS
+        .iter()
+        .fold(InputObject::new(&name), |input, list| input.field(InputValue::new(*list, TypeRef::named_list(&name))));
     for field in entity.fields {
         let value_type = field.field_type.input_type(version);
         for operation in field.field_type.operations() {

@@ -9,6 +9,7 @@ use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinitio
 use async_graphql_value::{Name, Value};
 
 use super::entities::Entity;
+use super::filter::LIST_FILTERS;
 use crate::server::SchemaVersion;
 
 /// Checks all operations of a document.
@@ -79,6 +80,7 @@ impl VariableCheck<'_> {
                 format!("[{}!]", field.field_type.input_type(self.schema))
             }
             (_, _, Some((field, _))) => field.field_type.input_type(self.schema).to_owned(),
+            (_, list, _) if LIST_FILTERS.contains(&list) => format!("[{input_type}]"),
             // An unknown field, which the library rejects.
             _ => String::new(),
         }
@@ -127,6 +129,8 @@ mod tests {
             "query Q($x: [String!]!) { positions(where: {account_in: $x}) { id } }",
             "query Q($x: String!) { positions(where: {account_in: [$x, \"0xaa\"]}) { id } }",
             "query Q($x: Position_filter) { positions(where: $x) { id } }",
+            "query Q($x: [Position_filter]) { positions(where: {or: $x}) { id } }",
+            "query Q($x: BigInt) { positions(where: {and: [{balance_gt: $x}]}) { id } }",
             "query Q($x: Bytes!) { _meta(block: {hash: $x}) { deployment } }",
             "query Q($x: Int = 3) { ...F } fragment F on Query { markets(skip: $x) { id } }",
         ] {
@@ -136,6 +140,7 @@ mod tests {
             "query Q($x: String) { positions(first: $x) { id } }",
             "query Q($x: BigInt) { positions(block: {number: $x}) { id } }",
             "query Q($x: String) { positions(where: {balance_gt: $x}) { id } }",
+            "query Q($x: String) { positions(where: {and: [{balance_gt: $x}]}) { id } }",
             "query Q($x: [String]) { positions(where: {account_in: $x}) { id } }",
             "query Q($x: String) { positions(where: {account_in: [$x]}) { id } }",
             "query Q($x: Market_filter) { positions(where: $x) { id } }",

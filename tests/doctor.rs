@@ -105,6 +105,13 @@ fn lists_lost_days() {
     let [lost] = &problems[..] else { panic!("{problems:?}") };
     assert_eq!((&lost["what"], code), (&Value::from("lost days"), Some(0)), "only a warning");
     assert!(lost.to_string().contains("2022-12-31 aave-v2-eth") && lost.to_string().contains("--retry-lost"), "{lost}");
+
+    // A lost day that is in the lake was rebuilt.
+    fs::remove_file(tombstones.join("2022-12-31.aave-v2-eth.json")).expect("a tombstone");
+    fs::write(tombstones.join("2023-01-02.aave-v2-eth.json"), "{}").expect("a tombstone");
+    assert_eq!(problems(&lake, &[]), (Vec::new(), Some(0)));
+    let shown = succeed(&mut command(&["doctor", "--lake", path_str(&lake)]));
+    assert!(shown.contains("1 snapshots were rebuilt: 2023-01-02 aave-v2-eth"), "{shown}");
 }
 
 #[test]

@@ -129,6 +129,7 @@ async fn aaves_own_subgraph_has_reserves_and_balances_of_users() {
         protocol: "aave-v2-eth".to_owned(),
         subgraph_id: AAVE.to_owned(),
         schema: SchemaVersion::Aave,
+        history: None,
     }];
     let recording = chain(&SampleOptions { wallets: 150, days: 10, seed: 3 }, Schema::Aave).unwrap();
     let options = ServerOptions { deployments, ..ServerOptions::default() };

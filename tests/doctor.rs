@@ -105,9 +105,13 @@ fn lists_lost_days() {
     let [lost] = &problems[..] else { panic!("{problems:?}") };
     assert_eq!((&lost["what"], code), (&Value::from("lost days"), Some(0)), "only a warning");
     assert!(lost.to_string().contains("2022-12-31 aave-v2-eth") && lost.to_string().contains("--retry-lost"), "{lost}");
+}
 
-    // A lost day that is in the lake was rebuilt.
-    fs::remove_file(tombstones.join("2022-12-31.aave-v2-eth.json")).expect("a tombstone");
+#[test]
+fn lost_day_that_is_in_the_lake_was_rebuilt() {
+    let (_folder, lake) = sample_lake();
+    let tombstones = lake.join("state/lost/the_graph_historical_account_positions");
+    fs::create_dir_all(&tombstones).expect("a folder");
     fs::write(tombstones.join("2023-01-02.aave-v2-eth.json"), "{}").expect("a tombstone");
     assert_eq!(problems(&lake, &[]), (Vec::new(), Some(0)));
     let shown = succeed(&mut command(&["doctor", "--lake", path_str(&lake)]));

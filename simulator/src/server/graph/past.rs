@@ -45,17 +45,25 @@ impl Past {
                 last_rows.insert(id, Row::clone(row));
             }
         }
-        let newest = |(id, row): (&String, &Row)| {
+        let current = states.last_key_value().map(|(_, rows)| rows.as_slice()).unwrap_or_default();
+        let in_newest_state = |id: &str, row: &Row, is_open: bool| {
             let mut row = Value::clone(row);
-            let changes = changes.get(id).map(Vec::as_slice).unwrap_or_default();
-            let opened = changes.first().map_or(0, |(block, _)| *block);
-            row["blockNumberOpened"] = opened.to_string().into();
-            if changes.last().is_some_and(|(_, last)| last.is_none()) && row.get("balance").is_some() {
-                row["balance"] = "0".into();
+            let opened = changes.get(id).and_then(|changes| changes.first()).map_or(0, |(block, _)| *block);
+            if let Some(object) = row.as_object_mut() {
+                object.insert("blockNumberOpened".to_owned(), opened.to_string().into());
+                if let Some(balance) = object.get_mut("balance").filter(|_| !is_open) {
+                    *balance = "0".into();
+                }
             }
             Row::new(row)
         };
-        let rows = last_rows.iter().map(newest).collect();
+        let mut rows: Vec<Row> = current.iter().map(|row| in_newest_state(&text_of(&row["id"]), row, true)).collect();
+        for row in current {
+            last_rows.remove(text_of(&row["id"]).as_ref());
+        }
+        rows.extend(last_rows.iter().map(|(id, row)| in_newest_state(id, row, false)));
+        // The sort is stable, as that of the states.
+        rows.sort_by(|one, other| text_of(&one["id"]).cmp(&text_of(&other["id"])));
         Past { rows, changes }
     }
 

@@ -108,6 +108,17 @@ fn lists_lost_days() {
 }
 
 #[test]
+fn lost_day_that_is_in_the_lake_was_rebuilt() {
+    let (_folder, lake) = sample_lake();
+    let tombstones = lake.join("state/lost/the_graph_historical_account_positions");
+    fs::create_dir_all(&tombstones).expect("a folder");
+    fs::write(tombstones.join("2023-01-02.aave-v2-eth.json"), "{}").expect("a tombstone");
+    assert_eq!(problems(&lake, &[]), (Vec::new(), Some(0)));
+    let shown = succeed(&mut command(&["doctor", "--lake", path_str(&lake)]));
+    assert!(shown.contains("1 snapshots were rebuilt: 2023-01-02 aave-v2-eth"), "{shown}");
+}
+
+#[test]
 fn finds_missing_partitions_stray_objects_and_other_columns() {
     let (_folder, lake) = sample_lake();
     let catalog = lake.join("catalog/db_stage_dev");

@@ -172,11 +172,11 @@ fn check_round_trip<I: DeserializeOwned + Serialize + PartialEq + Debug>(input: 
 #[test]
 fn parses_step_inputs() {
     let day = json!("2023-01-02");
-    let step = json!({"as_of": day, "from": day, "days": [day, "2023-01-03"], "force": true, "retry_lost": true,
+    let step = json!({"as_of": day, "from": day, "days": [day, "2023-01-03"], "force": true, "retry_lost": true, "rebuild_lost": true,
         "verify": day, "resume": {"count": 1, "first": [day], "list": "runs/x/reports/y/remaining/z.json", "idle_calls": 1},
         "run_id": "2023-01-02-0a1b2c", "events": ["borrow"], "protocols": ["aave-v2-eth"]});
     let current = json!({"as_of": day, "block": 17, "addresses": [ADDRESS], "run_id": "2023-01-02-0a1b2c"});
-    let run = json!({"as_of": day, "from": day, "force": false, "retry_lost": true, "after": "runs/2023-01-02-0a1b2c/plan.json",
+    let run = json!({"as_of": day, "from": day, "force": false, "retry_lost": true, "rebuild_lost": true, "after": "runs/2023-01-02-0a1b2c/plan.json",
         "allow_concurrent": true, "execution": "arn"});
     let features = json!({"as_of": day, "shards": [0, 3], "run_id": "2023-01-02-0a1b2c"});
     fuzz("inputs of steps", 120, &mutated_json(vec![step, current, run, features, json!({}), json!(null)]), |input| {

@@ -26,6 +26,7 @@ mod latency;
 mod output;
 #[cfg(feature = "sql")]
 mod queries;
+mod rebuilt;
 #[cfg(feature = "sql")]
 mod recordings;
 mod report;

@@ -147,12 +147,19 @@ async fn lost_days_are_listed_and_interrupt_the_charts() {
         lake.store().delete(&unit.key(&STAGE_POSITIONS)).await.expect("the object is deleted");
     }
     let mut run_report: RunReport = lake.read_json(&run.key(RUN_REPORT)).await.expect("JSON").expect("a report");
-    run_report.gaps = Gaps { positions: [("aave-v2-eth".to_owned(), lost.to_vec())].into(), ..Gaps::default() };
+    let rebuilt = vec!["2023-01-04".parse::<Day>().expect("a valid day")];
+    run_report.gaps = Gaps {
+        positions: [("aave-v2-eth".to_owned(), lost.to_vec())].into(),
+        rebuilt_markets: [("compound-v2-eth".to_owned(), rebuilt)].into(),
+        ..Gaps::default()
+    };
     lake.write_json(&run.key(RUN_REPORT), &run_report).await.expect("the report is written");
     let days = gathered(folder.path()).await.days;
     let missing = days.days.iter().zip(&days.positions["aave-v2-eth"]).filter(|(_, count)| count.is_none());
     assert_eq!(missing.map(|(day, _)| *day).collect::<Vec<_>>(), lost);
-    assert!(report(folder.path(), &[]).contains("2023-01-09 to 2023-01-10"), "the page does not list the gap");
+    let page = report(folder.path(), &[]);
+    assert!(page.contains("2023-01-09 to 2023-01-10"), "the page does not list the gap");
+    assert!(page.contains("</strong>, rebuilt days: 1 (2023-01-04)"), "the page does not list the rebuilt day");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::output::{line, message};
 use defi_simulator::recording::Recording;
 use defi_simulator::sample::{self, SampleOptions};
 use defi_simulator::server::ethereum::{EthereumNode, MethodCount, NodeOptions};
-use defi_simulator::server::{Deployment, Server, ServerOptions};
+use defi_simulator::server::{Deployment, SchemaVersion, Server, ServerOptions};
 
 /// The request rate to a server on this machine, which has no rate limit.
 const LOCAL_REQUESTS_PER_SECOND: u32 = 2_000;
@@ -103,7 +103,8 @@ impl Source {
                     }
                     _ => format!("the recording {}", recording.name),
                 };
-                let server = start_server(recording, config, 0, None).await?;
+                let options = ServerOptions { deployments: Deployment::all(config), ..ServerOptions::default() };
+                let server = Server::start(Arc::new(recording), options).await?;
                 let graph = GraphSettings::new(server.graph_url(), Vec::new());
                 let transpose = TransposeSettings::new(server.transpose_url(), Vec::new());
                 let opened = OpenSource {
@@ -249,23 +250,23 @@ fn is_local(url: &str) -> bool {
     ["http://127.", "http://localhost", "http://[::1]"].iter().any(|local| url.starts_with(local))
 }
 
-async fn start_server(recording: Recording, config: &Config, port: u16, api_key: Option<String>) -> Result<Server> {
-    let options = ServerOptions { port, api_key, deployments: Deployment::all(config), ..ServerOptions::default() };
-    Server::start(Arc::new(recording), options).await
-}
-
-/// Serves the sample chain or a recording until the process is interrupted.
+/// Serves the sample chain or a recording until the process is interrupted. With `history`, subgraphs in Messari's schema keep
+/// the states of that number of blocks before the head.
 ///
 /// # Errors
 /// `BadInput` if the port is in use, otherwise as [`Source::open`].
-pub async fn serve(source: &Source, port: u16) -> Result<()> {
+pub async fn serve(source: &Source, port: u16, history: Option<u64>) -> Result<()> {
     let api_key = std::env::var("DEFI_SERVE_API_KEY").ok().filter(|key| !key.is_empty());
     let mut config = crate::config::configuration()?;
     let recording = source.recording(&config)?;
     recording.restrict(&mut config)?;
     let name = recording.name.clone();
     let (first, last) = (recording.first_day.clone(), recording.last_day.clone());
-    let server = start_server(recording, &config, port, api_key).await?;
+    let mut deployments = Deployment::all(&config);
+    let pruned = deployments.iter_mut().filter(|deployment| deployment.schema != SchemaVersion::Aave);
+    pruned.for_each(|deployment| deployment.history = history);
+    let options = ServerOptions { port, api_key, deployments, ..ServerOptions::default() };
+    let server = Server::start(Arc::new(recording), options).await?;
     line(format_args!("serving {name}, {first} to {last}"))?;
     line(format_args!("The Graph  {}", server.graph_url()))?;
     line(format_args!("Transpose  {}", server.transpose_url()))?;

@@ -44,7 +44,7 @@ while True:
         boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps([{{"batch": 1}}]))
         answer = {{
             "run_id": "run", "plan": "runs/run/plan.json", "as_of": "2023-03-01", "from": None, "force": False,
-            "retry_lost": False, "allow_concurrent": False, "published": False, "nothing_to_do": False,
+            "retry_lost": False, "rebuild_lost": False, "allow_concurrent": False, "published": False, "nothing_to_do": False,
             "unfinished_publication": False, "lease": None,
             "batches": {{name: {{"count": int(name == "stage-events"), "key": key}} for name in {steps!r}}},
         }}

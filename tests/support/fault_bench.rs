@@ -62,7 +62,7 @@ impl FaultBench {
     pub fn with_checks(recording: Recording, set: impl FnOnce(&mut Checks)) -> FaultBench {
         let mut bench = FaultBench::without_a_run(recording, set);
         let folder = tempdir().expect("a temporary folder");
-        let report = bench.run(folder.path(), &bench.server, false).expect("a run without faults");
+        let report = bench.run(folder.path(), &bench.server, |scope| scope).expect("a run without faults");
         assert_eq!(report.lost.count, 0);
         (bench.expected, bench.rejected) = (tree(folder.path()), report.rejected());
         bench
@@ -85,7 +85,7 @@ impl FaultBench {
     pub fn run_once(recording: Recording) -> Result<Report, Error> {
         let bench = FaultBench::without_a_run(recording, |_| ());
         let folder = tempdir().expect("a temporary folder");
-        bench.run(folder.path(), &bench.server, false)
+        bench.run(folder.path(), &bench.server, |scope| scope)
     }
 
     /// Returns the number of rows in the raw layer.
@@ -128,7 +128,7 @@ impl FaultBench {
     pub fn play(&self, faults: &Faults, tally: &mut Tally) -> Result<Option<Kind>, String> {
         let folder = tempdir().expect("a temporary folder");
         let server = self.runtime.block_on(serve(&self.recording, &self.config, Some(faults.clone())));
-        let outcome = self.run(folder.path(), &server, false);
+        let outcome = self.run(folder.path(), &server, |scope| scope);
         let counts = server.fault_counts();
         let failure = match &outcome {
             Ok(report) if report.lost.count == 0 => None,
@@ -153,7 +153,21 @@ impl FaultBench {
     /// The error of the run.
     pub fn run_over(&self, folder: &Path, faults: Option<Faults>, retry_lost: bool) -> Result<Report, Error> {
         let server = self.runtime.block_on(serve(&self.recording, &self.config, faults));
-        self.run(folder, &server, retry_lost)
+        self.run(folder, &server, |scope| Scope { retry_lost, ..scope })
+    }
+
+    /// Runs over the lake in a folder, with a server that keeps only the last 500 blocks of the states of some protocols.
+    ///
+    /// # Errors
+    /// The error of the run.
+    pub fn run_pruned(&self, folder: &Path, pruned: &[&str], rebuild_lost: bool) -> Result<Report, Error> {
+        let mut deployments = Deployment::all(&self.config);
+        for deployment in deployments.iter_mut().filter(|deployment| pruned.contains(&deployment.protocol.as_str())) {
+            deployment.history = Some(500);
+        }
+        let options = ServerOptions { deployments, ..ServerOptions::default() };
+        let server = self.runtime.block_on(Server::start(Arc::clone(&self.recording), options)).expect("a server");
+        self.run(folder, &server, |scope| Scope { rebuild_lost, ..scope })
     }
 
     /// Checks that the lake in a folder has all objects of a run without faults. It may have others.
@@ -168,7 +182,7 @@ impl FaultBench {
     fn complete(&self, folder: &Path, tally: &mut Tally) -> Result<(), String> {
         let partial = tree(folder);
         self.compare(&partial, |path| is_raw(path) && partial.0.contains_key(path), tally)?;
-        match self.run(folder, &self.server, true) {
+        match self.run(folder, &self.server, |scope| Scope { retry_lost: true, ..scope }) {
             Ok(report) if report.lost.count == 0 => Ok(()),
             Ok(report) => Err(format!("{} units are still lost", report.lost.count)),
             Err(error) => Err(format!("a run without faults failed: {error}")),
@@ -196,11 +210,11 @@ impl FaultBench {
         if differing.is_empty() { Ok(()) } else { Err(format!("a wrong lake:\n{}", differing.join("\n"))) }
     }
 
-    fn run(&self, lake: &Path, server: &Server, retry_lost: bool) -> Result<Report, Error> {
+    fn run(&self, lake: &Path, server: &Server, set: impl FnOnce(Scope) -> Scope) -> Result<Report, Error> {
         let context = self.context(open(lake), server)?;
         let as_of: Day = self.recording.last_day.parse()?;
         let scope = Scope::new(&self.config, context.today, Some(as_of), None, false)?;
-        let scope = Scope { retry_lost, ..scope };
+        let scope = set(scope);
         self.runtime.block_on(async {
             let run = tokio::time::timeout(RUN_TIMEOUT, complete(&context, &scope, None));
             run.await.expect("the run ends")

@@ -55,6 +55,7 @@ impl Chain {
             from: None,
             force: false,
             retry_lost: false,
+            rebuild_lost: false,
             lake: PathBuf::new(),
             env: Env::Dev,
             source,

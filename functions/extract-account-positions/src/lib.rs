@@ -1,12 +1,14 @@
 //! Extracts open positions from The Graph: one object per protocol and day, pinned to the day's first block, unchanged.
+//! Positions of a day that can't be had any more are rebuilt from snapshots of their balances, if the run says so.
 
 use std::sync::Arc;
 
 use defi_shared::Result;
 use defi_shared::config::Schema;
 use defi_shared::pipeline::Step;
+use defi_shared::sources::graph::Snapshot;
 use defi_shared::step::raw::{raw_position, raw_user_reserve};
-use defi_shared::step::snapshots::{self, RawPage, RawSnapshot};
+use defi_shared::step::snapshots::{self, RawPage, RawSnapshot, Reading};
 use defi_shared::step::staging::sort_and_dedup;
 use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{DailyBlock, RAW_POSITIONS, RawPosition};
@@ -24,7 +26,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     snapshots::extract::<RawPosition, _, _>(&context, STEP, &RAW_POSITIONS, &input, fetch).await
 }
 
-async fn fetch(context: Context, protocol: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
+async fn fetch(context: Context, protocol: Arc<str>, block: DailyBlock, reading: Reading) -> Result<RawSnapshot> {
     let configured = context.config.protocol(&protocol)?;
     let (subgraph, number, traffic) = (configured.subgraph()?, block.number()?, &context.traffic);
     let by_id = |rows: &mut Vec<RawPosition>| sort_and_dedup(rows, |row| (row.id.is_none(), row.id.clone()));
@@ -39,12 +41,17 @@ async fn fetch(context: Context, protocol: Arc<str>, block: DailyBlock) -> Resul
         if snapshot.rows.iter().all(RawPage::is_empty) {
             context.reserves(&protocol, number).await?;
         }
-        return Ok(snapshot);
+        return Ok(snapshot.into());
     }
     let convert = |page| {
         let raw = |position| raw_position(position, &protocol, block.block_number, block.timestamp);
         RawPage::new(page, raw, by_id)
     };
+    if reading == Reading::Rebuilt {
+        let snapshot = context.graph.process_rebuilt_position_pages(subgraph, number, convert, traffic).await?;
+        let merged = RawPage::merge(&snapshot.rows, "id")?;
+        return Ok(Snapshot { rows: vec![merged], ..snapshot }.into());
+    }
     let collaterals = configured.lists_collaterals();
-    context.graph.process_position_pages(subgraph, number, collaterals, convert, traffic).await
+    context.graph.process_position_pages(subgraph, number, collaterals, convert, traffic).await.map(RawSnapshot::from)
 }

@@ -1,5 +1,6 @@
 //! Runs the step against a test server that returns positions.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -194,6 +195,110 @@ async fn lost_day_is_requested_again_only_with_retry_lost() -> Result<()> {
     assert_eq!(handle(test_lake.context(), retry()).await?.units, 1);
     assert!(lake.units(&RAW_POSITIONS).await?.contains(&lost));
     assert!(test_lake.objects("state/lost/").await?.is_empty(), "the day is not lost any more");
+    Ok(())
+}
+
+/// A server that has pruned 1 January, and keeps three positions in its newest state: an open one with two snapshots in its
+/// last block, one that was closed, and one that had more snapshots in its last block than a page.
+fn pruned_server() -> impl Future<Output = Result<Server>> {
+    Server::start(|request| {
+        let block = first_block(january(1));
+        if request.variable("block") == block {
+            return graph_error("the state at block 17 was pruned");
+        }
+        if !request.variable("block").is_null() {
+            return snapshot(request, json!([position(1)]));
+        }
+        assert_eq!(request.variable("upTo"), &json!({"blockNumber_lte": block.to_string()}));
+        let with = |account: u8, snapshots: &[(i64, i64, &str)]| {
+            let mut position = position(account);
+            position["balance"] = json!("99");
+            let json = |(block, log, balance): &(i64, i64, &str)| json!({"blockNumber": block.to_string(), "logIndex": log, "balance": balance});
+            position["snapshots"] = snapshots.iter().map(json).collect();
+            position
+        };
+        let many: Vec<_> = (0..10).map(|log| (block, log, "5")).collect();
+        let rows = match request.variable("where").get("id_in") {
+            Some(ids) => {
+                assert_eq!(ids, &json!([position(3)["id"]]));
+                assert_eq!(request.variable("snapshots"), 1000);
+                json!([with(3, &[&many[..], &[(block, 70, "17")]].concat())])
+            }
+            None => {
+                assert_eq!(request.variable("where")["blockNumberOpened_lte"], block.to_string());
+                json!([
+                    with(1, &[(block, 3, "16"), (block, 20, "17"), (block - 1, 90, "15")]),
+                    with(2, &[(block - 1, 3, "0"), (block - 2, 20, "17")]),
+                    with(3, &many),
+                    with(4, &[]),
+                ])
+            }
+        };
+        let block = json!({"number": block, "timestamp": null, "hash": null});
+        let meta = json!({"block": block, "deployment": "QmDeployment", "hasIndexingErrors": false});
+        (200, json!({"data": {"_meta": meta, "positions": rows}}))
+    })
+}
+
+#[tokio::test]
+async fn lost_day_is_rebuilt_from_snapshots_of_balances() -> Result<()> {
+    let server = pruned_server().await?;
+    let test_lake = test_lake(&server).await?;
+    let (lake, lost) = (&test_lake.context.lake, unit(AAVE, january(1)));
+    assert_eq!(handle(test_lake.context(), UnitInput::default()).await?.lost.count, 1);
+
+    let rebuild = || UnitInput { rebuild_lost: true, ..UnitInput::default() };
+    let report = handle(test_lake.context(), rebuild()).await?;
+    assert_eq!((report.units, report.lost.count, report.rebuilt.first), (1, 0, vec![lost.to_string()]));
+    assert_eq!(test_lake.rows::<RawPosition>(&RAW_POSITIONS, &lost).await?, [row(1, 1), row(1, 3)]);
+    let metadata = test_lake.file_metadata(&RAW_POSITIONS, &lost).await?;
+    assert_eq!([&metadata["rebuilt"], &metadata["block"]], ["true", &*first_block(january(1)).to_string()]);
+    assert!(lake.rebuilt_units(&RAW_POSITIONS).await?.contains(&lost), "its tombstone tells it from the others");
+    let requests = server.requests().len();
+    assert_eq!(handle(test_lake.context(), rebuild()).await?, Report::default());
+    assert_eq!(server.requests().len(), requests, "sends no request");
+
+    let objects = test_lake.objects("").await?;
+    let forced = UnitInput { force: true, ..rebuild() };
+    let report = handle(test_lake.context(), forced).await?;
+    assert_eq!((report.units, report.objects_unchanged), (2, 2));
+    assert_eq!(test_lake.objects("").await?, objects, "equal bytes");
+    Ok(())
+}
+
+#[tokio::test]
+async fn day_that_was_read_at_its_block_is_not_rebuilt() -> Result<()> {
+    let server = pruned_server().await?;
+    let test_lake = test_lake(&server).await?;
+    test_lake.put(&RAW_POSITIONS, &unit(AAVE, january(1)), vec![row(1, 7)]).await?;
+    let report = handle(test_lake.context(), UnitInput { rebuild_lost: true, ..days(&[1]) }).await?;
+    assert_eq!((report.lost.count, report.rebuilt.count), (1, 0));
+    assert_eq!(test_lake.rows::<RawPosition>(&RAW_POSITIONS, &unit(AAVE, january(1))).await?, [row(1, 7)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rebuilt_day_is_replaced_when_the_source_has_it_again() -> Result<()> {
+    let server = pruned_server().await?;
+    let test_lake = test_lake(&server).await?;
+    handle(test_lake.context(), UnitInput { rebuild_lost: true, ..days(&[1]) }).await?;
+    let whole = Server::start(|request| snapshot(request, json!([position(5)]))).await?;
+    let test_lake = test_lake.with_sources(&whole)?;
+    handle(test_lake.context(), days(&[1])).await?;
+    let unit = unit(AAVE, january(1));
+    assert_eq!(test_lake.rows::<RawPosition>(&RAW_POSITIONS, &unit).await?, [row(1, 5)]);
+    assert!(!test_lake.file_metadata(&RAW_POSITIONS, &unit).await?.contains_key("rebuilt"));
+    assert!(test_lake.objects("state/lost/").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn lost_day_of_aaves_own_subgraph_stays_lost() -> Result<()> {
+    let server = Server::start(|_| graph_error("the state at block 17 was pruned")).await?;
+    let test_lake = test_lake(&server).await?.with_aaves_schema(AAVE);
+    let report = handle(test_lake.context(), UnitInput { rebuild_lost: true, ..days(&[1]) }).await?;
+    assert_eq!((report.units, report.lost.count, report.rebuilt.count), (0, 1, 0));
+    assert!(test_lake.context.lake.tombstone(&RAW_POSITIONS, &unit(AAVE, january(1))).await?.is_some());
     Ok(())
 }
 

@@ -1,16 +1,18 @@
 //! Extracts markets from The Graph, or from an Ethereum node: one object per protocol and day, pinned to the day's first
-//! block, unchanged.
+//! block, unchanged. Markets of a day that can't be had any more are rebuilt from hourly snapshots, if the run says so.
 
+mod limits;
 mod node;
 
 use std::sync::Arc;
 
 use defi_shared::config::Schema;
+use defi_shared::lake::FileMetadata;
 use defi_shared::pipeline::{DataSource, Step};
 use defi_shared::sources::graph::{Market, Snapshot};
 use defi_shared::step::raw::raw_reserve;
-use defi_shared::step::snapshots::{self, RawPage, RawSnapshot};
-use defi_shared::step::staging::{sort_and_dedup, text_sort_key};
+use defi_shared::step::snapshots::{self, RawPage, RawSnapshot, Reading};
+use defi_shared::step::staging::{LTV_DAY, sort_and_dedup, text_sort_key};
 use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawMarket};
 use defi_shared::{Error, Result};
@@ -28,7 +30,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
         return snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, fetch).await;
     }
     let contracts = context.contracts_of_units(&context.units(STEP, &input).await?).await?;
-    let fetch = move |context: Context, name: Arc<str>, block| {
+    let fetch = move |context: Context, name: Arc<str>, block, _| {
         let contracts = contracts.get(&name).cloned();
         async move {
             let contracts = contracts.ok_or_else(|| Error::internal("the protocol of a unit has no contracts"))?;
@@ -39,18 +41,26 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, fetch).await
 }
 
-async fn fetch(context: Context, name: Arc<str>, block: DailyBlock) -> Result<RawSnapshot> {
+async fn fetch(context: Context, name: Arc<str>, block: DailyBlock, reading: Reading) -> Result<RawSnapshot> {
     let configured = context.config.protocol(&name)?;
+    let (subgraph, number, traffic) = (configured.subgraph()?, block.number()?, &context.traffic);
     let by_id = |rows: &mut Vec<RawMarket>| sort_and_dedup(rows, |row| text_sort_key(&row.id));
-    if configured.schema == Schema::Aave {
-        let Snapshot { block: pinned, deployment, rows } = context.reserves(&name, block.number()?).await?;
-        let raw = |reserve| raw_reserve(reserve, configured.prices, &name, block.block_number, block.timestamp);
-        return Ok(RawSnapshot { block: pinned, deployment, rows: vec![RawPage::new(rows, raw, by_id)?] });
+    if reading == Reading::Rebuilt {
+        let Snapshot { deployment, rows, .. } = context.graph.rebuilt_markets(subgraph, number, traffic).await?;
+        let limits = limits::nearest(&context, &name, block.day).await?;
+        let pages = vec![RawPage::new(rows, |market| limits.of(raw(market, &name, &block)), by_id)?];
+        let metadata = FileMetadata::from([(LTV_DAY.to_owned(), limits.day())]);
+        return Ok(RawSnapshot { deployment, pages, metadata });
     }
-    let Snapshot { block: pinned, deployment, rows } =
-        context.graph.markets(configured.subgraph()?, block.number()?, &context.traffic).await?;
-    let rows = vec![RawPage::new(rows, |market| raw(market, &name, &block), by_id)?];
-    Ok(RawSnapshot { block: pinned, deployment, rows })
+    if configured.schema == Schema::Aave {
+        let Snapshot { deployment, rows, .. } = context.reserves(&name, number).await?;
+        let raw = |reserve| raw_reserve(reserve, configured.prices, &name, block.block_number, block.timestamp);
+        let pages = vec![RawPage::new(rows, raw, by_id)?];
+        return Ok(RawSnapshot { deployment, pages, metadata: FileMetadata::new() });
+    }
+    let Snapshot { deployment, rows, .. } = context.graph.markets(subgraph, number, traffic).await?;
+    let pages = vec![RawPage::new(rows, |market| raw(market, &name, &block), by_id)?];
+    Ok(RawSnapshot { deployment, pages, metadata: FileMetadata::new() })
 }
 
 fn raw(market: Market, protocol: &str, block: &DailyBlock) -> RawMarket {

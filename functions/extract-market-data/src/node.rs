@@ -9,9 +9,8 @@ use defi_shared::contracts::compound_v2::{CToken, Comptroller, PriceOracle as Co
 use defi_shared::domain::price::PriceUnit;
 use defi_shared::domain::replay::aave_v2::Reserve;
 use defi_shared::domain::{Address, decimal};
-use defi_shared::sources::Block;
+use defi_shared::lake::FileMetadata;
 use defi_shared::sources::ethereum::{Call, CallOutcome};
-use defi_shared::sources::graph::Snapshot;
 use defi_shared::step::Context;
 use defi_shared::step::contracts::{CompoundMarket, Contracts, NATIVE_ETH, call, of_address, returned, to_address};
 use defi_shared::step::snapshots::{RawPage, RawSnapshot};
@@ -51,10 +50,10 @@ pub(crate) async fn fetch(
         Contracts::CompoundV2 { comptroller, markets: listed } => markets.of_compound(*comptroller, listed).await?,
     };
     let by_id = |rows: &mut Vec<RawMarket>| sort_and_dedup(rows, |row| text_sort_key(&row.id));
-    Ok(Snapshot {
-        block: Block { number: markets.number, timestamp: Some(block.epoch_timestamp), hash: block.block_hash.clone() },
+    Ok(RawSnapshot {
         deployment: contracts.deployment().to_string(),
-        rows: vec![RawPage::new(rows, |row| row, by_id)?],
+        pages: vec![RawPage::new(rows, |row| row, by_id)?],
+        metadata: FileMetadata::new(),
     })
 }
 

@@ -163,6 +163,101 @@ async fn pruned_day_is_lost_and_other_days_are_written() -> Result<()> {
     Ok(())
 }
 
+/// A market in the newest state, with its last hourly snapshot.
+fn past_market(id: u8, snapshots: Value) -> Value {
+    let mut market = market(id);
+    market["maximumLTV"] = json!("1");
+    market["inputTokenPriceUSD"] = json!("9");
+    market["hourlySnapshots"] = snapshots;
+    market
+}
+
+#[tokio::test]
+async fn lost_day_is_rebuilt_with_the_limits_of_the_nearest_day() -> Result<()> {
+    let price = json!([{"blockNumber": "7", "inputTokenPriceUSD": "1200.5", "totalDepositBalanceUSD": "2",
+        "totalBorrowBalanceUSD": "3"}]);
+    let server = Server::start(move |request| {
+        if !request.variable("block").is_null() {
+            return graph_error(PRUNED);
+        }
+        // Market 11 has no snapshot up to the block: it was not there yet.
+        let rows = json!([past_market(9, price.clone()), past_market(10, price.clone()), past_market(11, json!([]))]);
+        newest(first_block(january(9)), rows)
+    });
+    let server = server.await?;
+    let test_lake = TestLake::new(&[COMPOUND], january(6))?.with_sources(&server)?;
+    for day in 1..=6 {
+        test_lake.put(&DAILY_BLOCKS, &WorkUnit::Day(january(day)), vec![daily_block(january(day))]).await?;
+    }
+    let limits = |day: i32, limit: &str| RawMarket {
+        maximum_ltv: Some(limit.into()),
+        liquidation_threshold: Some(limit.into()),
+        ..raw_market(COMPOUND, january(day), address(9), WETH, "5")
+    };
+    // 2 and 4 January are equally near to the 3rd; 6 January has no rows.
+    for day in [2, 4] {
+        test_lake.put(&RAW_MARKETS, &unit(COMPOUND, january(day)), vec![limits(day, &format!("{day}0"))]).await?;
+    }
+    test_lake.put(&RAW_MARKETS, &unit(COMPOUND, january(6)), Vec::<RawMarket>::new()).await?;
+    let report = handle(test_lake.context(), UnitInput { rebuild_lost: true, ..UnitInput::default() }).await?;
+    assert_eq!((report.units, report.lost.count, report.rebuilt.count), (3, 0, 3));
+    for (day, known) in [(1, 2), (3, 2), (5, 4)] {
+        let unit = unit(COMPOUND, january(day));
+        let totals = |market: RawMarket| RawMarket {
+            total_deposit_balance_usd: Some("2".into()),
+            total_borrow_balance_usd: Some("3".into()),
+            input_token_price_usd: Some("1200.5".into()),
+            ..market
+        };
+        let unknown = RawMarket {
+            maximum_ltv: Some("1".into()),
+            ..raw_market(COMPOUND, january(day), address(10), WETH, "1200.5")
+        };
+        let expected = [totals(limits(day, &format!("{known}0"))), totals(unknown)];
+        assert_eq!(test_lake.rows::<RawMarket>(&RAW_MARKETS, &unit).await?, expected, "{day}");
+        let metadata = test_lake.file_metadata(&RAW_MARKETS, &unit).await?;
+        assert_eq!([&metadata["rebuilt"], &metadata["ltv_day"]], ["true", &*january(known).to_string()], "{day}");
+    }
+    Ok(())
+}
+
+/// Returns a response with markets of the newest state, at a block.
+fn newest(block: i64, rows: Value) -> (u16, Value) {
+    let block = json!({"number": block, "timestamp": null, "hash": null});
+    let meta = json!({"block": block, "deployment": "QmDeployment", "hasIndexingErrors": false});
+    (200, json!({"data": {"_meta": meta, "markets": rows}}))
+}
+
+#[tokio::test]
+async fn without_a_known_day_the_limits_are_those_of_the_newest_state_which_must_be_after_the_block() -> Result<()> {
+    for (head, is_ready) in [(first_block(january(1)), true), (first_block(january(1)) - 1, false)] {
+        let server = Server::start(move |request| match request.variable("block").is_null() {
+            true => newest(head, json!([past_market(9, json!([{"blockNumber": "7", "inputTokenPriceUSD": "5"}]))])),
+            false => graph_error(PRUNED),
+        });
+        let server = server.await?;
+        let test_lake = test_lake(&server).await?;
+        let input = UnitInput {
+            rebuild_lost: true,
+            days: Some(vec![january(1)]),
+            protocols: Some(vec![COMPOUND.to_owned()]),
+            ..UnitInput::default()
+        };
+        let report = handle(test_lake.context(), input).await;
+        let unit = unit(COMPOUND, january(1));
+        if !is_ready {
+            assert_eq!(kind(report), Some(Kind::NotReady));
+            assert!(test_lake.context.lake.units(&RAW_MARKETS).await?.is_empty());
+            continue;
+        }
+        assert_eq!(report?.rebuilt.count, 1);
+        assert_eq!(test_lake.file_metadata(&RAW_MARKETS, &unit).await?["ltv_day"], "head");
+        let rows = test_lake.rows::<RawMarket>(&RAW_MARKETS, &unit).await?;
+        assert_eq!(rows[0].maximum_ltv.as_deref(), Some("1"));
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn source_errors_have_their_kind_and_write_nothing() -> Result<()> {
     let not_indexed = "Failed to decode `block.number` value: `subgraph QmX has only indexed up to block number 16 and \

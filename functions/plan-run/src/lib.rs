@@ -40,6 +40,8 @@ pub struct Input {
     pub force: bool,
     /// Whether to extract again the snapshots that their source no longer had in earlier runs.
     pub retry_lost: bool,
+    /// Whether to extract them again, and to rebuild those that their source still does not have from its newest state.
+    pub rebuild_lost: bool,
     /// After extraction: the key of the plan that extraction executed, from the `plan` field of that call's output.
     /// Nothing is then planned from units that could not be extracted, and everything computed from units that were
     /// extracted is recomputed.
@@ -67,6 +69,8 @@ pub struct Output {
     pub force: bool,
     /// Whether snapshots that are lost are extracted again.
     pub retry_lost: bool,
+    /// Whether they are rebuilt if their source still does not have them.
+    pub rebuild_lost: bool,
     /// Whether another execution may be running.
     pub allow_concurrent: bool,
     /// The ARN of the execution, if it holds the lease of the lake. It is passed to the calls of the other steps.
@@ -110,6 +114,7 @@ pub async fn handle(context: Context, input: Input) -> Result<Output> {
         source: context.config.source,
         shards: context.config.shards,
         force: input.force,
+        rebuild_lost: input.rebuild_lost,
         split: true,
     };
     output.batches = batches::write(&context, &plan, &calls, lease.as_deref(), input.after.is_some()).await?;
@@ -128,7 +133,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
     context.reject_other_schema(&inventory).await?;
     let first = context.first_day(input.from, &inventory).await?;
     let scope = context.scope(input.as_of, first, input.force)?;
-    let scope = Scope { retry_lost: input.retry_lost, ..scope };
+    let scope = Scope { retry_lost: input.retry_lost, rebuild_lost: input.rebuild_lost, ..scope };
     let before = plan_before(context, input.after.as_deref()).await?;
     let phase = match &before {
         Some((_, before)) => PlanPhase::AfterExtraction(Some(before)),
@@ -164,6 +169,7 @@ pub async fn plan(context: &Context, input: &Input) -> Result<(Output, Plan)> {
         from: scope.first_day()?,
         force: input.force,
         retry_lost: input.retry_lost,
+        rebuild_lost: input.rebuild_lost,
         allow_concurrent: input.allow_concurrent,
         lease: None,
         units: plan.counts().into_iter().map(|(step, count)| (step.name().to_owned(), count)).collect(),

@@ -31,6 +31,8 @@ pub struct ExecutionInput {
     pub force: bool,
     /// Extract again what its source no longer had in earlier runs.
     pub retry_lost: bool,
+    /// Extract it again, and rebuild what the source still does not have.
+    pub rebuild_lost: bool,
     /// Start even if another execution is in progress.
     pub allow_concurrent: bool,
 }
@@ -43,6 +45,7 @@ impl ExecutionInput {
         input.extend(self.from.map(|day| ("from".to_owned(), json!(day))));
         input.extend(self.force.then(|| ("force".to_owned(), json!(true))));
         input.extend(self.retry_lost.then(|| ("retry_lost".to_owned(), json!(true))));
+        input.extend(self.rebuild_lost.then(|| ("rebuild_lost".to_owned(), json!(true))));
         input.extend(self.allow_concurrent.then(|| ("allow_concurrent".to_owned(), json!(true))));
         Value::Object(input)
     }
@@ -303,10 +306,13 @@ mod tests {
             from: "2023-01-01".parse().ok(),
             force: true,
             retry_lost: true,
+            rebuild_lost: true,
             allow_concurrent: true,
         };
-        let expected =
-            r#"{"as_of":"2023-11-01","from":"2023-01-01","force":true,"retry_lost":true,"allow_concurrent":true}"#;
+        let expected = concat!(
+            r#"{"as_of":"2023-11-01","from":"2023-01-01","force":true,"retry_lost":true,"rebuild_lost":true,"#,
+            r#""allow_concurrent":true}"#
+        );
         assert_eq!(all.to_json().to_string(), expected);
         // It is a valid input of plan-run.
         assert!(defi_shared::step::parse::<plan_run::Input>(all.to_json()).is_ok());

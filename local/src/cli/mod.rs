@@ -144,7 +144,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Man(args) => man(&args.folder),
         Command::Serve(args) => match &args.node_url {
             Some(url) => crate::source::serve_node(url, &args.node_faults, args.port).await,
-            None => crate::source::serve(&args.sample.source(), args.port).await,
+            None => crate::source::serve(&args.sample.source(), args.port, args.history).await,
         },
         Command::Tables(args) => crate::tables::list(&args.lake.into(), args.format).await,
         Command::Query(args) => query(args).await,
@@ -165,6 +165,7 @@ async fn run_in_aws(command: Command) -> Result<()> {
         from: options.from,
         force: options.force,
         retry_lost: options.retry_lost,
+        rebuild_lost: options.rebuild_lost,
         allow_concurrent: options.allow_concurrent,
     };
     match command {

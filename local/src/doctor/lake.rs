@@ -324,19 +324,26 @@ async fn is_the_checked_set(lake: &Lake, set: &FeatureSet) -> Result<bool> {
     Ok(lake.set_digest(set).await?.is_some_and(|actual| actual.to_string() == digest))
 }
 
-/// Lists the days whose snapshots their source no longer had.
+/// Lists the days whose snapshots their source no longer had, and those that were rebuilt.
 async fn check_lost(lake: &Lake) -> Result<Finding> {
-    let mut lost = Vec::new();
+    let (mut lost, mut rebuilt) = (Vec::new(), Vec::new());
     for table in [&RAW_MARKETS, &RAW_POSITIONS] {
-        let present = lake.units(table).await?;
-        let units = lake.lost_units(table).await?;
-        lost.extend(units.difference(&present).map(|unit| format!("{unit} of {}", table.name)));
+        let rebuilt_units = lake.rebuilt_units(table).await?;
+        let name = |unit: &WorkUnit| format!("{unit} of {}", table.name);
+        lost.extend(lake.lost_units(table).await?.difference(&rebuilt_units).map(name));
+        rebuilt.extend(rebuilt_units.iter().map(name));
     }
+    let rebuilt = match rebuilt.as_slice() {
+        [] => String::new(),
+        rebuilt => format!("; {}", count_and_names("snapshots were rebuilt", rebuilt)),
+    };
     if lost.is_empty() {
-        return Ok(Finding::ok("lost days", "no snapshot is lost"));
+        return Ok(Finding::ok("lost days", format!("no snapshot is lost{rebuilt}")));
     }
-    let found = count_and_names("snapshots are lost", &lost);
-    Ok(Finding::warn("lost days", found, "if a source has them again: defi run --retry-lost"))
+    let found = count_and_names("snapshots are lost", &lost) + &rebuilt;
+    let hint = "if a source has them again: defi run --retry-lost; from what a subgraph in Messari's schema keeps: \
+        defi run --rebuild-lost";
+    Ok(Finding::warn("lost days", found, hint))
 }
 
 /// Finds runs that did not finish.

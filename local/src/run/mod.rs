@@ -44,6 +44,8 @@ pub struct Options {
     pub force: bool,
     /// Extract again what its source no longer had in earlier runs.
     pub retry_lost: bool,
+    /// Extract it again, and rebuild what the source still does not have.
+    pub rebuild_lost: bool,
     /// The folder of the lake.
     pub lake: PathBuf,
     /// The environment.
@@ -113,7 +115,7 @@ impl Run {
         let from = options.from.or(source.days.map(|(first, _)| first));
         check_days(&source, as_of, from)?;
         let scope = Scope::new(&config, today, Some(as_of), from, options.force)?;
-        let scope = Scope { retry_lost: options.retry_lost, ..scope };
+        let scope = Scope { retry_lost: options.retry_lost, rebuild_lost: options.rebuild_lost, ..scope };
         let (config, progress) = (Arc::new(config), RunProgress::new(Counts::Units));
         Ok(Run { config, source, scope, from, today, env: options.env, progress })
     }

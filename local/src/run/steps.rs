@@ -72,8 +72,9 @@ pub(super) async fn run(
 
 async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress: &RunProgress) -> Result<RunResult> {
     let started = Instant::now();
-    let Scope { force, retry_lost, .. } = *scope;
-    let input = plan_run::Input { as_of: Some(scope.as_of), from, force, retry_lost, ..Default::default() };
+    let Scope { force, retry_lost, rebuild_lost, .. } = *scope;
+    let as_of = Some(scope.as_of);
+    let input = plan_run::Input { as_of, from, force, retry_lost, rebuild_lost, ..Default::default() };
     let (planned, plan) = plan_run::plan(context, &input).await?;
     let (from, scope) = (Some(planned.from), &scope.clone().not_before(Some(planned.from)));
     let run_id = planned.run_id.clone();
@@ -98,6 +99,7 @@ async fn run_steps(context: &Context, scope: &Scope, from: Option<Day>, progress
             source: context.config.source,
             shards: scope.shards,
             force: scope.force,
+            rebuild_lost,
             split: false,
         };
         let mut runner = Runner { context, calls, progress, steps: Vec::new() };

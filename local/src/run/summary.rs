@@ -1,10 +1,14 @@
 //! Prints the result of a run as short tables.
 
+use std::collections::BTreeSet;
+
+use defi_shared::config::{Config, Schema};
 use defi_shared::domain::{Day, Figure};
 use defi_shared::error::Result;
 use defi_shared::lake::FeatureSet;
 use defi_shared::pipeline::Step;
 use defi_shared::plan::Scope;
+use defi_shared::step::snapshots::AAVE_NEEDS_THE_CHAIN;
 use defi_shared::step::{Check, CheckResults, Context, Gaps, Outcome, Report, UnitSummary};
 use defi_shared::tables::{FEATURES_PUBLISHED, FeatureRow};
 
@@ -27,6 +31,9 @@ pub(super) async fn print(context: &Context, scope: &Scope, result: &RunResult, 
         steps_table(steps, Some(result.seconds)).print()?;
     }
     print_gaps(&result.gaps)?;
+    if scope.rebuild_lost {
+        not_rebuilt(&context.config, &result.gaps)?.iter().try_for_each(|text| line(text))?;
+    }
     print_differing(result.steps.iter().map(|step| &step.report))?;
     if let Some(checked) = &result.checked {
         print_checks(checked)?;
@@ -109,15 +116,34 @@ fn step_row(name: &str, report: &Report, seconds: Option<f64>) -> Vec<String> {
     row
 }
 
-/// Prints the days that are missing after the run.
+/// Prints the days that are missing after the run, and those that were rebuilt.
 pub(crate) fn print_gaps(gaps: &Gaps) -> Result<()> {
-    for (kind, days_by) in [("markets", &gaps.markets), ("positions", &gaps.positions)] {
+    let lost = ("lost", "pruned at the source");
+    let rebuilt = ("rebuilt", "from what the newest state of the subgraph keeps");
+    for ((what, how), kind, days_by) in [
+        (lost, "markets", &gaps.markets),
+        (lost, "positions", &gaps.positions),
+        (rebuilt, "markets", &gaps.rebuilt_markets),
+        (rebuilt, "positions", &gaps.rebuilt_positions),
+    ] {
         for (protocol, days) in days_by {
             let (count, days) = (days.len(), days.iter().map(Day::to_string).collect::<Vec<_>>().join(", "));
-            line(format_args!("lost: {count} days of {kind} of {protocol}, pruned at the source: {days}"))?;
+            line(format_args!("{what}: {count} days of {kind} of {protocol}, {how}: {days}"))?;
         }
     }
     Ok(())
+}
+
+/// Returns why days are lost that the run was to rebuild, by protocol.
+fn not_rebuilt(config: &Config, gaps: &Gaps) -> Result<Vec<String>> {
+    let protocols: BTreeSet<&String> = gaps.markets.keys().chain(gaps.positions.keys()).collect();
+    let mut lines = Vec::new();
+    for protocol in protocols {
+        if config.schema(protocol)? == Some(Schema::Aave) {
+            lines.push(format!("not rebuilt: {protocol}: {AAVE_NEEDS_THE_CHAIN}"));
+        }
+    }
+    Ok(lines)
 }
 
 /// Prints how many values of the staged positions are not what the contracts say, and the first of them.
@@ -194,4 +220,22 @@ fn features_table(rows: &[FeatureRow]) -> TextTable {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use defi_shared::pipeline::DataSource;
+
+    use super::*;
+
+    #[test]
+    fn lost_days_of_aaves_own_subgraph_are_not_rebuilt() {
+        let mut config = Config::built_in().unwrap();
+        let gaps = |protocol: &str| Gaps { markets: [(protocol.to_owned(), Vec::new())].into(), ..Gaps::default() };
+        let [of_aave] = &not_rebuilt(&config, &gaps("aave-v2-eth")).unwrap()[..] else { panic!("one line") };
+        assert!(of_aave.starts_with("not rebuilt: aave-v2-eth: ") && of_aave.contains("--rpc-url"), "{of_aave}");
+        assert!(not_rebuilt(&config, &gaps("compound-v2-eth")).unwrap().is_empty());
+        config.source = DataSource::Chain;
+        assert!(not_rebuilt(&config, &gaps("aave-v2-eth")).unwrap().is_empty(), "a node has its own reasons");
+    }
 }

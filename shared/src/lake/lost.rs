@@ -1,4 +1,5 @@
-//! Tombstones of lost units: those that their source no longer has. A tombstone says that asking again is useless.
+//! Tombstones of lost units: those that their source no longer has. A tombstone says that asking again is useless. A unit that is
+//! lost and in the lake nevertheless was rebuilt from other data of its source.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +30,7 @@ fn key(table: &Table, unit: &WorkUnit) -> String {
 }
 
 impl Lake {
-    /// Returns the lost units of a table of snapshots, including units that are in the lake after all.
+    /// Returns the lost units of a table of snapshots, including those that were rebuilt.
     ///
     /// # Errors
     /// The objects could not be listed.
@@ -42,6 +43,19 @@ impl Lake {
         };
         let entries = self.store().list(&prefix).await?;
         Ok(entries.iter().filter_map(|entry| parse(&entry.key)).collect())
+    }
+
+    /// Returns the units of a table of snapshots that were rebuilt because they are lost.
+    ///
+    /// # Errors
+    /// The objects could not be listed.
+    pub async fn rebuilt_units(&self, table: &Table) -> Result<BTreeSet<WorkUnit>> {
+        let mut units = self.lost_units(table).await?;
+        if !units.is_empty() {
+            let present = self.units(table).await?;
+            units.retain(|unit| present.contains(unit));
+        }
+        Ok(units)
     }
 
     /// Records that a unit is lost.

@@ -103,7 +103,8 @@ impl Planner<'_> {
     /// Returns whether the source may have a snapshot: it is in the lake, the source was never without it, or the scope
     /// includes lost units.
     fn may_be_available(&self, table: &Table, unit: &WorkUnit) -> bool {
-        self.scope.retry_lost || self.inventory.has(table, unit) || !self.inventory.is_lost(table, unit)
+        let includes_lost = self.scope.retry_lost || self.scope.rebuild_lost;
+        includes_lost || self.inventory.has(table, unit) || !self.inventory.is_lost(table, unit)
     }
 
     fn plan_extraction(&self, plan: &mut Plan) {
@@ -365,6 +366,7 @@ mod tests {
             from: BTreeMap::from([(PROTOCOL.to_owned(), day(0))]),
             force: false,
             retry_lost: false,
+            rebuild_lost: false,
             shards: 1,
             logs_from: BTreeMap::new(),
             scaled: BTreeSet::new(),
@@ -543,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_day_is_requested_again_only_with_retry_lost() {
+    fn lost_day_is_requested_again_only_on_request() {
         let mut inventory = complete_inventory(3);
         let lost = WorkUnit::ProtocolDay(day(2), PROTOCOL.into());
         for table in [&tables::RAW_POSITIONS, &tables::STAGE_POSITIONS] {
@@ -553,9 +555,11 @@ mod tests {
         inventory.lost.entry(tables::RAW_POSITIONS.name).or_default().insert(lost.clone());
         let before = |scope: &Scope| plan(scope, &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert!(before(&scope(3)).is_empty(), "nothing to do");
-        let retry = before(&Scope { retry_lost: true, ..scope(3) });
-        assert_eq!(days(&retry, Step::ExtractAccountPositions), [day(2)]);
-        assert_eq!(days(&retry, Step::ValuePositions), [day(2)]);
+        for scope in [Scope { retry_lost: true, ..scope(3) }, Scope { rebuild_lost: true, ..scope(3) }] {
+            let retry = before(&scope);
+            assert_eq!(days(&retry, Step::ExtractAccountPositions), [day(2)]);
+            assert_eq!(days(&retry, Step::ValuePositions), [day(2)]);
+        }
         let forced = before(&Scope { force: true, ..scope(3) });
         assert_eq!(days(&forced, Step::ExtractAccountPositions), [0, 1, 3].map(day), "--force asks for no lost day");
         assert_eq!(days(&forced, Step::ExtractMarketData), [0, 1, 2, 3].map(day));

@@ -18,6 +18,8 @@ pub struct Scope {
     pub force: bool,
     /// Whether the units that are lost are extracted again, too.
     pub retry_lost: bool,
+    /// Whether they are extracted again, and rebuilt if their source still does not have them.
+    pub rebuild_lost: bool,
     /// The number of shards.
     pub shards: u32,
     /// From a node: the first day of the logs of each protocol, from which its balances are replayed. Empty for the APIs.
@@ -40,8 +42,16 @@ impl Scope {
         let scaled = config.protocols.iter().map(|protocol| &protocol.name);
         let scaled = scaled.filter(|name| config.schema(name).is_ok_and(|schema| schema == Some(Schema::Aave)));
         let scaled = scaled.cloned().collect();
-        let scope =
-            Scope { as_of, from: first_days, force, retry_lost: false, shards: config.shards, logs_from, scaled };
+        let scope = Scope {
+            as_of,
+            from: first_days,
+            force,
+            retry_lost: false,
+            rebuild_lost: false,
+            shards: config.shards,
+            logs_from,
+            scaled,
+        };
         let scope = scope.not_before(from);
         scope.first_day()?;
         Ok(scope)
@@ -118,6 +128,7 @@ mod tests {
             from,
             force: false,
             retry_lost: false,
+            rebuild_lost: false,
             shards: 1,
             logs_from: BTreeMap::new(),
             scaled: BTreeSet::new(),

@@ -34,6 +34,8 @@ pub struct RunCalls<'a> {
     pub shards: u32,
     /// Whether the steps use no state: the features are folded again from all days, links and replays are made again.
     pub force: bool,
+    /// Whether snapshots that their source no longer has are rebuilt.
+    pub rebuild_lost: bool,
     /// Whether the calls are split by days and shards, so that each ends within a function's time limit.
     pub split: bool,
 }
@@ -64,6 +66,7 @@ impl RunCalls<'_> {
                     |unit: &WorkUnit| unit.as_protocol_days().map(|(days, protocol)| (days.start, protocol));
                 let input = |protocol: &Arc<str>, _| UnitInput {
                     protocols: Some(vec![protocol.to_string()]),
+                    rebuild_lost: self.rebuild_lost && step.is_newest_first(),
                     ..UnitInput::default()
                 };
                 let mut calls = self.by_key(step, months, first_day, input)?;

@@ -44,6 +44,10 @@ pub struct UnitInput {
     /// in `days` are extracted in any case.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub retry_lost: bool,
+    /// Whether to extract again what the source no longer had, and to rebuild from its newest state what it still does not
+    /// have. For the same steps.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rebuild_lost: bool,
     /// The run that the call belongs to. The report of the call is written to `runs/{run_id}/reports/`.
     pub run_id: Option<RunId>,
 }
@@ -106,7 +110,7 @@ impl Context {
     pub async fn units(&self, step: Step, input: &UnitInput) -> Result<CallUnits> {
         reject_fields_of_other_steps(step, input)?;
         let scope = self.scope(input.as_of, input.from, input.force)?;
-        let scope = Scope { retry_lost: input.retry_lost, ..scope };
+        let scope = Scope { retry_lost: input.retry_lost, rebuild_lost: input.rebuild_lost, ..scope };
         let protocols = self.protocols(input.protocols.as_deref())?;
         let categories = sorted(input.events.as_deref().unwrap_or(&Category::ALL));
         let is_selected = |unit: &WorkUnit| match unit {
@@ -155,6 +159,7 @@ fn reject_fields_of_other_steps(step: Step, input: &UnitInput) -> Result<()> {
         UnitInput { months: Some(_), .. } if step != Step::ExtractLogs => "months",
         UnitInput { verify: Some(_), .. } if step != Step::ExtractEvents => "verify",
         UnitInput { retry_lost: true, .. } if !step.is_newest_first() => "retry_lost",
+        UnitInput { rebuild_lost: true, .. } if !step.is_newest_first() => "rebuild_lost",
         _ => return Ok(()),
     };
     Err(Error::bad_input(format!("the input of {step} has no field `{unknown}`")).with_hint("remove the field"))
@@ -267,6 +272,7 @@ mod tests {
         let protocols = UnitInput { protocols: Some(Vec::new()), ..UnitInput::default() };
         let verify = UnitInput { verify: Some(Day::from_epoch_days(0)), ..UnitInput::default() };
         let lost = UnitInput { retry_lost: true, ..UnitInput::default() };
+        let rebuilt = UnitInput { rebuild_lost: true, ..UnitInput::default() };
         for (step, input, is_accepted) in [
             (Step::StageEvents, &events, true),
             (Step::StageMarketData, &events, false),
@@ -279,6 +285,8 @@ mod tests {
             (Step::ExtractMarketData, &lost, true),
             (Step::ExtractEvents, &lost, false),
             (Step::StageMarketData, &lost, false),
+            (Step::ExtractAccountPositions, &rebuilt, true),
+            (Step::StageMarketData, &rebuilt, false),
         ] {
             assert_eq!(reject_fields_of_other_steps(step, input).is_ok(), is_accepted, "{step} {input:?}");
         }

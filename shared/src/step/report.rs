@@ -43,6 +43,9 @@ pub struct Report {
     pub digests: BTreeMap<String, String>,
     /// Units whose source no longer has their history.
     pub lost: UnitSummary,
+    /// Units that were rebuilt, because their source no longer has their history.
+    #[serde(skip_serializing_if = "UnitSummary::is_empty")]
+    pub rebuilt: UnitSummary,
     /// Units left to another call because the deadline was near.
     pub remaining: Remaining,
     /// Sums of balances that differ from what the contracts say. The balances were asked by call instead.
@@ -178,6 +181,7 @@ impl Report {
         self.bytes += other.bytes;
         self.digests.extend(other.digests);
         self.lost.merge(other.lost);
+        self.rebuilt.merge(other.rebuilt);
         self.remaining.merge(other.remaining);
         self.differing.merge(other.differing);
         self.folded_from = self.folded_from.into_iter().chain(other.folded_from).min();
@@ -217,6 +221,7 @@ mod tests {
         let name = |i| format!("2023-01-01 a-protocol-with-a-rather-long-name-v2-eth {i}");
         for i in 0..10_000 {
             report.lost.add(name(i));
+            report.rebuilt.add(name(i));
         }
         let first = (0..NAMED_UNITS).map(name).collect();
         report.remaining = Remaining { count: u64::MAX, first, list: Some("k".repeat(200)), idle_calls: u32::MAX };

@@ -16,6 +16,7 @@ use crate::lake::WorkUnit;
 use crate::lake::requests::{SMALL_REQUESTS, in_order};
 use crate::pipeline::Step;
 use crate::plan::{DaysBy, PlanPhase, Scope};
+use crate::tables::{RAW_MARKETS, RAW_POSITIONS, Table};
 
 /// The name of the run's plan, which plan-run writes before extraction.
 pub const RUN_PLAN: &str = "plan.json";
@@ -107,13 +108,19 @@ pub struct RunReport {
     pub gaps: Gaps,
 }
 
-/// Days without a snapshot in the lake, by protocol.
+/// Days without a snapshot in the lake, or with one that was rebuilt, by protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gaps {
     /// Days without markets. Prices of up to seven previous days apply.
     pub markets: DaysBy<String>,
     /// Days without positions. Their health is unknown.
     pub positions: DaysBy<String>,
+    /// Days whose markets were rebuilt from what the newest state of their source keeps.
+    #[serde(default, skip_serializing_if = "DaysBy::is_empty")]
+    pub rebuilt_markets: DaysBy<String>,
+    /// Days whose positions were rebuilt.
+    #[serde(default, skip_serializing_if = "DaysBy::is_empty")]
+    pub rebuilt_positions: DaysBy<String>,
 }
 
 /// The report of a step of a run, summed over its calls.
@@ -202,7 +209,8 @@ impl Context {
         Ok(RunReport { steps: self.step_reports(run).await?, gaps: self.gaps(scope).await? })
     }
 
-    /// Returns the days of a scope without a snapshot in the lake, including those that are lost.
+    /// Returns the days of a scope without a snapshot in the lake, including those that are lost, and those whose snapshots
+    /// were rebuilt.
     ///
     /// # Errors
     /// The errors of the lake.
@@ -213,7 +221,20 @@ impl Context {
         Ok(Gaps {
             markets: missing.days_by_protocol(Step::ExtractMarketData),
             positions: missing.days_by_protocol(Step::ExtractAccountPositions),
+            rebuilt_markets: self.rebuilt_days(&RAW_MARKETS, &scope).await?,
+            rebuilt_positions: self.rebuilt_days(&RAW_POSITIONS, &scope).await?,
         })
+    }
+
+    async fn rebuilt_days(&self, table: &Table, scope: &Scope) -> Result<DaysBy<String>> {
+        let mut days_by = DaysBy::new();
+        for unit in self.lake.rebuilt_units(table).await? {
+            let (day, protocol) = unit.as_protocol_day()?;
+            if scope.from.get(&*protocol).is_some_and(|from| (*from..=scope.as_of).contains(&day)) {
+                days_by.entry(protocol.to_string()).or_insert_with(Vec::new).push(day);
+            }
+        }
+        Ok(days_by)
     }
 
     async fn step_reports(&self, run: &RunId) -> Result<Vec<StepReport>> {

@@ -113,11 +113,19 @@ pub const CLOSED: &str = "closed";
 /// The metadata entry that names the schema of the rows of a snapshot, if it is not Messari's.
 pub const SCHEMA: &str = "schema";
 
-/// Returns the entries of a snapshot's metadata that describe its source: the pinned block, the deployment, and whether
-/// all positions are closed.
+/// The metadata entry, `true`, of a snapshot that was made from what the newest state of a subgraph keeps of the past.
+pub const REBUILT: &str = "rebuilt";
+
+/// The metadata entry that names the day whose limits the markets of a rebuilt snapshot have, or `head` for those of the newest
+/// state.
+pub const LTV_DAY: &str = "ltv_day";
+
+/// Returns the entries of a snapshot's metadata that describe its source: the pinned block, the deployment, whether
+/// all positions are closed, and whether it was rebuilt.
 #[must_use]
 pub fn source_metadata(metadata: &FileMetadata) -> FileMetadata {
-    let entries = metadata.iter().filter(|(name, _)| matches!(name.as_str(), "block" | "deployment" | CLOSED));
+    let is_of_source = |name: &str| matches!(name, "block" | "deployment" | CLOSED | REBUILT | LTV_DAY);
+    let entries = metadata.iter().filter(|(name, _)| is_of_source(name));
     entries.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
@@ -198,10 +206,10 @@ mod tests {
     }
 
     #[test]
-    fn metadata_of_the_source_is_its_block_and_deployment() {
+    fn metadata_of_the_source_is_its_block_and_deployment_and_how_it_was_read() {
         let metadata = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), format!("the {name}"))).collect();
-        let raw: FileMetadata = metadata(&["block", "deployment", "duplicates", "rows_in"]);
-        assert_eq!(source_metadata(&raw), metadata(&["block", "deployment"]));
+        let raw: FileMetadata = metadata(&["block", "deployment", "duplicates", "ltv_day", "rebuilt", "rows_in"]);
+        assert_eq!(source_metadata(&raw), metadata(&["block", "deployment", "ltv_day", "rebuilt"]));
     }
 
     #[cfg(feature = "testing")]

@@ -60,6 +60,9 @@ pub struct Deployment {
     pub subgraph_id: String,
     /// The schema version.
     pub schema: SchemaVersion,
+    /// The number of blocks before the head whose states it keeps. `None`: all. What was written once can be queried at the
+    /// head in any case.
+    pub history: Option<u64>,
 }
 
 impl Deployment {
@@ -73,7 +76,8 @@ impl Deployment {
                 (Schema::Messari, Some("2")) => SchemaVersion::V2_0_1,
                 (Schema::Messari, _) => SchemaVersion::V3_1_0,
             };
-            Some(Deployment { protocol: protocol.name.clone(), subgraph_id: protocol.subgraph_id.clone()?, schema })
+            let (protocol, subgraph_id) = (protocol.name.clone(), protocol.subgraph_id.clone()?);
+            Some(Deployment { protocol, subgraph_id, schema, history: None })
         });
         deployments.collect()
     }

@@ -116,7 +116,11 @@ async fn block_between_snapshots_has_the_earlier_one() {
     let at = |block: u64| ids_at(&server, block);
     assert_eq!(at(block).await, at(next - 1).await);
     assert_ne!(at(block).await, at(next).await);
-    assert_eq!(at(recording.blocks[10].number).await, ids(&server, AAVE, "first: 1000").await);
+    // The newest state also has the positions that were closed.
+    assert_eq!(
+        at(recording.blocks[10].number).await,
+        ids(&server, AAVE, "first: 1000, where: {balance_not: \"0\"}").await
+    );
 }
 
 async fn ids_at(server: &Server, block: u64) -> Vec<String> {
@@ -136,6 +140,7 @@ async fn aaves_own_subgraph_has_reserves_and_balances_of_users() {
         protocol: "aave-v2-eth".to_owned(),
         subgraph_id: AAVE.to_owned(),
         schema: SchemaVersion::Aave,
+        history: None,
     }];
     let recording = chain(&SampleOptions { wallets: 150, days: 10, seed: 3 }, Schema::Aave).unwrap();
     let options = ServerOptions { deployments, ..ServerOptions::default() };
@@ -401,4 +406,83 @@ async fn port_is_in_use_until_the_server_stops() {
         }
     }
     panic!("a dropped server still responds");
+}
+
+/// Starts a server whose subgraph of Compound keeps the states of 500 blocks.
+async fn start_pruned(recording: &Arc<Recording>) -> Server {
+    let mut deployments = deployments();
+    deployments.iter_mut().for_each(|deployment| deployment.history = Some(500));
+    let options = ServerOptions { deployments, ..ServerOptions::default() };
+    Server::start(Arc::clone(recording), options).await.unwrap()
+}
+
+#[tokio::test]
+async fn past_states_are_pruned_and_snapshots_are_not() {
+    let recording = sample();
+    let server = start_pruned(&recording).await;
+    let [past, last] = [&recording.blocks[3], recording.blocks.last().unwrap()];
+    let pinned = |block: u64| format!("{{ positions(first: 1, block: {{number: {block}}}) {{ id }} }}");
+    let message = error_message(&server, COMPOUND, &pinned(past.number)).await;
+    assert!(message.contains("only has data starting at block number"), "{message}");
+    data(&server, COMPOUND, &pinned(last.number), json!({})).await;
+
+    let query = "query Q($upTo: PositionSnapshot_filter!, $opened: BigInt!) {
+        positions(first: 1000, where: {blockNumberOpened_lte: $opened}) {
+            id balance blockNumberOpened
+            snapshots(where: $upTo, orderBy: blockNumber, orderDirection: desc) { blockNumber logIndex balance }
+        } }";
+    let block = past.number.to_string();
+    let variables = json!({"upTo": {"blockNumber_lte": block}, "opened": block});
+    let found = data(&server, COMPOUND, query, variables).await;
+    let (mut open, mut with_many) = (BTreeSet::new(), 0);
+    let key = |snapshot: &Value| {
+        (snapshot["blockNumber"].as_str().unwrap().parse::<u64>().unwrap(), snapshot["logIndex"].as_u64().unwrap())
+    };
+    for position in found["positions"].as_array().unwrap() {
+        let snapshots = position["snapshots"].as_array().unwrap();
+        assert!(snapshots.iter().all(|snapshot| key(snapshot).0 <= past.number), "{position}");
+        assert!(snapshots.is_sorted_by(|one, other| key(one).0 >= key(other).0), "the newest block first: {position}");
+        let newest = snapshots.iter().max_by_key(|snapshot| key(snapshot)).unwrap();
+        with_many += usize::from(snapshots.iter().filter(|other| key(other).0 == key(newest).0).count() > 10);
+        if newest["balance"] != "0" {
+            let pair = [position["id"].as_str().unwrap(), newest["balance"].as_str().unwrap()].map(str::to_owned);
+            open.insert(pair);
+        }
+    }
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let recorded = &recording.positions["compound-v2-eth"][&past.number];
+    let expected: BTreeSet<_> = recorded.iter().map(|row| [text(&row["id"]), text(&row["balance"])]).collect();
+    assert_eq!(open, expected, "the positions that were open at the block");
+    assert!(with_many > 0, "no position has more than ten events in its last block");
+}
+
+#[tokio::test]
+async fn newest_state_has_closed_positions_and_hourly_prices_of_the_past() {
+    let recording = sample();
+    let server = start_pruned(&recording).await;
+    let ids = |block: &defi_simulator::recording::Block| -> BTreeSet<String> {
+        let rows = &recording.positions["compound-v2-eth"][&block.number];
+        rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let last = ids(recording.blocks.last().unwrap());
+    let closed: BTreeSet<String> = recording.blocks.iter().flat_map(ids).filter(|id| !last.contains(id)).collect();
+    let found = data(&server, COMPOUND, "{ positions(first: 1000, where: {balance: \"0\"}) { id } }", json!({})).await;
+    let found = found["positions"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned());
+    assert_eq!(found.collect::<BTreeSet<_>>(), closed);
+    assert!(!closed.is_empty());
+
+    let past = recording.blocks[3];
+    let query = "query Q($upTo: MarketHourlySnapshot_filter!) { markets { id hourlySnapshots(first: 1, where: $upTo,
+        orderBy: blockNumber, orderDirection: desc) { inputTokenPriceUSD totalDepositBalanceUSD } } }";
+    let variables = json!({"upTo": {"blockNumber_lte": past.number.to_string()}});
+    let markets = data(&server, COMPOUND, query, variables).await;
+    let rows = &recording.markets["compound-v2-eth"][&past.number];
+    assert!(!rows.is_empty());
+    for row in rows {
+        let market = markets["markets"].as_array().unwrap().iter().find(|market| market["id"] == row["id"]).unwrap();
+        let [snapshot] = &market["hourlySnapshots"].as_array().unwrap()[..] else { panic!("{market}") };
+        for field in ["inputTokenPriceUSD", "totalDepositBalanceUSD"] {
+            assert_eq!(snapshot[field], row[field], "{market}");
+        }
+    }
 }

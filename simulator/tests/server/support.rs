@@ -16,6 +16,7 @@ pub fn deployments() -> Vec<Deployment> {
         protocol: protocol.to_owned(),
         subgraph_id: subgraph_id.to_owned(),
         schema,
+        history: None,
     };
     vec![
         deployment("aave-v2-eth", AAVE, SchemaVersion::V3_1_0),

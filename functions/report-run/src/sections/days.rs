@@ -2,6 +2,7 @@
 
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
+use defi_shared::plan::DaysBy;
 use maud::{Markup, html};
 
 use crate::gather::{DAYS_SHOWN, ReportData};
@@ -44,28 +45,49 @@ pub(super) fn markup(report: &ReportData) -> Result<Markup> {
 
 pub(super) fn gaps(report: &ReportData) -> Markup {
     let gaps = report.report.as_ref().map(|report| &report.gaps);
-    let all = gaps.into_iter().flat_map(|gaps| {
-        let with_name = |name: &'static str| move |(protocol, days)| (name, protocol, days);
-        gaps.markets.iter().map(with_name("markets")).chain(gaps.positions.iter().map(with_name("positions")))
-    });
-    let all: Vec<(&str, &String, &Vec<Day>)> = all.filter(|(_, _, days)| !days.is_empty()).collect();
+    let lost: Vec<_> = gaps.into_iter().flat_map(|gaps| by_protocol(&gaps.markets, &gaps.positions)).collect();
+    let rebuilt = gaps.into_iter().flat_map(|gaps| by_protocol(&gaps.rebuilt_markets, &gaps.rebuilt_positions));
+    let rebuilt: Vec<_> = rebuilt.collect();
     html! {
         section #gaps {
             h2 { "Gaps" }
             @if gaps.is_none() { p { "The run did not finish, so its gaps are unknown." } }
-            @else if all.is_empty() { p { "No day is missing." } }
+            @else if lost.is_empty() { p { "No day is missing." } }
             @else {
                 p {
                     "The source no longer has the snapshots of these days. Without markets, prices of up to seven days "
                     "before apply. Without positions, the day has no wallet health."
                 }
-                ul {
-                    @for (name, protocol, days) in all {
-                        li {
-                            (name) " of " strong { (protocol) } ", lost days: " (count(days.len() as u64)) " ("
-                            (ranges(days)) ")"
-                        }
-                    }
+                (list("lost", &lost))
+            }
+            @if !rebuilt.is_empty() {
+                p {
+                    "The source no longer has the snapshots of these days either. They were rebuilt from what the newest "
+                    "state of its subgraph keeps: balances and prices of each market's last event before the day, limits "
+                    "of the nearest known day, and whether a supply is collateral as it is today."
+                }
+                (list("rebuilt", &rebuilt))
+            }
+        }
+    }
+}
+
+/// Days of a table by protocol: the name of the table, the protocol, and the days.
+type Days<'a> = (&'static str, &'a String, &'a Vec<Day>);
+
+fn by_protocol<'a>(markets: &'a DaysBy<String>, positions: &'a DaysBy<String>) -> impl Iterator<Item = Days<'a>> {
+    let named = [("markets", markets), ("positions", positions)];
+    let all = named.into_iter().flat_map(|(name, by)| by.iter().map(move |(protocol, days)| (name, protocol, days)));
+    all.filter(|(_, _, days)| !days.is_empty())
+}
+
+fn list(what: &str, all: &[Days<'_>]) -> Markup {
+    html! {
+        ul {
+            @for (name, protocol, days) in all {
+                li {
+                    (name) " of " strong { (protocol) } ", " (what) " days: " (count(days.len() as u64)) " ("
+                    (ranges(days)) ")"
                 }
             }
         }

@@ -26,6 +26,7 @@ pub(super) fn markup(report: &ReportData) -> Result<Markup> {
             (causes("Rows quarantined, by reason", "rejected", steps, |step| &step.rejected))
             (causes("Retries, by cause", "retries", steps, |step| &step.traffic.retries))
             (units("Lost units", steps, |step| &step.lost))
+            (units("Rebuilt units", steps, |step| &step.rebuilt))
             (units("Values that differ from what the contracts say", steps, |step| &step.differing))
         },
     };

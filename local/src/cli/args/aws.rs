@@ -20,6 +20,9 @@ pub(in crate::cli) struct StartOptions {
     /// Extract again what its source no longer had in earlier runs
     #[arg(long)]
     pub(in crate::cli) retry_lost: bool,
+    /// Extract it again, and rebuild what its source still does not have from what the subgraph's newest state keeps
+    #[arg(long)]
+    pub(in crate::cli) rebuild_lost: bool,
     /// Start even if another run of the environment is in progress
     #[arg(long)]
     pub(in crate::cli) allow_concurrent: bool,

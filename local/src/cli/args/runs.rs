@@ -87,6 +87,9 @@ pub(in crate::cli) struct ScopeArgs {
     /// Extract again what its source no longer had in earlier runs
     #[arg(long)]
     pub(in crate::cli) retry_lost: bool,
+    /// Extract it again, and rebuild what its source still does not have from what the subgraph's newest state keeps
+    #[arg(long)]
+    pub(in crate::cli) rebuild_lost: bool,
     #[command(flatten)]
     pub(in crate::cli) lake: LakeArgs,
     #[command(flatten)]
@@ -157,6 +160,7 @@ impl ScopeArgs {
             from: day(&self.from)?,
             force: self.force,
             retry_lost: self.retry_lost,
+            rebuild_lost: self.rebuild_lost,
             source: self.source.source()?,
             lake: self.lake.lake,
             env: self.lake.env,
@@ -198,6 +202,7 @@ impl StepArgs {
             from: None,
             force: false,
             retry_lost: false,
+            rebuild_lost: false,
             source: self.source.source()?,
             lake: self.lake.lake,
             env: self.lake.env,
@@ -239,6 +244,9 @@ pub(in crate::cli) struct ServeArgs {
     /// For tests: the limits and faults of that server, such as seed=1,transient=200,blocks=100
     #[arg(long, value_name = "LIST", hide = true, requires = "node_url", default_value = "")]
     pub(in crate::cli) node_faults: String,
+    /// For tests: the number of blocks before the head whose states the subgraphs in Messari's schema keep
+    #[arg(long, value_name = "N", hide = true)]
+    pub(in crate::cli) history: Option<u64>,
     #[command(flatten)]
     pub(in crate::cli) sample: SampleArgs,
 }

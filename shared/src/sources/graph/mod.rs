@@ -9,6 +9,7 @@ mod messages;
 #[cfg(feature = "testing")]
 mod offline;
 mod paging;
+mod rebuilt;
 mod response;
 mod rows;
 mod snapshot;
@@ -386,19 +387,16 @@ impl GraphClient {
     ) -> Result<(ProcessedPage<P>, Option<String>)> {
         let mut filter = query.filter.clone();
         range.add_to_filter(&mut filter);
-        let filter = nest_alternatives(filter);
-        let variables = json!({ "block": query.block, "first": self.rows_per_page, "where": filter });
+        let mut variables = E::AT.variables(query.block);
+        variables.insert("first".to_owned(), Value::from(self.rows_per_page));
+        variables.insert("where".to_owned(), Value::from(nest_alternatives(filter)));
         let body = json!({ "query": E::QUERY, "variables": variables });
         let parse = |response: &HttpResponse| {
             let page: Page<E> = parse_page(response)?;
-            let block = page.state.block.number;
-            if block != query.block {
-                return Err(Error::new(Kind::SourceUnavailable, "the response is for a different block")
-                    .with("response_block", block));
-            }
+            let state = E::AT.state(page.state, query.block)?;
             query.volume.add(&page.rows, response.body.len())?;
             let cursor = range.next_cursor(&page.rows, self.rows_per_page)?;
-            Ok((ProcessedPage { state: page.state, rows: process(page.rows)? }, cursor))
+            Ok((ProcessedPage { state, rows: process(page.rows)? }, cursor))
         };
         self.endpoint.request(query.url, &body, traffic, parse).await
     }

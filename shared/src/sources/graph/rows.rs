@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::rebuilt::{At, BalanceJson, PriceJson};
 use crate::sources::text::{Lenient, Text, TextRow};
 
 /// A lending market at a block, with fields that exist in both versions of Messari's schema (3.1.0 and 2.0.1).
@@ -63,6 +64,8 @@ pub(super) trait Entity: TextRow + Send {
     /// The GraphQL query. The whole filter is one variable, `$where`: ids are `Bytes` in one version of the schema and
     /// `ID` in the other, and a variable for an id would have to be declared as one of them.
     const QUERY: &'static str;
+    /// The state of the subgraph that the query reads.
+    const AT: At = At::Block;
     /// The JSON object in the response, with renamed fields and nested objects.
     type Json: Default + DeserializeOwned + Send;
 
@@ -236,6 +239,7 @@ pub(super) struct MarketJson {
     #[serde(rename = "totalBorrowBalanceUSD")]
     total_borrow_balance_usd: Text,
     input_token: Lenient<TokenJson>,
+    pub(super) hourly_snapshots: Option<Vec<PriceJson>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -255,6 +259,7 @@ pub(super) struct PositionJson {
     is_collateral: Text,
     market: Lenient<ReferenceJson>,
     account: Lenient<AccountJson>,
+    pub(super) snapshots: Option<Vec<BalanceJson>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -20,6 +20,30 @@ pub(super) enum FieldType {
     Entity(&'static str),
     /// A list of other entities.
     Entities(&'static str),
+    /// The snapshots of an entity, which can be filtered and sorted.
+    Snapshots(Kept),
+}
+
+/// What a subgraph in Messari's schema keeps of the past of an entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// The balances of a position, after each event.
+    Balances,
+    /// The prices and totals of a market, after the last event of each hour.
+    Prices,
+}
+
+impl Kept {
+    /// Both.
+    pub(super) const ALL: [Kept; 2] = [Kept::Balances, Kept::Prices];
+
+    /// Returns the field of the entity that lists them, and their own entity.
+    pub(super) fn queried(self) -> Queried {
+        match self {
+            Kept::Balances => Queried { field: "snapshots", entity: &POSITION_SNAPSHOT },
+            Kept::Prices => Queried { field: "hourlySnapshots", entity: &MARKET_HOURLY_SNAPSHOT },
+        }
+    }
 }
 
 /// A field of an entity.
@@ -51,6 +75,18 @@ const MARKET: Entity = Entity {
         field("totalDepositBalanceUSD", FieldType::BigDecimal, false),
         field("totalBorrowBalanceUSD", FieldType::BigDecimal, false),
         field("inputToken", FieldType::Entity("Token"), true),
+        field("hourlySnapshots", FieldType::Snapshots(Kept::Prices), true),
+    ],
+};
+
+const MARKET_HOURLY_SNAPSHOT: Entity = Entity {
+    name: "MarketHourlySnapshot",
+    fields: &[
+        field("id", FieldType::TextId, true),
+        field("blockNumber", FieldType::BigInt, true),
+        field("inputTokenPriceUSD", FieldType::BigDecimal, false),
+        field("totalDepositBalanceUSD", FieldType::BigDecimal, false),
+        field("totalBorrowBalanceUSD", FieldType::BigDecimal, false),
     ],
 };
 
@@ -63,6 +99,19 @@ const POSITION: Entity = Entity {
         field("isCollateral", FieldType::Bool, false),
         field("market", FieldType::Entity("Market"), true),
         field("account", FieldType::Entity("Account"), true),
+        // Required in the subgraphs. Only the rows of the newest state have it here.
+        field("blockNumberOpened", FieldType::BigInt, false),
+        field("snapshots", FieldType::Snapshots(Kept::Balances), true),
+    ],
+};
+
+const POSITION_SNAPSHOT: Entity = Entity {
+    name: "PositionSnapshot",
+    fields: &[
+        field("id", FieldType::TextId, true),
+        field("logIndex", FieldType::Int, true),
+        field("balance", FieldType::BigInt, true),
+        field("blockNumber", FieldType::BigInt, true),
     ],
 };
 
@@ -140,7 +189,7 @@ const PRICE: Entity = Entity {
     ],
 };
 
-/// A table that can be queried: the field of a query, and the entity of its rows.
+/// A table that can be queried: the field of a query or of an entity, and the entity of its rows.
 pub(super) struct Queried {
     pub(super) field: &'static str,
     pub(super) entity: &'static Entity,
@@ -154,6 +203,11 @@ impl SchemaVersion {
             SchemaVersion::Aave => [("reserves", &RESERVE), ("userReserves", &USER_RESERVE)],
         };
         [markets, positions].map(|(field, entity)| Queried { field, entity })
+    }
+
+    /// Returns what the newest state keeps of the past.
+    pub(super) fn kept(self) -> &'static [Kept] {
+        if self == SchemaVersion::Aave { &[] } else { &Kept::ALL }
     }
 
     /// Returns the entities that are only nested in others.
@@ -228,6 +282,7 @@ impl FieldType {
     pub(super) fn operations(self) -> &'static [Operation] {
         match self {
             FieldType::Bool | FieldType::Side => &Operation::EQUALITY,
+            FieldType::Snapshots(_) => &[],
             _ => &Operation::ALL,
         }
     }
@@ -236,6 +291,7 @@ impl FieldType {
     pub(super) fn output_type(self, schema: SchemaVersion) -> &'static str {
         match self {
             FieldType::Entity(name) | FieldType::Entities(name) => name,
+            FieldType::Snapshots(kept) => kept.queried().entity.name,
             other => other.input_type(schema),
         }
     }
@@ -248,7 +304,7 @@ impl FieldType {
             (FieldType::Id | FieldType::TextId, _) => "ID",
             (FieldType::BigInt, _) => "BigInt",
             (FieldType::BigDecimal, _) => "BigDecimal",
-            (FieldType::Text | FieldType::Entity(_) | FieldType::Entities(_), _) => "String",
+            (FieldType::Text | FieldType::Entity(_) | FieldType::Entities(_) | FieldType::Snapshots(_), _) => "String",
             (FieldType::Int, _) => "Int",
             (FieldType::Bool, _) => "Boolean",
             (FieldType::Side, _) => "PositionSide",

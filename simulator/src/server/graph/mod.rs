@@ -2,6 +2,7 @@
 
 mod entities;
 mod filter;
+mod past;
 mod schema;
 mod snapshots;
 mod values;
@@ -36,8 +37,7 @@ impl GraphApi {
         for deployment in
             options.deployments.iter().filter(|deployment| recording.protocols.contains(&deployment.protocol))
         {
-            let (schema, timeline) = (deployment.schema, Arc::clone(timeline));
-            let subgraph = Subgraph::new(recording, &deployment.protocol, schema, timeline, options.block_details);
+            let subgraph = Subgraph::new(recording, deployment, Arc::clone(timeline), options.block_details);
             let schema = schema::build(Arc::new(subgraph))?;
             subgraphs.insert(deployment.subgraph_id.clone(), (schema, deployment.schema));
         }

@@ -9,9 +9,10 @@ use async_graphql::{Error as GraphError, Value as GraphValue};
 use defi_shared::error::{Error, Result};
 use serde_json::Value;
 
-use super::entities::{Entity, FieldType, Queried};
+use super::entities::{Entity, FieldType, Kept, Queried};
 use super::filter::{Filter, LIST_FILTERS};
 use super::snapshots::{BlockSelector, PageQuery, Subgraph, Table};
+use super::values::text_of;
 use crate::recording::{Block, Row};
 use crate::server::SchemaVersion;
 use crate::timeline::block_hash;
@@ -49,11 +50,12 @@ pub(super) fn build(subgraph: Arc<Subgraph>) -> Result<Schema> {
         schema = schema.register(Scalar::new(scalar));
     }
     for entity in version.nested() {
-        schema = schema.register(object(entity, version));
+        schema = schema.register(object(entity, &subgraph));
     }
     let [markets, positions] = version.tables();
-    for entity in [markets.entity, positions.entity] {
-        schema = schema.register(object(entity, version));
+    let kept = version.kept().iter().map(|kept| kept.queried().entity);
+    for entity in [markets.entity, positions.entity].into_iter().chain(kept) {
+        schema = schema.register(object(entity, &subgraph));
         schema = schema.register(filter_type(entity, version)).register(order_type(entity));
     }
     let height = InputObject::new("Block_height")
@@ -74,12 +76,15 @@ pub(super) fn build(subgraph: Arc<Subgraph>) -> Result<Schema> {
         .map_err(|error| Error::internal(format!("invalid GraphQL schema: {}", error.0)))
 }
 
-fn object(entity: &'static Entity, version: SchemaVersion) -> Object {
+fn object(entity: &'static Entity, subgraph: &Arc<Subgraph>) -> Object {
+    let version = subgraph.schema;
     entity.fields.iter().fold(Object::new(entity.name), |object, field| {
         let output = field.field_type.output_type(version);
         let is_entity = matches!(field.field_type, FieldType::Entity(_));
-        if matches!(field.field_type, FieldType::Entities(_)) {
-            return object.field(list_field(field.name, output));
+        match field.field_type {
+            FieldType::Entities(_) => return object.field(list_field(field.name, output)),
+            FieldType::Snapshots(kept) => return object.field(snapshots_field(kept, Arc::clone(subgraph))),
+            _ => {}
         }
         let output = if field.required { TypeRef::named_nn(output) } else { TypeRef::named(output) };
         object.field(Field::new(field.name, output, move |ctx| {
@@ -103,6 +108,23 @@ fn list_field(name: &'static str, output: &str) -> Field {
         });
         FieldFuture::Value(nodes)
     })
+}
+
+/// Builds a field with the snapshots of a row.
+fn snapshots_field(kept: Kept, subgraph: Arc<Subgraph>) -> Field {
+    let entity = kept.queried().entity;
+    let field = Field::new(kept.queried().field, TypeRef::named_nn_list_nn(entity.name), move |ctx| {
+        let rows = page_query(&ctx, entity, &subgraph).map(|query| {
+            let past = match kept {
+                Kept::Balances => subgraph.positions.past(),
+                Kept::Prices => subgraph.markets.past(),
+            };
+            let id = ctx.parent_value.downcast_ref::<Node>().map(|node| text_of(node.field("id")).into_owned());
+            id.map_or_else(Vec::new, |id| query.page(&past.snapshots(kept, &id)))
+        });
+        FieldFuture::new(async move { Ok(Some(list_of(rows?))) })
+    });
+    with_page_arguments(field, entity)
 }
 
 /// Builds `Market_filter`, `Position_filter` and the like: all fields with all operations of their types, and lists of filters.
@@ -131,18 +153,22 @@ fn rows_field(queried: &Queried, subgraph: Arc<Subgraph>, table: fn(&Subgraph) -
     let output = TypeRef::named_nn_list_nn(entity.name);
     let field = Field::new(queried.field, output, move |ctx| {
         let rows = find_rows(&ctx, entity, &subgraph, table(&subgraph));
-        FieldFuture::new(async move {
-            let nodes = rows?.into_iter().map(|row| FieldValue::owned_any(Node { row, path: Vec::new() }));
-            Ok(Some(FieldValue::list(nodes)))
-        })
+        FieldFuture::new(async move { Ok(Some(list_of(rows?))) })
     });
+    with_page_arguments(field, entity).argument(InputValue::new("block", TypeRef::named("Block_height")))
+}
+
+fn list_of(rows: Vec<Row>) -> FieldValue<'static> {
+    FieldValue::list(rows.into_iter().map(|row| FieldValue::owned_any(Node { row, path: Vec::new() })))
+}
+
+fn with_page_arguments(field: Field, entity: &Entity) -> Field {
     field
         .argument(InputValue::new("skip", TypeRef::named(TypeRef::INT)).default_value(0))
         .argument(InputValue::new("first", TypeRef::named(TypeRef::INT)).default_value(DEFAULT_FIRST))
         .argument(InputValue::new("orderBy", TypeRef::named(format!("{}_orderBy", entity.name))))
         .argument(InputValue::new("orderDirection", TypeRef::named("OrderDirection")))
         .argument(InputValue::new("where", TypeRef::named(format!("{}_filter", entity.name))))
-        .argument(InputValue::new("block", TypeRef::named("Block_height")))
 }
 
 fn find_rows(
@@ -151,7 +177,20 @@ fn find_rows(
     subgraph: &Subgraph,
     table: &Table,
 ) -> Result<Vec<Row>, GraphError> {
-    let block = subgraph.resolve(&block_selector(ctx, subgraph)?).map_err(GraphError::new)?;
+    let selector = block_selector(ctx, subgraph)?;
+    let block = subgraph.resolve(&selector).map_err(GraphError::new)?;
+    let query = page_query(ctx, entity, subgraph)?;
+    Ok(match selector {
+        BlockSelector::Head if subgraph.schema != SchemaVersion::Aave => query.page(table.past().rows()),
+        _ => table.page(block.number, &query),
+    })
+}
+
+fn page_query(
+    ctx: &ResolverContext<'_>,
+    entity: &'static Entity,
+    subgraph: &Subgraph,
+) -> Result<PageQuery, GraphError> {
     let filter = match ctx.args.get("where").filter(|argument| !argument.is_null()) {
         Some(argument) => Filter::parse(entity, subgraph.schema, &argument.object()?).map_err(GraphError::new)?,
         None => Filter::all(),
@@ -164,7 +203,7 @@ fn find_rows(
         None => None,
     };
     let direction = ctx.args.get("orderDirection").filter(|argument| !argument.is_null());
-    let query = PageQuery {
+    Ok(PageQuery {
         filter,
         order_by: order_by.map(|field| (field.name, field.field_type)),
         descending: direction
@@ -173,8 +212,7 @@ fn find_rows(
             .unwrap_or(false),
         skip: limited_argument(ctx, "skip", 0, MAX_SKIP)?,
         first: limited_argument(ctx, "first", DEFAULT_FIRST, MAX_FIRST)?,
-    };
-    Ok(table.page(block.number, &query))
+    })
 }
 
 fn limited_argument(ctx: &ResolverContext<'_>, name: &str, default: i64, max: i64) -> Result<usize, GraphError> {

@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use super::entities::FieldType;
 use super::filter::{Filter, field_value};
+use super::past::Past;
 use super::values::{compare, text_of};
 use crate::recording::{Block, Recording, Row, Snapshots};
-use crate::server::SchemaVersion;
+use crate::server::{Deployment, SchemaVersion};
 use crate::timeline::{Timeline, fingerprint};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A deployment: its tables at each block, and the blocks of the chain.
 pub(super) struct Subgraph {
@@ -21,12 +22,19 @@ pub(super) struct Subgraph {
     pub(super) timeline: Arc<Timeline>,
     /// Whether `_meta` has the hash and the time of its block.
     pub(super) block_details: bool,
+    /// The number of blocks before the head whose states are kept.
+    history: Option<u64>,
     pub(super) markets: Table,
     pub(super) positions: Table,
 }
 
-/// The rows of an entity by block, sorted by id.
-pub(super) struct Table(BTreeMap<u64, Vec<Row>>);
+/// The rows of an entity.
+pub(super) struct Table {
+    /// By block, sorted by id.
+    states: BTreeMap<u64, Vec<Row>>,
+    /// What the newest state keeps of the past, once it was asked for.
+    past: OnceLock<Past>,
+}
 
 /// The filter, order and limits of a query.
 pub(super) struct PageQuery {
@@ -50,11 +58,11 @@ pub(super) enum BlockSelector {
 impl Subgraph {
     pub(super) fn new(
         recording: &Recording,
-        protocol: &str,
-        schema: SchemaVersion,
+        served: &Deployment,
         timeline: Arc<Timeline>,
         block_details: bool,
     ) -> Subgraph {
+        let (protocol, schema) = (&served.protocol, served.schema);
         // A real deployment id is the IPFS hash of the manifest. This one has the same length and depends on the
         // protocol only.
         let digits = fingerprint(protocol);
@@ -64,6 +72,7 @@ impl Subgraph {
             deployment,
             timeline,
             block_details,
+            history: served.history,
             markets: Table::new(recording, &recording.markets, protocol),
             positions: Table::new(recording, &recording.positions, protocol),
         }
@@ -92,7 +101,8 @@ impl Subgraph {
                 head.number
             ));
         }
-        let first = self.timeline.first().number;
+        let pruned = self.history.map_or(0, |history| head.number.saturating_sub(history));
+        let first = self.timeline.first().number.max(pruned);
         match (selector, u64::try_from(number)) {
             (BlockSelector::AtLeast(_), _) => Ok(head),
             (_, Ok(number)) if number >= first => Ok(self.timeline.block(number)),
@@ -107,33 +117,44 @@ impl Subgraph {
 impl Table {
     fn new(recording: &Recording, snapshots: &Snapshots, protocol: &str) -> Table {
         let recorded = snapshots.get(protocol);
-        let table = recording.blocks.iter().map(|block| {
+        let states = recording.blocks.iter().map(|block| {
             let mut rows = recorded.and_then(|blocks| blocks.get(&block.number)).cloned().unwrap_or_default();
             // The sort is stable: rows with equal ids keep the order of the recording.
             rows.sort_by(|one, other| text_of(&one["id"]).cmp(&text_of(&other["id"])));
             (block.number, rows)
         });
-        Table(table.collect())
+        Table { states: states.collect(), past: OnceLock::new() }
+    }
+
+    /// Returns what the newest state keeps of the past.
+    pub(super) fn past(&self) -> &Past {
+        self.past.get_or_init(|| Past::of(&self.states))
     }
 
     /// Returns the rows of a page, from the newest snapshot that is not after the block.
     pub(super) fn page(&self, block: u64, query: &PageQuery) -> Vec<Row> {
-        let Some((_, rows)) = self.0.range(..=block).next_back() else { return Vec::new() };
-        let rows = in_range(rows, &query.filter);
-        let matching = rows.iter().filter(|row| query.filter.accepts(row));
-        if let Some((field, field_type)) = query.order_by {
+        self.states.range(..=block).next_back().map_or_else(Vec::new, |(_, rows)| query.page(rows))
+    }
+}
+
+impl PageQuery {
+    /// Returns the rows of a page. The rows are sorted by id.
+    pub(super) fn page(&self, rows: &[Row]) -> Vec<Row> {
+        let rows = in_range(rows, &self.filter);
+        let matching = rows.iter().filter(|row| self.filter.accepts(row));
+        if let Some((field, field_type)) = self.order_by {
             let value = |row: &Row| field_value(row, field, field_type).clone();
             let mut matching: Vec<(Value, &Row)> = matching.map(|row| (value(row), row)).collect();
             matching.sort_by(|(one, _), (other, _)| {
                 let ordering = compare(one, other, field_type.is_number());
-                if query.descending { ordering.reverse() } else { ordering }
+                if self.descending { ordering.reverse() } else { ordering }
             });
-            return matching.into_iter().map(|(_, row)| row).skip(query.skip).take(query.first).cloned().collect();
+            return matching.into_iter().map(|(_, row)| row).skip(self.skip).take(self.first).cloned().collect();
         }
-        if query.descending {
-            matching.rev().skip(query.skip).take(query.first).cloned().collect()
+        if self.descending {
+            matching.rev().skip(self.skip).take(self.first).cloned().collect()
         } else {
-            matching.skip(query.skip).take(query.first).cloned().collect()
+            matching.skip(self.skip).take(self.first).cloned().collect()
         }
     }
 }

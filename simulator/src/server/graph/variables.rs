@@ -27,8 +27,7 @@ struct VariableCheck<'a> {
 }
 
 impl VariableCheck<'_> {
-    /// Checks the top-level fields, which are the only ones with arguments. The library has already validated that
-    /// fragments exist and are not recursive.
+    /// Checks the fields. The library has already validated that fragments exist and are not recursive.
     fn selections(&self, selections: &SelectionSet) -> Result<(), String> {
         selections.items.iter().try_for_each(|selection| match &selection.node {
             Selection::Field(field) => self.field(&field.node),
@@ -41,7 +40,9 @@ impl VariableCheck<'_> {
     }
 
     fn field(&self, field: &Field) -> Result<(), String> {
-        let queried = self.schema.tables().into_iter().find(|queried| queried.field == field.name.node.as_str());
+        let kept = self.schema.kept().iter().map(|kept| kept.queried());
+        let queried =
+            self.schema.tables().into_iter().chain(kept).find(|queried| queried.field == field.name.node.as_str());
         let entity = queried.map(|queried| queried.entity);
         field.arguments.iter().try_for_each(|(name, value)| {
             let expected = match (name.node.as_str(), entity) {
@@ -53,7 +54,8 @@ impl VariableCheck<'_> {
                 _ => return Ok(()),
             };
             self.value(&value.node, &expected, entity)
-        })
+        })?;
+        self.selections(&field.selection_set.node)
     }
 
     /// Checks the variables in a value and the values nested in it.
@@ -133,6 +135,7 @@ mod tests {
             "query Q($x: BigInt) { positions(where: {and: [{balance_gt: $x}]}) { id } }",
             "query Q($x: Bytes!) { _meta(block: {hash: $x}) { deployment } }",
             "query Q($x: Int = 3) { ...F } fragment F on Query { markets(skip: $x) { id } }",
+            "query Q($x: PositionSnapshot_filter!) { positions { snapshots(where: $x) { balance } } }",
         ] {
             assert_eq!(check_in(SchemaVersion::V2_0_1, query), Ok(()), "{query}");
         }
@@ -146,6 +149,7 @@ mod tests {
             "query Q($x: Market_filter) { positions(where: $x) { id } }",
             "query Q($x: ID) { ... { positions(where: {account: $x}) { id } } }",
             "query Q($x: ID) { ...F } fragment F on Query { markets(skip: $x) { id } }",
+            "query Q($x: Position_filter!) { positions { snapshots(where: $x) { balance } } }",
         ] {
             assert!(check_in(SchemaVersion::V2_0_1, query).is_err(), "{query}");
         }

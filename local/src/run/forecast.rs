@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn months_of_logs_are_measured_by_their_days() {
         let day = |text: &str| text.parse::<Day>().unwrap();
-        let first_days = |text: &str| BTreeMap::from([("a".to_owned(), day(text))]);
+        let first_days = |text: &str| BTreeMap::from([("aave-v2-eth".to_owned(), day(text))]);
         let scope = Scope {
             as_of: day("2023-04-01"),
             from: first_days("2023-03-10"),
@@ -389,10 +389,10 @@ mod tests {
             logs_from: first_days("2023-01-20"),
             scaled: BTreeSet::new(),
         };
-        let month = |text: &str| WorkUnit::ProtocolMonth(day(text), "a".into());
+        let month = |text: &str| WorkUnit::ProtocolMonth(day(text), "aave-v2-eth".into());
         let mut report = Report { units: 2, ..Report::default() };
         // The first month begins with the first day of the protocol.
-        for unit in [month("2023-01-01"), WorkUnit::ProtocolDay(day("2023-02-01"), "a".into())] {
+        for unit in [month("2023-01-01"), WorkUnit::ProtocolDay(day("2023-02-01"), "aave-v2-eth".into())] {
             report.digests.insert(unit.key(&RAW_LOGS), String::new());
         }
         // A state is no unit of logs.

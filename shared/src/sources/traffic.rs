@@ -111,7 +111,7 @@ mod tests {
     fn omits_kinds_without_retries() {
         assert_eq!(
             serde_json::to_string(&Traffic::new().report()).unwrap(),
-            r#"{"requests":0,"pages":0,"bytes":0,"retries":{}}"#
+            r#"{"requests":0,"pages":0,"bytes":0,"retries":{},"milliseconds":0}"#
         );
     }
 }

@@ -28,6 +28,7 @@ locals {
     health              = ["analytics/features/wallet_health_daily/"]
     fold                = ["state/fold/"]
     builds              = ["analytics/features/builds/"]
+    lost_logs           = ["state/lost/ethereum_lending_logs/"]
     lost_markets        = ["state/lost/${local.markets}/"]
     lost_positions      = ["state/lost/${local.positions}/"]
     features            = ["analytics/features/defi_features/"]
@@ -82,8 +83,8 @@ locals {
       memory      = 3008
       concurrency = 2
       reads       = local.prefixes.blocks
-      writes      = local.prefixes.logs
-      deletes     = local.prefixes.replay
+      writes      = concat(local.prefixes.logs, local.prefixes.lost_logs)
+      deletes     = concat(local.prefixes.replay, local.prefixes.lost_logs)
       registers   = ["raw/ethereum_lending_logs"]
       secrets     = local.from_a_node ? ["ethereum"] : []
       shares_with = ["extract-market-data"]

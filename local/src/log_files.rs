@@ -23,6 +23,11 @@ pub(crate) async fn open(location: &str, chain_id: u64) -> Result<ParquetLogs> {
             let (bucket, prefix) = bucket_and_prefix(path);
             ParquetLogs::open(in_bucket(bucket).await?, &prefix, chain_id).await
         }
+        None if Path::new(location).is_file() => {
+            Err(Error::bad_input("--logs names a file, not a folder of Parquet files of logs")
+                .with("path", location)
+                .with_hint("name the folder that has the files; which files, docs/chain.md says"))
+        }
         None => ParquetLogs::open(Arc::new(FolderStore::new(Path::new(location))), "", chain_id).await,
     }
 }
@@ -51,6 +56,8 @@ async fn in_bucket(_: &str) -> Result<Arc<dyn Store>> {
 
 #[cfg(test)]
 mod tests {
+    use defi_shared::error::Kind;
+
     use super::*;
 
     #[tokio::test]
@@ -59,6 +66,14 @@ mod tests {
             let error = open(location, 1).await.unwrap_err().to_string();
             assert!(error.contains("neither a folder nor a bucket") && !error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_no_folder_of_logs() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = open(file.path().to_str().unwrap(), 1).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::BadInput);
+        assert!(error.details().starts_with("--logs names a file, not a folder"), "{error}");
     }
 
     #[test]

@@ -150,6 +150,17 @@ def test_days_whose_state_is_pruned_are_lost_until_a_node_has_them(small_chain, 
     assert differences(objects(tmp_path), objects(undisturbed)) == []
 
 
+def test_rates_of_liquidations_whose_state_is_pruned_are_lost_until_a_node_has_them(chain, lake, tmp_path):
+    lost = lambda: list((tmp_path / "state/lost/ethereum_lending_logs").glob("*.json"))  # noqa: E731
+    first = first_block(chain, chain.days[-1])
+    with served(chain, f"state_pruned=1000,pruned_below={first}") as node:
+        chain.defi("run", "--as-of", chain.as_of, lake=tmp_path, url=node.url)
+    assert lost() and all("compound-v2-eth" in path.name for path in lost())
+    chain.run(tmp_path, "--retry-lost")
+    assert lost() == []
+    assert differences(objects(tmp_path), objects(lake)) == []
+
+
 def test_accounts_without_logs_are_noticed_by_the_sums(small_chain, tmp_path):
     """The configured first block is later than that of the contracts, so nobody knows of the first supplies."""
     first = first_block(small_chain, small_chain.days[1])

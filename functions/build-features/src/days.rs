@@ -7,7 +7,7 @@ use defi_shared::cpu::run_cpu;
 use defi_shared::domain::fold::{Exposure, Fold};
 use defi_shared::domain::{Address, Category, Day, Links};
 use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
-use defi_shared::lake::{Lake, WorkUnit};
+use defi_shared::lake::{Lake, WorkUnit, lost_error};
 use defi_shared::step::history::links;
 use defi_shared::tables::{self, FoldEventRow, FoldHealthRow, Layer, WALLET_HEALTH};
 use defi_shared::{Error, Kind, Result};
@@ -38,7 +38,11 @@ impl History {
             tokio::try_join!(in_order(Category::ALL, SMALL_REQUESTS, list), lake.units(&WALLET_HEALTH))?;
         let snapshots: BTreeSet<_> = snapshots.iter().filter_map(WorkUnit::day).filter(|day| *day <= as_of).collect();
         if snapshots.is_empty() && events.iter().all(|(_, days)| days.is_empty()) {
-            return Err(Error::new(Kind::NotReady, "the lake has no day to fold yet").with("as_of", as_of));
+            let error = match lake.has_lost_day(|day| day <= as_of).await {
+                true => lost_error("the lake has no day to fold, because snapshots up to the day are lost"),
+                false => Error::new(Kind::NotReady, "the lake has no day to fold yet"),
+            };
+            return Err(error.with("as_of", as_of));
         }
         Ok(History { events, snapshots, links: links(lake, as_of, without_states).await? })
     }

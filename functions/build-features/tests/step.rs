@@ -8,8 +8,8 @@ use defi_shared::domain::{Category, Day, fold};
 use defi_shared::lake::{State, WorkUnit};
 use defi_shared::step::{Deadline, Remaining, RunId};
 use defi_shared::tables::{
-    self, FEATURES_BUILD, FeatureRow, Layer, PricedEvent, StateRow, WALLET_HEALTH, WALLET_LINKS, WalletHealth,
-    WalletLink,
+    self, FEATURES_BUILD, FeatureRow, Layer, PricedEvent, RAW_MARKETS, StateRow, WALLET_HEALTH, WALLET_LINKS,
+    WalletHealth, WalletLink,
 };
 use defi_shared::testing::{AAVE, COMPOUND, TestLake, address, january, kind, link, priced_event, wallet_health};
 use defi_shared::{Kind, Result};
@@ -350,6 +350,11 @@ async fn empty_lake_is_not_ready_and_future_days_are_rejected() -> Result<()> {
     assert_eq!(kind(handle(test_lake.context(), as_of(january(4))).await), Some(Kind::NotReady));
     assert_eq!(kind(handle(test_lake.context(), as_of(january(5))).await), Some(Kind::BadInput));
     assert!(test_lake.objects("").await?.is_empty());
+    // Waiting does not help where the source no longer had the days.
+    let lost = WorkUnit::ProtocolDay(january(4), AAVE.into());
+    test_lake.context.lake.write_tombstone(&RAW_MARKETS, &lost, "pruned".to_owned()).await?;
+    assert_eq!(kind(handle(test_lake.context(), as_of(january(4))).await), Some(Kind::HistoryPruned));
+    assert_eq!(kind(handle(test_lake.context(), as_of(january(3))).await), Some(Kind::NotReady));
     Ok(())
 }
 

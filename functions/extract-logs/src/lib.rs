@@ -8,6 +8,9 @@ mod known;
 mod rates;
 mod senders;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use defi_shared::domain::Day;
 use defi_shared::feeds::{BlockTime, LogQuery};
 use defi_shared::lake::{FileMetadata, WorkUnit};
@@ -35,12 +38,14 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
         return Ok(Report::default());
     }
     let contracts = context.contracts_of_units(&units).await?;
+    let lost = Arc::new(context.lake.lost_units(&RAW_LOGS).await?);
     let work = |context, unit: WorkUnit| {
+        let lost = Arc::clone(&lost);
         let contracts = unit.as_protocol_days().ok().and_then(|(_, protocol)| contracts.get(&protocol).cloned());
         async move {
             let contracts = contracts.ok_or_else(|| Error::internal("the protocol of a unit has no contracts"))?;
             // Boxed, because the compiler limits how deep futures nest.
-            Box::pin(extract(context, unit, &contracts)).await
+            Box::pin(extract(context, unit, &contracts, &lost)).await
         }
     };
     // The logs of a month fill the memory that those of several days have.
@@ -51,7 +56,8 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     context.finish_call(STEP, input.run_id.as_ref(), &units, report).await
 }
 
-async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts) -> Result<Report> {
+/// Extracts the logs of a unit. `lost` are the units that lack rates of liquidations since an earlier run.
+async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts, lost: &BTreeSet<WorkUnit>) -> Result<Report> {
     let blocks = blocks_of(&context, &unit).await?;
     let addresses = contracts.addresses();
     let query = LogQuery { addresses: &addresses, first: blocks.first, last: blocks.last };
@@ -67,7 +73,7 @@ async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts) -> Res
         let time = times.get(&log.block_number).ok_or_else(|| Error::internal("a log without a block"))?;
         let sender = senders.get(&log.transaction_hash).copied();
         let sender = sender.ok_or_else(|| Error::internal("a log without a sender"))?;
-        Ok((*time, sender, rates.get(&(log.block_number, log.log_index)).copied()))
+        Ok((*time, sender, rates.known.get(&(log.block_number, log.log_index)).copied()))
     });
     let facts = facts.collect::<Result<Vec<_>>>()?;
     let LogBatch { logs, repeats } = feed.batch;
@@ -94,7 +100,14 @@ async fn extract(context: Context, unit: WorkUnit, contracts: &Contracts) -> Res
         ("blocks".to_owned(), format!("{}-{}", blocks.first.number, blocks.last.number)),
         ("deployment".to_owned(), contracts.deployment().to_string()),
     ]);
+    // Written before the logs: they are in the lake then, and nothing else would ask for the rates again.
+    if let Some(reason) = rates.lost.clone() {
+        context.lake.write_tombstone(&RAW_LOGS, &unit, reason).await?;
+    }
     let written = context.commit(&RAW_LOGS, &unit, rows, metadata).await?;
+    if rates.lost.is_none() && lost.contains(&unit) {
+        context.lake.delete_tombstone(&RAW_LOGS, &unit).await?;
+    }
     Ok(Report { rows_in, repeats, ..Report::default() }.with_written(written))
 }
 

@@ -10,14 +10,18 @@ use defi_shared::step::Context;
 use defi_shared::step::contracts::{Contracts, call, returned, to_address};
 use defi_shared::{Kind, Result};
 
-/// Returns the exchange rate at the end of the block of each liquidation, by block and log index. A node that no longer has
-/// the state of the block says nothing.
-pub(crate) async fn of_liquidations(
-    context: &Context,
-    contracts: &Contracts,
-    logs: &[Log],
-) -> Result<BTreeMap<(u64, u64), BaseUnits>> {
-    let mut rates = BTreeMap::new();
+/// The exchange rates of liquidations.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    /// The rate at the end of the block of each liquidation, by block and log index.
+    pub known: BTreeMap<(u64, u64), BaseUnits>,
+    /// What the node said of a block whose state it no longer has.
+    pub lost: Option<String>,
+}
+
+/// Asks for the exchange rates of all liquidations.
+pub(crate) async fn of_liquidations(context: &Context, contracts: &Contracts, logs: &[Log]) -> Result<Rates> {
+    let mut rates = Rates::default();
     if !matches!(contracts, Contracts::CompoundV2 { .. }) {
         return Ok(rates);
     }
@@ -33,13 +37,16 @@ pub(crate) async fn of_liquidations(
     for (block, calls) in calls {
         let (indices, calls): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
         let outcomes = match context.node()?.call(&calls, block, &context.traffic).await {
-            Err(error) if error.kind() == Kind::HistoryPruned => continue,
+            Err(error) if error.kind() == Kind::HistoryPruned => {
+                rates.lost = Some(error.details());
+                continue;
+            }
             outcomes => outcomes?,
         };
         for (index, outcome) in indices.into_iter().zip(&outcomes) {
             let rate = returned::<CToken::exchangeRateStoredCall>(outcome);
             let rate = rate.and_then(|rate| i128::try_from(rate).ok()).and_then(BaseUnits::new);
-            rates.extend(rate.map(|rate| ((block, index), rate)));
+            rates.known.extend(rate.map(|rate| ((block, index), rate)));
         }
     }
     Ok(rates)

@@ -7,7 +7,7 @@ use defi_shared::cpu::run_cpu;
 use defi_shared::domain::health::Health;
 use defi_shared::domain::price::Quote;
 use defi_shared::domain::{Address, Day, Links};
-use defi_shared::lake::{FileMetadata, WorkUnit};
+use defi_shared::lake::{FileMetadata, WorkUnit, lost_error};
 use defi_shared::pipeline::Step;
 use defi_shared::step::history::{Markets, links};
 use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, UnitInput};
@@ -70,7 +70,11 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
         metadata.insert(format!("unpriced.{protocol}"), (report.unpriced - unpriced_before).to_string());
     }
     if snapshots == 0 {
-        return Err(Error::new(Kind::NotReady, "no positions of the day are staged yet").with("day", day));
+        let error = match context.lake.has_lost_day(|other| other == day).await {
+            true => lost_error("no positions of the day are staged, because its snapshots are lost"),
+            false => Error::new(Kind::NotReady, "no positions of the day are staged yet"),
+        };
+        return Err(error.with("day", day));
     }
     let key = |row: &WalletHealth| (row.wallet_address, row.account_address, Arc::clone(&row.protocol));
     run_cpu(|| {

@@ -5,7 +5,8 @@ use defi_shared::lake::{State, WorkUnit};
 use defi_shared::step::history::LINKS_PART;
 use defi_shared::step::{Report, UnitInput};
 use defi_shared::tables::{
-    STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, WALLET_HEALTH, WALLET_LINKS, WalletHealth, WalletLink,
+    RAW_MARKETS, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, WALLET_HEALTH, WALLET_LINKS,
+    WalletHealth, WalletLink,
 };
 use defi_shared::testing::WETH;
 use defi_shared::testing::{
@@ -151,8 +152,11 @@ async fn missing_snapshots_are_skipped_and_an_empty_day_is_not_ready() -> Result
     assert_eq!((report.units, rows.len()), (1, 1), "the snapshot of Compound is missing");
     let empty = TestLake::new(&[AAVE, COMPOUND], january(2))?;
     let input = UnitInput { days: Some(vec![january(2)]), ..UnitInput::default() };
-    assert_eq!(kind(handle(empty.context(), input).await), Some(Kind::NotReady));
+    assert_eq!(kind(handle(empty.context(), input.clone()).await), Some(Kind::NotReady));
     assert!(empty.objects("").await?.is_empty());
+    // Waiting does not help where the source no longer had the day.
+    empty.context.lake.write_tombstone(&RAW_MARKETS, &unit(AAVE, january(2)), "pruned".to_owned()).await?;
+    assert_eq!(kind(handle(empty.context(), input).await), Some(Kind::HistoryPruned));
     Ok(())
 }
 

@@ -170,6 +170,7 @@ async fn run_in_aws(command: Command) -> Result<()> {
     };
     match command {
         Command::Start(args) => {
+            reject_rpc_url(&args.options)?;
             reject_reversed(args.options.from, args.as_of.map(|day| ("--as-of", day)))?;
             let (env, json) = (args.options.env, args.options.json);
             aws::start(env, &input(args.options, args.as_of), args.detach, json).await
@@ -178,11 +179,26 @@ async fn run_in_aws(command: Command) -> Result<()> {
             aws::status(args.env, args.execution.as_deref(), args.follow, args.count, args.json).await
         }
         Command::Backfill(args) => {
+            reject_rpc_url(&args.options)?;
             reject_reversed(args.options.from, Some(("the first day", args.first)))?;
             let (env, days, json) = (args.options.env, (args.first, args.last), args.options.json);
             aws::backfill(env, days, args.every, &input(args.options, None), json).await
         }
         _ => Err(Error::internal("this command does not run in AWS")),
+    }
+}
+
+/// Rejects the URL of a node, which the functions read themselves.
+#[cfg(feature = "aws")]
+fn reject_rpc_url(options: &args::StartOptions) -> Result<()> {
+    match options.rpc_url {
+        None => Ok(()),
+        Some(_) => Err(Error::bad_input("a run in AWS takes no --rpc-url: its functions read the URL of the node from Secrets Manager")
+            .with_hint(format!(
+                "deploy with data_source = \"chain\" and put the URL into the secret defi-{}/ethereum-api-key (docs/chain.md), or \
+                 fill a lake on this machine, with `run --from`",
+                options.env.name()
+            ))),
     }
 }
 
@@ -359,6 +375,19 @@ mod tests {
             assert_eq!(completed.contains("--env prod"), takes_env, "{completed}");
         }
         assert!(found > 20, "{found}");
+    }
+
+    #[cfg(feature = "aws")]
+    #[tokio::test]
+    async fn runs_in_aws_say_where_their_url_of_a_node_is() {
+        for command in [&["backfill", "2023-01-01", "2023-01-02"][..], &["start"]] {
+            let args =
+                ["defi"].iter().chain(command).chain(&["--env", "prod", "--rpc-url", "https://node.example/s3cret"]);
+            let error = run_in_aws(Cli::try_parse_from(args).unwrap().command).await.unwrap_err();
+            let text = error.to_string();
+            assert!(error.kind() == Kind::BadInput && text.contains("Secrets Manager"), "{text}");
+            assert!(text.contains("defi-prod/ethereum-api-key") && !text.contains("s3cret"), "{text}");
+        }
     }
 
     #[test]

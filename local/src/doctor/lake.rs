@@ -9,7 +9,7 @@ use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{Entry, FeatureSet, Footer, Lake, Provenance, WorkUnit};
 use defi_shared::step::{OLDER_RULES, RUN_REPORT, RunId, recorded_runs};
 use defi_shared::tables::{
-    self, Column, FEATURES_HISTORY, FEATURES_PUBLISHED, RAW_MARKETS, RAW_POSITIONS, TABLES, Table,
+    self, Column, FEATURES_HISTORY, FEATURES_PUBLISHED, RAW_LOGS, RAW_MARKETS, RAW_POSITIONS, TABLES, Table,
 };
 use futures::{StreamExt, stream};
 
@@ -56,6 +56,7 @@ pub(super) async fn check(lake: &Lake, registry: &Registry) -> Vec<Finding> {
         findings.push(result.unwrap_or_else(|error| Finding::error(item, &error)));
     }
     findings.push(check_lost(lake).await.unwrap_or_else(|error| Finding::error("lost days", &error)));
+    findings.extend(check_lost_rates(lake).await.unwrap_or_else(|error| Some(Finding::error("lost rates", &error))));
     findings.push(match lake.store().list("quarantine/").await {
         Err(error) => Finding::error("quarantine", &error),
         Ok(entries) if entries.is_empty() => Finding::ok("quarantine", "no rejected rows"),
@@ -344,6 +345,14 @@ async fn check_lost(lake: &Lake) -> Result<Finding> {
     let hint = "if a source has them again: defi run --retry-lost; from what a subgraph in Messari's schema keeps: \
         defi run --rebuild-lost";
     Ok(Finding::warn("lost days", found, hint))
+}
+
+/// Lists the logs that a node without old states gave, which lack the rates of liquidations. `None` if there are none.
+async fn check_lost_rates(lake: &Lake) -> Result<Option<Finding>> {
+    let lost: Vec<_> = lake.lost_units(&RAW_LOGS).await?.iter().map(WorkUnit::to_string).collect();
+    let found = count_and_names("objects of logs have liquidations in Compound with the rate of the next day", &lost);
+    let how = "with an archive node: defi run --retry-lost";
+    Ok((!lost.is_empty()).then(|| Finding::warn("lost rates", found, how)))
 }
 
 /// Finds runs that did not finish.

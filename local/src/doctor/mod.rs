@@ -4,6 +4,7 @@
 #[cfg(feature = "aws")]
 mod aws;
 mod lake;
+mod node;
 mod sources;
 
 use std::fmt::Display;
@@ -83,7 +84,7 @@ pub async fn run_checks(options: &Options, args: &ReadOptions) -> Result<()> {
             findings.push(Finding::ok("configuration", protocols(&config)));
             let lake = check_lake(args, &mut findings).await;
             if let Some(source) = &options.source {
-                findings.extend(sources::check(source, config, lake.as_ref()).await);
+                findings.extend(sources::check(source, config, lake.as_ref(), &args.lake).await);
             }
         }
         Err(error) => findings.push(Finding::error("configuration", &error)),

@@ -1,15 +1,19 @@
-//! Checks the two sources: API keys, URLs, head blocks and deployments of the subgraphs.
+//! Checks the sources: API keys, URLs, head blocks and deployments of the subgraphs, or a node.
 
 use std::sync::Arc;
 
+use defi_shared::catalog;
 use defi_shared::config::Config;
-use defi_shared::lake::{Lake, WorkUnit};
+use defi_shared::domain::Day;
+use defi_shared::lake::{FolderStore, Lake, WorkUnit};
 use defi_shared::sources::graph::Head;
 use defi_shared::sources::{Block, Traffic};
+use defi_shared::step::Context;
 use defi_shared::tables::RAW_POSITIONS;
 use jiff::Timestamp;
 
 use super::Finding;
+use crate::lake::LakeOptions;
 use crate::source::Source;
 use defi_pages::number::{duration, with_thousands};
 
@@ -20,17 +24,24 @@ const MAX_HEAD_AGE_SECONDS: i64 = 3_600;
 const SECONDS_PER_BLOCK: i64 = 12;
 
 /// Checks the sources. The deployments are compared with those in the lake.
-pub(super) async fn check(source: &Source, mut config: Config, lake: Option<&Lake>) -> Vec<Finding> {
+pub(super) async fn check(
+    source: &Source,
+    mut config: Config,
+    lake: Option<&Lake>,
+    local: &LakeOptions,
+) -> Vec<Finding> {
     let opened = match source.open(&mut config).await {
         Ok(opened) => opened,
         Err(error) => return vec![Finding::error("sources", &error)],
     };
     let traffic = Traffic::new();
-    if let Some(node) = &opened.clients.node {
-        return vec![match node.head(&traffic).await {
-            Err(error) => Finding::error("Ethereum node", &error),
-            Ok(head) => check_head("Ethereum node", head.number, Some(head.timestamp), false),
-        }];
+    if let Some(node) = opened.clients.node.clone() {
+        // Nothing of the lake is read.
+        let lake = Lake::new(FolderStore::new(&local.folder));
+        let registry = catalog::registry_in_lake(&lake, local.env.name());
+        let today = Day::from_epoch_seconds(Timestamp::now().as_second());
+        let context = Context::new(lake, registry, Arc::new(config), opened.clients, today);
+        return super::node::check(&context, &node).await;
     }
     let newest = opened.clients.transpose.head_block(&traffic).await;
     let mut findings = vec![match &newest {
@@ -64,7 +75,7 @@ fn estimated_time(number: u64, newest: &Block) -> Option<i64> {
 }
 
 /// Checks the age of a source's head block. A recording has no new blocks, so that its age is ignored.
-fn check_head(item: &str, number: u64, timestamp: Option<i64>, is_recorded: bool) -> Finding {
+pub(super) fn check_head(item: &str, number: u64, timestamp: Option<i64>, is_recorded: bool) -> Finding {
     let Some(time) = timestamp else {
         return Finding::ok(item, format!("available, head block {}", with_thousands(number)));
     };

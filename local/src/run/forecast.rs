@@ -6,16 +6,21 @@ use defi_shared::domain::Day;
 use defi_shared::error::Result;
 use defi_shared::lake::{FolderStore, Lake, WorkUnit};
 use defi_shared::pipeline::{DataSource, Phase, Source, Step};
-use defi_shared::plan::{Inventory, Plan, PlanPhase, plan};
+use defi_shared::plan::{Inventory, Plan, PlanPhase, Scope, plan};
 use defi_shared::sources::transpose::CREDITS_PER_SECOND;
 use defi_shared::sources::{graph, transpose};
-use defi_shared::step::{Context, RUN_REPORT, RunReport};
+use defi_shared::step::{Context, Report};
+use defi_shared::tables::RAW_LOGS;
 use serde::Serialize;
 
 use super::{Options, Run};
+use crate::hint::CallOptions;
 use crate::output::{self, TextTable, line, table};
 use crate::source::RequestRates;
 use defi_pages::number::{duration, with_thousands};
+
+/// A forecast from a node that is not measured names a run of so many days, which measures it.
+const FIRST_DAYS: i32 = 31;
 
 /// The forecast of one step.
 #[derive(Debug, Serialize)]
@@ -29,9 +34,9 @@ struct StepForecast {
     last: Option<String>,
     /// The number of requests to the source. None for a step that sends no requests.
     requests: Option<u64>,
-    /// Whether `requests` is based on earlier runs over this lake. Else it is a lower bound.
+    /// Whether `requests` and `seconds` are based on earlier runs over this lake. Else they are lower bounds.
     measured: bool,
-    /// The duration of the requests at the source's rate limit.
+    /// The duration of the requests: at the source's rate limit, or longer where earlier runs from a node took longer.
     seconds: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<String>,
@@ -49,6 +54,81 @@ struct Forecast {
     quotas: Option<Quotas>,
     /// The duration of extraction. Both sources are queried concurrently once the blocks are known.
     extraction_seconds: f64,
+    /// From a node: the logs in the lake by which the requests and the time were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured_on: Option<MeasuredLogs>,
+    /// Whether months of logs before the first day are missing.
+    #[serde(skip)]
+    has_months: bool,
+}
+
+/// What earlier runs over the lake needed for a step.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    /// The number of requests for each unit, or for each day of logs.
+    requests: f64,
+    /// The seconds for each of them, from a node. The APIs' rate limits alone tell the time.
+    seconds: f64,
+}
+
+impl Measured {
+    fn new(report: &Report, days: u64, scope: &Scope) -> Self {
+        let of_day = |count: u64| count as f64 / days.max(1) as f64;
+        let milliseconds = if scope.is_from_a_node() { report.traffic.milliseconds } else { 0 };
+        Measured { requests: of_day(report.traffic.requests), seconds: of_day(milliseconds) / 1e3 }
+    }
+}
+
+/// What earlier runs over the lake needed for each step.
+#[derive(Debug, Default)]
+struct Measurements {
+    steps: BTreeMap<Step, Measured>,
+    /// The logs of a node that were extracted in the measured calls.
+    logs: Option<MeasuredLogs>,
+}
+
+/// Logs whose extraction was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct MeasuredLogs {
+    /// The number of days, of all protocols together.
+    days: u64,
+    /// The first day.
+    first: Day,
+    /// The last day.
+    last: Day,
+}
+
+impl MeasuredLogs {
+    /// Returns the logs that a call or several wrote. `None` if they wrote none.
+    fn of(report: &Report, scope: &Scope) -> Option<Self> {
+        let units = report.digests.keys().filter_map(|key| WorkUnit::from_key(&RAW_LOGS, key));
+        let logs = |unit| {
+            let days = days_of_logs(&unit, scope)?;
+            let (first, last) = (days.clone().next()?, days.clone().next_back()?);
+            Some(MeasuredLogs { days: days.count() as u64, first, last })
+        };
+        units.filter_map(logs).reduce(|sum, other| MeasuredLogs {
+            days: sum.days + other.days,
+            first: sum.first.min(other.first),
+            last: sum.last.max(other.last),
+        })
+    }
+}
+
+/// Returns the days of a unit of logs: of a month, those since the first day of the protocol. `None` for another unit.
+fn days_of_logs(unit: &WorkUnit, scope: &Scope) -> Option<impl DoubleEndedIterator<Item = Day> + Clone> {
+    let (days, protocol) = unit.as_protocol_days().ok()?;
+    let first = scope.logs_from.get(&*protocol).map_or(days.start, |first| days.start.max(*first));
+    Some(first.until(days.end))
+}
+
+/// Returns the number of units of a step, by which its requests are counted: those of logs are days or months.
+fn count(units: &[WorkUnit], scope: &Scope) -> u64 {
+    let days = |unit: &WorkUnit| match unit {
+        WorkUnit::ProtocolMonth(..) => days_of_logs(unit, scope).map_or(1, |days| days.count() as u64),
+        _ => 1,
+    };
+    units.iter().map(days).sum()
 }
 
 /// What requests take of the monthly quotas of the two APIs.
@@ -114,8 +194,7 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     let first = context.first_day(run.from, &inventory).await?;
     let run = Run { scope: run.scope.clone().not_before(first), ..run };
     let plan = plan(&run.scope, &inventory.without(&missing), PlanPhase::BeforeExtraction)?;
-    let requests_per_unit = requests_per_unit(&context).await?;
-    let forecast = Forecast::new(&run, &plan, &requests_per_unit, with_units)?;
+    let forecast = Forecast::new(&run, &plan, measurements(&context, &run.scope).await?, with_units)?;
     if options.json {
         return output::json(&forecast);
     }
@@ -133,6 +212,9 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
         with_thousands(forecast.requests),
         duration(forecast.extraction_seconds.ceil() as i64)
     ))?;
+    if run.scope.is_from_a_node() {
+        line(CallOptions::in_folder(&options.lake, options.env).complete(&forecast.basis()))?;
+    }
     forecast.quotas.iter().flat_map(Quotas::lines).try_for_each(line)?;
     for step in forecast.steps.iter().filter(|step| !step.names.is_empty()) {
         line("")?;
@@ -142,27 +224,25 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     Ok(())
 }
 
-/// The number of requests per unit of each step, from the newest run over the lake that has the step.
-async fn requests_per_unit(context: &Context) -> Result<BTreeMap<Step, f64>> {
-    let mut requests = BTreeMap::new();
-    // Run ids start with the as-of day, so newer runs come later and replace older ones.
-    for entry in context.lake.store().list("runs/").await?.iter().filter(|entry| entry.key.ends_with(RUN_REPORT)) {
-        let Some(report) = context.lake.read_json::<RunReport>(&entry.key).await? else { continue };
-        for step in report.steps.iter().filter(|step| step.report.units > 0 && step.report.traffic.requests > 0) {
-            requests.insert(step.step, step.report.traffic.requests as f64 / step.report.units as f64);
-        }
+/// Returns what the newest runs over the lake needed for each step.
+async fn measurements(context: &Context, scope: &Scope) -> Result<Measurements> {
+    let mut measurements = Measurements::default();
+    for (step, report) in context.newest_reports().await? {
+        let logs = MeasuredLogs::of(&report, scope);
+        measurements.steps.insert(step, Measured::new(&report, logs.map_or(report.units, |logs| logs.days), scope));
+        measurements.logs = measurements.logs.or(logs);
     }
-    Ok(requests)
+    Ok(measurements)
 }
 
 impl Forecast {
-    fn new(run: &Run, plan: &Plan, requests_per_unit: &BTreeMap<Step, f64>, with_units: bool) -> Result<Self> {
+    fn new(run: &Run, plan: &Plan, measurements: Measurements, with_units: bool) -> Result<Self> {
         let planned = Step::planned().filter(|step| !plan.units(*step).is_empty());
         let steps: Vec<_> = planned
             .map(|step| {
                 let rate = step.source(run.config.source).map(|source| rate(source, &run.source.rates));
-                let mut forecast =
-                    StepForecast::new(step, plan.units(step), rate, requests_per_unit.get(&step).copied(), with_units);
+                let measured = measurements.steps.get(&step);
+                let mut forecast = StepForecast::new(step, plan.units(step), &run.scope, rate, measured, with_units);
                 if step == Step::ExtractEvents {
                     forecast.add_requests(plan.to_verify().len() as u64, rate);
                 }
@@ -173,7 +253,11 @@ impl Forecast {
             let of_source = steps
                 .iter()
                 .filter(|step| step.step.phase() == phase && step.step.source(run.config.source) == Some(source));
-            of_source.filter_map(|step| step.seconds).sum()
+            // Steps that run concurrently share the rate limit, and were measured while the others ran.
+            let (requests, longest) = of_source.fold((0.0, 0.0), |(requests, longest): (f64, f64), step| {
+                (requests + step.requests.unwrap_or(0) as f64, longest.max(step.seconds.unwrap_or(0.0)))
+            });
+            longest.max(requests / self::rate(source, &run.source.rates))
         };
         let of_phase =
             |phase: Phase| [Source::Transpose, Source::TheGraph, Source::Ethereum].map(|source| seconds(phase, source));
@@ -187,6 +271,8 @@ impl Forecast {
             force: run.scope.force,
             requests: steps.iter().filter_map(|step| step.requests).sum(),
             quotas: Quotas::new(&steps, run.config.source),
+            measured_on: measurements.logs,
+            has_months: plan.units(Step::ExtractLogs).iter().any(|unit| matches!(unit, WorkUnit::ProtocolMonth(..))),
             steps,
             extraction_seconds,
         })
@@ -196,6 +282,25 @@ impl Forecast {
     fn bound(&self) -> &'static str {
         let is_guess = |step: &StepForecast| step.requests.is_some() && !step.measured;
         if self.steps.iter().any(is_guess) { "at least " } else { "" }
+    }
+
+    /// Says of a forecast from a node what it is based on.
+    fn basis(&self) -> String {
+        if let Some(MeasuredLogs { days, first, last }) = self.measured_on {
+            let days = with_thousands(days);
+            return format!(
+                "measured on {days} days of logs in this lake, {first} to {last}; days with more logs take longer"
+            );
+        }
+        let how = if self.has_months {
+            "start it, interrupt it when it has extracted the first months, and plan again: what it has stays"
+                .to_owned()
+        } else if self.first_day.plus_days(FIRST_DAYS) < self.as_of {
+            format!("defi run --as-of {}, then plan again", self.first_day.plus_days(FIRST_DAYS))
+        } else {
+            "the run itself".to_owned()
+        };
+        format!("an estimate, not measured: nothing is extracted yet. To measure it: {how}")
     }
 
     fn table(&self) -> TextTable {
@@ -228,20 +333,29 @@ impl StepForecast {
     fn new(
         step: Step,
         units: &[WorkUnit],
+        scope: &Scope,
         rate: Option<f64>,
-        requests_per_unit: Option<f64>,
+        measured: Option<&Measured>,
         with_units: bool,
     ) -> Self {
         let day = |unit: Option<&WorkUnit>| unit.and_then(WorkUnit::day).map(|day| day.to_string());
-        let requests = rate.map(|_| (requests_per_unit.unwrap_or(1.0).max(1.0) * units.len() as f64).round() as u64);
+        // Each unit takes one request at least.
+        let (requests, seconds) = match measured {
+            Some(Measured { requests, seconds }) => {
+                let count = count(units, scope) as f64;
+                ((requests * count).max(units.len() as f64).round() as u64, seconds * count)
+            }
+            None => (units.len() as u64, 0.0),
+        };
+        let requests = rate.map(|_| requests);
         StepForecast {
             step,
             units: units.len(),
             first: day(units.first()),
             last: day(units.last()),
             requests,
-            measured: requests_per_unit.is_some(),
-            seconds: rate.zip(requests).map(|(rate, requests)| requests as f64 / rate),
+            measured: measured.is_some(),
+            seconds: rate.zip(requests).map(|(rate, requests)| (requests as f64 / rate).max(seconds)),
             names: if with_units { units.iter().map(WorkUnit::to_string).collect() } else { Vec::new() },
         }
     }
@@ -258,14 +372,33 @@ fn rate(source: Source, rates: &RequestRates) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use defi_shared::testing::{AAVE, january, unit};
 
     use super::*;
 
+    fn scope(as_of: &str, from: &str, logs_from: &str) -> Scope {
+        let day = |text: &str| text.parse::<Day>().unwrap();
+        let first_days = |text: &str| BTreeMap::from([(AAVE.to_owned(), day(text))]);
+        Scope {
+            as_of: day(as_of),
+            from: first_days(from),
+            force: false,
+            retry_lost: false,
+            rebuild_lost: false,
+            shards: 1,
+            logs_from: first_days(logs_from),
+            scaled: BTreeSet::new(),
+        }
+    }
+
     /// Returns the forecast of a step for some days, with a number of requests for each.
     fn step(step: Step, days: i32, requests_per_unit: f64) -> StepForecast {
+        let (scope, measured) =
+            (scope("2023-01-31", "2023-01-01", "2023-01-01"), Measured { requests: requests_per_unit, seconds: 0.0 });
         let units: Vec<_> = (1..=days).map(|day| unit(AAVE, january(day))).collect();
-        StepForecast::new(step, &units, Some(1.0), Some(requests_per_unit), false)
+        StepForecast::new(step, &units, &scope, Some(1.0), Some(&measured), false)
     }
 
     #[test]
@@ -287,5 +420,34 @@ mod tests {
         assert!(queries.contains("250,000 queries, 2.5 months of the 100,000"), "{queries}");
         assert!(credits.contains("1.0 months of the 250,000"), "{credits}");
         assert!(Quotas::new(&steps, DataSource::Chain).is_none(), "a node has other limits");
+    }
+
+    #[test]
+    fn months_of_logs_are_measured_by_their_days() {
+        let day = |text: &str| text.parse::<Day>().unwrap();
+        let scope = scope("2023-04-01", "2023-03-10", "2023-01-20");
+        let month = |text: &str| WorkUnit::ProtocolMonth(day(text), AAVE.into());
+        let mut report = Report { units: 2, ..Report::default() };
+        // The first month begins with the first day of the protocol.
+        for unit in [month("2023-01-01"), WorkUnit::ProtocolDay(day("2023-02-01"), AAVE.into())] {
+            report.digests.insert(unit.key(&RAW_LOGS), String::new());
+        }
+        // A state is no unit of logs.
+        report.digests.insert("state/replay/x".to_owned(), String::new());
+        (report.traffic.requests, report.traffic.milliseconds) = (26, 6_500);
+        let logs = MeasuredLogs::of(&report, &scope).unwrap();
+        assert_eq!(logs, MeasuredLogs { days: 13, first: day("2023-01-20"), last: day("2023-02-01") });
+        let measured = Measured::new(&report, logs.days, &scope);
+        assert_eq!((measured.requests, measured.seconds), (2.0, 0.5));
+
+        let missing = [month("2023-02-01"), month("2023-03-01")];
+        let forecast = |measured| {
+            let forecast = StepForecast::new(Step::ExtractLogs, &missing, &scope, Some(10.0), measured, false);
+            (forecast.requests.unwrap(), forecast.seconds.unwrap())
+        };
+        assert_eq!(forecast(Some(&measured)), (2 * 59, 0.5 * 59.0), "slower than the rate allows");
+        let fast = Measured { seconds: 0.1, ..measured };
+        assert_eq!(forecast(Some(&fast)), (2 * 59, 11.8), "no faster than the rate allows");
+        assert_eq!(forecast(None), (2, 0.2), "a request for each month, at least");
     }
 }

@@ -29,7 +29,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 pub use digest::ObjectDigest;
 pub use features::{FeatureSet, SetDigest};
 pub use folder::FolderStore;
-pub use lost::Tombstone;
+pub use lost::{Tombstone, lost_error};
 use parquet::FooterRead;
 pub use parquet::{FileMetadata, Footer};
 pub use records::Provenance;
@@ -193,9 +193,13 @@ impl Lake {
     /// Reads the rows of a unit that must exist.
     ///
     /// # Errors
-    /// `NotReady` if the unit is missing, and as [`Lake::read`].
+    /// `NotReady` if the unit is missing, `HistoryPruned` if that is because a snapshot of its day is lost, and as
+    /// [`Lake::read`].
     pub async fn require<R: Row>(&self, table: &Table, unit: &WorkUnit) -> Result<Vec<R>> {
-        self.read(table, unit).await?.ok_or_else(|| missing_unit(table, unit))
+        match self.read(table, unit).await? {
+            Some(rows) => Ok(rows),
+            None => Err(self.missing_unit(table, unit).await),
+        }
     }
 
     /// Reads the rows of a unit that must exist, from the pages that may contain addresses in a range. The range
@@ -213,7 +217,7 @@ impl Lake {
             return self.require(table, unit).await;
         };
         let key = unit.key(table);
-        let Some(bytes) = self.store.get(&key).await? else { return Err(missing_unit(table, unit)) };
+        let Some(bytes) = self.store.get(&key).await? else { return Err(self.missing_unit(table, unit).await) };
         let range = range.start().to_string()..=range.end().to_string();
         let rows = spawn_cpu(move || parquet::decode_range(bytes, column, &range)).await;
         rows.map_err(|error| error.with("object", key))
@@ -229,7 +233,7 @@ impl Lake {
         unit: &WorkUnit,
     ) -> Result<(Vec<R>, FileMetadata)> {
         let key = unit.key(table);
-        let Some(bytes) = self.store.get(&key).await? else { return Err(missing_unit(table, unit)) };
+        let Some(bytes) = self.store.get(&key).await? else { return Err(self.missing_unit(table, unit).await) };
         let decode = move || {
             let (metadata, _) = parquet::file_metadata(&bytes)?;
             Ok((parquet::decode(bytes)?, metadata))
@@ -345,13 +349,6 @@ fn with_digest(encoded: Result<(Bytes, u64)>) -> Result<(Bytes, u64, ObjectDiges
         let digest = ObjectDigest::of(&bytes);
         (bytes, rows, digest)
     })
-}
-
-/// Returns the error for a unit that must exist.
-pub(crate) fn missing_unit(table: &Table, unit: &WorkUnit) -> Error {
-    Error::new(crate::Kind::NotReady, "an input is not in the lake yet")
-        .with("object", unit.key(table))
-        .with_hint("run the preceding steps first")
 }
 
 /// Adds to the metadata of an object the entries that every object of a table has.

@@ -15,7 +15,7 @@ use crate::tables::{self, Layer, Table};
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
     pub(super) units: BTreeMap<(Layer, &'static str), BTreeSet<WorkUnit>>,
-    /// The units of snapshots that their source no longer has.
+    /// The units of snapshots that their source no longer has, and those of logs without the rates of their liquidations.
     pub(super) lost: BTreeMap<&'static str, BTreeSet<WorkUnit>>,
     /// The parts of the fold's state as of the as-of day.
     pub(super) states: BTreeSet<String>,
@@ -38,7 +38,7 @@ impl Inventory {
         let build = FeatureSet::build(as_of);
         let (units, lost, states, links, build, passed) = tokio::try_join!(
             in_order(tables::TABLES.iter().copied(), SMALL_REQUESTS, units),
-            in_order([&tables::RAW_MARKETS, &tables::RAW_POSITIONS], SMALL_REQUESTS, lost),
+            in_order([&tables::RAW_LOGS, &tables::RAW_MARKETS, &tables::RAW_POSITIONS], SMALL_REQUESTS, lost),
             lake.stored_states(State::Fold),
             lake.stored_states(State::Links),
             lake.shards(&build),

@@ -143,7 +143,12 @@ impl Planner<'_> {
             let protocol: Arc<str> = name.as_str().into();
             let units: BTreeSet<_> = from.until(self.scope.as_of).map(|day| self.logs_unit(&protocol, day)).collect();
             starts.extend(units.iter().filter_map(WorkUnit::day).map(|day| day.max(*from)));
-            plan.extend(Step::ExtractLogs, units.into_iter().filter(|unit| self.is_missing(&tables::RAW_LOGS, unit)));
+            // The logs themselves are not lost: the rates of their liquidations are.
+            let is_due = |unit: &WorkUnit| {
+                let lacks_rates = self.scope.retry_lost && self.inventory.is_lost(&tables::RAW_LOGS, unit);
+                lacks_rates || self.is_missing(&tables::RAW_LOGS, unit)
+            };
+            plan.extend(Step::ExtractLogs, units.into_iter().filter(is_due));
         }
         starts
     }
@@ -665,6 +670,15 @@ mod tests {
         };
         let expected = ["2023-01", "2023-03-01"].map(|days| format!("{days} {PROTOCOL}"));
         assert_eq!(names(&earlier, &inventory), expected, "an earlier first day stages from the month");
+        inventory
+            .lost
+            .entry(tables::RAW_LOGS.name)
+            .or_default()
+            .insert(WorkUnit::ProtocolMonth(month, PROTOCOL.into()));
+        assert_eq!(names(&earlier, &inventory), expected, "only the rates of liquidations are lost");
+        let retry = Scope { retry_lost: true, ..earlier.clone() };
+        let with_rates = ["2023-01", "2023-02", "2023-03-01"].map(|days| format!("{days} {PROTOCOL}"));
+        assert_eq!(names(&retry, &inventory), with_rates);
         let staged = plan(&earlier, &inventory, PlanPhase::BeforeExtraction).unwrap();
         assert_eq!(staged.units(Step::StageEvents).len(), 15 * Category::ALL.len());
 

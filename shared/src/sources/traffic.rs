@@ -34,6 +34,7 @@ impl Traffic {
             pages: self.pages.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             retries: retries.filter(|(_, count)| *count > 0).collect(),
+            milliseconds: 0,
         }
     }
 
@@ -68,6 +69,9 @@ pub struct TrafficReport {
     pub bytes: u64,
     /// The number of retries per kind of error, by the name of the kind.
     pub retries: BTreeMap<String, u64>,
+    /// How long the calls of the step took that sent the requests, in milliseconds.
+    #[serde(default)]
+    pub milliseconds: u64,
 }
 
 impl AddAssign<&TrafficReport> for TrafficReport {
@@ -75,6 +79,7 @@ impl AddAssign<&TrafficReport> for TrafficReport {
         self.requests += other.requests;
         self.pages += other.pages;
         self.bytes += other.bytes;
+        self.milliseconds += other.milliseconds;
         for (kind, count) in &other.retries {
             *self.retries.entry(kind.clone()).or_default() += count;
         }
@@ -106,7 +111,7 @@ mod tests {
     fn omits_kinds_without_retries() {
         assert_eq!(
             serde_json::to_string(&Traffic::new().report()).unwrap(),
-            r#"{"requests":0,"pages":0,"bytes":0,"retries":{}}"#
+            r#"{"requests":0,"pages":0,"bytes":0,"retries":{},"milliseconds":0}"#
         );
     }
 }

@@ -107,7 +107,12 @@ impl RunCalls<'_> {
             let (day, key) = split(unit)?;
             days_by.entry(key).or_default().push(day);
         }
-        let days_per_call = if self.split { step.days_per_call(self.source) } else { usize::MAX };
+        let days_per_call = match units.first() {
+            _ if self.split => step.days_per_call(self.source),
+            // Short calls, although none has a time limit: `defi plan` forecasts the rest from the reports of the first.
+            Some(WorkUnit::ProtocolMonth(..)) => 1,
+            _ => usize::MAX,
+        };
         let calls = days_by
             .iter()
             .flat_map(|(key, days)| {
@@ -163,5 +168,43 @@ mod tests {
             assert!(calls.len() <= MAX_CALLS, "{count}");
             assert_eq!(calls.concat(), days);
         }
+    }
+
+    #[test]
+    fn months_of_logs_are_in_short_calls_on_one_machine_too() {
+        use crate::plan::{Inventory, PlanPhase, Scope, plan};
+
+        let day = |text: &str| text.parse::<Day>().unwrap();
+        let first_days = |text: &str| BTreeMap::from([("aave-v2-eth".to_owned(), day(text))]);
+        let scope = Scope {
+            as_of: day("2023-03-12"),
+            from: first_days("2023-03-10"),
+            force: false,
+            retry_lost: false,
+            rebuild_lost: false,
+            shards: 1,
+            logs_from: first_days("2022-12-20"),
+            scaled: std::collections::BTreeSet::new(),
+        };
+        let plan = plan(&scope, &Inventory::default(), PlanPhase::BeforeExtraction).unwrap();
+        let months_of = |split| {
+            let run_id = RunId::new(scope.as_of, "0");
+            let (as_of, from, source) = (scope.as_of, None, DataSource::Chain);
+            let calls = RunCalls {
+                as_of,
+                from,
+                run_id: &run_id,
+                protocols: Vec::new(),
+                source,
+                shards: 1,
+                force: false,
+                split,
+            };
+            let calls = calls.of(Step::ExtractLogs, &plan).unwrap();
+            calls.iter().map(|call| call["months"].as_array().map_or(0, Vec::len)).collect::<Vec<_>>()
+        };
+        // The last call has the days of March.
+        assert_eq!(months_of(false), [1, 1, 1, 0]);
+        assert_eq!(months_of(true), [3, 0]);
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Context;
 use crate::domain::Day;
 use crate::error::Result;
-use crate::lake::{FileMetadata, WorkUnit, missing_unit, parquet};
+use crate::lake::{FileMetadata, WorkUnit, parquet};
 use crate::tables::{RAW_LOGS, RawLog};
 
 /// An object of logs. It is decoded in parts, since the logs of a month may not fit into the memory.
@@ -35,7 +35,7 @@ impl Context {
                 return Ok(Logs { unit: unit.clone(), metadata, file });
             }
         }
-        Err(missing_unit(&RAW_LOGS, &of_day))
+        Err(self.lake.missing_unit(&RAW_LOGS, &of_day).await)
     }
 }
 

@@ -257,6 +257,35 @@ impl Context {
         Ok(sums.into_iter().map(|(step, sum)| StepReport { step, report: whole(sum) }).collect())
     }
 
+    /// Returns the sum of the reports of the calls of each step that sent requests and produced units, also of runs that
+    /// did not come to their end: of the newest as-of day that has such a call.
+    ///
+    /// # Errors
+    /// The errors of the lake.
+    pub async fn newest_reports(&self) -> Result<BTreeMap<Step, Report>> {
+        let mut calls: BTreeMap<(Step, Day), Vec<String>> = BTreeMap::new();
+        for entry in self.lake.store().list("runs/").await? {
+            if let Some(call) = parse_report(&entry.key) {
+                calls.entry(call).or_default().push(entry.key);
+            }
+        }
+        let mut sums = BTreeMap::new();
+        for ((step, _), keys) in calls.into_iter().rev() {
+            if sums.contains_key(&step) {
+                continue;
+            }
+            let read = |key: String| async move { self.lake.read_json::<Report>(&key).await };
+            let reports = in_order(keys, SMALL_REQUESTS, read).await?;
+            let mut sum = Report::default();
+            let is_measured = |report: &Report| report.units > 0 && report.traffic.requests > 0;
+            reports.into_iter().flatten().filter(is_measured).for_each(|report| sum.merge(report));
+            if sum.units > 0 {
+                sums.insert(step, sum);
+            }
+        }
+        Ok(sums)
+    }
+
     /// Writes the report of a run, which marks the run as finished.
     ///
     /// # Errors
@@ -282,9 +311,51 @@ impl Context {
     }
 }
 
+/// Parses the key of the report of a call: the step, and the as-of day of its run, with which the run's id begins.
+fn parse_report(key: &str) -> Option<(Step, Day)> {
+    let (run, rest) = key.strip_prefix("runs/")?.split_once("/reports/")?;
+    let (step, name) = rest.split_once('/')?;
+    let step = Step::planned().find(|planned| planned.name() == step)?;
+    let as_of = run.get(.."2023-01-01".len())?.parse().ok()?;
+    (!name.contains('/')).then_some((step, as_of))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn newest_reports_are_of_the_newest_day_that_sent_requests() {
+        use crate::testing::{AAVE, TestLake, january};
+
+        let test_lake = TestLake::new(&[AAVE], january(9)).unwrap();
+        let context = test_lake.context();
+        let units = |day| CallUnits::from(vec![WorkUnit::ProtocolDay(january(day), AAVE.into())]);
+        let report = |units, requests, milliseconds| {
+            let mut report = Report { units, ..Report::default() };
+            (report.traffic.requests, report.traffic.milliseconds) = (requests, milliseconds);
+            report
+        };
+        // The order of the ids of two runs of a day says nothing.
+        let calls = [
+            (4, "b", 1, report(1, 9, 9)),
+            (5, "b", 1, report(1, 10, 100)),
+            (5, "b", 2, report(2, 20, 200)),
+            (5, "a", 3, report(3, 30, 300)),
+            // It lost its only day, and another one extracted nothing.
+            (5, "a", 4, report(0, 40, 400)),
+            (6, "a", 4, report(0, 50, 500)),
+            (6, "b", 4, report(1, 0, 0)),
+        ];
+        for (as_of, digest, day, report) in calls {
+            let run = RunId::new(january(as_of), digest);
+            context.finish_call(Step::ExtractLogs, Some(&run), &units(day), report).await.unwrap();
+        }
+        let found = context.newest_reports().await.unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&Step::ExtractLogs]);
+        assert_eq!(found[&Step::ExtractLogs], report(6, 60, 600));
+    }
 
     #[cfg(feature = "testing")]
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use futures::StreamExt;
 use tokio::task::JoinHandle;
@@ -39,6 +40,7 @@ impl Context {
         Fut: Future<Output = Result<Report>> + Send + 'static,
     {
         self.progress.begin(step, units.len());
+        let started = Instant::now();
         let context = Context { traffic: Arc::default(), lake: self.lake.for_units(), ..self.clone() };
         let failed = AtomicBool::new(false);
         let runs = futures::stream::iter(units.iter().enumerate().map(|(number, unit)| {
@@ -71,6 +73,9 @@ impl Context {
             }
         }
         total.traffic += &context.traffic.report();
+        if total.traffic.requests > 0 {
+            total.traffic.milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        }
         total.remaining = Remaining::default();
         not_started.into_values().chain(cut.into_values()).for_each(|unit| total.remaining.add(unit));
         errors.pop_first().map_or(Ok(total), |(_, error)| Err(error))

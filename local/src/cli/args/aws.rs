@@ -29,6 +29,9 @@ pub(in crate::cli) struct StartOptions {
     /// Print one line of JSON per run
     #[arg(long)]
     pub(in crate::cli) json: bool,
+    /// Refused with a reason: other commands take it
+    #[arg(long, value_name = "URL", hide = true)]
+    pub(in crate::cli) rpc_url: Option<String>,
 }
 
 #[derive(Debug, Args)]

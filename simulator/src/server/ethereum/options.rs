@@ -38,10 +38,26 @@ impl FromStr for NodeOptions {
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let invalid = || Error::bad_input("an option of the Ethereum node is invalid").with("option", entry);
             let (name, value) = entry.split_once('=').ok_or_else(invalid)?;
+            if !names().any(|known| known == name) {
+                let names = names().collect::<Vec<_>>().join(", ");
+                return Err(Error::bad_input("the Ethereum node has no such option")
+                    .with("option", name)
+                    .with_hint(format!("choose from {names}")));
+            }
             parsed.set(name, value).ok_or_else(invalid)?;
         }
         Ok(parsed.into_options())
     }
+}
+
+/// The names that are no faults.
+const SETTINGS: [&str; 9] =
+    ["seed", "attempts", "transient", "pruned_below", "call", "blocks", "logs", "batch", "call_bytes"];
+
+/// Returns the names of all options.
+fn names() -> impl Iterator<Item = &'static str> {
+    let http = Fault::ALL.iter().filter(|fault| fault.is_of_http()).map(|fault| fault.name());
+    SETTINGS.into_iter().chain(NodeFault::ALL.iter().map(|fault| fault.name())).chain(http)
 }
 
 /// The entries of a text so far.
@@ -144,6 +160,14 @@ mod tests {
             [FaultRule { fault: Fault::TooManyRequests, per_mille: 6, attempts: Attempts::First(2) }]
         );
         assert_eq!(options.limits.call_bytes, Some(4));
+        for name in names().filter(|name| *name != "call") {
+            assert!(format!("{name}=1").parse::<NodeOptions>().is_ok(), "{name}");
+        }
+        let unknown = "unknown=1".parse::<NodeOptions>().unwrap_err();
+        assert!(
+            names().all(|name| unknown.hint().contains(name)) && unknown.details().contains("unknown"),
+            "{unknown}"
+        );
         for text in ["seed", "seed=", "seed=x", "unknown=1", "call=0x1", "truncated=5", "passing_errors=5"] {
             assert!(text.parse::<NodeOptions>().is_err(), "{text}");
         }

@@ -446,6 +446,17 @@ class EveryVariable(unittest.TestCase):
             for optional in re.findall(r"(\w+) *= optional", variable["type"]):
                 self.assertIn(f'"{optional}": ', value, name)
 
+    def test_the_registry_of_test_events_is_off_by_default(self):
+        # It exists once per account, and the console may have created it.
+        variables = {block.labels[0]: block.counts() for block in grants.blocks_of(INFRA / "variables.tf", ".")}
+        for name in ("test_events", "test_event_registry"):
+            self.assertEqual(variables[name], {"type": "bool", "default": "false", "nullable": "false"})
+        (registry,) = [block for block in grants.blocks_of(INFRA / "test_events.tf", ".") if block.labels == ["aws_schemas_registry", "test_events"]]
+        attributes = {name: value for (name, *_), value, _ in grants.children(registry.body, registry.text)}
+        self.assertEqual(attributes["count"], "var.test_event_registry ? 1 : 0")
+        for file in INFRA.glob("env/*.tfvars"):
+            self.assertNotIn("test_event", file.read_text(), file)
+
     def test_the_account_decides_no_right(self):
         # Without the id of the account, Terraform asks AWS for it. Therefore no rendering has the default of `account_id`.
         uses = {file.name: file.read_text().count("var.account_id") for file in INFRA.glob("*.tf")}

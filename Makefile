@@ -75,7 +75,7 @@ test-chain: $(VENV)/readers/ready tests/chain/node_modules/ready
 	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/readers/bin/python -m pytest -q -p no:cacheprovider tests/chain
 
 tests/chain/node_modules/ready: tests/chain/package-lock.json tests/chain/contracts.json $(wildcard tests/chain/contracts/*) tests/chain/lib/compile.mjs
-	npm ci --prefix tests/chain --no-audit --no-fund --loglevel=error
+	npm ci --prefix tests/chain --ignore-scripts --no-audit --no-fund --loglevel=error
 	node tests/chain/setup.mjs
 	touch $@
 

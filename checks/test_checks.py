@@ -54,6 +54,7 @@ class Workflow(unittest.TestCase):
         workflow = (REPOSITORY / ".github" / "workflows" / "ci.yml").read_text()
         self.assertRegex(workflow, r'DEFI_REQUIRE_ADVISORIES: "?\w')
         self.assertRegex(workflow, r"RUST_VERSION: \d+\.\d+\.\d+")
+        self.assertRegex(workflow, r"terraform_version: \d+\.\d+\.\d+")
 
     def test_actions_are_fixed_by_the_hash_of_their_commit(self):
         files = sorted((REPOSITORY / ".github" / "workflows").iterdir())
@@ -88,6 +89,13 @@ class Requirements(unittest.TestCase):
         self.assertTrue(installs)
         for install in installs:
             self.assertIn("--require-hashes --only-binary :all:", install)
+
+    def test_npm_packages_run_no_scripts(self):
+        for file, number in (("Makefile", 2), ("infra/checks/run", 1)):
+            installs = re.findall(r"npm (?:ci|install)\b.*", (REPOSITORY / file).read_text())
+            self.assertEqual(len(installs), number, installs)
+            for install in installs:
+                self.assertIn(" --ignore-scripts ", install)
 
 
 if __name__ == "__main__":

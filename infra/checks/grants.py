@@ -13,9 +13,14 @@ from lark import Tree
 from lark.exceptions import LarkError
 
 # A name with one of these words gives rights, or decides whose rights something has: policy, permissions_boundary,
-# execution_role, permissions_with_grant_option. `source_arn` is not among them: only types that resources.toml does not
-# list have it. With ignore_changes, rights that somebody else changed stay.
-WORDS = re.compile("polic|role|permission|principal|grant|acl|boundary|ignore_changes")
+# execution_role, permissions_with_grant_option. Or it decides who can read the data: with which key they are encrypted, and
+# where they go (kms_key_id, replica, output_location). Or which code runs with a role: layers, image_uri, s3_bucket.
+# `source_arn` is not among them: only types that resources.toml does not list have it. With ignore_changes, rights that
+# somebody else changed stay.
+WORDS = re.compile(
+    "polic|role|permission|principal|grant|acl|boundary|ignore_changes"
+    "|encrypt|kms|replica|location|layers|image_uri|s3_bucket|s3_key"
+)
 
 # Of a module also what it is made of, and how often it exists.
 WORDS_OF_MODULES = re.compile(f"{WORDS.pattern}|^(source|count|for_each|providers)$")
@@ -39,6 +44,13 @@ SETTINGS = {
     r'|required_providers|required_providers aws = \{ source = "hashicorp/aws" version = "[^"]*" \}',
     "tfbackend": r"(bucket|region) = .*",
 }
+
+# What may have another value in a deployment than in the copy that `render` makes, which lacks some files: functions that look
+# at files, the time, or chance, and templates made of texts. With the first argument, if that is a text or a name.
+OUTSIDE = re.compile(
+    r"\b(?:abspath|bcrypt|file\w*|pathexpand|plantimestamp|template\w+|timestamp|uuid)\s*\("
+    r'(?:\s*(?:"[^"\n]*"|[\w.]+)\s*(?:\)|(?=,)))?|\bpath\s*\.\s*cwd\b'
+)
 
 # The only provider of the lock files.
 LOCKED = ["registry.terraform.io/hashicorp/aws"]
@@ -64,6 +76,13 @@ KINDS = {
     "terraform": "terraform",
 }
 
+# How others of these kinds are named.
+REFERENCES = {
+    "local": r"\blocal\.(\w+)",
+    "variable": r"\bvar\.(\w+)",
+    "output": r"\bmodule\.\w+(?:\[[^\]]*\])?\.(\w+)",
+}
+
 
 @dataclass
 class Block:
@@ -85,8 +104,8 @@ class Block:
             case "local":
                 return {"value": self.text}
             case "variable":
-                return granting(self.body, self.text, re.compile("^(type|default)$"))
-            case "output" if WORDS.search(self.labels[0]):
+                return granting(self.body, self.text, re.compile("^(type|default|nullable)$"))
+            case "output":
                 return granting(self.body, self.text, re.compile("^value$"))
             case "resource" if self.labels[0] in ONLY_RIGHTS:
                 return granting(self.body, self.text, re.compile(""))
@@ -188,19 +207,34 @@ def problems_of_block(block: Block, types: list[str], folders: set[Path], folder
             yield f"{block.address()}: its source {source} is no folder of infra with Terraform files"
 
 
+def named(block: Block, blocks: list[Block]) -> Iterator[Block]:
+    """Yields the local values, variables and outputs of modules that the counted text of a block names."""
+    text = " ".join(block.counts().values())
+    names = {kind: set(re.findall(pattern, text)) for kind, pattern in REFERENCES.items()}
+    for other in blocks:
+        is_near = other.folder.startswith("modules/") if other.kind == "output" else other.folder == block.folder
+        if is_near and other.labels and other.labels[0] in names.get(other.kind, ()):
+            yield other
+
+
 def counted(blocks: list[Block], listed: dict) -> dict[str, dict[str, str]]:
-    """Returns what gives rights, by address. A variable counts if it is listed, and so does a local value. A local value also
-    counts if what gives rights names it, unless it is rendered: then `local.policies` names it. `local.steps` is rendered,
-    too, since each step has a policy."""
-    found = {block.address(): block.counts() for block in blocks}
-    rendered = ["steps", *re.findall(r"\blocal\.(\w+)", found.get("local.policies", {}).get("value", ""))]
-    addresses = {*listed}
-    for block in blocks:
-        if block.kind not in ("local", "variable"):
-            addresses.add(block.address())
-            named = re.findall(r"\blocal\.(\w+)", " ".join(block.counts().values()))
-            addresses |= {Block(block.folder, "local", [name], None, "").address() for name in named if name not in rendered}
-    return {address: counts for address, counts in found.items() if address in addresses}
+    """Returns what gives rights, by address. A local value, a variable or an output counts if it is listed, or if what gives
+    rights names it: the type of a variable drops what it does not have. Not so a local value that is rendered: then
+    `local.policies` names it. `local.steps` is rendered, too, since each step has a policy."""
+    policies = " ".join(block.text for block in blocks if block.address() == "local.policies")
+    rendered = {f"local.{name}" for name in ["steps", *re.findall(REFERENCES["local"], policies)]}
+    waiting = [
+        block
+        for block in blocks
+        if block.address() in listed or block.kind not in REFERENCES or (block.kind == "output" and WORDS.search(block.labels[0]))
+    ]
+    found = {}
+    while waiting:
+        block = waiting.pop()
+        if block.address() not in found:
+            found[block.address()] = block.counts()
+            waiting += [other for other in named(block, blocks) if other.address() not in rendered]
+    return found
 
 
 def problems_of_file(file: Path, name: Path) -> Iterator[str]:
@@ -220,6 +254,13 @@ def problems_of_file(file: Path, name: Path) -> Iterator[str]:
             yield f"{name}: locks {', '.join(locked) or 'nothing'} instead of {', '.join(LOCKED)}"
 
 
+def problems_of_calls(file: Path, name: Path, listed: list[str]) -> Iterator[str]:
+    """Yields what of OUTSIDE a file of Terraform or a template has, but resources.toml does not, and the other way round."""
+    found = [" ".join(call.split()) for call in OUTSIDE.findall(read(file))]
+    if Counter(found) != Counter(listed):
+        yield f"{name}: looks outside with {', '.join(found) or 'nothing'}, and with {', '.join(listed) or 'nothing'} in resources.toml"
+
+
 def problems_of_terraform(folder: Path, terraform: dict) -> Iterator[str]:
     """Yields where Terraform gives rights that resources.toml does not list, and the other way round."""
     files, blocks = [], []
@@ -229,6 +270,8 @@ def problems_of_terraform(folder: Path, terraform: dict) -> Iterator[str]:
             continue
         try:
             yield from problems_of_file(file, name)
+            if name.name.endswith((".tf", ".asl.json")):
+                yield from problems_of_calls(file, name, terraform["looks_outside"].get(name.as_posix(), []))
             if file.suffix == ".tf":
                 files.append(file)
                 blocks += blocks_of(file, name.parent.as_posix())

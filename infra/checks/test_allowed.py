@@ -12,7 +12,7 @@ import grants
 from allowed import ACCOUNT, Scope
 
 INFRA = Path(grants.__file__).parents[1]
-NAMES = ("*.tf", "*.tfbackend", ".terraform.lock.hcl")
+NAMES = ("*.tf", "*.asl.json", "*.tfbackend", ".terraform.lock.hcl")
 FILES = [file for name in NAMES for file in INFRA.rglob(name) if not {".terraform", "node_modules"} & set(file.parts)]
 ROLES, RESOURCES = allowed.load("roles.toml"), allowed.load("resources.toml")
 DEV = Scope()
@@ -330,6 +330,69 @@ class Grants(unittest.TestCase):
         ):
             self.assert_finds(text, **change)
 
+    def test_types_of_variables_that_carry_rights(self):
+        without_condition = "object({ Version = string, Statement = list(object({ Effect = string, Action = any })) })"
+        policy = 'as an object."\n  type        = '
+        for text, change in (
+            ("modules/step/var.policy: type", {"name": "modules/step/variables.tf", "old": f"role, {policy}any", "new": f"role, {policy}{without_condition}"}),
+            ("modules/step/var.trust_policy: type", {"name": "modules/step/variables.tf", "old": f"role, {policy}any", "new": f"role, {policy}{without_condition}"}),
+            ("modules/bucket/var.policy: type", {"name": "modules/bucket/variables.tf", "old": f"policy, {policy}any", "new": f"policy, {policy}{without_condition}"}),
+            ("modules/step/var.permissions_boundary: default", {"name": "modules/step/variables.tf", "old": "boundary of the role. null: none.\"\n", "new": 'x"\n  default = "arn"\n'}),
+            ("modules/step/var.permissions_boundary: nullable", {"name": "modules/step/variables.tf", "old": "boundary of the role. null: none.\"\n", "new": 'x"\n  nullable = false\n'}),
+            ("var.permissions_boundary: default", {"name": "variables.tf", "old": 'boundary of every role. null: none."\n  type        = string\n  default     = null', "new": 'x"\n  type = string\n  default = "arn"'}),
+            ("modules/step/var.more: type", {"name": "modules/step/main.tf", "old": "jsonencode(var.policy)", "new": "jsonencode(var.more)", "more": 'variable "more" {\n  type = any\n}\n'}),
+            ("state/local.bucket: value", {"name": "state/main.tf", "old": '"defi-${terraform.workspace}-', "new": '"x-${terraform.workspace}-'}),
+            ("modules/bucket/output.name: value", {"name": "modules/bucket/outputs.tf", "old": "aws_s3_bucket.this.bucket", "new": '"other"'}),
+        ):
+            self.assert_finds(text, **change)
+        self.assertEqual(self.problems(name="modules/step/more.tf", more='variable "more" {\n  type = string\n}\n'), [])
+
+    def test_values_that_depend_on_files_or_the_time(self):
+        for call in (
+            'fileexists("${path.root}/backend.tf")',
+            'length(fileset(path.root, "*.tfvars")) > 0',
+            'core::fileexists("backend.tf")',
+            'fileexists  (\n    "backend.tf")',
+            'file("${path.module}/retry.asl.json") == ""',
+            'can(filesha256("backend.tf"))',
+            'can(templatefile("backend.tf", {}))',
+            'templatestring(local.more, {}) == "x"',
+            'timecmp(timestamp(), "2030-01-01T00:00:00Z") > 0',
+            'plantimestamp() == "x"',
+            'uuid() == "x"',
+            'bcrypt("x") == "x"',
+            'startswith(path.cwd, "/tmp")',
+            'startswith(abspath("."), "/tmp")',
+            'pathexpand("~") == "/root"',
+            '"${fileexists("backend.tf")}" == "true"',
+        ):
+            action = '["s3:GetObject"]'
+            wide = {"old": f"Action   = {action}", "new": f'Action   = {call} ? ["s3:*"] : {action}'}
+            self.assert_finds("policies.tf: looks outside with", name="policies.tf", **wide)
+        # In a place that looks at another file today, and in a template.
+        self.assert_finds("state_machine.tf: looks outside", name="state_machine.tf", old="retry.asl.json", new="more.asl.json")
+        self.assert_finds("modules/step/main.tf: looks outside", name="modules/step/main.tf", old="fileexists(var.package) ?", new='fileexists("backend.tf") ?')
+        self.assert_finds("schedule.tf: looks outside with nothing", name="schedule.tf", old='templatefile("${path.module}/schedule.asl.json", ', new="jsonencode(")
+        self.assert_finds("schedule.asl.json: looks outside", name="schedule.asl.json", more='${fileexists("backend.tf")}')
+        names = 'output "more" {\n  value = timeadd(var.file, formatdate(filename, profile(uuidv5("x", "y"))))\n}\n'
+        self.assertEqual(self.problems(name="more.tf", more=names), [])
+
+    def test_keys_places_and_code(self):
+        secret = "  kms_key_id              = var.kms_key_arn\n"
+        for text, change in (
+            ("aws_secretsmanager_secret.api_key: kms_key_id", {"name": "secrets.tf", "old": secret, "new": '  kms_key_id = "arn:aws:kms:us-east-1:999999999999:key/x"\n'}),
+            ("aws_secretsmanager_secret.api_key: replica", {"name": "secrets.tf", "old": secret, "new": secret + '  replica {\n    region = "eu-west-1"\n  }\n'}),
+            ("aws_athena_workgroup.analysts: output_location", {"name": "athena.tf", "old": "s3://${module.athena_results.name}", "new": "s3://other"}),
+            ("aws_athena_workgroup.analysts: encryption_configuration", {"name": "athena.tf", "old": '"SSE_KMS"', "new": '"CSE_KMS"'}),
+            ("configuration.this: apply_server_side_encryption_by_default", {"name": "modules/bucket/main.tf", "old": "kms_master_key_id = var.kms_key_arn", "new": 'kms_master_key_id = "x"'}),
+            ("aws_lambda_function.this: layers", {"name": "modules/step/main.tf", "old": "  handler ", "new": '  layers = ["x"]\n  handler '}),
+            ("aws_lambda_function.this: image_uri", {"name": "modules/step/main.tf", "old": "  filename  ", "new": '  image_uri = "x"\n  filename  '}),
+            ("aws_lambda_function.this: s3_bucket", {"name": "modules/step/main.tf", "old": "  filename  ", "new": '  s3_bucket = "x"\n  filename  '}),
+            ("aws_lambda_function.this: s3_key", {"name": "modules/step/main.tf", "old": "  filename  ", "new": '  s3_key = "x"\n  filename  '}),
+            ("module.lake: kms_key_arn", {"name": "lake.tf", "old": "var.kms_key_arn", "new": '"x"'}),
+        ):
+            self.assert_finds(text, **change)
+
     def test_settings_of_providers_and_backends(self):
         region, version = "  region              = ", "  required_version = "
         for text, change in (
@@ -383,10 +446,26 @@ class EveryVariable(unittest.TestCase):
             for optional in re.findall(r"(\w+) *= optional", variable["type"]):
                 self.assertIn(f'"{optional}": ', value, name)
 
+    def test_the_registry_of_test_events_is_off_by_default(self):
+        # It exists once per account, and the console may have created it.
+        variables = {block.labels[0]: block.counts() for block in grants.blocks_of(INFRA / "variables.tf", ".")}
+        for name in ("test_events", "test_event_registry"):
+            self.assertEqual(variables[name], {"type": "bool", "default": "false", "nullable": "false"})
+        (registry,) = [block for block in grants.blocks_of(INFRA / "test_events.tf", ".") if block.labels == ["aws_schemas_registry", "test_events"]]
+        attributes = {name: value for (name, *_), value, _ in grants.children(registry.body, registry.text)}
+        self.assertEqual(attributes["count"], "var.test_event_registry ? 1 : 0")
+        for file in INFRA.glob("env/*.tfvars"):
+            self.assertNotIn("test_event", file.read_text(), file)
+
     def test_the_account_decides_no_right(self):
         # Without the id of the account, Terraform asks AWS for it. Therefore no rendering has the default of `account_id`.
         uses = {file.name: file.read_text().count("var.account_id") for file in INFRA.glob("*.tf")}
         self.assertEqual({name: number for name, number in uses.items() if number}, {"main.tf": 2, "variables.tf": 2, "versions.tf": 2})
+
+    def test_the_versions_of_functions_decide_no_right(self):
+        # A rendering has other versions than a deployment. Only the definition and an output name them.
+        text = "".join(file.read_text() for file in sorted(INFRA.glob("*.tf")))
+        self.assertEqual([text.count(f"local.{name}") for name in ("function_versions", "version_arns", "definition", "batches")], [2, 2, 1, 1])
 
     def test_variables_are_in_one_file(self):
         others = [file for file in INFRA.glob("*.tf") if file.name != "variables.tf"]

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,28 @@ def test_no_key_is_an_argument():
             # The arguments of printf are those of no process, since it is part of the shell, and <<< is standard input.
             commands = re.sub(r"printf [^|)]*[|)]|<<< .*", "", script)
             assert not re.search(r"\$\{?\w*API_KEY", commands), f"{page.name}:{line}: {commands}"
+
+
+def test_no_hint_shows_a_key_as_an_argument():
+    """Nor does what the command prints, such as the hint of an error."""
+    folders = ["shared", "local", "functions", "simulator", "pages", "infra"]
+    files = [file for folder in folders for suffix in ("rs", "tf", "toml") for file in (ROOT / folder).rglob(f"*.{suffix}")]
+    shown = {file: re.findall(r"--secret-string[ =]([^\s\"'`]*)", file.read_text()) for file in files}
+    assert shown[ROOT / "shared" / "src" / "aws" / "secrets.rs"] == ["file:///dev/stdin"]
+    assert {value for values in shown.values() for value in values} == {"file:///dev/stdin"}, shown
+
+
+def test_steps_that_hold_a_leaked_key_are_named():
+    """The steps of each key in `A leaked key` are those whose roles may read its secret."""
+    roles = tomllib.loads((ROOT / "infra" / "checks" / "roles.toml").read_text())
+    section = (ROOT / "docs" / "operations.md").read_text().split("\n## A leaked key\n")[1].split("\n## ")[0]
+    named = {key: set(re.findall(r"`([a-z-]+)`", steps)) for key, steps in re.findall(r"^\| `([a-z]+)-api-key` \| [^|]* \| ([^|]*) \|$", section, re.M)}
+    holders = {}
+    for step, rights in roles.items():
+        for source in ("apis", "chain"):
+            for secret in rights.get(source, {}).get("read-secret", []) if isinstance(rights, dict) else []:
+                holders.setdefault(secret.removeprefix("secret/"), set()).add(step)
+    assert named == holders
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

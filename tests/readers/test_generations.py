@@ -58,19 +58,24 @@ def by_catalog(lake: Path, connection: duckdb.DuckDBPyConnection) -> tuple:
     return rows(connection, str(lake / entry["location"] / "*.parquet"))
 
 
+def by_folder(lake: Path, connection: duckdb.DuckDBPyConnection) -> tuple:
+    return rows(connection, str(lake / FOLDER / "*" / "*.parquet"))
+
+
 class Poll:
-    """Counts in the background what readers see: sets by the catalog, and the bytes of single objects of the folder."""
+    """Counts in the background what readers see: sets by the catalog, and of the folder its rows and the bytes of single
+    objects."""
 
     def __init__(self, lake: Path):
         self.lake, self.ended = lake, threading.Event()
-        self.sets, self.objects = Counter(), Counter()
+        self.sets, self.objects, self.rows = Counter(), Counter(), Counter()
         self.thread = threading.Thread(target=self.poll)
 
     def poll(self) -> None:
         with duckdb.connect() as connection:
             while not self.ended.is_set():
                 self.sets[by_catalog(self.lake, connection)] += 1
-                rows(connection, str(self.lake / FOLDER / "*" / "*.parquet"))
+                self.rows.update(by_folder(self.lake, connection))
                 for file in (self.lake / FOLDER).rglob("*.parquet"):
                     with contextlib.suppress(FileNotFoundError):
                         self.objects[file.read_bytes()] += 1
@@ -105,8 +110,11 @@ def test_readers_beside_a_rebuild_see_one_set_or_the_other(published):
         assert run(lake, [*options, "--force"]) == 0
     with duckdb.connect() as connection:
         new = by_catalog(lake, connection)
+        assert by_folder(lake, connection) == new
     assert new != old
     assert poll.sets.keys() <= {old, new} and poll.sets[old] > 5
+    # While the objects are copied the folder has some of each set, but no other rows.
+    assert poll.rows.keys() <= {*old, *new} and poll.rows.keys() >= {*old}
     assert poll.objects.keys() <= old_objects | objects(lake)
 
 
@@ -121,6 +129,10 @@ def test_set_that_fails_its_checks_is_never_seen(published, tmp_path):
         assert run(lake, [*options, "--force"], DEFI_CONFIG=str(tmp_path / "config.toml")) != 0
     assert poll.sets.keys() == {old} and poll.sets[old] > 5
     assert poll.objects.keys() == old_objects and objects(lake) == old_objects
+    assert poll.rows.keys() == {*old}
     with served(seed=1) as (options, _, _), Poll(lake) as poll:
         assert run(lake, [*options, "--force"]) == 0, "the old chain again, with checks that pass"
     assert poll.sets.keys() == {old} and objects(lake) == old_objects, "an equal set moves nothing"
+    assert poll.rows.keys() == {*old}
+    with duckdb.connect() as connection:
+        assert by_folder(lake, connection) == old

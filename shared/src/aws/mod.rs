@@ -92,7 +92,17 @@ where
     let (kind, hint) = kind_of(code)
         .or_else(|| code_of(status).filter(|_| ![400, 409].contains(&status)).and_then(kind_of))
         .unwrap_or((Kind::Internal, Kind::Internal.default_hint()));
+    let hint = if kind == Kind::BadCredentials && is_of_lake_formation(message) { LAKE_FORMATION_HINT } else { hint };
     Error::new(kind, format!("{code}: {message}")).with("call", call).with_hint(hint)
+}
+
+/// What to do where IAM allows a call and Lake Formation does not.
+const LAKE_FORMATION_HINT: &str =
+    "deploy with Terraform's variable lake_formation, which grants it to the functions and to its `readers`";
+
+/// Returns whether the message of a denied call says that Lake Formation denied it. The code is that of IAM, too.
+fn is_of_lake_formation(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("lake formation")
 }
 
 /// Returns the kind of an error with a code, and what to do about it. `None` for a code that this program should not
@@ -187,6 +197,21 @@ mod tests {
             assert_eq!(error.kind(), kind, "{code}");
             let text = error.to_string();
             assert!(text.contains(&format!("{code}: no (call=HeadObject); next: ")) && text.contains(next), "{text}");
+        }
+    }
+
+    #[test]
+    fn call_that_lake_formation_denies_names_the_variable_of_terraform() {
+        for (code, message, next) in [
+            ("AccessDeniedException", "Insufficient Lake Formation permission(s): Required Create Table on x", true),
+            ("AccessDenied", "Principal has no lake formation permissions", true),
+            ("AccessDeniedException", "User: x is not authorized to perform: glue:CreateTable", false),
+            ("ThrottlingException", "Lake Formation is throttled", false),
+        ] {
+            let response = HttpResponse::new(400.try_into().unwrap(), SdkBody::empty());
+            let metadata = ErrorMetadata::builder().code(code).message(message).build();
+            let error = sdk_error("CreateTable", SdkError::service_error(HeadObjectError::generic(metadata), response));
+            assert_eq!(error.to_string().contains("Terraform's variable lake_formation"), next, "{error}");
         }
     }
 

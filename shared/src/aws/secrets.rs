@@ -26,9 +26,9 @@ pub async fn has_secret(aws: &SdkConfig, id: &str) -> Result<bool> {
 /// `BadCredentials` if the secret is missing or has no value, and the errors of AWS.
 pub async fn secret(aws: &SdkConfig, id: &str) -> Result<Vec<Secret>> {
     let empty = || {
-        Error::new(Kind::BadCredentials, "the secret of an API key has no value")
-            .with("secret", id)
-            .with_hint(format!("set the key: aws secretsmanager put-secret-value --secret-id {id} --secret-string …"))
+        Error::new(Kind::BadCredentials, "the secret of an API key has no value").with("secret", id).with_hint(format!(
+            "pipe the key to: aws secretsmanager put-secret-value --secret-id {id} --secret-string file:///dev/stdin"
+        ))
     };
     let response = match Client::new(aws).get_secret_value().secret_id(id).send().await {
         Ok(response) => response,

@@ -207,10 +207,12 @@ fn escape_sequence(text: &[u8]) -> Option<(u8, usize)> {
     }
 }
 
-/// Returns the byte of a numeric character reference without its prefix, and the length with it.
+/// Returns the byte of a numeric character reference without its prefix, and the length with it. It may start with any
+/// number of zeros. No other reference starts among them, so that no zero is looked at twice.
 fn entity(rest: &[u8], radix: u32, prefix: usize) -> Option<(u8, usize)> {
-    let digits = reference(rest)?;
-    Some((number(digits, radix)?, prefix + digits.len() + 1))
+    let zeros = rest.iter().take_while(|byte| **byte == b'0').count();
+    let digits = reference(&rest[zeros..])?;
+    Some((number(digits, radix)?, prefix + zeros + digits.len() + 1))
 }
 
 /// Returns the text before the semicolon that ends a character reference. Looks at a few bytes only: an answer may consist of
@@ -283,6 +285,8 @@ mod tests {
             encoded("", |c| format!("%25{}", hex(c))),
             encoded("", |c| format!("&#{};", c as u32)),
             encoded("", |c| format!("&#x{};", hex(c))),
+            encoded("", |c| format!("&#x000000{};", hex(c))),
+            encoded("", |c| format!("&#{:0>200};", c as u32)),
             encoded("", |c| format!("\\x{}", hex(c))),
             KEY.replace('/', "&sol;").replace('+', "&plus;"),
             encoded("", |c| if c.is_ascii_digit() { format!("\\{c}") } else { c.to_string() }),
@@ -306,6 +310,8 @@ mod tests {
             "&none;",
             "a & b",
             "&#1234567890;",
+            "&#0000000000;",
+            "&#x000000000",
             "\\u00",
             "\\u00g0",
             r#"{"a": "\u00e9 100%"}"#,

@@ -198,6 +198,7 @@ mod tests {
                 source,
                 shards: 1,
                 force: false,
+                rebuild_lost: false,
                 split,
             };
             let calls = calls.of(Step::ExtractLogs, &plan).unwrap();

@@ -300,7 +300,7 @@ impl<'a> Chunk<'a> {
             return unsupported("a compression", "compress it with Snappy, ZSTD or LZ4_RAW");
         }
         let invalid = || mismatch(column);
-        let is_list = column.column_descr().max_rep_level() > 0;
+        let lists = u64::try_from(column.column_descr().max_rep_level()).map_err(|_| invalid())?;
         let (mut chunk, mut values_of_lists) = (Chunk { column, bytes, dictionary: 0, pages: Vec::new() }, 0);
         let mut offset = 0;
         while offset < chunk.bytes.len() {
@@ -323,7 +323,7 @@ impl<'a> Chunk<'a> {
             } else {
                 let place = start(column).checked_add_unsigned(offset as u64);
                 chunk.pages.push(place.zip(i32::try_from(size).ok()).ok_or_else(invalid)?);
-                if is_list {
+                if lists > 0 {
                     values_of_lists += page.values;
                 } else if page.values > unsigned(rows)? {
                     return Err(invalid());
@@ -333,8 +333,8 @@ impl<'a> Chunk<'a> {
             offset = end.filter(|end| *end <= chunk.bytes.len()).ok_or_else(invalid)?;
         }
         if values_of_lists > 0 {
-            // A row may have any number of values.
-            budget.take(values_of_lists.saturating_mul(chunk.longest_value()? + VALUE_BYTES))?;
+            // A row may have any number of values, each in a list in a list.
+            budget.take(values_of_lists.saturating_mul(chunk.longest_value()? + lists * VALUE_BYTES))?;
         }
         Ok(chunk)
     }
@@ -581,8 +581,10 @@ mod tests {
 
     #[test]
     fn values_of_lists_are_counted() {
-        let list = |budget| check_as(1, Compression::SNAPPY, &[page(DATA, 8, 1_000, 0)], budget, |_| ()).is_ok();
-        assert!(list(24_016) && !list(24_015));
+        let list =
+            |depth, budget| check_as(depth, Compression::SNAPPY, &[page(DATA, 8, 1_000, 0)], budget, |_| ()).is_ok();
+        assert!(list(1, 24_016) && !list(1, 24_015));
+        assert!(list(3, 56_016) && !list(3, 56_015));
     }
 
     #[test]
@@ -664,7 +666,7 @@ mod tests {
             check_pages(metadata, file, columns, 8_192, &mut Budget::of_file(file.len() as u64)).unwrap()
         };
         let all = ProjectionMask::all();
-        let long = file_of_dictionaries(4, vec!["x".repeat(1 << 20)], 2_000);
+        let long = file_of_dictionaries(4, vec!["x".repeat(1 << 20)], 200);
         assert!(long.1.len() < 50_000, "{}", long.1.len());
         assert_eq!(rows(&long, &all), 32);
         let one = ProjectionMask::leaves(long.0.file_metadata().schema_descr(), [2]);

@@ -13,6 +13,7 @@ mod s3;
 pub mod scan;
 mod state;
 mod store;
+mod structures;
 mod thrift;
 mod unit;
 

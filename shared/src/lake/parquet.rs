@@ -231,7 +231,7 @@ fn decode_batches<R: Row>(
 ) -> Result<()> {
     catch_panics(|| {
         let mut budget = Budget::of_file(file.len() as u64);
-        for batch in reader::<R>(file, between)? {
+        for batch in reader::<R>(file, between, &mut budget)? {
             let batch = batch.map_err(read_error)?;
             let values: u64 = batch.columns().iter().map(|column| values_bytes(column)).sum();
             budget.take(values + (batch.num_rows() * size_of::<R>()) as u64)?;
@@ -261,25 +261,41 @@ fn values_bytes(column: &dyn Array) -> u64 {
     dictionary.keys().values().iter().filter_map(length).sum()
 }
 
-/// Reads the metadata of a file and checks what it claims.
-fn load(file: &Bytes, options: ArrowReaderOptions) -> Result<ArrowReaderMetadata> {
-    bounds::check_footer(file)?;
-    let metadata = ArrowReaderMetadata::load(file, options).map_err(read_error)?;
-    bounds::check_claims(metadata.metadata(), file.len() as u64)?;
-    Ok(metadata)
+/// Reads the metadata of a file, with its index of pages if it has one and `with_index` is set. Checks what they claim.
+fn load(file: &Bytes, with_index: bool, budget: &mut Budget) -> Result<ArrowReaderMetadata> {
+    bounds::check_footer(file, budget)?;
+    let mut metadata = ParquetMetaDataReader::new().parse_and_finish(file).map_err(read_error)?;
+    bounds::check_claims(&metadata, file.len() as u64)?;
+    if with_index {
+        bounds::check_index(&metadata, file, budget)?;
+        let reader = ParquetMetaDataReader::new_with_metadata(metadata);
+        let mut reader = reader.with_page_index_policy(PageIndexPolicy::Optional);
+        reader.read_page_indexes(file).map_err(read_error)?;
+        metadata = reader.finish().map_err(read_error)?;
+    }
+    ArrowReaderMetadata::try_new(Arc::new(metadata), reader_options()).map_err(read_error)
 }
 
-/// Returns a reader of the columns of a row type, in batches of one page, which fit into a CPU cache.
-fn reader<R: Row>(file: Bytes, between: Option<(&str, &RangeInclusive<String>)>) -> Result<ParquetRecordBatchReader> {
-    let index = if between.is_some() { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
-    let options = ArrowReaderOptions::new().with_page_index_policy(index);
-    let metadata = load(&file, options.clone())?;
-    let batch_rows = bounds::check_pages(metadata.metadata(), &file, WRITER_POLICY.rows_per_page)?;
-    let pages = between.and_then(|(column, range)| pages_between(&metadata, column, range));
-    let options = options.with_schema(with_dictionaries(&metadata));
-    let metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options).map_err(read_error)?;
+/// Returns options for the types of a file's own schema. What its writer noted of others, such as lists of a fixed length,
+/// could take any memory.
+pub(super) fn reader_options() -> ArrowReaderOptions {
+    ArrowReaderOptions::new().with_skip_arrow_metadata(true)
+}
+
+/// Returns a reader of the columns of a row type, in batches of one page at most, which fit into a CPU cache.
+fn reader<R: Row>(
+    file: Bytes,
+    between: Option<(&str, &RangeInclusive<String>)>,
+    budget: &mut Budget,
+) -> Result<ParquetRecordBatchReader> {
+    let metadata = load(&file, between.is_some(), budget)?;
     let names = R::columns().into_iter().map(|column| column.name);
     let columns = ProjectionMask::columns(metadata.parquet_schema(), names);
+    let page = WRITER_POLICY.rows_per_page;
+    let batch_rows = bounds::check_pages(metadata.metadata(), &file, &columns, page, budget)?;
+    let pages = between.and_then(|(column, range)| pages_between(&metadata, column, range));
+    let options = reader_options().with_schema(with_dictionaries(&metadata));
+    let metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options).map_err(read_error)?;
     let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
     if let Some(pages) = pages {
         reader = reader.with_row_selection(pages);
@@ -370,7 +386,7 @@ pub enum FooterRead {
 /// `CorruptData` if the file is not a valid Parquet file.
 pub fn footer(suffix: &Bytes, size: u64) -> Result<FooterRead> {
     catch_panics(|| {
-        bounds::check_footer(suffix)?;
+        bounds::check_footer(suffix, &mut Budget::of_file(size))?;
         let mut reader = ParquetMetaDataReader::new();
         match reader.try_parse_sized(suffix, size) {
             Err(ParquetError::NeedMoreData(bytes)) => return Ok(FooterRead::Needs(bytes)),
@@ -378,7 +394,7 @@ pub fn footer(suffix: &Bytes, size: u64) -> Result<FooterRead> {
         }
         let metadata = Arc::new(reader.finish().map_err(read_error)?);
         bounds::check_claims(&metadata, size)?;
-        let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).map_err(read_error)?;
+        let metadata = ArrowReaderMetadata::try_new(metadata, reader_options()).map_err(read_error)?;
         Ok(FooterRead::Complete(footer_of(&metadata)))
     })
 }
@@ -401,8 +417,10 @@ fn footer_of(metadata: &ArrowReaderMetadata) -> Footer {
 /// `CorruptData` if it is not.
 pub fn verify(file: Bytes) -> Result<()> {
     catch_panics(|| {
-        let metadata = load(&file, Default::default())?;
-        let batch_rows = bounds::check_pages(metadata.metadata(), &file, WRITER_POLICY.rows_per_page)?;
+        let mut budget = Budget::of_file(file.len() as u64);
+        let metadata = load(&file, false, &mut budget)?;
+        let (all, page) = (ProjectionMask::all(), WRITER_POLICY.rows_per_page);
+        let batch_rows = bounds::check_pages(metadata.metadata(), &file, &all, page, &mut budget)?;
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
         let reader = reader.with_batch_size(batch_rows).build();
         reader.map_err(read_error)?.try_for_each(|batch| batch.map(drop).map_err(read_error))
@@ -414,14 +432,14 @@ pub fn verify(file: Bytes) -> Result<()> {
 /// # Errors
 /// `CorruptData` if the file is not a valid Parquet file.
 pub fn file_metadata(file: &Bytes) -> Result<(FileMetadata, u64)> {
-    let metadata = catch_panics(|| load(file, Default::default()))?;
+    let metadata = catch_panics(|| load(file, false, &mut Budget::of_file(file.len() as u64)))?;
     let Footer { metadata, rows, .. } = footer_of(&metadata);
     Ok((metadata, rows))
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::{DictionaryArray, Int32Array, StringArray};
+    use arrow_array::{DictionaryArray, FixedSizeBinaryArray, Int32Array, StringArray};
     use parquet::column::writer::ColumnCloseResult;
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::file::writer::SerializedFileWriter;
@@ -590,17 +608,85 @@ mod tests {
         is_rejected(&many);
     }
 
+    /// Returns a file with another footer.
+    fn with_footer(file: &[u8], change: impl FnOnce(&[u8]) -> Vec<u8>) -> Bytes {
+        let (rest, length) = file[..file.len() - 4].split_last_chunk().unwrap();
+        let (pages, footer) = rest.split_at(rest.len() - u32::from_le_bytes(*length) as usize);
+        let footer = change(footer);
+        [pages, &footer, &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat().into()
+    }
+
+    /// Replaces the last occurrence of some bytes in the footer of a file.
+    fn patch(file: &[u8], from: &[u8], to: &[u8]) -> Bytes {
+        with_footer(file, |footer| {
+            let at = footer.windows(from.len()).rposition(|window| window == from).unwrap();
+            [&footer[..at], to, &footer[at + from.len()..]].concat()
+        })
+    }
+
+    /// A list of 2³¹ - 1 structures, after the type of the field.
+    const MANY: [u8; 6] = [0xfc, 0xff, 0xff, 0xff, 0xff, 0x07];
+
     #[test]
     fn footer_that_claims_more_row_groups_than_its_bytes_is_corrupt() {
-        let file = file(100).to_vec();
         // The fields with 100 rows and with a list of one row group.
-        let claim = [0x16, 0xc8, 0x01, 0x19, 0x1c];
-        let at = file.windows(claim.len()).rposition(|window| window == claim).unwrap() + claim.len() - 1;
-        let (rest, length) = file[..file.len() - 4].split_last_chunk().unwrap();
-        let length = u32::from_le_bytes(*length) + 5;
-        let many = [0xfc, 0xff, 0xff, 0xff, 0xff, 0x07];
-        let file = [&rest[..at], &many[..], &rest[at + 1..], &length.to_le_bytes()[..], b"PAR1"].concat();
-        is_rejected(&file.into());
+        let claim = [&[0x16, 0xc8, 0x01, 0x19][..], &MANY].concat();
+        is_rejected(&patch(&file(100), &[0x16, 0xc8, 0x01, 0x19, 0x1c], &claim));
+    }
+
+    #[test]
+    fn footer_whose_claims_only_the_decoder_reads_is_corrupt() {
+        // The number of rows as a string of seven bytes. The decoder takes its length for the number, and reads them.
+        let text = [&[0x18, 0x07, 0x19][..], &MANY, &[0x19, 0x1c]].concat();
+        is_rejected(&patch(&file(100), &[0x16, 0xc8, 0x01, 0x19, 0x1c], &text));
+        // An unknown field with a list of eight booleans, for which the decoder reads no bytes, so that it reads the next
+        // field in them.
+        let field = [&[0x09, 0xc8, 0x01, 0xf2, 0x08, 0x09, 0x08][..], &MANY, &[0x00]].concat();
+        is_rejected(&with_footer(&file(100), |footer| [&footer[..footer.len() - 1], &field].concat()));
+    }
+
+    #[test]
+    fn index_that_claims_more_pages_than_its_bytes_is_corrupt() {
+        let range = "00000001".to_owned()..="00000002".to_owned();
+        let row = |number| QuarantinedRow { row_number: number, reason: format!("{number:08}"), row: String::new() };
+        let (whole, _) = encode((0..100).map(row), &["reason"], &FileMetadata::new()).unwrap();
+        assert_eq!(decode_range::<QuarantinedRow>(whole.clone(), "reason", &range).unwrap().len(), 100);
+        let is_corrupt = |file: Vec<u8>| {
+            let outcome = decode_range::<QuarantinedRow>(file.into(), "reason", &range);
+            assert_eq!(outcome.unwrap_err().kind(), crate::Kind::CorruptData);
+        };
+        // The list of one page, with an offset, at the start of the last index.
+        let at = whole.windows(3).rposition(|window| window == [0x19, 0x1c, 0x16]).unwrap();
+        let mut many = whole.to_vec();
+        many[at + 1..][..6].copy_from_slice(&MANY);
+        is_corrupt(many);
+        // An index that is partly outside of the file.
+        let metadata = load(&whole, false, &mut Budget::of_file(0)).unwrap();
+        let column = metadata.metadata().row_group(0).columns().last().unwrap().clone();
+        let offset = column.offset_index_offset().unwrap();
+        let field = |mut value: u64| {
+            let mut bytes = vec![0x16];
+            while value > 0x7f {
+                bytes.push(value as u8 | 0x80);
+                value >>= 7;
+            }
+            [bytes, vec![value as u8]].concat()
+        };
+        is_corrupt(patch(&whole, &field(2 * offset as u64), &field(2 * whole.len() as u64)).to_vec());
+    }
+
+    #[test]
+    fn columns_of_wide_values_are_corrupt() {
+        let values =
+            FixedSizeBinaryArray::try_from_sparse_iter_with_size([None::<&[u8]>; 27].into_iter(), 100).unwrap();
+        let batch = RecordBatch::try_from_iter_with_nullable([("a", Arc::new(values) as _, true)]).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        let whole = Bytes::from(writer.into_inner().unwrap());
+        verify(whole.clone()).unwrap();
+        // The type FIXED_LEN_BYTE_ARRAY and a length of 100, which becomes one of 1,000,000,000.
+        let wide = patch(&whole, &[0x15, 0x0e, 0x15, 0xc8, 0x01], &[0x15, 0x0e, 0x15, 0x80, 0xa8, 0xd6, 0xb9, 0x07]);
+        is_rejected(&wide);
     }
 
     #[test]

@@ -10,21 +10,19 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowPredicate, ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter,
-};
+use parquet::arrow::arrow_reader::{ArrowPredicate, ArrowPredicateFn, ArrowReaderMetadata, RowFilter};
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
 
 use super::bounds::{self, Budget};
-use super::parquet::{catch_panics, read_error};
+use super::parquet::{catch_panics, read_error, reader_options};
 use super::{Entry, FOOTER_BYTES, Store};
 use crate::cpu::run_cpu;
 use crate::error::{Error, Result};
 
-/// The number of rows that are decoded at once.
+/// The number of rows that are decoded at once, at most.
 const BATCH_ROWS: usize = 8 * 1024;
 
 /// The number of ranges of a file that are read concurrently.
@@ -48,6 +46,8 @@ pub struct ParquetScan<'a> {
     store: &'a dyn Store,
     file: &'a Entry,
     metadata: ArrowReaderMetadata,
+    /// What the file may take in memory besides its footer.
+    budget: Budget,
 }
 
 impl<'a> ParquetScan<'a> {
@@ -61,7 +61,7 @@ impl<'a> ParquetScan<'a> {
         loop {
             let suffix = store.get_suffix(&file.key, length).await?.ok_or_else(|| with_file(missing()))?;
             match run_cpu(|| catch_panics(|| footer(&suffix, file.size))).map_err(with_file)? {
-                Ok(metadata) => return Ok(ParquetScan { store, file, metadata }),
+                Ok((metadata, budget)) => return Ok(ParquetScan { store, file, metadata, budget }),
                 Err(needed) if needed > length => length = needed,
                 Err(_) => return Err(with_file(missing())),
             }
@@ -100,24 +100,58 @@ impl<'a> ParquetScan<'a> {
         filters: &[Arc<dyn ColumnFilter>],
         convert: impl Fn(&RecordBatch) -> Result<Vec<T>>,
     ) -> Result<Vec<T>> {
-        let mut decoder = self.decoder(columns, filters)?;
-        let (mut rows, mut budget) = (Vec::new(), Budget::of_file(self.file.size));
-        let mut uncompressed = Budget::of_file(self.file.size);
+        let (mut rows, mut budget) = (Vec::new(), self.budget.clone());
+        for (index, group) in self.metadata.metadata().row_groups().iter().enumerate() {
+            if may_match(group, filters) {
+                let decoder = |batch_rows| self.decoder(index, columns, filters, batch_rows);
+                self.read_group(group, decoder, &mut budget, |batch| {
+                    rows.extend(convert(&batch)?);
+                    Ok(())
+                })
+                .await?;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Reads the rows of a row group. `decoder` returns a decoder that decodes a number of rows at once.
+    async fn read_group(
+        &self,
+        group: &RowGroupMetaData,
+        decoder: impl Fn(usize) -> Result<ParquetPushDecoder>,
+        budget: &mut Budget,
+        mut visit: impl FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let (mut batch_rows, mut chunks) = (BATCH_ROWS, Vec::new());
+        let (mut known_ranges, mut known_parts) = (Vec::new(), Vec::new());
+        let mut current = decoder(batch_rows)?;
         loop {
-            match run_cpu(|| catch_panics(|| decoder.try_decode().map_err(read_error)))? {
-                DecodeResult::Finished => return Ok(rows),
+            match run_cpu(|| catch_panics(|| current.try_decode().map_err(read_error)))? {
+                DecodeResult::Finished => return Ok(()),
                 DecodeResult::Data(batch) => {
                     budget.take(batch.get_array_memory_size() as u64)?;
-                    rows.extend(run_cpu(|| convert(&batch))?);
+                    run_cpu(|| visit(batch))?;
                 }
                 DecodeResult::NeedsData(ranges) => {
                     let parts = ranges.iter().map(|range| self.read_range(range.clone()));
                     let parts: Vec<_> = parts.collect();
                     let parts: Vec<Bytes> = stream::iter(parts).buffered(CONCURRENT_RANGES).try_collect().await?;
-                    for (range, bytes) in ranges.iter().zip(&parts) {
-                        bounds::check_range(self.metadata.metadata(), range, bytes, &mut uncompressed)?;
+                    let check = || {
+                        for (range, bytes) in ranges.iter().zip(&parts) {
+                            chunks.extend(bounds::check_range(group, range, bytes, budget)?);
+                        }
+                        bounds::rows_of_batch(&chunks, batch_rows)
+                    };
+                    let rows = run_cpu(|| catch_panics(check))?;
+                    if rows < batch_rows {
+                        // The decoder asks for all columns before it returns rows. So it can start again.
+                        batch_rows = rows;
+                        current = decoder(batch_rows)?;
+                        current.push_ranges(known_ranges.clone(), known_parts.clone()).map_err(read_error)?;
                     }
-                    decoder.push_ranges(ranges, parts).map_err(read_error)?;
+                    known_ranges.extend(ranges.iter().cloned());
+                    known_parts.extend(parts.iter().cloned());
+                    current.push_ranges(ranges, parts).map_err(read_error)?;
                 }
             }
         }
@@ -129,10 +163,13 @@ impl<'a> ParquetScan<'a> {
         bytes.filter(|bytes| bytes.len() as u64 == length).ok_or_else(missing)
     }
 
-    fn decoder(&self, columns: &[&str], filters: &[Arc<dyn ColumnFilter>]) -> Result<ParquetPushDecoder> {
-        let groups = self.metadata.metadata().row_groups();
-        let groups = groups.iter().enumerate().filter(|(_, group)| may_match(group, filters));
-        let groups = groups.map(|(index, _)| index).collect();
+    fn decoder(
+        &self,
+        group: usize,
+        columns: &[&str],
+        filters: &[Arc<dyn ColumnFilter>],
+        batch_rows: usize,
+    ) -> Result<ParquetPushDecoder> {
         let predicate = |filter: &Arc<dyn ColumnFilter>| {
             let (column, filter) = (self.projection(&[filter.column()])?, Arc::clone(filter));
             let matches = move |batch: RecordBatch| Ok(filter.matches(batch.column(0)));
@@ -140,10 +177,10 @@ impl<'a> ParquetScan<'a> {
         };
         let predicates = filters.iter().map(predicate).collect::<Result<_>>()?;
         ParquetPushDecoderBuilder::new_with_metadata(self.metadata.clone())
-            .with_row_groups(groups)
+            .with_row_groups(vec![group])
             .with_projection(self.projection(columns)?)
             .with_row_filter(RowFilter::new(predicates))
-            .with_batch_size(BATCH_ROWS)
+            .with_batch_size(batch_rows)
             .build()
             .map_err(read_error)
     }
@@ -158,10 +195,11 @@ fn missing() -> Error {
     Error::corrupt("the file is shorter than its listing and its footer say").with_hint("run again once it is complete")
 }
 
-/// Reads the footer from the last bytes of a file of `size` bytes. Returns the number of bytes that contain it if they are
-/// more.
-fn footer(suffix: &Bytes, size: u64) -> Result<Result<ArrowReaderMetadata, usize>> {
-    bounds::check_footer(suffix)?;
+/// Reads the footer from the last bytes of a file of `size` bytes, with what it leaves of the file's budget. Returns the
+/// number of bytes that contain it if they are more.
+fn footer(suffix: &Bytes, size: u64) -> Result<Result<(ArrowReaderMetadata, Budget), usize>> {
+    let mut budget = Budget::of_file(size);
+    bounds::check_footer(suffix, &mut budget)?;
     let mut reader = ParquetMetaDataReader::new();
     match reader.try_parse_sized(suffix, size) {
         Err(ParquetError::NeedMoreData(bytes)) => return Ok(Err(bytes)),
@@ -169,9 +207,8 @@ fn footer(suffix: &Bytes, size: u64) -> Result<Result<ArrowReaderMetadata, usize
     }
     let metadata: Arc<ParquetMetaData> = Arc::new(reader.finish().map_err(read_error)?);
     bounds::check_claims(&metadata, size)?;
-    // Otherwise types would depend on what the writer noted of its own: large strings, views, dictionaries.
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    ArrowReaderMetadata::try_new(metadata, options).map(Ok).map_err(read_error)
+    let metadata = ArrowReaderMetadata::try_new(metadata, reader_options()).map_err(read_error)?;
+    Ok(Ok((metadata, budget)))
 }
 
 /// Returns whether a row group may have a row that passes all filters. Statistics that say nothing allow any.

@@ -9,7 +9,9 @@ use arrow_array::{ArrayRef, Int64Array, StringArray, TimestampSecondArray};
 use async_trait::async_trait;
 use bytes::Bytes;
 use defi_shared::Result;
+use defi_shared::lake::scan::ParquetScan;
 use defi_shared::lake::{Entry, FolderStore, PutOutcome, Store};
+use defi_shared::sources::ethereum::Log;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
@@ -26,6 +28,35 @@ async fn days_of_awss_data_set() {
     assert_eq!((read.batch.logs, read.batch.repeats), (expected(), 0));
     assert_eq!(read.times.into_iter().collect::<Vec<_>>(), times());
     assert_eq!(read.senders.into_iter().collect::<Vec<_>>(), senders());
+}
+
+/// The longest value of a dictionary decides how many rows are decoded at once.
+#[tokio::test]
+async fn rows_that_may_have_a_long_value_are_decoded_in_small_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = StringArray::from_iter_values(std::iter::repeat_n("x".repeat(100_000), 1_500));
+    let path = folder.path().join("a");
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default()));
+    write_with(&path, vec![("a", Arc::new(texts))], properties.build());
+    let file = Entry { key: "a".to_owned(), size: std::fs::metadata(&path).unwrap().len() };
+    let store = FolderStore::new(folder.path());
+    let scan = ParquetScan::open(&store, &file).await.unwrap();
+    let rows_of_batches = scan.read(&["a"], &[], |batch| Ok(vec![batch.num_rows()])).await.unwrap();
+    assert_eq!(rows_of_batches, [1_342, 158]);
+}
+
+/// The size of a batch is known only after rows were filtered by another column.
+#[tokio::test]
+async fn long_data_that_repeats() {
+    let folder = aws();
+    let long =
+        |logs: Vec<Log>| -> Vec<Log> { logs.into_iter().map(|log| Log { data: vec![0x5a; 50_000], ..log }).collect() };
+    let path = of_day(&folder, "logs", 0, "part-0");
+    write(&path, aws_logs(&long(logs(blocks_of_day(0)))), Compression::ZSTD(Default::default()));
+    let (mut of_day, of_the_next) = (first_day_in(&folder).await.unwrap().batch.logs, expected());
+    let next = of_day.split_off(of_the_next.len() - 2);
+    assert_eq!(next, of_the_next[of_day.len()..]);
+    assert_eq!(of_day, long(of_the_next[..of_day.len()].to_vec()));
 }
 
 #[tokio::test]

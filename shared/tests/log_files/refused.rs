@@ -39,7 +39,30 @@ async fn small_file_with_a_huge_page_is_refused_before_it_is_decoded() {
     let path = of_day(&folder, "logs", 0, "part-0");
     write(&path, with(aws_logs(&all), "data", Arc::new(data)), Compression::ZSTD(Default::default()));
     assert!(std::fs::metadata(&path).unwrap().len() < 100_000);
-    starts_with(&refusal(&folder).await, "CorruptData: the Parquet file has a page that does not match its footer");
+    starts_with(&refusal(&folder).await, "CorruptData: the Parquet file decodes to too many bytes for its size");
+}
+
+/// The decoder reads no bytes for a list of booleans that it skips, and finds a list of 2³¹ - 1 row groups in them.
+#[tokio::test]
+async fn small_file_with_a_footer_that_hides_a_huge_list_is_refused() {
+    let folder = aws();
+    let path = of_day(&folder, "logs", 0, "part-0");
+    let file = std::fs::read(&path).unwrap();
+    let (rest, length) = file[..file.len() - 4].split_last_chunk().unwrap();
+    let field = [0x09, 0xc8, 0x01, 0xf2, 0x08, 0x09, 0x08, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00];
+    let length = u32::from_le_bytes(*length) - 1 + u32::try_from(field.len()).unwrap();
+    let forged = [&rest[..rest.len() - 1], &field, &length.to_le_bytes(), b"PAR1"].concat();
+    std::fs::write(&path, forged).unwrap();
+    starts_with(&refusal(&folder).await, "CorruptData: the Parquet file has a malformed footer");
+}
+
+#[tokio::test]
+async fn compression_whose_decoder_ignores_the_size_of_a_page_is_refused() {
+    let folder = aws();
+    write(&of_day(&folder, "logs", 0, "part-0"), aws_logs(&logs(blocks_of_day(0))), Compression::LZ4);
+    let error = refusal(&folder).await;
+    starts_with(&error, "CorruptData: the Parquet file has a compression that is not supported (column=");
+    assert!(error.contains("compress it with Snappy, ZSTD or LZ4_RAW"), "{error}");
 }
 
 #[tokio::test]

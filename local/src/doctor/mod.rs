@@ -3,6 +3,7 @@
 
 #[cfg(feature = "aws")]
 mod aws;
+mod head;
 mod lake;
 mod node;
 mod sources;

@@ -9,7 +9,7 @@ use defi_shared::sources::ethereum::EthereumClient;
 use defi_shared::step::Context;
 
 use super::Finding;
-use super::sources::check_head;
+use super::head::check_head;
 use defi_pages::number::with_thousands;
 
 /// The number of old blocks whose logs are asked for, 20 minutes: few requests, even at a node that allows short ranges.

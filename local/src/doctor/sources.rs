@@ -13,12 +13,9 @@ use defi_shared::tables::RAW_POSITIONS;
 use jiff::Timestamp;
 
 use super::Finding;
+use super::head::check_head;
 use crate::lake::LakeOptions;
 use crate::source::Source;
-use defi_pages::number::{duration, with_thousands};
-
-/// The maximum age of a head block. If it is older, the source has fallen behind the chain.
-const MAX_HEAD_AGE_SECONDS: i64 = 3_600;
 
 /// The time between blocks on Ethereum since proof of stake.
 const SECONDS_PER_BLOCK: i64 = 12;
@@ -72,23 +69,6 @@ pub(super) async fn check(
 fn estimated_time(number: u64, newest: &Block) -> Option<i64> {
     let behind = i64::try_from(newest.number.saturating_sub(number)).ok()?;
     Some(newest.timestamp?.saturating_sub(behind.saturating_mul(SECONDS_PER_BLOCK)))
-}
-
-/// Checks the age of a source's head block. A recording has no new blocks, so that its age is ignored.
-pub(super) fn check_head(item: &str, number: u64, timestamp: Option<i64>, is_recorded: bool) -> Finding {
-    let Some(time) = timestamp else {
-        return Finding::ok(item, format!("available, head block {}", with_thousands(number)));
-    };
-    let age = Timestamp::now().as_second() - time;
-    let found = format!("available, head block {} is {} old", with_thousands(number), duration(age));
-    if age > MAX_HEAD_AGE_SECONDS && !is_recorded {
-        return Finding::warn(
-            item,
-            found,
-            "wait until the source has caught up: days that are not final there are not extracted",
-        );
-    }
-    Finding::ok(item, found)
 }
 
 /// Compares the current deployment of a subgraph with the one that the newest snapshot in the lake is from.

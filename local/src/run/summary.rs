@@ -32,7 +32,7 @@ pub(super) async fn print(context: &Context, scope: &Scope, result: &RunResult, 
     }
     print_gaps(&result.gaps)?;
     if scope.rebuild_lost {
-        not_rebuilt(&context.config, &result.gaps)?.iter().try_for_each(|text| line(text))?;
+        not_rebuilt(&context.config, &result.gaps)?.iter().try_for_each(line)?;
     }
     print_differing(result.steps.iter().map(|step| &step.report))?;
     if let Some(checked) = &result.checked {

@@ -4,11 +4,10 @@
 //! `PositionSnapshot` at each change of a balance, and a `MarketHourlySnapshot` at the last event of each hour. What they say up
 //! to a block never changes, so these queries are not pinned.
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::response::SubgraphState;
-use super::rows::{Entity, Market, MarketJson, Position, PositionJson};
+use super::rows::{At, BalanceJson, Entity, Market, MarketJson, Position, PositionJson, PriceJson};
 use super::snapshot::Snapshot;
 use super::{GraphClient, ProcessPage};
 use crate::error::{Error, Kind, Result};
@@ -25,27 +24,7 @@ const ALL_SNAPSHOTS: usize = 1000;
 /// The number of such positions that one query asks for.
 const POSITIONS_PER_QUERY: usize = 10;
 
-/// The state of a subgraph that a query reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
-    /// The state at the block.
-    Block,
-    /// The newest state, with up to this number of snapshots of each row: the newest up to the block.
-    Head { snapshots: usize },
-}
-
 impl At {
-    /// Returns the variables that say so in a query.
-    pub(super) fn variables(self, block: u64) -> Map<String, Value> {
-        match self {
-            At::Block => Map::from_iter([("block".to_owned(), block.into())]),
-            At::Head { snapshots } => Map::from_iter([
-                ("upTo".to_owned(), json!({"blockNumber_lte": block.to_string()})),
-                ("snapshots".to_owned(), snapshots.into()),
-            ]),
-        }
-    }
-
     /// Returns the state that the rows of a page describe.
     ///
     /// # Errors
@@ -71,28 +50,6 @@ impl At {
 struct WithSnapshots<R, S> {
     row: R,
     snapshots: Option<Vec<S>>,
-}
-
-/// The balance of a position after an event.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct BalanceJson {
-    balance: Text,
-    block_number: Text,
-    log_index: Text,
-}
-
-/// The price and the totals of a market after the last event of an hour.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct PriceJson {
-    #[serde(rename = "inputTokenPriceUSD")]
-    input_token_price_usd: Text,
-    #[serde(rename = "totalDepositBalanceUSD")]
-    total_deposit_balance_usd: Text,
-    #[serde(rename = "totalBorrowBalanceUSD")]
-    total_borrow_balance_usd: Text,
-    block_number: Text,
 }
 
 /// A position with up to `N` snapshots.

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
-use super::rebuilt::{At, BalanceJson, PriceJson};
 use crate::sources::text::{Lenient, Text, TextRow};
 
 /// A lending market at a block, with fields that exist in both versions of Messari's schema (3.1.0 and 2.0.1).
@@ -58,6 +58,50 @@ pub struct Position {
 
 /// A position with the markets that its account uses as collateral.
 pub(super) struct PositionWithCollaterals(pub Position);
+
+/// The state of a subgraph that a query reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// The state at the block.
+    Block,
+    /// The newest state, with up to this number of snapshots of each row: the newest up to the block.
+    Head { snapshots: usize },
+}
+
+impl At {
+    /// Returns the variables that say so in a query.
+    pub(super) fn variables(self, block: u64) -> Map<String, Value> {
+        match self {
+            At::Block => Map::from_iter([("block".to_owned(), block.into())]),
+            At::Head { snapshots } => Map::from_iter([
+                ("upTo".to_owned(), json!({"blockNumber_lte": block.to_string()})),
+                ("snapshots".to_owned(), snapshots.into()),
+            ]),
+        }
+    }
+}
+
+/// The balance of a position after an event.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct BalanceJson {
+    pub(super) balance: Text,
+    pub(super) block_number: Text,
+    pub(super) log_index: Text,
+}
+
+/// The price and the totals of a market after the last event of an hour.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PriceJson {
+    #[serde(rename = "inputTokenPriceUSD")]
+    pub(super) input_token_price_usd: Text,
+    #[serde(rename = "totalDepositBalanceUSD")]
+    pub(super) total_deposit_balance_usd: Text,
+    #[serde(rename = "totalBorrowBalanceUSD")]
+    pub(super) total_borrow_balance_usd: Text,
+    pub(super) block_number: Text,
+}
 
 /// A row of a snapshot: a market or a position.
 pub(super) trait Entity: TextRow + Send {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use defi_shared::catalog::catalog_table;
 use defi_shared::config::Config;
-use defi_shared::tables::{Column, FEATURES_HISTORY, FeatureRow, InstantKey, Layer, Row, TABLES};
+use defi_shared::tables::{Column, FEATURES_HISTORY, FeatureRow, InstantKey, LabelRow, Layer, Row, TABLES};
 
 use crate::support::page::{check_page, repository_file};
 
@@ -29,9 +29,9 @@ fn features() -> String {
     text
 }
 
-fn instants() -> String {
+fn columns<R: Row>() -> String {
     let mut text = "| column | type | meaning |\n|---|---|---|\n".to_owned();
-    for Column { name, data_type, nullable, doc, .. } in InstantKey::columns() {
+    for Column { name, data_type, nullable, doc, .. } in R::columns() {
         let null = if nullable { ", may be NULL" } else { "" };
         writeln!(text, "| `{name}` | {data_type}{null} | {doc} |").unwrap();
     }
@@ -68,7 +68,11 @@ fn tables() -> String {
 
 #[test]
 fn docs_list_every_table_and_feature_of_the_code() {
-    check_page("docs/features.md", "dictionary", &[("features", features()), ("instants", instants())]);
+    check_page(
+        "docs/features.md",
+        "dictionary",
+        &[("features", features()), ("instants", columns::<InstantKey>()), ("labels", columns::<LabelRow>())],
+    );
     check_page("docs/tables.md", "dictionary", &[("tables", tables())]);
 }
 

@@ -124,10 +124,12 @@ async fn later_data_does_not_change_a_row() {
         let after = features_at_borrows(&changed_lake);
         let before_cut = |rows: &Rows| -> Rows {
             // The instant of a borrow is just before its block, so that data of the block itself does not count either.
-            rows.iter()
-                .filter(|row| number(row, "block_number") <= cut && number(row, "log_index") < 100_000)
-                .cloned()
-                .collect()
+            let mut rows = rows.clone();
+            rows.retain(|row| number(row, "block_number") <= cut && number(row, "log_index") < 100_000);
+            // The amount of the borrow itself is known, and was changed too.
+            let changed = rows.iter_mut().filter(|row| number(row, "block_number") == cut);
+            changed.for_each(|row| drop(row.remove("borrow_amount_eth")));
+            rows
         };
         assert_eq!(before_cut(&before), before_cut(&after), "data of block {cut} or later changed an earlier row");
         rounds_with_changes += usize::from(before != after);
@@ -232,6 +234,100 @@ fn midnight_of_the_newest_day_has_the_events_of_its_set() {
         }
     }
     assert_eq!(at("2023-01-01T00:00:00Z").len(), daily.len(), "the first midnight has no event before it");
+}
+
+/// What is known at the end of the horizon says what happened within it.
+#[test]
+fn labels_are_what_the_features_at_the_end_of_the_horizon_have_more() {
+    const HORIZON: i64 = 3 * 86_400;
+    let folder = tempdir().expect("a temporary folder");
+    let (lake, list) = (folder.path().join("lake"), folder.path().join("list.csv"));
+    run_sample(&lake, "3");
+    let borrows =
+        parse_rows(&succeed(&mut command(&["features", "--at-borrows", "--label", "3d", "--lake", path_str(&lake)])));
+    let end = "2023-01-15".parse::<Day>().expect("a day").start();
+    let second = |row: &BTreeMap<String, String>| row["time"].parse::<jiff::Timestamp>().expect("a time").as_second();
+    for row in &borrows {
+        assert_eq!(row["label_censored"] == "true", second(row) + HORIZON >= end, "{row:?}");
+        assert!(!row["borrow_protocol"].is_empty() && row["borrow_token_address"].starts_with("0x"), "{row:?}");
+    }
+    let instants: Vec<_> = borrows
+        .iter()
+        .filter(|row| row["label_censored"] == "false")
+        .map(|row| (row["wallet_address"].clone(), second(row)))
+        .collect();
+    let at = |seconds: i64, label: &[&str]| -> BTreeMap<(String, i64), BTreeMap<String, String>> {
+        let lines: Vec<_> = instants.iter().map(|(wallet, time)| format!("{wallet},{}\n", time + seconds)).collect();
+        fs::write(&list, lines.concat()).expect("a file");
+        let mut command = command(&["features", "--lake", path_str(&lake), "--at", path_str(&list)]);
+        let rows = parse_rows(&succeed(command.args(label)));
+        rows.into_iter().map(|row| ((row["wallet_address"].clone(), second(&row) - seconds), row)).collect()
+    };
+    let (labelled, later) = (at(0, &["--label", "3d"]), at(HORIZON + 1, &[]));
+    let (mut liquidated, mut at_risk) = (0, 0);
+    for (instant, row) in &labelled {
+        let grows = |count: &str| number(&later[instant], count) > number(row, count);
+        let is = |label: &str| row[label] == "true";
+        assert_eq!(is("label_liquidated"), grows("liquidation_count"), "{row:?}");
+        assert_eq!(is("label_at_risk"), grows("risk_factor_above_threshold_daily_count"), "{row:?}");
+        assert_eq!(is("label_liquidated"), !row["label_seconds_to_liquidation"].is_empty());
+        assert_eq!(is("label_at_risk"), !row["label_seconds_to_risk"].is_empty());
+        assert!(row["borrow_protocol"].is_empty(), "a requested time has no borrow");
+        liquidated += usize::from(is("label_liquidated"));
+        at_risk += usize::from(is("label_at_risk"));
+    }
+    let count = labelled.len();
+    assert!((1..count).contains(&liquidated) && (1..count).contains(&at_risk), "{liquidated}, {at_risk} of {count}");
+}
+
+/// Two sets are published, and a set is served a day and a half after it.
+#[test]
+fn rows_as_served_are_those_of_the_newest_set_that_was_published() {
+    let folder = tempdir().expect("a temporary folder");
+    let lake = folder.path().join("lake");
+    let mut sets: BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>> = BTreeMap::new();
+    for as_of in ["2023-01-05", "2023-01-09", "2023-01-15"] {
+        let sample = ["--wallets", "100", "--days", "14", "--seed", "3", "--as-of", as_of];
+        succeed(command(&["run", "--lake", path_str(&lake)]).args(sample));
+        let rows = parse_rows(&succeed(&mut command(&["features", "--lake", path_str(&lake)])));
+        sets.insert(as_of.to_owned(), rows.into_iter().map(|row| (row["wallet_address"].clone(), row)).collect());
+    }
+    let at_borrows = |arguments: &[&str]| {
+        let mut command = command(&["features", "--at-borrows", "--label", "1d", "--lake", path_str(&lake)]);
+        parse_rows(&succeed(command.args(arguments)))
+    };
+    let (rows, exact) = (at_borrows(&["--as-served", "36h"]), at_borrows(&[]));
+    assert_eq!(rows.len(), exact.len());
+    let (mut unknown, mut without_set) = (0, 0);
+    for (row, exact) in rows.iter().zip(&exact) {
+        for column in ["wallet_address", "block_number", "log_index", "borrow_amount_eth", "label_at_risk"] {
+            assert_eq!(row[column], exact[column], "the borrows are in the order of the chain");
+        }
+        let time: jiff::Timestamp = row["time"].parse().expect("a time");
+        let is_served = |as_of: &&String| as_of.parse::<Day>().expect("a day").start() + 36 * 3_600 <= time.as_second();
+        let set = sets.keys().filter(is_served).next_back();
+        assert_eq!(row["snapshot_day"], set.cloned().unwrap_or_default());
+        let published = set.and_then(|set| sets[set].get(&row["wallet_address"]));
+        let features = sets["2023-01-05"].values().next().expect("a row").keys();
+        for feature in features.filter(|name| !["wallet_address", "as_of"].contains(&name.as_str())) {
+            assert_eq!(row[feature], published.map_or("", |row| &row[feature]), "{feature} of {row:?}");
+        }
+        without_set += usize::from(set.is_none());
+        unknown += usize::from(set.is_some() && published.is_none());
+    }
+    assert!((1..rows.len()).contains(&without_set) && unknown > 0, "{without_set}, {unknown}");
+}
+
+#[test]
+fn rejects_invalid_horizons() {
+    for (arguments, words) in [
+        (&["--at-borrows", "--label", "month"][..], "\"month\" is not a length of time"),
+        (&["--label", "30d"], "--at-borrows"),
+    ] {
+        let rejected = output(command(&["features"]).args(arguments));
+        let error = String::from_utf8_lossy(&rejected.stderr).into_owned();
+        assert!(rejected.status.code() == Some(2) && error.contains(words), "{error}");
+    }
 }
 
 #[test]

@@ -288,7 +288,10 @@ async fn features(args: FeaturesArgs) -> Result<()> {
         FileFormat::Csv(_) => FileFormat::Csv(args.csv.style()),
         format => args.csv.without_csv(format)?,
     };
-    let options = crate::features::Options { rows, wallets: args.wallets, format, output: args.output };
+    let period = |text: Option<String>| text.as_deref().map(crate::features::Period::parse).transpose();
+    let (label, as_served) = (period(args.label)?, period(args.as_served)?);
+    let options =
+        crate::features::Options { rows, label, as_served, wallets: args.wallets, format, output: args.output };
     crate::features::export(&options, &args.lake.into()).await
 }
 

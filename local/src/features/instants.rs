@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Schema, SchemaRef};
@@ -13,11 +14,13 @@ use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{Lake, WorkUnit};
 use defi_shared::step::history::links_before;
 use defi_shared::tables::{
-    self, BORROWS, BlockEventRow, DAILY_BLOCKS, DailyBlock, FeatureRow, FoldHealthRow, InstantKey, Layer, Row,
-    Timestamp, WALLET_HEALTH,
+    self, BORROWS, BlockEventRow, BorrowRow, DAILY_BLOCKS, DailyBlock, FeatureRow, FoldHealthRow, InstantKey, LabelRow,
+    Layer, Row, Timestamp, WALLET_HEALTH,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::labels::Labels;
+use super::period::Period;
 use super::sink::{FileFormat, Sink};
 use super::{batch, list};
 use crate::output::message;
@@ -34,15 +37,76 @@ pub(super) struct Instant {
     pub borrow: Option<Borrow>,
 }
 
-/// The position of a borrow in the chain.
+/// A borrow: its position in the chain, and what is known of it when it is decided.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Borrow {
     block_number: i64,
     transaction_hash: TxHash,
     log_index: i64,
+    protocol: Arc<str>,
+    token_address: Address,
+    amount_eth: Option<f64>,
+}
+
+/// The position of a log, or of the end of a block, in the chain.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Position {
+    pub block_number: i64,
+    pub log_index: i64,
+    pub epoch_seconds: i64,
+}
+
+impl Position {
+    /// Returns the position of an event.
+    pub(super) fn of(event: &BlockEventRow) -> Self {
+        Position { block_number: event.block_number, log_index: event.log_index, epoch_seconds: event.epoch_timestamp }
+    }
+
+    /// Returns the position after all logs of a block.
+    pub(super) fn at_the_end_of(block: &DailyBlock) -> Self {
+        Position { block_number: block.block_number, log_index: i64::MAX, epoch_seconds: block.epoch_timestamp }
+    }
 }
 
 impl Instant {
+    /// Returns the instant just before a borrow, for tests.
+    #[cfg(test)]
+    pub(super) fn before_borrow(wallet: Address, block_number: i64, log_index: i64, epoch_seconds: i64) -> Self {
+        let borrow = Borrow {
+            block_number,
+            transaction_hash: defi_shared::domain::HexBytes([7; 32]),
+            log_index,
+            protocol: "aave-v2-eth".into(),
+            token_address: wallet,
+            amount_eth: None,
+        };
+        Instant { wallet, time: Timestamp::from_epoch_seconds(epoch_seconds), borrow: Some(borrow) }
+    }
+
+    /// Returns the key columns of the row.
+    pub(super) fn key(&self, snapshot_day: Option<Day>) -> InstantKey {
+        let borrow = self.borrow.as_ref();
+        InstantKey {
+            wallet_address: self.wallet,
+            time: self.time,
+            block_number: borrow.map(|borrow| borrow.block_number),
+            transaction_hash: borrow.map(|borrow| borrow.transaction_hash),
+            log_index: borrow.map(|borrow| borrow.log_index),
+            snapshot_day,
+            borrow_protocol: borrow.map(|borrow| Arc::clone(&borrow.protocol)),
+            borrow_token_address: borrow.map(|borrow| borrow.token_address),
+            borrow_amount_eth: borrow.and_then(|borrow| borrow.amount_eth),
+        }
+    }
+
+    /// Whether a log follows the borrow, or is not before the requested time.
+    pub(super) fn is_before(&self, position: &Position) -> bool {
+        match &self.borrow {
+            Some(borrow) => (borrow.block_number, borrow.log_index) < (position.block_number, position.log_index),
+            None => self.time <= Timestamp::from_epoch_seconds(position.epoch_seconds),
+        }
+    }
+
     /// Whether a block, or the block of an event, is before this instant.
     fn is_after(&self, block: &impl HasBlock) -> bool {
         match &self.borrow {
@@ -53,11 +117,11 @@ impl Instant {
 
     /// Returns the second that contains this instant, in epoch seconds. An event in whole seconds is before the instant
     /// by at least the seconds between them.
-    fn second(&self) -> i64 {
+    pub(super) fn second(&self) -> i64 {
         self.time.0.div_euclid(1000)
     }
 
-    fn day(&self) -> Day {
+    pub(super) fn day(&self) -> Day {
         Day::from_epoch_seconds(self.second())
     }
 
@@ -110,16 +174,19 @@ pub(super) async fn before_borrows(
     let is_selected = |day: Day| from.is_none_or(|from| from <= day) && until.is_none_or(|until| day <= until);
     let units = lake.units(&BORROWS).await?.into_iter().filter(|unit| unit.day().is_some_and(is_selected));
     let read = |unit| async move {
-        let mut borrows: Vec<BlockEventRow> = lake.require(&BORROWS, &unit).await?;
+        let mut borrows: Vec<BorrowRow> = lake.require(&BORROWS, &unit).await?;
         borrows.retain(|borrow| wallets.is_none_or(|wallets| wallets.contains(&borrow.sender_address)));
         borrows.sort_by_key(|borrow| (borrow.block_number, borrow.log_index));
-        let instants = borrows.into_iter().map(|event| Instant {
-            wallet: event.sender_address,
-            time: Timestamp::from_epoch_seconds(event.epoch_timestamp),
+        let instants = borrows.into_iter().map(|borrow| Instant {
+            wallet: borrow.sender_address,
+            time: Timestamp::from_epoch_seconds(borrow.epoch_timestamp),
             borrow: Some(Borrow {
-                block_number: event.block_number,
-                transaction_hash: event.transaction_hash,
-                log_index: event.log_index,
+                block_number: borrow.block_number,
+                transaction_hash: borrow.transaction_hash,
+                log_index: borrow.log_index,
+                protocol: borrow.protocol,
+                token_address: borrow.token_address,
+                amount_eth: borrow.quantity_eth,
             }),
         });
         Ok(instants.collect::<Vec<_>>())
@@ -149,23 +216,30 @@ pub(super) fn from_file(path: &Path) -> Result<Vec<Instant>> {
     Ok(instants)
 }
 
-/// Writes one row per instant, sorted by day. Within a day, instants before its snapshot come first; otherwise they
-/// keep their order.
+/// Writes one row per instant, sorted by day, with a label if there is a horizon. Within a day, instants before its snapshot
+/// come first; otherwise they keep their order.
 ///
 /// # Errors
 /// `BadInput` if the lake lacks events before an instant, and the errors of the lake.
 pub(super) async fn write(
     lake: &Lake,
     instants: Vec<Instant>,
+    horizon: Option<Period>,
     format: FileFormat,
     output: Option<&Path>,
 ) -> Result<u64> {
+    let schema = schema(horizon.is_some());
     let Some(last) = instants.iter().map(Instant::day).max() else {
-        return Sink::open(format, output, schema())?.finish();
+        return Sink::open(format, output, schema)?.finish();
     };
     let history = History::open(lake, &instants, last).await?;
-    let mut sink = Sink::open(format, output, schema())?;
-    let unknown = history.replay(instants, |rows| sink.write(&encode(rows)?)).await?;
+    let labels = match horizon {
+        Some(horizon) => Some(Labels::read(lake, &instants, horizon).await?),
+        None => None,
+    };
+    let mut sink = Sink::open(format, output, Arc::clone(&schema))?;
+    let write = |rows: Vec<InstantRow<'_>>| sink.write(&encode(&schema, rows, labels.as_ref())?);
+    let unknown = history.replay(instants, write).await?;
     let written = sink.finish()?;
     report_unknown(&unknown, last);
     Ok(written)
@@ -188,17 +262,30 @@ fn report_unknown(unknown: &BTreeSet<Address>, last: Day) {
     ));
 }
 
-/// Returns the schema of the rows: the key of the instant, then the features.
-fn schema() -> SchemaRef {
-    let (key, features) = (InstantKey::schema(), FeatureRow::schema());
-    Schema::new(key.fields().iter().chain(features.fields().iter().skip(1)).cloned().collect::<Vec<_>>()).into()
+/// A row: the instant, its key, and the features as of it.
+struct InstantRow<'a> {
+    instant: &'a Instant,
+    key: InstantKey,
+    features: FeatureRow,
 }
 
-fn encode(rows: Vec<(InstantKey, FeatureRow)>) -> Result<RecordBatch> {
-    let (keys, features): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+/// Returns the schema of the rows: the key of the instant, then the features, then the label.
+pub(super) fn schema(with_label: bool) -> SchemaRef {
+    let (key, features, label) = (InstantKey::schema(), FeatureRow::schema(), LabelRow::schema());
+    let label = label.fields().iter().filter(|_| with_label);
+    Schema::new(key.fields().iter().chain(features.fields().iter().skip(1)).chain(label).cloned().collect::<Vec<_>>())
+        .into()
+}
+
+fn encode(schema: &SchemaRef, rows: Vec<InstantRow<'_>>, labels: Option<&Labels>) -> Result<RecordBatch> {
+    let of_rows = labels.map(|labels| rows.iter().map(|row| labels.of(row.instant)).collect::<Vec<_>>());
+    let (keys, features): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.key, row.features)).unzip();
     let mut columns: Vec<ArrayRef> = InstantKey::encode(&keys)?.columns().to_vec();
     columns.extend(FeatureRow::encode(&features)?.columns().iter().skip(1).cloned());
-    batch(schema(), columns)
+    if let Some(of_rows) = of_rows {
+        columns.extend(LabelRow::encode(&of_rows)?.columns().iter().cloned());
+    }
+    batch(Arc::clone(schema), columns)
 }
 
 /// The history in the lake, which is folded from its first day for the wallets of the instants.
@@ -256,7 +343,7 @@ impl<'a> History<'a> {
     async fn replay(
         &self,
         instants: Vec<Instant>,
-        mut write: impl FnMut(Vec<(InstantKey, FeatureRow)>) -> Result<()>,
+        mut write: impl FnMut(Vec<InstantRow<'_>>) -> Result<()>,
     ) -> Result<BTreeSet<Address>> {
         let mut by_day: BTreeMap<Day, Vec<Instant>> = BTreeMap::new();
         for instant in instants {
@@ -334,13 +421,13 @@ impl<'a> History<'a> {
     }
 
     /// Computes the row of an instant from the fold as of midnight and the events between midnight and the instant.
-    fn row(
+    fn row<'i>(
         &self,
-        instant: &Instant,
+        instant: &'i Instant,
         before: &Fold,
         snapshot: Option<Day>,
         events: &[&(Category, BlockEventRow)],
-    ) -> (InstantKey, FeatureRow) {
+    ) -> InstantRow<'i> {
         let wallet = instant.wallet;
         let mut fold = before.only(wallet);
         for (category, event) in events {
@@ -350,14 +437,7 @@ impl<'a> History<'a> {
         }
         let state = *fold.wallet(wallet);
         let current_day = snapshot.unwrap_or_else(|| instant.day());
-        let key = InstantKey {
-            wallet_address: wallet,
-            time: instant.time,
-            block_number: instant.borrow.as_ref().map(|borrow| borrow.block_number),
-            transaction_hash: instant.borrow.as_ref().map(|borrow| borrow.transaction_hash),
-            log_index: instant.borrow.as_ref().map(|borrow| borrow.log_index),
-            snapshot_day: snapshot,
-        };
-        (key, FeatureRow::at_instant(wallet, &state, current_day, instant.second()))
+        let features = FeatureRow::at_instant(wallet, &state, current_day, instant.second());
+        InstantRow { instant, key: instant.key(snapshot), features }
     }
 }

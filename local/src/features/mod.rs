@@ -2,7 +2,10 @@
 
 mod days;
 mod instants;
+mod labels;
 mod list;
+mod period;
+mod served;
 mod sink;
 
 use std::collections::BTreeSet;
@@ -21,6 +24,8 @@ use rustc_hash::FxHashSet;
 use crate::lake::ReadOptions;
 use crate::output::message;
 use defi_pages::number::with_thousands;
+use instants::Instant;
+pub use period::Period;
 pub use sink::FileFormat;
 use sink::Sink;
 
@@ -29,6 +34,11 @@ use sink::Sink;
 pub struct Options {
     /// The rows to export.
     pub rows: RowSelection,
+    /// The horizon of the labels of rows as of instants. Default: no labels.
+    pub label: Option<Period>,
+    /// How long after the beginning of its day a published set is served: rows as of instants are those of the set that was served.
+    /// Default: rows are computed from the blocks before the instant.
+    pub as_served: Option<Period>,
     /// A file with the wallets to export, one per line. Default: all wallets.
     pub wallets: Option<PathBuf>,
     /// The output format.
@@ -66,18 +76,26 @@ pub async fn export(options: &Options, args: &ReadOptions) -> Result<()> {
         }
         RowSelection::AtBorrows(from, until) => {
             let instants = instants::before_borrows(&lake, *from, *until, wallets.as_ref()).await?;
-            instants::write(&lake, instants, options.format, output).await?
+            write_instants(&lake, &registry, instants, options).await?
         }
         RowSelection::At(path) => {
             let mut instants = instants::from_file(path)?;
             instants.retain(|instant| wallets.as_ref().is_none_or(|wallets| wallets.contains(&instant.wallet)));
-            instants::write(&lake, instants, options.format, output).await?
+            write_instants(&lake, &registry, instants, options).await?
         }
     };
     let location = output.map(|path| format!(" in {}", path.display())).unwrap_or_default();
     let reason = if written == 0 { no_rows(&lake, options).await? } else { String::new() };
     message(format_args!("{} rows{location}{reason}", with_thousands(written)));
     Ok(())
+}
+
+async fn write_instants(lake: &Lake, registry: &Registry, instants: Vec<Instant>, options: &Options) -> Result<u64> {
+    let Options { label, as_served, format, output, .. } = options;
+    match as_served {
+        Some(lag) => served::write(lake, registry, instants, *lag, *label, *format, output.as_deref()).await,
+        None => instants::write(lake, instants, *label, *format, output.as_deref()).await,
+    }
 }
 
 /// Returns the schema of published rows: the wallet, its features, and the as-of day.

@@ -260,6 +260,28 @@ row! {
     }
 }
 
+row! {
+    /// A borrow, before which features are computed.
+    pub struct BorrowRow {
+        /// Block number.
+        pub block_number: i64,
+        /// Transaction hash.
+        pub transaction_hash: TxHash,
+        /// Index of the log in its block.
+        pub log_index: i64,
+        /// Account that sent the transaction.
+        pub sender_address: Address,
+        /// Protocol, such as `aave-v2-eth`.
+        pub protocol: Arc<str>,
+        /// Token.
+        pub token_address: Address,
+        /// Time of the block, in seconds since 1 January 1970 UTC.
+        pub epoch_timestamp: i64,
+        /// Amount in ETH; NULL without a price.
+        pub quantity_eth: Option<f64>,
+    }
+}
+
 /// The values against which events are validated.
 #[derive(Debug, Clone, Copy)]
 pub struct EventRules<'a> {

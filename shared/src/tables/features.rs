@@ -1,5 +1,7 @@
 //! The 26 features of a wallet, and the fold state from which they are computed.
 
+use std::sync::Arc;
+
 use super::Timestamp;
 use super::row::row;
 use crate::domain::fold::{EventTotals, Fold, HealthHistory, Liquidations, WalletSnapshot, WalletState, mean};
@@ -132,6 +134,32 @@ row! {
         pub log_index: Option<i64>,
         /// Day of the snapshot that is used as *now*: the last one before the instant; NULL if there is none.
         pub snapshot_day: Option<Day>,
+        /// Protocol of the borrow; NULL for a requested time.
+        pub borrow_protocol: Option<Arc<str>>,
+        /// Token that is borrowed; NULL for a requested time.
+        pub borrow_token_address: Option<Address>,
+        /// Amount that is borrowed, in ETH; NULL without a price, and for a requested time.
+        pub borrow_amount_eth: Option<f64>,
+    }
+}
+
+row! {
+    /// What happens to a wallet after an instant, up to the end of a horizon: what a model learns to predict. Nothing of it is
+    /// known at the instant.
+    pub struct LabelRow {
+        /// Whether an account of the wallet is liquidated within the horizon. A liquidation in the block of the borrow counts if it
+        /// follows the borrow.
+        pub label_liquidated: bool,
+        /// Seconds from the instant to the first of those liquidations; NULL without one.
+        pub label_seconds_to_liquidation: Option<i64>,
+        /// Collateral that the largest of them takes, in ETH; NULL without one that has a price.
+        pub label_largest_liquidation_eth: Option<f64>,
+        /// Whether the risk factor is above 1/1.2 in a daily snapshot within the horizon.
+        pub label_at_risk: bool,
+        /// Seconds from the instant to the first of those snapshots; NULL without one.
+        pub label_seconds_to_risk: Option<i64>,
+        /// Whether the lake ends before the horizon does: the labels may be false only because it has nothing later.
+        pub label_censored: bool,
     }
 }
 

@@ -17,10 +17,10 @@ use arrow_array::{Array, RecordBatch};
 pub use blocks::DailyBlock;
 pub use column::{Timestamp, Value};
 pub use events::{
-    BlockEventRow, BorrowLinkRow, EventKey, EventRules, FoldEventRow, PricedEvent, RawEvent, RawEventKey, StagedEvent,
-    UnpricedEvent,
+    BlockEventRow, BorrowLinkRow, BorrowRow, EventKey, EventRules, FoldEventRow, PricedEvent, RawEvent, RawEventKey,
+    StagedEvent, UnpricedEvent,
 };
-pub use features::{FeatureRow, InstantKey, StateRow};
+pub use features::{FeatureRow, InstantKey, LabelRow, StateRow};
 pub use logs::{RawLog, ReplayRow};
 pub use markets::{RawMarket, StagedMarket};
 pub use positions::{PositionBalanceRow, RawPosition, StagedPosition};

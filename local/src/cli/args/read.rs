@@ -67,14 +67,14 @@ pub(in crate::cli) struct WalletArgs {
     after_help = "A row as of an instant is computed from the blocks strictly before it. snapshot_day is the day of the \
     newest daily snapshot among them.\n\n\
     Examples:\n  defi features > features.csv\n  defi features --as-of 2023-01-01..2023-01-31 --format parquet --output january.parquet\n  \
-    defi features --at-borrows --format arrow --output training.arrow\n  defi features --at wallets-and-times.csv"
+    defi features --at-borrows --label 30d --format arrow --output training.arrow\n  defi features --at wallets-and-times.csv"
 )]
 pub(in crate::cli) struct FeaturesArgs {
     /// Published days to export: one day, a comma-separated list, a range a..b, or `all` [default: the newest day]
     #[arg(long, value_name = "DAYS", conflicts_with_all = ["at_borrows", "at"])]
     pub(in crate::cli) as_of: Option<String>,
     /// Write one row per borrow, as of just before its block
-    #[arg(long, conflicts_with = "at")]
+    #[arg(long, group = "instants")]
     pub(in crate::cli) at_borrows: bool,
     /// First day of the borrows
     #[arg(long, value_name = "DAY", requires = "at_borrows")]
@@ -83,8 +83,14 @@ pub(in crate::cli) struct FeaturesArgs {
     #[arg(long, value_name = "DAY", requires = "at_borrows")]
     pub(in crate::cli) until: Option<Day>,
     /// Write one row per line of this CSV file with the columns wallet_address,time (UTC), as of just before that time
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "instants")]
     pub(in crate::cli) at: Option<PathBuf>,
+    /// Add what happens to the wallet within this time after the row: liquidated, at risk, after how long; 30d, 12h
+    #[arg(long, value_name = "HORIZON", requires = "instants")]
+    pub(in crate::cli) label: Option<String>,
+    /// Write the rows of the set that was published then, as served from this time after midnight of its day; 6h
+    #[arg(long, value_name = "LAG", requires = "instants")]
+    pub(in crate::cli) as_served: Option<String>,
     /// Export only the wallets in this file, one per line
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) wallets: Option<PathBuf>,

@@ -40,7 +40,7 @@ fn key(table: &Table, unit: &WorkUnit) -> String {
 pub fn lost_error(message: &str) -> Error {
     Error::new(Kind::HistoryPruned, message).with_hint(
         "its source no longer had it; extract it with defi run --retry-lost from one that has it (for a day of the chain, an \
-         archive node), or choose a later day",
+         archive node), rebuild it with --rebuild-lost (Compound v2), or choose a later day",
     )
 }
 

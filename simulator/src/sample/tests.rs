@@ -44,7 +44,7 @@ fn chain_has_the_recorded_digest() {
         digest.update(row.to_string());
     }
     let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digest, "d087734d7af66e3f7488a21ffb1f6149f50b94593fa9f996f1923f21e5713b9d");
+    assert_eq!(digest, "820342a72cbcfa0f8da5dd22b3733774d314d77a2d626ada21f39ba938a4ccbd");
 }
 
 #[test]

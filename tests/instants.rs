@@ -305,7 +305,7 @@ fn rows_as_served_are_those_of_the_newest_set_that_was_published() {
         }
         let time: jiff::Timestamp = row["time"].parse().expect("a time");
         let is_served = |as_of: &&String| as_of.parse::<Day>().expect("a day").start() + 36 * 3_600 <= time.as_second();
-        let set = sets.keys().filter(is_served).next_back();
+        let set = sets.keys().rfind(is_served);
         assert_eq!(row["snapshot_day"], set.cloned().unwrap_or_default());
         let published = set.and_then(|set| sets[set].get(&row["wallet_address"]));
         let features = sets["2023-01-05"].values().next().expect("a row").keys();

@@ -1,30 +1,17 @@
-//! Computes features as of an instant from the blocks strictly before it. A snapshot is taken at the end of a block, so
-//! that the current snapshot of an instant is the last one whose block is before it.
+//! Instants for which features are computed: just before borrows, or at requested times.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{Schema, SchemaRef};
-use defi_shared::domain::fold::{Exposure, Fold, WalletState};
-use defi_shared::domain::{Address, Category, Day, Links, TxHash};
+use defi_shared::domain::{Address, Day, TxHash};
 use defi_shared::error::{Error, Result};
-use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
-use defi_shared::lake::{Lake, WorkUnit};
-use defi_shared::step::history::links_before;
-use defi_shared::tables::{
-    self, BORROWS, BlockEventRow, BorrowRow, DAILY_BLOCKS, DailyBlock, FeatureRow, FoldHealthRow, InstantKey, LabelRow,
-    Layer, Row, Timestamp, WALLET_HEALTH,
-};
-use rustc_hash::{FxHashMap, FxHashSet};
+use defi_shared::lake::Lake;
+use defi_shared::lake::requests::{WHOLE_OBJECTS, in_order};
+use defi_shared::tables::{BORROWS, BlockEventRow, BorrowRow, DailyBlock, InstantKey, Timestamp};
+use rustc_hash::FxHashSet;
 
-use super::labels::Labels;
-use super::period::Period;
-use super::sink::{FileFormat, Sink};
-use super::{batch, list};
-use crate::output::message;
-use defi_pages::number::with_thousands;
+use super::list;
 
 /// A wallet and a point in time to compute its features for.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,7 +95,7 @@ impl Instant {
     }
 
     /// Whether a block, or the block of an event, is before this instant.
-    fn is_after(&self, block: &impl HasBlock) -> bool {
+    pub(super) fn is_after(&self, block: &impl HasBlock) -> bool {
         match &self.borrow {
             Some(borrow) => block.block_number() < borrow.block_number,
             None => Timestamp::from_epoch_seconds(block.epoch_seconds()) < self.time,
@@ -127,7 +114,7 @@ impl Instant {
 
     /// Returns the last day that may have an event before this instant: the day before, if the instant is not after the
     /// first block of its day.
-    fn last_day_of_events(&self, blocks: &BTreeMap<Day, DailyBlock>) -> Day {
+    pub(super) fn last_day_of_events(&self, blocks: &BTreeMap<Day, DailyBlock>) -> Day {
         let day = self.day();
         let is_midnight = self.borrow.is_none() && self.time == Timestamp::from_epoch_seconds(day.start());
         let is_early = is_midnight || blocks.get(&day).is_some_and(|block| !self.is_after(block));
@@ -136,7 +123,7 @@ impl Instant {
 }
 
 /// A block, or an event in a block.
-trait HasBlock {
+pub(super) trait HasBlock {
     fn block_number(&self) -> i64;
     fn epoch_seconds(&self) -> i64;
 }
@@ -214,230 +201,4 @@ pub(super) fn from_file(path: &Path) -> Result<Vec<Instant>> {
         return Err(Error::bad_input("the file contains no wallet and time").with("path", path.display()));
     }
     Ok(instants)
-}
-
-/// Writes one row per instant, sorted by day, with a label if there is a horizon. Within a day, instants before its snapshot
-/// come first; otherwise they keep their order.
-///
-/// # Errors
-/// `BadInput` if the lake lacks events before an instant, and the errors of the lake.
-pub(super) async fn write(
-    lake: &Lake,
-    instants: Vec<Instant>,
-    horizon: Option<Period>,
-    format: FileFormat,
-    output: Option<&Path>,
-) -> Result<u64> {
-    let schema = schema(horizon.is_some());
-    let Some(last) = instants.iter().map(Instant::day).max() else {
-        return Sink::open(format, output, schema)?.finish();
-    };
-    let history = History::open(lake, &instants, last).await?;
-    let labels = match horizon {
-        Some(horizon) => Some(Labels::read(lake, &instants, horizon).await?),
-        None => None,
-    };
-    let mut sink = Sink::open(format, output, Arc::clone(&schema))?;
-    let write = |rows: Vec<InstantRow<'_>>| sink.write(&encode(&schema, rows, labels.as_ref())?);
-    let unknown = history.replay(instants, write).await?;
-    let written = sink.finish()?;
-    report_unknown(&unknown, last);
-    Ok(written)
-}
-
-/// The number of wallets that a line lists.
-const MAX_NAMES: usize = 3;
-
-/// Prints the wallets that the lake does not know: a wrong address has features, too, and all of them are 0.
-fn report_unknown(unknown: &BTreeSet<Address>, last: Day) {
-    if unknown.is_empty() {
-        return;
-    }
-    let first: Vec<_> = unknown.iter().take(MAX_NAMES).map(Address::to_string).collect();
-    let more = if unknown.len() > MAX_NAMES { ", …" } else { "" };
-    let count = with_thousands(unknown.len() as u64);
-    message(format_args!(
-        "the lake has nothing of {count} wallets up to {last}, so that their features are 0: {}{more}",
-        first.join(", ")
-    ));
-}
-
-/// A row: the instant, its key, and the features as of it.
-struct InstantRow<'a> {
-    instant: &'a Instant,
-    key: InstantKey,
-    features: FeatureRow,
-}
-
-/// Returns the schema of the rows: the key of the instant, then the features, then the label.
-pub(super) fn schema(with_label: bool) -> SchemaRef {
-    let (key, features, label) = (InstantKey::schema(), FeatureRow::schema(), LabelRow::schema());
-    let label = label.fields().iter().filter(|_| with_label);
-    Schema::new(key.fields().iter().chain(features.fields().iter().skip(1)).chain(label).cloned().collect::<Vec<_>>())
-        .into()
-}
-
-fn encode(schema: &SchemaRef, rows: Vec<InstantRow<'_>>, labels: Option<&Labels>) -> Result<RecordBatch> {
-    let of_rows = labels.map(|labels| rows.iter().map(|row| labels.of(row.instant)).collect::<Vec<_>>());
-    let (keys, features): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.key, row.features)).unzip();
-    let mut columns: Vec<ArrayRef> = InstantKey::encode(&keys)?.columns().to_vec();
-    columns.extend(FeatureRow::encode(&features)?.columns().iter().skip(1).cloned());
-    if let Some(of_rows) = of_rows {
-        columns.extend(LabelRow::encode(&of_rows)?.columns().iter().cloned());
-    }
-    batch(Arc::clone(schema), columns)
-}
-
-/// The history in the lake, which is folded from its first day for the wallets of the instants.
-struct History<'a> {
-    lake: &'a Lake,
-    wallets: FxHashSet<Address>,
-    links: Links,
-    /// The last day of all instants.
-    last: Day,
-    /// The categories of events that exist for each day.
-    events: BTreeMap<Day, Vec<Category>>,
-    /// The days with a snapshot, and the block of each snapshot.
-    snapshots: BTreeMap<Day, DailyBlock>,
-}
-
-/// Returns the first day up to `needed` that lacks a category of events. `last` itself, if the lake begins after it.
-fn first_gap(events: &BTreeMap<Day, Vec<Category>>, last: Day, needed: Day) -> Option<Day> {
-    let is_complete = |day: &Day| events.get(day).is_some_and(|categories| categories.len() == Category::ALL.len());
-    match events.keys().next() {
-        Some(first) if *first <= last => first.through(needed).find(|day| !is_complete(day)),
-        _ => Some(last),
-    }
-}
-
-impl<'a> History<'a> {
-    /// Opens the history for instants up to the day `last`.
-    async fn open(lake: &'a Lake, instants: &[Instant], last: Day) -> Result<Self> {
-        let mut events: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for category in Category::ALL {
-            let units = lake.units(tables::event_table(Layer::Analytics, category)).await?;
-            for day in units.iter().filter_map(WorkUnit::day).filter(|day| *day <= last) {
-                events.entry(day).or_default().push(category);
-            }
-        }
-        let days = lake.units(&WALLET_HEALTH).await?.into_iter().filter_map(|unit| unit.day());
-        let block = |day| async move {
-            let blocks: Vec<DailyBlock> = lake.require(&DAILY_BLOCKS, &WorkUnit::Day(day)).await?;
-            let block = blocks.into_iter().next();
-            Ok((day, block.ok_or_else(|| Error::corrupt("the day has no block").with("day", day))?))
-        };
-        let snapshots = in_order(days.filter(|day| *day <= last), SMALL_REQUESTS, block).await?.into_iter().collect();
-        let needed = instants.iter().map(|instant| instant.last_day_of_events(&snapshots)).max().unwrap_or(last);
-        if let Some(day) = first_gap(&events, last, needed) {
-            return Err(Error::bad_input(format!(
-                "the lake does not have all events of {day}, which instants up to {last} need"
-            ))
-            .with_hint("run the pipeline up to a later day first, or request earlier instants"));
-        }
-        let wallets = instants.iter().map(|instant| instant.wallet).collect();
-        Ok(History { lake, wallets, links: links_before(lake, last.next()).await?, last, events, snapshots })
-    }
-
-    /// Folds the history day by day, and passes the rows of each day's instants to `write`. Returns the wallets of which
-    /// the lake has nothing up to the last day.
-    async fn replay(
-        &self,
-        instants: Vec<Instant>,
-        mut write: impl FnMut(Vec<InstantRow<'_>>) -> Result<()>,
-    ) -> Result<BTreeSet<Address>> {
-        let mut by_day: BTreeMap<Day, Vec<Instant>> = BTreeMap::new();
-        for instant in instants {
-            by_day.entry(instant.day()).or_default().push(instant);
-        }
-        let first = self.events.keys().chain(self.snapshots.keys()).chain(by_day.keys()).min().copied();
-        let (mut fold, mut snapshot) = (Fold::default(), None);
-        for day in first.unwrap_or(self.last).through(self.last) {
-            let instants = by_day.remove(&day).unwrap_or_default();
-            let block = self.snapshots.get(&day);
-            let (late, early): (Vec<_>, Vec<_>) =
-                instants.iter().partition(|instant| block.is_none_or(|block| instant.is_after(block)));
-            // An early instant is not after the first block of the day, so that no event of the day is before it.
-            let mut rows: Vec<_> = early.into_iter().map(|instant| self.row(instant, &fold, snapshot, &[])).collect();
-            if block.is_some() {
-                self.add_snapshot(day, &mut fold).await?;
-                snapshot = Some(day);
-            }
-            let events = self.events_of(day).await?;
-            let by_wallet = self.by_wallet(&events, &late);
-            let events_of = |wallet| by_wallet.get(wallet).map_or(&[][..], Vec::as_slice);
-            rows.extend(late.into_iter().map(|instant| self.row(instant, &fold, snapshot, events_of(&instant.wallet))));
-            if !rows.is_empty() {
-                write(rows)?;
-            }
-            for (category, event) in &events {
-                fold.apply(&event.fold_event(*category), &self.links, |wallet| self.wallets.contains(&wallet));
-            }
-        }
-        Ok(self.wallets.iter().copied().filter(|wallet| *fold.wallet(*wallet) == WalletState::default()).collect())
-    }
-
-    async fn add_snapshot(&self, day: Day, fold: &mut Fold) -> Result<()> {
-        let rows: Vec<FoldHealthRow> = self.lake.require(&WALLET_HEALTH, &WorkUnit::Day(day)).await?;
-        for wallet_rows in rows.chunk_by(|a, b| a.wallet_address == b.wallet_address) {
-            let wallet = wallet_rows[0].wallet_address;
-            if self.wallets.contains(&wallet) {
-                let exposures: Vec<_> = wallet_rows.iter().map(Exposure::from).collect();
-                fold.snapshot(wallet, day, &exposures);
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the events of a day in the order of the fold. The order determines the bits of the sums.
-    async fn events_of(&self, day: Day) -> Result<Vec<(Category, BlockEventRow)>> {
-        let read = |category| async move {
-            let table = tables::event_table(Layer::Analytics, category);
-            let rows: Vec<BlockEventRow> = self.lake.require(table, &WorkUnit::Day(day)).await?;
-            Ok(rows.into_iter().map(move |event| (category, event)))
-        };
-        let categories = self.events.get(&day).into_iter().flatten().copied();
-        Ok(in_order(categories, WHOLE_OBJECTS, read).await?.into_iter().flatten().collect())
-    }
-
-    /// Groups the events of a day by the wallets of its instants that they concern.
-    fn by_wallet<'e>(
-        &self,
-        events: &'e [(Category, BlockEventRow)],
-        instants: &[&Instant],
-    ) -> FxHashMap<Address, Vec<&'e (Category, BlockEventRow)>> {
-        let wallets: FxHashSet<_> = instants.iter().map(|instant| instant.wallet).collect();
-        let mut by_wallet: FxHashMap<Address, Vec<&(Category, BlockEventRow)>> = FxHashMap::default();
-        for event in events.iter().filter(|_| !wallets.is_empty()) {
-            let fold_event = event.1.fold_event(event.0);
-            let concerned =
-                [fold_event.sender, fold_event.account].into_iter().chain(fold_event.liquidated_wallets(&self.links));
-            for wallet in concerned.collect::<BTreeSet<_>>() {
-                if wallets.contains(&wallet) {
-                    by_wallet.entry(wallet).or_default().push(event);
-                }
-            }
-        }
-        by_wallet
-    }
-
-    /// Computes the row of an instant from the fold as of midnight and the events between midnight and the instant.
-    fn row<'i>(
-        &self,
-        instant: &'i Instant,
-        before: &Fold,
-        snapshot: Option<Day>,
-        events: &[&(Category, BlockEventRow)],
-    ) -> InstantRow<'i> {
-        let wallet = instant.wallet;
-        let mut fold = before.only(wallet);
-        for (category, event) in events {
-            if instant.is_after(event) {
-                fold.apply(&event.fold_event(*category), &self.links, |other| other == wallet);
-            }
-        }
-        let state = *fold.wallet(wallet);
-        let current_day = snapshot.unwrap_or_else(|| instant.day());
-        let features = FeatureRow::at_instant(wallet, &state, current_day, instant.second());
-        InstantRow { instant, key: instant.key(snapshot), features }
-    }
 }

@@ -5,6 +5,7 @@ mod instants;
 mod labels;
 mod list;
 mod period;
+mod replay;
 mod served;
 mod sink;
 
@@ -94,7 +95,7 @@ async fn write_instants(lake: &Lake, registry: &Registry, instants: Vec<Instant>
     let Options { label, as_served, format, output, .. } = options;
     match as_served {
         Some(lag) => served::write(lake, registry, instants, *lag, *label, *format, output.as_deref()).await,
-        None => instants::write(lake, instants, *label, *format, output.as_deref()).await,
+        None => replay::write(lake, instants, *label, *format, output.as_deref()).await,
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) async fn write(
 
 /// Returns the schema of rows as of instants, with features that may be NULL.
 fn schema(with_label: bool) -> SchemaRef {
-    let schema = super::instants::schema(with_label);
+    let schema = super::replay::schema(with_label);
     let features = FeatureRow::schema();
     let nullable = |field: &Arc<Field>| match features.field_with_name(field.name()) {
         Ok(_) if field.name() != "wallet_address" => Arc::new(field.as_ref().clone().with_nullable(true)),

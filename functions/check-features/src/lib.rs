@@ -103,3 +103,35 @@ pub fn require_pass(output: &CheckResults) -> Result<()> {
 const WRONG_SOURCE: &str = "choose another source for the protocol, in a new lake: Messari's subgraph of Aave v2 never reduces a debt; \
     Aave's own (schema = \"aave\" in the configuration) and an Ethereum node do (docs/sources.md); the previously published \
     features stay in place";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_market_whose_total_differs_too_much_points_to_a_wrong_source() {
+        let hint_is_of_the_source = |checks: &[(&str, Outcome)]| {
+            let check = |(name, outcome): &(&str, Outcome)| Check {
+                name: (*name).to_owned(),
+                figure: 1.0,
+                warn: None,
+                fail: None,
+                outcome: *outcome,
+                about: String::new(),
+            };
+            let (as_of, checks) = (Day::from_epoch_days(19_358), checks.iter().map(check).collect());
+            let error = require_pass(&CheckResults { as_of, wallets: 1, passed: false, checks }).unwrap_err();
+            assert_eq!(error.kind(), Kind::QualityFailed);
+            error.hint() == WRONG_SOURCE
+        };
+        let (borrow, deposit) = ("market_borrow_deviation", "market_deposit_deviation");
+        assert!(hint_is_of_the_source(&[(borrow, Outcome::Fail)]));
+        assert!(hint_is_of_the_source(&[("lost_wallets", Outcome::Fail), (deposit, Outcome::Fail)]));
+        for passed in [Outcome::Pass, Outcome::Warn] {
+            assert!(!hint_is_of_the_source(&[("lost_wallets", Outcome::Fail), (borrow, passed)]));
+        }
+        for other in ["market_share", "reserve_debt_deviation"] {
+            assert!(!hint_is_of_the_source(&[(other, Outcome::Fail)]), "{other}");
+        }
+    }
+}

@@ -16,6 +16,7 @@ use defi_shared::step::staging::{LTV_DAY, sort_and_dedup, text_sort_key};
 use defi_shared::step::{Context, Report, UnitInput};
 use defi_shared::tables::{DailyBlock, RAW_MARKETS, RawMarket};
 use defi_shared::{Error, Result};
+use limits::PinnedUnits;
 
 /// The step of this crate.
 pub const STEP: Step = Step::ExtractMarketData;
@@ -27,6 +28,8 @@ pub const STEP: Step = Step::ExtractMarketData;
 /// of The Graph and of the lake.
 pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     if context.config.source == DataSource::Apis {
+        let pinned = Arc::new(PinnedUnits::default());
+        let fetch = move |context, name, block, reading| fetch(context, Arc::clone(&pinned), name, block, reading);
         return snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, fetch).await;
     }
     let contracts = context.contracts_of_units(&context.units(STEP, &input).await?).await?;
@@ -41,13 +44,19 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
     snapshots::extract::<RawMarket, _, _>(&context, STEP, &RAW_MARKETS, &input, fetch).await
 }
 
-async fn fetch(context: Context, name: Arc<str>, block: DailyBlock, reading: Reading) -> Result<RawSnapshot> {
+async fn fetch(
+    context: Context,
+    pinned: Arc<PinnedUnits>,
+    name: Arc<str>,
+    block: DailyBlock,
+    reading: Reading,
+) -> Result<RawSnapshot> {
     let configured = context.config.protocol(&name)?;
     let (subgraph, number, traffic) = (configured.subgraph()?, block.number()?, &context.traffic);
     let by_id = |rows: &mut Vec<RawMarket>| sort_and_dedup(rows, |row| text_sort_key(&row.id));
     if reading == Reading::Rebuilt {
         let Snapshot { deployment, rows, .. } = context.graph.rebuilt_markets(subgraph, number, traffic).await?;
-        let limits = limits::nearest(&context, &name, block.day).await?;
+        let limits = limits::nearest(&context, &pinned, &name, block.day).await?;
         let pages = vec![RawPage::new(rows, |market| limits.of(raw(market, &name, &block)), by_id)?];
         let metadata = FileMetadata::from([(LTV_DAY.to_owned(), limits.day())]);
         return Ok(RawSnapshot { deployment, pages, metadata });

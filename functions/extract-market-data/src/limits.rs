@@ -1,7 +1,7 @@
 //! The limits of markets on a day that can't be had any more: those of the nearest day that the lake has. A subgraph keeps past
 //! prices, but no past loan to value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use defi_shared::Result;
@@ -9,6 +9,25 @@ use defi_shared::domain::Day;
 use defi_shared::lake::WorkUnit;
 use defi_shared::step::Context;
 use defi_shared::tables::{RAW_MARKETS, RawMarket};
+use tokio::sync::OnceCell;
+
+/// The units of markets that were read at their blocks, listed once for all units of a call: what the call rebuilds is never
+/// among them.
+#[derive(Debug, Default)]
+pub(crate) struct PinnedUnits(OnceCell<BTreeSet<WorkUnit>>);
+
+impl PinnedUnits {
+    async fn get(&self, context: &Context) -> Result<&BTreeSet<WorkUnit>> {
+        let list = || async {
+            let (mut units, lost) =
+                tokio::try_join!(context.lake.units(&RAW_MARKETS), context.lake.lost_units(&RAW_MARKETS))?;
+            // A lost unit that is in the lake was rebuilt: its limits are those of another day.
+            units.retain(|unit| !lost.contains(unit));
+            Ok(units)
+        };
+        self.0.get_or_try_init(list).await
+    }
+}
 
 /// The limits of the markets of a protocol on the nearest day.
 pub(crate) struct Limits {
@@ -42,11 +61,9 @@ impl Limits {
 ///
 /// # Errors
 /// The errors of the lake.
-pub(crate) async fn nearest(context: &Context, protocol: &str, day: Day) -> Result<Limits> {
-    // A lost unit that is in the lake was rebuilt: its limits are those of another day.
-    let (present, lost) = (context.lake.units(&RAW_MARKETS).await?, context.lake.lost_units(&RAW_MARKETS).await?);
+pub(crate) async fn nearest(context: &Context, pinned: &PinnedUnits, protocol: &str, day: Day) -> Result<Limits> {
     let mut near: Vec<(u32, Day, &WorkUnit)> = Vec::new();
-    for unit in present.difference(&lost) {
+    for unit in pinned.get(context).await? {
         let (other, name) = unit.as_protocol_day()?;
         if *name == *protocol {
             near.push((other.epoch_days().abs_diff(day.epoch_days()), other, unit));

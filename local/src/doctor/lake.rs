@@ -329,10 +329,10 @@ async fn is_the_checked_set(lake: &Lake, set: &FeatureSet) -> Result<bool> {
 async fn check_lost(lake: &Lake) -> Result<Finding> {
     let (mut lost, mut rebuilt) = (Vec::new(), Vec::new());
     for table in [&RAW_MARKETS, &RAW_POSITIONS] {
-        let rebuilt_units = lake.rebuilt_units(table).await?;
+        let (lost_units, present) = (lake.lost_units(table).await?, lake.units(table).await?);
         let name = |unit: &WorkUnit| format!("{unit} of {}", table.name);
-        lost.extend(lake.lost_units(table).await?.difference(&rebuilt_units).map(name));
-        rebuilt.extend(rebuilt_units.iter().map(name));
+        lost.extend(lost_units.difference(&present).map(name));
+        rebuilt.extend(lost_units.intersection(&present).map(name));
     }
     let rebuilt = match rebuilt.as_slice() {
         [] => String::new(),

@@ -94,11 +94,11 @@ impl Instant {
         }
     }
 
-    /// Whether a block, or the block of an event, is before this instant.
-    pub(super) fn is_after(&self, block: &impl HasBlock) -> bool {
+    /// Whether the block of a log, or a block that ends, is before this instant.
+    pub(super) fn is_after(&self, position: &Position) -> bool {
         match &self.borrow {
-            Some(borrow) => block.block_number() < borrow.block_number,
-            None => Timestamp::from_epoch_seconds(block.epoch_seconds()) < self.time,
+            Some(borrow) => position.block_number < borrow.block_number,
+            None => Timestamp::from_epoch_seconds(position.epoch_seconds) < self.time,
         }
     }
 
@@ -117,34 +117,9 @@ impl Instant {
     pub(super) fn last_day_of_events(&self, blocks: &BTreeMap<Day, DailyBlock>) -> Day {
         let day = self.day();
         let is_midnight = self.borrow.is_none() && self.time == Timestamp::from_epoch_seconds(day.start());
-        let is_early = is_midnight || blocks.get(&day).is_some_and(|block| !self.is_after(block));
+        let is_early =
+            is_midnight || blocks.get(&day).is_some_and(|block| !self.is_after(&Position::at_the_end_of(block)));
         if is_early { day.previous() } else { day }
-    }
-}
-
-/// A block, or an event in a block.
-pub(super) trait HasBlock {
-    fn block_number(&self) -> i64;
-    fn epoch_seconds(&self) -> i64;
-}
-
-impl HasBlock for DailyBlock {
-    fn block_number(&self) -> i64 {
-        self.block_number
-    }
-
-    fn epoch_seconds(&self) -> i64 {
-        self.epoch_timestamp
-    }
-}
-
-impl HasBlock for BlockEventRow {
-    fn block_number(&self) -> i64 {
-        self.block_number
-    }
-
-    fn epoch_seconds(&self) -> i64 {
-        self.epoch_timestamp
     }
 }
 

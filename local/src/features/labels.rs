@@ -33,32 +33,26 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// Reads what happens within the horizon of any of some instants.
+    /// Reads what happens within the horizon of any of some instants. `None` without a horizon or an instant.
     ///
     /// # Errors
     /// The errors of the lake.
-    pub(super) async fn read(lake: &Lake, instants: &[Instant], horizon: Period) -> Result<Self> {
+    pub(super) async fn read(lake: &Lake, instants: &[Instant], horizon: Option<Period>) -> Result<Option<Self>> {
         let wallets: FxHashSet<_> = instants.iter().map(|instant| instant.wallet).collect();
         let first = instants.iter().map(Instant::day).min();
-        let last = instants.iter().map(|instant| Day::from_epoch_seconds(horizon.after(instant.second()))).max();
-        let (Some(first), Some(last)) = (first, last) else {
-            return Ok(Labels {
-                horizon,
-                liquidations: FxHashMap::default(),
-                snapshots_at_risk: FxHashMap::default(),
-                end: 0,
-            });
-        };
+        let last_day = |instant: &Instant| Some(Day::from_epoch_seconds(horizon?.after(instant.second())));
+        let last = instants.iter().filter_map(last_day).max();
+        let (Some(horizon), Some(first), Some(last)) = (horizon, first, last) else { return Ok(None) };
         let days = |table: &'static Table| async move {
             let units = lake.units(table).await?;
             let days = units.iter().filter_map(WorkUnit::day).filter(|day| (first..=last).contains(day));
             Ok::<Vec<Day>, Error>(days.collect())
         };
-        let days_of_events = days(&LIQUIDATIONS).await?;
+        let (days_of_events, days_of_snapshots, links) =
+            tokio::try_join!(days(&LIQUIDATIONS), days(&WALLET_HEALTH), links_before(lake, last.next()))?;
         let without_gap = days_of_events.iter().zip(first.through(last)).take_while(|(day, expected)| *day == expected);
         let end = without_gap.last().map_or(first, |(day, _)| day.next()).start();
 
-        let links = links_before(lake, last.next()).await?;
         let read = |day| async move { lake.require::<BlockEventRow>(&LIQUIDATIONS, &WorkUnit::Day(day)).await };
         let mut liquidations: FxHashMap<Address, Vec<Occurrence>> = FxHashMap::default();
         for event in in_order(days_of_events, WHOLE_OBJECTS, read).await?.iter().flatten() {
@@ -72,7 +66,7 @@ impl Labels {
         let mut snapshots_at_risk: FxHashMap<Address, Vec<Occurrence>> = FxHashMap::default();
         let wallets = &wallets;
         let read = |day| async move { snapshot_at_risk(lake, day, wallets).await };
-        for (position, at_risk) in in_order(days(&WALLET_HEALTH).await?, WHOLE_OBJECTS, read).await? {
+        for (position, at_risk) in in_order(days_of_snapshots, WHOLE_OBJECTS, read).await? {
             for wallet in at_risk {
                 snapshots_at_risk.entry(wallet).or_default().push(Occurrence { position, quantity_eth: None });
             }
@@ -80,28 +74,30 @@ impl Labels {
         // Objects of events are sorted by wallet.
         let by_position = |occurrence: &Occurrence| (occurrence.position.block_number, occurrence.position.log_index);
         liquidations.values_mut().for_each(|occurrences| occurrences.sort_unstable_by_key(by_position));
-        Ok(Labels { horizon, liquidations, snapshots_at_risk, end })
+        Ok(Some(Labels { horizon, liquidations, snapshots_at_risk, end }))
+    }
+
+    /// Returns what happens to the wallet of an instant within the horizon.
+    fn within<'o>(&self, all: &'o FxHashMap<Address, Vec<Occurrence>>, instant: &Instant) -> &'o [Occurrence] {
+        let all = all.get(&instant.wallet).map_or(&[][..], Vec::as_slice);
+        let later = &all[all.partition_point(|occurrence| !instant.is_before(&occurrence.position))..];
+        let end = self.horizon.after(instant.second());
+        &later[..later.partition_point(|occurrence| occurrence.position.epoch_seconds <= end)]
     }
 
     /// Returns the label of an instant.
     pub(super) fn of(&self, instant: &Instant) -> LabelRow {
-        let within = |occurrences: &FxHashMap<Address, Vec<Occurrence>>| {
-            let all = occurrences.get(&instant.wallet).map_or(&[][..], Vec::as_slice);
-            let later = &all[all.partition_point(|occurrence| !instant.is_before(&occurrence.position))..];
-            let end = self.horizon.after(instant.second());
-            let count = later.iter().take_while(|occurrence| occurrence.position.epoch_seconds <= end).count();
-            later[..count].to_vec()
-        };
         let seconds_to = |occurrences: &[Occurrence]| {
             occurrences.first().map(|occurrence| occurrence.position.epoch_seconds - instant.second())
         };
-        let (liquidations, at_risk) = (within(&self.liquidations), within(&self.snapshots_at_risk));
+        let (liquidations, at_risk) =
+            (self.within(&self.liquidations, instant), self.within(&self.snapshots_at_risk, instant));
         LabelRow {
             label_liquidated: !liquidations.is_empty(),
-            label_seconds_to_liquidation: seconds_to(&liquidations),
+            label_seconds_to_liquidation: seconds_to(liquidations),
             label_largest_liquidation_eth: liquidations.iter().filter_map(|one| one.quantity_eth).reduce(f64::max),
             label_at_risk: !at_risk.is_empty(),
-            label_seconds_to_risk: seconds_to(&at_risk),
+            label_seconds_to_risk: seconds_to(at_risk),
             label_censored: self.horizon.after(instant.second()) >= self.end,
         }
     }

@@ -6,6 +6,7 @@ mod labels;
 mod list;
 mod period;
 mod replay;
+mod rows;
 mod served;
 mod sink;
 

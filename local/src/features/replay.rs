@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{Schema, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use defi_shared::domain::fold::{Exposure, Fold, WalletState};
 use defi_shared::domain::{Address, Category, Day, Links};
 use defi_shared::error::{Error, Result};
@@ -14,15 +14,14 @@ use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{Lake, WorkUnit};
 use defi_shared::step::history::links_before;
 use defi_shared::tables::{
-    self, BlockEventRow, DAILY_BLOCKS, DailyBlock, FeatureRow, FoldHealthRow, InstantKey, LabelRow, Layer, Row,
-    WALLET_HEALTH,
+    self, BlockEventRow, DAILY_BLOCKS, DailyBlock, FeatureRow, FoldHealthRow, Layer, Row, WALLET_HEALTH,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::batch;
-use super::instants::Instant;
+use super::instants::{Instant, Position};
 use super::labels::Labels;
 use super::period::Period;
+use super::rows;
 use super::sink::{FileFormat, Sink};
 use crate::output::message;
 use defi_pages::number::with_thousands;
@@ -39,15 +38,12 @@ pub(super) async fn write(
     format: FileFormat,
     output: Option<&Path>,
 ) -> Result<u64> {
-    let schema = schema(horizon.is_some());
+    let schema = rows::schema(horizon.is_some());
     let Some(last) = instants.iter().map(Instant::day).max() else {
         return Sink::open(format, output, schema)?.finish();
     };
     let history = History::open(lake, &instants, last).await?;
-    let labels = match horizon {
-        Some(horizon) => Some(Labels::read(lake, &instants, horizon).await?),
-        None => None,
-    };
+    let labels = Labels::read(lake, &instants, horizon).await?;
     let mut sink = Sink::open(format, output, Arc::clone(&schema))?;
     let write = |rows: Vec<InstantRow<'_>>| sink.write(&encode(&schema, rows, labels.as_ref())?);
     let unknown = history.replay(instants, write).await?;
@@ -73,30 +69,17 @@ fn report_unknown(unknown: &BTreeSet<Address>, last: Day) {
     ));
 }
 
-/// A row: the instant, its key, and the features as of it.
+/// The features of a wallet as of an instant.
 struct InstantRow<'a> {
     instant: &'a Instant,
-    key: InstantKey,
+    snapshot_day: Option<Day>,
     features: FeatureRow,
 }
 
-/// Returns the schema of the rows: the key of the instant, then the features, then the label.
-pub(super) fn schema(with_label: bool) -> SchemaRef {
-    let (key, features, label) = (InstantKey::schema(), FeatureRow::schema(), LabelRow::schema());
-    let label = label.fields().iter().filter(|_| with_label);
-    Schema::new(key.fields().iter().chain(features.fields().iter().skip(1)).chain(label).cloned().collect::<Vec<_>>())
-        .into()
-}
-
 fn encode(schema: &SchemaRef, rows: Vec<InstantRow<'_>>, labels: Option<&Labels>) -> Result<RecordBatch> {
-    let of_rows = labels.map(|labels| rows.iter().map(|row| labels.of(row.instant)).collect::<Vec<_>>());
-    let (keys, features): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.key, row.features)).unzip();
-    let mut columns: Vec<ArrayRef> = InstantKey::encode(&keys)?.columns().to_vec();
-    columns.extend(FeatureRow::encode(&features)?.columns().iter().skip(1).cloned());
-    if let Some(of_rows) = of_rows {
-        columns.extend(LabelRow::encode(&of_rows)?.columns().iter().cloned());
-    }
-    batch(Arc::clone(schema), columns)
+    let (instants, features): (Vec<_>, Vec<_>) =
+        rows.into_iter().map(|row| ((row.instant, row.snapshot_day), row.features)).unzip();
+    rows::batch_of(schema, &instants, &FeatureRow::encode(&features)?.columns()[1..], labels)
 }
 
 /// The history in the lake, which is folded from its first day for the wallets of the instants.
@@ -165,8 +148,9 @@ impl<'a> History<'a> {
         for day in first.unwrap_or(self.last).through(self.last) {
             let instants = by_day.remove(&day).unwrap_or_default();
             let block = self.snapshots.get(&day);
-            let (late, early): (Vec<_>, Vec<_>) =
-                instants.iter().partition(|instant| block.is_none_or(|block| instant.is_after(block)));
+            let (late, early): (Vec<_>, Vec<_>) = instants
+                .iter()
+                .partition(|instant| block.is_none_or(|block| instant.is_after(&Position::at_the_end_of(block))));
             // An early instant is not after the first block of the day, so that no event of the day is before it.
             let mut rows: Vec<_> = early.into_iter().map(|instant| self.row(instant, &fold, snapshot, &[])).collect();
             if block.is_some() {
@@ -242,13 +226,13 @@ impl<'a> History<'a> {
         let wallet = instant.wallet;
         let mut fold = before.only(wallet);
         for (category, event) in events {
-            if instant.is_after(event) {
+            if instant.is_after(&Position::of(event)) {
                 fold.apply(&event.fold_event(*category), &self.links, |other| other == wallet);
             }
         }
         let state = *fold.wallet(wallet);
         let current_day = snapshot.unwrap_or_else(|| instant.day());
         let features = FeatureRow::at_instant(wallet, &state, current_day, instant.second());
-        InstantRow { instant, key: instant.key(snapshot), features }
+        InstantRow { instant, snapshot_day: snapshot, features }
     }
 }

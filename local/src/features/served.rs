@@ -1,6 +1,7 @@
 //! Features as they were served: those of the newest set that was published at an instant, which is what a model in
 //! production sees.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,13 +13,13 @@ use defi_shared::domain::Address;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::requests::{WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{FeatureSet, Lake};
-use defi_shared::tables::{FeatureRow, InstantKey, LabelRow, Row};
+use defi_shared::tables::{FeatureRow, Row};
 use rustc_hash::FxHashMap;
 
-use super::batch;
 use super::instants::Instant;
 use super::labels::Labels;
 use super::period::Period;
+use super::rows;
 use super::sink::{FileFormat, Sink};
 
 /// Writes one row per instant, sorted by set, with a label if there is a horizon. A set is served from `lag` after its day begins.
@@ -35,41 +36,29 @@ pub(super) async fn write(
     format: FileFormat,
     output: Option<&Path>,
 ) -> Result<u64> {
-    let labels = match horizon {
-        Some(horizon) => Some(Labels::read(lake, &instants, horizon).await?),
-        None => None,
-    };
-    let schema = schema(labels.is_some());
+    let labels = Labels::read(lake, &instants, horizon).await?;
+    let schema = schema(horizon.is_some());
     let mut sink = Sink::open(format, output, Arc::clone(&schema))?;
     let sets = registry.published_sets().await?;
     let served = |instant: &Instant| {
         let count = sets.partition_point(|set| lag.after(set.as_of.start()) <= instant.second());
-        count.checked_sub(1)
+        count.checked_sub(1).and_then(|newest| sets.get(newest))
     };
-    let mut by_set: Vec<(Option<usize>, Instant)> = instants.into_iter().map(|one| (served(&one), one)).collect();
-    by_set.sort_by_key(|(set, _)| *set);
-    for of_set in by_set.chunk_by(|(one, _), (other, _)| one == other) {
-        let set = of_set.first().and_then(|(set, _)| sets.get((*set)?));
-        let instants: Vec<&Instant> = of_set.iter().map(|(_, instant)| instant).collect();
-        let rows = match set {
-            Some(set) => rows_of(lake, set, &instants).await?,
-            None => Vec::new(),
-        };
-        let keys: Vec<InstantKey> = instants.iter().map(|instant| instant.key(set.map(|set| set.as_of))).collect();
-        let mut columns: Vec<ArrayRef> = InstantKey::encode(&keys)?.columns().to_vec();
-        columns.extend(features(&instants, &rows)?);
-        if let Some(labels) = &labels {
-            let of_rows: Vec<LabelRow> = instants.iter().map(|instant| labels.of(instant)).collect();
-            columns.extend(LabelRow::encode(&of_rows)?.columns().iter().cloned());
-        }
-        sink.write(&batch(Arc::clone(&schema), columns)?)?;
+    let mut by_set: Vec<(Option<&FeatureSet>, &Instant)> = instants.iter().map(|one| (served(one), one)).collect();
+    by_set.sort_by_key(|(set, _)| set.map(|set| set.as_of));
+    let by_set: Vec<_> = by_set.chunk_by(|(one, _), (other, _)| one == other).collect();
+    let read = |of_set| async move { rows_of(lake, of_set).await };
+    let rows = in_order(by_set.iter().copied(), WHOLE_OBJECTS, read).await?;
+    for (of_set, rows) in by_set.into_iter().zip(rows) {
+        let instants: Vec<_> = of_set.iter().map(|(set, instant)| (*instant, set.map(|set| set.as_of))).collect();
+        sink.write(&rows::batch_of(&schema, &instants, &features(of_set, &rows)?, labels.as_ref())?)?;
     }
     sink.finish()
 }
 
 /// Returns the schema of rows as of instants, with features that may be NULL.
 fn schema(with_label: bool) -> SchemaRef {
-    let schema = super::replay::schema(with_label);
+    let schema = rows::schema(with_label);
     let features = FeatureRow::schema();
     let nullable = |field: &Arc<Field>| match features.field_with_name(field.name()) {
         Ok(_) if field.name() != "wallet_address" => Arc::new(field.as_ref().clone().with_nullable(true)),
@@ -78,24 +67,23 @@ fn schema(with_label: bool) -> SchemaRef {
     Schema::new(schema.fields().iter().map(nullable).collect::<Vec<_>>()).into()
 }
 
-/// Reads the rows of the wallets of some instants from a set.
-async fn rows_of(lake: &Lake, set: &FeatureSet, instants: &[&Instant]) -> Result<Vec<FeatureRow>> {
-    let mut wallets: Vec<Address> = instants.iter().map(|instant| instant.wallet).collect();
-    wallets.sort_unstable();
-    let (Some(first), Some(last)) = (wallets.first().copied(), wallets.last().copied()) else { return Ok(Vec::new()) };
-    let wallets = &wallets;
-    let read = |shard| async move {
-        let mut rows = lake.read_shard(set, shard, first..=last).await?;
-        rows.retain(|row| wallets.binary_search(&row.wallet_address).is_ok());
-        Ok(rows)
-    };
-    Ok(in_order(lake.published_shards(set).await?, WHOLE_OBJECTS, read).await?.into_iter().flatten().collect())
+/// Reads the rows of the wallets of some instants from the set that all of them have. None if they have no set.
+async fn rows_of(lake: &Lake, instants: &[(Option<&FeatureSet>, &Instant)]) -> Result<Vec<FeatureRow>> {
+    let Some((Some(set), _)) = instants.first() else { return Ok(Vec::new()) };
+    let wallets: BTreeSet<Address> = instants.iter().map(|(_, instant)| instant.wallet).collect();
+    let (Some(first), Some(last)) = (wallets.first(), wallets.last()) else { return Ok(Vec::new()) };
+    let mut rows = Vec::new();
+    for shard in lake.published_shards(set).await? {
+        let of_shard = lake.read_shard(set, shard, *first..=*last).await?;
+        rows.extend(of_shard.into_iter().filter(|row| wallets.contains(&row.wallet_address)));
+    }
+    Ok(rows)
 }
 
 /// Returns the columns of the features of some instants, which are NULL where their wallet has no row.
-fn features(instants: &[&Instant], rows: &[FeatureRow]) -> Result<Vec<ArrayRef>> {
+fn features(instants: &[(Option<&FeatureSet>, &Instant)], rows: &[FeatureRow]) -> Result<Vec<ArrayRef>> {
     let places: FxHashMap<Address, u32> = rows.iter().map(|row| row.wallet_address).zip(0..).collect();
-    let places: UInt32Array = instants.iter().map(|instant| places.get(&instant.wallet).copied()).collect();
+    let places: UInt32Array = instants.iter().map(|(_, instant)| places.get(&instant.wallet).copied()).collect();
     let encoded = FeatureRow::encode(rows)?;
     let of_instants = |column: &ArrayRef| {
         take(column, &places, None).map_err(|cause| Error::internal("can't select rows").with_source(cause))

@@ -13,7 +13,7 @@ use super::Context;
 use super::staging::{DUPLICATE_KEY, Staged, quarantined};
 use crate::domain::replay::aave_v2::{Indexes, StoredIndexes, amounts};
 use crate::domain::replay::{Balance, PositionKind, StableLoan, mul_div, ray_mul};
-use crate::domain::{Address, BaseUnits};
+use crate::domain::{Address, BaseUnits, SECONDS_PER_DAY};
 use crate::error::{Error, Result};
 use crate::lake::FileMetadata;
 use crate::sources::graph::{Reserve, Snapshot};
@@ -127,7 +127,6 @@ impl fmt::Display for Worst {
 }
 
 const MILLION: u64 = 1_000_000;
-const SECONDS_PER_DAY: u64 = 86_400;
 
 /// What a comparison of the rows of users with their reserves found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -187,7 +186,11 @@ impl<'a> Reserves<'a> {
                 comparison.add(Measure::SupplyExcess, *id, shortfall(most, supply));
             }
             if let Some(age) = price_age(market).filter(|_| sums.contains_key(id)) {
-                comparison.add(Measure::PriceAgeDays, *id, age.saturating_mul(MILLION) / SECONDS_PER_DAY);
+                comparison.add(
+                    Measure::PriceAgeDays,
+                    *id,
+                    age.saturating_mul(MILLION) / SECONDS_PER_DAY.unsigned_abs(),
+                );
             }
         }
         comparison

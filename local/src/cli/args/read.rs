@@ -85,10 +85,11 @@ pub(in crate::cli) struct FeaturesArgs {
     /// Write one row per line of this CSV file with the columns wallet_address,time (UTC), as of just before that time
     #[arg(long, value_name = "FILE", group = "instants")]
     pub(in crate::cli) at: Option<PathBuf>,
-    /// Add what happens to the wallet within this time after the row: liquidated, at risk, after how long; 30d, 12h
+    /// Add columns that say what happened to the wallet within this time after the row, such as 30d or 12h
     #[arg(long, value_name = "HORIZON", requires = "instants")]
     pub(in crate::cli) label: Option<String>,
-    /// Write the rows of the set that was published then, as served from this time after midnight of its day; 6h
+    /// Write the row of the newest set that was published at the time, instead of computing it. A set is available this
+    /// long after midnight of its day, such as 6h
     #[arg(long, value_name = "LAG", requires = "instants")]
     pub(in crate::cli) as_served: Option<String>,
     /// Export only the wallets in this file, one per line

@@ -13,7 +13,8 @@ fn unit(name: &str) -> &'static str {
     match name {
         _ if name.ends_with("_eth") => "ETH",
         _ if name.starts_with("time_since") => "seconds",
-        "risk_factor_above_threshold_daily_count" => "days",
+        "risk_factor_above_threshold_daily_count" | "health_days" => "days",
+        "has_health_now" => "yes or no",
         _ if name.ends_with("_count") => "a count",
         _ => "a ratio",
     }
@@ -22,7 +23,11 @@ fn unit(name: &str) -> &'static str {
 fn features() -> String {
     let mut text = "| feature | type | unit | meaning |\n|---|---|---|---|\n".to_owned();
     for Column { name, data_type, nullable, doc, .. } in FeatureRow::columns().iter().skip(1) {
-        let sql = if data_type.to_string() == "Int64" { "BIGINT" } else { "DOUBLE" };
+        let sql = match data_type.to_string().as_str() {
+            "Boolean" => "BOOLEAN",
+            "Int64" => "BIGINT",
+            _ => "DOUBLE",
+        };
         let null = if *nullable { ", may be NULL" } else { "" };
         writeln!(text, "| `{name}` | {sql}{null} | {} | {doc} |", unit(name)).unwrap();
     }

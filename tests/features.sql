@@ -317,6 +317,7 @@ health_history AS (
         AVG(available) AS available_avg,
         AVG(risk) AS risk_avg,
         MAX(risk) AS risk_max,
+        COUNT(*) AS days,
         SUM(CASE WHEN risk > 1e0 / 1.2e0 THEN 1 ELSE 0 END) AS days_at_risk,
         CASE WHEN SUM(debt) > 0 THEN SUM(debt_times_risk) / SUM(debt) ELSE 0e0 END AS weighted_risk
     FROM wallet_days
@@ -395,7 +396,9 @@ SELECT
     instant.epoch - liquidated.last_liquidation AS time_since_last_liquidated,
     COALESCE(liquidated.liquidation_sum, 0e0) AS liquidation_amount_sum_eth,
     COALESCE(sent.borrow_protocols, 0) AS unique_borrow_protocol_count,
-    COALESCE(sent.deposit_protocols, 0) AS unique_lending_protocol_count
+    COALESCE(sent.deposit_protocols, 0) AS unique_lending_protocol_count,
+    health_now.wallet IS NOT NULL AS has_health_now,
+    CAST(COALESCE(health_history.days, 0) AS BIGINT) AS health_days
 FROM wallets
 CROSS JOIN instant
 LEFT JOIN health_now ON health_now.wallet = wallets.wallet

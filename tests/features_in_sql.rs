@@ -128,6 +128,7 @@ fn steps(sql: &str) -> Vec<(String, String)> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Cell {
     Null,
+    Boolean(bool),
     Integer(i64),
     Number(f64),
 }
@@ -149,6 +150,7 @@ fn wallets(batch: &RecordBatch) -> Wallets {
 fn cell(column: &dyn Array, row: usize) -> Cell {
     match column.data_type() {
         _ if column.is_null(row) => Cell::Null,
+        DataType::Boolean => Cell::Boolean(column.as_boolean().value(row)),
         DataType::Int64 => Cell::Integer(column.as_primitive::<Int64Type>().value(row)),
         DataType::Float64 => Cell::Number(column.as_primitive::<Float64Type>().value(row)),
         other => panic!("a feature of type {other}"),
@@ -190,7 +192,7 @@ fn disagreements(sql: &Wallets, fold: &Wallets) -> Vec<String> {
 /// Returns the pipeline's features as of a day.
 async fn fold_features(session: &SessionContext, as_of: &str) -> Wallets {
     let columns: Vec<_> = (FEATURES_HISTORY.columns)().iter().map(|column| column.name).collect();
-    assert_eq!(columns.len(), 27, "the wallet and its 26 features");
+    assert_eq!(columns.len(), 29, "the wallet, its 26 features, and two columns on their health");
     let sql = format!("SELECT {} FROM db_analytics_dev.defi_features_history WHERE as_of = $as_of", columns.join(", "));
     let wallets = wallets(&query(session, &sql, as_of).await.unwrap());
     assert!(!wallets.is_empty(), "no features as of {as_of}");
@@ -212,6 +214,7 @@ fn assert_agreement(as_of: &str, sql: &Wallets, fold: &Wallets) {
 fn sum(wallets: &Wallets, column: &str) -> f64 {
     let number = |cell: Cell| match cell {
         Cell::Null => 0.0,
+        Cell::Boolean(value) => f64::from(u8::from(value)),
         Cell::Integer(integer) => integer as f64,
         Cell::Number(number) => number,
     };
@@ -661,6 +664,10 @@ const RULES: &[(&str, &str, &str)] = &[
     ("no snapshot after as_of counts",
      "<= as_of\n),\n\n-- The price of a position",
      "IS NOT NULL\n),\n\n-- The price of a position"),
+    ("health now is that of the day itself",
+     "health_now.wallet IS NOT NULL",
+     "health_history.wallet IS NOT NULL"),
+    ("days of health are days, not accounts", "COUNT(*) AS days,", "COUNT(DISTINCT risk) AS days,"),
     ("a withdrawal surplus is not negative",
      "GREATEST(0e0, COALESCE(sent.withdraw_sum",
      "GREATEST(-1e9, COALESCE(sent.withdraw_sum"),

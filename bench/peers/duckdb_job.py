@@ -182,7 +182,7 @@ WITH events AS MATERIALIZED (
 ), history AS (
     SELECT wallet_address, avg(collateral) AS collateral, avg(available) AS available, avg(risk) AS risk, max(risk) AS max_risk,
         count(*) FILTER (risk > 1e0 / 1.2e0) AS days_at_risk,
-        CASE WHEN sum(debt) > 0 THEN sum(weighted) / sum(debt) ELSE 0e0 END AS weighted_risk
+        CASE WHEN sum(debt) > 0 THEN sum(weighted) / sum(debt) ELSE 0e0 END AS weighted_risk, count(*) AS days
     FROM days GROUP BY ALL
 )
 SELECT wallet_address,
@@ -211,7 +211,9 @@ SELECT wallet_address,
     {end} - liquidated.last AS time_since_last_liquidated,
     coalesce(liquidated.eth, 0) AS liquidation_amount_sum_eth,
     coalesce(borrow_protocols, 0) AS unique_borrow_protocol_count,
-    coalesce(deposit_protocols, 0) AS unique_lending_protocol_count
+    coalesce(deposit_protocols, 0) AS unique_lending_protocol_count,
+    now.risk IS NOT NULL AS has_health_now,
+    coalesce(history.days, 0) AS health_days
 FROM wallets
 LEFT JOIN now USING (wallet_address) LEFT JOIN history USING (wallet_address)
 LEFT JOIN sent USING (wallet_address) LEFT JOIN liquidated USING (wallet_address)

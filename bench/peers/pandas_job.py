@@ -44,7 +44,7 @@ FEATURES = """
     max_risk_factor borrow_amount_sum_eth borrow_amount_avg_eth borrow_count repay_amount_sum_eth repay_amount_avg_eth
     repay_count borrow_repay_diff_eth deposit_count deposit_amount_sum_eth time_since_first_deposit withdraw_amount_sum_eth
     withdraw_deposit_diff_eth liquidation_count time_since_last_liquidated liquidation_amount_sum_eth
-    unique_borrow_protocol_count unique_lending_protocol_count
+    unique_borrow_protocol_count unique_lending_protocol_count has_health_now health_days
 """.split()
 TIMES = ["time_since_first_deposit", "time_since_last_liquidated"]
 
@@ -251,6 +251,7 @@ def health_history(days: pd.DataFrame, as_of: int) -> pd.DataFrame:
         weighted=("weighted", "sum"),
         risk_factor_above_threshold_daily_count=("is_at_risk", "sum"),
         avg_risk_factor=("risk", "mean"),
+        health_days=("risk", "size"),
         max_risk_factor=("risk", "max"),
     )
     history["avg_weighted_risk_factor"] = (history.weighted / history.debt).where(history.debt > 0, 0.0)
@@ -304,12 +305,14 @@ def features(events: dict[str, pd.DataFrame], days: pd.DataFrame, links: pd.Data
     rows = rows.join(liquidations(events["liquidation"], links, end))
     rows["time_since_first_deposit"] = end - rows.deposit_first
     times = rows[TIMES].astype("Int64")
+    has_health_now = rows.risk_factor.notna()
     rows = rows.drop(columns=TIMES).fillna(0).join(times)
     rows["borrow_repay_diff_eth"] = rows.borrow_amount_sum_eth - rows.repay_amount_sum_eth
     rows["withdraw_deposit_diff_eth"] = (rows.withdraw_amount_sum_eth - rows.deposit_amount_sum_eth).clip(lower=0)
     rows["unique_borrow_protocol_count"] = rows.borrow_protocols
     rows["unique_lending_protocol_count"] = rows.deposit_protocols
-    counts = [name for name in FEATURES if name.endswith("_count")]
+    rows["has_health_now"] = has_health_now
+    counts = [name for name in FEATURES if name.endswith("_count")] + ["health_days"]
     return rows.astype(dict.fromkeys(counts, "int64")).reset_index()[FEATURES]
 
 

@@ -41,7 +41,7 @@ FEATURES = """
     max_risk_factor borrow_amount_sum_eth borrow_amount_avg_eth borrow_count repay_amount_sum_eth repay_amount_avg_eth
     repay_count borrow_repay_diff_eth deposit_count deposit_amount_sum_eth time_since_first_deposit withdraw_amount_sum_eth
     withdraw_deposit_diff_eth liquidation_count time_since_last_liquidated liquidation_amount_sum_eth
-    unique_borrow_protocol_count unique_lending_protocol_count
+    unique_borrow_protocol_count unique_lending_protocol_count has_health_now health_days
 """.split()
 TIMES = ["time_since_first_deposit", "time_since_last_liquidated"]
 
@@ -245,6 +245,8 @@ def health_history(days: pl.LazyFrame, as_of: date) -> pl.LazyFrame:
     """Aggregates the daily snapshots of each wallet."""
     now = col("day") == as_of
     return days.group_by("wallet_address").agg(
+        has_health_now=now.any(),
+        health_days=pl.len().cast(pl.Int64),
         risk_factor=col("risk").filter(now).sum(),
         total_collateral_eth=col("collateral").filter(now).sum(),
         total_collateral_avg_eth=col("collateral").mean(),
@@ -297,8 +299,9 @@ def features(events: dict[str, pl.LazyFrame], days: pl.LazyFrame, links: pl.Lazy
     query = query.join(liquidations(events["liquidation"], links, start_of(as_of)), on="wallet_address", how="left")
     return (
         query.with_columns(time_since_first_deposit=start_of(as_of) - col("deposit_first"))
-        .with_columns(pl.all().exclude("wallet_address", *TIMES).fill_null(0))
+        .with_columns(pl.all().exclude("wallet_address", "has_health_now", *TIMES).fill_null(0))
         .with_columns(
+            col("has_health_now").fill_null(False),
             borrow_repay_diff_eth=col("borrow_amount_sum_eth") - col("repay_amount_sum_eth"),
             withdraw_deposit_diff_eth=pl.max_horizontal(
                 0.0, col("withdraw_amount_sum_eth") - col("deposit_amount_sum_eth")

@@ -241,7 +241,7 @@ def test_features_match_the_health_of_their_day(tables, connection):
     features = tables["db_analytics_dev.defi_features"]
     health = tables["db_analytics_dev.wallet_health_daily"]
     columns = [name for name in features.columns if name != "wallet_address"]
-    assert len(columns) == 26
+    assert len(columns) == 28  # The 26 features, and two columns on their health.
 
     sums = ", ".join(f"SUM({name})" for name in columns)
     sums = connection.execute(f"SELECT {sums} FROM {features.duckdb_relation()}").fetchall()[0]

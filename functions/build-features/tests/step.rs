@@ -138,6 +138,8 @@ async fn all_26_features_match_values_computed_by_hand() -> Result<()> {
         liquidation_amount_sum_eth: 0.5,
         unique_borrow_protocol_count: 2,
         unique_lending_protocol_count: 1,
+        has_health_now: Some(true),
+        health_days: Some(2),
     };
     assert_eq!(wallet_features(&test_lake, 4, 1).await?, expected);
     Ok(())

@@ -99,6 +99,8 @@ fn from_history(wallet: &Wallet, feature: &str) -> Recomputed {
         "max_risk_factor" => largest_risk(wallet),
         "risk_factor_above_threshold_daily_count" => days_at_risk(wallet),
         "avg_weighted_risk_factor" => weighted_risk(wallet),
+        "has_health_now" => has_health(wallet),
+        "health_days" => health_days(wallet),
         // A new feature without an explanation differs from its published value, and so is noticed.
         _ => Recomputed {
             value: FeatureValue::Null,
@@ -306,6 +308,25 @@ fn daily_mean(wallet: &Wallet, name: &str, field: fn(&DailyHealth) -> f64) -> Re
         count => format!("{name}: ({}) / {count} days = {}", terms(&values), Figure(value)),
     };
     Recomputed { value: FeatureValue::Double(value), arithmetic, rows: vec![days_listing(&days)] }
+}
+
+fn has_health(wallet: &Wallet) -> Recomputed {
+    let days = by_day(wallet);
+    let has_health = days.contains_key(&wallet.as_of);
+    let arithmetic = match has_health {
+        true => format!("collateral or debt in the snapshot of {}", wallet.as_of),
+        false => format!("neither collateral nor debt in the snapshot of {}", wallet.as_of),
+    };
+    Recomputed { value: FeatureValue::Boolean(has_health), arithmetic, rows: vec![days_listing(&days)] }
+}
+
+fn health_days(wallet: &Wallet) -> Recomputed {
+    let days = by_day(wallet);
+    Recomputed {
+        value: FeatureValue::Integer(days.len() as i64),
+        arithmetic: format!("{} daily snapshots with collateral or debt", days.len()),
+        rows: vec![days_listing(&days)],
+    }
 }
 
 fn largest_risk(wallet: &Wallet) -> Recomputed {

@@ -17,7 +17,9 @@ pub(super) enum FeatureValue {
     Double(f64),
     /// A count, or a number of seconds.
     Integer(i64),
-    /// The wallet has no such event.
+    /// Yes or no.
+    Boolean(bool),
+    /// The wallet has no such event, or the set is older than the column.
     Null,
 }
 
@@ -36,6 +38,7 @@ impl fmt::Display for FeatureValue {
         match self {
             FeatureValue::Double(number) => Figure(*number).fmt(f),
             FeatureValue::Integer(number) => number.fmt(f),
+            FeatureValue::Boolean(value) => value.fmt(f),
             FeatureValue::Null => f.write_str("NULL"),
         }
     }
@@ -46,6 +49,7 @@ impl Serialize for FeatureValue {
         match self {
             FeatureValue::Double(number) => serializer.serialize_f64(*number),
             FeatureValue::Integer(number) => serializer.serialize_i64(*number),
+            FeatureValue::Boolean(value) => serializer.serialize_bool(*value),
             FeatureValue::Null => serializer.serialize_unit(),
         }
     }
@@ -62,7 +66,7 @@ pub(super) struct Feature {
     pub meaning: String,
 }
 
-/// Returns the 26 features of a row, in the order of its columns.
+/// Returns the features of a row, in the order of its columns.
 ///
 /// # Errors
 /// `Internal` for a column of an unsupported type, which is a bug.
@@ -72,7 +76,9 @@ pub(super) fn features(row: &FeatureRow) -> Result<Vec<Feature>> {
     let features = columns.map(|(column, array)| {
         let doubles = array.as_primitive_opt::<Float64Type>().map(|array| FeatureValue::Double(array.value(0)));
         let integers = || array.as_primitive_opt::<Int64Type>().map(|array| FeatureValue::Integer(array.value(0)));
-        let value = if array.is_null(0) { Some(FeatureValue::Null) } else { doubles.or_else(integers) };
+        let booleans = || array.as_boolean_opt().map(|array| FeatureValue::Boolean(array.value(0)));
+        let number = || doubles.or_else(integers).or_else(booleans);
+        let value = if array.is_null(0) { Some(FeatureValue::Null) } else { number() };
         let value = value
             .ok_or_else(|| Error::internal("the type of the feature is not supported").with("feature", column.name))?;
         Ok(Feature { name: column.name, value, meaning: column.doc })

@@ -140,8 +140,8 @@ impl HealthHistory {
 
     /// Returns the snapshot of exactly `day`. Returns zeros if the latest snapshot is of another day.
     #[must_use]
-    pub fn snapshot_on(&self, day: Day) -> WalletSnapshot {
-        self.latest.filter(|(latest, _)| *latest == day).map(|(_, snapshot)| snapshot).unwrap_or_default()
+    pub fn snapshot_on(&self, day: Day) -> Option<WalletSnapshot> {
+        self.latest.filter(|(latest, _)| *latest == day).map(|(_, snapshot)| snapshot)
     }
 }
 
@@ -466,8 +466,8 @@ mod tests {
     fn snapshot_of_another_day_is_not_the_current_one() {
         let snapshot = WalletSnapshot { collateral_eth: 6.0, available_eth: 2.5, risk: 0.25 };
         let health = HealthHistory { latest: Some((day(1), snapshot)), ..HealthHistory::default() };
-        assert_eq!(health.snapshot_on(day(1)), snapshot);
-        assert_eq!([day(0), day(2)].map(|day| health.snapshot_on(day)), [WalletSnapshot::default(); 2]);
+        assert_eq!(health.snapshot_on(day(1)), Some(snapshot));
+        assert_eq!([day(0), day(2)].map(|day| health.snapshot_on(day)), [None; 2]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The 26 features of a wallet, and the fold state from which they are computed.
+//! The 26 features of a wallet, how much health is behind them, and the fold state from which they are computed.
 
 use std::sync::Arc;
 
@@ -66,6 +66,12 @@ row! {
         pub unique_borrow_protocol_count: i64,
         /// Protocols that it deposited on.
         pub unique_lending_protocol_count: i64,
+        /// Whether the snapshot of the day counts for it: true if it has collateral or debt then, so that a risk of 0 means
+        /// no debt. NULL in sets that are older than the column.
+        pub has_health_now: Option<bool> = null_if_absent,
+        /// Daily snapshots that count for it: the days behind averages and maximums of health. NULL in sets that are older
+        /// than the column.
+        pub health_days: Option<i64> = null_if_absent,
     }
 }
 
@@ -81,7 +87,8 @@ impl FeatureRow {
     #[must_use]
     pub fn at_instant(wallet: Address, state: &WalletState, snapshot_day: Day, instant: i64) -> Self {
         let health = &state.health;
-        let current = health.snapshot_on(snapshot_day);
+        let counted = health.snapshot_on(snapshot_day);
+        let current = counted.unwrap_or_default();
         let seconds_since = |time: Option<i64>| time.map(|time| instant - time);
         FeatureRow {
             wallet_address: wallet,
@@ -111,6 +118,8 @@ impl FeatureRow {
             liquidation_amount_sum_eth: state.liquidations.totals.sum_eth,
             unique_borrow_protocol_count: state.borrow_protocols.len(),
             unique_lending_protocol_count: state.deposit_protocols.len(),
+            has_health_now: Some(counted.is_some()),
+            health_days: Some(health.days),
         }
     }
 }
@@ -443,15 +452,18 @@ mod tests {
             liquidation_amount_sum_eth: 3.5,
             unique_borrow_protocol_count: 2,
             unique_lending_protocol_count: 1,
+            has_health_now: Some(true),
+            health_days: Some(4),
         };
         assert_eq!(FeatureRow::new(wallet, &state, as_of), expected);
-        assert_eq!(FeatureRow::columns().len(), 27, "the wallet and its 26 features");
+        assert_eq!(FeatureRow::columns().len(), 29, "the wallet, its 26 features, and two columns on their health");
     }
 
     #[test]
     fn features_of_nothing_are_0_and_times_are_null() {
         let features = FeatureRow::new(HexBytes([7; 20]), &WalletState::default(), Day::from_epoch_days(19_010));
         assert_eq!((features.time_since_first_deposit, features.time_since_last_liquidated), (None, None));
+        assert_eq!((features.has_health_now, features.health_days), (Some(false), Some(0)));
         for amount in [
             features.total_collateral_avg_eth,
             features.total_available_borrows_avg_eth,
@@ -471,6 +483,17 @@ mod tests {
         let features = FeatureRow::new(wallet, &state, day.next());
         assert_eq!((features.total_collateral_eth, features.risk_factor), (0.0, 0.0));
         assert_eq!((features.total_collateral_avg_eth, features.avg_risk_factor), (6.0, 0.9));
+        assert_eq!((features.has_health_now, features.health_days), (Some(false), Some(1)));
+    }
+
+    #[test]
+    fn sets_without_the_columns_on_health_are_read() {
+        let row = FeatureRow::new(HexBytes([7; 20]), &WalletState::default(), Day::from_epoch_days(19_010));
+        let batch = FeatureRow::encode(std::slice::from_ref(&row)).unwrap();
+        let older = batch.project(&(0..27).collect::<Vec<_>>()).unwrap();
+        let mut rows = Vec::new();
+        FeatureRow::decode(&older, &mut rows).unwrap();
+        assert_eq!(rows, [FeatureRow { has_health_now: None, health_days: None, ..row }]);
     }
 
     #[test]

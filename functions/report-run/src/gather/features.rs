@@ -1,4 +1,4 @@
-//! The 26 features of a set, each compared with the previous published set.
+//! The features of a set, each compared with the previous published set.
 
 use defi_shared::domain::SECONDS_PER_DAY;
 use defi_shared::error::Result;
@@ -16,6 +16,8 @@ pub enum Measure {
     Count,
     /// A factor.
     Factor,
+    /// Yes or no, as 1 or 0.
+    Flag,
     /// Seconds from an event to the as-of day; NULL without such an event.
     Seconds,
 }
@@ -28,6 +30,7 @@ impl Measure {
             Measure::Eth => "ETH",
             Measure::Count => "count",
             Measure::Factor => "factor",
+            Measure::Flag => "yes or no",
             Measure::Seconds => "days",
         }
     }
@@ -42,7 +45,7 @@ impl Measure {
 /// A feature: its column, its measure, and a function that reads its value from a row.
 pub(super) type Reader = (&'static str, Measure, fn(&FeatureRow) -> Option<f64>);
 
-/// Defines the readers. Counts and seconds become doubles, which are exact up to 2^53.
+/// Defines the readers. Counts and seconds become doubles, which are exact up to 2^53; yes is 1, and no is 0.
 macro_rules! readers {
     ($( $name:ident $measure:ident $kind:ident; )+) => {
         /// The readers of all features, in column order.
@@ -53,6 +56,7 @@ macro_rules! readers {
     (@double $value:expr) => { Some($value) };
     (@bigint $value:expr) => { Some($value as f64) };
     (@option $value:expr) => { $value.map(|value| value as f64) };
+    (@flag $value:expr) => { $value.map(|value| f64::from(u8::from(value))) };
 }
 
 readers! {
@@ -82,6 +86,8 @@ readers! {
     liquidation_amount_sum_eth Eth double;
     unique_borrow_protocol_count Count bigint;
     unique_lending_protocol_count Count bigint;
+    has_health_now Flag flag;
+    health_days Count option;
 }
 
 /// The values of a feature in a set and in the previous published set.

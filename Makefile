@@ -22,7 +22,7 @@ CONFIG ?= shared/config.toml
 # Additional arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-docs test-pages test-chain test-aws test-aws-node test-environments soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image package bench-cold-start local-aws environment deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-docs test-pages test-chain test-aws test-aws-node test-environments test-wheel soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image wheel package bench-cold-start local-aws environment deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,7 +38,7 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (18 
 test: ## Run every test (30 min)
 	@echo "Building everything without optimization and running all tests: about 30 minutes on two cores"
 	$(BINARIES)
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-chain test-rust test-aws-node test-environments test-docs test-readers test-pages
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-chain test-rust test-aws-node test-environments test-docs test-readers test-pages test-wheel
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
@@ -94,6 +94,14 @@ test-aws-node: $(VENV)/aws/ready tests/chain/node_modules/ready
 test-environments: $(VENV)/aws/ready
 	$(AWS_TESTS) tests/aws/test_environments.py
 
+# The command as a wheel, in a new virtual environment. With the profile of the tests, so that only our own crates are built
+# again.
+test-wheel: $(VENV)/wheel/ready
+	$(BINARIES)
+	rm -rf target/test-wheels
+	$(MATURIN) --quiet --profile test --out target/test-wheels
+	DEFI_WHEELS=$(CURDIR)/target/test-wheels $(VENV)/wheel/bin/python -m pytest -q -p no:cacheprovider tests/wheel
+
 # One virtual environment per set of Python packages, because their versions conflict. Only files whose hashes are in
 # requirements.txt are installed, and no package is built, since what a build needs has no hashes.
 $(VENV)/%/ready: PACKAGES = $(wildcard tests/$*/requirements.txt infra/$*/requirements.txt $*/requirements.txt)
@@ -106,6 +114,7 @@ $(VENV)/docs/ready: tests/docs/requirements.txt
 $(VENV)/aws/ready: tests/aws/requirements.txt
 $(VENV)/checks/ready: infra/checks/requirements.txt
 $(VENV)/package/ready: infra/package/requirements.txt
+$(VENV)/wheel/ready: tests/wheel/requirements.txt
 
 # Locks the packages of each requirements.in for all platforms, and for Python 3.11 and newer.
 REQUIREMENTS := $(wildcard tests/*/requirements.in infra/*/requirements.in bench/requirements.in)
@@ -207,6 +216,10 @@ fmt: ## Format the code
 
 image: ## Build the container image defi-features, with the command, SQL and AWS
 	$(DOCKER) build --tag defi-features .
+
+MATURIN = CARGO="$(CARGO)" $(VENV)/wheel/bin/maturin build
+wheel: $(VENV)/wheel/ready ## Build the optimized command as a Python wheel: target/wheels (18 min)
+	$(MATURIN) --release --out target/wheels
 
 package: $(VENV)/package/ready ## Build the zip files of the functions: target/package/$(ARCHITECTURE) (12 min)
 	@echo "Building the optimized functions: about 12 minutes on two cores, once"

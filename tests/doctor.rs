@@ -37,10 +37,14 @@ fn intact_lake_has_no_problems() {
     fs::create_dir_all(&quarantine).expect("a folder");
     fs::write(quarantine.join("2023-01-02.parquet"), b"").expect("an object");
     let shown = succeed(&mut command(&["doctor", "--lake", path_str(&lake)]));
-    assert!(
-        shown.contains("published features") && shown.contains("WARN"),
-        "rejected rows are only a warning: {shown}"
-    );
+    let lines: Vec<_> = shown.lines().collect();
+    assert!(lines[0].starts_with("WARN  quarantine: "), "rejected rows are only a warning: {shown}");
+    assert!(lines[1].trim_start().starts_with("next: "), "{shown}");
+    assert!(lines.last().unwrap().ends_with("checks are ok; --all lists them"), "{shown}");
+    assert!(!shown.contains("published features"), "what is right is one line: {shown}");
+    let all = succeed(&mut command(&["doctor", "--all", "--lake", path_str(&lake)]));
+    assert!(all.contains("published features") && all.contains("WARN"), "{all}");
+    assert!(all.lines().all(|line| line.chars().count() <= 100), "a table without a terminal has 100 columns: {all}");
 }
 
 #[test]

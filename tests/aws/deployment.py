@@ -124,10 +124,11 @@ class Deployment:
             FunctionName=self.functions[step], Environment={"Variables": environment}, Timeout=timeout
         )
 
-    def start(self, run_input: dict) -> str:
-        return self.client("stepfunctions").start_execution(stateMachineArn=self.machine, input=json.dumps(run_input))[
-            "executionArn"
-        ]
+    def start(self, run_input: dict, name: str | None = None) -> str:
+        """Starts an execution. AWS chooses its name, unless there is one."""
+        named = {"name": name} if name else {}
+        states = self.client("stepfunctions")
+        return states.start_execution(stateMachineArn=self.machine, input=json.dumps(run_input), **named)["executionArn"]
 
     def run(self, run_input: dict) -> "Execution":
         """Starts an execution and waits until it ends."""

@@ -123,11 +123,17 @@ def test_detached_run_can_be_followed_later(deployment, defi):
     assert code == 0 and f"wallets as of {LATER[2]}" in out, err
 
 
-def test_backfill_publishes_every_nth_day_and_waits_for_other_runs(deployment, defi):
+def test_backfill_publishes_every_nth_day_and_waits_for_other_runs(deployment, defi, tmp_path):
     other = deployment.start({"from": FIRST, "as_of": LATER[2], "force": True})
     deployment.wait_for_state(other, "Extract blocks")
-    code, out, err = defi("backfill", LATER[3], LATER[5], "--every", "2", "--from", FIRST)
+    page = tmp_path / "backfill.html"
+    call = ["backfill", LATER[3], LATER[5], "--every", "2", "--from", FIRST, "--page", page]
+    code, out, err = defi(*call)
     assert code == 0, err
+    assert "1 of 2 days done, 1 left" in out and "2 of 2 days done, 0 left" in out, out
+    text = page.read_text()
+    for part in (f"Backfill from {LATER[3]} to {LATER[5]}", "No execution failed", "extract-events", "credits of Transpose"):
+        assert part in text, part
     assert f"waiting for the execution {other.rpartition(':')[2]} to end" in err
     assert deployment.wait(other).status == "SUCCEEDED"
     assert deployment.published() == LATER[5]
@@ -135,6 +141,27 @@ def test_backfill_publishes_every_nth_day_and_waits_for_other_runs(deployment, d
     assert {(LATER[3],), (LATER[5],)} <= set(history) and (LATER[4],) not in history
     code, _, err = defi("backfill", LATER[5], LATER[3])
     assert code == 2 and "is after the last day" in err
+
+
+def test_interrupted_backfill_goes_on_from_any_machine(deployment, defi, tmp_path):
+    call = ["backfill", LATER[2], LATER[5], "--from", FIRST, "--page", tmp_path / "page.html"]
+    # What a laptop that was closed has left: two days are done, and the third one is in progress.
+    names = [f"backfill_{LATER[2]}_{LATER[5]}_1_{FIRST}__{LATER[day]}_1" for day in (2, 3, 4)]
+    for name in names:
+        arn = deployment.start({"from": FIRST, "as_of": name.split("_")[-2]}, name)
+        if name != names[-1]:
+            assert deployment.wait(arn).status == "SUCCEEDED"
+    code, out, err = defi("status")
+    assert code == 0 and "2 of 4 days done, 2 left" in out and f"defi backfill {LATER[2]} {LATER[5]} --from {FIRST}" in out, out
+    code, out, err = defi(*call)
+    assert code == 0, err
+    assert "going on: 3 of 4 days done, 1 left" in err, err
+    assert f"features as of {LATER[5]} (4 of 4)" in out and f"features as of {LATER[4]}" not in out, out
+    assert "4 of 4 days done, 0 left" in out, out
+    page = (tmp_path / "page.html").read_text()
+    assert all(name in page for name in names), "the page is about the whole backfill"
+    code, out, err = defi("status")
+    assert code == 0 and "days done" not in out, out
 
 
 def test_failed_run_prints_one_error_line_with_its_kind(deployment, defi):

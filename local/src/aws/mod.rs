@@ -1,5 +1,6 @@
 //! Runs in AWS: starts executions of the state machine, follows them and reports what they did.
 
+mod backfill;
 mod follow;
 mod report;
 
@@ -18,6 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::env::Env;
 use crate::hint::CallOptions;
 use crate::output::{data_line, line, message, table};
+pub use backfill::backfill;
 use report::ExecutionResult;
 
 /// The input of an execution.
@@ -83,10 +85,12 @@ impl Deployment {
     /// Starts an execution. Returns its ARN.
     async fn start(&self, input: &ExecutionInput) -> Result<String> {
         let arn = self.machine.start(&input.to_json().to_string()).await?;
-        if !self.json {
-            line(format_args!("execution  {arn}"))?;
-        }
+        self.say_started(&arn)?;
         Ok(arn)
+    }
+
+    fn say_started(&self, arn: &str) -> Result<()> {
+        if self.json { Ok(()) } else { line(format_args!("execution  {arn}")) }
     }
 
     /// Waits until no execution holds the lease of the lake.
@@ -126,7 +130,7 @@ impl Deployment {
             None => None,
         };
         let mut json = summary(&description.execution);
-        json["stopped"] = json!(description.stopped.map(rfc3339));
+        json["stopped"] = json!(description.execution.stopped.map(rfc3339));
         json["input"] = serde_json::from_str(&description.input).unwrap_or(Value::Null);
         json["steps"] = json!(follow::steps_of(&self.machine.progress(&description.execution.arn).await?));
         json["error"] = json!(description.error);
@@ -138,7 +142,7 @@ impl Deployment {
 
 /// Returns the name, ARN, status and start time of an execution as JSON.
 fn summary(execution: &Execution) -> Value {
-    let Execution { arn, name, status, started } = execution;
+    let Execution { arn, name, status, started, .. } = execution;
     json!({"execution": name, "arn": arn, "status": status, "started": rfc3339(*started)})
 }
 
@@ -163,39 +167,6 @@ pub async fn start(env: Env, input: &ExecutionInput, detach: bool, json: bool) -
     deployment.finish(&arn).await
 }
 
-/// Publishes features for every `every`-th day of a range, one execution after another. The first execution produces
-/// everything that is missing before its day, each later one only the days that it adds. Waits for other executions
-/// before each. After an interruption, the same call continues.
-///
-/// # Errors
-/// The errors of AWS, and the error of the first execution that fails.
-pub async fn backfill(
-    env: Env,
-    (first, last): (Day, Day),
-    every: u32,
-    input: &ExecutionInput,
-    json: bool,
-) -> Result<()> {
-    if first > last {
-        return Err(Error::bad_input(format!("the first day {first} is after the last day {last}"))
-            .with_hint("pass the earlier day first"));
-    }
-    let deployment = Deployment::open(env, json).await?;
-    let days: Vec<_> = first.through(last).step_by(every.max(1) as usize).collect();
-    for (number, day) in (1..).zip(&days) {
-        if !json {
-            line("")?;
-            line(format_args!("features as of {day} ({number} of {})", days.len()))?;
-        }
-        if !input.allow_concurrent {
-            deployment.wait_for_lease().await?;
-        }
-        let arn = deployment.start(&ExecutionInput { as_of: Some(*day), ..input.clone() }).await?;
-        deployment.finish(&arn).await?;
-    }
-    Ok(())
-}
-
 /// Shows one execution, or lists the newest ones.
 ///
 /// # Errors
@@ -212,7 +183,8 @@ pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usiz
         return if json {
             newest.iter().try_for_each(|execution| data_line(summary(execution)))
         } else {
-            list(&newest, env)
+            list(&newest, env)?;
+            list_backfills(&deployment.machine).await
         };
     };
     if follow {
@@ -246,6 +218,16 @@ fn list(executions: &[Execution], env: Env) -> Result<()> {
         rows.add_row([execution.name.clone(), execution.status.clone(), started.strftime("%F %T").to_string()]);
     }
     rows.print()
+}
+
+/// Says how far the backfills are that are not done.
+async fn list_backfills(machine: &StateMachine) -> Result<()> {
+    for backfill in backfill::unfinished(machine).await? {
+        line("")?;
+        line(format_args!("backfill   {}", backfill.progress()))?;
+        line(format_args!("           {} goes on with it", backfill.call))?;
+    }
+    Ok(())
 }
 
 /// Returns the error of a failed execution. Its kind is that of the failed step.

@@ -40,8 +40,8 @@ pub(super) struct ExecutionResult {
     reports: String,
     /// The location of the HTML report.
     page: Option<String>,
-    report: Option<RunReport>,
-    checks: Option<CheckResults>,
+    pub(super) report: Option<RunReport>,
+    pub(super) checks: Option<CheckResults>,
 }
 
 impl ExecutionResult {

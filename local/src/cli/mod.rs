@@ -182,7 +182,7 @@ async fn run_in_aws(command: Command) -> Result<()> {
             reject_rpc_url(&args.options)?;
             reject_reversed(args.options.from, Some(("the first day", args.first)))?;
             let (env, days, json) = (args.options.env, (args.first, args.last), args.options.json);
-            aws::backfill(env, days, args.every, &input(args.options, None), json).await
+            aws::backfill(env, days, args.every, &input(args.options, None), args.page.as_deref(), json).await
         }
         _ => Err(Error::internal("this command does not run in AWS")),
     }
@@ -234,7 +234,8 @@ async fn doctor(args: DoctorArgs) -> Result<()> {
         (_, _, Some((graph, transpose))) => Some(Source::Urls { graph, transpose, send_keys }),
         _ => args::node_url(args.rpc_url.as_deref())?.map(|url| Source::Node { url, logs: None }),
     };
-    crate::doctor::run_checks(&crate::doctor::Options { source, json: args.json }, &args.lake.into()).await
+    crate::doctor::run_checks(&crate::doctor::Options { source, all: args.all, json: args.json }, &args.lake.into())
+        .await
 }
 
 async fn verify(args: VerifyArgs) -> Result<()> {

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::hint::CallOptions;
 use crate::lake::ReadOptions;
-use crate::output::{self, table};
+use crate::output::{self, line, table};
 use crate::source::Source;
 
 /// The state of a finding.
@@ -70,7 +70,9 @@ impl Finding {
 pub struct Options {
     /// The source to check, if any.
     pub source: Option<Source>,
-    /// Print JSON instead of a table.
+    /// List the checks that found no problem, too.
+    pub all: bool,
+    /// Print JSON instead of text.
     pub json: bool,
 }
 
@@ -92,7 +94,7 @@ pub async fn run_checks(options: &Options, args: &ReadOptions) -> Result<()> {
     }
     let call = CallOptions::from(args);
     findings.iter_mut().for_each(|finding| finding.mend = finding.mend.as_deref().map(|mend| call.complete(mend)));
-    print(&findings, options.json)?;
+    print(&findings, options)?;
     let failed = findings.iter().filter(|finding| finding.state == State::Fail).count();
     if failed == 0 {
         return Ok(());
@@ -139,18 +141,49 @@ async fn check_aws(_: &ReadOptions, findings: &mut Vec<Finding>) -> Option<Lake>
     None
 }
 
-fn print(findings: &[Finding], json: bool) -> Result<()> {
-    if json {
-        return output::json(&findings);
-    }
-    let mut table = table(&["check", "state", "finding", "how to fix it"], 4, 4);
-    for finding in findings {
-        let state = match finding.state {
+impl State {
+    fn name(self) -> &'static str {
+        match self {
             State::Ok => "ok",
             State::Warn => "WARN",
             State::Fail => "FAIL",
-        };
-        table.add_row([&finding.what, state, &finding.found, finding.mend.as_deref().unwrap_or_default()]);
+        }
+    }
+}
+
+/// Prints the problems, those first that make a run or a reader fail, and otherwise in the order of the checks: each check
+/// needs what those before it have checked. The other checks are one line, unless all are asked for.
+fn print(findings: &[Finding], options: &Options) -> Result<()> {
+    if options.json {
+        return output::json(&findings);
+    }
+    if options.all {
+        return print_all(findings);
+    }
+    for state in [State::Fail, State::Warn] {
+        for finding in findings.iter().filter(|finding| finding.state == state) {
+            line(format_args!("{}  {}: {}", state.name(), finding.what, finding.found))?;
+            if let Some(mend) = &finding.mend {
+                line(format_args!("      next: {mend}"))?;
+            }
+        }
+    }
+    let ok = findings.iter().filter(|finding| finding.state == State::Ok).count();
+    line(match (ok, findings.len()) {
+        (ok, all) if ok == all => format!("all {all} checks are ok; --all lists them"),
+        (ok, all) => format!("{ok} of {all} checks are ok; --all lists them"),
+    })
+}
+
+fn print_all(findings: &[Finding]) -> Result<()> {
+    let mut table = table(&["check", "state", "finding", "how to fix it"], 4, 4);
+    for finding in findings {
+        table.add_row([
+            &finding.what,
+            finding.state.name(),
+            &finding.found,
+            finding.mend.as_deref().unwrap_or_default(),
+        ]);
     }
     table.wrapped().print()
 }

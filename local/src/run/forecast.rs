@@ -13,6 +13,7 @@ use defi_shared::step::{Context, Report};
 use defi_shared::tables::RAW_LOGS;
 use serde::Serialize;
 
+use super::summary::print_gaps;
 use super::{Options, Run};
 use crate::hint::CallOptions;
 use crate::output::{self, TextTable, line, table};
@@ -155,27 +156,33 @@ impl Quotas {
         })
     }
 
-    fn lines(&self) -> [String; 2] {
+    /// Returns whether a month of the free plan is not enough.
+    fn is_exceeded([used, free]: &[u64; 2]) -> bool {
+        used > free
+    }
+
+    /// Returns a line for each of the selected quotas.
+    fn lines(&self, is_selected: impl Fn(&[u64; 2]) -> bool) -> Vec<String> {
         let months = |[used, free]: [u64; 2]| match used as f64 / free as f64 {
             share if share < 1.0 => format!("{:.1} % of", share * 100.0),
             months => format!("{months:.1} months of"),
         };
         let [queries, free_queries] = self.the_graph;
         let [credits, free_credits] = self.transpose_credits;
-        [
-            format!(
-                "The Graph: {} queries, {} the {} a month of the free plan",
-                with_thousands(queries),
-                months(self.the_graph),
-                with_thousands(free_queries)
-            ),
-            format!(
-                "Transpose: {} credits at a second a request, {} the {} a month of a free key",
-                with_thousands(credits),
-                months(self.transpose_credits),
-                with_thousands(free_credits)
-            ),
-        ]
+        let queries = format!(
+            "The Graph: {} queries, {} the {} a month of the free plan",
+            with_thousands(queries),
+            months(self.the_graph),
+            with_thousands(free_queries)
+        );
+        let credits = format!(
+            "Transpose: {} credits at a second a request, {} the {} a month of a free key",
+            with_thousands(credits),
+            months(self.transpose_credits),
+            with_thousands(free_credits)
+        );
+        let lines = [(self.the_graph, queries), (self.transpose_credits, credits)];
+        lines.into_iter().filter(|(quota, _)| is_selected(quota)).map(|(_, line)| line).collect()
     }
 }
 
@@ -203,8 +210,11 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     if plan.is_empty() {
         return line("no unit is missing: a run would only publish the features if they are not published yet");
     }
+    // What stands in the way comes first: days that stay missing, and quotas that do not suffice.
+    print_gaps(&context.gaps(&run.scope).await?)?;
+    forecast.quotas.iter().flat_map(|quotas| quotas.lines(Quotas::is_exceeded)).try_for_each(line)?;
     line("")?;
-    forecast.table().print()?;
+    forecast.table().wrapped().print()?;
     line("")?;
     let bound = forecast.bound();
     line(format_args!(
@@ -215,7 +225,8 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
     if run.scope.is_from_a_node() {
         line(CallOptions::in_folder(&options.lake, options.env).complete(&forecast.basis()))?;
     }
-    forecast.quotas.iter().flat_map(Quotas::lines).try_for_each(line)?;
+    let is_enough = |quota: &[u64; 2]| !Quotas::is_exceeded(quota);
+    forecast.quotas.iter().flat_map(|quotas| quotas.lines(is_enough)).try_for_each(line)?;
     for step in forecast.steps.iter().filter(|step| !step.names.is_empty()) {
         line("")?;
         line(step.step)?;
@@ -409,16 +420,20 @@ mod tests {
             step(Step::ExtractMarketData, 30, 1.0),
             step(Step::ExtractAccountPositions, 30, 40.0),
         ];
-        let quotas = Quotas::new(&steps, DataSource::Apis).map(|quotas| quotas.lines());
+        let quotas = Quotas::new(&steps, DataSource::Apis).map(|quotas| quotas.lines(|_| true));
         let expected = [
             "The Graph: 1,230 queries, 1.2 % of the 100,000 a month of the free plan",
             "Transpose: 30,000 credits at a second a request, 12.0 % of the 250,000 a month of a free key",
         ];
-        assert_eq!(quotas, Some(expected.map(str::to_owned)));
-        let [queries, credits] =
-            Quotas { the_graph: [250_000, 100_000], transpose_credits: [250_000, 250_000] }.lines();
-        assert!(queries.contains("250,000 queries, 2.5 months of the 100,000"), "{queries}");
-        assert!(credits.contains("1.0 months of the 250,000"), "{credits}");
+        assert_eq!(quotas, Some(expected.map(str::to_owned).to_vec()));
+        let quotas = Quotas { the_graph: [250_000, 100_000], transpose_credits: [250_000, 250_000] };
+        let exceeded = quotas.lines(Quotas::is_exceeded);
+        assert!(
+            exceeded.len() == 1 && exceeded[0].contains("250,000 queries, 2.5 months of the 100,000"),
+            "{exceeded:?}"
+        );
+        let all = quotas.lines(|_| true);
+        assert!(all[1].contains("1.0 months of the 250,000"), "{all:?}");
         assert!(Quotas::new(&steps, DataSource::Chain).is_none(), "a node has other limits");
     }
 

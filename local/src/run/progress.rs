@@ -1,13 +1,15 @@
-//! The progress of a run: one bar per step on a terminal, one line per step elsewhere.
+//! The progress of a run: one bar per step on a terminal. Elsewhere one line per step when it ends, and for a long step a line
+//! now and then that says how far it is.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use defi_pages::number::with_thousands;
 use defi_shared::pipeline::Step;
 use defi_shared::step::Progress;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::message;
 
@@ -31,13 +33,25 @@ impl Counts {
     }
 }
 
+/// The time between two lines about a step.
+const LINE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The progress of a step. Without a terminal the bar is hidden, and only counts.
+#[derive(Debug)]
+struct StepBar {
+    bar: ProgressBar,
+    /// When the newest line about the step was written, or when it began.
+    last_line: Instant,
+}
+
 /// Shows the progress of all steps on standard error.
 #[derive(Debug)]
 pub struct RunProgress {
     bars: Option<MultiProgress>,
     silent: bool,
     counts: Counts,
-    steps: Mutex<BTreeMap<Step, ProgressBar>>,
+    line_interval: Duration,
+    steps: Mutex<BTreeMap<Step, StepBar>>,
 }
 
 impl RunProgress {
@@ -45,23 +59,28 @@ impl RunProgress {
     #[must_use]
     pub fn new(counts: Counts) -> Arc<Self> {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Arc::new(RunProgress { bars, silent: false, counts, steps: Mutex::default() })
+        Arc::new(RunProgress { bars, silent: false, counts, line_interval: LINE_INTERVAL, steps: Mutex::default() })
     }
 
     /// Shows nothing.
     #[must_use]
     pub fn silent() -> Arc<Self> {
-        Arc::new(RunProgress { bars: None, silent: true, counts: Counts::Units, steps: Mutex::default() })
+        let (counts, line_interval) = (Counts::Units, LINE_INTERVAL);
+        Arc::new(RunProgress { bars: None, silent: true, counts, line_interval, steps: Mutex::default() })
     }
 
     /// Adds a step with the number of all its units or calls. Does nothing if the step was added before.
     pub fn announce(&self, step: Step, all: usize) {
-        let Some(bars) = &self.bars else { return };
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         steps.entry(step).or_insert_with(|| {
-            let bar = bars.add(ProgressBar::new(all as u64).with_style(style()).with_prefix(step.name()));
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
+            let bar = match &self.bars {
+                Some(bars) => bars.add(ProgressBar::new(all as u64).with_style(style()).with_prefix(step.name())),
+                None => ProgressBar::with_draw_target(Some(all as u64), ProgressDrawTarget::hidden()),
+            };
+            if self.bars.is_some() {
+                bar.enable_steady_tick(Duration::from_millis(200));
+            }
+            StepBar { bar, last_line: Instant::now() }
         });
     }
 
@@ -70,7 +89,7 @@ impl RunProgress {
     pub fn show(&self, step: Step, done: u64, all: u64) {
         self.announce(step, usize::try_from(all).unwrap_or(usize::MAX));
         let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = steps.get(&step) {
+        if let Some(StepBar { bar, .. }) = steps.get(&step) {
             bar.set_length(all);
             bar.set_position(done);
         }
@@ -81,7 +100,7 @@ impl RunProgress {
         match &self.bars {
             Some(_) => {
                 let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(bar) = steps.get(&step) {
+                if let Some(StepBar { bar, .. }) = steps.get(&step) {
                     bar.finish();
                 }
             }
@@ -98,12 +117,26 @@ impl RunProgress {
     /// Ends the display. Bars of steps that did not complete stay as they are.
     pub fn finish(&self) {
         let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        steps.values().filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);
+        steps.values().map(|step| &step.bar).filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);
+    }
+
+    /// Returns the line that says how far a step is, if it is time for one.
+    fn line_meanwhile(&self, step: Step, progress: &mut StepBar) -> Option<String> {
+        let has_lines = self.bars.is_none() && !self.silent;
+        if !has_lines || progress.last_line.elapsed() < self.line_interval {
+            return None;
+        }
+        progress.last_line = Instant::now();
+        let bar = &progress.bar;
+        let (done, all) = (with_thousands(bar.position()), with_thousands(bar.length().unwrap_or_default()));
+        let (rate, left) = (bar.per_sec(), HumanDuration(bar.eta()));
+        Some(format!("{step}: {done} of {all} {}, {rate:.1} a second, about {left} left", self.counts.name()))
     }
 }
 
 fn style() -> ProgressStyle {
-    let style = ProgressStyle::with_template("{prefix:26} {bar:30} {pos:>5}/{len:<5} {elapsed:>4}");
+    let style =
+        ProgressStyle::with_template("{prefix:26} {bar:16} {pos:>6}/{len:<6} {elapsed:>4} {per_sec:>9}, {eta} left");
     style.unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
@@ -113,10 +146,12 @@ impl Progress for RunProgress {
     }
 
     fn advance(&self, step: Step) {
-        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = steps.get(&step) {
-            bar.inc(1);
-        }
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(progress) = steps.get_mut(&step) else { return };
+        progress.bar.inc(1);
+        let line = self.line_meanwhile(step, progress);
+        drop(steps);
+        line.into_iter().for_each(message);
     }
 }
 
@@ -130,5 +165,27 @@ mod tests {
         assert_eq!(line(Counts::Units), "link-wallets: 3 units in 1.2 s");
         #[cfg(feature = "aws")]
         assert_eq!(line(Counts::Calls), "link-wallets: 3 calls in 1.2 s");
+    }
+
+    #[test]
+    fn long_step_says_how_far_it_is() {
+        let progress = |line_interval| RunProgress {
+            bars: None,
+            silent: false,
+            counts: Counts::Units,
+            line_interval,
+            steps: Mutex::default(),
+        };
+        let line_after_one = |progress: &RunProgress| {
+            progress.begin(Step::ExtractEvents, 13_500);
+            let mut steps = progress.steps.lock().unwrap();
+            let bar = steps.get_mut(&Step::ExtractEvents).unwrap();
+            bar.bar.inc(1);
+            progress.line_meanwhile(Step::ExtractEvents, bar)
+        };
+        let line = line_after_one(&progress(Duration::ZERO)).unwrap();
+        assert!(line.starts_with("extract-events: 1 of 13,500 units, ") && line.ends_with(" left"), "{line}");
+        assert_eq!(line_after_one(&progress(LINE_INTERVAL)), None, "not for every unit");
+        assert_eq!(line_after_one(&RunProgress { silent: true, ..progress(Duration::ZERO) }), None);
     }
 }

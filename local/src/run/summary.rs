@@ -28,7 +28,7 @@ pub(super) async fn print(context: &Context, scope: &Scope, result: &RunResult, 
     } else if !result.steps.is_empty() {
         let steps = result.steps.iter().map(|step| (step.step, &step.report, Some(step.seconds)));
         line("")?;
-        steps_table(steps, Some(result.seconds)).print()?;
+        steps_table(steps, Some(result.seconds)).wrapped().print()?;
     }
     print_gaps(&result.gaps)?;
     if scope.rebuild_lost {
@@ -44,7 +44,7 @@ pub(super) async fn print(context: &Context, scope: &Scope, result: &RunResult, 
     let set = FeatureSet::published(scope.as_of);
     let (features, _) = context.lake.features(&set).await?;
     line("")?;
-    features_table(&features).print()?;
+    features_table(&features).wrapped().print()?;
     let newest = result.newest.unwrap_or(scope.as_of);
     line("")?;
     line(format_args!("{} wallets as of {}; defi_features shows {newest}", features.len(), scope.as_of))?;
@@ -69,7 +69,7 @@ fn print_locations(context: &Context, scope: &Scope, result: &RunResult, options
 #[cfg(feature = "aws")]
 pub(crate) fn print_steps(steps: &[defi_shared::step::StepReport]) -> Result<()> {
     line("")?;
-    steps_table(steps.iter().map(|step| (step.step, &step.report, None)), None).print()
+    steps_table(steps.iter().map(|step| (step.step, &step.report, None)), None).wrapped().print()
 }
 
 /// Returns a table with one row per step: its name, its report, and its duration in seconds if known.
@@ -162,7 +162,7 @@ pub(crate) fn print_checks(checked: &CheckResults) -> Result<()> {
         table.add_row(check_row(check));
     }
     line("")?;
-    table.print()
+    table.wrapped().print()
 }
 
 /// Formats the value of a check with up to four decimals.

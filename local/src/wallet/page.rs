@@ -41,6 +41,7 @@ fn render_value(value: FeatureValue, is_age: bool) -> Markup {
         FeatureValue::Double(number) => data(number, &significant(number)),
         FeatureValue::Integer(seconds) if is_age => data(seconds as f64, &duration(seconds)),
         FeatureValue::Integer(number) => data(number as f64, &number.to_string()),
+        FeatureValue::Boolean(value) => html! { (value) },
         FeatureValue::Null => html! { "NULL" },
     }
 }

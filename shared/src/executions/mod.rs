@@ -23,6 +23,8 @@ pub struct Execution {
     pub status: String,
     /// The start time, in milliseconds since 1970.
     pub started: i64,
+    /// The end time, in milliseconds since 1970. `None` while it runs.
+    pub stopped: Option<i64>,
 }
 
 /// Tells which executions have ended.

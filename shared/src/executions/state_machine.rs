@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_sfn::Client;
+use aws_sdk_sfn::error::SdkError;
 use aws_sdk_sfn::operation::describe_execution::DescribeExecutionOutput;
+use aws_sdk_sfn::operation::start_execution::StartExecutionError;
 use aws_sdk_sfn::types::{ExecutionListItem, ExecutionStatus};
 
 use super::{Execution, Executions};
@@ -17,6 +19,9 @@ use crate::error::{Error, Result};
 /// eventually consistent.
 const START_POLLS: u32 = 30;
 const START_POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The largest number of executions that AWS lists in one response.
+const LARGEST_PAGE: i32 = 1000;
 
 /// A client of a state machine.
 #[derive(Debug, Clone)]
@@ -38,8 +43,6 @@ pub struct ExecutionDetails {
     pub error: Option<String>,
     /// The failed step and its error message.
     pub cause: Option<String>,
-    /// The end time, in milliseconds since 1970.
-    pub stopped: Option<i64>,
 }
 
 /// The progress of one visit of a state of an execution. A state that is entered several times has several entries.
@@ -78,13 +81,33 @@ impl StateMachine {
             .with_hint("deploy the environment first, or choose its account and region (AWS_PROFILE, AWS_REGION)"))
     }
 
-    /// Starts an execution, waits until AWS tells of it, and returns its ARN.
+    /// Starts an execution, waits until AWS tells of it, and returns its ARN. AWS chooses the name.
     ///
     /// # Errors
     /// The errors of AWS.
     pub async fn start(&self, input: &str) -> Result<String> {
-        let started = self.client.start_execution().state_machine_arn(&self.arn).input(input).send().await;
-        let arn = started.map_err(|error| sdk_error("StartExecution", error))?.execution_arn;
+        let arn = self.start_execution(None, input).await.map_err(|error| sdk_error("StartExecution", error))?;
+        self.wait_until_known(arn).await
+    }
+
+    /// Like [`StateMachine::start`], with a name. Returns `None` if an execution of the last 90 days has the name.
+    ///
+    /// # Errors
+    /// The errors of AWS.
+    pub async fn start_named(&self, name: &str, input: &str) -> Result<Option<String>> {
+        match self.start_execution(Some(name), input).await {
+            Ok(arn) => self.wait_until_known(arn).await.map(Some),
+            Err(error) if error_code(&error) == Some("ExecutionAlreadyExists") => Ok(None),
+            Err(error) => Err(sdk_error("StartExecution", error)),
+        }
+    }
+
+    async fn start_execution(&self, name: Option<&str>, input: &str) -> Result<String, SdkError<StartExecutionError>> {
+        let call = self.client.start_execution().state_machine_arn(&self.arn).set_name(name.map(str::to_owned));
+        Ok(call.input(input).send().await?.execution_arn)
+    }
+
+    async fn wait_until_known(&self, arn: String) -> Result<String> {
         for _ in 0..START_POLLS {
             if self.find_execution(&arn).await?.is_some() {
                 break;
@@ -107,13 +130,13 @@ impl StateMachine {
                 name: response.name.unwrap_or_default(),
                 status: response.status.as_str().to_owned(),
                 started: milliseconds(Some(&response.start_date)).unwrap_or_default(),
+                stopped: milliseconds(response.stop_date.as_ref()),
                 arn: response.execution_arn,
             },
             input: response.input.unwrap_or_default(),
             output: response.output,
             error: response.error,
             cause: response.cause,
-            stopped: milliseconds(response.stop_date.as_ref()),
         })
     }
 
@@ -187,7 +210,7 @@ impl StateMachine {
     /// # Errors
     /// The errors of AWS.
     pub async fn newest(&self, count: usize) -> Result<Vec<Execution>> {
-        let list = self.client.list_executions().state_machine_arn(&self.arn);
+        let list = self.client.list_executions().state_machine_arn(&self.arn).max_results(LARGEST_PAGE);
         let mut items = list.into_paginator().items().send();
         let mut executions = Vec::new();
         while executions.len() < count
@@ -197,6 +220,15 @@ impl StateMachine {
             executions.push(execution(item));
         }
         Ok(executions)
+    }
+
+    /// Returns the executions whose names start with a prefix, newest first: those of the last 90 days.
+    ///
+    /// # Errors
+    /// The errors of AWS.
+    pub async fn named(&self, prefix: &str) -> Result<Vec<Execution>> {
+        let all = self.newest(usize::MAX).await?;
+        Ok(all.into_iter().filter(|execution| execution.name.starts_with(prefix)).collect())
     }
 }
 
@@ -211,6 +243,7 @@ impl Executions for StateMachine {
 fn execution(item: ExecutionListItem) -> Execution {
     Execution {
         started: milliseconds(Some(&item.start_date)).unwrap_or_default(),
+        stopped: milliseconds(item.stop_date.as_ref()),
         arn: item.execution_arn,
         name: item.name,
         status: item.status.as_str().to_owned(),

@@ -1,5 +1,7 @@
 //! The arguments of the commands that control runs in AWS.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use defi_shared::domain::Day;
 
@@ -72,8 +74,10 @@ pub(in crate::cli) struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "If the command is interrupted, run it again: it continues where it stopped.\n\n\
-    Examples:\n  defi backfill 2023-01-01 2023-12-31 --every 7\n  defi backfill 2023-01-01 2023-01-31 --from 2022-06-01")]
+#[command(
+    after_help = "If the command is interrupted, run it again: it continues where it stopped. `defi status` says how far it is.\n\n\
+    Examples:\n  defi backfill 2023-01-01 2023-12-31 --every 7\n  defi backfill 2023-01-01 2023-01-31 --from 2022-06-01"
+)]
 pub(in crate::cli) struct BackfillArgs {
     /// First day to publish features for
     pub(in crate::cli) first: Day,
@@ -82,6 +86,9 @@ pub(in crate::cli) struct BackfillArgs {
     /// Publish features for every N-th day
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::cli) every: u32,
+    /// HTML file to write at the end: gaps, failures, requests and credits of all runs [default: backfill-FIRST-LAST.html]
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) page: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) options: StartOptions,
 }

@@ -156,7 +156,10 @@ pub(in crate::cli) struct DoctorArgs {
     /// Send the API keys in GRAPH_API_KEY and TRANSPOSE_API_KEY to servers other than the live APIs, too
     #[arg(long, conflicts_with = "recording")]
     pub(in crate::cli) send_keys: bool,
-    /// Print JSON instead of a table
+    /// List every check, not only the problems
     #[arg(long)]
+    pub(in crate::cli) all: bool,
+    /// Print every check as JSON
+    #[arg(long, conflicts_with = "all")]
     pub(in crate::cli) json: bool,
 }

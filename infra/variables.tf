@@ -256,6 +256,11 @@ variable "keep_days" {
     condition     = alltrue([for days in values(var.keep_days) : days >= 1])
     error_message = "The retention must be at least 1 day."
   }
+  # A run reads its plan and its reports to its end.
+  validation {
+    condition     = var.keep_days.runs * 24 > var.run_timeout_hours
+    error_message = "The reports of runs must be kept longer than run_timeout_hours."
+  }
 }
 
 variable "athena_scan_limit_gb" {

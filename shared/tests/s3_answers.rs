@@ -93,7 +93,7 @@ async fn write_during_another_one_is_tried_again() {
 
 /// An object that is uploaded in parts.
 fn large(byte: u8) -> Bytes {
-    vec![byte; (16 << 20) + 1].into()
+    vec![byte; (64 << 20) + 1].into()
 }
 
 #[tokio::test]

@@ -26,6 +26,10 @@ def test_run_takes_over_from_one_that_was_stopped(deployment):
     stopped = deployment.start(RUN)
     deployment.wait_for_state(stopped, "Extract")
     deployment.client("stepfunctions").stop_execution(executionArn=stopped)
-    execution = deployment.run(RUN)
+    with deployment.aws.settings(stopped_earlier=14 * 60):
+        refused = deployment.run(RUN)
+        assert refused.error == "AlreadyRunning" and "15 minutes" in refused.cause, "its functions may still write"
+    with deployment.aws.settings(stopped_earlier=15 * 60):
+        execution = deployment.run(RUN)
     assert execution.status == "SUCCEEDED", execution
     assert deployment.wait(stopped).status == "ABORTED"

@@ -99,6 +99,11 @@ def test_commands_of_other_blocks_exist(page, environment):
         ast.parse(script, f"{page.name}:{line}")
 
 
+def test_pages_have_no_placeholders():
+    for page in PAGES:
+        assert not re.findall(r"@[A-Z]+@", page.read_text()), page.name
+
+
 def test_no_key_is_an_argument():
     """Everyone on the machine sees the arguments of a process. A key comes from standard input or the environment."""
     for page in [*PAGES, ROOT / "infra" / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md"]:

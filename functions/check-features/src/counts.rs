@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use defi_shared::Result;
 use defi_shared::domain::Day;
+use defi_shared::domain::price::LOOK_BACK_DAYS;
 use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
 use defi_shared::lake::{Entry, FileMetadata, Footer, WorkUnit};
 use defi_shared::step::Context;
@@ -42,6 +43,11 @@ impl Days {
     /// Returns the days of the set's events.
     pub fn of_events(self) -> DayRange {
         DayRange { first: self.previous, last: self.as_of.previous() }
+    }
+
+    /// Returns the days of the prices of the set's events and snapshots. An old price counts if there is no newer one.
+    pub fn of_prices(self) -> DayRange {
+        DayRange { first: self.previous.map(|day| day.plus_days(-LOOK_BACK_DAYS)), last: self.as_of }
     }
 
     /// Returns the days of the set's snapshots.

@@ -15,6 +15,7 @@ use defi_shared::tables::{
 };
 use defi_shared::testing::{AAVE, COMPOUND, TestLake, january, kind, unit};
 use defi_shared::{Kind, Result};
+use jiff::Timestamp;
 use plan_run::{Input, Output, handle};
 use serde_json::{Value, json};
 
@@ -279,7 +280,7 @@ struct Running(&'static str);
 
 #[async_trait]
 impl Executions for Running {
-    async fn is_running(&self, arn: &str) -> Result<Option<bool>> {
+    async fn may_write(&self, arn: &str, _: Timestamp) -> Result<Option<bool>> {
         Ok(Some(arn == self.0))
     }
 }

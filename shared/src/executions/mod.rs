@@ -6,6 +6,7 @@ mod state_machine;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
 
 #[cfg(feature = "aws")]
 pub use state_machine::{ExecutionDetails, StateMachine, StateProgress};
@@ -27,13 +28,46 @@ pub struct Execution {
     pub stopped: Option<i64>,
 }
 
-/// Tells which executions have ended.
+/// How long a call of a function may take. A call that is in progress when its execution is stopped or runs into its timeout goes
+/// on: nothing ends it.
+pub const LONGEST_CALL: SignedDuration = SignedDuration::from_mins(15);
+
+impl Execution {
+    /// Returns whether a function that the execution called may still write at a time: the execution runs, or was ended from
+    /// outside a short time ago.
+    #[must_use]
+    pub fn may_write(&self, now: Timestamp) -> bool {
+        let is_cut = ["ABORTED", "TIMED_OUT"].contains(&self.status.as_str());
+        let stopped = self.stopped.and_then(|stopped| Timestamp::from_millisecond(stopped).ok());
+        self.status == "RUNNING" || is_cut && stopped.is_some_and(|stopped| now.duration_since(stopped) < LONGEST_CALL)
+    }
+}
+
+/// Tells which executions may still write to the lake.
 #[async_trait]
 pub trait Executions: Debug + Send + Sync {
-    /// Returns whether an execution has not ended, or `None` if it is unknown: it may have started a moment ago. It may be
-    /// reported as running shortly after its end.
+    /// Returns whether a function that an execution called may still write at a time, or `None` if the execution is unknown:
+    /// it may have started a moment ago. It may be reported as running shortly after its end.
     ///
     /// # Errors
     /// The status could not be read.
-    async fn is_running(&self, arn: &str) -> Result<Option<bool>>;
+    async fn may_write(&self, arn: &str, now: Timestamp) -> Result<Option<bool>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_of_a_stopped_execution_may_write_for_a_while() {
+        let minute = |minutes| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+        for (status, until) in [("RUNNING", 600), ("SUCCEEDED", 10), ("FAILED", 10), ("ABORTED", 25), ("TIMED_OUT", 25)]
+        {
+            let stopped = (status != "RUNNING").then(|| minute(10).as_millisecond());
+            let (arn, name, status) = ("arn".to_owned(), "name".to_owned(), status.to_owned());
+            let execution = Execution { arn, name, status, started: 0, stopped };
+            assert!(!execution.may_write(minute(until)) || until == 600, "{execution:?}");
+            assert!(execution.may_write(minute(until - 1)) || until == 10, "{execution:?}");
+        }
+    }
 }

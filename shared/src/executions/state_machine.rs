@@ -9,7 +9,8 @@ use aws_sdk_sfn::Client;
 use aws_sdk_sfn::error::SdkError;
 use aws_sdk_sfn::operation::describe_execution::DescribeExecutionOutput;
 use aws_sdk_sfn::operation::start_execution::StartExecutionError;
-use aws_sdk_sfn::types::{ExecutionListItem, ExecutionStatus};
+use aws_sdk_sfn::types::ExecutionListItem;
+use jiff::Timestamp;
 
 use super::{Execution, Executions};
 use crate::aws::{error_code, sdk_error};
@@ -126,13 +127,7 @@ impl StateMachine {
             Error::bad_input(format!("no execution {arn}")).with_hint("list the executions with defi status")
         })?;
         Ok(ExecutionDetails {
-            execution: Execution {
-                name: response.name.unwrap_or_default(),
-                status: response.status.as_str().to_owned(),
-                started: milliseconds(Some(&response.start_date)).unwrap_or_default(),
-                stopped: milliseconds(response.stop_date.as_ref()),
-                arn: response.execution_arn,
-            },
+            execution: execution_of(&response),
             input: response.input.unwrap_or_default(),
             output: response.output,
             error: response.error,
@@ -234,9 +229,19 @@ impl StateMachine {
 
 #[async_trait]
 impl Executions for StateMachine {
-    async fn is_running(&self, arn: &str) -> Result<Option<bool>> {
+    async fn may_write(&self, arn: &str, now: Timestamp) -> Result<Option<bool>> {
         let execution = self.find_execution(arn).await?;
-        Ok(execution.map(|execution| execution.status == ExecutionStatus::Running))
+        Ok(execution.map(|response| execution_of(&response).may_write(now)))
+    }
+}
+
+fn execution_of(response: &DescribeExecutionOutput) -> Execution {
+    Execution {
+        name: response.name.clone().unwrap_or_default(),
+        status: response.status.as_str().to_owned(),
+        started: milliseconds(Some(&response.start_date)).unwrap_or_default(),
+        stopped: milliseconds(response.stop_date.as_ref()),
+        arn: response.execution_arn.clone(),
     }
 }
 

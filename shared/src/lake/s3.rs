@@ -22,6 +22,10 @@ use crate::aws::{error_code, sdk_error, status};
 use crate::cpu::spawn_cpu;
 use crate::error::{Error, Kind, Result};
 
+/// The size in bytes up to which an object is uploaded by one request. S3 then keeps the checksum of the whole object, so that
+/// nobody has to read it to know its digest.
+const LARGEST_UPLOAD: usize = 64 << 20;
+
 /// The part size in bytes of a multipart upload, used for larger objects. If a connection breaks, only one part is
 /// repeated. S3 accepts up to 10,000 parts.
 const PART_SIZE: usize = 16 << 20;
@@ -56,7 +60,7 @@ struct Checksums {
 
 impl Checksums {
     fn of(bytes: &Bytes) -> Self {
-        if bytes.len() <= PART_SIZE {
+        if bytes.len() <= LARGEST_UPLOAD {
             let whole = STANDARD.encode(Sha256::digest(bytes));
             return Checksums { parts: vec![whole.clone()], whole };
         }
@@ -183,7 +187,7 @@ impl S3Store {
         checksums: &Checksums,
         current: Option<&ObjectHead>,
     ) -> Result<bool> {
-        if bytes.len() > PART_SIZE {
+        if bytes.len() > LARGEST_UPLOAD {
             return self.write_in_parts(key, bytes, checksums, current).await;
         }
         let put = self.client.put_object().bucket(&self.bucket).key(key).body(bytes.into());
@@ -401,11 +405,14 @@ mod tests {
         let hello = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
         assert_eq!((&checksums.parts[..], checksums.whole.as_str()), (&[hello.to_owned()][..], hello));
         assert_eq!(Checksums::of(&Bytes::new()).whole, "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
-        let large = Bytes::from(vec![7; PART_SIZE + 1]);
-        let checksums = Checksums::of(&large);
-        let digests = [&large[..PART_SIZE], &large[PART_SIZE..]].map(Sha256::digest);
-        assert_eq!(checksums.parts, digests.map(|digest| STANDARD.encode(digest)));
-        assert_eq!(checksums.whole, format!("{}-2", STANDARD.encode(Sha256::digest(digests.concat()))));
+        let large = Bytes::from(vec![7; LARGEST_UPLOAD]);
+        assert_eq!(Checksums::of(&large).parts.len(), 1);
+        let larger = Bytes::from(vec![7; LARGEST_UPLOAD + 1]);
+        let checksums = Checksums::of(&larger);
+        let digests: Vec<_> = larger.chunks(PART_SIZE).map(Sha256::digest).collect();
+        assert_eq!(digests.len(), 5);
+        assert_eq!(checksums.parts, digests.iter().map(|digest| STANDARD.encode(digest)).collect::<Vec<_>>());
+        assert_eq!(checksums.whole, format!("{}-5", STANDARD.encode(Sha256::digest(digests.concat()))));
     }
 
     #[test]

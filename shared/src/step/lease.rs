@@ -13,11 +13,11 @@ use crate::lake::Lake;
 /// The lease. Missing before the first run.
 const LEASE: &str = "runs/lease.json";
 
-/// How long a lease is valid: longer than the longest call of a function.
-const DURATION: SignedDuration = SignedDuration::from_mins(30);
+/// How long a lease is valid: longer than the longest call of a function and the longest wait before it is tried again.
+const DURATION: SignedDuration = SignedDuration::from_mins(45);
 
 /// A lease that is valid for less is renewed. Most calls of an execution therefore only read it.
-const RENEWED_BELOW: SignedDuration = SignedDuration::from_mins(20);
+const RENEWED_BELOW: SignedDuration = SignedDuration::from_mins(30);
 
 /// How often a change of the lease is tried when others change it at the same time.
 const ATTEMPTS: usize = 5;
@@ -47,10 +47,10 @@ impl Lease {
     /// The errors of AWS, unless the lease has expired.
     pub async fn is_held(&self, executions: &dyn Executions, now: Timestamp) -> Result<bool> {
         let is_valid = now < self.expires;
-        match executions.is_running(&self.execution).await {
+        match executions.may_write(&self.execution, now).await {
             Err(error) if is_valid => Err(error),
             Err(_) => Ok(false),
-            Ok(running) => Ok(running.unwrap_or(is_valid)),
+            Ok(may_write) => Ok(may_write.unwrap_or(is_valid)),
         }
     }
 
@@ -131,7 +131,9 @@ fn parse(json: &[u8]) -> Result<Lease> {
 fn held_by(lease: &Lease) -> Error {
     Error::new(Kind::AlreadyRunning, "another execution of this environment is running")
         .with("execution", lease.execution_name())
-        .with_hint("wait for it to end, or start with {\"allow_concurrent\": true}")
+        .with_hint(
+            "wait for it to end; the functions of one that was stopped may go on for 15 minutes. Or start with {\"allow_concurrent\": true}",
+        )
 }
 
 fn not_held() -> Error {
@@ -156,7 +158,7 @@ mod tests {
 
     #[async_trait]
     impl Executions for Running {
-        async fn is_running(&self, arn: &str) -> Result<Option<bool>> {
+        async fn may_write(&self, arn: &str, _: Timestamp) -> Result<Option<bool>> {
             match arn {
                 "silent" => Err(Error::new(Kind::SourceUnavailable, "no response")),
                 "unknown" => Ok(None),
@@ -192,7 +194,7 @@ mod tests {
     async fn one_execution_holds_the_lease_until_it_ends() {
         let (_lake, context) = context("a");
         assert_eq!(take(&context, "a", 0).await, None);
-        for at in [1, 29, 31, 600] {
+        for at in [1, 44, 46, 600] {
             assert_eq!(take(&context, "b", at).await, Some(Kind::AlreadyRunning), "a runs, after {at} minutes");
         }
         let ended = Context { executions: Some(Arc::new(Running("b"))), ..context.clone() };
@@ -206,10 +208,10 @@ mod tests {
     async fn lease_is_renewed_before_it_expires() {
         let (_lake, context) = context("a");
         assert_eq!(take(&context, "a", 0).await, None);
-        assert_eq!(renew(&context, "a", 9).await, None);
-        assert_eq!(expiry(&context).await, minute(30), "still valid for long");
-        assert_eq!(renew(&context, "a", 11).await, None);
-        assert_eq!(expiry(&context).await, minute(41));
+        assert_eq!(renew(&context, "a", 14).await, None);
+        assert_eq!(expiry(&context).await, minute(45), "still valid for long");
+        assert_eq!(renew(&context, "a", 16).await, None);
+        assert_eq!(expiry(&context).await, minute(61));
         assert_eq!(renew(&context, "a", 100).await, None, "nobody took it");
     }
 
@@ -218,8 +220,8 @@ mod tests {
         for (name, outcome) in [("silent", Kind::SourceUnavailable), ("unknown", Kind::AlreadyRunning)] {
             let (_lake, context) = context("a");
             assert_eq!(take(&context, name, 0).await, None);
-            assert_eq!(take(&context, "a", 29).await, Some(outcome), "{name}");
-            assert_eq!(take(&context, "a", 30).await, None, "{name}");
+            assert_eq!(take(&context, "a", 44).await, Some(outcome), "{name}");
+            assert_eq!(take(&context, "a", 45).await, None, "{name}");
         }
     }
 

@@ -241,11 +241,8 @@ impl Context {
         let list = |step| async move { self.lake.store().list(&run.reports(step)).await };
         let listed = in_order(Step::planned(), SMALL_REQUESTS, list).await?;
         let reports = Step::planned().zip(listed).flat_map(|(step, entries)| {
-            let prefix = run.reports(step);
             let keys = entries.into_iter().map(|entry| entry.key);
-            // Not those in folders, which are no reports.
-            let keys = keys.filter(move |key| key.strip_prefix(&prefix).is_some_and(|name| !name.contains('/')));
-            keys.map(move |key| (step, key))
+            keys.filter(|key| parse_report(key).is_some()).map(move |key| (step, key))
         });
         let read = |(step, key): (Step, String)| async move { Ok((step, self.lake.read_json::<Report>(&key).await?)) };
         let mut sums: BTreeMap<Step, Report> = BTreeMap::new();
@@ -317,7 +314,9 @@ fn parse_report(key: &str) -> Option<(Step, Day)> {
     let (step, name) = rest.split_once('/')?;
     let step = Step::planned().find(|planned| planned.name() == step)?;
     let as_of = run.get(.."2023-01-01".len())?.parse().ok()?;
-    (!name.contains('/')).then_some((step, as_of))
+    // Not those in folders, which are no reports, and no other names: another step may write those of plans.
+    let (_, count) = name.strip_suffix(".json")?.rsplit_once('.')?;
+    (!name.contains('/') && count.parse::<u64>().is_ok()).then_some((step, as_of))
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ class Settings:
     # The time in seconds until DescribeExecution shows the end of an execution, and until it knows of a new one.
     description_delay: float = 0.0
     unknown_delay: float = 0.0
+    # The seconds by which DescribeExecution shows the end of a stopped execution earlier than it was: nobody waits for the
+    # functions that it called.
+    stopped_earlier: float = 0.0
     # The factor by which the intervals of Retry rules are multiplied. They are minutes in AWS.
     retry_interval_factor: float = 1.0
     # The limits of the account: concurrent calls of functions, and the memory of a function in MB.

@@ -344,7 +344,10 @@ def show_executions_late() -> None:
         if execution.start_date > datetime.now(UTC) - timedelta(seconds=settings.unknown_delay):
             raise ExecutionDoesNotExist(f"Execution Does Not Exist: '{arn}'")
         if has_ended(execution, settings.description_delay):
-            return describe(self)
+            response = describe(self).result
+            if response["status"] == ExecutionStatus.ABORTED:
+                response["stopDate"] -= timedelta(seconds=settings.stopped_earlier)
+            return ActionResult(response)
         return ActionResult({**running(execution), "input": execution.execution_input})
 
     StepFunctionResponse.list_executions = list_executions

@@ -8,7 +8,7 @@ mod progress;
 use std::path::Path;
 
 use defi_shared::domain::Day;
-use defi_shared::error::{Error, Result};
+use defi_shared::error::{Error, Kind, Result};
 use defi_shared::executions::{Execution, StateMachine};
 use defi_shared::lake::requests::in_order;
 
@@ -78,13 +78,24 @@ impl Deployment {
                 self.wait_for_lease().await?;
             }
             let input = ExecutionInput { as_of: Some(day), ..input.clone() };
-            let arn = self.start_day(backfill, day, &input).await?;
-            let result = self.finish(&arn).await;
-            backfill.add(day, self.machine.describe(&arn).await?.execution);
-            result?;
+            while let Err(error) = self.run_day(backfill, day, &input).await {
+                // Another run took the lease in between.
+                if error.kind() != Kind::AlreadyRunning || input.allow_concurrent {
+                    return Err(error);
+                }
+                self.wait_for_lease().await?;
+            }
             say(backfill.progress().to_string())?;
         }
         Ok(())
+    }
+
+    /// Runs a day to its end.
+    async fn run_day(&self, backfill: &mut Backfill, day: Day, input: &ExecutionInput) -> Result<()> {
+        let arn = self.start_day(backfill, day, input).await?;
+        let result = self.finish(&arn).await;
+        backfill.add(day, self.machine.describe(&arn).await?.execution);
+        result
     }
 
     /// Starts the execution of a day, with the first number that no execution has.

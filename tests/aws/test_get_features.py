@@ -21,8 +21,8 @@ LAST = days()[1]
 TABLES = ("db_analytics_dev.defi_features", "db_analytics_dev.defi_features_history")
 UNKNOWN = "0x" + "0" * 39 + "7"
 
-# The waits of a cold call, and of a warm one, in milliseconds, while each call of AWS takes 30.
-COLD, WARM = 150, 60
+# The time in seconds that each call of AWS takes while waits are counted: longer than all else that a busy machine does.
+LATENCY = 1.5
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,11 @@ def rows(deployment, folder_lake) -> dict[str, dict]:
 
 
 def test_rows_are_the_published_ones(deployment, rows):
-    wallets = sorted(rows)[::3][:1_000]
+    wallets = sorted(rows)[::2]
     failed, answer, size = deployment.call("get-features", {"wallets": [*wallets, UNKNOWN]})
     assert not failed and size < 6 << 20, answer
     assert (answer["as_of"], answer["unknown"]) == (LAST, [UNKNOWN])
-    assert answer["rows"] == [rows[wallet] for wallet in wallets] and len(wallets) > 20
+    assert answer["rows"] == [rows[wallet] for wallet in wallets] and len(wallets) > 10
     assert answer["age_seconds"] > 86_400
 
 
@@ -65,25 +65,19 @@ def test_day_without_a_set_is_refused(deployment, rows):
     assert failed and answer["errorType"] == "BadInput" and LAST in answer["errorMessage"], answer
 
 
-def test_one_wallet_takes_few_milliseconds(deployment, rows):
-    """The waits themselves are counted by the tests of the function, on a simulated clock."""
+def test_warm_call_waits_for_one_call_of_aws_and_a_cold_one_for_three(deployment, rows):
+    """With 30 ms a call these are 30 and 90 ms."""
     wallet = sorted(rows)[0]
 
-    def milliseconds() -> float:
-        log = deployment.aws.client("lambda").invoke(
-            FunctionName=deployment.functions["get-features"], Payload=json.dumps({"wallets": [wallet]}), LogType="Tail"
-        )
-        assert json.load(log["Payload"])["rows"] == [rows[wallet]]
-        return (time.perf_counter() - start) * 1000
+    def waits() -> int:
+        start = time.perf_counter()
+        failed, answer, _ = deployment.call("get-features", {"wallets": [wallet]})
+        assert not failed and answer["rows"] == [rows[wallet]], answer
+        return int((time.perf_counter() - start) / LATENCY)
 
-    with deployment.configured(["get-features"]):
-        cold, warm = [], []
-        for _ in range(8):
-            start = time.perf_counter()
-            warm.append(milliseconds())
-        cold.append(warm[0])
-    print(f"cold {cold}, warm {sorted(warm)[:3]}")
-    assert min(warm) < WARM, warm
+    # The function restarts.
+    with deployment.configured(["get-features"]), deployment.aws.settings(latency_ms=LATENCY * 1000):
+        assert [waits(), waits(), waits()] == [3, 1, 1]
 
 
 def request(deployment, body: bytes, signer: Credentials | None, method: str = "POST") -> tuple[int, dict]:

@@ -1,4 +1,5 @@
 //! Reads features of published sets in a lake.
+#![allow(clippy::unwrap_used)] // for the helper functions, which clippy does not treat as tests
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,7 +35,7 @@ fn wallet(number: u32) -> Address {
 
 /// The row of a wallet, with values of every type. Every third one has NULLs. `mark` is the value of one feature.
 fn row(number: u32, as_of: Day, mark: i64) -> FeatureRow {
-    let time = (number % 3 != 0).then(|| as_of.start() - i64::from(number));
+    let time = (!number.is_multiple_of(3)).then(|| as_of.start() - i64::from(number));
     let state = WalletState { is_wallet: true, first_deposit: time, ..WalletState::default() };
     let row = FeatureRow::new(wallet(number), &state, as_of);
     FeatureRow { risk_factor: f64::from(number) / 7.0, borrow_count: i64::from(number), repay_count: mark, ..row }

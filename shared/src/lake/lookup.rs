@@ -343,6 +343,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn index_that_is_longer_than_expected_is_read_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStore::new(folder.path());
+        let policy = WriterPolicy { rows_per_page: 1, ..POLICY };
+        let rows = (0..3_000).map(|number| row(2 * number));
+        let (bytes, _) = encode_with_policy(&policy, rows, &["reason"], &FileMetadata::new()).unwrap();
+        store.put("o", bytes).await.unwrap();
+        let index = ObjectIndex::read(&store, "o").await.unwrap().unwrap();
+        assert!(index.tail.len() > TAIL_BYTES, "{}", index.tail.len());
+        assert_eq!(found(&index.to_keep(), &store, &[0, 3, 5_998]).await.unwrap(), [row(0), row(5_998)]);
+    }
+
+    #[tokio::test]
     async fn kept_index_of_a_replaced_object_gives_no_rows() {
         let folder = tempfile::tempdir().unwrap();
         let store = FolderStore::new(folder.path());

@@ -18,6 +18,16 @@ module "step" {
   trust_policy         = local.trust_policies[each.key]
 }
 
+# Without it, get-features is called by Lambda's API only. A request must be signed by somebody whom IAM allows
+# lambda:InvokeFunctionUrl.
+resource "aws_lambda_function_url" "get_features" {
+  count = var.features_url ? 1 : 0
+
+  function_name      = local.function_names["get-features"]
+  qualifier          = module.step["get-features"].alias
+  authorization_type = "AWS_IAM"
+}
+
 locals {
   urls = { graph = var.graph_url, transpose = var.transpose_url }
 

@@ -23,6 +23,11 @@ output "versions" {
   value       = local.function_versions
 }
 
+output "features_url" {
+  description = "URL of the function get-features. null: it has none."
+  value       = one(aws_lambda_function_url.get_features[*].function_url)
+}
+
 output "state_machine_arn" {
   description = "ARN of the state machine."
   value       = aws_sfn_state_machine.run.arn

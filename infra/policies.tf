@@ -45,7 +45,7 @@ locals {
         },
         {
           Sid      = "LookUpTables"
-          Action   = ["glue:GetTable", "glue:GetPartitions"]
+          Action   = ["glue:GetTable", "glue:GetPartition", "glue:GetPartitions"]
           Resource = local.catalog_resources[name].looks_up
         },
         {
@@ -133,7 +133,7 @@ locals {
           Principal = "*"
           Action    = ["s3:PutObject*", "s3:DeleteObject*", "s3:AbortMultipartUpload", "s3:RestoreObject", "s3:ReplicateObject", "s3:ReplicateDelete", "s3:ReplicateTags"]
           Resource  = ["${bucket_arn}/*"]
-          Condition = { ArnNotLike = { "aws:PrincipalArn" = concat(values(local.role_arns), writers) } }
+          Condition = { ArnNotLike = { "aws:PrincipalArn" = concat([for name, arn in local.role_arns : arn if !local.steps[name].serves], writers) } }
         } if name == "lake" && writers != null],
       )
     }

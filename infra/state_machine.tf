@@ -43,7 +43,7 @@ locals {
         Sid      = "CallSteps"
         Effect   = "Allow"
         Action   = ["lambda:InvokeFunction"]
-        Resource = [for arn in values(local.function_arns) : "${arn}:*"]
+        Resource = [for name, arn in local.function_arns : "${arn}:*" if !local.steps[name].serves]
       },
       {
         Sid      = "ReadBatches"

@@ -1,7 +1,8 @@
 # The requirements of each step. CPU is proportional to memory: 1,769 MB correspond to one vCPU. `concurrency` is the
 # number of concurrent calls of the step's map. Those of one phase add up to at most ten, the limit of a new account.
 # Prefixes refer to the lake's bucket; one without a slash at its end is a single object, and `*` is the id of a run.
-# `registers` are the tables that a step registers in the catalog, `looks_up` those that it only reads there.
+# `registers` are the tables that a step registers in the catalog, `looks_up` those that it only reads there. A function
+# with `serves` belongs to no run: the state machine may not call it, and it neither plans nor writes.
 locals {
   from_a_node = var.data_source == "chain"
 
@@ -216,6 +217,16 @@ locals {
       of_a_run = true
       examples = { run_id = "2023-03-01-0a1b2c3d4e5f" }
     }
+
+    # No step of a run: it answers requests, and only reads. The catalog points to a build while its day is published again.
+    get-features = {
+      memory   = 1769
+      timeout  = 60
+      reads    = concat(local.prefixes.features, local.prefixes.builds, local.prefixes.passed)
+      looks_up = local.published
+      serves   = true
+      examples = { wallets = ["0x7a250d5630b4cf539739df2c5dacb4c659f2488d"], features = ["risk_factor", "borrow_count"] }
+    }
   }
 
   # The records of the objects that a step writes or deletes: digests/{key}.{digest}. No other step writes them.
@@ -233,10 +244,11 @@ locals {
       ephemeral_storage = try(coalesce(var.steps[name].ephemeral_storage), step.ephemeral_storage, 512) # steps don't write to disk
       concurrency       = try(coalesce(var.steps[name].concurrency), step.concurrency, null)            # null: no map, one call per run
       reserved          = try(coalesce(var.steps[name].reserved_concurrency), null)
-      reads             = concat(try(step.reads, []), ["runs/", "state/unfinished/"], local.prefixes.passed) # to plan what is missing
-      writes            = concat(try(step.writes, []), local.digests[name].writes, ["runs/lease.json"], name == "plan-run" ? [] : ["runs/*/reports/${name}/"])
+      serves            = try(step.serves, false)
+      reads             = concat(try(step.reads, []), try(step.serves, false) ? [] : concat(["runs/", "state/unfinished/"], local.prefixes.passed)) # to plan what is missing
+      writes            = concat(try(step.writes, []), local.digests[name].writes, try(step.serves, false) ? [] : ["runs/lease.json"], name == "plan-run" || try(step.serves, false) ? [] : ["runs/*/reports/${name}/"])
       deletes           = distinct(concat(try(step.deletes, []), local.digests[name].writes, local.digests[name].deletes))
-      lists             = concat(["raw/", "stage/", "analytics/", "state/"], local.digests[name].deletes, try(step.lists, []))
+      lists             = concat(try(step.serves, false) ? [] : ["raw/", "stage/", "analytics/", "state/"], local.digests[name].deletes, try(step.lists, []))
       registers         = try(step.registers, [])
       looks_up          = try(step.looks_up, [])
       publishes         = try(step.publishes, false)

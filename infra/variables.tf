@@ -289,6 +289,13 @@ variable "test_event_registry" {
   nullable    = false
 }
 
+variable "features_url" {
+  description = "Whether the function get-features has a URL. Requests to it must be signed by somebody whom IAM allows to call it."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "kms_key_arn" {
   description = "ARN of the KMS key that encrypts the buckets, secrets, logs, messages and environment variables. Its policy must let CloudWatch use it: see README.md. null: keys of AWS."
   type        = string

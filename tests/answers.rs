@@ -321,7 +321,7 @@ fn plan_predicts_the_run_and_changes_nothing() {
 #[test]
 fn completions_and_manual_contain_every_command() {
     let commands = [
-        "run", "plan", "serve", "query", "tables", "wallet", "features", "verify", "doctor", "start", "status",
+        "run", "plan", "serve", "query", "tables", "wallet", "get", "features", "verify", "doctor", "start", "status",
         "backfill",
     ];
     for shell in ["bash", "zsh", "fish"] {

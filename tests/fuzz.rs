@@ -186,7 +186,8 @@ fn parses_step_inputs() {
         check_round_trip::<build_features::Input>(&input)?;
         check_round_trip::<check_features::Input>(&input)?;
         check_round_trip::<publish_features::Input>(&input)?;
-        check_round_trip::<report_run::Input>(&input)
+        check_round_trip::<report_run::Input>(&input)?;
+        check_round_trip::<get_features::Input>(&input)
     });
 }
 

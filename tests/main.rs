@@ -18,6 +18,7 @@ mod doctor;
 mod faults;
 #[cfg(feature = "sql")]
 mod features_in_sql;
+mod get;
 mod instants;
 #[cfg(unix)]
 mod kills;

@@ -12,8 +12,11 @@ EVENTS = ("borrow", "deposit", "liquidation", "repay", "withdraw")
 # The roles that belong to no step.
 SERVICES = {"state-machine", "starter", "scheduler"}
 
+# The roles of functions that belong to no run. They write nothing.
+SERVING = {"get-features"}
+
 # The sections of roles.toml that are no roles.
-VOCABULARY = {"words", "kinds", "every-step", "reader"}
+VOCABULARY = {"words", "kinds", "every-function", "every-step", "reader"}
 SOURCES = ("apis", "chain")
 
 
@@ -66,6 +69,8 @@ def allowed(roles: dict, role: str, scope: Scope) -> set[tuple[str, str]]:
     prefix."""
     sections = [roles[role], roles[role].get(scope.source, {})]
     if role not in SERVICES | {"reader"}:
+        sections.append(roles["every-function"])
+    if role not in SERVICES | SERVING | {"reader"}:
         sections.append(roles["every-step"])
     pairs = set()
     for section in sections:
@@ -128,7 +133,7 @@ def problems_of_role(roles: dict, role: str, policy: dict, scope: Scope):
 
 def trust_of(roles: dict, role: str) -> dict:
     """Returns the policy of who may assume a role."""
-    service = roles[role].get("trusts", roles["every-step"]["trusts"])
+    service = roles[role].get("trusts", roles["every-function"]["trusts"])
     statement = {
         "Effect": "Allow",
         "Action": "sts:AssumeRole",
@@ -140,7 +145,7 @@ def trust_of(roles: dict, role: str) -> dict:
 
 def statements_of_resource(policies: dict, roles: dict, name: str, scope: Scope) -> dict[str, dict]:
     """Returns the statements that the policy of a resource must have, by Sid."""
-    functions = [f"arn:aws:iam::{ACCOUNT}:role/defi-{scope.env}-{role}" for role in roles_of(roles) if role not in SERVICES]
+    functions = [f"arn:aws:iam::{ACCOUNT}:role/defi-{scope.env}-{role}" for role in roles_of(roles) if role not in SERVICES | SERVING]
     statements = {}
     for statement in fill(policies[name], scope.names()):
         if statement["Sid"] == "OnlyWriters":

@@ -14,12 +14,13 @@ from lark.exceptions import LarkError
 
 # A name with one of these words gives rights, or decides whose rights something has: policy, permissions_boundary,
 # execution_role, permissions_with_grant_option. Or it decides who can read the data: with which key they are encrypted, and
-# where they go (kms_key_id, replica, output_location). Or which code runs with a role: layers, image_uri, s3_bucket.
+# where they go (kms_key_id, replica, output_location), and who may call a URL (authorization_type). Or which code runs with
+# a role: layers, image_uri, s3_bucket.
 # `source_arn` is not among them: only types that resources.toml does not list have it. With ignore_changes, rights that
 # somebody else changed stay.
 WORDS = re.compile(
     "polic|role|permission|principal|grant|acl|boundary|ignore_changes"
-    "|encrypt|kms|replica|location|layers|image_uri|s3_bucket|s3_key"
+    "|encrypt|kms|replica|location|layers|image_uri|s3_bucket|s3_key|authorization"
 )
 
 # Of a module also what it is made of, and how often it exists.

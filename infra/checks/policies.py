@@ -18,7 +18,7 @@ from pathlib import Path
 
 import allowed
 import grants
-from allowed import ACCOUNT, SERVICES, as_list
+from allowed import ACCOUNT, SERVICES, SERVING, as_list
 
 # Actions that require the resource `*`, and why.
 WITHOUT_RESOURCES = {
@@ -137,7 +137,7 @@ def problems_of_reader(policy):
 
 def problems_of_owners(policies):
     """Yields what others than its owner may do, and what the owner may not do. A step owns its reports."""
-    without_reports = {"plan-run"} | SERVICES
+    without_reports = {"plan-run"} | SERVICES | SERVING
     reports = [
         (["s3:PutObject"], f"{LAKE}/runs/2023-03-01-0a1b/reports/{step}/x.json", step)
         for step in sorted(policies.keys() - without_reports)

@@ -65,7 +65,7 @@ class Lists(unittest.TestCase):
         for scope in (DEV, PROD, Scope(source="chain")):
             self.assertEqual(self.problems(lambda policies: None, scope), [])
         identity = policies_as_listed(DEV)["identity"]
-        self.assertEqual(len(identity), 17 + len(allowed.SERVICES))
+        self.assertEqual(len(identity), 18 + len(allowed.SERVICES))
         self.assertIn(statement("s3:PutObject", f"{LAKE}/raw/transpose/transpose_repay_events/*"), identity["extract-events"]["Statement"])
 
     def test_more_than_is_listed(self):
@@ -385,6 +385,7 @@ class Grants(unittest.TestCase):
             ("aws_athena_workgroup.analysts: output_location", {"name": "athena.tf", "old": "s3://${module.athena_results.name}", "new": "s3://other"}),
             ("aws_athena_workgroup.analysts: encryption_configuration", {"name": "athena.tf", "old": '"SSE_KMS"', "new": '"CSE_KMS"'}),
             ("configuration.this: apply_server_side_encryption_by_default", {"name": "modules/bucket/main.tf", "old": "kms_master_key_id = var.kms_key_arn", "new": 'kms_master_key_id = "x"'}),
+            ("aws_lambda_function_url.get_features: authorization_type", {"name": "functions.tf", "old": '"AWS_IAM"', "new": '"NONE"'}),
             ("aws_lambda_function.this: layers", {"name": "modules/step/main.tf", "old": "  handler ", "new": '  layers = ["x"]\n  handler '}),
             ("aws_lambda_function.this: image_uri", {"name": "modules/step/main.tf", "old": "  filename  ", "new": '  image_uri = "x"\n  filename  '}),
             ("aws_lambda_function.this: s3_bucket", {"name": "modules/step/main.tf", "old": "  filename  ", "new": '  s3_bucket = "x"\n  filename  '}),

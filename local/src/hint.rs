@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use crate::env::Env;
 
 /// The commands that take `--lake` and `--env`.
-const OVER_A_LAKE: [&str; 10] =
-    ["run", "plan", "step", "query", "tables", "wallet", "features", "report", "verify", "doctor"];
+const OVER_A_LAKE: [&str; 11] =
+    ["run", "plan", "step", "query", "tables", "wallet", "get", "features", "report", "verify", "doctor"];
 
 /// Those of them that take `--aws`.
-const OVER_A_LAKE_IN_AWS: [&str; 6] = ["tables", "wallet", "features", "report", "verify", "doctor"];
+const OVER_A_LAKE_IN_AWS: [&str; 7] = ["tables", "wallet", "get", "features", "report", "verify", "doctor"];
 
 /// The commands that take `--env` and work in AWS only.
 const IN_AWS: [&str; 3] = ["start", "status", "backfill"];

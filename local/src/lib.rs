@@ -11,6 +11,7 @@ pub mod config;
 pub mod doctor;
 pub mod env;
 pub mod features;
+mod get;
 pub mod handlers;
 pub mod hint;
 pub mod lake;

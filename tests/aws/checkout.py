@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from packages import REPOSITORY, STEPS
+from packages import FUNCTIONS, REPOSITORY, STEPS
 from terraform import LATE, LATE_FILE
 
 TIMEOUT_SECONDS = 900
@@ -64,7 +64,7 @@ class Checkout:
         # The shared deployment has the lifecycle rules.
         (folder / "infra" / LATE_FILE).write_text(LATE)
         shutil.copy(REPOSITORY / "Makefile", folder / "Makefile")
-        for name in ("shared", "target/libdir", ".venv/package/bin", *(f"functions/{step}" for step in STEPS)):
+        for name in ("shared", "target/libdir", ".venv/package/bin", *(f"functions/{step}" for step in FUNCTIONS)):
             (folder / name).mkdir(parents=True)
         shutil.copy(REPOSITORY / "shared/config.toml", folder / "shared/config.toml")
         (folder / "target/libdir/libstd-x.rlib").touch()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aws import LocalAws
 from defi import FolderLake, NodeProcess, ServeProcess
-from packages import STEPS, packages
+from packages import FUNCTIONS, packages
 from terraform import Terraform
 
 ENVIRONMENT = "dev"
@@ -47,6 +47,7 @@ class Deployment:
             "force_destroy": True,
             "test_events": True,
             "test_event_registry": True,
+            "features_url": True,
             # Not the default, so that all that finds the lake finds it by what was deployed.
             "lake_bucket": "lake-of-the-tests",
         }
@@ -59,6 +60,7 @@ class Deployment:
         self.bucket, self.machine, self.starter = (outputs[name] for name in ("lake_bucket", "state_machine_arn", "starter_arn"))
         self.functions, self.databases, self.secrets = (outputs[name] for name in ("functions", "databases", "secrets"))
         self.topic, self.reader_policy = outputs["topic_arn"], json.loads(outputs["reader_policy"])
+        self.features_url = outputs["features_url"]
         self.queue = self.subscribe(self.topic)
         self.put_secrets(**self.server.secrets)
         return self
@@ -268,7 +270,7 @@ class Deployment:
             "output of the functions": "".join(file.read_text() for file in (self.folder / "functions" / "logs").iterdir()),
             "histories": str([(execution.output, execution.cause, execution.history()) for execution in executions]),
             "messages": str([self.messages(execution) for execution in executions]),
-            "environments": str([self.environment_of(step) for step in STEPS]),
+            "environments": str([self.environment_of(step) for step in FUNCTIONS]),
             "state of Terraform": "".join(
                 file.read_text() for file in self.terraform.folder.rglob("terraform.tfstate*") if file.is_file()
             ),
@@ -290,7 +292,7 @@ class Deployment:
     def logs(self) -> str:
         """Returns all messages in the log groups of the functions."""
         logs = self.client("logs")
-        groups = [f"/aws/lambda/{self.functions[step]}" for step in STEPS]
+        groups = [f"/aws/lambda/{self.functions[step]}" for step in FUNCTIONS]
         pages = (page for group in groups for page in logs.get_paginator("filter_log_events").paginate(logGroupName=group))
         return "\n".join(event["message"] for page in pages for event in page["events"])
 

@@ -10,7 +10,9 @@ REPOSITORY = Path(__file__).parents[2]
 BUILT = REPOSITORY / "target" / "debug"
 CONFIG = REPOSITORY / "shared" / "config.toml"
 RATES = "the_graph = 500\ntranspose = 500"
-STEPS = tuple(sorted(folder.name for folder in (REPOSITORY / "functions").iterdir()))
+FUNCTIONS = tuple(sorted(folder.name for folder in (REPOSITORY / "functions").iterdir()))
+# Those that belong to a run.
+STEPS = tuple(name for name in FUNCTIONS if name != "get-features")
 
 
 def packages(folder: Path, schema: str) -> Path:
@@ -19,7 +21,7 @@ def packages(folder: Path, schema: str) -> Path:
     if os.environ.get("DEFI_PACKAGES"):
         return Path(os.environ["DEFI_PACKAGES"]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    for step in STEPS:
+    for step in FUNCTIONS:
         pack(step, folder / f"{step}.zip", config(schema))
     return folder
 

@@ -13,7 +13,7 @@ import pytest
 from aws import ACCOUNT, LocalAws
 from checkout import Checkout
 from conftest import missing_requirement
-from packages import STEPS
+from packages import FUNCTIONS
 
 READER = f"arn:aws:iam::{ACCOUNT}:role/reader"
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
@@ -74,7 +74,7 @@ def test_environments_share_nothing(environments):
     outputs = {name: environments.outputs(name) for name in ("dev", "prod")}
     for name, found in outputs.items():
         assert found["environment"] == name and found["lake_bucket"] == f"data-lakehouse-{name}-{ACCOUNT}"
-        assert set(found["functions"]) == set(STEPS)
+        assert set(found["functions"]) == set(FUNCTIONS)
     dev, prod = (json.dumps(found) for found in outputs.values())
     assert "defi-prod" not in dev and "defi-dev" not in prod
 
@@ -82,7 +82,7 @@ def test_environments_share_nothing(environments):
 def test_packages_are_those_that_were_deployed(environments):
     for name in ("dev", "prod"):
         packages = sorted((getattr(environments, name).folder / "target/package/x86_64").glob("*.zip"))
-        assert [package.stem for package in packages] == sorted(STEPS)
+        assert [package.stem for package in packages] == sorted(FUNCTIONS)
         for package in packages:
             code = environments.client("lambda").get_function_configuration(FunctionName=f"defi-{name}-{package.stem}:live")
             assert code["CodeSize"] == package.stat().st_size
@@ -149,7 +149,7 @@ def test_options_of_prod(environments):
     topic = client("sns").get_topic_attributes(TopicArn=environments.outputs("prod")["topic_arn"])["Attributes"]
     assert topic["KmsMasterKeyId"] == key
     groups = client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/defi-prod-")["logGroups"]
-    assert len(groups) == len(STEPS) and {group["kmsKeyId"] for group in groups} == {key}
+    assert len(groups) == len(FUNCTIONS) and {group["kmsKeyId"] for group in groups} == {key}
     for role in client("iam").list_roles()["Roles"]:
         found = client("iam").get_role(RoleName=role["RoleName"])["Role"].get("PermissionsBoundary", {})
         assert (found.get("PermissionsBoundaryArn") == BOUNDARY) == role["RoleName"].startswith("defi-prod-"), role["RoleName"]
@@ -292,7 +292,7 @@ def test_dev_is_destroyed_alone(environments):
     dev.make("destroy", "dev", TF_APPLY="-auto-approve")
     assert dev.terraform("state", "list") == ""
     left = [function["FunctionName"] for function in environments.client("lambda").list_functions()["Functions"]]
-    assert sorted(left) == sorted(f"defi-prod-{step}" for step in STEPS)
+    assert sorted(left) == sorted(f"defi-prod-{step}" for step in FUNCTIONS)
     assert environments.prod.terraform("state", "list") == before
 
 

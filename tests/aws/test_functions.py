@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from defi import ServeProcess, shift_recording
-from packages import STEPS, config
+from packages import FUNCTIONS, config
 
 MAX_RESPONSE_BYTES = 8 * 1024
 
@@ -23,9 +23,9 @@ def today(deployment, tmp_path_factory):
     deployment.empty()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(ServeProcess(recording))
-        stack.enter_context(deployment.configured(STEPS, DEFI_CONFIG=str(settings)))
+        stack.enter_context(deployment.configured(FUNCTIONS, DEFI_CONFIG=str(settings)))
         for variable, url in (("GRAPH_URL", server.graph_url), ("TRANSPOSE_URL", server.transpose_url)):
-            users = [step for step in STEPS if variable in deployment.environment_of(step)]
+            users = [step for step in FUNCTIONS if variable in deployment.environment_of(step)]
             assert len(users) >= 2
             stack.enter_context(deployment.configured(users, **{variable: url}))
         yield today
@@ -53,14 +53,14 @@ def test_execution_with_as_of_builds_that_day(deployment, daily, today):
     assert any(key.startswith(f"analytics/features/defi_features/as_of={yesterday}/") for key in deployment.versions())
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", FUNCTIONS)
 def test_function_accepts_an_empty_input(deployment, daily, step):
     failed, response, size = deployment.call(step, {})
     assert not failed, response
     assert size < MAX_RESPONSE_BYTES
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", FUNCTIONS)
 def test_function_rejects_an_unknown_field(deployment, daily, step):
     failed, response, size = deployment.call(step, {"no_such_field": True})
     assert failed and response["errorType"] == "BadInput"

@@ -8,7 +8,7 @@ import pytest
 
 from defi import NODE_KEYS, FolderLake, NodeProcess
 from deployment import Deployment, assert_equal_catalogs
-from packages import BUILT, STEPS
+from packages import BUILT, FUNCTIONS, STEPS
 from test_roles import differences_from_the_lists, is_denied
 
 # The functions that only a lake of the two APIs needs.
@@ -28,7 +28,7 @@ def node(tmp_path_factory):
 def node_deployment(node, tmp_path_factory):
     """Returns a deployment whose source is the node, with the configuration of its chain."""
     with Deployment(tmp_path_factory.mktemp("node-deployment"), node) as deployment:
-        with deployment.configured(STEPS, DEFI_CONFIG=str(node.config)):
+        with deployment.configured(FUNCTIONS, DEFI_CONFIG=str(node.config)):
             yield deployment
 
 
@@ -85,7 +85,7 @@ def test_second_run_changes_nothing(node, node_deployment, run):
     assert everything() == before
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", FUNCTIONS)
 def test_only_functions_that_ask_the_node_read_its_url(node_deployment, step):
     secrets = node_deployment.aws.client_as("secretsmanager", node_deployment.role_of(step))
     ((source, name),) = node_deployment.secrets.items()

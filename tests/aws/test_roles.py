@@ -15,7 +15,7 @@ from defi import days
 from deployment import ENVIRONMENT
 from fakes import document
 from local_aws.policies import trusts
-from packages import REPOSITORY, STEPS
+from packages import FUNCTIONS, REPOSITORY, STEPS
 
 sys.path.insert(0, str(REPOSITORY / "infra" / "checks"))
 import allowed  # noqa: E402
@@ -31,6 +31,7 @@ FORBIDDEN_KEYS = {
     "check-features": "analytics/features/defi_features/as_of=2023-03-01/0.parquet",
     "publish-features": "analytics/features/wallet_health_daily/x",
     "report-run": "analytics/features/defi_features/as_of=2023-03-01/0.parquet",
+    "get-features": "analytics/features/defi_features/as_of=2023-03-01/0.parquet",
 }
 SECRETS = {
     "extract-daily-blocks": {"transpose"},
@@ -89,7 +90,7 @@ def is_denied(call) -> bool:
     return False
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", FUNCTIONS)
 def test_function_cannot_access_other_prefixes(deployment, step):
     s3, bucket = deployment.aws.client_as("s3", deployment.role_of(step)), deployment.bucket
     for key in filter(None, ("elsewhere/x", FORBIDDEN_KEYS.get(step))):
@@ -104,7 +105,7 @@ def test_function_cannot_access_other_prefixes(deployment, step):
     assert is_denied(lambda: s3.delete_bucket_policy(Bucket=bucket))
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", FUNCTIONS)
 def test_function_cannot_record_what_it_cannot_write(deployment, step):
     s3, bucket = deployment.aws.client_as("s3", deployment.role_of(step)), deployment.bucket
     others = [f"digests/{key}" for key in [*filter(None, [FORBIDDEN_KEYS.get(step)]), "raw/elsewhere/x", "state/passed/x"]]
@@ -114,7 +115,7 @@ def test_function_cannot_record_what_it_cannot_write(deployment, step):
     assert is_denied(lambda: s3.delete_object(Bucket=bucket, Key="digests/before.json"))
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", FUNCTIONS)
 def test_function_reads_only_its_secrets(deployment, step):
     secrets = deployment.aws.client_as("secretsmanager", deployment.role_of(step))
     for source, name in deployment.secrets.items():
@@ -123,7 +124,7 @@ def test_function_reads_only_its_secrets(deployment, step):
         assert is_denied(lambda: secrets.put_secret_value(SecretId=name, SecretString="x"))
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", FUNCTIONS)
 def test_function_cannot_start_runs_or_call_functions(deployment, step):
     role = deployment.role_of(step)
     states = deployment.aws.client_as("stepfunctions", role)
@@ -137,12 +138,12 @@ def test_function_cannot_start_runs_or_call_functions(deployment, step):
     assert is_denied(describe) == (step != "plan-run"), "it asks whether the execution that holds the lease has ended"
     assert is_denied(lambda: deployment.aws.client_as("lambda", role).invoke(FunctionName=deployment.functions["plan-run"]))
     assert is_denied(lambda: deployment.aws.client_as("iam", role).list_roles())
-    other = next(name for name in STEPS if name != step)
+    other = next(name for name in FUNCTIONS if name != step)
     group = f"/aws/lambda/{deployment.functions[other]}"
     assert is_denied(lambda: deployment.aws.client_as("logs", role).create_log_stream(logGroupName=group, logStreamName="x"))
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", FUNCTIONS)
 def test_function_writes_only_its_own_objects_of_runs_and_checks(deployment, step):
     s3 = deployment.aws.client_as("s3", deployment.role_of(step))
     for key, owner in OWNERS.items():
@@ -150,7 +151,7 @@ def test_function_writes_only_its_own_objects_of_runs_and_checks(deployment, ste
         deployment.client("s3").delete_object(Bucket=deployment.bucket, Key=key)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", FUNCTIONS)
 def test_function_changes_only_its_own_tables(deployment, step):
     glue = deployment.aws.client_as("glue", deployment.role_of(step))
     for layer, name in {*REGISTERED["plan-run"], *PUBLISHED} - REGISTERED.get(step, set()):
@@ -184,7 +185,7 @@ def test_deployed_policies_are_those_of_the_lists(deployment):
 
 def test_roles_are_assumed_for_this_account_only(deployment):
     roles = [role for role in deployment.client("iam").list_roles()["Roles"] if role["RoleName"].startswith("defi-")]
-    assert len(roles) == len(STEPS) + 3
+    assert len(roles) == len(FUNCTIONS) + 3
     for role in roles:
         policy = json.dumps(role["AssumeRolePolicyDocument"])
         (service,) = {statement["Principal"]["Service"] for statement in role["AssumeRolePolicyDocument"]["Statement"]}

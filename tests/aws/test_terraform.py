@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from aws import ACCOUNT, REGION
-from packages import REPOSITORY, STEPS
+from packages import FUNCTIONS, REPOSITORY, STEPS
 from terraform import INFRA, TerraformFailed, run
 
 # Changes that the second plan may contain because the local AWS does not store an attribute: {(type, attribute):
@@ -78,9 +78,9 @@ def test_second_plan_changes_nothing(deployment):
     assert changed.keys() == EXPECTED_CHANGES.keys(), "the local AWS now stores an attribute: remove it from EXPECTED_CHANGES"
 
 
-def test_each_step_has_a_function(deployment):
-    assert set(deployment.functions) == set(STEPS)
-    for step in STEPS:
+def test_each_crate_has_a_function(deployment):
+    assert set(deployment.functions) == set(FUNCTIONS)
+    for step in FUNCTIONS:
         environment = deployment.environment_of(step)
         assert environment["LAKE"] == f"s3://{deployment.bucket}"
         assert not [name for name in environment if "KEY" in name], f"{step} has a key in its environment"
@@ -90,7 +90,8 @@ def test_state_machine_calls_the_version_that_the_alias_names(deployment):
     machine = deployment.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.machine)
     called = {task["Parameters"]["FunctionName"] for _, task in tasks_of(json.loads(machine["definition"])) if "FunctionName" in task["Parameters"]}
     functions = deployment.client("lambda")
-    live = {name: functions.get_alias(FunctionName=name, Name="live")["FunctionVersion"] for name in deployment.functions.values()}
+    names = [deployment.functions[step] for step in STEPS]
+    live = {name: functions.get_alias(FunctionName=name, Name="live")["FunctionVersion"] for name in names}
     assert called == {f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}:{version}" for name, version in live.items()}
 
 

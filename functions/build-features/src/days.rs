@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use defi_shared::cpu::run_cpu;
 use defi_shared::domain::fold::{Exposure, Fold};
-use defi_shared::domain::{Address, Category, Day, Links};
+use defi_shared::domain::{Address, Category, Day, Links, shard_of};
 use defi_shared::lake::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{Lake, WorkUnit, lost_error};
 use defi_shared::step::history::links;
@@ -13,7 +13,7 @@ use defi_shared::tables::{self, FoldEventRow, FoldHealthRow, Layer, WALLET_HEALT
 use defi_shared::{Error, Kind, Result};
 use futures::StreamExt;
 
-use crate::{Folds, shard_of};
+use crate::Folds;
 
 /// The number of days that are read ahead while a day is folded.
 const READ_AHEAD_DAYS: usize = 2;

@@ -8,6 +8,11 @@ output "version" {
   value       = aws_lambda_function.this.version
 }
 
+output "alias" {
+  description = "The name of the alias of the newest version."
+  value       = aws_lambda_alias.live.name
+}
+
 output "role_arn" {
   description = "The ARN of the function's role."
   value       = aws_iam_role.this.arn

@@ -21,7 +21,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use self::args::{Command, DoctorArgs, FeaturesArgs, QueryArgs, StepArgs, VerifyArgs, WalletArgs};
+use self::args::{Command, DoctorArgs, FeaturesArgs, GetArgs, QueryArgs, StepArgs, VerifyArgs, WalletArgs};
 use crate::features::{FileFormat, RowSelection};
 use crate::output::{escape, message};
 use crate::source::Source;
@@ -149,6 +149,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Tables(args) => crate::tables::list(&args.lake.into(), args.format).await,
         Command::Query(args) => query(args).await,
         Command::Wallet(args) => wallet(args).await,
+        Command::Get(args) => get(args).await,
         Command::Features(args) => features(args).await,
         Command::Verify(args) => verify(args).await,
         Command::Report(args) => crate::report::report(&args.into()).await,
@@ -273,6 +274,12 @@ async fn wallet(args: WalletArgs) -> Result<()> {
     let (explain, html) = (args.explain.as_deref(), args.html.as_deref());
     let options = crate::wallet::Options { address, as_of: args.as_of, explain, json: args.json, html };
     crate::wallet::show(&options, &args.lake.into()).await
+}
+
+async fn get(args: GetArgs) -> Result<()> {
+    let wallets = args.wallets.iter().map(|wallet| wallet.parse()).collect::<Result<_>>()?;
+    let input = get_features::Input { wallets, as_of: args.as_of, features: args.features };
+    crate::get::get(&input, args.format, &args.lake.into()).await
 }
 
 async fn features(args: FeaturesArgs) -> Result<()> {

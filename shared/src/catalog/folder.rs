@@ -28,8 +28,8 @@ impl FolderCatalog {
     }
 }
 
-fn partition_key(database: &str, name: &str, partition: &Partition) -> String {
-    format!("{FOLDER}/{database}/{name}/{}.json", partition.values.join("-"))
+fn partition_key(database: &str, name: &str, values: &[String]) -> String {
+    format!("{FOLDER}/{database}/{name}/{}.json", values.join("-"))
 }
 
 #[async_trait]
@@ -50,12 +50,16 @@ impl Catalog for FolderCatalog {
         Ok(partitions)
     }
 
+    async fn partition(&self, database: &str, name: &str, values: &[String]) -> Result<Option<Partition>> {
+        self.lake.read_json(&partition_key(database, name, values)).await
+    }
+
     async fn put_partitions(&self, database: &str, name: &str, partitions: &[Partition]) -> Result<()> {
         let prefix = format!("{FOLDER}/{database}/{name}/");
         let registered: BTreeSet<_> =
             self.lake.store().list(&prefix).await?.into_iter().map(|entry| entry.key).collect();
         for partition in partitions {
-            if !registered.contains(&partition_key(database, name, partition)) {
+            if !registered.contains(&partition_key(database, name, &partition.values)) {
                 self.move_partition(database, name, partition).await?;
             }
         }
@@ -63,6 +67,6 @@ impl Catalog for FolderCatalog {
     }
 
     async fn move_partition(&self, database: &str, name: &str, partition: &Partition) -> Result<()> {
-        self.lake.write_json(&partition_key(database, name, partition), partition).await.map(drop)
+        self.lake.write_json(&partition_key(database, name, &partition.values), partition).await.map(drop)
     }
 }

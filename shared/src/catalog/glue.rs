@@ -97,6 +97,15 @@ impl GlueCatalog {
         }
     }
 
+    /// Converts a partition of Glue.
+    fn read_partition(&self, partition: aws_sdk_glue::types::Partition) -> Partition {
+        let storage = partition.storage_descriptor;
+        Partition {
+            values: partition.values.unwrap_or_default(),
+            location: self.key(storage.and_then(|storage| storage.location).as_deref()),
+        }
+    }
+
     /// Converts a URL into a prefix in the lake.
     fn key(&self, location: Option<&str>) -> String {
         let location = location.unwrap_or_default();
@@ -278,13 +287,19 @@ impl Catalog for GlueCatalog {
                 Err(error) if error_code(&error) == Some(NOT_FOUND) => return Ok(Vec::new()),
                 Err(error) => return Err(sdk_error("GetPartitions", error).with("table", format!("{database}.{name}"))),
             };
-            partitions.extend(page.partitions.into_iter().flatten().map(|partition| Partition {
-                values: partition.values.unwrap_or_default(),
-                location: self.key(partition.storage_descriptor.and_then(|storage| storage.location).as_deref()),
-            }));
+            partitions.extend(page.partitions.into_iter().flatten().map(|partition| self.read_partition(partition)));
         }
         partitions.sort_unstable();
         Ok(partitions)
+    }
+
+    async fn partition(&self, database: &str, name: &str, values: &[String]) -> Result<Option<Partition>> {
+        let get = self.client.get_partition().database_name(database).table_name(name);
+        match get.set_partition_values(Some(values.to_vec())).send().await {
+            Ok(response) => Ok(response.partition.map(|partition| self.read_partition(partition))),
+            Err(error) if error_code(&error) == Some(NOT_FOUND) => Ok(None),
+            Err(error) => Err(sdk_error("GetPartition", error).with("table", format!("{database}.{name}"))),
+        }
     }
 
     async fn put_partitions(&self, database: &str, name: &str, partitions: &[Partition]) -> Result<()> {

@@ -79,6 +79,12 @@ pub trait Catalog: Debug + Send + Sync {
     /// The partitions could not be listed.
     async fn partitions(&self, database: &str, name: &str) -> Result<Vec<Partition>>;
 
+    /// Returns the partition with these values, or `None` if it is not registered.
+    ///
+    /// # Errors
+    /// The partition could not be read.
+    async fn partition(&self, database: &str, name: &str, values: &[String]) -> Result<Option<Partition>>;
+
     /// Registers partitions. Partitions that are already registered are not changed.
     ///
     /// # Errors
@@ -152,10 +158,7 @@ impl Registry {
     /// The errors of the catalog.
     pub async fn published_sets(&self) -> Result<Vec<FeatureSet>> {
         let partitions = self.catalog.partitions(&FEATURES_HISTORY.database(&self.env), FEATURES_HISTORY.name).await?;
-        let set = |partition: Partition| {
-            Some(FeatureSet { as_of: partition.values.first()?.parse().ok()?, folder: partition.location })
-        };
-        let mut sets: Vec<_> = partitions.into_iter().filter_map(set).collect();
+        let mut sets: Vec<_> = partitions.into_iter().filter_map(set_of).collect();
         sets.sort_unstable();
         Ok(sets)
     }
@@ -165,7 +168,8 @@ impl Registry {
     /// # Errors
     /// The errors of the catalog.
     pub async fn published_set(&self, as_of: Day) -> Result<Option<FeatureSet>> {
-        Ok(self.published_sets().await?.into_iter().find(|set| set.as_of == as_of))
+        let (database, values) = (FEATURES_HISTORY.database(&self.env), [as_of.to_string()]);
+        Ok(self.catalog.partition(&database, FEATURES_HISTORY.name, &values).await?.and_then(set_of))
     }
 
     /// Returns the set of a day that checks and reports are about: its build if there is one, or else its published
@@ -250,6 +254,11 @@ pub fn catalog_table(table: &Table) -> Result<CatalogTable> {
         location: table.prefix(),
         parameters: BTreeMap::new(),
     })
+}
+
+/// Returns the feature set that a partition of the history points to.
+fn set_of(partition: Partition) -> Option<FeatureSet> {
+    Some(FeatureSet { as_of: partition.values.first()?.parse().ok()?, folder: partition.location })
 }
 
 /// Returns the partition of a unit.

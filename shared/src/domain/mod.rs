@@ -11,6 +11,7 @@ mod links;
 pub mod log_events;
 pub mod price;
 pub mod replay;
+mod shards;
 mod time;
 mod wallets;
 
@@ -20,6 +21,7 @@ pub use day::{Day, SECONDS_PER_DAY};
 pub use event::{Category, Side};
 pub use figure::Figure;
 pub use links::{Link, Links};
+pub use shards::{addresses_of, shard_of};
 pub use time::parse_time;
 
 /// The number of blocks on top of a block at which it counts as final. No reorganization of Ethereum was ever deeper.

@@ -189,20 +189,22 @@ fn slice(file: &Bytes, start: i64, length: i64) -> Option<&[u8]> {
     file.get(usize::try_from(start).ok()?..)?.get(..usize::try_from(length).ok()?)
 }
 
-/// Checks the index of pages of a file whose footer is checked.
+/// Checks the index of pages of a file whose footer is checked. `bytes` are the file from `offset` on, and contain the
+/// index.
 ///
 /// # Errors
 /// `CorruptData`.
-pub(super) fn check_index(metadata: &ParquetMetaData, file: &Bytes, budget: &mut Budget) -> Result<()> {
+pub(super) fn check_index(metadata: &ParquetMetaData, bytes: &Bytes, offset: i64, budget: &mut Budget) -> Result<()> {
     let invalid = || exceeds("has a malformed index of pages");
-    let mut left = file.len();
+    let (file, mut left) = (bytes, bytes.len());
     for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
-        for (offset, length, fields) in [
+        for (start, length, fields) in [
             (column.column_index_offset(), column.column_index_length(), COLUMN_INDEX),
             (column.offset_index_offset(), column.offset_index_length(), OFFSET_INDEX),
         ] {
-            let (Some(offset), Some(length)) = (offset, length) else { continue };
-            let bytes = slice(file, offset, length.into()).ok_or_else(invalid)?;
+            let (Some(start), Some(length)) = (start, length) else { continue };
+            let start = start.checked_sub(offset).ok_or_else(invalid)?;
+            let bytes = slice(file, start, length.into()).ok_or_else(invalid)?;
             // Columns do not share an index.
             left = left.checked_sub(bytes.len()).ok_or_else(invalid)?;
             let extent = read_struct(bytes, fields, |_, _| {}).ok_or_else(invalid)?;
@@ -233,7 +235,7 @@ pub(super) fn check_pages(
         let decoded = group.columns().iter().enumerate().filter(|(index, _)| columns.leaf_included(*index));
         for (index, column) in decoded {
             let bytes = slice(file, start(column), column.compressed_size()).ok_or_else(|| mismatch(column))?;
-            let chunk = Chunk::check(group.num_rows(), column, file.slice_ref(bytes), budget)?;
+            let chunk = Chunk::check(group.num_rows(), column, start(column), file.slice_ref(bytes), budget)?;
             if let Some(index) = locations.and_then(|columns| columns.get(index)) {
                 chunk.check_locations(index.page_locations(), group.num_rows())?;
             }
@@ -260,7 +262,30 @@ pub(super) fn check_range<'a>(
         let of_column = slice(bytes, start(column).checked_sub(offset)?, column.compressed_size())?;
         Some((column, bytes.slice_ref(of_column)))
     });
-    columns.map(|(column, bytes)| Chunk::check(group.num_rows(), column, bytes, budget)).collect()
+    columns.map(|(column, bytes)| Chunk::check(group.num_rows(), column, start(column), bytes, budget)).collect()
+}
+
+/// Checks pages of a row group of a file whose footer is checked. Each range has pages of one column, as the index of pages
+/// says.
+///
+/// # Errors
+/// `CorruptData`.
+pub(super) fn check_parts<'a>(
+    group: &'a RowGroupMetaData,
+    ranges: &[Range<u64>],
+    parts: &[Bytes],
+    budget: &mut Budget,
+) -> Result<Vec<Chunk<'a>>> {
+    let contains = |column: &ColumnChunkMetaData, range: &Range<u64>| {
+        let (start, length) = column.byte_range();
+        start <= range.start && range.end <= start.saturating_add(length)
+    };
+    let part = |(range, bytes): (&Range<u64>, &Bytes)| {
+        let column = group.columns().iter().find(|column| contains(column, range)).ok_or_else(invalid_claim)?;
+        let first = i64::try_from(range.start).map_err(|_| invalid_claim())?;
+        Chunk::check(group.num_rows(), column, first, bytes.clone(), budget)
+    };
+    ranges.iter().zip(parts).map(part).collect()
 }
 
 /// Returns how many rows of some columns may be decoded at once. Each row may have the longest value of a dictionary.
@@ -276,7 +301,7 @@ pub(super) fn rows_of_batch(chunks: &[Chunk<'_>], max_rows: usize) -> Result<usi
     Ok(usize::try_from(BATCH_BYTES / width.max(1)).unwrap_or(max_rows).clamp(1, max_rows))
 }
 
-/// The bytes of a column in a row group, whose pages are checked.
+/// The bytes of a column in a row group, or of some of its pages, whose pages are checked.
 #[derive(Debug)]
 pub(super) struct Chunk<'a> {
     column: &'a ColumnChunkMetaData,
@@ -288,8 +313,14 @@ pub(super) struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// Checks the pages of a column of a number of rows.
-    fn check(rows: i64, column: &'a ColumnChunkMetaData, bytes: Bytes, budget: &mut Budget) -> Result<Self> {
+    /// Checks the pages of a column of a number of rows. `first` is the offset in the file at which the bytes start.
+    fn check(
+        rows: i64,
+        column: &'a ColumnChunkMetaData,
+        first: i64,
+        bytes: Bytes,
+        budget: &mut Budget,
+    ) -> Result<Self> {
         let unsupported = |what: &str, hint: &str| {
             let error = exceeds(&format!("has {what} that is not supported"));
             Err(error.with("column", column.column_path()).with_hint(hint))
@@ -315,13 +346,13 @@ impl<'a> Chunk<'a> {
             let size = page.length as u64 + page.compressed;
             if page.is_dictionary {
                 // The one dictionary of a column is its first page.
-                if offset > 0 {
+                if offset > 0 || first != start(column) {
                     return Err(invalid());
                 }
                 budget.take(page.values.saturating_mul(VALUE_BYTES))?;
                 chunk.dictionary = bytes;
             } else {
-                let place = start(column).checked_add_unsigned(offset as u64);
+                let place = first.checked_add_unsigned(offset as u64);
                 chunk.pages.push(place.zip(i32::try_from(size).ok()).ok_or_else(invalid)?);
                 if lists > 0 {
                     values_of_lists += page.values;
@@ -473,7 +504,7 @@ mod tests {
         let column = ColumnDescriptor::new(Arc::new(column), levels, levels, ColumnPath::from("a"));
         let column = ColumnChunkMetaData::builder(Arc::new(column)).set_total_compressed_size(file.len() as i64);
         let column = column.set_compression(compression).set_data_page_offset(0).build().unwrap();
-        Chunk::check(10, &column, file, &mut Budget { limit: budget, left: budget }).map(then)
+        Chunk::check(10, &column, start(&column), file, &mut Budget { limit: budget, left: budget }).map(then)
     }
 
     /// Checks a column of ten strings.

@@ -1,17 +1,18 @@
 //! A store in a local folder.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::RwLock;
 
-use super::store::{Entry, PutOutcome, Store};
+use super::store::{Entry, ObjectVersion, PutOutcome, Store, Tail};
 use crate::error::{Error, Kind, Result};
 
 /// The folder of files that are being written. They are renamed into place once complete. Table readers ignore names
@@ -216,11 +217,41 @@ fn read_suffix_if_exists(path: &Path, length: usize) -> io::Result<Option<Vec<u8
 }
 
 fn read_range_if_exists(path: &Path, range: &Range<u64>) -> io::Result<Option<Vec<u8>>> {
-    let Some(mut file) = open_if_exists(path)? else { return Ok(None) };
+    open_if_exists(path)?.map(|file| read_range(file, range)).transpose()
+}
+
+fn read_range(mut file: File, range: &Range<u64>) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(range.start))?;
     let mut bytes = Vec::new();
     file.take(range.end.saturating_sub(range.start)).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    Ok(bytes)
+}
+
+/// Returns the version of a file. A file is never changed in place: another one is renamed to its path.
+fn version_of(file: &Metadata) -> io::Result<ObjectVersion> {
+    let modified = file.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Files that follow each other within a tick of the clock have other numbers.
+    #[cfg(unix)]
+    let number = std::os::unix::fs::MetadataExt::ino(file);
+    #[cfg(not(unix))]
+    let number = 0;
+    Ok(ObjectVersion(format!("{number} {} {}", file.len(), modified.as_nanos())))
+}
+
+fn read_tail_if_exists(path: &Path, length: usize) -> io::Result<Option<Tail>> {
+    let Some(mut file) = open_if_exists(path)? else { return Ok(None) };
+    let metadata = file.metadata()?;
+    file.seek(SeekFrom::Start(metadata.len().saturating_sub(length as u64)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(Some(Tail { bytes: bytes.into(), size: metadata.len(), version: version_of(&metadata)? }))
+}
+
+fn read_range_of(path: &Path, range: &Range<u64>, version: &ObjectVersion) -> io::Result<Option<Vec<u8>>> {
+    match open_if_exists(path)? {
+        Some(file) if version_of(&file.metadata()?)? == *version => read_range(file, range).map(Some),
+        _ => Ok(None),
+    }
 }
 
 fn compare(old: Option<&[u8]>, new: &[u8]) -> PutOutcome {
@@ -304,6 +335,15 @@ impl Store for FolderStore {
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
         Ok(self.run(key, move |path| read_range_if_exists(path, &range)).await?.map(Bytes::from))
+    }
+
+    async fn get_tail(&self, key: &str, length: usize) -> Result<Option<Tail>> {
+        self.run(key, move |path| read_tail_if_exists(path, length)).await
+    }
+
+    async fn get_range_of(&self, version: &ObjectVersion, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        let version = version.clone();
+        Ok(self.run(key, move |path| read_range_of(path, &range, &version)).await?.map(Bytes::from))
     }
 
     async fn compare(&self, key: &str, bytes: &Bytes) -> Result<PutOutcome> {

@@ -4,6 +4,7 @@ mod bounds;
 mod digest;
 mod features;
 mod folder;
+pub mod lookup;
 mod lost;
 pub mod parquet;
 mod records;
@@ -38,7 +39,7 @@ use requests::{SMALL_REQUESTS, in_order};
 #[cfg(feature = "aws")]
 pub use s3::S3Store;
 pub use state::{PassedCheck, State};
-pub use store::{Entry, PutOutcome, Store};
+pub use store::{Entry, ObjectVersion, PutOutcome, Store, Tail};
 pub use unit::WorkUnit;
 pub(crate) use unit::parse_month;
 

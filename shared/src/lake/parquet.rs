@@ -267,7 +267,7 @@ fn load(file: &Bytes, with_index: bool, budget: &mut Budget) -> Result<ArrowRead
     let mut metadata = ParquetMetaDataReader::new().parse_and_finish(file).map_err(read_error)?;
     bounds::check_claims(&metadata, file.len() as u64)?;
     if with_index {
-        bounds::check_index(&metadata, file, budget)?;
+        bounds::check_index(&metadata, file, 0, budget)?;
         let reader = ParquetMetaDataReader::new_with_metadata(metadata);
         let mut reader = reader.with_page_index_policy(PageIndexPolicy::Optional);
         reader.read_page_indexes(file).map_err(read_error)?;
@@ -306,19 +306,32 @@ fn reader<R: Row>(
 /// Selects the rows of the pages whose minimum and maximum overlap the range. Returns `None` if the file has no page
 /// statistics.
 fn pages_between(metadata: &ArrowReaderMetadata, column: &str, range: &RangeInclusive<String>) -> Option<RowSelection> {
+    let groups: Vec<usize> = (0..metadata.metadata().num_row_groups()).collect();
+    pages_where(metadata, column, &groups, |min, max| {
+        let starts_after = min.is_some_and(|min| min > range.end().as_str());
+        let ends_before = max.is_some_and(|max| max < range.start().as_str());
+        !starts_after && !ends_before
+    })
+}
+
+/// Selects the rows of the pages of some row groups that may have a value, by the minimum and maximum of a string column;
+/// either may be unknown. Returns `None` if the file has no page statistics.
+pub(super) fn pages_where(
+    metadata: &ArrowReaderMetadata,
+    column: &str,
+    groups: &[usize],
+    may_have: impl Fn(Option<&str>, Option<&str>) -> bool,
+) -> Option<RowSelection> {
     let file = metadata.metadata();
     let (columns, offsets) = (file.column_index()?, file.offset_index()?);
-    let groups: Vec<usize> = (0..file.num_row_groups()).collect();
     let statistics = StatisticsConverter::try_new(column, metadata.schema(), metadata.parquet_schema()).ok()?;
-    let mins = statistics.data_page_mins(columns, offsets, &groups).ok()?;
-    let maxes = statistics.data_page_maxes(columns, offsets, &groups).ok()?;
-    let row_counts = statistics.data_page_row_counts(offsets, file.row_groups(), &groups).ok()??;
+    let mins = statistics.data_page_mins(columns, offsets, groups).ok()?;
+    let maxes = statistics.data_page_maxes(columns, offsets, groups).ok()?;
+    let row_counts = statistics.data_page_row_counts(offsets, file.row_groups(), groups).ok()??;
     let bounds = mins.as_string_opt::<i32>()?.iter().zip(maxes.as_string_opt::<i32>()?);
     let selectors = bounds.zip(row_counts.iter()).map(|((min, max), rows)| {
         let rows = usize::try_from(rows?).ok()?;
-        let starts_after = min.is_some_and(|min| min > range.end().as_str());
-        let ends_before = max.is_some_and(|max| max < range.start().as_str());
-        Some(if starts_after || ends_before { RowSelector::skip(rows) } else { RowSelector::select(rows) })
+        Some(if may_have(min, max) { RowSelector::select(rows) } else { RowSelector::skip(rows) })
     });
     Some(selectors.collect::<Option<Vec<_>>>()?.into())
 }

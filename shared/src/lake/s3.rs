@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use super::ObjectDigest;
-use super::store::{Entry, PutOutcome, Store};
+use super::store::{Entry, ObjectVersion, PutOutcome, Store, Tail};
 use crate::aws::{error_code, sdk_error, status};
 use crate::cpu::spawn_cpu;
 use crate::error::{Error, Kind, Result};
@@ -161,21 +161,41 @@ impl S3Store {
 
     /// Reads a range of an object in the syntax of the HTTP header, or the whole object.
     async fn read(&self, key: &str, range: Option<String>) -> Result<Option<Bytes>> {
-        let get = || self.client.get_object().bucket(&self.bucket).key(key).set_range(range.clone()).send();
+        Ok(self.read_tail(key, range, None).await?.map(|read| read.bytes))
+    }
+
+    /// Reads a range of an object in the syntax of the HTTP header, or the whole object, with its size and version. Returns
+    /// `None` if it is missing, or has another version than the given one.
+    async fn read_tail(
+        &self,
+        key: &str,
+        range: Option<String>,
+        version: Option<&ObjectVersion>,
+    ) -> Result<Option<Tail>> {
+        let get = || {
+            let get = self.client.get_object().bucket(&self.bucket).key(key).set_range(range.clone());
+            get.set_if_match(version.map(|version| version.0.clone())).send()
+        };
         let object = match self.unless_missing(key, get).await {
             Ok(Some(object)) => object,
             Ok(None) => return Ok(None),
-            Err(error) if error_code(&error) == Some("NoSuchKey") => return Ok(None),
+            Err(error) if matches!(error_code(&error), Some("NoSuchKey" | "PreconditionFailed")) => return Ok(None),
             // The range starts at the end of the object, or after it.
-            Err(error) if error_code(&error) == Some("InvalidRange") => return Ok(Some(Bytes::new())),
+            Err(error) if error_code(&error) == Some("InvalidRange") => {
+                return Ok(Some(Tail { bytes: Bytes::new(), size: 0, version: ObjectVersion(String::new()) }));
+            }
             Err(error) => return Err(self.object_error("GetObject", key, error)),
         };
+        // `bytes 90-99/100` of a range; the whole object has no such header.
+        let size = object.content_range.as_deref().and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+        let version = ObjectVersion(object.e_tag.unwrap_or_default());
         let body = object.body.collect().await.map_err(|cause| {
             Error::new(Kind::SourceUnavailable, "the connection broke while reading an object")
                 .with("object", self.location(key))
                 .with_source(cause)
         })?;
-        Ok(Some(body.into_bytes()))
+        let bytes = body.into_bytes();
+        Ok(Some(Tail { size: size.unwrap_or(bytes.len() as u64), bytes, version }))
     }
 
     /// Writes an object on the condition that it is still as in `current`. Returns `false` if another writer changed
@@ -311,6 +331,19 @@ impl Store for S3Store {
             return Ok(self.head(key).await?.map(|_| Bytes::new()));
         }
         self.read(key, Some(format!("bytes={}-{}", range.start, range.end - 1))).await
+    }
+
+    async fn get_tail(&self, key: &str, length: usize) -> Result<Option<Tail>> {
+        // The ETag of an object depends on its bytes and on how it was uploaded, so that another one follows each change.
+        self.read_tail(key, Some(format!("bytes=-{length}")), None).await
+    }
+
+    async fn get_range_of(&self, version: &ObjectVersion, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        if range.is_empty() {
+            return Ok(Some(Bytes::new()));
+        }
+        let range = format!("bytes={}-{}", range.start, range.end - 1);
+        Ok(self.read_tail(key, Some(range), Some(version)).await?.map(|read| read.bytes))
     }
 
     async fn digest(&self, key: &str) -> Result<Option<ObjectDigest>> {

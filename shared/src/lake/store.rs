@@ -29,6 +29,21 @@ pub struct Entry {
     pub size: u64,
 }
 
+/// Tells the contents of an object apart: another version follows each change of its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectVersion(pub(super) String);
+
+/// The end of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// The last bytes.
+    pub bytes: Bytes,
+    /// The size of the whole object in bytes.
+    pub size: u64,
+    /// The version of the object that the bytes are from.
+    pub version: ObjectVersion,
+}
+
 /// An object store. A put is atomic: a reader sees the old object or the new object, never a part of one.
 #[async_trait]
 pub trait Store: Debug + Send + Sync {
@@ -51,11 +66,32 @@ pub trait Store: Debug + Send + Sync {
     /// # Errors
     /// As [`Store::get`].
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
-        let within = |position: u64, bytes: &Bytes| usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
-        Ok(self.get(key).await?.map(|bytes| {
-            let end = within(range.end, &bytes);
-            bytes.slice(within(range.start, &bytes).min(end)..end)
+        Ok(self.get(key).await?.map(|bytes| slice(&bytes, &range)))
+    }
+
+    /// Returns the last `length` bytes of an object, the whole object if it is shorter, with its size and version. `None` if
+    /// it does not exist.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    async fn get_tail(&self, key: &str, length: usize) -> Result<Option<Tail>> {
+        Ok(self.get(key).await?.map(|bytes| Tail {
+            size: bytes.len() as u64,
+            version: ObjectVersion(ObjectDigest::of(&bytes).to_string()),
+            bytes: bytes.slice(bytes.len().saturating_sub(length)..),
         }))
+    }
+
+    /// Returns a range of the bytes of a version of an object. `None` if the object has another version now, or does not
+    /// exist. So several ranges, and an index that was read long before, are of the same bytes.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    async fn get_range_of(&self, version: &ObjectVersion, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        match self.get_tail(key, usize::MAX).await? {
+            Some(whole) if whole.version == *version => Ok(Some(slice(&whole.bytes, &range))),
+            _ => Ok(None),
+        }
     }
 
     /// Returns the digest of the bytes of an object, or `None` if it does not exist. Never what a writer of the object
@@ -131,4 +167,10 @@ pub trait Store: Debug + Send + Sync {
 
     /// Returns the location of an object or folder for display: a path or a URL.
     fn location(&self, key: &str) -> String;
+}
+
+/// Returns the part of the bytes that is within a range.
+fn slice(bytes: &Bytes, range: &Range<u64>) -> Bytes {
+    let within = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(within(range.start).min(within(range.end))..within(range.end))
 }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::pipeline::Step;
 
 /// Time reserved for reporting an error before the process is killed.
 const TO_REPORT: Duration = Duration::from_secs(3);
@@ -61,9 +60,9 @@ impl Deadline {
     ///
     /// # Errors
     /// `Internal` if the step did not end in time, and the errors of the step.
-    pub(super) async fn enforce<T>(self, step: Step, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) async fn enforce<T>(self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let result = tokio::time::timeout_at(self.abort.into(), work).await;
-        result.unwrap_or_else(|_| Err(too_short("the whole step").with("step", step)))
+        result.unwrap_or_else(|_| Err(too_short("the whole call")))
     }
 }
 
@@ -80,10 +79,10 @@ mod tests {
     #[tokio::test]
     async fn step_that_does_not_end_is_an_error_before_the_process_is_killed() {
         let near = Deadline::from_remaining_time(TO_REPORT + Duration::from_millis(20));
-        let error = near.enforce(Step::PlanRun, std::future::pending::<Result<()>>()).await.unwrap_err();
+        let error = near.enforce(std::future::pending::<Result<()>>()).await.unwrap_err();
         assert_eq!(error.kind(), crate::Kind::Internal);
-        assert!(error.to_string().contains("step=plan-run"), "{error}");
-        assert_eq!(near.enforce(Step::PlanRun, async { Ok(1) }).await.unwrap(), 1);
+        assert!(error.to_string().contains("too short for the whole call"), "{error}");
+        assert_eq!(near.enforce(async { Ok(1) }).await.unwrap(), 1);
     }
 
     #[cfg(feature = "testing")]
@@ -91,6 +90,7 @@ mod tests {
         use super::*;
         use crate::domain::Day;
         use crate::lake::WorkUnit;
+        use crate::pipeline::Step;
         use crate::step::{Context, Remaining, Report};
         use crate::testing::{AAVE, TestLake, january};
 

@@ -64,9 +64,17 @@ pub async fn context_from(variables: Variables<'_>) -> Result<Context> {
 /// # Errors
 /// `Internal` if the clock is before 1970.
 pub fn today() -> Result<Day> {
+    now().map(Day::from_epoch_seconds)
+}
+
+/// Returns the time in epoch seconds, by the clock of this machine.
+///
+/// # Errors
+/// As [`today`].
+pub fn now() -> Result<i64> {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let since_epoch = since_epoch.map_err(|cause| Error::internal("the clock is before 1970").with_source(cause))?;
-    Ok(Day::from_epoch_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)))
+    Ok(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Returns the number of calls that share a source's rate limit, including this one.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::{Instant, SystemTime};
 
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -45,6 +46,31 @@ where
     F: Fn(Context, I) -> Fut,
     Fut: Future<Output = Result<O>>,
 {
+    let handler = &handler;
+    let call = move |context: Context, event| async move {
+        let start = Instant::now();
+        let (lease, input) = take_lease_field(event)?;
+        if let Some(execution) = lease {
+            context.renew_lease(&execution).await?;
+        }
+        let output = handler(context, parse(input)?).await?;
+        write_metrics(step, &output, start.elapsed());
+        Ok(output)
+    };
+    serve_events(step.name(), call).await
+}
+
+/// Serves a function under Lambda that is called with events of any form, and whose calls have no lease and write no
+/// metrics: one that no run calls. Creates the context as [`serve`] does.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_events<O, F, Fut>(function: &'static str, handler: F) -> Result<()>
+where
+    O: Serialize,
+    F: Fn(Context, Value) -> Fut,
+    Fut: Future<Output = Result<O>>,
+{
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().json().with_env_filter(filter).finish().with(without_hosts()).init();
     let context = OnceCell::new();
@@ -56,24 +82,14 @@ where
         let context = context.get_or_try_init(environment::context).await?.clone();
         let deadline = deadline(event.context.deadline());
         let context = Context { today: today()?, deadline: Some(deadline), ..context };
-        let start = Instant::now();
         // The span adds these fields to every log line of the call.
         let run_id = event.payload.get("run_id").and_then(Value::as_str).map(str::to_owned);
-        let span = tracing::info_span!("call", step = step.name(), run_id, request_id = event.context.request_id);
-        let (lease, input) = take_lease_field(event.payload)?;
-        let call = async {
-            if let Some(execution) = lease {
-                context.renew_lease(&execution).await?;
-            }
-            handler(context, parse(input)?).await
-        };
-        let output = deadline.enforce(step, call).instrument(span).await?;
-        write_metrics(step, &output, start.elapsed());
-        Ok(output)
+        let span = tracing::info_span!("call", step = function, run_id, request_id = event.context.request_id);
+        deadline.enforce(handler(context, event.payload)).instrument(span).await
     };
     lambda_runtime::run(service_fn(move |event| async move {
         call(event).await.map_err(|error: Error| {
-            let error = error.with("step", step);
+            let error = error.with("step", function);
             tracing::error!(kind = error.kind().name(), error = %error, "the call failed");
             diagnostic(&error)
         })

@@ -287,6 +287,11 @@ impl Catalog for SimulatedGlue {
         Ok(partitions)
     }
 
+    async fn partition(&self, database: &str, name: &str, values: &[String]) -> Result<Option<Partition>> {
+        self.aws.call(AwsCall::Glue).await;
+        Ok(self.with(database, name, |table| table.partitions.get(values).cloned()).flatten())
+    }
+
     async fn put_partitions(&self, database: &str, name: &str, partitions: &[Partition]) -> Result<()> {
         if partitions.is_empty() {
             return Ok(());

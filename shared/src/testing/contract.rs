@@ -8,7 +8,7 @@ use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::catalog::{Catalog, CatalogColumn, CatalogTable, Partition};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::{Entry, ObjectDigest, PutOutcome, Store};
 
 /// A number of objects that is larger than the 1,000 of one S3 listing page.
@@ -33,6 +33,7 @@ pub async fn check_store(store: Arc<dyn Store>) -> Result<()> {
     list_is_sorted_and_filters_by_prefix(&*store).await?;
     suffix_is_the_end_of_an_object(&*store).await?;
     range_is_a_part_of_an_object(&*store).await?;
+    range_of_a_version_is_of_no_other(&*store).await?;
     swap_replaces_only_the_expected_bytes(Arc::clone(&store)).await?;
     deleting_twice_succeeds(&*store).await?;
     digest_is_that_of_the_bytes(&*store).await?;
@@ -89,6 +90,33 @@ async fn range_is_a_part_of_an_object(store: &dyn Store) -> Result<()> {
     for (range, part) in [(0..5, &b"12345"[..]), (1..3, b"23"), (4..99, b"5"), (2..2, b""), (5..9, b""), (7..9, b"")] {
         assert_eq!(store.get_range("range", range.clone()).await?.as_deref(), Some(part), "{range:?}");
     }
+    Ok(())
+}
+
+async fn range_of_a_version_is_of_no_other(store: &dyn Store) -> Result<()> {
+    assert_eq!(store.get_tail("version", 1).await?, None);
+    let mut versions = Vec::new();
+    for bytes in [&b"12345"[..], b"12346", b"123456"] {
+        store.put("version", Bytes::copy_from_slice(bytes)).await?;
+        for length in [1, 5, 99] {
+            let tail = store.get_tail("version", length).await?.ok_or_else(|| Error::internal("there is no object"))?;
+            assert_eq!(
+                (&tail.bytes[..], tail.size),
+                (&bytes[bytes.len().saturating_sub(length)..], bytes.len() as u64)
+            );
+            versions.push(tail.version);
+        }
+        let newest = &versions[versions.len() - 1];
+        assert_eq!(store.get_range_of(newest, "version", 1..3).await?.as_deref(), Some(&b"23"[..]));
+        assert_eq!(store.get_range_of(newest, "version", 3..99).await?.as_deref(), Some(&bytes[3..]));
+        for other in versions.iter().filter(|version| *version != newest) {
+            assert_eq!(store.get_range_of(other, "version", 1..3).await?, None, "{other:?}");
+        }
+    }
+    versions.dedup();
+    assert_eq!(versions.len(), 3, "{versions:?}");
+    store.delete("version").await?;
+    assert_eq!(store.get_range_of(&versions[2], "version", 1..3).await?, None);
     Ok(())
 }
 
@@ -221,5 +249,10 @@ pub async fn check_catalog(catalog: &dyn Catalog) -> Result<()> {
         catalog.put_partitions(DATABASE, "t", expected).await?;
         assert_eq!(catalog.partitions(DATABASE, "t").await?, expected);
     }
+    let values = |year: &str| vec![year.to_owned(), "02".to_owned()];
+    let found = catalog.partition(DATABASE, "t", &values("2003")).await?;
+    assert_eq!(found.map(|partition| partition.location).as_deref(), Some("raw/t/year=2003/month=02"));
+    assert_eq!(catalog.partition(DATABASE, "t", &values("1999")).await?, None);
+    assert_eq!(catalog.partition(DATABASE, "other", &values("2003")).await?, None);
     Ok(())
 }

@@ -5,6 +5,7 @@ matters to the project.
   services, each with its reason
 - `schemas`: EventBridge Schemas, which stores the shareable test events of functions
 - `lambda_runtime`, `sandbox`, `log_groups`: functions, run as processes of their packages over the Lambda Runtime API
+- `function_urls`: the requests to the URLs of functions
 - `controls`: latency, eventual consistency and errors of S3, as tests set them
 - `policies`, `calls`, `roles`: checks of requests with a role's credentials against the policies of the role
 

@@ -9,6 +9,7 @@ import re
 from urllib.parse import parse_qs, unquote
 from xml.etree import ElementTree
 
+from . import function_urls
 from .policies import Call
 
 CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
@@ -23,6 +24,7 @@ class Request:
         self.query = {
             key: values[0] for key, values in parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).items()
         }
+        self.host = environ.get("HTTP_HOST", "")
         self.target = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
         self.copy_source = unquote(environ.get("HTTP_X_AMZ_COPY_SOURCE", "")).lstrip("/")
         self.account, self.body = account, body
@@ -147,6 +149,8 @@ def logs(request: Request) -> list[Call]:
 
 def lambda_(request: Request) -> list[Call]:
     path = unquote(request.path)
+    if function := function_urls.function_of(request.host):
+        return [Call(f"lambda:{action}", f"{function.function_arn}:live") for action in ("InvokeFunctionUrl", "InvokeFunction")]
     invoked = re.fullmatch(r"/2015-03-31/functions/(.+)/invocations", path)
     if not invoked:
         return [Call(f"lambda:{request.method} {path}", "*")]

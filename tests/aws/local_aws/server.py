@@ -8,7 +8,7 @@ import threading
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from . import catalog, json_paths, lambda_runtime, other_services, objects, schemas, state_machines
+from . import catalog, function_urls, json_paths, lambda_runtime, other_services, objects, schemas, state_machines
 from .calls import CREDENTIAL
 from .controls import Controls, settings
 from .roles import Gate
@@ -20,10 +20,12 @@ class Services:
     def __init__(self):
         self.moto = DomainDispatcherApplication(create_backend_app)
         self.schemas = schemas.Schemas()
+        self.urls = function_urls.FunctionUrls()
 
     def __call__(self, environ, start_response):
         credential = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
         service = self.schemas if credential and credential[3] == "schemas" else self.moto
+        service = self.urls if ".lambda-url." in environ.get("HTTP_HOST", "") else service
         return service(environ, start_response)
 
 

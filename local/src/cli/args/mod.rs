@@ -20,7 +20,7 @@ use crate::report;
 #[cfg(feature = "aws")]
 pub(super) use aws::StartOptions;
 pub(super) use aws::{BackfillArgs, StartArgs, StatusArgs};
-pub(super) use read::{DoctorArgs, FeaturesArgs, QueryArgs, TablesArgs, VerifyArgs, WalletArgs};
+pub(super) use read::{DoctorArgs, FeaturesArgs, GetArgs, QueryArgs, TablesArgs, VerifyArgs, WalletArgs};
 pub(super) use runs::{PlanArgs, RunArgs, ServeArgs, StepArgs, node_url};
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +39,8 @@ pub(super) enum Command {
     Tables(TablesArgs),
     /// Show the features, accounts, health and events of one wallet, and explain its features
     Wallet(WalletArgs),
+    /// Return the published features of wallets, as the function get-features does
+    Get(GetArgs),
     /// Export features for training: of published days, as of just before each borrow, or as of given times
     Features(FeaturesArgs),
     /// Compare accounts of a published day with what the contracts say of them, through an Ethereum node
@@ -71,6 +73,7 @@ impl Command {
             Command::Query(args) => local(&args.lake),
             Command::Tables(args) => read(&args.lake),
             Command::Wallet(args) => read(&args.lake),
+            Command::Get(args) => read(&args.lake),
             Command::Features(args) => read(&args.lake),
             Command::Verify(args) => read(&args.lake),
             Command::Doctor(args) => read(&args.lake),

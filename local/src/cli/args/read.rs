@@ -1,4 +1,4 @@
-//! The arguments of the commands that read a lake: `query`, `tables`, `wallet`, `features`, `verify` and `doctor`.
+//! The arguments of the commands that read a lake: `query`, `tables`, `wallet`, `get`, `features`, `verify` and `doctor`.
 
 use std::path::PathBuf;
 
@@ -58,6 +58,29 @@ pub(in crate::cli) struct WalletArgs {
     /// Write an HTML page to this file instead of printing
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(in crate::cli) html: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) lake: ReadArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The day of the set, its age and the wallets without a row go to standard error, in JSON to the output.\n\n\
+    Examples:\n  defi get 0x…\n  defi get 0x… 0x… --features risk_factor,borrow_count --format csv\n  \
+    defi get 0x… --format json | jq .age_seconds"
+)]
+pub(in crate::cli) struct GetArgs {
+    /// Addresses of the wallets, at most 1,000
+    #[arg(required = true, value_name = "ADDRESS")]
+    pub(in crate::cli) wallets: Vec<String>,
+    /// Published day [default: the newest]
+    #[arg(long, value_name = "DAY")]
+    pub(in crate::cli) as_of: Option<Day>,
+    /// Only these features, with commas between
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(in crate::cli) features: Option<Vec<String>>,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    pub(in crate::cli) format: Format,
     #[command(flatten)]
     pub(in crate::cli) lake: ReadArgs,
 }

@@ -14,7 +14,7 @@ pub mod replay;
 mod time;
 mod wallets;
 
-pub use address::{Address, HexBytes, TxHash};
+pub use address::{Address, HexBytes, NATIVE_ETH, TxHash};
 pub use amount::{BaseUnits, decimal};
 pub use day::{Day, SECONDS_PER_DAY};
 pub use event::{Category, Side};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::catalog::{Catalog, CatalogColumn, CatalogTable, Partition};
+use crate::catalog::{Catalog, CatalogColumn, CatalogTable, CatalogView, Partition};
 use crate::error::{Kind, Result};
 use crate::lake::{Entry, ObjectDigest, PutOutcome, Store};
 
@@ -221,5 +221,12 @@ pub async fn check_catalog(catalog: &dyn Catalog) -> Result<()> {
         catalog.put_partitions(DATABASE, "t", expected).await?;
         assert_eq!(catalog.partitions(DATABASE, "t").await?, expected);
     }
+
+    let columns = first.columns.clone();
+    let view = CatalogView { description: "a view".to_owned(), columns, sql: "SELECT a, b FROM t".to_owned() };
+    for put in join_all((0..4).map(|_| catalog.put_view(DATABASE, "v", &view))).await {
+        put?;
+    }
+    catalog.put_view(DATABASE, "v", &CatalogView { sql: "SELECT b AS a, a AS b FROM t".to_owned(), ..view }).await?;
     Ok(())
 }

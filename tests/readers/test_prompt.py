@@ -29,7 +29,6 @@ class Terminal:
             os.execve(command[0], command, environment)
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.output = ""
-        self.status = None
         self.expect("defi> ")
 
     def send(self, keys: str) -> None:
@@ -79,6 +78,7 @@ def test_queries_go_over_several_lines_and_errors_do_not_end_the_prompt(tmp_path
     # Ctrl-C discards the entry.
     terminal.send("select 'lost")
     terminal.send(CTRL_C)
+    terminal.expect("defi> ")
     terminal.answer("select 2 + 2 as four;", "| 4    |")
     terminal.send(CTRL_D)
     assert terminal.wait() == 0
@@ -98,11 +98,8 @@ def test_commands_list_tables_and_columns(tmp_path):
 
 def test_tab_completes_tables_and_columns(tmp_path):
     terminal = Terminal(tmp_path)
-    terminal.send("select max(risk_factor) > min(total_coll\t) as greater from wallet_h\t limit 0;\r")
-    terminal.expect("total_collateral_eth")
-    terminal.expect("wallet_health_daily")
-    terminal.send(CTRL_C + "select count(total_coll\t) > 0 as some from db_analytics_dev.defi_features_h\t;\r")
-    terminal.expect("| true |")
+    terminal.answer("select count(total_coll\t) > 0 as some from db_analytics_dev.defi_features_h\t;", "| true |")
+    terminal.answer("select count(*) > 0 as some from wallet_h\t;", "| true |")
 
 
 def test_history_is_kept_for_the_user_alone(tmp_path):

@@ -1,30 +1,46 @@
 //! Where the SQL statements of a text end.
 
+use std::collections::BTreeSet;
+
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 /// Returns the tokens of a text, or `None` if a quote or a comment is not closed.
-fn tokens(text: &str) -> Option<Vec<Token>> {
-    // Without unescaping, a token is written as it was read.
-    Tokenizer::new(&GenericDialect {}, text).with_unescape(false).tokenize().ok()
+fn tokens(text: &str) -> Option<Vec<TokenWithSpan>> {
+    Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().ok()
 }
 
-fn is_blank(token: &Token) -> bool {
-    matches!(token, Token::Whitespace(_))
+fn is_blank(token: &TokenWithSpan) -> bool {
+    matches!(token.token, Token::Whitespace(_))
 }
 
 /// Whether the text ends with a semicolon, or has nothing but spaces and comments.
 pub(super) fn is_complete(text: &str) -> bool {
-    let last = |tokens: Vec<Token>| tokens.into_iter().rfind(|token| !is_blank(token));
-    tokens(text).is_some_and(|tokens| last(tokens).is_none_or(|token| token == Token::SemiColon))
+    let last = |tokens: Vec<TokenWithSpan>| tokens.into_iter().rfind(|token| !is_blank(token));
+    tokens(text).is_some_and(|tokens| last(tokens).is_none_or(|last| last.token == Token::SemiColon))
 }
 
-/// Returns the statements of a text that is complete, without their semicolons.
+/// Returns the statements of a text that is complete, as they are written, without their semicolons.
 pub(super) fn split(text: &str) -> Vec<String> {
-    let tokens = tokens(text).unwrap_or_default();
-    let statements = tokens.split(|token| *token == Token::SemiColon);
-    let statements = statements.filter(|tokens| !tokens.iter().all(is_blank));
-    statements.map(|tokens| tokens.iter().map(ToString::to_string).collect()).collect()
+    let tokens_of = |text: &str| tokens(text).unwrap_or_default();
+    let semicolons = tokens_of(text).into_iter().filter(|token| token.token == Token::SemiColon);
+    let ends: BTreeSet<Location> = semicolons.map(|token| token.span.start).collect();
+    let (mut statements, mut statement) = (Vec::new(), String::new());
+    let mut place = Location { line: 1, column: 1 };
+    for c in text.chars() {
+        if ends.contains(&place) {
+            statements.push(std::mem::take(&mut statement));
+        } else {
+            statement.push(c);
+        }
+        place = match c {
+            '\n' => Location { line: place.line + 1, column: 1 },
+            _ => Location { line: place.line, column: place.column + 1 },
+        };
+    }
+    statements.push(statement);
+    statements.retain(|statement| !tokens_of(statement).iter().all(is_blank));
+    statements
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 # The requirements of each step. CPU is proportional to memory: 1,769 MB correspond to one vCPU. `concurrency` is the
 # number of concurrent calls of the step's map. Those of one phase add up to at most ten, the limit of a new account.
 # Prefixes refer to the lake's bucket; one without a slash at its end is a single object, and `*` is the id of a run.
-# `registers` are the tables that a step registers in the catalog, `looks_up` those that it only reads there. A function
+# `registers` are the tables and views that a step registers in the catalog, `looks_up` those that it only reads there. A function
 # with `serves` belongs to no run: the state machine may not call it, and it neither plans nor writes.
 locals {
   from_a_node = var.data_source == "chain"
@@ -43,7 +43,7 @@ locals {
   tables = {
     raw       = concat(["ethereum_daily_blocks", "ethereum_lending_logs", local.markets, local.positions], local.events)
     stage     = concat([local.markets, local.positions], local.events)
-    analytics = concat([local.current, "wallet_links", "wallet_health_daily"], local.events)
+    analytics = concat([local.current, "wallet_links", "wallet_health_daily", "lending_events"], local.events)
   }
   # The tables by which readers find the published features.
   published = ["analytics/defi_features", "analytics/defi_features_history"]

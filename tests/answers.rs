@@ -132,7 +132,19 @@ fn wallet_command_matches_the_tables() {
 #[test]
 fn tables_show_the_partitions_of_the_catalog() {
     let lake = sample_lake();
-    for table in json(lake, &["tables", "--format", "json"]).as_array().expect("tables") {
+    let listed = json(lake, &["tables", "--format", "json"]);
+    let (views, tables): (Vec<_>, Vec<_>) = listed
+        .as_array()
+        .expect("tables")
+        .iter()
+        .partition(|table| table["about"].as_str().is_some_and(|about| about.starts_with("View: ")));
+    let events =
+        |table: &&&Value| table["table"].as_str().is_some_and(|name| name.starts_with("db_analytics_dev.transpose_"));
+    let rows = |table: &Value| table["rows"].as_u64().expect("a number");
+    let view = views.first().expect("a view");
+    assert_eq!((view["table"].as_str(), views.len()), (Some("db_analytics_dev.lending_events"), 1));
+    assert_eq!(rows(view), tables.iter().filter(events).map(|table| rows(table)).sum::<u64>());
+    for table in tables {
         let (database, name) = table["table"].as_str().and_then(|name| name.split_once('.')).expect("a name");
         let entry = fs::read_to_string(lake.join(format!("catalog/{database}/{name}.json"))).expect("an entry");
         let entry: Value = serde_json::from_str(&entry).expect("JSON");

@@ -78,7 +78,7 @@ fn rejects_invalid_arguments() {
         (&["run", "surplus"], "surplus"),
         (&["serve", "--port", "99999"], "99999"),
         (&["no-such-subcommand"], "no-such-subcommand"),
-        (&["query"], "SQL"),
+        (&["query", "--format", "xml"], "xml"),
         (&["tables", "--format", "xml"], "xml"),
     ] {
         assert_mentions(&expect_error("BadInput", &mut command(args)), &[word, "--help"]);
@@ -506,9 +506,12 @@ fn hints_repeat_the_options_of_the_call() {
     assert_mentions(&error, &[&format!("defi run {options} --as-of")]);
     #[cfg(feature = "sql")]
     {
-        let query = ["query", "select * from defi_features", "--env", "prod"];
+        let query = ["query", "select * from transpose_borrow_events", "--env", "prod"];
         let error = expect_error("BadInput", &mut workspace.defi(&query));
-        assert_mentions(&error, &["such as db_analytics_prod.defi_features", &format!("defi tables {options}")]);
+        assert_mentions(
+            &error,
+            &["such as db_analytics_prod.transpose_borrow_events", &format!("defi tables {options}")],
+        );
     }
     fs::remove_dir_all(lake.join("catalog/db_stage_prod")).expect("the catalog");
     let doctor = output(&mut workspace.defi(&["doctor", "--json", "--env", "prod"]));

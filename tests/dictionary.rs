@@ -3,9 +3,12 @@
 
 use std::fmt::Write;
 
-use defi_shared::catalog::catalog_table;
+use defi_shared::catalog::{CatalogColumn, catalog_table, catalog_view};
 use defi_shared::config::Config;
-use defi_shared::tables::{Column, FEATURES_HISTORY, FeatureRow, InstantKey, LabelRow, Layer, Row, TABLES};
+use defi_shared::domain::Address;
+use defi_shared::tables::{
+    Column, FEATURES_HISTORY, FeatureRow, InstantKey, LabelRow, Layer, Row, TABLES, Table, VIEWS,
+};
 
 use crate::support::page::{check_page, repository_file};
 
@@ -43,6 +46,15 @@ fn columns<R: Row>() -> String {
     text
 }
 
+fn described(entries: &[CatalogColumn], columns: &[Column]) -> String {
+    let mut text = "| column | type | NULL | meaning |\n|---|---|---|---|\n".to_owned();
+    for (entry, Column { nullable, .. }) in entries.iter().zip(columns) {
+        let null = if *nullable { "yes" } else { "" };
+        writeln!(text, "| `{}` | {} | {null} | {} |", entry.name, entry.data_type, entry.comment).unwrap();
+    }
+    text
+}
+
 fn tables() -> String {
     let mut text = String::new();
     for layer in [Layer::Raw, Layer::Stage, Layer::Analytics] {
@@ -61,11 +73,14 @@ fn tables() -> String {
                 writeln!(text, "The columns of defi_features_history, without a partition.").unwrap();
                 continue;
             }
-            text.push_str("| column | type | NULL | meaning |\n|---|---|---|---|\n");
-            for (column, Column { nullable, .. }) in entry.columns.iter().zip((table.columns)()) {
-                let null = if nullable { "yes" } else { "" };
-                writeln!(text, "| `{}` | {} | {null} | {} |", column.name, column.data_type, column.comment).unwrap();
-            }
+            text.push_str(&described(&entry.columns, &(table.columns)()));
+        }
+        for view in VIEWS.iter().filter(|view| view.layer == layer) {
+            let entry = catalog_view(view, "dev", &Address::MIN).unwrap();
+            writeln!(text, "\n### {}.{}\n\n{}\n", layer.name(), view.name, entry.description).unwrap();
+            let tables: Vec<_> = view.tables().map(Table::full_name).collect();
+            writeln!(text, "A view of {}.\n", tables.join(", ")).unwrap();
+            text.push_str(&described(&entry.columns, &(view.columns)()));
         }
     }
     text

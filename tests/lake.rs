@@ -270,7 +270,7 @@ fn environment_is_part_of_the_database_names() {
     let tables =
         succeed(&mut command(&["tables", "--lake", path_str(lake.path()), "--env", "prod", "--format", "csv"]));
     let names: Vec<_> = tables.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
-    assert_eq!(names.len(), 25, "{names:?}");
+    assert_eq!(names.len(), 26, "25 tables and a view: {names:?}");
     for name in names {
         assert!(
             ["db_raw_prod.", "db_stage_prod.", "db_analytics_prod."].iter().any(|database| name.starts_with(database)),

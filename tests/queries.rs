@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use defi_shared::tables::LENDING_EVENTS;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::command::{command, output, path_str, succeed};
+use crate::support::page::repository_file;
 
 /// Returns a lake that tests may change.
 fn sample_lake() -> (TempDir, PathBuf) {
@@ -23,6 +25,18 @@ fn sample_lake() -> (TempDir, PathBuf) {
 fn shared_lake() -> &'static Path {
     static LAKE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     &LAKE.get_or_init(sample_lake).1
+}
+
+/// Returns a lake with events of every category, that tests only read.
+fn lake_of_events() -> &'static Path {
+    static LAKE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, lake) = LAKE.get_or_init(|| {
+        let folder = tempdir().expect("a temporary folder");
+        let lake = folder.path().join("lake");
+        succeed(&mut command(&["run", "--lake", path_str(&lake), "--wallets", "60", "--days", "14"]));
+        (folder, lake)
+    });
+    lake
 }
 
 fn query(lake: &Path, args: &[&str]) -> Command {
@@ -212,7 +226,10 @@ fn faults_of_the_sql_are_bad_input() {
 #[test]
 fn answer_that_the_format_cannot_hold_is_bad_input() {
     let lake = shared_lake();
-    for (format, sql) in [("csv", "select make_array(1, 2) as a"), ("json", "select map([1], [1]) as m")] {
+    let interval = "select interval '1 day' as i";
+    for (format, sql) in
+        [("csv", "select make_array(1, 2) as a"), ("json", "select map([1], [1]) as m"), ("parquet", interval)]
+    {
         let error = error("BadInput", &mut query(lake, &["--format", format, sql]));
         assert!(error.contains("choose another --format"), "{error}");
     }
@@ -222,7 +239,8 @@ fn answer_that_the_format_cannot_hold_is_bad_input() {
 fn hint_names_what_to_write_instead() {
     let lake = shared_lake();
     for (sql, hint) in [
-        ("select * from defi_features", "such as db_analytics_dev.defi_features"),
+        ("select * from transpose_repay_events", "such as db_analytics_dev.transpose_repay_events"),
+        ("select * from nothing", "such as db_analytics_dev.defi_features"),
         ("select sum(quantity) from db_raw_dev.transpose_borrow_events", "correct the SQL"),
     ] {
         let error = error("BadInput", &mut query(lake, &[sql]));
@@ -325,10 +343,13 @@ fn sql_comes_from_an_argument_standard_input_or_a_file() {
     let expected = "one\n1\n";
     assert_eq!(succeed(&mut query(lake, &["--format", "csv", sql])), expected);
     assert_eq!(succeed(&mut query(lake, &["--format", "csv", "--file", path_str(&file)])), expected);
-    let mut command = query(lake, &["--format", "csv", "-"]);
-    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the command starts");
-    process.stdin.take().expect("stdin is piped").write_all(sql.as_bytes()).expect("the command reads");
-    assert_eq!(process.wait_with_output().expect("the command ends").stdout, expected.as_bytes());
+    // Without SQL, standard input is read unless it is a terminal.
+    for args in [&["--format", "csv", "-"][..], &["--format", "csv"]] {
+        let mut command = query(lake, args);
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the command starts");
+        process.stdin.take().expect("stdin is piped").write_all(sql.as_bytes()).expect("the command reads");
+        assert_eq!(process.wait_with_output().expect("the command ends").stdout, expected.as_bytes());
+    }
 
     let mut with_mark = b"\xef\xbb\xbf".to_vec();
     with_mark.extend_from_slice(sql.as_bytes());
@@ -350,8 +371,7 @@ fn sql_comes_from_an_argument_standard_input_or_a_file() {
 #[test]
 fn unknown_option_is_not_sql() {
     let lake = shared_lake();
-    for args in
-        [&["--aws", "select 1"][..], &["--aws"], &["select 1", "--aws"], &["--output", "x", "select 1"], &["-x"]]
+    for args in [&["--aws", "select 1"][..], &["--aws"], &["select 1", "--aws"], &["--html", "x", "select 1"], &["-x"]]
     {
         let error = error("BadInput", &mut query(lake, args));
         let option = args.iter().find(|arg| arg.starts_with('-')).expect("an option");
@@ -368,4 +388,166 @@ fn table_is_escaped_and_data_is_not() {
     assert_eq!(succeed(&mut query(lake, &["--format", "csv", sql])), "x\n\"a\u{1b}[2J\u{202e}\nb\"\n");
     let row: Value = serde_json::from_str(&succeed(&mut query(lake, &["--format", "json", sql]))).expect("JSON");
     assert_eq!(row[0]["x"], "a\u{1b}[2J\u{202e}\nb");
+}
+
+#[test]
+fn table_needs_no_database_where_its_name_is_unique() {
+    let lake = shared_lake();
+    for name in ["defi_features", "wallet_health_daily", "ethereum_daily_blocks", "lending_events"] {
+        let layer = if name == "ethereum_daily_blocks" { "raw" } else { "analytics" };
+        assert_eq!(count(lake, name), count(lake, &format!("db_{layer}_dev.{name}")), "{name}");
+    }
+    let sql = "select count(*) as n from defi_features join wallet_links on defi_features.wallet_address = wallet_links.wallet_address";
+    assert!(rows(lake, sql)[0]["n"].as_u64() > Some(0));
+    // Of this name there are tables in three layers.
+    error("BadInput", &mut query(lake, &["select * from transpose_borrow_events"]));
+}
+
+#[test]
+fn lending_events_have_each_event_once_with_its_amounts() {
+    let lake = lake_of_events();
+    for category in ["borrow", "deposit", "liquidation", "repay", "withdraw"] {
+        let table = format!("db_analytics_dev.transpose_{category}_events");
+        let columns = "count(*) as n, count(distinct transaction_hash || cast(log_index as varchar)) as logs, \
+                       count(quantity) as quantities";
+        let expected = rows(lake, &format!("select {columns}, sum(quantity_eth) as eth from {table}"));
+        let found = rows(
+            lake,
+            &format!("select {columns}, sum(amount_eth) as eth from lending_events where category = '{category}'"),
+        );
+        assert_eq!(found[0]["n"], expected[0]["n"], "{category}");
+        assert!(expected[0]["n"].as_u64() > Some(0), "{category}");
+        assert_eq!(
+            (&found[0]["logs"], &found[0]["quantities"]),
+            (&expected[0]["logs"], &expected[0]["quantities"]),
+            "{category}"
+        );
+        let [found, expected] = [found, expected].map(|rows| rows[0]["eth"].as_f64().expect("a sum"));
+        assert!((found / expected - 1.0).abs() < 1e-9, "{category}: {found} {expected}");
+    }
+    // Each row against the market that gave its price, and that of ETH: the sample chain has Aave's prices in ETH.
+    let wrong = "with events as (select * from db_analytics_dev.transpose_borrow_events \
+          union all select * from db_analytics_dev.transpose_liquidation_events), \
+        markets as (select *, date(block_timestamp) as day from db_stage_dev.the_graph_historical_market_data), \
+        compared as (select m.price_unit = 'ETH' as in_eth, \
+            v.wallet_address <> e.index_address or v.quantity <> e.quantity or v.symbol <> m.input_token_symbol \
+            or abs(v.amount * e.price_eth / v.amount_eth - 1) > 1e-9 \
+            or abs(case when m.price_unit = 'ETH' then v.amount_eth * eth.input_token_price_usd \
+                   else v.amount * m.input_token_price_usd end / v.amount_usd - 1) > 1e-9 as is_wrong \
+          from lending_events v \
+          join events e on e.category = v.category and e.transaction_hash = v.transaction_hash and e.log_index = v.log_index \
+          join markets m on m.market_id = e.price_market_id and m.protocol = e.price_protocol and m.day = e.price_day \
+          join markets eth on eth.input_token_symbol = 'ETH' and eth.protocol = 'compound-v2-eth' and eth.day = e.price_day) \
+        select count_if(in_eth) > 10 as eth, count_if(in_eth is null) > 10 as usd, count_if(is_wrong is null or is_wrong) as wrong \
+        from compared";
+    assert_eq!(rows(lake, wrong), json!([{"eth": true, "usd": true, "wrong": 0}]));
+}
+
+#[test]
+fn lending_events_have_the_documented_columns() {
+    let lake = shared_lake();
+    let sql = "select column_name as name, data_type as type from information_schema.columns \
+               where table_schema = 'db_analytics_dev' and table_name = 'lending_events' order by ordinal_position";
+    let found = rows(lake, sql);
+    let expected: Vec<_> = (LENDING_EVENTS.columns)()
+        .into_iter()
+        .map(|column| json!({"name": column.name, "type": column.data_type.to_string()}))
+        .collect();
+    assert_eq!(found, Value::Array(expected));
+}
+
+#[test]
+fn native_ether_has_dollars_without_a_market() {
+    let lake = lake_of_events();
+    let sql = "select count(*) > 5 as any, count(*) - count(amount_usd) as without, count_if(symbol <> 'ETH') as other, \
+               count_if(abs(amount - amount_eth) > 1e-12) as wrong from lending_events \
+               where token_address = '0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee'";
+    assert_eq!(rows(lake, sql), json!([{"any": true, "without": 0, "other": 0, "wrong": 0}]));
+}
+
+#[test]
+fn functions_have_the_names_and_the_meaning_that_they_have_in_athena() {
+    let lake = shared_lake();
+    let values = "(values (1, 'a'), (2, null), (3, null), (4, null), (10, 'a')) as t(x, s)";
+    for (expression, expected) in [
+        ("date_diff('day', date '2023-01-01', date '2023-01-31')", json!(30)),
+        ("date_diff('day', timestamp '2023-01-01 12:00:00', timestamp '2023-01-02 11:59:59')", json!(0)),
+        (
+            "date_diff('hour', min(arrow_cast(timestamp '2023-01-01 00:00:00', 'Timestamp(ms, \"UTC\")')), date '2023-01-02')",
+            json!(24),
+        ),
+        ("date_diff('month', date '2023-03-31', date '2023-02-28')", json!(-1)),
+        ("date_diff('day', null, date '2023-01-31')", json!(null)),
+        ("sum(date_diff('day', from_unixtime(0), from_unixtime(x * 86400 + 1)))", json!(20)),
+        ("approx_percentile(x, 0.5)", json!(3.0)),
+        ("approx_percentile(x, 0)", json!(1.0)),
+        ("approx_percentile(cast(x as decimal(38,0)), 1)", json!(10.0)),
+        ("arbitrary(s)", json!("a")),
+        ("any_value(s)", json!("a")),
+        ("arbitrary(cast(null as int))", json!(null)),
+        ("count_if(x > 2)", json!(3)),
+        ("count_if(s = 'a')", json!(2)),
+        ("count_if(x > 2) filter (where x < 10)", json!(2)),
+        ("arrow_typeof(from_iso8601_timestamp('2023-01-01T00:00:00Z'))", json!("Timestamp(ms, \"UTC\")")),
+        ("from_iso8601_timestamp('2023-01-01T02:00:00.5+02:00') = timestamp '2023-01-01 00:00:00.5'", json!(true)),
+        ("from_iso8601_timestamp('2023-01-01')", json!("2023-01-01T00:00:00Z")),
+        ("from_iso8601_date('2023-01-31')", json!("2023-01-31")),
+        ("date('2023-01-31')", json!("2023-01-31")),
+        ("date(from_iso8601_timestamp('2023-01-31T23:59:59Z'))", json!("2023-01-31")),
+    ] {
+        assert_eq!(rows(lake, &format!("select {expression} as v from {values}"))[0]["v"], expected, "{expression}");
+    }
+    assert_eq!(rows(lake, &format!("select count_if(x > 2) as v from {values} where x > 100")), json!([{"v": 0}]));
+    let grouped = format!("select x % 2 as g, count_if(x > 2) as v from {values} group by x % 2 order by g");
+    assert_eq!(rows(lake, &grouped), json!([{"g": 0, "v": 2}, {"g": 1, "v": 1}]));
+    for (expression, word) in [
+        ("date_diff('days', date '2023-01-01', date '2023-01-31')", "\"days\""),
+        ("date_diff('day', '2023-01-01', '2023-01-31')", "date '2023-01-01'"),
+        ("from_iso8601_timestamp('yesterday')", "yesterday"),
+        ("approx_percentile(x, 2)", "between 0.0 and 1.0"),
+    ] {
+        let error = error("BadInput", &mut query(lake, &[&format!("select {expression} from {values}")]));
+        assert!(error.contains(word), "{expression}: {error}");
+    }
+}
+
+#[test]
+fn saved_queries_of_athena_run_unchanged() {
+    let lake = shared_lake();
+    let athena = fs::read_to_string(repository_file("infra/athena.tf")).expect("the file");
+    let queries: Vec<_> =
+        athena.split("<<-SQL\n").skip(1).map(|text| text.split("\n      SQL").next().expect("SQL")).collect();
+    assert!(queries.len() >= 6);
+    for sql in queries {
+        rows(lake, &sql.replace("${local.environment}", "dev"));
+    }
+}
+
+#[test]
+fn answer_is_a_table_in_markdown() {
+    let lake = shared_lake();
+    let sql = "select 1 as n, 'a|b <i>' as \"x_y\", null as none";
+    let expected = "| n | x_y        | none |\n|---|------------|------|\n| 1 | a\\|b \\<i\\> |      |\n";
+    assert_eq!(succeed(&mut query(lake, &["--format", "markdown", sql])), expected);
+}
+
+#[test]
+fn file_is_written_when_the_answer_is_complete() {
+    let (_folder, lake) = sample_lake();
+    let file = lake.with_file_name("answer");
+    for format in ["table", "csv", "json", "markdown", "parquet", "arrow"] {
+        let sql = "select * from defi_features order by wallet_address";
+        let expected = output(&mut query(&lake, &["--format", format, sql])).stdout;
+        assert_eq!(succeed(&mut query(&lake, &["--format", format, "--output", path_str(&file), sql])), "");
+        assert!(fs::read(&file).expect("the file") == expected && !expected.is_empty(), "{format}");
+    }
+    let before = fs::read(&file).expect("the file");
+    let object = lake.join(BLOCK_FOLDER).join("2023-01-03.parquet");
+    fs::write(&object, b"PAR1").expect("a damaged object");
+    for (kind, sql) in
+        [("CorruptData", "select * from ethereum_daily_blocks"), ("BadInput", "select 1 / 0"), ("BadInput", "select")]
+    {
+        error(kind, &mut query(&lake, &["--format", "csv", "--output", path_str(&file), sql]));
+        assert!(fs::read(&file).expect("the file") == before, "the old file stays: {sql}");
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use defi_shared::error::Error;
+
 use crate::env::Env;
 
 /// The commands that take `--lake` and `--env`.
@@ -54,6 +56,13 @@ impl CallOptions {
             completed.push_str(&format!("defi {name}{}{rest}", self.of(name)));
         }
         completed
+    }
+
+    /// Adds the options to the commands in the hint of an error.
+    #[must_use]
+    pub fn complete_hint(&self, error: Error) -> Error {
+        let hint = self.complete(error.hint());
+        error.with_hint(hint)
     }
 
     /// Returns the options for a command, each after a space.

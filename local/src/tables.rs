@@ -1,10 +1,10 @@
-//! `defi tables`: lists the tables of a lake that its catalog contains.
+//! `defi tables`: lists the tables of a lake that its catalog contains, and the views of them.
 
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Entry;
 use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
-use defi_shared::tables::{self, FEATURES_PUBLISHED, Layout, TABLES};
+use defi_shared::tables::{self, FEATURES_PUBLISHED, Layout, TABLES, VIEWS, View};
 use serde::Serialize;
 
 use crate::lake::ReadOptions;
@@ -72,11 +72,32 @@ async fn table_infos(args: &ReadOptions) -> Result<Vec<TableInfo>> {
         (info.objects, info.rows) = (counts.len(), counts.into_iter().sum());
         rows.push(info);
     }
+    let views: Vec<_> = VIEWS.iter().filter_map(|view| view_info(view, env, &rows)).collect();
+    rows.extend(views);
     if rows.is_empty() {
         let database = tables::database(tables::Layer::Analytics, env);
         return Err(Error::bad_input(format!("the lake has no tables in {database}")).with_hint("choose another --env"));
     }
     Ok(rows)
+}
+
+/// Returns the row of a view, if its tables are in the list.
+fn view_info(view: &View, env: &str, tables: &[TableInfo]) -> Option<TableInfo> {
+    let listed = |table: &tables::Table| {
+        let name = format!("{}.{}", table.database(env), table.name);
+        tables.iter().find(|info| info.table == name)
+    };
+    if !view.tables().all(|table| listed(table).is_some()) {
+        return None;
+    }
+    Some(TableInfo {
+        table: format!("{}.{}", view.database(env), view.name),
+        objects: 0,
+        rows: view.rows_of.iter().filter_map(|table| listed(table)).map(|info| info.rows).sum(),
+        columns: (view.columns)().len(),
+        partitioned_by: String::new(),
+        about: format!("View: {}", view.doc),
+    })
 }
 
 fn to_table(rows: &[TableInfo]) -> TextTable {

@@ -227,6 +227,10 @@ class Deployment:
 
     def tables(self) -> dict[str, dict]:
         """Returns the tables of the catalog by `database.table`."""
+        return {name: entry for name, entry in self.catalog().items() if entry["TableType"] != "VIRTUAL_VIEW"}
+
+    def catalog(self) -> dict[str, dict]:
+        """Returns the tables and views of the catalog by `database.name`."""
         glue = self.client("glue")
         found = {}
         for database in self.databases.values():
@@ -248,8 +252,8 @@ class Deployment:
             named = [{name: version[name] for name in ("Key", "VersionId")} for version in versions]
             if named:
                 assert "Errors" not in s3.delete_objects(Bucket=self.bucket, Delete={"Objects": named, "Quiet": True})
-        for table in self.tables():
-            database, name = table.split(".")
+        for entry in self.catalog():
+            database, name = entry.split(".")
             glue.delete_table(DatabaseName=database, Name=name)
 
     def published(self) -> str | None:

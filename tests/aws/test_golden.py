@@ -1,6 +1,8 @@
 """The state machine produces the same lake from the recording as `defi run`, object by object and byte by byte."""
 
+import base64
 import json
+import re
 from datetime import date, timedelta
 
 import awswrangler as wr
@@ -49,6 +51,22 @@ def test_catalog_equals_that_of_a_local_run(deployment, golden, folder_lake):
     assert len(deployment.tables()) == 25
 
 
+def test_view_is_stored_as_athena_stores_its_own(deployment, golden, folder_lake):
+    (view,) = (entry for entry in deployment.catalog().values() if entry["TableType"] == "VIRTUAL_VIEW")
+    assert (view["Name"], view["DatabaseName"]) == ("lending_events", deployment.databases["analytics"])
+    assert (view["Parameters"], view["ViewExpandedText"]) == ({"presto_view": "true"}, "/* Presto View */")
+    encoded = re.fullmatch(r"/\* Presto View: (\S+) \*/", view["ViewOriginalText"])[1]
+    definition = json.loads(base64.b64decode(encoded, validate=True))
+    assert (definition["catalog"], definition["schema"]) == ("awsdatacatalog", view["DatabaseName"])
+    names = {"string": "varchar", "timestamp": "timestamp(3)"}
+    columns = [(column["Name"], names.get(column["Type"], column["Type"])) for column in view["StorageDescriptor"]["Columns"]]
+    assert [(column["name"], column["type"]) for column in definition["columns"]] == columns
+    order = "order by category, transaction_hash, log_index limit 100"
+    expected = folder_lake.defi("query", "--format", "json", f"select * from lending_events {order}")
+    found = folder_lake.defi("query", "--format", "json", f"select * from ({definition['originalSql']}) as v {order}")
+    assert found == expected and list(json.loads(found)[0]) == [name for name, _ in columns]
+
+
 def test_awswrangler_reads_every_table(deployment, golden, folder_lake):
     session = boto3.Session(aws_access_key_id="administrator", aws_secret_access_key="administrator", region_name=REGION)
     wr.config.s3_endpoint_url = wr.config.glue_endpoint_url = deployment.aws.endpoint
@@ -65,10 +83,10 @@ def test_awswrangler_reads_every_table(deployment, golden, folder_lake):
 
 def test_second_run_changes_nothing(deployment, golden):
     def everything():
-        tables, versions = deployment.tables(), deployment.versions()
+        catalog, versions = deployment.catalog(), deployment.versions()
         # The lease names the execution.
         versions.pop("runs/lease.json", None)
-        return versions, tables, {name: deployment.partitions(name) for name in tables}
+        return versions, catalog, {name: deployment.partitions(name) for name in deployment.tables()}
 
     before = everything()
     again = deployment.run({"from": FIRST, "as_of": LAST})

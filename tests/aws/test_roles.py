@@ -46,7 +46,7 @@ EVENTS = [f"transpose_{category}_events" for category in ("borrow", "deposit", "
 MARKETS, POSITIONS = "the_graph_historical_market_data", "the_graph_historical_account_positions"
 PUBLISHED = {("analytics", "defi_features"), ("analytics", "defi_features_history")}
 
-# The tables that each step registers and updates in the catalog.
+# The tables and views that each step registers and updates in the catalog.
 REGISTERED = {
     "extract-daily-blocks": {("raw", "ethereum_daily_blocks")},
     "extract-events": {("raw", table) for table in EVENTS},
@@ -61,7 +61,7 @@ REGISTERED = {
     "price-events": {("analytics", table) for table in EVENTS},
     "value-positions": {("analytics", "wallet_health_daily")},
 }
-REGISTERED["plan-run"] = set().union(*REGISTERED.values())
+REGISTERED["plan-run"] = {("analytics", "lending_events")}.union(*REGISTERED.values())
 REGISTERED["publish-features"] = PUBLISHED
 
 # Keys that only one step may write.

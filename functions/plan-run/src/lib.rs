@@ -10,7 +10,7 @@ use defi_shared::pipeline::{DataSource, Step};
 use defi_shared::plan::{Inventory, Plan, PlanPhase, Scope};
 use defi_shared::step::{Context, RUN_PLAN, RunCalls, RunId, StepOutput};
 use defi_shared::tables::{
-    self, CURRENT_POSITIONS, FEATURES_HISTORY, FEATURES_PUBLISHED, Layer, RAW_LOGS, RAW_POSITIONS, TABLES, Table,
+    self, CURRENT_POSITIONS, FEATURES_HISTORY, FEATURES_PUBLISHED, Layer, RAW_LOGS, RAW_POSITIONS, TABLES, Table, VIEWS,
 };
 use defi_shared::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -242,14 +242,18 @@ async fn plan_before(context: &Context, key: Option<&str>) -> Result<Option<(Run
 }
 
 /// Registers every table with its units in the catalog, so that each can be queried even if the run produces no unit of
-/// it. Not the tables of features: only publish-features may change them. Not the tables that the other source fills: the
+/// it, and the views. Not the tables of features: only publish-features may change them. Not the tables that the other source fills: the
 /// lake never has objects of them.
 async fn register_tables(context: &Context, inventory: &Inventory) -> Result<()> {
     let is_published = |table: &Table| *table == FEATURES_PUBLISHED || *table == FEATURES_HISTORY;
     let of_other_source = tables_of_other_source(context.config.source);
     let tables = TABLES.iter().copied().filter(|table| !is_published(table) && !of_other_source.contains(table));
     let register = |table: &'static Table| context.registry.register(table, inventory.units(table));
-    in_order(tables, CONCURRENT_TABLES, register).await.map(drop)
+    in_order(tables, CONCURRENT_TABLES, register).await?;
+    for view in VIEWS {
+        context.registry.register_view(view, &context.config.chain.wrapped_ether).await?;
+    }
+    Ok(())
 }
 
 /// Returns the tables that only the other source fills.

@@ -22,8 +22,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::args::{Command, DoctorArgs, FeaturesArgs, GetArgs, QueryArgs, StepArgs, VerifyArgs, WalletArgs};
-use crate::features::{FileFormat, RowSelection};
-use crate::output::{escape, message};
+use crate::features::RowSelection;
+use crate::output::{FileFormat, escape, message};
 use crate::source::Source;
 
 /// The help text below the list of commands.
@@ -70,8 +70,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let hint = options.complete(error.hint());
-            let error = error.with_hint(hint);
+            let error = options.complete_hint(error);
             message(format_args!("error: {error}"));
             ExitCode::from(if error.kind() == Kind::BadInput { 2 } else { 1 })
         }
@@ -305,19 +304,23 @@ async fn features(args: FeaturesArgs) -> Result<()> {
 
 #[cfg(feature = "sql")]
 async fn query(args: QueryArgs) -> Result<()> {
-    use crate::output::Format;
+    use crate::output::RowFormat;
     use crate::query::Sql;
 
+    let format = match args.format {
+        RowFormat::File(FileFormat::Csv(_)) => RowFormat::File(FileFormat::Csv(args.csv.style())),
+        format => args.csv.without_csv(format)?,
+    };
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let sql = match (args.sql, args.file) {
         (_, Some(file)) => Sql::File(file),
         (Some(sql), None) if sql != "-" => Sql::Text(sql),
+        (None, None) if is_terminal && args.output.is_none() => {
+            return crate::query::prompt(&args.lake.into(), format).await;
+        }
         _ => Sql::Stdin,
     };
-    let format = match args.format {
-        Format::Csv(_) => Format::Csv(args.csv.style()),
-        format => args.csv.without_csv(format)?,
-    };
-    crate::query::query(sql, &args.lake.into(), format).await
+    crate::query::query(sql, &args.lake.into(), format, args.output.as_deref()).await
 }
 
 #[cfg(not(feature = "sql"))]

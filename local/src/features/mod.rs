@@ -8,7 +8,6 @@ mod period;
 mod replay;
 mod rows;
 mod served;
-mod sink;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,12 +23,10 @@ use defi_shared::tables::{BORROWS, FeatureRow, Row};
 use rustc_hash::FxHashSet;
 
 use crate::lake::ReadOptions;
-use crate::output::message;
+use crate::output::{FileFormat, Sink, message};
 use defi_pages::number::with_thousands;
 use instants::Instant;
 pub use period::Period;
-pub use sink::FileFormat;
-use sink::Sink;
 
 /// The options of an export.
 #[derive(Debug)]

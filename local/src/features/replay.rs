@@ -22,8 +22,7 @@ use super::instants::{Instant, Position};
 use super::labels::Labels;
 use super::period::Period;
 use super::rows;
-use super::sink::{FileFormat, Sink};
-use crate::output::message;
+use crate::output::{FileFormat, Sink, message};
 use defi_pages::number::with_thousands;
 
 /// Writes one row per instant, sorted by day, with a label if there is a horizon. Within a day, instants before its snapshot

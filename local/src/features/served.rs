@@ -20,7 +20,7 @@ use super::instants::Instant;
 use super::labels::Labels;
 use super::period::Period;
 use super::rows;
-use super::sink::{FileFormat, Sink};
+use crate::output::{FileFormat, Sink};
 
 /// Writes one row per instant, sorted by set, with a label if there is a horizon. A set is served from `lag` after its day begins.
 /// The features are NULL if no set was served yet, and of wallets that it does not have.

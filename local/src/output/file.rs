@@ -67,6 +67,15 @@ impl OutputFile {
         }
     }
 
+    /// Writes the last bytes and completes the output.
+    ///
+    /// # Errors
+    /// As [`OutputFile::commit`].
+    pub fn finish_with(mut self, bytes: &[u8]) -> Result<()> {
+        self.write_all(bytes).map_err(|cause| unwritable(&self.name, cause))?;
+        self.commit()
+    }
+
     /// Completes the output. Without this call a regular file stays as it was.
     ///
     /// # Errors
@@ -223,7 +232,11 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(folder_of(path))
 }
 
+/// Returns the error for a file, or for standard output if the path is empty.
 fn unwritable(path: &Path, cause: io::Error) -> Error {
+    if path.as_os_str().is_empty() {
+        return super::unwritable_output(cause);
+    }
     Error::bad_input("the file can't be written")
         .with("path", path.display())
         .with_source(cause)
@@ -235,9 +248,7 @@ fn unwritable(path: &Path, cause: io::Error) -> Error {
 /// # Errors
 /// As [`OutputFile::open`] and [`OutputFile::commit`].
 pub fn write_page(path: &Path, page: &str) -> Result<()> {
-    let mut file = OutputFile::open(path)?;
-    file.write_all(page.as_bytes()).map_err(|cause| unwritable(path, cause))?;
-    file.commit()
+    OutputFile::open(path)?.finish_with(page.as_bytes())
 }
 
 #[cfg(all(test, unix))]

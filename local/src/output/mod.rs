@@ -5,17 +5,19 @@
 
 mod csv;
 mod file;
+mod sink;
 
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Write};
 
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, TableComponent, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, TableComponent, presets};
 pub use defi_pages::escape;
 use defi_shared::error::{Error, Result};
 use serde::Serialize;
 
 pub use self::csv::{CsvStyle, write_csv};
 pub use file::{OutputFile, write_page};
+pub use sink::{FileFormat, Sink, row_error};
 
 /// The format of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,19 @@ pub enum Format {
     Csv(CsvStyle),
     /// A JSON array with one object per row.
     Json,
+}
+
+/// The format of the rows of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowFormat {
+    /// A human-readable table.
+    Table,
+    /// A JSON array with one object per row.
+    Json,
+    /// A table in Markdown.
+    Markdown,
+    /// A format of files.
+    File(FileFormat),
 }
 
 /// Writes one line of text to standard output. A closed pipe (`defi tables | head -1`) is not an error: the output is
@@ -108,11 +123,13 @@ impl Write for StdoutWriter {
 /// `Internal` if standard output can't be written to.
 pub fn allow_broken_pipe(result: io::Result<()>) -> Result<()> {
     match result {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::internal("can't write the output")
-            .with_source(error)
-            .with_hint("check where standard output goes")),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(unwritable_output(error)),
         _ => Ok(()),
     }
+}
+
+fn unwritable_output(cause: io::Error) -> Error {
+    Error::internal("can't write the output").with_source(cause).with_hint("check where standard output goes")
 }
 
 /// The width in columns of a wrapped table that is not written to a terminal.
@@ -127,6 +144,13 @@ impl TextTable {
     pub fn with_borders(header: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         let mut table = Table::new();
         table.load_preset("||--+-++|    ++++++").set_header(cells(header));
+        TextTable(table)
+    }
+
+    /// Returns an empty table in Markdown.
+    pub fn in_markdown(header: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let mut table = Table::new();
+        table.load_preset(presets::ASCII_MARKDOWN).set_header(cells(header));
         TextTable(table)
     }
 
@@ -148,6 +172,34 @@ impl TextTable {
     /// As [`line()`].
     pub fn print(&self) -> Result<()> {
         data_line(self)
+    }
+
+    /// Returns the table as text for the terminal. If its lines would be longer than those of the terminal, each row is a
+    /// list of names and values.
+    #[must_use]
+    pub fn fit_terminal(&self) -> String {
+        match self.0.width() {
+            Some(width) if self.width() > usize::from(width) => self.lists(),
+            _ => format!("{self}\n"),
+        }
+    }
+
+    fn width(&self) -> usize {
+        self.to_string().lines().next().map_or(0, |line| line.chars().count())
+    }
+
+    fn lists(&self) -> String {
+        let names: Vec<String> =
+            self.0.header().into_iter().flat_map(Row::cell_iter).map(comfy_table::Cell::content).collect();
+        let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+        let mut text = String::new();
+        for (index, row) in self.0.row_iter().enumerate() {
+            text.push_str(&format!("── row {} ──\n", index + 1));
+            for (name, cell) in names.iter().zip(row.cell_iter()) {
+                text.push_str(&format!("{name:longest$}  {}\n", cell.content()));
+            }
+        }
+        text
     }
 
     /// Wraps the cells, so that no line is wider than the terminal. The first column is not wrapped if it takes at most
@@ -195,6 +247,16 @@ mod tests {
         table.add_row(["a\u{1b}[31m\nb\u{202e}c"]);
         let text = table.to_string();
         assert_eq!(text.lines().last().unwrap().trim(), r"a\u{1b}[31m\nb\u{202e}c");
+    }
+
+    #[test]
+    fn lists_have_one_line_per_value() {
+        let mut table = TextTable::with_borders(["a", "name"]);
+        table.add_row(["1", "x y"]);
+        table.add_row(["", "z\n"]);
+        let expected = "── row 1 ──\na     1\nname  x y\n── row 2 ──\na     \nname  z\\n\n";
+        assert_eq!(table.lists(), expected);
+        assert_eq!(table.width(), "| a | name |".len());
     }
 
     #[test]

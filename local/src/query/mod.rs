@@ -1,35 +1,36 @@
 //! Runs SQL queries over a local lake with DataFusion. Tables have their database names.
 
 mod arithmetic;
+mod completion;
+mod functions;
+mod prompt;
 mod rows;
+mod session;
+mod statements;
 mod sum;
 mod table;
 
 use std::io::Read;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_schema::ArrowError;
-use datafusion::catalog::MemorySchemaProvider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
-use datafusion::logical_expr::AggregateUDF;
-use datafusion::logical_expr::registry::FunctionRegistry;
-use datafusion::object_store::local::LocalFileSystem;
-use datafusion::prelude::{SessionConfig, SessionContext};
-use defi_shared::catalog;
+use datafusion::prelude::SessionContext;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Lake;
 use defi_shared::lake::parquet;
-use defi_shared::tables::{self, FEATURES_PUBLISHED, Layer, TABLES};
+use defi_shared::tables::FEATURES_PUBLISHED;
 use futures::FutureExt;
 
+use crate::config::configuration;
 use crate::lake::LakeOptions;
-use crate::output::Format;
-use arithmetic::CheckArithmetic;
-use sum::CheckedSum;
-use table::{LakeTable, ObjectsRead};
+use crate::output::RowFormat;
+pub use prompt::prompt;
+use session::{Session, tables_named};
+use table::ObjectsRead;
 
 /// Where the SQL of a query comes from.
 #[derive(Debug)]
@@ -63,21 +64,34 @@ impl Sql {
     }
 }
 
-/// Runs one query and writes the result to standard output.
+/// Runs one query and writes the result to a file, or to standard output if `output` is `None`.
 ///
 /// # Errors
-/// `BadInput` if there is no lake, the SQL can't be read, or the query can't be executed; `CorruptData` with the key of
-/// the object if an object that the query reads is damaged.
-pub async fn query(sql: Sql, args: &LakeOptions, format: Format) -> Result<()> {
+/// `BadInput` if there is no lake, the SQL can't be read, the query can't be executed, or the file can't be written;
+/// `CorruptData` with the key of the object if an object that the query reads is damaged.
+pub async fn query(sql: Sql, args: &LakeOptions, format: RowFormat, output: Option<&Path>) -> Result<()> {
     let lake = crate::lake::in_folder(args)?;
     let sql = sql.read()?;
-    let (session, read) = open(&lake, args.env.name()).await?;
+    let session = open(&lake, args.env.name()).await?;
+    answer(&lake, args.env.name(), &session, &sql, format, output).await
+}
+
+/// Runs one query of a session.
+async fn answer(
+    lake: &Lake,
+    env: &str,
+    session: &Session,
+    sql: &str,
+    format: RowFormat,
+    output: Option<&Path>,
+) -> Result<()> {
+    session.read.clear();
     // The decoder panics on some damaged objects.
-    match AssertUnwindSafe(answer(&session, &sql, format)).catch_unwind().await {
+    match AssertUnwindSafe(execute(&session.context, sql, format, output)).catch_unwind().await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(Failure::Output(error))) => Err(error),
-        Ok(Err(Failure::Query(cause))) => Err(query_error(&lake, args.env.name(), &read, cause).await),
-        Err(_) => Err(match first_damaged(&lake, &read).await {
+        Ok(Err(Failure::Query(cause))) => Err(query_error(lake, env, &session.read, cause).await),
+        Err(_) => Err(match first_damaged(lake, &session.read).await {
             Some(error) => error,
             None => Error::internal("the query panicked").with_hint("please report this as a defect, with the query"),
         }),
@@ -102,11 +116,11 @@ impl From<Error> for Failure {
     }
 }
 
-async fn answer(session: &SessionContext, sql: &str, format: Format) -> Result<(), Failure> {
+async fn execute(context: &SessionContext, sql: &str, format: RowFormat, output: Option<&Path>) -> Result<(), Failure> {
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let answer = session.sql_with_options(sql, read_only).await?;
+    let answer = context.sql_with_options(sql, read_only).await?;
     let schema = Arc::clone(answer.schema().inner());
-    rows::write(schema, answer.execute_stream().await?, format).await
+    rows::write(schema, answer.execute_stream().await?, format, output).await
 }
 
 /// Returns the error for a failed query.
@@ -128,15 +142,22 @@ const OWN_FAULT: &str = "This issue was likely caused by a bug in DataFusion";
 fn invalid_query(cause: &DataFusionError, env: &str) -> Error {
     let cause = cause.strip_backtrace();
     let cause = cause.split(OWN_FAULT).next().unwrap_or_default().trim_end().to_owned();
-    let hint = if cause.contains("datafusion.public.") {
-        let table = format!("{}.{}", FEATURES_PUBLISHED.database(env), FEATURES_PUBLISHED.name);
-        format!("write the table with its database, such as {table}; defi tables lists them")
+    let hint = if let Some((_, table)) = cause.split_once("datafusion.public.") {
+        let name = table.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+        format!("write the table with its database, such as {}; defi tables lists them", full_name(name, env))
     } else if cause.contains("Cannot cast string") {
         "write days in quotes; cast columns of the raw layer, which are text, or use the stage layer".to_owned()
     } else {
         "correct the SQL; defi tables lists the tables".to_owned()
     };
     Error::bad_input("the query can't be executed").with_source(cause).with_hint(hint)
+}
+
+/// Returns a table of this name, or else that of the features, with its database. Of the layers, the last one has the
+/// tables for people.
+fn full_name(name: &str, env: &str) -> String {
+    let table = tables_named(name).last().unwrap_or(&FEATURES_PUBLISHED);
+    format!("{}.{}", table.database(env), table.name)
 }
 
 /// Returns the error of this project that an error of DataFusion wraps.
@@ -180,48 +201,16 @@ async fn first_damaged(lake: &Lake, read: &ObjectsRead) -> Option<Error> {
     None
 }
 
-/// Returns a session with every registered table of a lake in a folder, named `db_{layer}_{env}.{table}`.
+/// Returns a session with every registered table and view of a lake in a folder, named `db_{layer}_{env}.{table}`.
 ///
 /// # Errors
-/// The errors of the catalog and of DataFusion.
+/// The errors of the catalog, of the configuration and of DataFusion.
 pub async fn session(lake: &Lake, env: &str) -> Result<SessionContext> {
-    Ok(open(lake, env).await?.0)
+    Ok(open(lake, env).await?.context)
 }
 
-/// Returns a session, and the objects that its queries read.
-async fn open(lake: &Lake, env: &str) -> Result<(SessionContext, ObjectsRead)> {
-    let (session, read) = (new_session(lake, env)?, ObjectsRead::default());
-    let catalog = session.catalog("datafusion").ok_or_else(|| Error::internal("the session has no catalog"))?;
-    for layer in [Layer::Raw, Layer::Stage, Layer::Analytics] {
-        let schema = Arc::new(MemorySchemaProvider::new());
-        catalog.register_schema(&tables::database(layer, env), schema).map_err(|cause| invalid_query(&cause, env))?;
-    }
-    let registry = catalog::registry_in_lake(lake, env);
-    for table in TABLES {
-        if registry.is_registered(table).await? {
-            let provider = LakeTable::new(lake, &registry, table, &read);
-            let name = format!("{}.{}", table.database(env), table.name);
-            session.register_table(name.as_str(), Arc::new(provider)).map_err(|cause| invalid_query(&cause, env))?;
-        }
-    }
-    Ok((session, read))
-}
-
-/// Returns a session whose object store is the lake. Integers and sums that overflow are an error in it.
-fn new_session(lake: &Lake, env: &str) -> Result<SessionContext> {
-    let session = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true));
-    let folder = lake.store().location("");
-    let store = LocalFileSystem::new_with_prefix(&folder).map_err(|cause| {
-        Error::bad_input("the lake's folder can't be opened").with("path", &folder).with_source(cause)
-    })?;
-    session.register_object_store(table::store_url()?.as_ref(), Arc::new(store));
-    session.register_udaf(AggregateUDF::from(CheckedSum::default()));
-    session
-        .state_ref()
-        .write()
-        .register_function_rewrite(Arc::new(CheckArithmetic))
-        .map_err(|cause| invalid_query(&cause, env))?;
-    Ok(session)
+async fn open(lake: &Lake, env: &str) -> Result<Session> {
+    Session::open(lake, env, &configuration()?.chain.wrapped_ether).await
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! Writes the rows of an answer to standard output.
+//! Writes the rows of an answer to a file or to standard output.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{Array, RecordBatch, RecordBatchOptions};
@@ -9,19 +10,20 @@ use arrow_json::writer::{JsonArray, NullableEncoder};
 use arrow_json::{Encoder, EncoderFactory, EncoderOptions};
 use arrow_schema::{ArrowError, DataType, FieldRef, Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
-use defi_shared::error::{Error, Result};
+use defi_shared::error::Result;
 use futures::StreamExt;
 
 use super::Failure;
-use crate::output::{self, CsvStyle, Format, TextTable};
+use crate::output::{OutputFile, RowFormat, Sink, TextTable, row_error};
 
 /// Writes the rows. Of columns with equal names, the second is named `x_1`, the third `x_2`, and so on.
 pub(super) async fn write(
     schema: SchemaRef,
     mut rows: SendableRecordBatchStream,
-    format: Format,
+    format: RowFormat,
+    output: Option<&Path>,
 ) -> Result<(), Failure> {
-    let mut writer = Writer::new(unique_names(&schema), format)?;
+    let mut writer = Writer::open(unique_names(&schema), format, output)?;
     while let Some(batch) = rows.next().await {
         writer.write(&batch?)?;
     }
@@ -43,41 +45,32 @@ fn unique_names(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>()))
 }
 
-/// Returns the error for rows that a format can't hold, such as nested values in CSV.
-fn format_error(cause: ArrowError) -> Error {
-    let error = match cause {
-        ArrowError::IoError(..) => Error::internal("can't format the rows"),
-        _ => Error::bad_input("this format can't hold the rows of the answer")
-            .with_hint("choose another --format, or select the parts of nested values"),
-    };
-    error.with_source(cause)
-}
-
-/// Formats the rows of an answer. CSV is written at once, the others when all rows are known.
+/// Formats the rows of an answer. Formats of files are written at once, text when all rows are known.
 struct Writer {
     schema: SchemaRef,
     rows: Rows,
 }
 
 enum Rows {
-    Table(TextTable),
-    Csv(CsvStyle),
-    Json(arrow_json::Writer<Vec<u8>, JsonArray>),
+    Table(TextTable, OutputFile),
+    Markdown(TextTable, OutputFile),
+    Json(Box<arrow_json::Writer<Vec<u8>, JsonArray>>, OutputFile),
+    File(Box<Sink>),
 }
 
 impl Writer {
-    fn new(schema: SchemaRef, format: Format) -> Result<Self> {
+    fn open(schema: SchemaRef, format: RowFormat, output: Option<&Path>) -> Result<Self> {
+        let file = || output.map_or_else(|| Ok(OutputFile::stdout()), OutputFile::open);
+        let names = schema.fields().iter().map(|field| field.name());
         let rows = match format {
-            Format::Table => Rows::Table(TextTable::with_borders(schema.fields().iter().map(|field| field.name()))),
-            Format::Csv(style) => {
-                // The header is written even if there are no rows.
-                write_csv(&RecordBatch::new_empty(Arc::clone(&schema)), true, style)?;
-                Rows::Csv(style)
-            }
-            Format::Json => {
+            RowFormat::Table => Rows::Table(TextTable::with_borders(names), file()?),
+            RowFormat::Markdown => Rows::Markdown(TextTable::in_markdown(names.map(|name| in_markdown(name))), file()?),
+            RowFormat::Json => {
                 let options = arrow_json::WriterBuilder::new().with_explicit_nulls(true);
-                Rows::Json(options.with_encoder_factory(Arc::new(DecimalsAsStrings)).build(Vec::new()))
+                let writer = options.with_encoder_factory(Arc::new(DecimalsAsStrings)).build(Vec::new());
+                Rows::Json(Box::new(writer), file()?)
             }
+            RowFormat::File(format) => Rows::File(Box::new(Sink::open(format, output, Arc::clone(&schema))?)),
         };
         Ok(Writer { schema, rows })
     }
@@ -86,42 +79,50 @@ impl Writer {
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let columns = batch.columns().to_vec();
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
-        let batch = batch.map_err(format_error)?;
+        let batch = batch.map_err(row_error)?;
         match &mut self.rows {
-            Rows::Table(table) => add_rows(table, &batch).map_err(format_error),
-            Rows::Csv(style) => write_csv(&batch, false, *style),
-            Rows::Json(writer) => writer.write(&batch).map_err(format_error),
+            Rows::Table(table, _) => add_rows(table, &batch, |cell| cell).map_err(row_error),
+            Rows::Markdown(table, _) => add_rows(table, &batch, |cell| in_markdown(&cell)).map_err(row_error),
+            Rows::Json(writer, _) => writer.write(&batch).map_err(row_error),
+            Rows::File(sink) => sink.write(&batch),
         }
     }
 
     fn finish(self) -> Result<()> {
         match self.rows {
-            Rows::Table(table) => table.print(),
-            Rows::Csv(_) => Ok(()),
-            Rows::Json(mut writer) => {
-                writer.finish().map_err(format_error)?;
+            Rows::Table(table, file) if file.is_terminal() => file.finish_with(table.fit_terminal().as_bytes()),
+            Rows::Table(table, file) | Rows::Markdown(table, file) => file.finish_with(format!("{table}\n").as_bytes()),
+            Rows::Json(mut writer, file) => {
+                writer.finish().map_err(row_error)?;
                 let mut text = writer.into_inner();
                 text.push(b'\n');
-                output::write(&text)
+                file.finish_with(&text)
             }
+            Rows::File(sink) => sink.finish().map(drop),
         }
     }
 }
 
-fn add_rows(table: &mut TextTable, batch: &RecordBatch) -> Result<(), ArrowError> {
+fn add_rows(table: &mut TextTable, batch: &RecordBatch, cell: fn(String) -> String) -> Result<(), ArrowError> {
     let columns: Vec<_> =
         batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &FORMAT)).collect::<Result<_, _>>()?;
     for row in 0..batch.num_rows() {
-        let cells = columns.iter().map(|column| column.value(row).try_to_string());
+        let cells = columns.iter().map(|column| column.value(row).try_to_string().map(cell));
         table.add_row(cells.collect::<Result<Vec<_>, _>>()?);
     }
     Ok(())
 }
 
-fn write_csv(batch: &RecordBatch, with_header: bool, style: CsvStyle) -> Result<()> {
-    let mut text = Vec::new();
-    output::write_csv(&mut text, batch, with_header, style).map_err(format_error)?;
-    output::write(&text)
+/// Returns a cell of a table in Markdown that shows exactly this text: names come from the sources.
+fn in_markdown(cell: &str) -> String {
+    let mut text = String::with_capacity(cell.len());
+    for c in cell.chars() {
+        if "\\`*[]<>&|~".contains(c) {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
 }
 
 /// How values are formatted in tables, and decimals in JSON.
@@ -163,6 +164,12 @@ mod tests {
     use arrow_schema::Field;
 
     use super::*;
+
+    #[test]
+    fn cells_in_markdown_are_text() {
+        let escaped = in_markdown(r"a|b <script> *c* \ `d` [e](f) wallet_address");
+        assert_eq!(escaped, r"a\|b \<script\> \*c\* \\ \`d\` \[e\](f) wallet_address");
+    }
 
     #[test]
     fn equal_names_are_told_apart() {

@@ -9,7 +9,7 @@ use aws_sdk_glue::Client;
 use aws_sdk_glue::error::{BuildError, ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::types::{Column, DatabaseInput, PartitionInput, SerDeInfo, StorageDescriptor, Table, TableInput};
 
-use super::{Catalog, CatalogColumn, CatalogTable, Partition};
+use super::{Catalog, CatalogColumn, CatalogTable, CatalogView, Partition, presto};
 use crate::aws::{error_code, sdk_error};
 use crate::error::{Error, Kind, Result};
 use crate::tables::{Layer, database};
@@ -48,10 +48,14 @@ pub struct GlueCatalog {
     root: String,
 }
 
-/// A table and its version, which an update must specify.
-struct VersionedTable {
-    table: CatalogTable,
-    version: Option<String>,
+/// The parameter by which Athena recognizes a view.
+const VIEW_PARAMETER: (&str, &str) = ("presto_view", "true");
+
+/// What is registered under a name.
+#[derive(Clone, Copy)]
+enum Entry<'a> {
+    Table(&'a CatalogTable),
+    View(&'a CatalogView),
 }
 
 /// The result of an attempt to create or update a table.
@@ -68,11 +72,10 @@ impl GlueCatalog {
         GlueCatalog { client: Client::new(aws), root: format!("s3://{bucket}/") }
     }
 
-    async fn find(&self, database: &str, name: &str) -> Result<Option<VersionedTable>> {
+    /// Returns a table or view. An update of it must specify its version.
+    async fn find(&self, database: &str, name: &str) -> Result<Option<Table>> {
         match self.client.get_table().database_name(database).name(name).send().await {
-            Ok(response) => Ok(response
-                .table
-                .map(|table| VersionedTable { version: table.version_id.clone(), table: self.read(table) })),
+            Ok(response) => Ok(response.table),
             Err(error) if error_code(&error) == Some(NOT_FOUND) => Ok(None),
             Err(error) => Err(sdk_error("GetTable", error).with("table", format!("{database}.{name}"))),
         }
@@ -125,9 +128,6 @@ impl GlueCatalog {
     }
 
     fn input(&self, name: &str, table: &CatalogTable) -> Result<TableInput> {
-        let columns = table.columns.iter().map(|column| {
-            Column::builder().name(&column.name).r#type(&column.data_type).comment(&column.comment).build()
-        });
         let partitions =
             table.partition_columns.iter().map(|name| Column::builder().name(name).r#type("string").build());
         let fixed = PARAMETERS.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -136,9 +136,7 @@ impl GlueCatalog {
             .name(name)
             .description(&table.description)
             .table_type("EXTERNAL_TABLE")
-            .storage_descriptor(
-                self.storage(Some(columns.collect::<Result<_, _>>().map_err(build_error)?), &table.location),
-            )
+            .storage_descriptor(self.storage(Some(columns(&table.columns)?), &table.location))
             .set_partition_keys(Some(partitions.collect::<Result<_, _>>().map_err(build_error)?))
             .set_parameters(Some(parameters))
             .build()
@@ -179,17 +177,44 @@ impl GlueCatalog {
         }
     }
 
-    async fn try_to_put(&self, database: &str, name: &str, table: &CatalogTable) -> Result<Attempt> {
+    async fn try_to_put_table(&self, database: &str, name: &str, table: &CatalogTable) -> Result<Attempt> {
         let Some(found) = self.find(database, name).await? else {
             return self.create(database, self.input(name, table)?).await;
         };
+        let (version, found) = (found.version_id.clone(), self.read(found));
         // Keep parameters that other software has set, such as the statistics of a crawler.
-        let parameters = found.table.parameters.clone().into_iter().chain(table.parameters.clone()).collect();
+        let parameters = found.parameters.clone().into_iter().chain(table.parameters.clone()).collect();
         let merged = CatalogTable { parameters, ..table.clone() };
-        if found.table == merged {
+        if found == merged {
             return Ok(Attempt::Done);
         }
-        self.update(database, self.input(name, &merged)?, found.version).await
+        self.update(database, self.input(name, &merged)?, version).await
+    }
+
+    async fn try_to_put_view(&self, database: &str, name: &str, view: &CatalogView) -> Result<Attempt> {
+        let input = view_input(database, name, view)?;
+        let Some(found) = self.find(database, name).await? else { return self.create(database, input).await };
+        let (version, text) = (found.version_id.clone(), found.view_original_text.clone());
+        let found = self.read(found);
+        let is_current =
+            text == input.view_original_text && found.description == view.description && found.columns == view.columns;
+        if is_current { Ok(Attempt::Done) } else { self.update(database, input, version).await }
+    }
+
+    /// Creates or updates a table or view, again after each conflict.
+    async fn put(&self, database: &str, name: &str, entry: Entry<'_>) -> Result<()> {
+        for number in 1..=MAX_ATTEMPTS {
+            let attempt = match entry {
+                Entry::Table(table) => self.try_to_put_table(database, name, table).await,
+                Entry::View(view) => self.try_to_put_view(database, name, view).await,
+            };
+            if let Attempt::Done = attempt.map_err(|error| error.with("table", format!("{database}.{name}")))? {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE * number).await;
+        }
+        Err(Error::new(Kind::Throttled, "other writers keep changing a table in Glue")
+            .with("table", format!("{database}.{name}")))
     }
 
     /// Returns the columns of a table that is registered.
@@ -254,6 +279,33 @@ fn is_busy<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
     matches!(error_code(error), Some("ConcurrentModificationException" | "ResourceNotReadyException"))
 }
 
+fn columns(columns: &[CatalogColumn]) -> Result<Vec<Column>> {
+    let column = |column: &CatalogColumn| {
+        Column::builder().name(&column.name).r#type(&column.data_type).comment(&column.comment).build()
+    };
+    columns.iter().map(column).collect::<Result<_, _>>().map_err(build_error)
+}
+
+/// Returns a view in the form in which Athena stores its own: without a location, and with the query in a comment.
+fn view_input(database: &str, name: &str, view: &CatalogView) -> Result<TableInput> {
+    let storage = StorageDescriptor::builder()
+        .set_columns(Some(columns(&view.columns)?))
+        .location("")
+        .serde_info(SerDeInfo::builder().build());
+    let (parameter, value) = VIEW_PARAMETER;
+    TableInput::builder()
+        .name(name)
+        .description(&view.description)
+        .table_type("VIRTUAL_VIEW")
+        .view_original_text(presto::view_text(database, view)?)
+        .view_expanded_text(presto::EXPANDED_TEXT)
+        .storage_descriptor(storage.build())
+        .set_partition_keys(Some(Vec::new()))
+        .parameters(parameter, value)
+        .build()
+        .map_err(build_error)
+}
+
 fn build_error(cause: BuildError) -> Error {
     Error::internal("incomplete input of a Glue call").with_source(cause)
 }
@@ -261,19 +313,15 @@ fn build_error(cause: BuildError) -> Error {
 #[async_trait]
 impl Catalog for GlueCatalog {
     async fn table(&self, database: &str, name: &str) -> Result<Option<CatalogTable>> {
-        Ok(self.find(database, name).await?.map(|found| found.table))
+        Ok(self.find(database, name).await?.map(|found| self.read(found)))
     }
 
     async fn put_table(&self, database: &str, name: &str, table: &CatalogTable) -> Result<()> {
-        for number in 1..=MAX_ATTEMPTS {
-            let attempt = self.try_to_put(database, name, table).await;
-            if let Attempt::Done = attempt.map_err(|error| error.with("table", format!("{database}.{name}")))? {
-                return Ok(());
-            }
-            tokio::time::sleep(PAUSE * number).await;
-        }
-        Err(Error::new(Kind::Throttled, "other writers keep changing a table in Glue")
-            .with("table", format!("{database}.{name}")))
+        self.put(database, name, Entry::Table(table)).await
+    }
+
+    async fn put_view(&self, database: &str, name: &str, view: &CatalogView) -> Result<()> {
+        self.put(database, name, Entry::View(view)).await
     }
 
     async fn partitions(&self, database: &str, name: &str) -> Result<Vec<Partition>> {

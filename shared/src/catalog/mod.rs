@@ -4,6 +4,8 @@ mod differences;
 mod folder;
 #[cfg(feature = "aws")]
 mod glue;
+#[cfg(feature = "aws")]
+mod presto;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,10 +19,10 @@ pub use folder::FolderCatalog;
 #[cfg(feature = "aws")]
 pub use glue::{GlueCatalog, lake_bucket};
 
-use crate::domain::Day;
+use crate::domain::{Address, Day};
 use crate::error::{Error, Result};
 use crate::lake::{FeatureSet, Lake, WorkUnit};
-use crate::tables::{FEATURES_HISTORY, FEATURES_PUBLISHED, Table};
+use crate::tables::{Column, FEATURES_HISTORY, FEATURES_PUBLISHED, Table, View};
 
 /// A column in the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +58,17 @@ pub struct Partition {
     pub values: Vec<String>,
     /// The prefix of its objects in the lake.
     pub location: String,
+}
+
+/// A view in the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogView {
+    /// The description of a row.
+    pub description: String,
+    /// The columns of the query.
+    pub columns: Vec<CatalogColumn>,
+    /// The query.
+    pub sql: String,
 }
 
 /// Stores the registered tables and partitions.
@@ -96,6 +109,12 @@ pub trait Catalog: Debug + Send + Sync {
     /// # Errors
     /// The partition could not be registered or changed; its entry is unchanged.
     async fn move_partition(&self, database: &str, name: &str, partition: &Partition) -> Result<()>;
+
+    /// Registers a view, or updates it if it differs.
+    ///
+    /// # Errors
+    /// The view could not be registered; its entry is unchanged.
+    async fn put_view(&self, database: &str, name: &str, view: &CatalogView) -> Result<()>;
 }
 
 /// The parameter of `defi_features` that contains the published as-of day.
@@ -142,6 +161,15 @@ impl Registry {
     /// The errors of the catalog.
     pub async fn is_registered(&self, table: &Table) -> Result<bool> {
         Ok(self.catalog.table(&table.database(&self.env), table.name).await?.is_some())
+    }
+
+    /// Registers a view.
+    ///
+    /// # Errors
+    /// The errors of the catalog.
+    pub async fn register_view(&self, view: &View, wrapped_ether: &Address) -> Result<()> {
+        let entry = catalog_view(view, &self.env, wrapped_ether)?;
+        self.catalog.put_view(&view.database(&self.env), view.name, &entry).await
     }
 
     /// Returns the published as-of days, sorted.
@@ -243,13 +271,9 @@ impl Registry {
 /// # Errors
 /// `Internal` if a column has a type without a Glue equivalent.
 pub fn catalog_table(table: &Table) -> Result<CatalogTable> {
-    let columns = (table.columns)().into_iter().map(|column| {
-        let data_type = glue_type(&column.data_type)?;
-        Ok(CatalogColumn { name: column.name.to_owned(), data_type, comment: column.doc })
-    });
     Ok(CatalogTable {
         description: table.doc.trim().to_owned(),
-        columns: columns.collect::<Result<_>>()?,
+        columns: catalog_columns((table.columns)())?,
         partition_columns: table.partition_columns().iter().map(|&name| name.to_owned()).collect(),
         location: table.prefix(),
         parameters: BTreeMap::new(),
@@ -259,6 +283,26 @@ pub fn catalog_table(table: &Table) -> Result<CatalogTable> {
 /// Returns the feature set that a partition of the history points to.
 fn set_of(partition: Partition) -> Option<FeatureSet> {
     Some(FeatureSet { as_of: partition.values.first()?.parse().ok()?, folder: partition.location })
+}
+
+/// Returns the catalog entry of a view in an environment. `wrapped_ether` is the token whose price is the price of ETH.
+///
+/// # Errors
+/// As [`catalog_table`].
+pub fn catalog_view(view: &View, env: &str, wrapped_ether: &Address) -> Result<CatalogView> {
+    Ok(CatalogView {
+        description: view.doc.to_owned(),
+        columns: catalog_columns((view.columns)())?,
+        sql: view.sql(env, wrapped_ether),
+    })
+}
+
+fn catalog_columns(columns: Vec<Column>) -> Result<Vec<CatalogColumn>> {
+    let entry = |column: Column| {
+        let data_type = glue_type(&column.data_type)?;
+        Ok(CatalogColumn { name: column.name.to_owned(), data_type, comment: column.doc })
+    };
+    columns.into_iter().map(entry).collect()
 }
 
 /// Returns the partition of a unit.
@@ -296,7 +340,7 @@ mod tests {
 
     use super::*;
     use crate::lake::FolderStore;
-    use crate::tables::{RAW_MARKETS, TABLES};
+    use crate::tables::{RAW_MARKETS, TABLES, VIEWS};
 
     fn registry() -> (tempfile::TempDir, Registry) {
         let folder = tempfile::tempdir().unwrap();
@@ -377,6 +421,9 @@ mod tests {
     fn every_column_has_a_glue_type() {
         for table in TABLES {
             catalog_table(table).unwrap();
+        }
+        for view in VIEWS {
+            catalog_view(view, "dev", &Address::MIN).unwrap();
         }
         assert!(glue_type(&DataType::Utf8View).is_err());
     }

@@ -96,7 +96,7 @@ impl<const N: usize> fmt::Debug for HexBytes<N> {
 }
 
 /// The addresses that sources use for native ETH.
-const NATIVE_ETH: [Address; 2] = [HexBytes([0x00; 20]), HexBytes([0xee; 20])];
+pub const NATIVE_ETH: [Address; 2] = [HexBytes([0x00; 20]), HexBytes([0xee; 20])];
 
 impl Address {
     /// Returns whether this address stands for native ETH: the zero address or `0xeeee…eeee`.

@@ -15,7 +15,7 @@ mod shards;
 mod time;
 mod wallets;
 
-pub use address::{Address, HexBytes, TxHash};
+pub use address::{Address, HexBytes, NATIVE_ETH, TxHash};
 pub use amount::{BaseUnits, decimal};
 pub use day::{Day, SECONDS_PER_DAY};
 pub use event::{Category, Side};

@@ -10,6 +10,7 @@ mod markets;
 mod positions;
 mod row;
 mod validity;
+mod views;
 mod wallets;
 
 use arrow_array::{Array, RecordBatch};
@@ -27,6 +28,7 @@ pub use positions::{PositionBalanceRow, RawPosition, StagedPosition};
 pub use row::{Column, Row, schema_of};
 pub use validity::Reason;
 pub(crate) use validity::{base_units, hex_bytes, integer};
+pub use views::{LENDING_EVENTS, LendingEvent, VIEWS, View};
 pub use wallets::{ActiveWalletRow, FoldHealthRow, QuarantinedRow, WalletHealth, WalletLink};
 
 use crate::domain::Category;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::SimulatedClock;
-use crate::catalog::{Catalog, CatalogTable, Partition};
+use crate::catalog::{Catalog, CatalogTable, CatalogView, Partition};
 use crate::error::Result;
 use crate::lake::{Entry, ObjectDigest, PutOutcome, Store};
 
@@ -235,6 +235,7 @@ impl Store for SimulatedS3 {
 pub struct SimulatedGlue {
     aws: SimulatedAws,
     tables: Arc<Mutex<Tables>>,
+    views: Arc<Mutex<BTreeMap<(String, String), CatalogView>>>,
 }
 
 /// The tables by database and name.
@@ -251,7 +252,7 @@ impl SimulatedGlue {
     /// Creates an empty catalog.
     #[must_use]
     pub fn new(aws: &SimulatedAws) -> Self {
-        SimulatedGlue { aws: aws.clone(), tables: Arc::default() }
+        SimulatedGlue { aws: aws.clone(), tables: Arc::default(), views: Arc::default() }
     }
 
     /// Calls a function with a table, unless it is not registered.
@@ -316,6 +317,16 @@ impl Catalog for SimulatedGlue {
         self.with(database, name, |table| {
             table.partitions.insert(partition.values.clone(), partition.clone());
         });
+        Ok(())
+    }
+
+    async fn put_view(&self, database: &str, name: &str, view: &CatalogView) -> Result<()> {
+        self.aws.call(AwsCall::Glue).await;
+        let name = (database.to_owned(), name.to_owned());
+        if lock(&self.views).get(&name) != Some(view) {
+            self.aws.call(AwsCall::Glue).await;
+            lock(&self.views).insert(name, view.clone());
+        }
         Ok(())
     }
 }

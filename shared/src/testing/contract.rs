@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::catalog::{Catalog, CatalogColumn, CatalogTable, Partition};
+use crate::catalog::{Catalog, CatalogColumn, CatalogTable, CatalogView, Partition};
 use crate::error::{Error, Kind, Result};
 use crate::lake::{Entry, ObjectDigest, PutOutcome, Store};
 
@@ -254,5 +254,12 @@ pub async fn check_catalog(catalog: &dyn Catalog) -> Result<()> {
     assert_eq!(found.map(|partition| partition.location).as_deref(), Some("raw/t/year=2003/month=02"));
     assert_eq!(catalog.partition(DATABASE, "t", &values("1999")).await?, None);
     assert_eq!(catalog.partition(DATABASE, "other", &values("2003")).await?, None);
+
+    let columns = first.columns.clone();
+    let view = CatalogView { description: "a view".to_owned(), columns, sql: "SELECT a, b FROM t".to_owned() };
+    for put in join_all((0..4).map(|_| catalog.put_view(DATABASE, "v", &view))).await {
+        put?;
+    }
+    catalog.put_view(DATABASE, "v", &CatalogView { sql: "SELECT b AS a, a AS b FROM t".to_owned(), ..view }).await?;
     Ok(())
 }

@@ -12,10 +12,9 @@ use clap_complete::Shell;
 use defi_shared::error::{Error, Result};
 
 use crate::env::Env;
-use crate::features::FileFormat;
 use crate::hint::{CallOptions, DEFAULT_LAKE};
 use crate::lake::{LakeOptions, ReadOptions};
-use crate::output::{CsvStyle, Format};
+use crate::output::{CsvStyle, FileFormat, Format, RowFormat};
 use crate::report;
 #[cfg(feature = "aws")]
 pub(super) use aws::StartOptions;
@@ -187,6 +186,29 @@ impl ValueEnum for Format {
             Format::Csv(_) => PossibleValue::new("csv").help("Comma-separated values; NULL is an empty cell"),
             Format::Json => PossibleValue::new("json").help("JSON array with one object per row"),
         })
+    }
+}
+
+/// The value names of [`RowFormat`].
+impl ValueEnum for RowFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            RowFormat::Table,
+            RowFormat::File(FileFormat::Csv(CsvStyle::Exact)),
+            RowFormat::Json,
+            RowFormat::Markdown,
+            RowFormat::File(FileFormat::Parquet),
+            RowFormat::File(FileFormat::Arrow),
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            RowFormat::Table => Format::Table.to_possible_value(),
+            RowFormat::Json => Format::Json.to_possible_value(),
+            RowFormat::Markdown => Some(PossibleValue::new("markdown").help("Table in Markdown")),
+            RowFormat::File(format) => format.to_possible_value(),
+        }
     }
 }
 

@@ -6,16 +6,16 @@ use clap::Args;
 use defi_shared::domain::Day;
 
 use super::{CsvArgs, Format, LakeArgs, ReadArgs};
-use crate::features::FileFormat;
+use crate::output::{FileFormat, RowFormat};
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  defi query \"select wallet_address, risk_factor from db_analytics_dev.defi_features limit 10\"\n  \
-    defi query --file report.sql --format csv\n  defi query --format json - < report.sql"
-)]
+#[command(after_help = "Without SQL on a terminal, a prompt opens.\n\nExamples:\n  defi query\n  \
+    defi query \"select wallet_address, risk_factor from defi_features limit 10\"\n  \
+    defi query --file report.sql --format csv\n  defi query --format json < report.sql\n  \
+    defi query --format parquet --output events.parquet \"select * from lending_events\"")]
 pub(in crate::cli) struct QueryArgs {
-    /// SQL query, or - to read it from standard input; tables are named db_{layer}_{env}.{table}
-    #[arg(required_unless_present = "file")]
+    /// SQL query, or - to read it from standard input; tables are named db_{layer}_{env}.{table}, or {table} where that is
+    /// unique [default: - if standard input is no terminal]
     pub(in crate::cli) sql: Option<String>,
     /// Read the SQL query from this file
     #[arg(long, value_name = "FILE", conflicts_with = "sql")]
@@ -24,9 +24,12 @@ pub(in crate::cli) struct QueryArgs {
     pub(in crate::cli) lake: LakeArgs,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
-    pub(in crate::cli) format: Format,
+    pub(in crate::cli) format: RowFormat,
     #[command(flatten)]
     pub(in crate::cli) csv: CsvArgs,
+    /// File to write [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::FileWriter;
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, SchemaRef};
 use defi_shared::error::{Error, Result};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-use crate::output::{CsvStyle, OutputFile, write_csv};
+use super::{CsvStyle, OutputFile, write_csv};
 
 /// The format of exported rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ enum Writer {
 }
 
 /// Writes record batches to an [`OutputFile`], which is committed after all rows are written.
-pub(super) struct Sink {
+pub struct Sink {
     writer: Writer,
     rows: u64,
 }
@@ -42,8 +43,9 @@ impl Sink {
     /// Opens a file, or standard output if `output` is `None`.
     ///
     /// # Errors
-    /// `BadInput` if the file can't be created, or if binary data would be written to a terminal.
-    pub(super) fn open(format: FileFormat, output: Option<&Path>, schema: SchemaRef) -> Result<Self> {
+    /// `BadInput` if the file can't be created, the format can't hold the columns, or binary data would be written to a
+    /// terminal.
+    pub fn open(format: FileFormat, output: Option<&Path>, schema: SchemaRef) -> Result<Self> {
         let file = output.map_or_else(|| Ok(OutputFile::stdout()), OutputFile::open)?;
         if !matches!(format, FileFormat::Csv(_)) && file.is_terminal() {
             return Err(Error::bad_input("Parquet and Arrow are binary and can't be written to a terminal")
@@ -53,16 +55,16 @@ impl Sink {
         let writer = match format {
             FileFormat::Csv(style) => {
                 // The header is written even if there are no rows.
-                write_csv(&mut out, &RecordBatch::new_empty(schema), true, style).map_err(write_error)?;
+                write_csv(&mut out, &RecordBatch::new_empty(schema), true, style).map_err(row_error)?;
                 Writer::Csv(out, style)
             }
             FileFormat::Parquet => {
                 let zstd = Compression::ZSTD(ZstdLevel::default());
                 let properties = WriterProperties::builder().set_compression(zstd).build();
-                let writer = ArrowWriter::try_new(out, schema, Some(properties)).map_err(write_error)?;
+                let writer = ArrowWriter::try_new(out, schema, Some(properties)).map_err(parquet_error)?;
                 Writer::Parquet(Box::new(writer))
             }
-            FileFormat::Arrow => Writer::Arrow(Box::new(FileWriter::try_new(out, &schema).map_err(write_error)?)),
+            FileFormat::Arrow => Writer::Arrow(Box::new(FileWriter::try_new(out, &schema).map_err(row_error)?)),
         };
         Ok(Sink { writer, rows: 0 })
     }
@@ -70,13 +72,13 @@ impl Sink {
     /// Writes a batch.
     ///
     /// # Errors
-    /// `Internal` if the rows can't be written.
-    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    /// `BadInput` if the format can't hold the rows, and `Internal` if they can't be written.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as u64;
         match &mut self.writer {
-            Writer::Csv(out, style) => write_csv(out, batch, false, *style).map_err(write_error),
-            Writer::Parquet(writer) => writer.write(batch).map_err(write_error),
-            Writer::Arrow(writer) => writer.write(batch).map_err(write_error),
+            Writer::Csv(out, style) => write_csv(out, batch, false, *style).map_err(row_error),
+            Writer::Parquet(writer) => writer.write(batch).map_err(parquet_error),
+            Writer::Arrow(writer) => writer.write(batch).map_err(row_error),
         }
     }
 
@@ -84,15 +86,37 @@ impl Sink {
     ///
     /// # Errors
     /// `Internal` or `BadInput` if the file can't be written.
-    pub(super) fn finish(self) -> Result<u64> {
+    pub fn finish(self) -> Result<u64> {
         let out = match self.writer {
             Writer::Csv(out, _) => out,
-            Writer::Parquet(writer) => writer.into_inner().map_err(write_error)?,
-            Writer::Arrow(writer) => writer.into_inner().map_err(write_error)?,
+            Writer::Parquet(writer) => writer.into_inner().map_err(parquet_error)?,
+            Writer::Arrow(writer) => writer.into_inner().map_err(row_error)?,
         };
         out.into_inner().map_err(IntoInnerError::into_error).map_err(write_error)?.commit()?;
         Ok(self.rows)
     }
+}
+
+/// Returns the error for rows that a format can't hold, such as nested values in CSV, or that can't be written.
+#[must_use]
+pub fn row_error(cause: ArrowError) -> Error {
+    match cause {
+        ArrowError::IoError(..) => write_error(cause),
+        cause => not_held(cause),
+    }
+}
+
+fn parquet_error(cause: ParquetError) -> Error {
+    match cause {
+        ParquetError::External(_) => write_error(cause),
+        cause => not_held(cause),
+    }
+}
+
+fn not_held(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::bad_input("this format can't hold the rows")
+        .with_source(cause)
+        .with_hint("choose another --format, or select the parts of nested values")
 }
 
 fn write_error(cause: impl std::error::Error + Send + Sync + 'static) -> Error {

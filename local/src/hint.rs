@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::env::Env;
 
 /// The commands that take `--lake` and `--env`.
-const OVER_A_LAKE: [&str; 10] =
-    ["run", "plan", "step", "query", "tables", "wallet", "features", "report", "verify", "doctor"];
+const OVER_A_LAKE: [&str; 12] =
+    ["run", "plan", "step", "query", "tables", "wallet", "features", "feast", "dbt", "report", "verify", "doctor"];
 
 /// Those of them that take `--aws`.
 const OVER_A_LAKE_IN_AWS: [&str; 6] = ["tables", "wallet", "features", "report", "verify", "doctor"];

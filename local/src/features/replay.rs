@@ -22,7 +22,7 @@ use super::instants::{Instant, Position};
 use super::labels::Labels;
 use super::period::Period;
 use super::rows;
-use super::sink::{FileFormat, Sink};
+use super::sink::{FileFormat, Sink, Written};
 use crate::output::message;
 use defi_pages::number::with_thousands;
 
@@ -37,7 +37,7 @@ pub(super) async fn write(
     horizon: Option<Period>,
     format: FileFormat,
     output: Option<&Path>,
-) -> Result<u64> {
+) -> Result<Written> {
     let schema = rows::schema(horizon.is_some());
     let Some(last) = instants.iter().map(Instant::day).max() else {
         return Sink::open(format, output, schema)?.finish();

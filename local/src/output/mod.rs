@@ -15,7 +15,7 @@ use defi_shared::error::{Error, Result};
 use serde::Serialize;
 
 pub use self::csv::{CsvStyle, write_csv};
-pub use file::{OutputFile, write_page};
+pub use file::{OutputFile, write_file};
 
 /// The format of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -63,7 +63,7 @@ test-exports: $(VENV)/feast/ready $(VENV)/dbt/ready $(VENV)/croissant/ready
 	done
 
 # The commands in the README and in docs/, as a new user runs them.
-test-docs: $(VENV)/docs/ready
+test-docs: $(VENV)/docs/ready $(VENV)/feast/ready $(VENV)/dbt/ready
 	$(BINARIES)
 	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/docs/bin/python -m pytest -q -p no:cacheprovider tests/docs
 

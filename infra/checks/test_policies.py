@@ -50,6 +50,7 @@ class Policies(unittest.TestCase):
         for statement, problem in (
             (allow(["s3:*"], [f"{LAKE}/raw/*"]), "the actions s3:*"),
             (allow(["s3:GetObject"], ["*"]), "on all resources"),
+            (allow(["glue:CreateTable"], [f"{GLUE}:catalog", f"{GLUE}:database/db_raw_dev"]), "allows a reader glue:CreateTable"),
             (allow(["s3:GetObject"], [f"{LAKE}/*"]), f"on {LAKE}/*"),
             (allow(["glue:UpdateTable"], [f"{GLUE}:table/db_analytics_dev/*"]), "table/db_analytics_dev/*"),
             (allow(["s3:ListBucket"], [LAKE]), "without a prefix"),
@@ -73,6 +74,7 @@ class Policies(unittest.TestCase):
             allow(["s3:GetObject"], [f"{LAKE}/raw/*"]),
             allow(["glue:GetTables"], [f"{GLUE}:table/db_raw_dev/*"]),
             allow(["s3:PutObject"], [f"{LAKE}-athena/results/*"]),
+            allow(["glue:CreateTable"], [f"{GLUE}:catalog", f"{GLUE}:database/db_feast_dev", f"{GLUE}:table/db_feast_dev/*"]),
         ]
         self.assertEqual(list(problems_of_reader(policy(*allowed))), [])
         for statement, problem in (

@@ -50,7 +50,6 @@ class Policies(unittest.TestCase):
         for statement, problem in (
             (allow(["s3:*"], [f"{LAKE}/raw/*"]), "the actions s3:*"),
             (allow(["s3:GetObject"], ["*"]), "on all resources"),
-            (allow(["glue:CreateTable"], [f"{GLUE}:catalog", f"{GLUE}:database/db_raw_dev"]), "allows a reader glue:CreateTable"),
             (allow(["s3:GetObject"], [f"{LAKE}/*"]), f"on {LAKE}/*"),
             (allow(["glue:UpdateTable"], [f"{GLUE}:table/db_analytics_dev/*"]), "table/db_analytics_dev/*"),
             (allow(["s3:ListBucket"], [LAKE]), "without a prefix"),
@@ -81,6 +80,7 @@ class Policies(unittest.TestCase):
             (allow(["s3:PutObject"], [f"{LAKE}/raw/*"]), "allows a reader s3:PutObject"),
             (allow(["s3:PutObject"], [f"{LAKE}-athena/results/*", f"{LAKE}/raw/*"]), "allows a reader s3:PutObject"),
             (allow(["glue:UpdateTable"], [f"{GLUE}:table/db_raw_dev/*"]), "allows a reader glue:UpdateTable"),
+            (allow(["glue:CreateTable"], [f"{GLUE}:catalog", f"{GLUE}:database/db_raw_dev"]), "allows a reader glue:CreateTable"),
             (allow(["s3:GetObject"], [f"{LAKE}/*"]), f"on {LAKE}/*"),
         ):
             self.assert_finds(problems_of_reader(policy(statement)), problem)

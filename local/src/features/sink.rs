@@ -56,7 +56,7 @@ impl Write for DigestedFile {
     }
 }
 
-type Out = BufWriter<DigestedFile>;
+type Out = BufWriter<Box<DigestedFile>>;
 
 enum Writer {
     Csv(Out, CsvStyle),
@@ -81,7 +81,7 @@ impl Sink {
             return Err(Error::bad_input("Parquet and Arrow are binary and can't be written to a terminal")
                 .with_hint("choose a file with --output, or use --format csv"));
         }
-        let mut out = BufWriter::new(DigestedFile { file, bytes: 0, digest: Sha256::new() });
+        let mut out = BufWriter::new(Box::new(DigestedFile { file, bytes: 0, digest: Sha256::new() }));
         let writer = match format {
             FileFormat::Csv(style) => {
                 // The header is written even if there are no rows.
@@ -122,8 +122,8 @@ impl Sink {
             Writer::Parquet(writer) => writer.into_inner().map_err(write_error)?,
             Writer::Arrow(writer) => writer.into_inner().map_err(write_error)?,
         };
-        let DigestedFile { file, bytes, digest } =
-            out.into_inner().map_err(IntoInnerError::into_error).map_err(write_error)?;
+        let out = out.into_inner().map_err(IntoInnerError::into_error).map_err(write_error)?;
+        let DigestedFile { file, bytes, digest } = *out;
         file.commit()?;
         let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Written { rows: self.rows, bytes, sha256 })

@@ -10,6 +10,7 @@ VENV := .venv
 # SQL (DataFusion) and AWS take longer to build than everything else, so `make run` builds without them.
 FEATURES := --features defi-local/sql,defi-local/aws
 READERS_LAKE := target/readers-lake
+EXPORTS_LAKE := target/exports-lake
 PAGES_LAKE := target/pages-lake
 # Builds the command and the functions with the features and the profile of `make test-rust`: any other choice would
 # build all dependencies a second time.
@@ -22,7 +23,7 @@ CONFIG ?= shared/config.toml
 # Additional arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-docs test-pages test-chain test-aws test-aws-node test-environments test-wheel soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image wheel package bench-cold-start local-aws environment deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-exports test-docs test-pages test-chain test-aws test-aws-node test-environments test-wheel soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image wheel package bench-cold-start local-aws environment deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,7 +39,7 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (18 
 test: ## Run every test (30 min)
 	@echo "Building everything without optimization and running all tests: about 30 minutes on two cores"
 	$(BINARIES)
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-chain test-rust test-aws-node test-environments test-docs test-readers test-pages test-wheel
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-chain test-rust test-aws-node test-environments test-docs test-readers test-exports test-pages test-wheel
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
@@ -50,8 +51,19 @@ test-readers: $(VENV)/readers/ready
 	target/debug/defi run --lake $(READERS_LAKE) --wallets 150 --days 20 --seed 7
 	DEFI_LAKE=$(READERS_LAKE) DEFI_BIN=$(CURDIR)/target/debug $(VENV)/readers/bin/python -m pytest -q -p no:cacheprovider tests/readers
 
+# Feast, dbt and mlcroissant, over a lake with four published sets.
+test-exports: $(VENV)/feast/ready $(VENV)/dbt/ready $(VENV)/croissant/ready
+	$(BINARIES)
+	rm -rf $(EXPORTS_LAKE)
+	for day in 2023-01-09 2023-01-12 2023-01-13 2023-01-21; do \
+		target/debug/defi run --lake $(EXPORTS_LAKE) --wallets 60 --days 20 --seed 7 --as-of $$day || exit 1; \
+	done
+	for tool in feast dbt croissant; do \
+		DEFI_LAKE=$(EXPORTS_LAKE) DEFI_BIN=$(CURDIR)/target/debug $(VENV)/$$tool/bin/python -m pytest -q -p no:cacheprovider tests/$$tool || exit 1; \
+	done
+
 # The commands in the README and in docs/, as a new user runs them.
-test-docs: $(VENV)/docs/ready
+test-docs: $(VENV)/docs/ready $(VENV)/feast/ready $(VENV)/dbt/ready
 	$(BINARIES)
 	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/docs/bin/python -m pytest -q -p no:cacheprovider tests/docs
 
@@ -103,24 +115,29 @@ test-wheel: $(VENV)/wheel/ready
 	DEFI_WHEELS=$(CURDIR)/target/test-wheels $(VENV)/wheel/bin/python -m pytest -q -p no:cacheprovider tests/wheel
 
 # One virtual environment per set of Python packages, because their versions conflict. Only files whose hashes are in
-# requirements.txt are installed, and no package is built, since what a build needs has no hashes.
+# requirements.txt are installed, which lists all that is needed, and no package is built, since what a build needs has no
+# hashes.
 $(VENV)/%/ready: PACKAGES = $(wildcard tests/$*/requirements.txt infra/$*/requirements.txt $*/requirements.txt)
 $(VENV)/%/ready:
 	$(PYTHON) -m venv $(VENV)/$*
-	$(VENV)/$*/bin/python -m pip install --quiet --require-hashes --only-binary :all: --requirement $(PACKAGES)
+	$(VENV)/$*/bin/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: --requirement $(PACKAGES)
 	touch $@
 $(VENV)/readers/ready: tests/readers/requirements.txt
+$(VENV)/feast/ready: tests/feast/requirements.txt
+$(VENV)/dbt/ready: tests/dbt/requirements.txt
+$(VENV)/croissant/ready: tests/croissant/requirements.txt
 $(VENV)/docs/ready: tests/docs/requirements.txt
 $(VENV)/aws/ready: tests/aws/requirements.txt
 $(VENV)/checks/ready: infra/checks/requirements.txt
 $(VENV)/package/ready: infra/package/requirements.txt
 $(VENV)/wheel/ready: tests/wheel/requirements.txt
 
-# Locks the packages of each requirements.in for all platforms, and for Python 3.11 and newer.
+# Locks the packages of each requirements.in for all platforms, and for Python 3.11 and newer. Of jsonpath-rw, which
+# mlcroissant imports, there is no wheel: tests/croissant does without it.
 REQUIREMENTS := $(wildcard tests/*/requirements.in infra/*/requirements.in bench/requirements.in)
 requirements: ## Write requirements.txt, with hashes, for each requirements.in (needs uv)
 	for file in $(REQUIREMENTS); do \
-		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-package jsonpath-rw \
 			--output-file "$${file%.in}.txt" "$$file" || exit 1; \
 	done
 

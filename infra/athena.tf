@@ -5,7 +5,7 @@ module "athena_results" {
   force_destroy = var.force_destroy
   kms_key_arn   = var.kms_key_arn
   policy        = local.bucket_policies.athena
-  expire_days   = { "results/" = var.keep_days.results }
+  expire_days   = { for prefix in concat(["results/"], var.feast ? local.feast_prefixes : []) : prefix => var.keep_days.results }
 }
 
 resource "aws_athena_workgroup" "analysts" {

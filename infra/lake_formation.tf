@@ -48,6 +48,18 @@ resource "aws_lakeformation_permissions" "reader_database" {
   }
 }
 
+# Who creates a table may use it.
+resource "aws_lakeformation_permissions" "feast_database" {
+  for_each = toset(var.feast ? try(var.lake_formation.readers, []) : [])
+
+  principal   = each.value
+  permissions = ["CREATE_TABLE", "DESCRIBE"]
+
+  database {
+    name = aws_glue_catalog_database.feast[0].name
+  }
+}
+
 resource "aws_lakeformation_permissions" "reader_tables" {
   for_each = local.reads_in
 

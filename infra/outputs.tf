@@ -43,6 +43,11 @@ output "reader_policy" {
   value       = jsonencode(local.reader_policy)
 }
 
+output "feast_policy" {
+  description = "IAM policy for who uses Feast, as JSON, in addition to reader_policy. null without feast = true."
+  value       = var.feast ? jsonencode(local.feast_policy) : null
+}
+
 output "topic_arn" {
   description = "ARN of the topic to which runs and alarms send messages."
   value       = aws_sns_topic.runs.arn

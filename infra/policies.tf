@@ -148,7 +148,7 @@ locals {
       starter       = local.starter_policy
       scheduler     = local.scheduler_policy
     })
-    reader   = { reader = local.reader_policy }
+    reader   = { reader = local.reader_policy, feast = local.feast_policy }
     trust    = local.trust_policies
     resource = merge(local.bucket_policies, { topic = local.topic_policy })
   }

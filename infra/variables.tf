@@ -275,6 +275,13 @@ variable "athena_scan_limit_gb" {
   }
 }
 
+variable "feast" {
+  description = "Whether to create what Feast needs to read the features through Athena: a workgroup that does not enforce where results go, and a database for temporary tables."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "test_events" {
   description = "Whether to create shareable test events for each function in the Lambda console. Their registry must exist, or be created with test_event_registry."
   type        = bool

@@ -333,8 +333,8 @@ fn plan_predicts_the_run_and_changes_nothing() {
 #[test]
 fn completions_and_manual_contain_every_command() {
     let commands = [
-        "run", "plan", "serve", "query", "tables", "wallet", "get", "features", "verify", "doctor", "start", "status",
-        "backfill",
+        "run", "plan", "serve", "query", "tables", "wallet", "get", "features", "feast", "dbt", "verify", "doctor",
+        "start", "status", "backfill",
     ];
     for shell in ["bash", "zsh", "fish"] {
         let script = succeed(&mut command(&["completions", shell]));

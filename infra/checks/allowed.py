@@ -15,8 +15,11 @@ SERVICES = {"state-machine", "starter", "scheduler"}
 # The roles of functions that belong to no run. They write nothing.
 SERVING = {"get-features"}
 
+# The policies for people, which are outputs: nobody has them until somebody attaches them.
+READERS = {"reader", "feast"}
+
 # The sections of roles.toml that are no roles.
-VOCABULARY = {"words", "kinds", "every-function", "every-step", "reader"}
+VOCABULARY = {"words", "kinds", "every-function", "every-step"} | READERS
 SOURCES = ("apis", "chain")
 
 
@@ -68,9 +71,9 @@ def allowed(roles: dict, role: str, scope: Scope) -> set[tuple[str, str]]:
     """Returns what a role may do: pairs of an action and a resource. The resource of a listing is the bucket with the
     prefix."""
     sections = [roles[role], roles[role].get(scope.source, {})]
-    if role not in SERVICES | {"reader"}:
+    if role not in SERVICES | READERS:
         sections.append(roles["every-function"])
-    if role not in SERVICES | SERVING | {"reader"}:
+    if role not in SERVICES | SERVING | READERS:
         sections.append(roles["every-step"])
     pairs = set()
     for section in sections:
@@ -185,7 +188,7 @@ def problems_of_scope(scope: Scope, policies: dict, roles: dict | None = None, r
     """Yields how the policies of one deployment differ from the lists."""
     roles, resources = roles or load("roles.toml"), resources or load("resources.toml")["policies"]
     names = roles_of(roles)
-    for kind, expected in (("identity", names), ("trust", names), ("reader", ["reader"]), ("resource", list(resources))):
+    for kind, expected in (("identity", names), ("trust", names), ("reader", READERS), ("resource", list(resources))):
         for name in sorted(policies[kind].keys() ^ set(expected)):
             yield f"{scope}: {name}: there is a {kind} policy of it in Terraform or in the lists, but not in both"
     for name in names:

@@ -8,7 +8,7 @@ and resources.toml say, no more and no less (`allowed.py`, `grants.py`). Besides
   permissions. Other wildcards are only accepted after a specific prefix.
 - A bucket is listed only with a prefix.
 - What decides about the published features, and what the state machine or other steps follow, is written by one step.
-- A reader can change nothing but the results of its queries."""
+- A reader can change nothing but the results of its queries, and temporary tables of Feast."""
 
 import fnmatch
 import json
@@ -53,9 +53,13 @@ WILDCARD_RESOURCES = [
 # Those of readers, who may read every table.
 WILDCARDS_OF_READERS = [
     *WILDCARD_RESOURCES,
-    rf"{LAKE}-athena/results/\*",
-    rf"{GLUE}:table/db_(raw|stage|analytics)_dev/\*",
+    rf"{LAKE}-athena/(results|entity_df|unload)/\*",
+    rf"{GLUE}:table/db_(raw|stage|analytics|feast)_dev/\*",
 ]
+
+# What readers may change: the results of their queries, and temporary tables. Glue checks the latter against the catalog,
+# too.
+CHANGED_BY_READERS = rf"{LAKE}-athena/.*|{GLUE}:(catalog|database/db_feast_dev|table/db_feast_dev/\*)"
 
 # The largest inline policy of a role in bytes, without the space that longer names of a bucket may need.
 MAX_POLICY_BYTES = 10_240 - 1_500
@@ -130,8 +134,8 @@ def problems_of_reader(policy):
     for statement in statements_of(policy):
         for action in as_list(statement.get("Action", [])):
             reads = re.match(r"[a-z0-9]+:(Get|List|BatchGet|Decrypt$)", action) or re.match(r"athena:(Start|Stop)QueryExecution$|kms:", action)
-            results = all(resource.startswith(f"{LAKE}-athena/") for resource in as_list(statement["Resource"]))
-            if not reads and not results:
+            own = all(re.fullmatch(CHANGED_BY_READERS, resource) for resource in as_list(statement["Resource"]))
+            if not reads and not own:
                 yield f"{statement.get('Sid')} allows a reader {action} on {', '.join(as_list(statement['Resource']))}"
 
 

@@ -42,7 +42,7 @@ def policies_as_listed(scope):
     return {
         "identity": {role: of(role) for role in roles},
         "trust": {role: allowed.trust_of(ROLES, role) for role in roles},
-        "reader": {"reader": of("reader")},
+        "reader": {reader: of(reader) for reader in allowed.READERS},
         "resource": {
             name: policy(allowed.statements_of_resource(listed, ROLES, name, scope).values()) for name in listed
         },

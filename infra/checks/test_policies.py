@@ -73,12 +73,14 @@ class Policies(unittest.TestCase):
             allow(["s3:GetObject"], [f"{LAKE}/raw/*"]),
             allow(["glue:GetTables"], [f"{GLUE}:table/db_raw_dev/*"]),
             allow(["s3:PutObject"], [f"{LAKE}-athena/results/*"]),
+            allow(["glue:CreateTable"], [f"{GLUE}:catalog", f"{GLUE}:database/db_feast_dev", f"{GLUE}:table/db_feast_dev/*"]),
         ]
         self.assertEqual(list(problems_of_reader(policy(*allowed))), [])
         for statement, problem in (
             (allow(["s3:PutObject"], [f"{LAKE}/raw/*"]), "allows a reader s3:PutObject"),
             (allow(["s3:PutObject"], [f"{LAKE}-athena/results/*", f"{LAKE}/raw/*"]), "allows a reader s3:PutObject"),
             (allow(["glue:UpdateTable"], [f"{GLUE}:table/db_raw_dev/*"]), "allows a reader glue:UpdateTable"),
+            (allow(["glue:CreateTable"], [f"{GLUE}:catalog", f"{GLUE}:database/db_raw_dev"]), "allows a reader glue:CreateTable"),
             (allow(["s3:GetObject"], [f"{LAKE}/*"]), f"on {LAKE}/*"),
         ):
             self.assert_finds(problems_of_reader(policy(statement)), problem)

@@ -7,8 +7,9 @@ use defi_shared::error::Error;
 use crate::env::Env;
 
 /// The commands that take `--lake` and `--env`.
-const OVER_A_LAKE: [&str; 11] =
-    ["run", "plan", "step", "query", "tables", "wallet", "get", "features", "report", "verify", "doctor"];
+const OVER_A_LAKE: [&str; 13] = [
+    "run", "plan", "step", "query", "tables", "wallet", "get", "features", "feast", "dbt", "report", "verify", "doctor",
+];
 
 /// Those of them that take `--aws`.
 const OVER_A_LAKE_IN_AWS: [&str; 7] = ["tables", "wallet", "get", "features", "report", "verify", "doctor"];

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod doctor;
 pub mod env;
+pub mod export;
 pub mod features;
 mod get;
 pub mod handlers;

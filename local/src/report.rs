@@ -7,7 +7,7 @@ use report_run::gather::newest_run;
 use report_run::{render_report, write_report};
 
 use crate::lake::ReadOptions;
-use crate::output::{line, write_page};
+use crate::output::{line, write_file};
 
 /// The options of a report.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(crate) async fn report(args: &Options) -> Result<()> {
         None => write_report(&lake, &registry, &config, &run).await?,
         Some(file) => {
             let page = render_report(&lake, &registry, &config, &run).await?;
-            write_page(file, &page)?;
+            write_file(file, &page)?;
             file.display().to_string()
         }
     };

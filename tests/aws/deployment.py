@@ -45,6 +45,7 @@ class Deployment:
             "package_dir": str(packages(self.folder / "packages", self.server.schema)),
             **self.server.variables,
             "force_destroy": True,
+            "feast": True,
             "test_events": True,
             "test_event_registry": True,
             "features_url": True,
@@ -61,6 +62,7 @@ class Deployment:
         self.functions, self.databases, self.secrets = (outputs[name] for name in ("functions", "databases", "secrets"))
         self.topic, self.reader_policy = outputs["topic_arn"], json.loads(outputs["reader_policy"])
         self.features_url = outputs["features_url"]
+        self.feast_policy = json.loads(outputs["feast_policy"])
         self.queue = self.subscribe(self.topic)
         self.put_secrets(**self.server.secrets)
         return self
@@ -189,7 +191,7 @@ class Deployment:
         resource = {name: json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"]) for name, bucket in buckets.items()}
         resource["topic"] = json.loads(self.client("sns").get_topic_attributes(TopicArn=self.topic)["Attributes"]["Policy"])
         trust = {name: role["AssumeRolePolicyDocument"] for name, role in roles.items()}
-        return {"identity": identity, "trust": trust, "resource": resource, "reader": {"reader": self.reader_policy}}
+        return {"identity": identity, "trust": trust, "resource": resource, "reader": {"reader": self.reader_policy, "feast": self.feast_policy}}
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[dict[str, str]]:

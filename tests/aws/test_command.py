@@ -1,13 +1,17 @@
 """`defi start`, `status`, `backfill` and the commands that read the deployed lake."""
 
+import ast
 import json
 import re
 import subprocess
 from datetime import date, timedelta
 
 import pytest
+from botocore.exceptions import ClientError
 
+from aws import REGION
 from defi import days
+from deployment import ENVIRONMENT
 from packages import BUILT
 
 FIRST = days()[0]
@@ -113,6 +117,40 @@ def test_reader_reads_features_and_wallets(deployment, defi):
         assert code == 0 and wallet in out, err
         code, _, err = defi("doctor", "--aws", **reader)
         assert code == 1, "a reader may not read the secrets of the API keys"
+
+
+def test_feast_reads_through_what_was_deployed_for_it(deployment, defi, tmp_path):
+    with deployment.reader() as reader:
+        code, _, err = defi("feast", str(tmp_path / "feast"), "--athena", **reader)
+        assert code == 0, err
+    text = (tmp_path / "feast" / "feature_store.yaml").read_text()
+    settings = dict(re.findall(r"^  (\w+): \"([^\"]*)\"$", text, re.MULTILINE))
+    assert settings == {
+        "data_source": "AwsDataCatalog",
+        "region": REGION,
+        "workgroup": f"defi-{ENVIRONMENT}-feast",
+        "database": f"db_feast_{ENVIRONMENT}",
+        "s3_staging_location": f"s3://{deployment.bucket}-athena",
+    }
+    athena = deployment.client("athena")
+    feast = athena.get_work_group(WorkGroup=settings["workgroup"])["WorkGroup"]["Configuration"]
+    assert not feast["EnforceWorkGroupConfiguration"] and feast["ResultConfiguration"]["OutputLocation"]
+    assert deployment.client("glue").get_database(Name=settings["database"])
+    # The workgroup of the analysts would refuse where Feast puts the result of a query.
+    elsewhere = f"CREATE TABLE t WITH (external_location = '{settings['s3_staging_location']}/unload/t') AS SELECT 1 AS one"
+    assert athena.start_query_execution(QueryString=elsewhere, WorkGroup=settings["workgroup"])["QueryExecutionId"]
+    with pytest.raises(ClientError, match="enforces a centralized output location"):
+        athena.start_query_execution(QueryString=elsewhere, WorkGroup=f"defi-{ENVIRONMENT}")
+    source = (tmp_path / "feast" / "features.py").read_text()
+    ast.parse(source)
+    table = f'\\"AwsDataCatalog\\".\\"db_analytics_{ENVIRONMENT}\\".\\"defi_features_history\\"'
+    assert f'query="SELECT *, CAST(as_of AS timestamp) AS as_of_time FROM {table}"' in source
+
+    options = ["--workgroup", "w", "--database", "d", "--data-source", "s", "--staging", "s3://b/p/", "--region", "eu-west-1"]
+    code, _, err = defi("feast", str(tmp_path / "named"), "--athena", *options)
+    assert code == 0, err
+    text = (tmp_path / "named" / "feature_store.yaml").read_text()
+    assert re.findall(r"\"(.*)\"", text) == ["s", "eu-west-1", "w", "d", "s3://b/p"]
 
 
 def test_detached_run_can_be_followed_later(deployment, defi):

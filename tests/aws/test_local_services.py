@@ -219,3 +219,27 @@ def test_queue_receives_filtered_messages(local_aws):
         sns.publish(TopicArn=topic, Message=f"it {outcome}", MessageAttributes=attributes)
     messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
     assert [message["Body"] for message in messages] == ["it failed"]
+
+
+def test_enforced_workgroup_refuses_a_place_of_its_own_for_a_table(local_aws):
+    athena = local_aws.client("athena")
+    for name, enforced in (("enforced", True), ("free", False)):
+        configuration = {"EnforceWorkGroupConfiguration": enforced, "ResultConfiguration": {"OutputLocation": "s3://objects/results/"}}
+        athena.create_work_group(Name=name, Configuration=configuration)
+    athena.create_work_group(Name="unsaid", Configuration={"ResultConfiguration": {"OutputLocation": "s3://objects/results/"}})
+    # As Feast writes it.
+    elsewhere = """
+        CREATE TABLE _0a1b
+        WITH (
+        external_location = 's3://objects/unload/0a1b',
+        format = 'parquet'
+        )
+        as SELECT 1 AS one
+    """
+    for group in ("enforced", "unsaid"):
+        with pytest.raises(ClientError) as error:
+            athena.start_query_execution(QueryString=elsewhere, WorkGroup=group)
+        assert code_of(error) == "InvalidRequestException" and "enforces a centralized output location" in str(error.value)
+    assert athena.start_query_execution(QueryString=elsewhere, WorkGroup="free")["QueryExecutionId"]
+    for query in ("CREATE TABLE t WITH (format = 'parquet') AS SELECT 1 AS one", "SELECT 'with (external_location = x)'"):
+        assert athena.start_query_execution(QueryString=query, WorkGroup="enforced")["QueryExecutionId"], query

@@ -39,11 +39,16 @@ def clone(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def environment():
+# The pages whose tools are in a virtual environment of their own, because their versions conflict.
+TOOLS = {"feast.md": "feast", "dbt.md": "dbt"}
+
+
+@pytest.fixture
+def environment(request):
     """Environment variables with the command and Python on the PATH, and without API keys and AWS credentials."""
     kept = {name: os.environ[name] for name in ["HOME", "LANG", "LC_ALL", "TERM"] if name in os.environ}
-    python = Path(os.sys.executable).parent
+    page = request.node.callspec.params["page"].name
+    python = ROOT / ".venv" / TOOLS[page] / "bin" if page in TOOLS else Path(os.sys.executable).parent
     return {**kept, "PATH": f"{os.environ['DEFI_BIN']}:{python}:{os.environ['PATH']}"}
 
 

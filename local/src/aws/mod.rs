@@ -63,6 +63,16 @@ pub(crate) async fn lake(aws: &SdkConfig, env: Env) -> Result<(Lake, Registry)> 
     Ok((Lake::new(S3Store::new(aws, bucket)), registry))
 }
 
+/// Returns the bucket of an environment's lake, and the region of the configuration if it has one.
+///
+/// # Errors
+/// `BadInput` if the environment is not deployed, and the errors of AWS.
+pub(crate) async fn bucket_and_region(env: Env) -> Result<(String, Option<String>)> {
+    let aws = configuration().await;
+    let bucket = lake_bucket(&aws, env.name()).await?;
+    Ok((bucket, aws.region().map(ToString::to_string)))
+}
+
 /// The time between two looks at the lease of a lake that another execution holds.
 const LEASE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 

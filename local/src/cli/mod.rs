@@ -150,6 +150,8 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Wallet(args) => wallet(args).await,
         Command::Get(args) => get(args).await,
         Command::Features(args) => features(args).await,
+        Command::Feast(args) => crate::export::feast::write(&args.into()).await,
+        Command::Dbt(args) => crate::export::dbt::write(&args.into()).await,
         Command::Verify(args) => verify(args).await,
         Command::Report(args) => crate::report::report(&args.into()).await,
         Command::Start(_) | Command::Status(_) | Command::Backfill(_) => run_in_aws(command).await,
@@ -297,8 +299,8 @@ async fn features(args: FeaturesArgs) -> Result<()> {
     };
     let period = |text: Option<String>| text.as_deref().map(crate::features::Period::parse).transpose();
     let (label, as_served) = (period(args.label)?, period(args.as_served)?);
-    let options =
-        crate::features::Options { rows, label, as_served, wallets: args.wallets, format, output: args.output };
+    let FeaturesArgs { wallets, output, croissant, .. } = args;
+    let options = crate::features::Options { rows, label, as_served, wallets, format, output, croissant };
     crate::features::export(&options, &args.lake.into()).await
 }
 

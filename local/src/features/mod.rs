@@ -13,15 +13,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use arrow_array::{ArrayRef, Date32Array, RecordBatch};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_schema::{DataType, SchemaRef};
 use defi_shared::catalog::Registry;
 use defi_shared::domain::{Address, Day};
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::requests::{WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{Lake, WorkUnit};
-use defi_shared::tables::{BORROWS, FeatureRow, Row};
+use defi_shared::tables::{BORROWS, Column, FEATURES_HISTORY, FeatureRow, Row, schema_of};
 use rustc_hash::FxHashSet;
 
+use crate::export::croissant::{self, ExportedFile};
 use crate::lake::ReadOptions;
 use crate::output::{FileFormat, Sink, message};
 use defi_pages::number::with_thousands;
@@ -44,6 +45,8 @@ pub struct Options {
     pub format: FileFormat,
     /// The file to write. Default: standard output.
     pub output: Option<PathBuf>,
+    /// Write Croissant metadata beside the file.
+    pub croissant: bool,
 }
 
 /// The rows to export.
@@ -62,6 +65,7 @@ pub enum RowSelection {
 /// # Errors
 /// `BadInput` if the lake, a day or a file does not exist or is invalid, and the errors of the lake.
 pub async fn export(options: &Options, args: &ReadOptions) -> Result<()> {
+    let media_type = options.croissant.then(|| media_type(options.format)).transpose()?;
     let (lake, registry) = crate::lake::open(args).await?;
     let wallets = options.wallets.as_deref().map(read_wallets).transpose()?;
     let output = options.output.as_deref();
@@ -84,12 +88,44 @@ pub async fn export(options: &Options, args: &ReadOptions) -> Result<()> {
         }
     };
     let location = output.map(|path| format!(" in {}", path.display())).unwrap_or_default();
-    let reason = if written == 0 { no_rows(&lake, options).await? } else { String::new() };
-    message(format_args!("{} rows{location}{reason}", with_thousands(written)));
+    let reason = if written.rows == 0 { no_rows(&lake, options).await? } else { String::new() };
+    message(format_args!("{} rows{location}{reason}", with_thousands(written.rows)));
+    if let Some((media_type, path)) = media_type.zip(output) {
+        let path = write_metadata(options, media_type, path, &written)?;
+        message(format_args!("metadata in {}", path.display()));
+    }
     Ok(())
 }
 
-async fn write_instants(lake: &Lake, registry: &Registry, instants: Vec<Instant>, options: &Options) -> Result<u64> {
+/// Returns the media type of a format that programs for Croissant read.
+fn media_type(format: FileFormat) -> Result<&'static str> {
+    match format {
+        FileFormat::Csv(_) => Ok("text/csv"),
+        FileFormat::Parquet => Ok("application/x-parquet"),
+        FileFormat::Arrow => Err(Error::bad_input("Croissant describes CSV and Parquet, and no Arrow files")
+            .with_hint("add --format parquet, or leave out --croissant")),
+    }
+}
+
+/// Writes the Croissant metadata of an export. Returns its path.
+fn write_metadata(options: &Options, media_type: &'static str, path: &Path, written: &Written) -> Result<PathBuf> {
+    let (columns, about) = match options.rows {
+        RowSelection::Published(_) => (published_columns(), FEATURES_HISTORY.doc.trim()),
+        RowSelection::AtBorrows(..) => {
+            (rows::columns(options.label.is_some()), "The features of wallets as of just before their borrows.")
+        }
+        RowSelection::At(_) => (rows::columns(options.label.is_some()), "The features of wallets as of given times."),
+    };
+    let (size, sha256) = (written.bytes, &written.sha256);
+    croissant::write(&ExportedFile { path, media_type, size, sha256, about, columns: &columns })
+}
+
+async fn write_instants(
+    lake: &Lake,
+    registry: &Registry,
+    instants: Vec<Instant>,
+    options: &Options,
+) -> Result<Written> {
     let Options { label, as_served, format, output, .. } = options;
     match as_served {
         Some(lag) => served::write(lake, registry, instants, *lag, *label, *format, output.as_deref()).await,
@@ -97,11 +133,21 @@ async fn write_instants(lake: &Lake, registry: &Registry, instants: Vec<Instant>
     }
 }
 
-/// Returns the schema of published rows: the wallet, its features, and the as-of day.
+/// Returns the columns of published rows: the wallet, its features, and the as-of day.
+fn published_columns() -> Vec<Column> {
+    let mut columns = FeatureRow::columns();
+    columns.push(Column {
+        name: "as_of",
+        data_type: DataType::Date32,
+        nullable: false,
+        null_if_absent: false,
+        doc: "The published day: the row is the state at 00:00 UTC of it.".to_owned(),
+    });
+    columns
+}
+
 fn published_schema() -> SchemaRef {
-    let mut fields: Vec<_> = FeatureRow::schema().fields().iter().cloned().collect();
-    fields.push(Field::new("as_of", DataType::Date32, false).into());
-    Schema::new(fields).into()
+    schema_of(&published_columns())
 }
 
 /// Writes the published rows, sorted by day and wallet. Returns per day the number of requested wallets without a row.

@@ -22,7 +22,7 @@ use super::instants::{Instant, Position};
 use super::labels::Labels;
 use super::period::Period;
 use super::rows;
-use crate::output::{FileFormat, Sink, message};
+use crate::output::{FileFormat, Sink, Written, message};
 use defi_pages::number::with_thousands;
 
 /// Writes one row per instant, sorted by day, with a label if there is a horizon. Within a day, instants before its snapshot
@@ -36,7 +36,7 @@ pub(super) async fn write(
     horizon: Option<Period>,
     format: FileFormat,
     output: Option<&Path>,
-) -> Result<u64> {
+) -> Result<Written> {
     let schema = rows::schema(horizon.is_some());
     let Some(last) = instants.iter().map(Instant::day).max() else {
         return Sink::open(format, output, schema)?.finish();

@@ -3,21 +3,25 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::SchemaRef;
 use defi_shared::domain::Day;
 use defi_shared::error::Result;
-use defi_shared::tables::{FeatureRow, InstantKey, LabelRow, Row};
+use defi_shared::tables::{Column, FeatureRow, InstantKey, LabelRow, Row, schema_of};
 
 use super::batch;
 use super::instants::Instant;
 use super::labels::Labels;
 
+/// Returns the columns of the rows.
+pub(super) fn columns(with_label: bool) -> Vec<Column> {
+    let features = FeatureRow::columns().into_iter().skip(1);
+    let labels = LabelRow::columns().into_iter().filter(|_| with_label);
+    InstantKey::columns().into_iter().chain(features).chain(labels).collect()
+}
+
 /// Returns the schema of the rows.
 pub(super) fn schema(with_label: bool) -> SchemaRef {
-    let (key, features, label) = (InstantKey::schema(), FeatureRow::schema(), LabelRow::schema());
-    let label = label.fields().iter().filter(|_| with_label);
-    Schema::new(key.fields().iter().chain(features.fields().iter().skip(1)).chain(label).cloned().collect::<Vec<_>>())
-        .into()
+    schema_of(&columns(with_label))
 }
 
 /// Encodes the rows of some instants, each with the day of its snapshot. `features` are the columns after the wallet.

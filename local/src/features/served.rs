@@ -20,7 +20,7 @@ use super::instants::Instant;
 use super::labels::Labels;
 use super::period::Period;
 use super::rows;
-use crate::output::{FileFormat, Sink};
+use crate::output::{FileFormat, Sink, Written};
 
 /// Writes one row per instant, sorted by set, with a label if there is a horizon. A set is served from `lag` after its day begins.
 /// The features are NULL if no set was served yet, and of wallets that it does not have.
@@ -35,7 +35,7 @@ pub(super) async fn write(
     horizon: Option<Period>,
     format: FileFormat,
     output: Option<&Path>,
-) -> Result<u64> {
+) -> Result<Written> {
     let labels = Labels::read(lake, &instants, horizon).await?;
     let schema = schema(horizon.is_some());
     let mut sink = Sink::open(format, output, Arc::clone(&schema))?;

@@ -243,12 +243,12 @@ fn unwritable(path: &Path, cause: io::Error) -> Error {
         .with_hint("choose another file")
 }
 
-/// Writes an HTML page to a file.
+/// Writes a text to a file.
 ///
 /// # Errors
 /// As [`OutputFile::open`] and [`OutputFile::commit`].
-pub fn write_page(path: &Path, page: &str) -> Result<()> {
-    OutputFile::open(path)?.finish_with(page.as_bytes())
+pub fn write_file(path: &Path, text: &str) -> Result<()> {
+    OutputFile::open(path)?.finish_with(text.as_bytes())
 }
 
 #[cfg(all(test, unix))]
@@ -298,7 +298,7 @@ mod tests {
         for mode in [0o600, 0o640, 0o666, 0o755] {
             fs::write(&path, "old").unwrap();
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            write_page(&path, "new").unwrap();
+            write_file(&path, "new").unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
             assert_eq!(fs::read(&path).unwrap(), b"new");
         }
@@ -313,7 +313,7 @@ mod tests {
             // Only root can give a file to another user. A change of the owner clears the setuid bit.
             let is_of_other = owner.is_some_and(|owner| chown(&path, Some(owner), None).is_ok());
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            let written = write_page(&path, "new");
+            let written = write_file(&path, "new");
             let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
             fs::remove_file(&path).unwrap();
             (written.is_ok(), mode, is_of_other)
@@ -335,15 +335,15 @@ mod tests {
         let (link, outer) = (other.join("link"), folder.path().join("outer"));
         symlink("../target", &link).unwrap();
         symlink("other/link", &outer).unwrap();
-        write_page(&outer, "new").unwrap();
+        write_file(&outer, "new").unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"new");
         assert!([&link, &outer].iter().all(|path| path.is_symlink()));
         // The target of a link need not exist yet.
         fs::remove_file(&target).unwrap();
-        write_page(&outer, "again").unwrap();
+        write_file(&outer, "again").unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"again");
         symlink("loop", folder.path().join("loop")).unwrap();
-        assert!(write_page(&folder.path().join("loop"), "x").is_err());
+        assert!(write_file(&folder.path().join("loop"), "x").is_err());
     }
 
     #[test]
@@ -363,13 +363,13 @@ mod tests {
             }
         }
         fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
-        assert_eq!(write_page(&link, "new").is_err(), is_root);
+        assert_eq!(write_file(&link, "new").is_err(), is_root);
         assert_eq!(fs::read(&target).unwrap(), if is_root { b"old" } else { b"new" });
         if is_root {
-            assert!(write_page(&pipe, "new").is_err());
+            assert!(write_file(&pipe, "new").is_err());
             // The owner of the folder may be trusted with what is in it.
             chown(folder.path(), Some(1), None).unwrap();
-            write_page(&link, "newest").unwrap();
+            write_file(&link, "newest").unwrap();
         }
     }
 
@@ -390,14 +390,14 @@ mod tests {
         // Only root can give a link to another user.
         let is_root = [&link, &around].iter().all(|path| lchown(path, Some(1), None).is_ok());
         for path in [link.join("a.csv"), outer.join("a.csv"), around.join("a.csv"), around.join("../target/a.csv")] {
-            assert_eq!(write_page(&path, "new").is_err(), is_root, "{path:?}");
+            assert_eq!(write_file(&path, "new").is_err(), is_root, "{path:?}");
         }
         assert_eq!(names(&target).len(), if is_root { 0 } else { 1 });
         fs::set_permissions(&shared, Permissions::from_mode(0o755)).unwrap();
-        write_page(&outer.join("b.csv"), "new").unwrap();
+        write_file(&outer.join("b.csv"), "new").unwrap();
         assert!(names(&target).contains(&"b.csv".to_owned()), "nobody else can plant anything there");
         symlink("loop", own.join("loop")).unwrap();
-        assert!(write_page(&own.join("loop/a.csv"), "x").is_err());
+        assert!(write_file(&own.join("loop/a.csv"), "x").is_err());
     }
 
     #[test]
@@ -413,13 +413,13 @@ mod tests {
                 text
             }
         });
-        write_page(&pipe, "through the pipe").unwrap();
+        write_file(&pipe, "through the pipe").unwrap();
         assert_eq!(reader.join().unwrap(), "through the pipe");
         assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
         let null = folder.path().join("null");
         symlink("/dev/null", &null).unwrap();
         for path in [Path::new("/dev/null"), &null] {
-            write_page(path, "nothing").unwrap();
+            write_file(path, "nothing").unwrap();
             assert!(fs::metadata(path).unwrap().file_type().is_char_device());
         }
         assert_eq!(names(folder.path()).len(), 2);
@@ -431,7 +431,7 @@ mod tests {
 
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "before ").unwrap();
-        write_page(Path::new(&format!("/dev/fd/{}", file.as_file().as_raw_fd())), "after").unwrap();
+        write_file(Path::new(&format!("/dev/fd/{}", file.as_file().as_raw_fd())), "after").unwrap();
         assert_eq!(fs::read(file.path()).unwrap(), b"before after");
     }
 
@@ -439,7 +439,7 @@ mod tests {
     fn folder_and_missing_folder_are_bad_input() {
         let folder = tempdir().unwrap();
         for path in [folder.path().to_owned(), folder.path().join("no/such/file")] {
-            let error = write_page(&path, "x").unwrap_err();
+            let error = write_file(&path, "x").unwrap_err();
             assert_eq!(error.kind(), defi_shared::error::Kind::BadInput);
             assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         }

@@ -16,8 +16,8 @@ use defi_shared::error::{Error, Result};
 use serde::Serialize;
 
 pub use self::csv::{CsvStyle, write_csv};
-pub use file::{OutputFile, write_page};
-pub use sink::{FileFormat, Sink, row_error};
+pub use file::{OutputFile, write_file};
+pub use sink::{FileFormat, Sink, Written, row_error};
 
 /// The format of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Writes rows to a file or to standard output, as CSV, Parquet or Arrow.
 
-use std::io::{BufWriter, IntoInnerError};
+use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::path::Path;
 
 use arrow_array::RecordBatch;
@@ -11,6 +11,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use sha2::{Digest, Sha256};
 
 use super::{CsvStyle, OutputFile, write_csv};
 
@@ -25,7 +26,38 @@ pub enum FileFormat {
     Arrow,
 }
 
-type Out = BufWriter<OutputFile>;
+/// What was written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The number of rows.
+    pub rows: u64,
+    /// The number of bytes.
+    pub bytes: u64,
+    /// The SHA-256 digest of the bytes, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// An output, with the number of its bytes and their digest.
+struct DigestedFile {
+    file: OutputFile,
+    bytes: u64,
+    digest: Sha256,
+}
+
+impl Write for DigestedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.bytes += count as u64;
+        self.digest.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+type Out = BufWriter<Box<DigestedFile>>;
 
 enum Writer {
     Csv(Out, CsvStyle),
@@ -51,7 +83,7 @@ impl Sink {
             return Err(Error::bad_input("Parquet and Arrow are binary and can't be written to a terminal")
                 .with_hint("choose a file with --output, or use --format csv"));
         }
-        let mut out = BufWriter::new(file);
+        let mut out = BufWriter::new(Box::new(DigestedFile { file, bytes: 0, digest: Sha256::new() }));
         let writer = match format {
             FileFormat::Csv(style) => {
                 // The header is written even if there are no rows.
@@ -82,18 +114,21 @@ impl Sink {
         }
     }
 
-    /// Completes and commits the file. Returns the number of rows.
+    /// Completes and commits the file.
     ///
     /// # Errors
     /// `Internal` or `BadInput` if the file can't be written.
-    pub fn finish(self) -> Result<u64> {
+    pub fn finish(self) -> Result<Written> {
         let out = match self.writer {
             Writer::Csv(out, _) => out,
             Writer::Parquet(writer) => writer.into_inner().map_err(parquet_error)?,
             Writer::Arrow(writer) => writer.into_inner().map_err(row_error)?,
         };
-        out.into_inner().map_err(IntoInnerError::into_error).map_err(write_error)?.commit()?;
-        Ok(self.rows)
+        let out = out.into_inner().map_err(IntoInnerError::into_error).map_err(write_error)?;
+        let DigestedFile { file, bytes, digest } = *out;
+        file.commit()?;
+        let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Written { rows: self.rows, bytes, sha256 })
     }
 }
 

@@ -15,7 +15,7 @@ use defi_shared::error::{Error, Result};
 
 use crate::hint::CallOptions;
 use crate::lake::ReadOptions;
-use crate::output::{self, line, write_page};
+use crate::output::{self, line, write_file};
 use gather::Wallet;
 
 /// The options of `defi wallet`.
@@ -58,7 +58,7 @@ pub async fn show(options: &Options<'_>, args: &ReadOptions) -> Result<()> {
     }
     match (options.html, explanations.as_slice()) {
         (Some(file), all) => {
-            write_page(file, &page::render(&wallet, all)?)?;
+            write_file(file, &page::render(&wallet, all)?)?;
             line(file.display())?;
         }
         (None, [explanation]) if options.json => output::json(explanation)?,

@@ -15,7 +15,7 @@ use defi_shared::lake::requests::in_order;
 use super::report::ExecutionResult;
 use super::{Deployment, ExecutionInput, execution_error};
 use crate::env::Env;
-use crate::output::{line, message, write_page};
+use crate::output::{line, message, write_file};
 use call::{BackfillCall, PREFIX};
 use page::DayRun;
 pub(super) use progress::Backfill;
@@ -118,7 +118,7 @@ impl Deployment {
             async move { self.day_run(day, &arn).await }
         };
         let runs = in_order(backfill.in_order(), DESCRIBED_AT_ONCE, run).await?;
-        write_page(file, &page::render(self.env, backfill, &runs))
+        write_file(file, &page::render(self.env, backfill, &runs))
     }
 
     async fn day_run(&self, day: Day, arn: &str) -> Result<DayRun> {

@@ -1,6 +1,7 @@
 //! The arguments of the command line: the commands and their options.
 
 mod aws;
+mod export;
 mod read;
 mod runs;
 
@@ -19,6 +20,7 @@ use crate::report;
 #[cfg(feature = "aws")]
 pub(super) use aws::StartOptions;
 pub(super) use aws::{BackfillArgs, StartArgs, StatusArgs};
+pub(super) use export::{DbtArgs, FeastArgs};
 pub(super) use read::{DoctorArgs, FeaturesArgs, GetArgs, QueryArgs, TablesArgs, VerifyArgs, WalletArgs};
 pub(super) use runs::{PlanArgs, RunArgs, ServeArgs, StepArgs, node_url};
 
@@ -42,6 +44,10 @@ pub(super) enum Command {
     Get(GetArgs),
     /// Export features for training: of published days, as of just before each borrow, or as of given times
     Features(FeaturesArgs),
+    /// Write a Feast repository over the published features
+    Feast(FeastArgs),
+    /// Write a dbt project over the tables of a local lake, for dbt-duckdb
+    Dbt(DbtArgs),
     /// Compare accounts of a published day with what the contracts say of them, through an Ethereum node
     Verify(VerifyArgs),
     /// Check the lake against its catalog, and optionally API keys, sources and the deployed environment
@@ -74,6 +80,8 @@ impl Command {
             Command::Wallet(args) => read(&args.lake),
             Command::Get(args) => read(&args.lake),
             Command::Features(args) => read(&args.lake),
+            Command::Feast(args) => args.call_options(),
+            Command::Dbt(args) => local(&args.lake),
             Command::Verify(args) => read(&args.lake),
             Command::Doctor(args) => read(&args.lake),
             Command::Report(args) => read(&args.lake),

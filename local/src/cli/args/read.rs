@@ -129,6 +129,9 @@ pub(in crate::cli) struct FeaturesArgs {
     /// File to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) output: Option<PathBuf>,
+    /// Write Croissant metadata beside the file: FILE.croissant.json
+    #[arg(long, requires = "output")]
+    pub(in crate::cli) croissant: bool,
     #[command(flatten)]
     pub(in crate::cli) lake: ReadArgs,
 }

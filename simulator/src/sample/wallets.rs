@@ -1,7 +1,9 @@
 //! The wallets of the sample chain.
 
 use super::accounts::Account;
+use super::credit::{self, Habits};
 use super::rng::SeededRng;
+use super::{SampleOptions, Scenario};
 
 /// The behaviour of a wallet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(super) enum WalletKind {
     Dormant,
     /// A borrower that joins in the last third of the days.
     LateJoiner,
+    /// A borrower of the credit scenario.
+    Habitual(Habits),
 }
 
 /// A wallet, its accounts and its behaviour.
@@ -43,11 +47,16 @@ pub(super) struct Wallet {
 }
 
 /// Creates wallets and their accounts. The first wallet is a liquidator.
-pub(super) fn create_wallets(count: u32, days: u32, rng: &mut SeededRng) -> (Vec<Wallet>, Vec<Account>) {
+pub(super) fn create_wallets(options: &SampleOptions, rng: &mut SeededRng) -> (Vec<Wallet>, Vec<Account>) {
+    let SampleOptions { scenario, wallets: count, days, .. } = *options;
     let mut accounts = Vec::new();
     let mut wallets = Vec::with_capacity(count as usize);
     for index in 0..count {
-        let kind = if index == 0 { WalletKind::Liquidator } else { kind(rng) };
+        let kind = match scenario {
+            _ if index == 0 => WalletKind::Liquidator,
+            Scenario::Mixed => kind(rng),
+            Scenario::Credit => credit::kind(rng),
+        };
         let own = accounts.len();
         accounts.push(Account::new(rng.hex(20)));
         let has_proxy = kind == WalletKind::ProxyUser || (kind == WalletKind::Liquidator && rng.per_mille(500));
@@ -65,7 +74,11 @@ pub(super) fn create_wallets(count: u32, days: u32, rng: &mut SeededRng) -> (Vec
             // A Pareto distribution: the n-th richest wallet has about 1/n of the richest.
             wealth: 400.0 / (1.0 - 0.9998 * rng.unit()),
             target_risk: rng.between(low, high),
-            activity_per_mille: if kind == WalletKind::Dormant { 0 } else { 30 + rng.below(170) },
+            activity_per_mille: match kind {
+                WalletKind::Dormant => 0,
+                WalletKind::Habitual(_) => 1000,
+                _ => 30 + rng.below(170),
+            },
         });
     }
     (wallets, accounts)
@@ -87,6 +100,7 @@ fn target_risks(kind: WalletKind) -> (f64, f64) {
     match kind {
         WalletKind::Looper => (0.84, 0.93),
         WalletKind::Dormant => (0.3, 0.85),
+        WalletKind::Habitual(_) => (0.72, 0.95),
         _ => (0.25, 0.8),
     }
 }
@@ -96,6 +110,7 @@ fn first_day(kind: WalletKind, days: usize, rng: &mut SeededRng) -> usize {
     match kind {
         WalletKind::Dormant => rng.below(third as u64 / 2 + 1) as usize,
         WalletKind::LateJoiner => days - 1 - rng.below(third as u64 + 1).min(days as u64 - 1) as usize,
+        WalletKind::Habitual(_) => rng.below(2 * third as u64 + 1) as usize,
         _ => rng.below(third as u64 + 1) as usize,
     }
 }
@@ -106,8 +121,10 @@ mod tests {
 
     #[test]
     fn wallets_join_in_time_and_have_accounts() {
+        let options = SampleOptions::default();
         for days in [1, 2, 45] {
-            let (wallets, accounts) = create_wallets(400, days, &mut SeededRng::new(1, 2));
+            let (wallets, accounts) =
+                create_wallets(&SampleOptions { wallets: 400, days, ..options }, &mut SeededRng::new(1, 2));
             assert_eq!(wallets.len(), 400);
             assert!(wallets.iter().all(|wallet| wallet.first_day < days as usize));
             assert!(wallets.iter().all(|wallet| wallet.account < accounts.len() && wallet.wealth > 0.0));
@@ -116,7 +133,8 @@ mod tests {
 
     #[test]
     fn all_kinds_exist_and_proxies_have_own_accounts() {
-        let (wallets, accounts) = create_wallets(400, 45, &mut SeededRng::new(1, 2));
+        let options = SampleOptions::default();
+        let (wallets, accounts) = create_wallets(&SampleOptions { wallets: 400, ..options }, &mut SeededRng::new(1, 2));
         for kind in [
             WalletKind::Lender,
             WalletKind::Borrower,

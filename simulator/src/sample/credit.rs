@@ -5,8 +5,7 @@
 use super::accounts::{Health, units};
 use super::actions::{MIN_USD, Transaction};
 use super::protocols::{MARKETS, PriceModel, VOLATILE};
-use super::rng::SeededRng;
-use super::wallets::WalletKind;
+use super::wallets::{Habits, WalletKind};
 use super::world::World;
 
 /// How far above its target a borrower lets its risk grow while it looks, and how far below it brings the risk then.
@@ -18,31 +17,6 @@ const LEARNED_RISK: f64 = 0.65;
 const LEARNED_ATTENTION: u64 = 900;
 /// The probability, on a day, that a borrower who lost its collateral comes back with some, in thousandths.
 const RETURN_PER_MILLE: u64 = 50;
-
-/// The habits of a borrower, in thousandths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Habits {
-    /// How careful it is. The more, the more often it acts, the more it repays and the less it borrows at once.
-    care: u64,
-    /// The probability that it looks at its risk on a day.
-    attention: u64,
-}
-
-impl Habits {
-    /// Half of all borrowers look almost every day, a third hardly ever.
-    fn new(rng: &mut SeededRng) -> Habits {
-        let care = rng.below(1000);
-        Habits { care, attention: 20 + (care.saturating_sub(350) * 7 / 2).min(850) }
-    }
-}
-
-pub(super) fn kind(rng: &mut SeededRng) -> WalletKind {
-    match rng.below(100) {
-        0..2 => WalletKind::Liquidator,
-        2..10 => WalletKind::Lender,
-        _ => WalletKind::Habitual(Habits::new(rng)),
-    }
-}
 
 impl World {
     /// Simulates a day of a borrower: it brings back a risk that has grown too much, or else does sometimes what it is used to.
@@ -56,6 +30,7 @@ impl World {
         } else if health.risk() > tx.wallet.target_risk + TOLERANCE && self.rng.per_mille(attention) {
             self.reduce_risk(tx, habits, &health);
         } else if self.rng.per_mille(60 + care / 5) {
+            // The more careful a borrower is, the more of the draws are repayments.
             match self.rng.below(1000).saturating_sub(care / 2) {
                 0..50 => self.repay(tx),
                 50..170 => self.add_collateral(tx, habits, 0.05, 0.2),

@@ -64,7 +64,7 @@ impl SampleOptions {
     pub fn of(scenario: Scenario) -> SampleOptions {
         let (wallets, days) = match scenario {
             Scenario::Mixed => (500, 45),
-            Scenario::Credit => (1_200, 240),
+            Scenario::Credit => (700, 210),
         };
         SampleOptions { scenario, wallets, days, seed: 1 }
     }

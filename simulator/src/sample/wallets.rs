@@ -1,7 +1,6 @@
 //! The wallets of the sample chain.
 
 use super::accounts::Account;
-use super::credit::{self, Habits};
 use super::rng::SeededRng;
 use super::{SampleOptions, Scenario};
 
@@ -24,6 +23,23 @@ pub(super) enum WalletKind {
     LateJoiner,
     /// A borrower of the credit scenario.
     Habitual(Habits),
+}
+
+/// The habits of a borrower, in thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Habits {
+    /// How careful it is. The more, the more often it acts, the more it repays and the less it borrows at once.
+    pub(super) care: u64,
+    /// The probability that it looks at its risk on a day.
+    pub(super) attention: u64,
+}
+
+impl Habits {
+    /// Half of all borrowers look almost every day, a third hardly ever.
+    fn new(rng: &mut SeededRng) -> Habits {
+        let care = rng.below(1000);
+        Habits { care, attention: 20 + (care.saturating_sub(350) * 7 / 2).min(850) }
+    }
 }
 
 /// A wallet, its accounts and its behaviour.
@@ -55,7 +71,7 @@ pub(super) fn create_wallets(options: &SampleOptions, rng: &mut SeededRng) -> (V
         let kind = match scenario {
             _ if index == 0 => WalletKind::Liquidator,
             Scenario::Mixed => kind(rng),
-            Scenario::Credit => credit::kind(rng),
+            Scenario::Credit => credit_kind(rng),
         };
         let own = accounts.len();
         accounts.push(Account::new(rng.hex(20)));
@@ -93,6 +109,14 @@ fn kind(rng: &mut SeededRng) -> WalletKind {
         77..79 => WalletKind::Liquidator,
         79..90 => WalletKind::Dormant,
         _ => WalletKind::LateJoiner,
+    }
+}
+
+fn credit_kind(rng: &mut SeededRng) -> WalletKind {
+    match rng.below(100) {
+        0..2 => WalletKind::Liquidator,
+        2..10 => WalletKind::Lender,
+        _ => WalletKind::Habitual(Habits::new(rng)),
     }
 }
 

@@ -17,10 +17,10 @@ pub(in crate::cli) struct SampleArgs {
     /// What happens on the sample chain [default: mixed]
     #[arg(long, value_name = "NAME", value_parser = scenario(), conflicts_with = "recording")]
     pub(in crate::cli) scenario: Option<Scenario>,
-    /// Number of wallets on the sample chain [default: 500; credit: 1200]
+    /// Number of wallets on the sample chain [default: 500; credit: 700]
     #[arg(long, value_name = "N", conflicts_with = "recording")]
     pub(in crate::cli) wallets: Option<u32>,
-    /// Number of days of the sample chain [default: 45; credit: 240]
+    /// Number of days of the sample chain [default: 45; credit: 210]
     #[arg(long, value_name = "N", conflicts_with = "recording")]
     pub(in crate::cli) days: Option<u32>,
     /// Seed of the sample chain [default: 1]

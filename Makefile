@@ -23,7 +23,7 @@ CONFIG ?= shared/config.toml
 # Additional arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
-.PHONY: help run build test test-rust test-readers test-exports test-docs test-pages test-chain test-aws test-aws-node test-environments test-wheel soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image wheel package bench-cold-start local-aws environment deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-exports test-docs test-notebook test-pages test-chain test-aws test-aws-node test-environments test-wheel soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image wheel package bench-cold-start local-aws environment deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,7 +39,7 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (18 
 test: ## Run every test (30 min)
 	@echo "Building everything without optimization and running all tests: about 30 minutes on two cores"
 	$(BINARIES)
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-chain test-rust test-aws-node test-environments test-docs test-readers test-exports test-pages test-wheel
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-chain test-rust test-aws-node test-environments test-docs test-notebook test-readers test-exports test-pages test-wheel
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
@@ -66,6 +66,11 @@ test-exports: $(VENV)/feast/ready $(VENV)/dbt/ready $(VENV)/croissant/ready
 test-docs: $(VENV)/docs/ready $(VENV)/feast/ready $(VENV)/dbt/ready
 	$(BINARIES)
 	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/docs/bin/python -m pytest -q -p no:cacheprovider tests/docs
+
+# The example notebook, over a lake of the credit scenario that the test builds.
+test-notebook: $(VENV)/notebook/ready
+	$(BINARIES)
+	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/notebook/bin/python -m pytest -q -p no:cacheprovider tests/notebook
 
 # The HTML pages in a browser, over a lake with two published sets. Screenshots are written to target/pages.
 test-pages: tests/pages/node_modules/ready
@@ -127,6 +132,7 @@ $(VENV)/feast/ready: tests/feast/requirements.txt
 $(VENV)/dbt/ready: tests/dbt/requirements.txt
 $(VENV)/croissant/ready: tests/croissant/requirements.txt
 $(VENV)/docs/ready: tests/docs/requirements.txt
+$(VENV)/notebook/ready: tests/notebook/requirements.txt
 $(VENV)/aws/ready: tests/aws/requirements.txt
 $(VENV)/checks/ready: infra/checks/requirements.txt
 $(VENV)/package/ready: infra/package/requirements.txt

@@ -151,6 +151,20 @@ fn rejects_invalid_sizes_of_the_sample_chain() {
 }
 
 #[test]
+fn scenario_of_the_sample_chain_has_its_own_size_and_is_one_of_two() {
+    let workspace = Workspace::new();
+    let options = ["run", "--scenario", "credit", "--wallets", "5", "--as-of", "2024-01-01"];
+    let error = workspace.expect_error("BadInput", &options);
+    assert_mentions(&error, &["the credit sample chain of 5 wallets, 210 days and seed 1, 2023-01-01 to 2023-07-30"]);
+    let error = workspace.expect_error("BadInput", &["run", "--scenario", "debt"]);
+    assert_mentions(&error, &["debt", "mixed", "credit"]);
+    for other in [&["--recording", "folder"][..], &["--live"]] {
+        let error = workspace.expect_error("BadInput", &[&["run", "--scenario", "credit"], other].concat());
+        assert_mentions(&error, &["--scenario", other[0]]);
+    }
+}
+
+#[test]
 fn rejects_a_lake_that_is_not_a_folder() {
     let workspace = Workspace::new();
     fs::write(workspace.path("file"), "text").expect("a file");

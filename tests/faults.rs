@@ -42,7 +42,7 @@ fn cases() -> u64 {
 }
 
 fn sample() -> Recording {
-    chain(&SampleOptions { wallets: 40, days: 3, seed: 5 }, Schema::Aave).expect("a chain")
+    chain(&SampleOptions { wallets: 40, days: 3, seed: 5, ..SampleOptions::default() }, Schema::Aave).expect("a chain")
 }
 
 /// Returns the sample chain with invalid rows of every kind.

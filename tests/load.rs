@@ -337,7 +337,7 @@ fn is_long() -> bool {
 /// Returns a sample chain. It has about one position and three quarters of an event per wallet and day.
 fn sample(days: u32, seed: u64) -> Recording {
     let wallets = if is_long() { 165_000 } else { 2_000 };
-    chain(&SampleOptions { wallets, days, seed }, Schema::Messari).expect("a chain")
+    chain(&SampleOptions { wallets, days, seed, ..SampleOptions::default() }, Schema::Messari).expect("a chain")
 }
 
 #[test]

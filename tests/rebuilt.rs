@@ -21,7 +21,7 @@ const AAVE: &str = "aave-v2-eth";
 const COMPOUND: &str = "compound-v2-eth";
 
 fn sample() -> Recording {
-    chain(&SampleOptions { wallets: 60, days: 5, seed: 5 }, Schema::Aave).expect("a chain")
+    chain(&SampleOptions { wallets: 60, days: 5, seed: 5, ..SampleOptions::default() }, Schema::Aave).expect("a chain")
 }
 
 /// A lake that a test reads.

@@ -14,7 +14,7 @@ use tempfile::tempdir;
 use crate::support::fault_bench::FaultBench;
 
 fn sample() -> Recording {
-    chain(&SampleOptions { wallets: 40, days: 4, seed: 5 }, Schema::Aave).expect("a chain")
+    chain(&SampleOptions { wallets: 40, days: 4, seed: 5, ..SampleOptions::default() }, Schema::Aave).expect("a chain")
 }
 
 fn field<'a>(event: &'a Map<String, Value>, name: &str) -> &'a str {

@@ -11,13 +11,13 @@ use defi_shared::error::Kind;
 use defi_shared::lake::{FeatureSet, FolderStore, Lake, WorkUnit};
 use defi_shared::tables::{FeatureRow, Row, STAGE_POSITIONS, StagedPosition, WALLET_HEALTH, WalletHealth};
 use defi_simulator::faults::debts_never_fall;
-use defi_simulator::sample::{AAVE, SampleOptions, chain};
+use defi_simulator::sample::{AAVE, SampleOptions, Scenario, chain};
 use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::support::fault_bench::FaultBench;
 
-const OPTIONS: SampleOptions = SampleOptions { wallets: 120, days: 12, seed: 11 };
+const OPTIONS: SampleOptions = SampleOptions { scenario: Scenario::Mixed, wallets: 120, days: 12, seed: 11 };
 
 /// The balances and collateral flags of a lake's positions, by unit, account, market and side.
 type Positions = BTreeMap<(WorkUnit, Address, Address, Side), (i128, Option<bool>)>;

@@ -98,9 +98,7 @@ impl Source {
                 recording.restrict(config)?;
                 let left_out = recording.left_out.iter().map(|left_out| left_out.rows).sum();
                 let chain = match self {
-                    Source::Sample(SampleOptions { wallets, days, seed }) => {
-                        format!("the sample chain of {wallets} wallets, {days} days and seed {seed}")
-                    }
+                    Source::Sample(options) => options.to_string(),
                     _ => format!("the recording {}", recording.name),
                 };
                 let options = ServerOptions { deployments: Deployment::all(config), ..ServerOptions::default() };

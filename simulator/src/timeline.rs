@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn head_is_300_blocks_after_last_first_block() {
-        let recording = chain(&SampleOptions { wallets: 1, days: 2, seed: 0 }, Schema::Aave).unwrap();
+        let recording =
+            chain(&SampleOptions { wallets: 1, days: 2, seed: 0, ..SampleOptions::default() }, Schema::Aave).unwrap();
         let timeline = Timeline::new(&recording).unwrap();
         let last = recording.blocks[2];
         assert_eq!(timeline.head(), Block { number: last.number + 300, timestamp: last.timestamp + 3600 });

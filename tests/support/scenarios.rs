@@ -9,7 +9,7 @@ use defi_local::source::Source;
 use defi_shared::domain::Day;
 use defi_shared::lake::{FileMetadata, FolderStore, Lake, WorkUnit};
 use defi_shared::tables::{RAW_BORROWS, RAW_MARKETS, RAW_POSITIONS, RawEvent, RawMarket, RawPosition};
-use defi_simulator::sample::SampleOptions;
+use defi_simulator::sample::{self, SampleOptions};
 use tempfile::tempdir;
 
 use super::command::{command, path_str, succeed};
@@ -24,7 +24,7 @@ pub struct Chain {
     pub as_of: Option<&'static str>,
 }
 
-const SAMPLE: SampleOptions = SampleOptions { wallets: 12, days: 3, seed: 3 };
+const SAMPLE: SampleOptions = SampleOptions { scenario: sample::Scenario::Mixed, wallets: 12, days: 3, seed: 3 };
 const EARLIER_DAY: &str = "2023-01-03";
 const LATE_DAY: &str = "2023-01-02";
 const PROTOCOL: &str = "aave-v2-eth";
@@ -67,7 +67,7 @@ impl Chain {
     pub fn arguments(&self, lake: &Path) -> Vec<String> {
         let mut arguments = vec!["run".to_owned(), "--lake".to_owned(), path_str(lake).to_owned()];
         if self.name == "sample" {
-            let SampleOptions { wallets, days, seed } = SAMPLE;
+            let SampleOptions { wallets, days, seed, .. } = SAMPLE;
             let options = [("--wallets", u64::from(wallets)), ("--days", u64::from(days)), ("--seed", seed)];
             arguments.extend(options.iter().flat_map(|(name, value)| [(*name).to_owned(), value.to_string()]));
         } else {

@@ -24,7 +24,7 @@ use rustc_hash::FxHashSet;
 
 use crate::export::croissant::{self, ExportedFile};
 use crate::lake::ReadOptions;
-use crate::output::{FileFormat, Sink, message};
+use crate::output::{FileFormat, Sink, Written, message};
 use defi_pages::number::with_thousands;
 use instants::Instant;
 pub use period::Period;

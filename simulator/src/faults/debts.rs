@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn debts_grow_and_never_fall() {
-        let real = chain(&SampleOptions { wallets: 80, days: 20, seed: 2 }, Schema::Messari).unwrap();
+        let real =
+            chain(&SampleOptions { wallets: 80, days: 20, seed: 2, ..SampleOptions::default() }, Schema::Messari)
+                .unwrap();
         let mut wrong = real.clone();
         debts_never_fall(&mut wrong, AAVE);
         let debts = |recording: &Recording| -> Vec<BTreeMap<_, _>> {

@@ -288,12 +288,13 @@ pub(super) fn scale(market: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::recording::Block;
+    use crate::sample::Scenario;
     use crate::sample::interest::Interest;
     use crate::sample::rng::SeededRng;
 
     fn prices() -> Prices {
         let block = |day: i64| Block { number: 1 + day as u64, timestamp: 1_672_531_211 + day * 86_400 };
-        Prices::new(2, Interest::new(&[block(0), block(1)]).unwrap(), &mut SeededRng::new(0, 1))
+        Prices::new(Scenario::Mixed, 2, Interest::new(&[block(0), block(1)]).unwrap(), &mut SeededRng::new(0, 1))
     }
 
     fn snapshot(account: &mut Account, protocol: usize, moment: Moment<'_>) -> Vec<Row> {

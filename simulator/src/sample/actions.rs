@@ -7,7 +7,7 @@ use super::wallets::{Wallet, WalletKind};
 use super::world::World;
 
 /// The minimum amount of a deposit or borrow, in dollars.
-const MIN_USD: f64 = 5.0;
+pub(super) const MIN_USD: f64 = 5.0;
 /// The risk above which an active wallet is likely to repay.
 const REPAY_RISK: f64 = 0.92;
 /// The share of transactions in the first block of a day, in thousandths, so that the boundary between days is tested.
@@ -16,9 +16,9 @@ const FIRST_BLOCK_PER_MILLE: u64 = 6;
 const UNPRICED_PER_MILLE: u64 = 12;
 
 /// A transaction of a wallet.
-struct Transaction {
-    wallet: Wallet,
-    protocol: usize,
+pub(super) struct Transaction {
+    pub(super) wallet: Wallet,
+    pub(super) protocol: usize,
     day: usize,
     block: u64,
     hash: String,
@@ -31,6 +31,7 @@ impl World {
         match wallet.kind {
             WalletKind::Liquidator => {}
             WalletKind::Lender => self.deposit_savings(&tx, 0.3, 0.8),
+            WalletKind::Habitual(habits) => self.add_collateral(&tx, habits, 0.3, 0.8),
             WalletKind::Looper => {
                 let Some(market) = self.rng.pick(VOLATILE[tx.protocol]) else { return };
                 self.supply(&tx, market, wallet.wealth * 0.6);
@@ -58,6 +59,7 @@ impl World {
             WalletKind::Liquidator | WalletKind::Dormant => {}
             WalletKind::Lender if self.rng.per_mille(600) => self.deposit_savings(&tx, 0.05, 0.2),
             WalletKind::Lender => self.withdraw_savings(&tx),
+            WalletKind::Habitual(habits) => self.follow_habits(&tx, habits),
             _ => self.manage_debt(&tx),
         }
     }
@@ -135,7 +137,7 @@ impl World {
     }
 
     /// Withdraws half of the collateral that the debt does not need at the wallet's target risk.
-    fn withdraw_surplus(&mut self, tx: &Transaction) {
+    pub(super) fn withdraw_surplus(&mut self, tx: &Transaction) {
         let health = self.health(tx);
         let supplies = self.open(tx, false);
         let Some((market, amount)) = self.rng.pick(&supplies) else { return };
@@ -147,7 +149,7 @@ impl World {
         }
     }
 
-    fn supply(&mut self, tx: &Transaction, market: usize, usd: f64) {
+    pub(super) fn supply(&mut self, tx: &Transaction, market: usize, usd: f64) {
         if usd >= MIN_USD {
             let amount = units(market, usd, self.moment(tx));
             self.record(tx, "deposit", market, amount);
@@ -155,7 +157,7 @@ impl World {
     }
 
     /// Borrows a share of the amount that would bring the risk to the wallet's target. Returns the amount in dollars.
-    fn borrow_towards(&mut self, tx: &Transaction, share: f64) -> f64 {
+    pub(super) fn borrow_towards(&mut self, tx: &Transaction, share: f64) -> f64 {
         let Health { weighted_collateral, borrowing_power, debt } = self.health(tx);
         let usd = (weighted_collateral * tx.wallet.target_risk - debt).min(borrowing_power - debt) * share;
         let market = self.rng.pick(BORROWED[tx.protocol]);
@@ -169,7 +171,7 @@ impl World {
         }
     }
 
-    fn repay(&mut self, tx: &Transaction) {
+    pub(super) fn repay(&mut self, tx: &Transaction) {
         let debts = self.open(tx, true);
         let Some((market, amount)) = self.rng.pick(&debts) else { return };
         let part = self.rng.below(4);
@@ -177,21 +179,21 @@ impl World {
         self.record(tx, "repay", market, amount);
     }
 
-    fn health(&self, tx: &Transaction) -> Health {
+    pub(super) fn health(&self, tx: &Transaction) -> Health {
         self.accounts[tx.wallet.account].health(tx.protocol, self.moment(tx))
     }
 
-    fn moment(&self, tx: &Transaction) -> Moment<'_> {
+    pub(super) fn moment(&self, tx: &Transaction) -> Moment<'_> {
         Moment { prices: &self.prices, day: tx.day }
     }
 
-    fn open(&self, tx: &Transaction, is_debt: bool) -> Vec<(usize, u128)> {
+    pub(super) fn open(&self, tx: &Transaction, is_debt: bool) -> Vec<(usize, u128)> {
         let pair = |position: &Position| (position.market, position.amount(self.moment(tx)));
         self.accounts[tx.wallet.account].open(tx.protocol, is_debt).map(pair).collect()
     }
 
     /// Changes a position and records the event. All actions use it, so that positions and events are consistent.
-    fn record(&mut self, tx: &Transaction, category: &'static str, market: usize, amount: u128) {
+    pub(super) fn record(&mut self, tx: &Transaction, category: &'static str, market: usize, amount: u128) {
         if amount == 0 {
             return;
         }

@@ -8,6 +8,7 @@
 mod accounts;
 mod actions;
 mod calendar;
+mod credit;
 mod events;
 mod interest;
 mod liquidations;
@@ -16,6 +17,8 @@ mod protocols;
 mod rng;
 mod wallets;
 mod world;
+
+use std::fmt;
 
 use defi_shared::config::Schema;
 use defi_shared::error::{Error, Result};
@@ -31,9 +34,22 @@ const MAX_WALLETS: u32 = 1_000_000;
 /// Ten years.
 const MAX_DAYS: u32 = 3_650;
 
-/// The size and the seed of the chain.
+/// What happens on the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scenario {
+    /// Some weeks with wallets of all kinds and two crashes.
+    #[default]
+    Mixed,
+    /// Months with borrowers of different care, in a market that falls and recovers again and again: for models of credit
+    /// risk.
+    Credit,
+}
+
+/// The scenario, the size and the seed of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleOptions {
+    /// What happens on the chain.
+    pub scenario: Scenario,
     /// The number of wallets. Their proxy contracts are additional accounts.
     pub wallets: u32,
     /// The number of complete days. The chain also has the first hour of the next day.
@@ -42,11 +58,32 @@ pub struct SampleOptions {
     pub seed: u64,
 }
 
+impl SampleOptions {
+    /// Returns the usual size and seed of a scenario. The mixed one is generated in well under a second. The credit one has
+    /// enough borrows to train a model with a horizon of 30 days.
+    pub fn of(scenario: Scenario) -> SampleOptions {
+        let (wallets, days) = match scenario {
+            Scenario::Mixed => (500, 45),
+            Scenario::Credit => (700, 210),
+        };
+        SampleOptions { scenario, wallets, days, seed: 1 }
+    }
+}
+
 impl Default for SampleOptions {
-    /// Returns options of a chain with all kinds of wallets and with liquidations, which is generated in well under a
-    /// second.
     fn default() -> Self {
-        SampleOptions { wallets: 500, days: 45, seed: 1 }
+        SampleOptions::of(Scenario::default())
+    }
+}
+
+impl fmt::Display for SampleOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SampleOptions { scenario, wallets, days, seed } = self;
+        let name = match scenario {
+            Scenario::Mixed => "",
+            Scenario::Credit => "credit ",
+        };
+        write!(formatter, "the {name}sample chain of {wallets} wallets, {days} days and seed {seed}")
     }
 }
 

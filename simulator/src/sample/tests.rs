@@ -1,6 +1,7 @@
 //! Tests of the sample chain as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -24,17 +25,14 @@ fn debug_text(chain: &Recording) -> String {
 
 #[test]
 fn equal_options_give_equal_chains() {
-    let options = SampleOptions { wallets: 40, days: 12, seed: 5 };
+    let options = SampleOptions { wallets: 40, days: 12, seed: 5, ..SampleOptions::default() };
     let one = debug_text(&chain(&options, Schema::Aave).unwrap());
     assert_eq!(one, debug_text(&chain(&options, Schema::Aave).unwrap()));
     assert_ne!(one, debug_text(&chain(&SampleOptions { seed: 6, ..options }, Schema::Aave).unwrap()));
 }
 
-/// The chain must not change with the machine or the release of a library, because the documentation and other tests
-/// contain values of it. A change of the simulation changes this digest.
-#[test]
-fn chain_has_the_recorded_digest() {
-    let chain = chain(&SampleOptions { wallets: 60, days: 20, seed: 1 }, Schema::Aave).unwrap();
+/// Returns a digest of the events and the snapshots.
+fn digest(chain: &Recording) -> String {
     let mut digest = Sha256::new();
     for event in &chain.events {
         digest.update(serde_json::to_vec(event).unwrap());
@@ -43,8 +41,18 @@ fn chain_has_the_recorded_digest() {
     for row in snapshots.flat_map(|blocks| blocks.values()).flatten() {
         digest.update(row.to_string());
     }
-    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digest, "820342a72cbcfa0f8da5dd22b3733774d314d77a2d626ada21f39ba938a4ccbd");
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The chain must not change with the machine or the release of a library, because the documentation and other tests
+/// contain values of it. A change of the simulation changes this digest.
+#[test]
+fn chains_have_the_recorded_digests() {
+    let mixed = SampleOptions { wallets: 60, days: 20, ..SampleOptions::default() };
+    let credit = SampleOptions { wallets: 60, days: 60, ..SampleOptions::of(Scenario::Credit) };
+    let digest_of = |options| digest(&chain(options, Schema::Aave).unwrap());
+    assert_eq!(digest_of(&mixed), "820342a72cbcfa0f8da5dd22b3733774d314d77a2d626ada21f39ba938a4ccbd");
+    assert_eq!(digest_of(&credit), "ae262f3f9031cfead5781674660d62137220060126277e2e372dad490dc03575");
 }
 
 #[test]
@@ -224,7 +232,7 @@ fn every_defect_occurs_but_rarely() {
 
 #[test]
 fn chain_size_must_be_within_limits() {
-    let smallest = SampleOptions { wallets: 1, days: 1, seed: 0 };
+    let smallest = SampleOptions { wallets: 1, days: 1, seed: 0, ..SampleOptions::default() };
     assert_eq!(chain(&smallest, Schema::Aave).unwrap().blocks.len(), 2);
     for invalid in [
         SampleOptions { wallets: 0, ..smallest },
@@ -234,4 +242,73 @@ fn chain_size_must_be_within_limits() {
     ] {
         assert_eq!(chain(&invalid, Schema::Aave).unwrap_err().kind(), Kind::BadInput, "{invalid:?}");
     }
+}
+
+/// A credit chain of fewer wallets.
+fn credit_chain() -> &'static Recording {
+    static CHAIN: OnceLock<Recording> = OnceLock::new();
+    let options = SampleOptions { wallets: 150, ..SampleOptions::of(Scenario::Credit) };
+    CHAIN.get_or_init(|| chain(&options, Schema::Aave).unwrap())
+}
+
+/// Returns the days of the events of a category, from the first day of the chain, by the account in lower case.
+fn days_by_account(chain: &Recording, category: &str) -> BTreeMap<String, Vec<usize>> {
+    let mut days: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for row in chain.events.iter().filter(|row| row["category"] == category) {
+        let block = row["block_number"].as_u64().unwrap();
+        let day = chain.blocks.partition_point(|first| first.number <= block) - 1;
+        days.entry(text(row, "account_address").to_lowercase()).or_default().push(day);
+    }
+    days
+}
+
+#[test]
+fn credit_chain_is_another_one_with_the_same_seed() {
+    let options = SampleOptions { wallets: 20, ..SampleOptions::of(Scenario::Credit) };
+    let one = debug_text(&chain(&options, Schema::Aave).unwrap());
+    assert_eq!(one, debug_text(&chain(&options, Schema::Aave).unwrap()));
+    let mixed = SampleOptions { scenario: Scenario::Mixed, ..options };
+    assert_ne!(one, debug_text(&chain(&mixed, Schema::Aave).unwrap()));
+    assert_eq!(options.to_string(), "the credit sample chain of 20 wallets, 210 days and seed 1");
+    assert_eq!(mixed.to_string(), "the sample chain of 20 wallets, 210 days and seed 1");
+}
+
+/// Long enough for a training period, a gap of a horizon, a test period and another horizon without labels.
+#[test]
+fn credit_chain_has_borrows_over_months() {
+    let chain = credit_chain();
+    assert!(chain.blocks.len() > 180, "{}", chain.blocks.len());
+    let borrows: Vec<usize> = days_by_account(chain, "borrow").into_values().flatten().collect();
+    for start in (0..chain.blocks.len() - 30).step_by(30) {
+        let of_month = borrows.iter().filter(|day| (start..start + 30).contains(*day)).count();
+        assert!(of_month >= 30, "{of_month} borrows in the 30 days from {start}");
+    }
+}
+
+#[test]
+fn credit_wallets_deposit_before_they_borrow() {
+    let chain = credit_chain();
+    let deposits = days_by_account(chain, "deposit");
+    let borrows = days_by_account(chain, "borrow");
+    assert!(borrows.len() > 100, "{}", borrows.len());
+    for (account, days) in borrows {
+        assert!(deposits[&account][0] < days[0], "{account}: {} and {}", deposits[&account][0], days[0]);
+    }
+}
+
+/// Liquidations are many, and spread over the months and over the wallets. Most of those who were liquidated once are careful
+/// afterwards.
+#[test]
+fn credit_wallets_are_liquidated_again_and_again_but_not_all() {
+    let chain = credit_chain();
+    let borrowers = days_by_account(chain, "borrow").len();
+    let liquidated = days_by_account(chain, "liquidation");
+    assert!((borrowers / 5..borrowers * 3 / 4).contains(&liquidated.len()), "{} of {borrowers}", liquidated.len());
+    for start in (30..chain.blocks.len() - 60).step_by(60) {
+        let is_within = |day: &usize| (start..start + 60).contains(day);
+        let of_months = liquidated.values().filter(|days| days.iter().any(is_within)).count();
+        assert!(of_months >= 5, "{of_months} wallets in the 60 days from {start}");
+    }
+    let again = liquidated.values().filter(|days| days.iter().any(|day| *day > days[0] + 30)).count();
+    assert!(again > 0 && again * 2 < liquidated.len(), "{again} of {}", liquidated.len());
 }

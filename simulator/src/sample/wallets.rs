@@ -2,6 +2,7 @@
 
 use super::accounts::Account;
 use super::rng::SeededRng;
+use super::{SampleOptions, Scenario};
 
 /// The behaviour of a wallet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,25 @@ pub(super) enum WalletKind {
     Dormant,
     /// A borrower that joins in the last third of the days.
     LateJoiner,
+    /// A borrower of the credit scenario.
+    Habitual(Habits),
+}
+
+/// The habits of a borrower, in thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Habits {
+    /// How careful it is. The more, the more often it acts, the more it repays and the less it borrows at once.
+    pub(super) care: u64,
+    /// The probability that it looks at its risk on a day.
+    pub(super) attention: u64,
+}
+
+impl Habits {
+    /// Half of all borrowers look almost every day, a third hardly ever.
+    fn new(rng: &mut SeededRng) -> Habits {
+        let care = rng.below(1000);
+        Habits { care, attention: 20 + (care.saturating_sub(350) * 7 / 2).min(850) }
+    }
 }
 
 /// A wallet, its accounts and its behaviour.
@@ -43,11 +63,16 @@ pub(super) struct Wallet {
 }
 
 /// Creates wallets and their accounts. The first wallet is a liquidator.
-pub(super) fn create_wallets(count: u32, days: u32, rng: &mut SeededRng) -> (Vec<Wallet>, Vec<Account>) {
+pub(super) fn create_wallets(options: &SampleOptions, rng: &mut SeededRng) -> (Vec<Wallet>, Vec<Account>) {
+    let SampleOptions { scenario, wallets: count, days, .. } = *options;
     let mut accounts = Vec::new();
     let mut wallets = Vec::with_capacity(count as usize);
     for index in 0..count {
-        let kind = if index == 0 { WalletKind::Liquidator } else { kind(rng) };
+        let kind = match scenario {
+            _ if index == 0 => WalletKind::Liquidator,
+            Scenario::Mixed => kind(rng),
+            Scenario::Credit => credit_kind(rng),
+        };
         let own = accounts.len();
         accounts.push(Account::new(rng.hex(20)));
         let has_proxy = kind == WalletKind::ProxyUser || (kind == WalletKind::Liquidator && rng.per_mille(500));
@@ -65,7 +90,11 @@ pub(super) fn create_wallets(count: u32, days: u32, rng: &mut SeededRng) -> (Vec
             // A Pareto distribution: the n-th richest wallet has about 1/n of the richest.
             wealth: 400.0 / (1.0 - 0.9998 * rng.unit()),
             target_risk: rng.between(low, high),
-            activity_per_mille: if kind == WalletKind::Dormant { 0 } else { 30 + rng.below(170) },
+            activity_per_mille: match kind {
+                WalletKind::Dormant => 0,
+                WalletKind::Habitual(_) => 1000,
+                _ => 30 + rng.below(170),
+            },
         });
     }
     (wallets, accounts)
@@ -83,10 +112,19 @@ fn kind(rng: &mut SeededRng) -> WalletKind {
     }
 }
 
+fn credit_kind(rng: &mut SeededRng) -> WalletKind {
+    match rng.below(100) {
+        0..2 => WalletKind::Liquidator,
+        2..10 => WalletKind::Lender,
+        _ => WalletKind::Habitual(Habits::new(rng)),
+    }
+}
+
 fn target_risks(kind: WalletKind) -> (f64, f64) {
     match kind {
         WalletKind::Looper => (0.84, 0.93),
         WalletKind::Dormant => (0.3, 0.85),
+        WalletKind::Habitual(_) => (0.72, 0.95),
         _ => (0.25, 0.8),
     }
 }
@@ -96,6 +134,7 @@ fn first_day(kind: WalletKind, days: usize, rng: &mut SeededRng) -> usize {
     match kind {
         WalletKind::Dormant => rng.below(third as u64 / 2 + 1) as usize,
         WalletKind::LateJoiner => days - 1 - rng.below(third as u64 + 1).min(days as u64 - 1) as usize,
+        WalletKind::Habitual(_) => rng.below(2 * third as u64 + 1) as usize,
         _ => rng.below(third as u64 + 1) as usize,
     }
 }
@@ -106,8 +145,10 @@ mod tests {
 
     #[test]
     fn wallets_join_in_time_and_have_accounts() {
+        let options = SampleOptions::default();
         for days in [1, 2, 45] {
-            let (wallets, accounts) = create_wallets(400, days, &mut SeededRng::new(1, 2));
+            let (wallets, accounts) =
+                create_wallets(&SampleOptions { wallets: 400, days, ..options }, &mut SeededRng::new(1, 2));
             assert_eq!(wallets.len(), 400);
             assert!(wallets.iter().all(|wallet| wallet.first_day < days as usize));
             assert!(wallets.iter().all(|wallet| wallet.account < accounts.len() && wallet.wealth > 0.0));
@@ -116,7 +157,8 @@ mod tests {
 
     #[test]
     fn all_kinds_exist_and_proxies_have_own_accounts() {
-        let (wallets, accounts) = create_wallets(400, 45, &mut SeededRng::new(1, 2));
+        let options = SampleOptions::default();
+        let (wallets, accounts) = create_wallets(&SampleOptions { wallets: 400, ..options }, &mut SeededRng::new(1, 2));
         for kind in [
             WalletKind::Lender,
             WalletKind::Borrower,

@@ -49,9 +49,9 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(options: &SampleOptions, aave: Schema) -> Result<World> {
-        let SampleOptions { wallets, days, seed } = *options;
+        let SampleOptions { scenario, days, seed, .. } = *options;
         let stream = |purpose| SeededRng::new(seed, purpose);
-        let (wallet_list, accounts) = create_wallets(wallets, days, &mut stream(3));
+        let (wallet_list, accounts) = create_wallets(options, &mut stream(3));
         let mut by_address: Vec<usize> = (0..accounts.len()).collect();
         by_address.sort_by(|one, other| accounts[*one].address.cmp(&accounts[*other].address));
         let calendar = Calendar::new(days, &mut stream(1))?;
@@ -59,9 +59,9 @@ impl World {
         Ok(World {
             days: days as usize,
             aave,
-            name: format!("sample-{wallets}-wallets-{days}-days-seed-{seed}"),
+            name: options.to_string(),
             calendar,
-            prices: Prices::new(days, interest, &mut stream(2)),
+            prices: Prices::new(scenario, days, interest, &mut stream(2)),
             wallets: wallet_list,
             liquidated_today: vec![false; accounts.len()],
             accounts,
@@ -112,7 +112,11 @@ impl World {
         self.liquidate(day, if is_last { LAST_DAY_PER_MILLE } else { 1000 });
         for index in 0..self.wallets.len() {
             let wallet = self.wallets[index];
-            if self.liquidated_today[wallet.account] || (is_last && !self.rng.per_mille(LAST_DAY_PER_MILLE)) {
+            if self.liquidated_today[wallet.account] {
+                self.learn(index);
+                continue;
+            }
+            if is_last && !self.rng.per_mille(LAST_DAY_PER_MILLE) {
                 continue;
             }
             if wallet.first_day == day {

@@ -142,7 +142,8 @@ async fn aaves_own_subgraph_has_reserves_and_balances_of_users() {
         schema: SchemaVersion::Aave,
         history: None,
     }];
-    let recording = chain(&SampleOptions { wallets: 150, days: 10, seed: 3 }, Schema::Aave).unwrap();
+    let recording =
+        chain(&SampleOptions { wallets: 150, days: 10, seed: 3, ..SampleOptions::default() }, Schema::Aave).unwrap();
     let options = ServerOptions { deployments, ..ServerOptions::default() };
     let server = Server::start(Arc::new(recording), options).await.unwrap();
     let pool = "0xb53c1a33016b2dc2ff3653530bff1848a515c8c5";

@@ -25,7 +25,9 @@ pub fn deployments() -> Vec<Deployment> {
 }
 
 pub fn sample() -> Arc<Recording> {
-    Arc::new(chain(&SampleOptions { wallets: 150, days: 10, seed: 3 }, Schema::Messari).unwrap())
+    Arc::new(
+        chain(&SampleOptions { wallets: 150, days: 10, seed: 3, ..SampleOptions::default() }, Schema::Messari).unwrap(),
+    )
 }
 
 /// Returns a recording with one protocol, two blocks, and the given positions at the second block.

@@ -3,20 +3,24 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::sources::Secret;
 
 use super::LakeArgs;
 use crate::source::Source;
-use defi_simulator::sample::SampleOptions;
+use defi_simulator::sample::{SampleOptions, Scenario};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SampleArgs {
-    /// Number of wallets on the sample chain [default: 500]
+    /// What happens on the sample chain [default: mixed]
+    #[arg(long, value_name = "NAME", value_parser = scenario(), conflicts_with = "recording")]
+    pub(in crate::cli) scenario: Option<Scenario>,
+    /// Number of wallets on the sample chain [default: 500; credit: 700]
     #[arg(long, value_name = "N", conflicts_with = "recording")]
     pub(in crate::cli) wallets: Option<u32>,
-    /// Number of days of the sample chain [default: 45]
+    /// Number of days of the sample chain [default: 45; credit: 210]
     #[arg(long, value_name = "N", conflicts_with = "recording")]
     pub(in crate::cli) days: Option<u32>,
     /// Seed of the sample chain [default: 1]
@@ -27,10 +31,20 @@ pub(in crate::cli) struct SampleArgs {
     pub(in crate::cli) recording: Option<PathBuf>,
 }
 
+/// Returns the parser of a scenario, which has its values and their help.
+fn scenario() -> impl TypedValueParser<Value = Scenario> {
+    let mixed = PossibleValue::new("mixed").help("Some weeks with wallets of all kinds and two crashes");
+    let credit =
+        PossibleValue::new("credit").help("Months with borrowers of different care, for models of credit risk");
+    PossibleValuesParser::new([mixed, credit])
+        .map(|name| if name == "credit" { Scenario::Credit } else { Scenario::Mixed })
+}
+
 impl SampleArgs {
     pub(in crate::cli) fn options(&self) -> SampleOptions {
-        let default = SampleOptions::default();
+        let default = SampleOptions::of(self.scenario.unwrap_or_default());
         SampleOptions {
+            scenario: default.scenario,
             wallets: self.wallets.unwrap_or(default.wallets),
             days: self.days.unwrap_or(default.days),
             seed: self.seed.unwrap_or(default.seed),
@@ -45,7 +59,7 @@ impl SampleArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "A run produces only what is missing from the lake, so that a run after an interrupted one continues it.\n\n\
-    Examples:\n  defi run\n  defi run --wallets 2000 --days 90\n  defi run --recording DIR --as-of 2023-03-01\n  \
+    Examples:\n  defi run\n  defi run --wallets 2000 --days 90\n  defi run --scenario credit --lake credit-lake\n  defi run --recording DIR --as-of 2023-03-01\n  \
     GRAPH_API_KEY=… TRANSPOSE_API_KEY=… defi run --live --from 2023-01-01"
 )]
 pub(in crate::cli) struct RunArgs {
@@ -102,22 +116,22 @@ pub(in crate::cli) struct SourceArgs {
     #[command(flatten)]
     pub(in crate::cli) sample: SampleArgs,
     /// Use the live APIs, with the API keys in GRAPH_API_KEY and TRANSPOSE_API_KEY
-    #[arg(long, conflicts_with_all = ["recording", "wallets", "days", "seed"])]
+    #[arg(long, conflicts_with_all = ["recording", "scenario", "wallets", "days", "seed"])]
     pub(in crate::cli) live: bool,
     /// Use the server at this URL instead of The Graph; needs --transpose-url
-    #[arg(long, value_name = "URL", requires = "transpose_url", conflicts_with_all = ["live", "recording", "wallets", "days", "seed"])]
+    #[arg(long, value_name = "URL", requires = "transpose_url", conflicts_with_all = ["live", "recording", "scenario", "wallets", "days", "seed"])]
     pub(in crate::cli) graph_url: Option<String>,
     /// Use the server at this URL instead of Transpose; needs --graph-url
     #[arg(long, value_name = "URL", requires = "graph_url")]
     pub(in crate::cli) transpose_url: Option<String>,
     /// Use an Ethereum node instead of the two APIs: its URL, which is a secret; better in the variable ETHEREUM_RPC_URL
-    #[arg(long, value_name = "URL", conflicts_with_all = ["live", "graph_url", "recording", "wallets", "days", "seed"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["live", "graph_url", "recording", "scenario", "wallets", "days", "seed"])]
     pub(in crate::cli) rpc_url: Option<String>,
     /// With a node: read the logs from Parquet files of all logs, as AWS's public data set or cryo write them
-    #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX", conflicts_with_all = ["live", "graph_url", "recording", "wallets", "days", "seed"])]
+    #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX", conflicts_with_all = ["live", "graph_url", "recording", "scenario", "wallets", "days", "seed"])]
     pub(in crate::cli) logs: Option<String>,
     /// Send the API keys in GRAPH_API_KEY and TRANSPOSE_API_KEY to servers other than the live APIs, too
-    #[arg(long, conflicts_with_all = ["recording", "wallets", "days", "seed"])]
+    #[arg(long, conflicts_with_all = ["recording", "scenario", "wallets", "days", "seed"])]
     pub(in crate::cli) send_keys: bool,
 }
 
@@ -128,6 +142,7 @@ impl SourceArgs {
         let has_other_source = self.live
             || self.graph_url.is_some()
             || sample.recording.is_some()
+            || sample.scenario.is_some()
             || sample.wallets.or(sample.days).is_some()
             || sample.seed.is_some();
         if has_other_source && self.rpc_url.is_none() { Ok(None) } else { node_url(self.rpc_url.as_deref()) }

@@ -53,7 +53,8 @@ where
         if let Some(execution) = lease {
             context.renew_lease(&execution).await?;
         }
-        let output = handler(context, parse(input)?).await?;
+        // Boxed, because the compiler limits how deep futures are nested.
+        let output = Box::pin(handler(context, parse(input)?)).await?;
         write_metrics(step, &output, start.elapsed());
         Ok(output)
     };

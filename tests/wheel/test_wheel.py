@@ -65,7 +65,6 @@ def test_readme_works_with_the_installed_command(scripts, tmp_path):
     run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 300}
     version = subprocess.run(["defi", "--version"], **run, check=True).stdout
     assert version.strip() == f"defi {VERSION}"
-    (tmp_path / "target").mkdir()
     scripts_of_readme = blocks(ROOT / "README.md", "sh")
     assert scripts_of_readme
     for line, script in scripts_of_readme:

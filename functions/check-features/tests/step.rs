@@ -39,7 +39,7 @@ fn input() -> Input {
 async fn put_fold_start(test_lake: &TestLake, state: Option<i32>) -> Result<()> {
     let folded_from = Some(FoldStart { state: state.map(january) });
     let report = Report { units: 1, folded_from, ..Report::default() };
-    test_lake.context.lake.write_json("runs/1/reports/build-features/1.json", &report).await.map(drop)
+    test_lake.context.lake.write_json("runs/1/reports/build-features/0.1.json", &report).await.map(drop)
 }
 
 /// Publishes a set as of a day, from whose state the run folded the set to check.

@@ -241,8 +241,10 @@ impl Context {
         let list = |step| async move { self.lake.store().list(&run.reports(step)).await };
         let listed = in_order(Step::planned(), SMALL_REQUESTS, list).await?;
         let reports = Step::planned().zip(listed).flat_map(|(step, entries)| {
+            let prefix = run.reports(step);
             let keys = entries.into_iter().map(|entry| entry.key);
-            keys.filter(|key| parse_report(key).is_some()).map(move |key| (step, key))
+            let keys = keys.filter(move |key| key.strip_prefix(&prefix).is_some_and(is_report));
+            keys.map(move |key| (step, key))
         });
         let read = |(step, key): (Step, String)| async move { Ok((step, self.lake.read_json::<Report>(&key).await?)) };
         let mut sums: BTreeMap<Step, Report> = BTreeMap::new();
@@ -314,9 +316,14 @@ fn parse_report(key: &str) -> Option<(Step, Day)> {
     let (step, name) = rest.split_once('/')?;
     let step = Step::planned().find(|planned| planned.name() == step)?;
     let as_of = run.get(.."2023-01-01".len())?.parse().ok()?;
-    // Not those in folders, which are no reports, and no other names: another step may write those of plans.
-    let (_, count) = name.strip_suffix(".json")?.rsplit_once('.')?;
-    (!name.contains('/') && count.parse::<u64>().is_ok()).then_some((step, as_of))
+    is_report(name).then_some((step, as_of))
+}
+
+/// Returns whether an object in the folder of a step is the report of a call: named after its first unit and the number of its
+/// units. Objects in folders are none, and others may be written by other steps, such as plans.
+fn is_report(name: &str) -> bool {
+    let count = name.strip_suffix(".json").and_then(|name| name.rsplit_once('.')).map(|(_, count)| count);
+    !name.contains('/') && count.is_some_and(|count| count.parse::<u64>().is_ok())
 }
 
 #[cfg(test)]

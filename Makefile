@@ -111,12 +111,13 @@ test-aws-node: $(VENV)/aws/ready tests/chain/node_modules/ready
 test-environments: $(VENV)/aws/ready
 	$(AWS_TESTS) tests/aws/test_environments.py
 
-# The command as a wheel, in a new virtual environment. With the profile of the tests, so that only our own crates are built
+# The command as a wheel, in a new virtual environment. With the settings of the tests, so that only our own crates are built
 # again.
 test-wheel: $(VENV)/wheel/ready
 	$(BINARIES)
 	rm -rf target/test-wheels
-	$(MATURIN) --quiet --profile test --out target/test-wheels
+	$(PYTHON) tests/wheel/profile.py > target/test-profile.toml
+	$(MATURIN) --quiet --profile dev --config target/test-profile.toml --out target/test-wheels
 	DEFI_WHEELS=$(CURDIR)/target/test-wheels $(VENV)/wheel/bin/python -m pytest -q -p no:cacheprovider tests/wheel
 
 # One virtual environment per set of Python packages, because their versions conflict. Only files whose hashes are in

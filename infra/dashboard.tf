@@ -27,7 +27,7 @@ locals {
     },
     {
       title   = "Requests to the sources"
-      metrics = [for step in keys(local.share_of_source) : ["DefiFeatures", "Requests", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }]]
+      metrics = [for step in keys(local.share_of_source) : ["DefiFeatures", "Requests", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }] if !local.steps[step].serves]
     },
     {
       title   = "Retries of requests to the sources"

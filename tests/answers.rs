@@ -50,7 +50,7 @@ fn wallets(lake: &Path) -> Vec<String> {
 fn assert_explanations_agree(lake: &Path, wallet: &str) {
     let all = json(lake, &["wallet", wallet, "--explain", "all", "--json"]);
     let all = all.as_array().expect("a list");
-    assert_eq!(all.len(), 26);
+    assert_eq!(all.len(), 28, "26 features, and two columns on their health");
     for explanation in all {
         assert_eq!(explanation["agrees"], true, "{wallet}: {explanation:#}");
         assert_eq!(explanation["value"], explanation["published"]);
@@ -124,7 +124,7 @@ fn wallet_command_matches_the_tables() {
     let page = folder.path().join("wallet.html");
     assert_eq!(defi(lake, &["wallet", &wallet, "--html", path_str(&page)]).trim_end(), path_str(&page));
     let page = fs::read_to_string(page).expect("a page");
-    assert!(page.contains(&wallet) && page.matches("<details id=").count() == 26 && page.matches("<svg").count() == 2);
+    assert!(page.contains(&wallet) && page.matches("<details id=").count() == 28 && page.matches("<svg").count() == 2);
     let earlier = json(lake, &["wallet", &wallet, "--json", "--as-of", "2023-01-12"]);
     assert!(earlier["events"].as_array().expect("events").len() < details["events"].as_array().expect("events").len());
 }

@@ -38,8 +38,7 @@ fn intact_lake_has_no_problems() {
     fs::write(quarantine.join("2023-01-02.parquet"), b"").expect("an object");
     let shown = succeed(&mut command(&["doctor", "--lake", path_str(&lake)]));
     let lines: Vec<_> = shown.lines().collect();
-    assert!(lines[0].starts_with("WARN  quarantine: "), "rejected rows are only a warning: {shown}");
-    assert!(lines[1].trim_start().starts_with("next: "), "{shown}");
+    assert!(lines[2].contains("quarantine") && lines[2].contains("WARN"), "rejected rows are only a warning: {shown}");
     assert!(lines.last().unwrap().ends_with("checks are ok; --all lists them"), "{shown}");
     assert!(!shown.contains("published features"), "what is right is one line: {shown}");
     let all = succeed(&mut command(&["doctor", "--all", "--lake", path_str(&lake)]));
@@ -118,7 +117,8 @@ fn lost_day_that_is_in_the_lake_was_rebuilt() {
     fs::create_dir_all(&tombstones).expect("a folder");
     fs::write(tombstones.join("2023-01-02.aave-v2-eth.json"), "{}").expect("a tombstone");
     assert_eq!(problems(&lake, &[]), (Vec::new(), Some(0)));
-    let shown = succeed(&mut command(&["doctor", "--lake", path_str(&lake)]));
+    let shown = succeed(&mut command(&["doctor", "--all", "--lake", path_str(&lake)]));
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(shown.contains("1 snapshots were rebuilt: 2023-01-02 aave-v2-eth"), "{shown}");
 }
 

@@ -102,7 +102,7 @@ fn findings_of_doctor_are_escaped_and_fit_the_line() {
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(text.contains(r"stray\u{1b}[2J") && text.contains("8 units have rejected rows"), "{text}");
     let widest = text.lines().map(|line| line.chars().count()).max();
-    assert!(widest.is_some_and(|width| width <= 160), "{widest:?}: {text}");
+    assert!(widest.is_some_and(|width| width <= 100), "{widest:?}: {text}");
 }
 
 /// Starts a server that gives every request the same response, and returns its URL.

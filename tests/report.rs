@@ -83,7 +83,7 @@ async fn values_match_the_lake() {
         (data.as_of.to_string(), data.before.map(|day| day.to_string())),
         ("2023-01-13".into(), Some("2023-01-07".into()))
     );
-    assert_eq!(data.features.len(), 26);
+    assert_eq!(data.features.len(), 28, "26 features, and two columns on their health");
     let borrows = data.features.iter().find(|feature| feature.name == "borrow_count").expect("a feature");
     let sum: i64 = rows.iter().map(|row| row.borrow_count).sum();
     assert_eq!((borrows.now.wallets, borrows.now.mean), (rows.len(), Some(sum as f64 / rows.len() as f64)));

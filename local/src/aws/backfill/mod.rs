@@ -48,6 +48,7 @@ pub async fn backfill(
         deployment.wait_for_lease().await?;
     }
     let mut backfill = Backfill::of(call.clone(), deployment.machine.named(&call.prefix()).await?);
+    refresh(&deployment.machine, &mut backfill).await?;
     let say = |text: String| if json { Ok(()) } else { line(text) };
     if backfill.is_unfinished() {
         message(format_args!("going on: {}", backfill.progress()));
@@ -134,6 +135,24 @@ impl Deployment {
 
 /// Returns the backfills whose days are not all done, the newest first.
 pub(super) async fn unfinished(machine: &StateMachine) -> Result<Vec<Backfill>> {
-    let all = Backfill::all(machine.named(PREFIX).await?);
+    let mut all = Backfill::all(machine.named(PREFIX).await?);
+    for backfill in &mut all {
+        refresh(machine, backfill).await?;
+    }
     Ok(all.into_iter().filter(Backfill::is_unfinished).collect())
+}
+
+/// Asks for the executions that are listed as running: a listing shows an end only some time later.
+async fn refresh(machine: &StateMachine, backfill: &mut Backfill) -> Result<()> {
+    let running = backfill.in_order().into_iter().filter(|(_, execution)| execution.status == "RUNNING");
+    let running: Vec<_> = running.map(|(day, execution)| (day, execution.arn.clone())).collect();
+    for (day, arn) in running {
+        // One that has just started may not be known yet.
+        match machine.describe(&arn).await {
+            Ok(details) => backfill.add(day, details.execution),
+            Err(error) if error.kind() == Kind::BadInput => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -27,7 +27,7 @@ locals {
     },
     {
       title   = "Requests to the sources"
-      metrics = [for step in keys(local.share_of_source) : ["DefiFeatures", "Requests", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }] if !local.steps[step].serves]
+      metrics = [for step in keys(local.share_of_source) : ["DefiFeatures", "Requests", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }]]
     },
     {
       title   = "Retries of requests to the sources"
@@ -39,7 +39,7 @@ locals {
     },
     {
       title   = "Total duration of a step's calls (s)"
-      metrics = [for step, name in local.function_names : ["DefiFeatures", "Seconds", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }]]
+      metrics = [for step, name in local.function_names : ["DefiFeatures", "Seconds", "Environment", local.environment, "Step", step, { stat = "Sum", label = step }] if !local.steps[step].serves]
     },
     {
       title   = "Errors of the functions"

@@ -39,7 +39,7 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (18 
 test: ## Run every test (30 min)
 	@echo "Building everything without optimization and running all tests: about 30 minutes on two cores"
 	$(BINARIES)
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-chain test-rust test-aws-node test-environments test-docs test-notebook test-readers test-exports test-pages test-wheel
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-aws test-chain test-rust test-aws-node test-environments test-docs test-notebook test-readers test-exports test-pages
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
@@ -111,14 +111,10 @@ test-aws-node: $(VENV)/aws/ready tests/chain/node_modules/ready
 test-environments: $(VENV)/aws/ready
 	$(AWS_TESTS) tests/aws/test_environments.py
 
-# The command as a wheel, in a new virtual environment. With the settings of the tests, so that only our own crates are built
-# again.
-test-wheel: $(VENV)/wheel/ready
-	$(BINARIES)
-	rm -rf target/test-wheels
-	$(PYTHON) tests/wheel/profile.py > target/test-profile.toml
-	$(MATURIN) --quiet --profile dev --config target/test-profile.toml --out target/test-wheels
-	DEFI_WHEELS=$(CURDIR)/target/test-wheels $(VENV)/wheel/bin/python -m pytest -q -p no:cacheprovider tests/wheel
+# The wheel in a new virtual environment. Not part of `make test`, which would have to build all dependencies once more: the
+# workflow for releases runs it.
+test-wheel: wheel
+	DEFI_WHEELS=$(CURDIR)/target/wheels $(VENV)/wheel/bin/python -m pytest -q -p no:cacheprovider tests/wheel
 
 # One virtual environment per set of Python packages, because their versions conflict. Only files whose hashes are in
 # requirements.txt are installed, which lists all that is needed, and no package is built, since what a build needs has no
@@ -243,6 +239,7 @@ image: ## Build the container image defi-features, with the command, SQL and AWS
 
 MATURIN = CARGO="$(CARGO)" $(VENV)/wheel/bin/maturin build
 wheel: $(VENV)/wheel/ready ## Build the optimized command as a Python wheel: target/wheels (18 min)
+	rm -rf target/wheels
 	$(MATURIN) --release --out target/wheels
 
 package: $(VENV)/package/ready ## Build the zip files of the functions: target/package/$(ARCHITECTURE) (12 min)

@@ -74,8 +74,11 @@ test('feature statistics match both published sets', async () => {
   const columns = Object.keys(query(`select * from ${HISTORY} limit 1`)[0])
     .filter((name) => !['wallet_address', 'as_of'].includes(name));
   assert.equal(columns.length, 28);
-  const statistics = (name) => `median(cast(${name} as double)) as median, avg(${name}) as mean, max(${name}) as max,
-    avg(case when ${name} = 0 then 1.0 else 0.0 end) as zero, avg(case when ${name} is null then 1.0 else 0.0 end) as nulls`;
+  const statistics = (name) => {
+    const number = `cast(${name} as double)`; // yes is 1, and no is 0
+    return `median(${number}) as median, avg(${number}) as mean, max(${number}) as max,
+      avg(case when ${number} = 0 then 1.0 else 0.0 end) as zero, avg(case when ${name} is null then 1.0 else 0.0 end) as nulls`;
+  };
   await withReport({}, async (page) => {
     for (const name of columns) {
       const sets = query(`select as_of, ${statistics(name)} from ${HISTORY} group by as_of order by as_of desc limit 2`);

@@ -1,5 +1,5 @@
 //! Looks up single rows of a Parquet object by its index of pages: one read of the end of the object, which has the footer and
-//! the index, and then at most [`READS`] reads of the pages that may have the rows.
+//! the index, and then at most two reads of the pages that may have the rows.
 
 use std::collections::BTreeSet;
 use std::ops::{Bound, Range};

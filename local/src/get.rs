@@ -46,7 +46,7 @@ fn print_table(output: &Output) -> Result<()> {
         let values = output.rows.iter().filter_map(|row| row.get(name)).map(text);
         table.add_row([name.clone()].into_iter().chain(values));
     }
-    table.print()
+    table.wrapped().print()
 }
 
 /// Writes one line per wallet, below the names of the columns.

@@ -29,7 +29,7 @@ pub(crate) async fn provenance(context: &Context, days: Days, sets: &[&FeatureSe
     }
     for state in State::ALL {
         let stored = lake.stored_states(state).await?;
-        // Each part is continued from its own newest state.
+        // Each part is continued from its own newest state: of the sorted states of a part, the last one stays.
         let before: BTreeMap<_, _> =
             stored.iter().filter(|(as_of, _)| *as_of < days.as_of).map(|(as_of, part)| (part, as_of)).collect();
         let is_used = |as_of: &Day, part| *as_of == days.as_of || before.get(part) == Some(&as_of);

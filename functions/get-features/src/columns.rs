@@ -7,6 +7,7 @@ use arrow_schema::DataType;
 use defi_shared::error::{Error, Result};
 use defi_shared::tables::{Column, FeatureRow, Row};
 use serde_json::{Map, Value};
+use strsim::levenshtein;
 
 /// The column of the wallet, by which the rows of a set are sorted.
 pub(crate) const WALLET: &str = "wallet_address";
@@ -33,23 +34,8 @@ pub(crate) fn requested(features: Option<&[String]>) -> Result<Vec<Column>> {
 fn unknown(name: &str) -> Error {
     let all = FeatureRow::columns();
     let names = all.iter().map(|column| column.name).filter(|other| *other != WALLET);
-    let nearest = names.min_by_key(|other| distance(name, other)).unwrap_or_default();
+    let nearest = names.min_by_key(|other| levenshtein(name, other)).unwrap_or_default();
     Error::bad_input(format!("there is no feature {name:?}")).with_hint(format!("did you mean {nearest}?"))
-}
-
-/// Returns the number of characters to insert, delete or replace to make one text of the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut costs: Vec<usize> = (0..=b.len()).collect();
-    for (row, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut costs[0], row + 1);
-        for (column, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = costs[column + 1];
-            costs[column + 1] = replaced.min(diagonal + 1).min(costs[column] + 1);
-        }
-    }
-    costs[b.len()]
 }
 
 /// Returns the rows of a batch as JSON objects with these columns, each with its wallet.
@@ -127,15 +113,6 @@ mod tests {
             assert!(error.to_string().contains(&format!("did you mean {nearest}?")), "{error}");
         }
         assert!(names(&[WALLET]).is_err(), "the wallet is no feature");
-    }
-
-    #[test]
-    fn distance_counts_insertions_deletions_and_replacements() {
-        for (a, b, expected) in
-            [("", "", 0), ("abc", "abc", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)]
-        {
-            assert_eq!((distance(a, b), distance(b, a)), (expected, expected), "{a} {b}");
-        }
     }
 
     #[test]

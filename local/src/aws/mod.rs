@@ -15,6 +15,7 @@ use defi_shared::lake::{Lake, S3Store};
 use defi_shared::step::Lease;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use tokio::sync::OnceCell;
 
 use crate::env::Env;
 use crate::hint::CallOptions;
@@ -81,6 +82,8 @@ struct Deployment {
     env: Env,
     aws: SdkConfig,
     machine: StateMachine,
+    /// The lake, once it was asked for.
+    lake: OnceCell<Lake>,
     /// Whether to print JSON.
     json: bool,
 }
@@ -89,7 +92,12 @@ impl Deployment {
     async fn open(env: Env, json: bool) -> Result<Self> {
         let aws = configuration().await;
         let machine = StateMachine::find(&aws, &format!("defi-{}", env.name())).await?;
-        Ok(Deployment { env, aws, machine, json })
+        Ok(Deployment { env, aws, machine, lake: OnceCell::new(), json })
+    }
+
+    async fn lake(&self) -> Result<&Lake> {
+        let open = || async { Ok(lake(&self.aws, self.env).await?.0) };
+        self.lake.get_or_try_init(open).await
     }
 
     /// Starts an execution. Returns its ARN.
@@ -105,9 +113,9 @@ impl Deployment {
 
     /// Waits until no execution holds the lease of the lake.
     async fn wait_for_lease(&self) -> Result<()> {
-        let (lake, _) = lake(&self.aws, self.env).await?;
+        let lake = self.lake().await?;
         let mut waits_for = None;
-        while let Some(lease) = Lease::read(&lake).await?
+        while let Some(lease) = Lease::read(lake).await?
             && lease.is_held(&self.machine, Timestamp::now()).await?
         {
             if waits_for.replace(lease.execution.clone()).as_ref() != Some(&lease.execution) {
@@ -183,7 +191,8 @@ pub async fn start(env: Env, input: &ExecutionInput, detach: bool, json: bool) -
 /// The errors of AWS, and the error of an execution that is followed.
 pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usize, json: bool) -> Result<()> {
     let deployment = Deployment::open(env, json).await?;
-    let newest = deployment.machine.newest(count).await?;
+    let all = deployment.machine.executions().await?;
+    let newest = all.get(..count).unwrap_or(&all);
     let arn = match execution {
         Some(name) => Some(deployment.machine.execution_arn(name)),
         None if follow => newest.first().map(|execution| execution.arn.clone()),
@@ -193,8 +202,8 @@ pub async fn status(env: Env, execution: Option<&str>, follow: bool, count: usiz
         return if json {
             newest.iter().try_for_each(|execution| data_line(summary(execution)))
         } else {
-            list(&newest, env)?;
-            list_backfills(&deployment.machine).await
+            list(newest, env)?;
+            list_backfills(&deployment.machine, all).await
         };
     };
     if follow {
@@ -231,8 +240,8 @@ fn list(executions: &[Execution], env: Env) -> Result<()> {
 }
 
 /// Says how far the backfills are that are not done.
-async fn list_backfills(machine: &StateMachine) -> Result<()> {
-    for backfill in backfill::unfinished(machine).await? {
+async fn list_backfills(machine: &StateMachine, executions: Vec<Execution>) -> Result<()> {
+    for backfill in backfill::unfinished(machine, executions).await? {
         line("")?;
         line(format_args!("backfill   {}", backfill.progress()))?;
         line(format_args!("           {} goes on with it", backfill.call))?;

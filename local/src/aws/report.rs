@@ -52,7 +52,7 @@ impl ExecutionResult {
                 .with_source(cause)
                 .with_hint("deploy the state machine and the functions of the same release")
         })?;
-        let (objects, _) = super::lake(&deployment.aws, deployment.env).await?;
+        let objects = deployment.lake().await?;
         let ExecutionOutput { run_id, lake, as_of, nothing_to_do, published, reported } = output;
         Ok(ExecutionResult {
             as_of,

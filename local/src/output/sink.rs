@@ -127,8 +127,7 @@ impl Sink {
         let out = out.into_inner().map_err(IntoInnerError::into_error).map_err(write_error)?;
         let DigestedFile { file, bytes, digest } = *out;
         file.commit()?;
-        let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Written { rows: self.rows, bytes, sha256 })
+        Ok(Written { rows: self.rows, bytes, sha256: const_hex::encode(digest.finalize()) })
     }
 }
 

@@ -50,7 +50,6 @@ pub struct RunProgress {
     bars: Option<MultiProgress>,
     silent: bool,
     counts: Counts,
-    line_interval: Duration,
     steps: Mutex<BTreeMap<Step, StepBar>>,
 }
 
@@ -59,14 +58,13 @@ impl RunProgress {
     #[must_use]
     pub fn new(counts: Counts) -> Arc<Self> {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Arc::new(RunProgress { bars, silent: false, counts, line_interval: LINE_INTERVAL, steps: Mutex::default() })
+        Arc::new(RunProgress { bars, silent: false, counts, steps: Mutex::default() })
     }
 
     /// Shows nothing.
     #[must_use]
     pub fn silent() -> Arc<Self> {
-        let (counts, line_interval) = (Counts::Units, LINE_INTERVAL);
-        Arc::new(RunProgress { bars: None, silent: true, counts, line_interval, steps: Mutex::default() })
+        Arc::new(RunProgress { bars: None, silent: true, counts: Counts::Units, steps: Mutex::default() })
     }
 
     /// Adds a step with the number of all its units or calls. Does nothing if the step was added before.
@@ -120,10 +118,10 @@ impl RunProgress {
         steps.values().map(|step| &step.bar).filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);
     }
 
-    /// Returns the line that says how far a step is, if it is time for one.
-    fn line_meanwhile(&self, step: Step, progress: &mut StepBar) -> Option<String> {
+    /// Returns the line that says how far a step is, if there was none for an interval.
+    fn line_meanwhile(&self, step: Step, progress: &mut StepBar, interval: Duration) -> Option<String> {
         let has_lines = self.bars.is_none() && !self.silent;
-        if !has_lines || progress.last_line.elapsed() < self.line_interval {
+        if !has_lines || progress.last_line.elapsed() < interval {
             return None;
         }
         progress.last_line = Instant::now();
@@ -149,7 +147,7 @@ impl Progress for RunProgress {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(progress) = steps.get_mut(&step) else { return };
         progress.bar.inc(1);
-        let line = self.line_meanwhile(step, progress);
+        let line = self.line_meanwhile(step, progress, LINE_INTERVAL);
         drop(steps);
         line.into_iter().for_each(message);
     }
@@ -169,23 +167,17 @@ mod tests {
 
     #[test]
     fn long_step_says_how_far_it_is() {
-        let progress = |line_interval| RunProgress {
-            bars: None,
-            silent: false,
-            counts: Counts::Units,
-            line_interval,
-            steps: Mutex::default(),
-        };
-        let line_after_one = |progress: &RunProgress| {
+        let line_after_one = |silent, interval| {
+            let progress = RunProgress { bars: None, silent, counts: Counts::Units, steps: Mutex::default() };
             progress.begin(Step::ExtractEvents, 13_500);
             let mut steps = progress.steps.lock().unwrap();
             let bar = steps.get_mut(&Step::ExtractEvents).unwrap();
             bar.bar.inc(1);
-            progress.line_meanwhile(Step::ExtractEvents, bar)
+            progress.line_meanwhile(Step::ExtractEvents, bar, interval)
         };
-        let line = line_after_one(&progress(Duration::ZERO)).unwrap();
+        let line = line_after_one(false, Duration::ZERO).unwrap();
         assert!(line.starts_with("extract-events: 1 of 13,500 units, ") && line.ends_with(" left"), "{line}");
-        assert_eq!(line_after_one(&progress(LINE_INTERVAL)), None, "not for every unit");
-        assert_eq!(line_after_one(&RunProgress { silent: true, ..progress(Duration::ZERO) }), None);
+        assert_eq!(line_after_one(false, LINE_INTERVAL), None, "not for every unit");
+        assert_eq!(line_after_one(true, Duration::ZERO), None);
     }
 }

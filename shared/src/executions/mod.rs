@@ -37,9 +37,10 @@ impl Execution {
     /// outside a short time ago.
     #[must_use]
     pub fn may_write(&self, now: Timestamp) -> bool {
-        let is_cut = ["ABORTED", "TIMED_OUT"].contains(&self.status.as_str());
+        let was_ended = ["ABORTED", "TIMED_OUT"].contains(&self.status.as_str());
         let stopped = self.stopped.and_then(|stopped| Timestamp::from_millisecond(stopped).ok());
-        self.status == "RUNNING" || is_cut && stopped.is_some_and(|stopped| now.duration_since(stopped) < LONGEST_CALL)
+        self.status == "RUNNING"
+            || was_ended && stopped.is_some_and(|stopped| now.duration_since(stopped) < LONGEST_CALL)
     }
 }
 

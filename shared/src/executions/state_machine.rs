@@ -200,6 +200,14 @@ impl StateMachine {
         format!("{}:{name}", self.arn.replacen(":stateMachine:", ":execution:", 1))
     }
 
+    /// Returns the executions of the last 90 days, newest first.
+    ///
+    /// # Errors
+    /// The errors of AWS.
+    pub async fn executions(&self) -> Result<Vec<Execution>> {
+        self.newest(usize::MAX).await
+    }
+
     /// Returns the newest `count` executions, newest first.
     ///
     /// # Errors
@@ -215,15 +223,6 @@ impl StateMachine {
             executions.push(execution(item));
         }
         Ok(executions)
-    }
-
-    /// Returns the executions whose names start with a prefix, newest first: those of the last 90 days.
-    ///
-    /// # Errors
-    /// The errors of AWS.
-    pub async fn named(&self, prefix: &str) -> Result<Vec<Execution>> {
-        let all = self.newest(usize::MAX).await?;
-        Ok(all.into_iter().filter(|execution| execution.name.starts_with(prefix)).collect())
     }
 }
 

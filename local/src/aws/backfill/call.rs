@@ -8,7 +8,7 @@ use defi_shared::domain::Day;
 use crate::aws::ExecutionInput;
 
 /// The prefix of the names.
-pub(super) const PREFIX: &str = "backfill_";
+const PREFIX: &str = "backfill_";
 
 /// A call of the command: what all its executions have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +34,7 @@ impl BackfillCall {
     }
 
     /// Returns the start of the names of its executions.
-    pub(super) fn prefix(&self) -> String {
+    fn prefix(&self) -> String {
         let BackfillCall { first, last, every, .. } = self;
         let from = self.from.map_or_else(|| "0".to_owned(), |day| day.to_string());
         let flags = [(self.force, 'f'), (self.retry_lost, 'r'), (self.rebuild_lost, 'b')];

@@ -16,7 +16,7 @@ use super::report::ExecutionResult;
 use super::{Deployment, ExecutionInput, execution_error};
 use crate::env::Env;
 use crate::output::{line, message, write_file};
-use call::{BackfillCall, PREFIX};
+use call::BackfillCall;
 use page::DayRun;
 pub(super) use progress::Backfill;
 
@@ -47,7 +47,7 @@ pub async fn backfill(
         // What an interrupted call started last may still be in progress.
         deployment.wait_for_lease().await?;
     }
-    let mut backfill = Backfill::of(call.clone(), deployment.machine.named(&call.prefix()).await?);
+    let mut backfill = Backfill::of(call, deployment.machine.executions().await?);
     refresh(&deployment.machine, &mut backfill).await?;
     let say = |text: String| if json { Ok(()) } else { line(text) };
     if backfill.is_unfinished() {
@@ -133,9 +133,9 @@ impl Deployment {
     }
 }
 
-/// Returns the backfills whose days are not all done, the newest first.
-pub(super) async fn unfinished(machine: &StateMachine) -> Result<Vec<Backfill>> {
-    let mut all = Backfill::all(machine.named(PREFIX).await?);
+/// Returns the backfills among executions whose days are not all done, the newest first.
+pub(super) async fn unfinished(machine: &StateMachine, executions: Vec<Execution>) -> Result<Vec<Backfill>> {
+    let mut all = Backfill::all(executions);
     for backfill in &mut all {
         refresh(machine, backfill).await?;
     }

@@ -29,6 +29,7 @@ locals {
     health              = ["analytics/features/wallet_health_daily/"]
     fold                = ["state/fold/"]
     builds              = ["analytics/features/builds/"]
+    checked             = ["analytics/features/checked/"]
     lost_logs           = ["state/lost/ethereum_lending_logs/"]
     lost_markets        = ["state/lost/${local.markets}/"]
     lost_positions      = ["state/lost/${local.positions}/"]
@@ -203,8 +204,9 @@ locals {
     publish-features = {
       memory    = 1024
       timeout   = 300
-      writes    = concat(local.prefixes.builds, local.prefixes.features)
-      deletes   = concat(local.prefixes.builds, local.prefixes.features, local.prefixes.fold, local.prefixes.links_state, local.prefixes.replay)
+      reads     = local.prefixes.builds
+      writes    = concat(local.prefixes.checked, local.prefixes.features)
+      deletes   = concat(local.prefixes.builds, local.prefixes.checked, local.prefixes.features, local.prefixes.fold, local.prefixes.links_state, local.prefixes.replay)
       registers = local.published
       publishes = true
     }
@@ -218,11 +220,12 @@ locals {
       examples = { run_id = "2023-03-01-0a1b2c3d4e5f" }
     }
 
-    # No step of a run: it answers requests, and only reads. The catalog points to a build while its day is published again.
+    # No step of a run: it answers requests, and only reads. The catalog points to a checked copy while its day is published
+    # again.
     get-features = {
       memory   = 1769
       timeout  = 60
-      reads    = concat(local.prefixes.features, local.prefixes.builds, local.prefixes.passed)
+      reads    = concat(local.prefixes.features, local.prefixes.checked, local.prefixes.passed)
       looks_up = local.published
       serves   = true
       examples = { wallets = ["0x7a250d5630b4cf539739df2c5dacb4c659f2488d"], features = ["risk_factor", "borrow_count"] }

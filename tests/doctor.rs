@@ -58,7 +58,7 @@ fn finds_published_sets_that_passed_no_check() {
         (problems_of_table(&problems, "published features").len(), code)
     };
     // A copy that nothing checked, in a place of checked copies, and one in a place of none.
-    for folder in ["builds/as_of=2023-01-06/0123456789abcdef", "elsewhere/as_of=2023-01-06"] {
+    for folder in ["checked/as_of=2023-01-06/0123456789abcdef", "elsewhere/as_of=2023-01-06"] {
         fs::create_dir_all(features.join(folder)).expect("a folder");
         for shard in 0..4 {
             let name = format!("{shard}.parquet");
@@ -131,6 +131,10 @@ fn finds_missing_partitions_stray_objects_and_other_columns() {
     let entry = catalog.join("transpose_borrow_events.json");
     let other = fs::read_to_string(&entry).expect("an entry").replacen("\"bigint\"", "\"int\"", 1);
     fs::write(&entry, other).expect("an entry");
+    let entry = catalog.join("transpose_deposit_events.json");
+    let folder = "stage/transpose/transpose_deposit_events";
+    let other = fs::read_to_string(&entry).expect("an entry").replace(folder, "stage/transpose/elsewhere");
+    fs::write(&entry, other).expect("an entry");
     let stray = lake.join("analytics/features/wallet_links/year=2023/month=01/copy.parquet");
     fs::write(&stray, b"x").expect("a stray object");
     let broken = lake.join("stage/transpose/transpose_repay_events/year=2023/month=01/2023-01-05.parquet");
@@ -142,6 +146,7 @@ fn finds_missing_partitions_stray_objects_and_other_columns() {
     for (table, words) in [
         ("stage.the_graph_historical_market_data", "partitions with objects are not in the catalog: 2023-01"),
         ("stage.transpose_borrow_events", "columns differ from the code's: log_index"),
+        ("stage.transpose_deposit_events", "the catalog points to stage/transpose/elsewhere"),
         ("analytics.wallet_links", "copy.parquet"),
         ("stage.transpose_repay_events", "CorruptData"),
         ("raw.transpose_deposit_events", "partitions of the catalog have no object: 2023-01"),

@@ -75,18 +75,20 @@ where
 
 /// Returns the path in the folder of the table for a path of a build or of its checked copy; other paths unchanged.
 fn as_published(path: &str) -> String {
-    let Some((before, rest)) = path.split_once("analytics/features/builds/") else { return path.to_owned() };
-    let (day, rest) = rest.split_once('/').unwrap_or((rest, ""));
-    // The copy is in a folder that is named after its digest, of 64 digits.
-    let is_digest = |digest: &str| digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let file = rest.split_once('/').filter(|(digest, _)| is_digest(digest)).map_or(rest, |(_, file)| file);
+    if let Some((before, rest)) = path.split_once("analytics/features/builds/") {
+        return format!("{before}analytics/features/defi_features/{rest}");
+    }
+    let Some((before, rest)) = path.split_once("analytics/features/checked/") else { return path.to_owned() };
+    // The copy is in a folder that is named after its digest.
+    let (day, rest) = rest.split_once('/').expect("the digest");
+    let (_, file) = rest.split_once('/').expect("the file");
     format!("{before}analytics/features/defi_features/{day}/{file}")
 }
 
 /// Returns a catalog entry that points to the checked copy of a build as one that points to the folder of the table.
 fn entry_as_published(entry: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(entry);
-    let Some((before, rest)) = text.split_once("analytics/features/builds/") else { return entry.to_owned() };
+    let Some((before, rest)) = text.split_once("analytics/features/checked/") else { return entry.to_owned() };
     let (day, rest) = rest.split_once('/').expect("the day");
     let (_, rest) = rest.split_once('"').expect("the end of the location");
     format!("{before}analytics/features/defi_features/{day}\"{rest}").into_bytes()

@@ -55,9 +55,10 @@ fn tree(lake: &TempDir) -> Tree {
     Tree::read(lake.path())
 }
 
-/// Returns whether a path is that of an object of a build. The copy of the set that was published last stays in the lake.
+/// Returns whether a path is that of a build or of a checked copy. The copy of the set that was published last stays in
+/// the lake.
 fn is_build(path: &str) -> bool {
-    path.starts_with("analytics/features/builds/")
+    ["analytics/features/builds/", "analytics/features/checked/"].iter().any(|folder| path.starts_with(folder))
 }
 
 fn is_table_object(path: &str) -> bool {

@@ -16,21 +16,23 @@ from lark.exceptions import LarkError
 # execution_role, permissions_with_grant_option. Or it decides who can read the data: with which key they are encrypted, and
 # where they go (kms_key_id, replica, output_location), and who may call a URL (authorization_type). Or which code runs with
 # a role: layers, image_uri, s3_bucket.
+# Or which objects are deleted without anybody's doing (expire_days).
 # `source_arn` is not among them: only types that resources.toml does not list have it. With ignore_changes, rights that
 # somebody else changed stay.
 WORDS = re.compile(
     "polic|role|permission|principal|grant|acl|boundary|ignore_changes"
-    "|encrypt|kms|replica|location|layers|image_uri|s3_bucket|s3_key|authorization"
+    "|encrypt|kms|replica|location|layers|image_uri|s3_bucket|s3_key|authorization|expire"
 )
 
 # Of a module also what it is made of, and how often it exists.
 WORDS_OF_MODULES = re.compile(f"{WORDS.pattern}|^(source|count|for_each|providers)$")
 
-# These types only give rights, or take them away. Therefore everything in them counts, also what the rights are on, and how
-# often the resource exists.
-ONLY_RIGHTS = {
+# These types only give rights, or take them away, or delete objects. Therefore everything in them counts, also what the rights
+# are on, and how often the resource exists.
+COUNTS_WHOLE = {
     "aws_iam_role_policy",
     "aws_lakeformation_permissions",
+    "aws_s3_bucket_lifecycle_configuration",
     "aws_s3_bucket_ownership_controls",
     "aws_s3_bucket_policy",
     "aws_s3_bucket_public_access_block",
@@ -108,7 +110,7 @@ class Block:
                 return granting(self.body, self.text, re.compile("^(type|default|nullable)$"))
             case "output":
                 return granting(self.body, self.text, re.compile("^value$"))
-            case "resource" if self.labels[0] in ONLY_RIGHTS:
+            case "resource" if self.labels[0] in COUNTS_WHOLE:
                 return granting(self.body, self.text, re.compile(""))
             case "resource":
                 return granting(self.body, self.text, WORDS)

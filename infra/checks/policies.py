@@ -69,6 +69,8 @@ REGISTERING = ("glue:CreateTable", "glue:UpdateTable", "glue:BatchCreatePartitio
 # Who may do what alone: the actions, a resource, and the only policy that allows one of the actions on it.
 OWNERS = [
     (["s3:PutObject"], f"{LAKE}/state/passed/as_of=2023-03-01.json", "check-features"),
+    (["s3:PutObject"], f"{LAKE}/analytics/features/builds/as_of=2023-03-01/0.parquet", "build-features"),
+    (["s3:PutObject"], f"{LAKE}/analytics/features/checked/as_of=2023-03-01/01ab/0.parquet", "publish-features"),
     (["s3:PutObject"], f"{LAKE}/analytics/features/defi_features/as_of=2023-03-01/0.parquet", "publish-features"),
     (["s3:DeleteObject"], f"{LAKE}/analytics/features/defi_features/as_of=2023-03-01/0.parquet", "publish-features"),
     (REGISTERING, f"{GLUE}:table/db_analytics_dev/defi_features", "publish-features"),

@@ -14,7 +14,7 @@ from policies import (
     problems_of_reader,
 )
 
-STEPS = ["check-features", "plan-run", "publish-features", *(f"step-{letter}" for letter in "abcdefghijklm")]
+STEPS = ["build-features", "check-features", "plan-run", "publish-features", *(f"step-{letter}" for letter in "abcdefghijkl")]
 
 
 def allow(action, resource, **more):

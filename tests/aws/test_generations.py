@@ -21,7 +21,7 @@ from defi import days
 FIRST = days()[0]
 LAST = (date.fromisoformat(FIRST) + timedelta(days=2)).isoformat()
 HEALTH = "analytics/features/wallet_health_daily/"
-BUILDS = "analytics/features/builds/"
+CHECKED = "analytics/features/checked/"
 FEATURES = "analytics/features/defi_features/"
 RUN = {"from": FIRST, "as_of": LAST}
 
@@ -114,7 +114,7 @@ def test_readers_of_glue_beside_a_rebuild_see_one_set_or_the_other(deployment, p
 def test_interrupted_publication_is_finished_although_the_features_can_not_be_published(deployment, published):
     assert deployment.run(RUN).status == "SUCCEEDED"
     glue, database = deployment.client("glue"), deployment.databases["analytics"]
-    (copy,) = {key.rpartition("/")[0] for key in deployment.versions() if key.startswith(f"{BUILDS}as_of={LAST}/")}
+    (copy,) = {key.rpartition("/")[0] for key in deployment.versions() if key.startswith(f"{CHECKED}as_of={LAST}/")}
     folder = [key for key in deployment.versions() if key.startswith(f"{FEATURES}as_of={LAST}/")]
     complete = {key: deployment.body(key) for key in folder}
     # As after an interruption: the catalog points to the checked copy, whose check is on record, and the folder of the

@@ -82,15 +82,16 @@ async fn checked_copy_stays_until_another_set_is_published() -> Result<()> {
     let test_lake = test_lake(&[2]).await?;
     let digest = pass(&test_lake, 2).await?;
     handle(test_lake.context(), as_of(2)).await?;
-    let builds = test_lake.objects("analytics/features/builds/").await?;
+    let copies = test_lake.objects("analytics/features/checked/").await?;
     let checked = FeatureSet::checked(january(2), &digest);
-    assert!(builds.keys().eq(&[checked.key(0), checked.key(1)]), "{:?}", builds.keys());
+    assert!(copies.keys().eq(&[checked.key(0), checked.key(1)]), "{:?}", copies.keys());
     build(&test_lake, 3, 1).await?;
     let digest = pass(&test_lake, 3).await?;
     handle(test_lake.context(), as_of(3)).await?;
-    let builds = test_lake.objects("analytics/features/builds/").await?;
+    let copies = test_lake.objects("analytics/features/checked/").await?;
     let checked = FeatureSet::checked(january(3), &digest);
-    assert!(builds.keys().eq(&[checked.key(0), checked.key(1)]), "{:?}", builds.keys());
+    assert!(copies.keys().eq(&[checked.key(0), checked.key(1)]), "{:?}", copies.keys());
+    assert!(test_lake.objects("analytics/features/builds/").await?.is_empty());
     Ok(())
 }
 

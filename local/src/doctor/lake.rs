@@ -21,11 +21,12 @@ const MAX_NAMES: usize = 5;
 /// The prefix of states.
 const STATES: &str = "state/";
 
-/// The prefix of sets of features before they are published.
+/// The prefixes of builds, and of their checked copies.
 const BUILDS: &str = "analytics/features/builds/";
+const CHECKED: &str = "analytics/features/checked/";
 
 /// The places in a lake outside its tables.
-const OTHER_PLACES: [&str; 7] = [STATES, BUILDS, "digests/", "quarantine/", "runs/", "catalog/", "chain.json"];
+const OTHER_PLACES: [&str; 8] = [STATES, BUILDS, CHECKED, "digests/", "quarantine/", "runs/", "catalog/", "chain.json"];
 
 /// What is found about objects whose footer can't be read.
 const DAMAGED: &str = "objects are damaged (CorruptData)";
@@ -107,13 +108,17 @@ async fn check_table(lake: &Lake, registry: &Registry, table: &Table) -> Result<
 
 /// Returns one finding per kind of difference between the objects of a table and the catalog.
 fn catalog_findings(item: &str, units: &BTreeSet<WorkUnit>, differences: &Differences) -> Vec<Finding> {
-    let Differences { columns, unregistered, empty } = differences;
+    let Differences { columns, location, unregistered, empty } = differences;
     let names = |partitions: &[defi_shared::catalog::Partition]| -> Vec<String> {
         partitions.iter().map(|partition| partition.values.join("-")).collect()
     };
     let mut findings = Vec::new();
     if !columns.is_empty() {
         let found = count_and_names("columns differ from the code's", columns);
+        findings.push(Finding::fail(item, found, "update the catalog: defi run --force for one of its days"));
+    }
+    if let Some(location) = location {
+        let found = format!("the catalog points to {location}, not to the folder of its objects");
         findings.push(Finding::fail(item, found, "update the catalog: defi run --force for one of its days"));
     }
     if !unregistered.is_empty() {
@@ -196,7 +201,7 @@ fn column_differences(actual: &Schema, expected: &Schema) -> String {
 /// Checks the footer of every Parquet object below the prefixes that are no table's.
 async fn check_other_objects(lake: &Lake) -> Result<Option<Finding>> {
     let mut damaged = Vec::new();
-    for prefix in [STATES, BUILDS] {
+    for prefix in [STATES, BUILDS, CHECKED] {
         let objects = lake.store().list(prefix).await?;
         let objects = objects.into_iter().filter(|object| object.key.ends_with(".parquet"));
         let footers = stream::iter(objects).map(|object| async move { (lake.footer(&object).await, object) });

@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use super::{Partition, Registry, catalog_table, partition};
 use crate::error::Result;
 use crate::lake::WorkUnit;
-use crate::tables::{FEATURES_BUILD, FEATURES_HISTORY, FEATURES_PUBLISHED, Table};
+use crate::tables::{FEATURES_CHECKED, FEATURES_HISTORY, FEATURES_PUBLISHED, Table};
 
 /// The differences between a table's catalog entry and its actual columns and objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Differences {
     /// Names of columns that are missing from the entry, unknown to the code, or of another type.
     pub columns: Vec<String>,
+    /// The folder to which the entry points, if the objects are elsewhere: queries read other objects, or none.
+    pub location: Option<String>,
     /// Partitions that have objects but are not registered. Queries of the table don't see them.
     pub unregistered: Vec<Partition>,
     /// Registered partitions without objects.
@@ -34,11 +36,15 @@ impl Registry {
         let (registered, expected) = (columns(&entry.columns), columns(&expected.columns));
         let names: BTreeSet<_> = registered.symmetric_difference(&expected).map(|(name, _)| name.clone()).collect();
         let mut differences = Differences { columns: names.into_iter().collect(), ..Differences::default() };
+        // That of the published features moves with each set.
+        if *table != FEATURES_PUBLISHED && entry.location != table.prefix() {
+            differences.location = Some(entry.location);
+        }
         if *table != FEATURES_PUBLISHED && !table.layout.partition_columns().is_empty() {
             let stored: BTreeSet<_> = units.iter().map(|unit| partition(table, unit)).collect();
             let registered = BTreeSet::from_iter(self.catalog.partitions(&database, table.name).await?);
             let is_publishing = |partition: &&Partition| {
-                *table == FEATURES_HISTORY && partition.location.starts_with(&format!("{}/", FEATURES_BUILD.prefix()))
+                *table == FEATURES_HISTORY && partition.location.starts_with(&format!("{}/", FEATURES_CHECKED.prefix()))
             };
             let empty = registered.difference(&stored).filter(|partition| !is_publishing(partition));
             differences.empty = empty.cloned().collect();

@@ -412,9 +412,11 @@ mod tests {
         let mut entry = registry.catalog.table("db_raw_dev", RAW_MARKETS.name).await.unwrap().unwrap();
         "int".clone_into(&mut entry.columns[0].data_type);
         entry.columns[1].name = "old".to_owned();
+        entry.location = "elsewhere".to_owned();
         registry.catalog.put_table("db_raw_dev", RAW_MARKETS.name, &entry).await.unwrap();
         let differences = registry.differences(&RAW_MARKETS, &units).await.unwrap().unwrap();
         assert_eq!(differences.columns, ["id", "name", "old"]);
+        assert_eq!(differences.location.as_deref(), Some("elsewhere"));
     }
 
     #[test]

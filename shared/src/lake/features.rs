@@ -13,7 +13,7 @@ use super::{Lake, ObjectDigest, WorkUnit, parquet};
 use crate::cpu::spawn_cpu;
 use crate::domain::{Address, Day};
 use crate::error::{Error, Kind, Result};
-use crate::tables::{FEATURES_BUILD, FEATURES_HISTORY, FeatureRow, Table};
+use crate::tables::{FEATURES_BUILD, FEATURES_CHECKED, FEATURES_HISTORY, FeatureRow, Table};
 
 /// A feature set: an as-of day, and the folder that has one object per shard, `{shard}.parquet`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,13 +48,13 @@ impl FeatureSet {
     /// entries can point to it while the folder of the table is being rewritten.
     #[must_use]
     pub fn checked(as_of: Day, digest: &str) -> Self {
-        FeatureSet { as_of, folder: format!("{}/{digest}", FeatureSet::build(as_of).folder) }
+        FeatureSet { as_of, folder: format!("{}/{digest}", FeatureSet::in_table(&FEATURES_CHECKED, as_of).folder) }
     }
 
     /// Returns whether this is the checked copy of a build.
     #[must_use]
     pub fn is_checked_copy(&self) -> bool {
-        self.folder.starts_with(&format!("{}/", FeatureSet::build(self.as_of).folder))
+        self.folder.starts_with(&format!("{}/", FeatureSet::in_table(&FEATURES_CHECKED, self.as_of).folder))
     }
 
     /// Returns whether a catalog entry of the day can point here: to the folder of the table, or to a checked copy.
@@ -214,13 +214,12 @@ impl Lake {
     /// # Errors
     /// The objects could not be listed or deleted.
     pub async fn delete_builds(&self, except: Option<&FeatureSet>) -> Result<()> {
-        let entries = self.store.list(&format!("{}/", FEATURES_BUILD.prefix())).await?;
         let is_kept = |key: &str| except.is_some_and(|set| key.starts_with(&format!("{}/", set.folder)));
-        let is_build = |key: &str| WorkUnit::from_key(&FEATURES_BUILD, key).is_some();
-        let keys = entries.into_iter().map(|entry| entry.key).filter(|key| !is_kept(key));
-        let (builds, copies): (Vec<_>, Vec<_>) = keys.partition(|key| is_build(key));
-        self.delete_keys(copies).await?;
-        self.delete_keys(builds).await
+        for table in [&FEATURES_CHECKED, &FEATURES_BUILD] {
+            let entries = self.store.list(&format!("{}/", table.prefix())).await?;
+            self.delete_keys(entries.into_iter().map(|entry| entry.key).filter(|key| !is_kept(key))).await?;
+        }
+        Ok(())
     }
 
     async fn shard(&self, set: &FeatureSet, shard: u32) -> Result<Bytes> {

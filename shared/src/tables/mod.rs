@@ -241,6 +241,10 @@ tables! {
 /// the catalog.
 pub static FEATURES_BUILD: Table = Table { folder: "builds", ..FEATURES_HISTORY };
 
+/// The checked copies of builds, each in a folder named after its digest. They are no builds in the sense of access rights:
+/// the step that writes builds must not be able to change what the catalog may point to.
+pub static FEATURES_CHECKED: Table = Table { folder: "checked", ..FEATURES_HISTORY };
+
 /// Returns the table of a category's events in a layer.
 #[must_use]
 pub fn event_table(layer: Layer, category: Category) -> &'static Table {

@@ -8,9 +8,7 @@ use serde_json::{Map, Value};
 use crate::config::configuration;
 use crate::lake::ReadOptions;
 use crate::output::{self, Format, StdoutWriter, message, table};
-
-/// The seconds of an hour.
-const HOUR: i64 = 3_600;
+use defi_pages::number::duration;
 
 /// Prints the features of wallets: as JSON what the function returns; in another format the rows, and the rest to standard
 /// error.
@@ -26,7 +24,7 @@ pub(crate) async fn get(input: &Input, format: Format, args: &ReadOptions) -> Re
         Format::Table => print_table(&output)?,
         Format::Csv(_) => output::allow_broken_pipe(write_csv(&output))?,
     }
-    message(format_args!("features as of {}, {} hours old", output.as_of, output.age_seconds / HOUR));
+    message(format_args!("features as of {}, {} old", output.as_of, duration(output.age_seconds)));
     for wallet in &output.unknown {
         message(format_args!("no row of {wallet}: no event before that day involves it"));
     }

@@ -81,7 +81,10 @@ pub(crate) async fn published_set(registry: &Registry, as_of: Option<Day>) -> Re
             Some(day) => format!("no features are published as of {day}"),
             None => "no features are published in this lake yet".to_owned(),
         })
-        .with_hint("publish them with defi run, or choose another --as-of")
+        .with_hint(match as_of {
+            Some(_) => "choose a published day, or publish this one with defi run --as-of",
+            None => "publish them with defi run, or choose another --env",
+        })
     })
 }
 

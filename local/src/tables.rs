@@ -1,5 +1,6 @@
 //! `defi tables`: lists the tables of a lake that its catalog contains, and the views of them.
 
+use defi_pages::number::with_thousands;
 use defi_shared::domain::Day;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::Entry;
@@ -28,7 +29,7 @@ struct TableInfo {
 pub(crate) async fn list(args: &ReadOptions, format: Format) -> Result<()> {
     let rows = table_infos(args).await?;
     match format {
-        Format::Table => to_table(&rows).print(),
+        Format::Table => to_table(&rows).wrapped().print(),
         Format::Json => output::json(&rows),
         Format::Csv(_) => output::allow_broken_pipe(write_csv(&rows)),
     }
@@ -100,11 +101,11 @@ fn view_info(view: &View, env: &str, tables: &[TableInfo]) -> Option<TableInfo> 
     })
 }
 
+/// The number of columns and what partitions a table are in the other formats: the names of the tables are long.
 fn to_table(rows: &[TableInfo]) -> TextTable {
-    let mut table = table(&["table", "objects", "rows", "columns", "partitioned by", "description"], 1, 4);
+    let mut table = table(&["table", "objects", "rows", "description"], 1, 3);
     for row in rows {
-        let [objects, count, columns] = [row.objects.to_string(), row.rows.to_string(), row.columns.to_string()];
-        table.add_row([&row.table, &objects, &count, &columns, &row.partitioned_by, &row.about]);
+        table.add_row([&row.table, &with_thousands(row.objects as u64), &with_thousands(row.rows), &row.about]);
     }
     table
 }

@@ -20,7 +20,7 @@ pub(crate) fn requested(features: Option<&[String]>) -> Result<Vec<Column>> {
     let mut all = FeatureRow::columns();
     let Some(names) = features else { return Ok(all) };
     let mut columns: Vec<_> = all.extract_if(.., |column| column.name == WALLET).collect();
-    for name in names {
+    for name in names.iter().map(|name| name.trim()) {
         match all.iter().position(|column| column.name == name) {
             Some(index) => columns.push(all.remove(index)),
             None if columns.iter().skip(1).any(|column| column.name == name) => {}
@@ -30,12 +30,20 @@ pub(crate) fn requested(features: Option<&[String]>) -> Result<Vec<Column>> {
     Ok(columns)
 }
 
-/// Returns the error of an unknown feature, which names the one with the most similar name.
+/// The number of wrong characters up to which a name is taken for another one that was misspelled.
+const MAX_DISTANCE: usize = 4;
+
+/// Returns the error of an unknown feature, which names the one with a similar name.
 fn unknown(name: &str) -> Error {
     let all = FeatureRow::columns();
     let names = all.iter().map(|column| column.name).filter(|other| *other != WALLET);
-    let nearest = names.min_by_key(|other| levenshtein(name, other)).unwrap_or_default();
-    Error::bad_input(format!("there is no feature {name:?}")).with_hint(format!("did you mean {nearest}?"))
+    let is_close = |other: &&str| levenshtein(name, other) <= MAX_DISTANCE.min(name.len() / 2 + 1);
+    let nearest = names.filter(is_close).min_by_key(|other| levenshtein(name, other));
+    let hint = nearest.map_or_else(
+        || "the names are the columns of the table defi_features".to_owned(),
+        |nearest| format!("did you mean {nearest}?"),
+    );
+    Error::bad_input(format!("there is no feature {name:?}")).with_hint(hint)
 }
 
 /// Returns the rows of a batch as JSON objects with these columns, each with its wallet.
@@ -104,15 +112,17 @@ mod tests {
         for (name, nearest) in [
             ("riskfactor", "risk_factor"),
             ("Borrow_Count", "borrow_count"),
-            ("max_risk", "max_risk_factor"),
-            ("", "risk_factor"),
+            (" risk_facto ", "risk_factor"),
             ("liquidations_count", "liquidation_count"),
         ] {
             let error = names(&["risk_factor", name]).unwrap_err();
             assert_eq!(error.kind(), defi_shared::Kind::BadInput);
             assert!(error.to_string().contains(&format!("did you mean {nearest}?")), "{error}");
         }
-        assert!(names(&[WALLET]).is_err(), "the wallet is no feature");
+        for name in [WALLET, "", "as_of"] {
+            let error = names(&[name]).unwrap_err().to_string();
+            assert!(error.contains("the names are the columns"), "{error}");
+        }
     }
 
     #[test]

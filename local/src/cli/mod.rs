@@ -299,6 +299,11 @@ async fn features(args: FeaturesArgs) -> Result<()> {
     };
     let period = |text: Option<String>| text.as_deref().map(crate::features::Period::parse).transpose();
     let (label, as_served) = (period(args.label)?, period(args.as_served)?);
+    if label.is_some_and(crate::features::Period::is_zero) {
+        return Err(
+            Error::bad_input("nothing happens within no time").with_hint("choose a longer --label, such as 30d")
+        );
+    }
     let FeaturesArgs { wallets, output, croissant, .. } = args;
     let options = crate::features::Options { rows, label, as_served, wallets, format, output, croissant };
     crate::features::export(&options, &args.lake.into()).await

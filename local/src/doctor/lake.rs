@@ -66,7 +66,7 @@ pub(super) async fn check(lake: &Lake, registry: &Registry) -> Vec<Finding> {
             Finding::warn(
                 "quarantine",
                 count_and_names("units have rejected rows", &keys),
-                "read the column reason of these objects",
+                "read the column reason of these objects, as docs/operations.md shows (Why rows are in quarantine)",
             )
         }
     });

@@ -28,7 +28,7 @@ pub(super) fn write(folder: &Path, command: &str, files: &[File]) -> Result<()> 
             .with_source(cause)
             .with_hint("choose another folder")
     };
-    if !is_empty(folder).map_err(failed)? {
+    if let Some(entry) = any_entry(folder).map_err(failed)? {
         for (index, (name, _)) in files.iter().enumerate() {
             let path = folder.join(name);
             // The first file tells a folder of an earlier call from any other.
@@ -38,7 +38,8 @@ pub(super) fn write(folder: &Path, command: &str, files: &[File]) -> Result<()> 
             };
             if !is_own {
                 return Err(Error::bad_input(format!("the folder has other content than that of defi {command}"))
-                    .with("path", path.display())
+                    .with("path", folder.display())
+                    .with("contains", if path.exists() { name } else { &*entry })
                     .with_hint("choose a new or an empty folder"));
             }
         }
@@ -51,13 +52,14 @@ pub(super) fn write(folder: &Path, command: &str, files: &[File]) -> Result<()> 
     Ok(())
 }
 
-/// Returns whether a folder is missing or has nothing in it.
-fn is_empty(folder: &Path) -> IoResult<bool> {
-    match fs::read_dir(folder) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(error),
-    }
+/// Returns the first name in a folder, apart from a repository of Git, or `None` if there is nothing or no folder.
+fn any_entry(folder: &Path) -> IoResult<Option<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    let names: IoResult<Vec<_>> = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect();
+    Ok(names?.into_iter().filter(|name| name != ".git").min())
 }
 
 /// Returns the first line of a file, or `None` if there is no file.

@@ -13,6 +13,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::instants::{Instant, Position};
 use super::period::Period;
+use crate::output::message;
+use defi_pages::number::with_thousands;
 
 /// A liquidation of a wallet, or a snapshot in which it is at risk.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,6 +87,22 @@ impl Labels {
         &later[..later.partition_point(|occurrence| occurrence.position.epoch_seconds <= end)]
     }
 
+    /// Says how many labels are censored, because the lake ends within their horizon.
+    pub(super) fn report_censored(&self, instants: &[Instant]) {
+        let censored = instants.iter().filter(|instant| self.is_censored(instant)).count();
+        if censored > 0 {
+            message(format_args!(
+                "label_censored: {} of {} rows; the lake ends within their horizon, so leave them out or choose a shorter --label",
+                with_thousands(censored as u64),
+                with_thousands(instants.len() as u64)
+            ));
+        }
+    }
+
+    fn is_censored(&self, instant: &Instant) -> bool {
+        self.horizon.after(instant.second()) >= self.end
+    }
+
     /// Returns the label of an instant.
     pub(super) fn of(&self, instant: &Instant) -> LabelRow {
         let seconds_to = |occurrences: &[Occurrence]| {
@@ -98,7 +116,7 @@ impl Labels {
             label_largest_liquidation_eth: liquidations.iter().filter_map(|one| one.quantity_eth).reduce(f64::max),
             label_at_risk: !at_risk.is_empty(),
             label_seconds_to_risk: seconds_to(at_risk),
-            label_censored: self.horizon.after(instant.second()) >= self.end,
+            label_censored: self.is_censored(instant),
         }
     }
 }

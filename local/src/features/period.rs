@@ -24,6 +24,12 @@ impl Period {
         }
     }
 
+    /// Returns whether this is no time at all.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
     /// Returns the second that is this time after another, in epoch seconds.
     pub(super) fn after(self, epoch_seconds: i64) -> i64 {
         epoch_seconds.saturating_add(self.0)

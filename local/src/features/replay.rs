@@ -43,6 +43,7 @@ pub(super) async fn write(
     };
     let history = History::open(lake, &instants, last).await?;
     let labels = Labels::read(lake, &instants, horizon).await?;
+    labels.iter().for_each(|labels| labels.report_censored(&instants));
     let mut sink = Sink::open(format, output, Arc::clone(&schema))?;
     let write = |rows: Vec<InstantRow<'_>>| sink.write(&encode(&schema, rows, labels.as_ref())?);
     let unknown = history.replay(instants, write).await?;

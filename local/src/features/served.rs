@@ -14,13 +14,14 @@ use defi_shared::error::{Error, Result};
 use defi_shared::lake::requests::{WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{FeatureSet, Lake};
 use defi_shared::tables::{FeatureRow, Row};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::instants::Instant;
 use super::labels::Labels;
 use super::period::Period;
 use super::rows;
-use crate::output::{FileFormat, Sink, Written};
+use crate::output::{FileFormat, Sink, Written, message};
+use defi_pages::number::with_thousands;
 
 /// Writes one row per instant, sorted by set, with a label if there is a horizon. A set is served from `lag` after its day begins.
 /// The features are NULL if no set was served yet, and of wallets that it does not have.
@@ -37,6 +38,7 @@ pub(super) async fn write(
     output: Option<&Path>,
 ) -> Result<Written> {
     let labels = Labels::read(lake, &instants, horizon).await?;
+    labels.iter().for_each(|labels| labels.report_censored(&instants));
     let schema = schema(horizon.is_some());
     let mut sink = Sink::open(format, output, Arc::clone(&schema))?;
     let sets = registry.published_sets().await?;
@@ -49,11 +51,33 @@ pub(super) async fn write(
     let by_set: Vec<_> = by_set.chunk_by(|(one, _), (other, _)| one == other).collect();
     let read = |of_set| async move { rows_of(lake, of_set).await };
     let rows = in_order(by_set.iter().copied(), WHOLE_OBJECTS, read).await?;
+    let (mut without_set, mut without_row) = (0, 0);
     for (of_set, rows) in by_set.into_iter().zip(rows) {
+        match of_set.first() {
+            Some((None, _)) => without_set += of_set.len(),
+            _ => {
+                let wallets: FxHashSet<_> = rows.iter().map(|row| row.wallet_address).collect();
+                without_row += of_set.iter().filter(|(_, instant)| !wallets.contains(&instant.wallet)).count();
+            }
+        }
         let instants: Vec<_> = of_set.iter().map(|(set, instant)| (*instant, set.map(|set| set.as_of))).collect();
         sink.write(&rows::batch_of(&schema, &instants, &features(of_set, &rows)?, labels.as_ref())?)?;
     }
-    sink.finish()
+    let written = sink.finish()?;
+    report_null(without_set, without_row, written.rows);
+    Ok(written)
+}
+
+/// Says how many rows have no features.
+fn report_null(without_set: usize, without_row: usize, rows: u64) {
+    if without_set + without_row > 0 {
+        message(format_args!(
+            "no features: {} of {} rows. Of {without_set}, no set was published yet: publish earlier days with defi run --as-of. Of \
+             {without_row}, the set lacks the wallet",
+            with_thousands((without_set + without_row) as u64),
+            with_thousands(rows)
+        ));
+    }
 }
 
 /// Returns the schema of rows as of instants, with features that may be NULL.

@@ -9,8 +9,9 @@ mod sink;
 
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Write};
+use std::ops::Range;
 
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, TableComponent, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, TableComponent, Width, presets};
 pub use defi_pages::escape;
 use defi_shared::error::{Error, Result};
 use serde::Serialize;
@@ -135,33 +136,43 @@ fn unwritable_output(cause: io::Error) -> Error {
 /// The width in columns of a wrapped table that is not written to a terminal.
 const WIDTH_WITHOUT_TERMINAL: u16 = 100;
 
+/// The width that a wrapped table leaves to a column of text before it breaks the headers of numbers.
+const TEXT_WIDTH: u16 = 16;
+
+/// The cell of a number that there is not, or of a count of zero.
+pub const NO_NUMBER: &str = "·";
+
 /// A human-readable table. Every cell is one escaped line.
 #[derive(Debug)]
-pub struct TextTable(Table);
+pub struct TextTable {
+    table: Table,
+    /// The columns with numbers.
+    numbers: Range<usize>,
+}
 
 impl TextTable {
     /// Returns an empty table with lines around its cells.
     pub fn with_borders(header: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         let mut table = Table::new();
         table.load_preset("||--+-++|    ++++++").set_header(cells(header));
-        TextTable(table)
+        TextTable { table, numbers: 0..0 }
     }
 
     /// Returns an empty table in Markdown.
     pub fn in_markdown(header: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         let mut table = Table::new();
         table.load_preset(presets::ASCII_MARKDOWN).set_header(cells(header));
-        TextTable(table)
+        TextTable { table, numbers: 0..0 }
     }
 
     /// Adds a row.
     pub fn add_row(&mut self, row: impl IntoIterator<Item = impl AsRef<str>>) {
-        self.0.add_row(cells(row));
+        self.table.add_row(cells(row));
     }
 
     /// Aligns a column to the right.
     pub fn align_right(&mut self, index: usize) {
-        if let Some(column) = self.0.column_mut(index) {
+        if let Some(column) = self.table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
@@ -178,7 +189,7 @@ impl TextTable {
     /// list of names and values.
     #[must_use]
     pub fn fit_terminal(&self) -> String {
-        match self.0.width() {
+        match self.table.width() {
             Some(width) if self.width() > usize::from(width) => self.lists(),
             _ => format!("{self}\n"),
         }
@@ -190,10 +201,10 @@ impl TextTable {
 
     fn lists(&self) -> String {
         let names: Vec<String> =
-            self.0.header().into_iter().flat_map(Row::cell_iter).map(comfy_table::Cell::content).collect();
+            self.table.header().into_iter().flat_map(Row::cell_iter).map(comfy_table::Cell::content).collect();
         let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
         let mut text = String::new();
-        for (index, row) in self.0.row_iter().enumerate() {
+        for (index, row) in self.table.row_iter().enumerate() {
             text.push_str(&format!("── row {} ──\n", index + 1));
             for (name, cell) in names.iter().zip(row.cell_iter()) {
                 text.push_str(&format!("{name:longest$}  {}\n", cell.content()));
@@ -202,23 +213,72 @@ impl TextTable {
         text
     }
 
-    /// Wraps the cells, so that no line is wider than the terminal. The first column is not wrapped if it takes at most
-    /// half of the width.
+    /// Makes the table fit the terminal: leaves out columns of numbers that have none, puts the columns closer together, and
+    /// wraps the cells. Numbers are not wrapped, nor is the first column if it takes at most three fifths
+    /// of the width.
     #[must_use]
     pub fn wrapped(mut self) -> Self {
-        let width = self.0.width().unwrap_or(WIDTH_WITHOUT_TERMINAL);
-        self.0.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        let first = self.0.column_max_content_widths().first().copied().unwrap_or_default();
-        if let Some(column) = self.0.column_mut(0).filter(|_| first <= width / 2) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
+        let width = self.table.width().unwrap_or(WIDTH_WITHOUT_TERMINAL);
+        if self.width() <= usize::from(width) {
+            return self;
+        }
+        self.table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        let widths = self.table.column_max_content_widths();
+        let longest_word = |text: &str| text.split_whitespace().map(char_count).max().unwrap_or_default();
+        let header_words =
+            self.longest(|is_header, text| if is_header { longest_word(text) } else { char_count(text) });
+        let numbers_only = self.longest(|is_header, text| if is_header { 0 } else { char_count(text) });
+        let has_numbers = |index: usize| {
+            let cells = self.table.row_iter().filter_map(|row| row.cell_iter().nth(index));
+            cells.into_iter().any(|cell| ![NO_NUMBER, ""].contains(&cell.content().as_str()))
+        };
+        let hidden: Vec<_> = self.numbers.clone().filter(|index| !has_numbers(*index)).collect();
+        let is_fixed_text = |index: usize| index == 0 && !self.numbers.contains(&0) && widths[0] <= width / 5 * 3;
+        let least = |index: usize| match index {
+            _ if hidden.contains(&index) => 0,
+            _ if self.numbers.contains(&index) => usize::from(header_words[index]) + 1,
+            _ if is_fixed_text(index) => usize::from(widths[index]) + 1,
+            _ => usize::from(widths[index].min(TEXT_WIDTH)) + 1,
+        };
+        let whole_words = (0..widths.len()).map(least).sum::<usize>() <= usize::from(width);
+        let numbers = if whole_words { &header_words } else { &numbers_only };
+        let constraint = |index: usize| match index {
+            _ if hidden.contains(&index) => Some(ColumnConstraint::Hidden),
+            _ if self.numbers.contains(&index) => Some(ColumnConstraint::Absolute(Width::Fixed(numbers[index]))),
+            _ if is_fixed_text(index) => Some(ColumnConstraint::ContentWidth),
+            _ => None,
+        };
+        let constraints: Vec<_> = (0..widths.len()).map(constraint).collect();
+        for (column, constraint) in self.table.column_iter_mut().zip(constraints) {
+            column.set_padding((0, 0));
+            if let Some(constraint) = constraint {
+                column.set_constraint(constraint);
+            }
         }
         self
     }
+
+    /// Returns the largest value of a function of the cells of each column. It is told whether a cell is of the header.
+    fn longest(&self, length: impl Fn(bool, &str) -> u16) -> Vec<u16> {
+        let header = self.table.header().into_iter().map(|row| (true, row));
+        let rows = header.chain(self.table.row_iter().map(|row| (false, row)));
+        let mut longest = vec![0; self.table.column_iter().count()];
+        for (is_header, row) in rows {
+            for (longest, cell) in longest.iter_mut().zip(row.cell_iter()) {
+                *longest = length(is_header, &cell.content()).max(*longest);
+            }
+        }
+        longest
+    }
+}
+
+fn char_count(text: &str) -> u16 {
+    u16::try_from(text.chars().count()).unwrap_or(u16::MAX)
 }
 
 impl Display for TextTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.table.fmt(f)
     }
 }
 
@@ -232,7 +292,7 @@ pub fn table(header: &[&str], left: usize, right: usize) -> TextTable {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(cells(header));
     table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
-    let mut table = TextTable(table);
+    let mut table = TextTable { table, numbers: left..right };
     (left..right).for_each(|index| table.align_right(index));
     table
 }
@@ -257,6 +317,18 @@ mod tests {
         let expected = "── row 1 ──\na     1\nname  x y\n── row 2 ──\na     \nname  z\\n\n";
         assert_eq!(table.lists(), expected);
         assert_eq!(table.width(), "| a | name |".len());
+    }
+
+    #[test]
+    fn numbers_are_never_wrapped_and_columns_without_any_are_left_out() {
+        let names: Vec<String> = (0..11).map(|column| format!("header {column}")).collect();
+        let names: Vec<&str> = ["step"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        let mut table = table(&names, 1, 12);
+        table.add_row(["extract-account-positions"].into_iter().chain(["39,393"; 10]).chain([NO_NUMBER]));
+        let text = table.wrapped().to_string();
+        assert!(text.lines().all(|line| line.chars().count() <= usize::from(WIDTH_WITHOUT_TERMINAL)), "{text}");
+        assert!(text.contains("extract-account-positions") && text.matches("39,393").count() == 10, "{text}");
+        assert!(text.contains("header") && !text.contains(NO_NUMBER), "{text}");
     }
 
     #[test]

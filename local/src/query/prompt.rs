@@ -25,7 +25,7 @@ const PROMPT: &str = "defi> ";
 /// The number of entries that the history keeps.
 const HISTORY: usize = 1000;
 
-const GREETING: &str = "SQL ends with a semicolon. .help lists the commands, Ctrl-D ends.";
+const GREETING: &str = "SQL ends with a semicolon, Ctrl-C discards it. .help lists the commands, Ctrl-D ends.";
 
 const HELP: &str = "\
 SELECT …;        run a query, over any number of lines
@@ -114,6 +114,8 @@ impl<'a> Entry<'a> {
             [".tables" | "\\d" | "\\dt"] => Entry::Tables,
             [".schema" | "\\d", name] => Entry::Schema(name),
             [first, ..] if first.starts_with(['.', '\\']) => Entry::Unknown,
+            // A command on a line of its own ends a query that has no end yet.
+            [.., ".quit" | ".exit"] => Entry::Quit,
             _ => Entry::Sql,
         }
     }
@@ -213,6 +215,7 @@ mod tests {
             ("", Entry::Sql),
             ("select 1;", Entry::Sql),
             ("exit from", Entry::Sql),
+            ("select 1\n.quit", Entry::Quit),
         ] {
             assert_eq!(Entry::parse(text), expected, "{text:?}");
         }

@@ -211,7 +211,7 @@ pub async fn forecast(options: &Options, with_units: bool) -> Result<()> {
         return line("no unit is missing: a run would only publish the features if they are not published yet");
     }
     // What stands in the way comes first: days that stay missing, and quotas that do not suffice.
-    print_gaps(&context.gaps(&run.scope).await?)?;
+    print_gaps(&context.gaps(&run.scope).await?.after(&plan))?;
     forecast.quotas.iter().flat_map(|quotas| quotas.lines(Quotas::is_exceeded)).try_for_each(line)?;
     line("")?;
     forecast.table().wrapped().print()?;

@@ -2,6 +2,7 @@
 //! now and then that says how far it is.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use defi_pages::number::with_thousands;
 use defi_shared::pipeline::Step;
 use defi_shared::step::Progress;
-use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::output::message;
 
@@ -134,8 +135,13 @@ impl RunProgress {
 
 fn style() -> ProgressStyle {
     let style =
-        ProgressStyle::with_template("{prefix:26} {bar:16} {pos:>6}/{len:<6} {elapsed:>4} {per_sec:>9}, {eta} left");
-    style.unwrap_or_else(|_| ProgressStyle::default_bar())
+        ProgressStyle::with_template("{prefix:26} {bar:16} {pos:>6}/{len:<6} {elapsed:>4} {rate:>9}, {eta} left");
+    // The library's own key has nine decimals.
+    let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        // A text in memory can always be written.
+        let _written = write!(text, "{:.1}/s", state.per_sec());
+    };
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate)
 }
 
 impl Progress for RunProgress {

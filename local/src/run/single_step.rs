@@ -56,5 +56,5 @@ pub fn list_steps(as_json: bool) -> Result<()> {
     for step in Step::ALL {
         rows.add_row([step.name(), step.phase().name(), step.summary()]);
     }
-    rows.print()
+    rows.wrapped().print()
 }

@@ -15,7 +15,7 @@ use defi_shared::tables::{FEATURES_PUBLISHED, FeatureRow};
 use super::Options;
 use super::steps::RunResult;
 use crate::hint::CallOptions;
-use crate::output::{TextTable, line, table};
+use crate::output::{NO_NUMBER, TextTable, line, table};
 use defi_pages::number::with_thousands;
 
 /// The number of wallets in the table of features.
@@ -110,9 +110,9 @@ fn step_row(name: &str, report: &Report, seconds: Option<f64>) -> Vec<String> {
     ];
     let megabytes = report.bytes as f64 / 1e6;
     let mut row = vec![name.to_owned()];
-    row.extend(counts.iter().map(|count| if *count == 0 { "·".to_owned() } else { with_thousands(*count) }));
+    row.extend(counts.iter().map(|count| if *count == 0 { NO_NUMBER.to_owned() } else { with_thousands(*count) }));
     row.push(format!("{megabytes:.1}"));
-    row.push(seconds.map_or_else(|| "·".to_owned(), |seconds| format!("{seconds:.1}")));
+    row.push(seconds.map_or_else(|| NO_NUMBER.to_owned(), |seconds| format!("{seconds:.1}")));
     row
 }
 
@@ -175,7 +175,7 @@ fn value(check: &Check) -> String {
 }
 
 fn check_row(check: &Check) -> [String; 6] {
-    let limit = |limit: Option<f64>| limit.map_or_else(|| "·".to_owned(), |limit| Figure(limit).to_string());
+    let limit = |limit: Option<f64>| limit.map_or_else(|| NO_NUMBER.to_owned(), |limit| Figure(limit).to_string());
     let outcome = match check.outcome {
         Outcome::Pass => "pass",
         Outcome::Warn => "WARN",
@@ -186,18 +186,7 @@ fn check_row(check: &Check) -> [String; 6] {
 
 /// Returns a table of the features of the wallets that borrowed most.
 fn features_table(rows: &[FeatureRow]) -> TextTable {
-    let header = [
-        "wallet",
-        "risk",
-        "collateral",
-        "available",
-        "borrowed",
-        "borrows",
-        "repaid",
-        "deposited",
-        "liquidations",
-        "liquidated",
-    ];
+    let header = ["wallet", "risk", "collateral", "borrowed", "repaid", "deposited", "liquidations"];
     let mut table = table(&header, 1, header.len());
     let mut rows: Vec<_> = rows.iter().collect();
     rows.sort_by(|a, b| {
@@ -210,13 +199,10 @@ fn features_table(rows: &[FeatureRow]) -> TextTable {
             row.wallet_address.to_string(),
             eth(row.risk_factor),
             eth(row.total_collateral_eth),
-            eth(row.total_available_borrows_eth),
             eth(row.borrow_amount_sum_eth),
-            row.borrow_count.to_string(),
             eth(row.repay_amount_sum_eth),
             eth(row.deposit_amount_sum_eth),
             row.liquidation_count.to_string(),
-            eth(row.liquidation_amount_sum_eth),
         ]);
     }
     table

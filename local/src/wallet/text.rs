@@ -25,15 +25,15 @@ const CHARTS: [Chart; 3] =
 pub(super) fn print_wallet(wallet: &Wallet, call: &CallOptions) -> Result<()> {
     line(format_args!("wallet {} as of {}", wallet.address, wallet.as_of))?;
     line("")?;
-    features(wallet).print()?;
+    features(wallet).wrapped().print()?;
     line("")?;
     line("accounts")?;
-    accounts(wallet).print()?;
+    accounts(wallet).wrapped().print()?;
     line("")?;
     health(wallet).iter().try_for_each(line)?;
     line("")?;
     line(format_args!("events before {}", wallet.as_of))?;
-    events(wallet).print()?;
+    events(wallet).wrapped().print()?;
     line("")?;
     line(call.complete(&format!("explain a feature: defi wallet {} --explain risk_factor", wallet.address)))
 }
@@ -142,7 +142,7 @@ pub(super) fn print_explanation(wallet: &Wallet, explanation: &Explanation) -> R
     for listing in &explanation.rows {
         line("")?;
         line(&listing.title)?;
-        listing_table(listing).print()?;
+        listing_table(listing).wrapped().print()?;
     }
     line("")?;
     line(arithmetic)?;

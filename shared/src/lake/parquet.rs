@@ -54,7 +54,7 @@ pub const WRITER_POLICY: WriterPolicy = WriterPolicy {
     rows_per_page: 8 * 1024,
     dictionary_bytes: 64 * 1024,
     split_doubles: false,
-    compressed_doubles: true,
+    compressed_doubles: false,
     bloom_filters: false,
 };
 
@@ -458,7 +458,7 @@ mod tests {
     use parquet::file::writer::SerializedFileWriter;
 
     use super::*;
-    use crate::tables::QuarantinedRow;
+    use crate::tables::{QuarantinedRow, WalletHealth};
 
     fn rows(count: i64) -> Vec<QuarantinedRow> {
         let row =
@@ -509,6 +509,15 @@ mod tests {
                 && column.offset_index_offset().is_some()
                 && column.column_index_offset().is_some()
         );
+    }
+
+    #[test]
+    fn only_doubles_are_not_compressed() {
+        let properties = WRITER_POLICY.properties(&WalletHealth::columns(), &[], &FileMetadata::new()).unwrap();
+        for column in WalletHealth::columns() {
+            let is_compressed = properties.compression(&ColumnPath::from(column.name)) != Compression::UNCOMPRESSED;
+            assert_eq!(is_compressed, column.data_type != DataType::Float64, "{}", column.name);
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::lake::WorkUnit;
 use crate::lake::requests::{SMALL_REQUESTS, in_order};
 use crate::pipeline::Step;
-use crate::plan::{DaysBy, PlanPhase, Scope};
+use crate::plan::{DaysBy, Plan, PlanPhase, Scope};
 use crate::tables::{RAW_MARKETS, RAW_POSITIONS, Table};
 
 /// The name of the run's plan, which plan-run writes before extraction.
@@ -121,6 +121,23 @@ pub struct Gaps {
     /// Days whose positions were rebuilt.
     #[serde(default, skip_serializing_if = "DaysBy::is_empty")]
     pub rebuilt_positions: DaysBy<String>,
+}
+
+impl Gaps {
+    /// Returns the gaps that stay after a plan is carried out: a unit of it is not lost.
+    #[must_use]
+    pub fn after(mut self, plan: &Plan) -> Self {
+        for (gaps, step) in
+            [(&mut self.markets, Step::ExtractMarketData), (&mut self.positions, Step::ExtractAccountPositions)]
+        {
+            let planned = plan.days_by_protocol(step);
+            for (protocol, days) in gaps.iter_mut() {
+                days.retain(|day| !planned.get(protocol).is_some_and(|planned| planned.contains(day)));
+            }
+            gaps.retain(|_, days| !days.is_empty());
+        }
+        self
+    }
 }
 
 /// The report of a step of a run, summed over its calls.

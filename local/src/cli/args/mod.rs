@@ -192,7 +192,7 @@ impl ValueEnum for Format {
         Some(match self {
             Format::Table => PossibleValue::new("table").help("Human-readable table"),
             Format::Csv(_) => PossibleValue::new("csv").help("Comma-separated values; NULL is an empty cell"),
-            Format::Json => PossibleValue::new("json").help("JSON array with one object per row"),
+            Format::Json => PossibleValue::new("json").help("JSON"),
         })
     }
 }

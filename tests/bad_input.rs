@@ -111,10 +111,9 @@ fn rejects_invalid_days() {
     let workspace = Workspace::new();
     for day in ["2023-13-01", "2023-02-29", "2023-1-1", "today", ""] {
         for option in ["--as-of", "--from"] {
-            assert_mentions(
-                &workspace.expect_error("BadInput", &["run", option, day]),
-                &[&format!("{day:?}"), "YYYY-MM-DD"],
-            );
+            let error = workspace.expect_error("BadInput", &["run", option, day]);
+            assert_mentions(&error, &[&format!("{day:?}"), "YYYY-MM-DD"]);
+            assert_eq!((error.matches("BadInput").count(), error.matches("next:").count()), (1, 1), "{error}");
         }
     }
 }

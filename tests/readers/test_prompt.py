@@ -87,7 +87,7 @@ def test_queries_go_over_several_lines_and_errors_do_not_end_the_prompt(tmp_path
 def test_commands_list_tables_and_columns(tmp_path):
     terminal = Terminal(tmp_path)
     tables = terminal.answer(".tables", "Borrows, deposits, liquidations")
-    assert re.search(r"^ lending_events ", tables, re.M) and re.search(r"^ db_raw_dev.transpose_borrow_events ", tables, re.M)
+    assert re.search(r"^ ?lending_events ", tables, re.M) and re.search(r"^ ?db_raw_dev.transpose_borrow_events ", tables, re.M)
     assert max(map(len, tables.splitlines())) <= 100
     assert "decimal(38,0)" in terminal.answer(".schema lending_events", "bigint")
     terminal.answer(".schema nothing", "there is no such table")

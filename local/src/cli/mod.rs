@@ -121,7 +121,14 @@ fn print_usage(error: &clap::Error) -> ExitCode {
     let lines: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let text = lines.join(" ");
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let error = Error::bad_input(text).with_hint(format!("see {} --help", called_command()));
+    // The error of a value that one of our types refused, such as a day, has a kind and a hint of its own.
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Error>());
+    let error = match cause {
+        Some(cause) => {
+            Error::bad_input(text.replace(&cause.to_string(), &cause.details())).with_hint(cause.hint().to_owned())
+        }
+        None => Error::bad_input(text).with_hint(format!("see {} --help", called_command())),
+    };
     message(format_args!("error: {error}"));
     ExitCode::from(2)
 }

@@ -33,7 +33,8 @@ pub(super) fn print_wallet(wallet: &Wallet, call: &CallOptions) -> Result<()> {
     health(wallet).iter().try_for_each(line)?;
     line("")?;
     line(format_args!("events before {}", wallet.as_of))?;
-    events(wallet).wrapped().print()?;
+    // Hashes are not wrapped, so that they can be copied.
+    events(wallet).print()?;
     line("")?;
     line(call.complete(&format!("explain a feature: defi wallet {} --explain risk_factor", wallet.address)))
 }
@@ -142,7 +143,7 @@ pub(super) fn print_explanation(wallet: &Wallet, explanation: &Explanation) -> R
     for listing in &explanation.rows {
         line("")?;
         line(&listing.title)?;
-        listing_table(listing).wrapped().print()?;
+        listing_table(listing).print()?;
     }
     line("")?;
     line(arithmetic)?;

@@ -221,11 +221,12 @@ locals {
     }
 
     # No step of a run: it answers requests, and only reads. The catalog points to a checked copy while its day is published
-    # again.
+    # again, and whether there is a build tells which set the record of the check is of.
     get-features = {
       memory   = 1769
       timeout  = 60
       reads    = concat(local.prefixes.features, local.prefixes.checked, local.prefixes.passed)
+      lists    = local.prefixes.builds
       looks_up = local.published
       serves   = true
       examples = { wallets = ["0x7a250d5630b4cf539739df2c5dacb4c659f2488d"], features = ["risk_factor", "borrow_count"] }

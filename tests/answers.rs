@@ -286,6 +286,21 @@ fn wallet_that_the_lake_does_not_know_is_named() {
 }
 
 #[test]
+fn plan_calls_no_day_lost_that_it_will_extract() {
+    let folder = tempdir().expect("a temporary folder");
+    let lake = folder.path().join("lake");
+    let plan =
+        || succeed(&mut command(&["plan", "--lake", path_str(&lake), "--wallets", "40", "--days", "6", "--seed", "2"]));
+    assert!(!plan().contains("lost:"), "{}", plan());
+    let tombstones = lake.join("state/lost/the_graph_historical_market_data");
+    fs::create_dir_all(&tombstones).expect("a folder");
+    fs::write(tombstones.join("2023-01-02.aave-v2-eth.json"), "{}").expect("a tombstone");
+    let shown = plan();
+    let lost: Vec<_> = shown.lines().filter(|line| line.starts_with("lost:")).collect();
+    assert_eq!(lost, ["lost: 1 days of markets of aave-v2-eth, pruned at the source: 2023-01-02"], "{shown}");
+}
+
+#[test]
 fn plan_predicts_the_run_and_changes_nothing() {
     let folder = tempdir().expect("a temporary folder");
     let lake = folder.path().join("lake");

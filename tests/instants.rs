@@ -316,6 +316,17 @@ fn rows_as_served_are_those_of_the_newest_set_that_was_published() {
         unknown += usize::from(set.is_some() && published.is_none());
     }
     assert!((1..rows.len()).contains(&without_set) && unknown > 0, "{without_set}, {unknown}");
+    let censored = rows.iter().filter(|row| row["label_censored"] == "true").count();
+    let arguments = ["features", "--at-borrows", "--label", "1d", "--as-served", "36h", "--lake", path_str(&lake)];
+    let said = output(&mut command(&arguments));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    for part in [
+        format!("{} of {} rows have no features: {without_set} because no set", without_set + unknown, rows.len()),
+        format!("{unknown} because the set does not have the wallet"),
+        format!("label_censored: {censored} of {} rows", rows.len()),
+    ] {
+        assert!(censored > 0 && said.contains(&part), "{part}: {said}");
+    }
 }
 
 #[test]
@@ -323,6 +334,7 @@ fn rejects_invalid_horizons() {
     for (arguments, words) in [
         (&["--at-borrows", "--label", "month"][..], "\"month\" is not a length of time"),
         (&["--label", "30d"], "--at-borrows"),
+        (&["--at-borrows", "--label", "0d"], "--label must be longer than 0"),
     ] {
         let rejected = output(command(&["features"]).args(arguments));
         let error = String::from_utf8_lossy(&rejected.stderr).into_owned();

@@ -1,5 +1,6 @@
 //! `defi get`: returns the published features of wallets, with the code of the function `get-features`.
 
+use defi_pages::number::duration;
 use defi_shared::error::Result;
 use defi_shared::step::now;
 use get_features::{FeatureReader, Input, Output};
@@ -8,7 +9,6 @@ use serde_json::{Map, Value};
 use crate::config::configuration;
 use crate::lake::ReadOptions;
 use crate::output::{self, Format, StdoutWriter, message, table};
-use defi_pages::number::duration;
 
 /// Prints the features of wallets: as JSON what the function returns; in another format the rows, and the rest to standard
 /// error.

@@ -101,7 +101,7 @@ fn view_info(view: &View, env: &str, tables: &[TableInfo]) -> Option<TableInfo> 
     })
 }
 
-/// The number of columns and what partitions a table are in the other formats: the names of the tables are long.
+/// Returns the list for people. It has fewer fields than CSV and JSON, because the names of the tables are long.
 fn to_table(rows: &[TableInfo]) -> TextTable {
     let mut table = table(&["table", "objects", "rows", "description"], 1, 3);
     for row in rows {

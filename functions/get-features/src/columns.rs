@@ -33,11 +33,13 @@ pub(crate) fn requested(features: Option<&[String]>) -> Result<Vec<Column>> {
 /// The number of wrong characters up to which a name is taken for another one that was misspelled.
 const MAX_DISTANCE: usize = 4;
 
-/// Returns the error of an unknown feature, which names the one with a similar name.
+/// Returns the error of an unknown feature. It names the feature that begins so, or that was misspelled.
 fn unknown(name: &str) -> Error {
     let all = FeatureRow::columns();
     let names = all.iter().map(|column| column.name).filter(|other| *other != WALLET);
-    let is_close = |other: &&str| levenshtein(name, other) <= MAX_DISTANCE.min(name.len() / 2 + 1);
+    let is_close = |other: &&str| {
+        (!name.is_empty() && other.starts_with(name)) || levenshtein(name, other) <= MAX_DISTANCE.min(name.len() / 2)
+    };
     let nearest = names.filter(is_close).min_by_key(|other| levenshtein(name, other));
     let hint = nearest.map_or_else(
         || "the names are the columns of the table defi_features".to_owned(),
@@ -112,6 +114,7 @@ mod tests {
         for (name, nearest) in [
             ("riskfactor", "risk_factor"),
             ("Borrow_Count", "borrow_count"),
+            ("max_risk", "max_risk_factor"),
             (" risk_facto ", "risk_factor"),
             ("liquidations_count", "liquidation_count"),
         ] {

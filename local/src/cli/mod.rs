@@ -308,7 +308,7 @@ async fn features(args: FeaturesArgs) -> Result<()> {
     let (label, as_served) = (period(args.label)?, period(args.as_served)?);
     if label.is_some_and(crate::features::Period::is_zero) {
         return Err(
-            Error::bad_input("nothing happens within no time").with_hint("choose a longer --label, such as 30d")
+            Error::bad_input("--label must be longer than 0").with_hint("name days or hours, such as 30d or 12h")
         );
     }
     let FeaturesArgs { wallets, output, croissant, .. } = args;

@@ -32,14 +32,14 @@ pub(super) fn write(folder: &Path, command: &str, files: &[File]) -> Result<()> 
         for (index, (name, _)) in files.iter().enumerate() {
             let path = folder.join(name);
             // The first file tells a folder of an earlier call from any other.
-            let is_own = match first_line(&path).map_err(failed)? {
-                Some(line) => line.contains(&mark(command)),
-                None => index > 0,
+            let other = match first_line(&path).map_err(failed)? {
+                Some(line) => (!line.contains(&mark(command))).then_some(*name),
+                None => (index == 0).then_some(&*entry),
             };
-            if !is_own {
+            if let Some(other) = other {
                 return Err(Error::bad_input(format!("the folder has other content than that of defi {command}"))
                     .with("path", folder.display())
-                    .with("contains", if path.exists() { name } else { &*entry })
+                    .with("contains", other)
                     .with_hint("choose a new or an empty folder"));
             }
         }
@@ -102,7 +102,9 @@ mod tests {
             fs::create_dir(folder.path().join("inner")).unwrap();
             fs::write(folder.path().join(name), text).unwrap();
             let error = write(folder.path(), "test", &files("1")).unwrap_err();
-            assert!(error.to_string().contains("other content"), "{error}");
+            let error = error.to_string();
+            let entry = if name.starts_with("first") { "first.txt" } else { "inner" };
+            assert!(error.contains("other content") && error.contains(&format!("contains={entry}")), "{error}");
             assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), text);
         }
     }

@@ -1,5 +1,6 @@
 //! Labels of training rows: what happens to a wallet after an instant, up to the end of a horizon.
 
+use defi_pages::number::with_thousands;
 use defi_shared::domain::health::RISK_THRESHOLD;
 use defi_shared::domain::{Address, Category, Day};
 use defi_shared::error::{Error, Result};
@@ -14,7 +15,6 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::instants::{Instant, Position};
 use super::period::Period;
 use crate::output::message;
-use defi_pages::number::with_thousands;
 
 /// A liquidation of a wallet, or a snapshot in which it is at risk.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -5,23 +5,23 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, UInt32Array};
+use arrow_array::{Array, ArrayRef, UInt32Array};
 use arrow_schema::{Field, Schema, SchemaRef};
 use arrow_select::take::take;
+use defi_pages::number::with_thousands;
 use defi_shared::catalog::Registry;
 use defi_shared::domain::Address;
 use defi_shared::error::{Error, Result};
 use defi_shared::lake::requests::{WHOLE_OBJECTS, in_order};
 use defi_shared::lake::{FeatureSet, Lake};
 use defi_shared::tables::{FeatureRow, Row};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::instants::Instant;
 use super::labels::Labels;
 use super::period::Period;
 use super::rows;
 use crate::output::{FileFormat, Sink, Written, message};
-use defi_pages::number::with_thousands;
 
 /// Writes one row per instant, sorted by set, with a label if there is a horizon. A set is served from `lag` after its day begins.
 /// The features are NULL if no set was served yet, and of wallets that it does not have.
@@ -53,15 +53,11 @@ pub(super) async fn write(
     let rows = in_order(by_set.iter().copied(), WHOLE_OBJECTS, read).await?;
     let (mut without_set, mut without_row) = (0, 0);
     for (of_set, rows) in by_set.into_iter().zip(rows) {
-        match of_set.first() {
-            Some((None, _)) => without_set += of_set.len(),
-            _ => {
-                let wallets: FxHashSet<_> = rows.iter().map(|row| row.wallet_address).collect();
-                without_row += of_set.iter().filter(|(_, instant)| !wallets.contains(&instant.wallet)).count();
-            }
-        }
+        let places = places(of_set, &rows);
+        let has_set = of_set.first().is_some_and(|(set, _)| set.is_some());
+        *(if has_set { &mut without_row } else { &mut without_set }) += places.null_count();
         let instants: Vec<_> = of_set.iter().map(|(set, instant)| (*instant, set.map(|set| set.as_of))).collect();
-        sink.write(&rows::batch_of(&schema, &instants, &features(of_set, &rows)?, labels.as_ref())?)?;
+        sink.write(&rows::batch_of(&schema, &instants, &features(&places, &rows)?, labels.as_ref())?)?;
     }
     let written = sink.finish()?;
     report_null(without_set, without_row, written.rows);
@@ -72,8 +68,8 @@ pub(super) async fn write(
 fn report_null(without_set: usize, without_row: usize, rows: u64) {
     if without_set + without_row > 0 {
         message(format_args!(
-            "no features: {} of {} rows. Of {without_set}, no set was published yet: publish earlier days with defi run --as-of. Of \
-             {without_row}, the set lacks the wallet",
+            "{} of {} rows have no features: {without_set} because no set was published yet (publish earlier days with defi run \
+             --as-of), {without_row} because the set does not have the wallet",
             with_thousands((without_set + without_row) as u64),
             with_thousands(rows)
         ));
@@ -104,13 +100,17 @@ async fn rows_of(lake: &Lake, instants: &[(Option<&FeatureSet>, &Instant)]) -> R
     Ok(rows)
 }
 
-/// Returns the columns of the features of some instants, which are NULL where their wallet has no row.
-fn features(instants: &[(Option<&FeatureSet>, &Instant)], rows: &[FeatureRow]) -> Result<Vec<ArrayRef>> {
+/// Returns the place of the row of each instant's wallet, NULL where it has none.
+fn places(instants: &[(Option<&FeatureSet>, &Instant)], rows: &[FeatureRow]) -> UInt32Array {
     let places: FxHashMap<Address, u32> = rows.iter().map(|row| row.wallet_address).zip(0..).collect();
-    let places: UInt32Array = instants.iter().map(|(_, instant)| places.get(&instant.wallet).copied()).collect();
+    instants.iter().map(|(_, instant)| places.get(&instant.wallet).copied()).collect()
+}
+
+/// Returns the columns of the features of the rows at some places, which are NULL where a place is.
+fn features(places: &UInt32Array, rows: &[FeatureRow]) -> Result<Vec<ArrayRef>> {
     let encoded = FeatureRow::encode(rows)?;
     let of_instants = |column: &ArrayRef| {
-        take(column, &places, None).map_err(|cause| Error::internal("can't select rows").with_source(cause))
+        take(column, places, None).map_err(|cause| Error::internal("can't select rows").with_source(cause))
     };
     encoded.columns().iter().skip(1).map(of_instants).collect()
 }

@@ -214,8 +214,8 @@ impl TextTable {
     }
 
     /// Makes the table fit the terminal: leaves out columns of numbers that have none, puts the columns closer together, and
-    /// wraps the cells. Numbers are not wrapped, nor is the first column if it takes at most three fifths
-    /// of the width.
+    /// wraps the cells. Numbers are not wrapped, nor is the first column if it takes at most three fifths of the width. A header
+    /// is broken within a word only where there is no room for its words.
     #[must_use]
     pub fn wrapped(mut self) -> Self {
         let width = self.table.width().unwrap_or(WIDTH_WITHOUT_TERMINAL);
@@ -232,27 +232,26 @@ impl TextTable {
             let cells = self.table.row_iter().filter_map(|row| row.cell_iter().nth(index));
             cells.into_iter().any(|cell| ![NO_NUMBER, ""].contains(&cell.content().as_str()))
         };
-        let hidden: Vec<_> = self.numbers.clone().filter(|index| !has_numbers(*index)).collect();
-        let is_fixed_text = |index: usize| index == 0 && !self.numbers.contains(&0) && widths[0] <= width / 5 * 3;
-        let least = |index: usize| match index {
-            _ if hidden.contains(&index) => 0,
-            _ if self.numbers.contains(&index) => usize::from(header_words[index]) + 1,
-            _ if is_fixed_text(index) => usize::from(widths[index]) + 1,
-            _ => usize::from(widths[index].min(TEXT_WIDTH)) + 1,
+        let is_whole = |index: usize| index == 0 && !self.numbers.contains(&0) && widths[0] <= width / 5 * 3;
+        // The width of each column that has a fixed one, 0 for a column that is left out.
+        let fixed = |numbers: &[u16]| -> Vec<Option<u16>> {
+            let of_column = |index: usize| match self.numbers.contains(&index) {
+                true => Some(if has_numbers(index) { numbers[index] } else { 0 }),
+                false => is_whole(index).then_some(widths[index]),
+            };
+            (0..widths.len()).map(of_column).collect()
         };
-        let whole_words = (0..widths.len()).map(least).sum::<usize>() <= usize::from(width);
-        let numbers = if whole_words { &header_words } else { &numbers_only };
-        let constraint = |index: usize| match index {
-            _ if hidden.contains(&index) => Some(ColumnConstraint::Hidden),
-            _ if self.numbers.contains(&index) => Some(ColumnConstraint::Absolute(Width::Fixed(numbers[index]))),
-            _ if is_fixed_text(index) => Some(ColumnConstraint::ContentWidth),
-            _ => None,
+        let fits = |fixed: &[Option<u16>]| {
+            let least = fixed.iter().zip(&widths).map(|(fixed, width)| fixed.unwrap_or(TEXT_WIDTH.min(*width)));
+            least.filter(|width| *width > 0).map(|width| usize::from(width) + 1).sum::<usize>() <= usize::from(width)
         };
-        let constraints: Vec<_> = (0..widths.len()).map(constraint).collect();
-        for (column, constraint) in self.table.column_iter_mut().zip(constraints) {
+        let fixed = Some(fixed(&header_words)).filter(|fixed| fits(fixed)).unwrap_or_else(|| fixed(&numbers_only));
+        for (column, fixed) in self.table.column_iter_mut().zip(fixed) {
             column.set_padding((0, 0));
-            if let Some(constraint) = constraint {
-                column.set_constraint(constraint);
+            match fixed {
+                Some(0) => drop(column.set_constraint(ColumnConstraint::Hidden)),
+                Some(width) => drop(column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)))),
+                None => {}
             }
         }
         self

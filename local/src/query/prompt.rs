@@ -114,11 +114,16 @@ impl<'a> Entry<'a> {
             [".tables" | "\\d" | "\\dt"] => Entry::Tables,
             [".schema" | "\\d", name] => Entry::Schema(name),
             [first, ..] if first.starts_with(['.', '\\']) => Entry::Unknown,
-            // A command on a line of its own ends a query that has no end yet.
-            [.., ".quit" | ".exit"] => Entry::Quit,
+            _ if discards_query(text) => Entry::Quit,
             _ => Entry::Sql,
         }
     }
+}
+
+/// Returns whether the last line of an entry is the command that ends the prompt, after a query without its semicolon.
+fn discards_query(text: &str) -> bool {
+    let lines = text.trim_end().rsplit_once('\n');
+    lines.is_some_and(|(query, line)| [".quit", ".exit"].contains(&line.trim()) && !statements::is_complete(query))
 }
 
 fn list_tables(session: &Session) -> Result<()> {
@@ -215,7 +220,9 @@ mod tests {
             ("", Entry::Sql),
             ("select 1;", Entry::Sql),
             ("exit from", Entry::Sql),
-            ("select 1\n.quit", Entry::Quit),
+            ("select 1\n .quit\n", Entry::Quit),
+            ("select 1;\n.quit", Entry::Sql),
+            ("select 1 .quit", Entry::Sql),
         ] {
             assert_eq!(Entry::parse(text), expected, "{text:?}");
         }

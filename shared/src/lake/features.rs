@@ -215,8 +215,9 @@ impl Lake {
     /// The objects could not be listed or deleted.
     pub async fn delete_builds(&self, except: Option<&FeatureSet>) -> Result<()> {
         let is_kept = |key: &str| except.is_some_and(|set| key.starts_with(&format!("{}/", set.folder)));
-        for table in [&FEATURES_CHECKED, &FEATURES_BUILD] {
-            let entries = self.store.list(&format!("{}/", table.prefix())).await?;
+        let list = |table: &'static Table| async move { self.store.list(&format!("{}/", table.prefix())).await };
+        let (copies, builds) = tokio::try_join!(list(&FEATURES_CHECKED), list(&FEATURES_BUILD))?;
+        for entries in [copies, builds] {
             self.delete_keys(entries.into_iter().map(|entry| entry.key).filter(|key| !is_kept(key))).await?;
         }
         Ok(())

@@ -115,8 +115,8 @@ struct RateLimiter {
 }
 
 /// The maximum delay of a timer that is caught up, so that it does not postpone later requests. A longer delay is a pause.
-/// A request that is late by half of the 3 % by which a second is stretched brings no second above the limit, and leaves
-/// the other half for the network.
+/// Intervals are 3 % longer than the limit requires, which are 30 ms in each second: half of it is for late timers, and the rest
+/// for the network.
 const TIMER_TOLERANCE: Duration = Duration::from_millis(15);
 
 impl RateLimiter {
@@ -129,9 +129,13 @@ impl RateLimiter {
         if Instant::now() < *next {
             sleep_until(*next).await;
         }
-        let now = Instant::now();
-        let started = if now > *next + TIMER_TOLERANCE { now } else { *next };
-        *next = started + self.interval;
+        *next = self.after(*next, Instant::now());
+    }
+
+    /// Returns when the request after one may start that was to start at a time, and started now.
+    fn after(&self, scheduled: Instant, now: Instant) -> Instant {
+        let started = if now > scheduled + TIMER_TOLERANCE { now } else { scheduled };
+        started + self.interval
     }
 }
 
@@ -238,6 +242,15 @@ mod tests {
         }
         // A busy machine only makes this longer, so that the assertion is not flaky.
         assert!(start.elapsed() >= Duration::from_millis(200));
+    }
+
+    #[test]
+    fn late_request_does_not_postpone_the_next_unless_it_was_a_pause() {
+        let (milliseconds, start) = (Duration::from_millis, Instant::now());
+        let limiter = RateLimiter::new(milliseconds(100), start);
+        for (late, next) in [(0, 100), (6, 100), (15, 100), (16, 116), (250, 350)] {
+            assert_eq!(limiter.after(start, start + milliseconds(late)), start + milliseconds(next), "{late} ms late");
+        }
     }
 
     #[tokio::test]

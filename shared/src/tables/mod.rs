@@ -241,8 +241,8 @@ tables! {
 /// the catalog.
 pub static FEATURES_BUILD: Table = Table { folder: "builds", ..FEATURES_HISTORY };
 
-/// The checked copies of builds, each in a folder named after its digest. They are no builds in the sense of access rights:
-/// the step that writes builds must not be able to change what the catalog may point to.
+/// The checked copies of builds, each in a folder named after its digest. Their prefix is not that of the builds, so that the
+/// step that writes builds can be denied to change them: the catalog may point to a copy.
 pub static FEATURES_CHECKED: Table = Table { folder: "checked", ..FEATURES_HISTORY };
 
 /// Returns the table of a category's events in a layer.

@@ -320,9 +320,9 @@ fn extract_at_limit(name: &str, load: Load) {
     assert!(extracted.memory < MEMORY_LIMIT, "{} MB", extracted.memory >> 20);
     for load in [&extracted.graph, &extracted.transpose] {
         assert!(load.share(per_second) <= 1.0, "{load:?}");
-        // If the machine stalls for a moment, requests arrive together and a few exceed the limit. A client without
-        // rate limiting exceeds it in every second.
-        let allowed = if is_long() { load.traffic.requests / 500 } else { load.traffic.requests / 10 };
+        // The server renders responses on the CPUs of the client. If both are busy for a moment, requests arrive together and
+        // a few exceed the limit. A client without rate limiting exceeds it in every second.
+        let allowed = if is_long() { load.traffic.requests / 200 } else { load.traffic.requests / 10 };
         assert!(load.retries() <= allowed, "the rate limit was exceeded: {load:?}");
     }
     if is_long() {

@@ -242,9 +242,12 @@ fn hint_names_what_to_write_instead() {
         ("select * from transpose_repay_events", "such as db_analytics_dev.transpose_repay_events"),
         ("select * from nothing", "such as db_analytics_dev.defi_features"),
         ("select sum(quantity) from db_raw_dev.transpose_borrow_events", "correct the SQL"),
+        ("select risk_facto from defi_features", "Did you mean 'defi_features.risk_factor'?; next: correct the SQL"),
+        ("select nonsense from defi_features", "defi query 'describe TABLE' lists the columns"),
     ] {
         let error = error("BadInput", &mut query(lake, &[sql]));
         assert!(error.contains(hint) && !error.contains("bug in DataFusion"), "{error}");
+        assert!(error.len() < 250, "{error}");
     }
 }
 

@@ -6,6 +6,7 @@ The environment variable DEFI_LAKE is the folder of a lake, DEFI_BIN that of the
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -31,6 +32,7 @@ import mlcroissant  # noqa: E402
 
 LAKE = Path(os.environ["DEFI_LAKE"]).resolve()
 DEFI = Path(os.environ["DEFI_BIN"]).resolve() / "defi"
+NOTEBOOKS = Path(__file__).parents[2] / "docs" / "notebooks.md"
 
 
 def export(*arguments, check=True):
@@ -97,6 +99,16 @@ def test_rows_with_labels_are_described(tmp_path):
     dataset = mlcroissant.Dataset(metadata_of(file))
     assert not dataset.metadata.ctx.issues.errors
     assert [field.name for field in dataset.metadata.record_sets[0].fields] == list(pd.read_parquet(file).columns)
+
+
+def test_code_of_the_documentation_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"^```python croissant\n(.*?)^```$", NOTEBOOKS.read_text(), re.MULTILINE | re.DOTALL)
+    file = tmp_path / "target" / "sets.parquet"
+    file.parent.mkdir()
+    export("--as-of", "all", "--format", "parquet", "--output", file, "--croissant")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert float(capsys.readouterr().out) == pd.read_parquet(file)["risk_factor"][0]
 
 
 def test_arrow_and_standard_output_are_refused(tmp_path):

@@ -1,6 +1,6 @@
 """Runs the commands in the README and docs/ unchanged and in order, in an empty folder with the command on the PATH.
 
-Blocks marked `sh` or `python` are run. Blocks that need AWS, live API keys or much time (`sh aws`, `sh live`, `sh
+Blocks marked `sh` or `python` are run, and `python croissant` by tests/croissant. Blocks that need AWS, live API keys or much time (`sh aws`, `sh live`, `sh
 long`, `python aws`) are only checked: their subcommands, options and make targets must exist. The environment variable
 DEFI_BIN is the folder with the command.
 """
@@ -19,14 +19,34 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "getting-started.md"]
 PAGES += sorted(path for path in (ROOT / "docs").glob("*.md") if path not in PAGES)
 BLOCK = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-KINDS = {"sh", "sh aws", "sh live", "sh long", "python", "python aws", "json", "sql", "toml", "text", "mermaid", "graphql", ""}
+KINDS = {"sh", "sh aws", "sh live", "sh long", "python", "python aws", "python croissant", "json", "sql", "toml", "text", "mermaid", "graphql", ""}
+
+
+def all_blocks(page):
+    """Returns the code blocks of a page: the line number, the kind and the content of each."""
+    text = page.read_text()
+    for match in BLOCK.finditer(text):
+        yield text.count("\n", 0, match.start()) + 1, match.group(2).strip(), textwrap.dedent(match.group(3))
 
 
 def blocks(page, *kinds):
     """Returns the code blocks of a page that have one of the kinds, each with its line number."""
-    text = page.read_text()
-    found = [(match, match.group(2).strip()) for match in BLOCK.finditer(text)]
-    return [(text.count("\n", 0, match.start()) + 1, textwrap.dedent(match.group(3))) for match, kind in found if kind in kinds]
+    return [(line, content) for line, kind, content in all_blocks(page) if kind in kinds]
+
+
+def missing_lines(shown, output):
+    """Returns the lines of a shown output that are not in the output. Lines may be wrapped or end with `…`, and the
+    seconds in the last column of a table depend on the machine."""
+    output = " ".join(output.split())
+    has_seconds = re.search(r" s *$", shown, re.MULTILINE) is not None
+    missing = []
+    for line in shown.splitlines():
+        words = line.removesuffix("…").split()
+        if has_seconds and words and re.fullmatch(r"[\d.]+", words[-1]):
+            words.pop()
+        if words and set(line.strip()) != {"─"} and " ".join(words) not in output:
+            missing.append(line)
+    return missing
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +80,20 @@ def test_blocks_have_known_kinds():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_shell_blocks_run(page, clone, environment):
-    for line, script in blocks(page, "sh"):
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], cwd=clone, env=environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=300, check=False,
-        )
-        assert done.returncode == 0, f"{page.name}:{line}\n{script}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    """A `text` block after a `sh` block is a part of its output."""
+    output = None
+    for line, kind, content in all_blocks(page):
+        if kind == "sh":
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", content], cwd=clone, env=environment, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
+            )  # fmt: skip
+            output = done.stdout
+            assert done.returncode == 0, f"{page.name}:{line}\n{content}\n{output[-4000:]}"
+        elif kind == "text" and output is not None:
+            assert missing_lines(content, output) == [], f"{page.name}:{line}\n{output[-4000:]}"
+        else:
+            output = None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -141,8 +141,13 @@ const OWN_FAULT: &str = "This issue was likely caused by a bug in DataFusion";
 
 fn invalid_query(cause: &DataFusionError, env: &str) -> Error {
     let cause = cause.strip_backtrace();
-    let cause = cause.split(OWN_FAULT).next().unwrap_or_default().trim_end().to_owned();
-    let hint = if let Some((_, table)) = cause.split_once("datafusion.public.") {
+    let cause = cause.split(OWN_FAULT).next().unwrap_or_default();
+    // All columns of all tables of a query would follow.
+    let (cause, columns) = cause.split_once(" Valid fields are ").unwrap_or((cause, ""));
+    let cause = cause.trim_end().to_owned();
+    let hint = if !columns.is_empty() {
+        "correct the SQL; defi query 'describe TABLE' lists the columns of a table".to_owned()
+    } else if let Some((_, table)) = cause.split_once("datafusion.public.") {
         let name = table.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
         format!("write the table with its database, such as {}; defi tables lists them", full_name(name, env))
     } else if cause.contains("Cannot cast string") {

@@ -23,6 +23,12 @@ CONFIG ?= shared/config.toml
 # Additional arguments of terraform apply and destroy: -auto-approve, -var …
 TF_APPLY ?=
 
+# Tests write thousands of small files and wait for the disk after each. In memory they take a tenth less time.
+MEMORY := $(shell df --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4000000 { print "/dev/shm" }')
+ifneq ($(MEMORY),)
+test-rust test-chain test-docs test-notebook: export TMPDIR := $(MEMORY)
+endif
+
 .PHONY: help run build test test-rust test-readers test-exports test-docs test-notebook test-pages test-chain test-aws test-aws-node test-environments test-wheel soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image wheel package bench-cold-start local-aws environment deploy destroy clean
 
 help: ## Show the targets

@@ -175,17 +175,19 @@ soak-kills:
 soak-fuzz:
 	DEFI_FUZZ_CASES=$(FUZZ_CASES) DEFI_FUZZ_SEED=$(SEED) $(SOAK) fuzz $(INTO)fuzz.txt
 
-# The number of timed runs of each job at the three sizes, and the timeout of a job in seconds.
+# The number of timed runs of each job at the three sizes, the timeout of a job in seconds, and the peers of the large
+# size, of which each takes more than a minute.
 BENCH_TIMES ?= 3 3 1
 BENCH_LIMIT ?= 600
+BENCH_LARGE_PEERS ?= duckdb,polars
 BENCH := target/release/bench
 $(VENV)/bench/ready: bench/requirements.txt
 # One command compiles everything: with other packages or targets, cargo would choose other features and build
 # everything again.
 BENCHES = $(CARGO) test --release --locked --quiet -p defi-bench -p defi-local
-bench: $(VENV)/bench/ready ## Time the rebuild compared with DuckDB, Polars and pandas, the daily run, extraction, the kernels, and Parquet settings
+bench: $(VENV)/bench/ready ## Time the rebuild compared with DuckDB, Polars, pandas, DataFusion and chDB, training rows, the daily run, extraction, the kernels, and Parquet settings
 	$(BENCHES) --test load --bench kernels --no-run
-	CARGO="$(BENCHES)" bench/run $(VENV)/bench/bin/python $(BENCH) $(BENCH_LIMIT) $(BENCH_TIMES)
+	CARGO="$(BENCHES)" bench/run $(VENV)/bench/bin/python $(BENCH) $(BENCH_LIMIT) $(BENCH_LARGE_PEERS) $(BENCH_TIMES)
 	@printf '\n# Cold starts\n\n'
 	@if [ -d target/package/$(ARCHITECTURE) ]; then $(MAKE) --no-print-directory bench-cold-start; \
 	else echo "not measured: there are no packages; build them with make package"; fi

@@ -1,7 +1,7 @@
 """Compares the output of a peer with ours: features row by row, other tables by columns, row counts, sums and order.
 
-usage: check.py --ours LAKE --theirs OUT --as-of DAY. Prints one line per difference. The exit code is 1 if any is
-found.
+usage: check.py --ours LAKE --theirs OUT --as-of DAY, or check.py --ours FILE --theirs FILE --key COLUMNS, which compares
+two Parquet files row by row. Prints one line per difference. The exit code is 1 if any is found.
 """
 
 import argparse
@@ -42,10 +42,14 @@ TABLES = {
 }
 
 
-def table_relation(root: Path, table: str) -> str:
-    """Returns a SQL relation with the rows of a table, their file names and their row numbers."""
-    files = f"{root}/analytics/{table}/**/*.parquet"
+def relation(files: str) -> str:
+    """Returns a SQL relation with the rows of files, their names and their row numbers."""
     return f"read_parquet('{files}', hive_partitioning = false, union_by_name = true, filename = true, file_row_number = true)"
+
+
+def table_relation(root: Path, table: str) -> str:
+    """Returns a SQL relation with the rows of a table."""
+    return relation(f"{root}/analytics/{table}/**/*.parquet")
 
 
 def single_row(database: duckdb.DuckDBPyConnection, query: str) -> tuple:
@@ -73,24 +77,25 @@ def is_same(column: str, kind: str) -> str:
     return is_close(f"ours.{column}", f"theirs.{column}", scale)
 
 
-def feature_differences(database: duckdb.DuckDBPyConnection, ours: str, theirs: str) -> Iterator[str]:
-    """Yields the differences in the features: wallets that only one result has, and values."""
-    for name, left, right in (("missing", ours, theirs), ("unexpected", theirs, ours)):
-        query = f"SELECT count(*), min(wallet_address) FROM {left} AS l ANTI JOIN {right} AS r USING (wallet_address)"
-        count, example = single_row(database, query)
+def row_differences(database: duckdb.DuckDBPyConnection, name: str, ours: str, theirs: str, key: str) -> Iterator[str]:
+    """Yields the differences in rows with a unique key: rows that only one result has, and values."""
+    if (expected := columns_of(database, ours)) != (found := columns_of(database, theirs)):
+        yield f"{name}: columns {found}, expected {expected}"
+        return
+    example = f"min(concat_ws(' ', {key}))"
+    for what, left, right in (("missing", ours, theirs), ("unexpected", theirs, ours)):
+        query = f"SELECT count(*), {example} FROM {left} AS l ANTI JOIN {right} AS r USING ({key})"
+        count, first = single_row(database, query)
         if count:
-            yield f"defi_features: {count} {name} wallets, for example {example}"
-    kinds = columns_of(database, ours)
+            yield f"{name}: {count} {what} rows, for example {first}"
     mismatches = ", ".join(
-        f"min(wallet_address) FILTER ({is_same(column, kind)} IS NOT TRUE), "
-        f"count(*) FILTER ({is_same(column, kind)} IS NOT TRUE)"
-        for column, kind in kinds.items()
+        f"{example} FILTER ({is_same(column, kind)} IS NOT TRUE), count(*) FILTER ({is_same(column, kind)} IS NOT TRUE)"
+        for column, kind in expected.items()
     )
-    both = f"{ours} AS ours JOIN {theirs} AS theirs USING (wallet_address)"
-    found = single_row(database, f"SELECT {mismatches} FROM {both}")
-    for column, example, count in zip(kinds, found[::2], found[1::2], strict=True):
+    values = single_row(database, f"SELECT {mismatches} FROM {ours} AS ours JOIN {theirs} AS theirs USING ({key})")
+    for column, first, count in zip(expected, values[::2], values[1::2], strict=True):
         if count:
-            yield f"defi_features: {column} of {count} wallets differs, for example {example}"
+            yield f"{name}: {column} of {count} rows differs, for example {first}"
 
 
 def summary(database: duckdb.DuckDBPyConnection, relation: str, sums: tuple[str, ...]) -> dict[str, float]:
@@ -130,23 +135,28 @@ def differences(ours: Path, theirs: Path, as_of: str) -> Iterator[str]:
         # Our rebuild ends with the build of the features, before they are checked and published.
         our_rows = table_relation(ours, f"features/builds/as_of={as_of}")
         their_rows = table_relation(theirs, f"features/defi_features/as_of={as_of}")
-        if (expected := columns_of(database, our_rows)) == (found := columns_of(database, their_rows)):
-            yield from feature_differences(database, our_rows, their_rows)
-        else:
-            yield f"defi_features: columns {found}, expected {expected}"
+        yield from row_differences(database, "defi_features", our_rows, their_rows, "wallet_address")
         for table in TABLES:
             yield from table_differences(database, ours, theirs, table)
 
 
+def file_differences(ours: Path, theirs: Path, key: str) -> Iterator[str]:
+    """Yields the differences in the rows of two Parquet files, one line each."""
+    with duckdb.connect() as database:
+        database.execute("SET TimeZone = 'UTC'")
+        yield from row_differences(database, theirs.name, relation(str(ours)), relation(str(theirs)), key)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ours", type=Path, required=True, metavar="LAKE", help="the lake with our tables")
-    parser.add_argument(
-        "--theirs", type=Path, required=True, metavar="OUT", help="the folder with the peer's tables"
-    )
-    parser.add_argument("--as-of", required=True, metavar="DAY", help="the as-of day of the features")
+    parser.add_argument("--ours", type=Path, required=True, help="the lake with our tables, or our file")
+    parser.add_argument("--theirs", type=Path, required=True, help="the folder with the peer's tables, or its file")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--as-of", metavar="DAY", help="the as-of day of the features")
+    what.add_argument("--key", metavar="COLUMNS", help="compare files by these columns, with commas between")
     arguments = parser.parse_args()
-    found = list(differences(arguments.ours, arguments.theirs, arguments.as_of))
+    compare, by = (file_differences, arguments.key) if arguments.key else (differences, arguments.as_of)
+    found = list(compare(arguments.ours, arguments.theirs, by))
     print(*found, sep="\n", end="\n" if found else "")
     return 1 if found else 0
 

@@ -1,8 +1,9 @@
 """Measures the same job in this project and in other tools (the peers), as whole processes. Prints a table per size.
 
-usage: compare.py NAME:LAKE:DAY … --repetitions N --limit SECONDS --json FILE. The jobs take turns, so that a machine
-that becomes slower affects all of them. check.py compares the first result of each peer with ours, and a difference
-ends the benchmark. The floor is not a job but a part of ours, and reports its own time.
+usage: compare.py NAME:LAKE:DAY[:PEERS] … --repetitions N --limit SECONDS --json FILE. The jobs take turns, so that a
+machine that becomes slower affects all of them. check.py compares the first result of each peer with ours, and a
+difference ends the benchmark. The floor is not a job but a part of ours, and reports its own time. A size may name its
+peers, with commas between: at a large one, each takes minutes.
 """
 
 import argparse
@@ -16,12 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 BENCH = Path(__file__).resolve().parent
 OURS, FLOOR = "ours", "decode and encode alone"
-PEERS = ("duckdb", "polars", "pandas")
+PEERS = ("duckdb", "polars", "pandas", "datafusion", "chdb")
 # The interval at which the memory of a process is checked. The end of a process is noticed at once.
 POLL_SECONDS = 0.05
 OUT_OF_MEMORY = re.compile("out of memory|MemoryError|memory allocation of|bad_alloc", re.IGNORECASE)
@@ -30,11 +32,12 @@ MB = 1e6
 
 
 class Size(NamedTuple):
-    """A lake, and the as-of day of its features."""
+    """A lake, the as-of day of its features, and the peers to compare with, if they are not those of all sizes."""
 
     name: str
     lake: Path
     as_of: str
+    peers: tuple[str, ...] | None
 
 
 class Run(NamedTuple):
@@ -107,9 +110,9 @@ def clear(job: str, lake: Path, out: Path) -> None:
     os.sync()
 
 
-def warm(lake: Path) -> None:
+def warm(folder: Path) -> None:
     """Reads the input once, so that the first job does not have to wait for the disk."""
-    for file in (lake / "stage").rglob("*.parquet"):
+    for file in folder.rglob("*.parquet"):
         file.read_bytes()
 
 
@@ -125,28 +128,52 @@ def check(size: Size, job: str, out: Path) -> None:
         sys.exit(f"{size.name}: the result of {job} differs from ours\n{done.stdout}{done.stderr}")
 
 
-def compare(size: Size, repetitions: int, arguments: argparse.Namespace) -> dict[str, list[Run] | str]:
-    """Runs the jobs in turns. A peer that fails or exceeds a limit gets no more turns, and its result is the reason."""
+def take_turns(
+    name: str,
+    jobs: Iterable[str],
+    repetitions: int,
+    limits: argparse.Namespace,
+    prepare: Callable[[str], list[str]],
+    check: Callable[[str], None],
+) -> dict[str, list[Run] | str]:
+    """Runs the jobs in turns. A peer that fails or exceeds a limit gets no more turns, and its result is the reason.
+
+    `prepare` returns the command of a job, and `check` is called after the first run of each.
+    """
     results: dict[str, list[Run] | str] = {}
-    out = arguments.work / size.name
-    warm(size.lake)
     for repetition in range(repetitions):
-        for job in (OURS, *arguments.peers):
+        for job in jobs:
             runs = results.setdefault(job, [])
             if isinstance(runs, str):
                 continue
-            clear(job, size.lake, out)
-            command = command_of(job, arguments.binary, size, out)
-            run = measure(command, arguments.limit, int(arguments.memory_limit * 2**30))
-            print(f"{size.name} {repetition + 1}/{repetitions} {job}: {run}", file=sys.stderr)
+            run = measure(prepare(job), limits.limit, int(limits.memory_limit * 2**30))
+            print(f"{name} {repetition + 1}/{repetitions} {job}: {run}", file=sys.stderr)
             if isinstance(run, Run):
                 runs.append(run)
-                if job in arguments.peers and repetition == 0:
-                    check(size, job, out)
-            elif job in arguments.peers:
-                results[job] = run
+                if repetition == 0:
+                    check(job)
+            elif job == OURS:
+                sys.exit(f"{name}: {job}: {run}")
             else:
-                sys.exit(f"{size.name}: {job}: {run}")
+                results[job] = run
+    return results
+
+
+def compare(size: Size, repetitions: int, arguments: argparse.Namespace) -> dict[str, list[Run] | str]:
+    """Measures the jobs of a size."""
+    out = arguments.work / size.name
+
+    def prepare(job: str) -> list[str]:
+        clear(job, size.lake, out)
+        return command_of(job, arguments.binary, size, out)
+
+    def check_peer(job: str) -> None:
+        if job != OURS:
+            check(size, job, out)
+
+    warm(size.lake / "stage")
+    peers = arguments.peers if size.peers is None else size.peers
+    results = take_turns(size.name, (OURS, *peers), repetitions, arguments, prepare, check_peer)
     shutil.rmtree(out, ignore_errors=True)
     return results
 
@@ -163,10 +190,10 @@ def medians(runs: list[Run]) -> Run:
     return Run(*(statistics.median(values) for values in zip(*runs, strict=True)))
 
 
-def table(size: Size, results: dict[str, list[Run] | str], floor_seconds: float) -> str:
-    """Returns the results of a size as a Markdown table."""
+def table(name: str, results: dict[str, list[Run] | str], floor_seconds: float | None = None) -> str:
+    """Returns the results of a comparison as a Markdown table."""
     lines = [
-        f"### {size.name}",
+        f"### {name}",
         "",
         "| job | wall s (median) | CPU s | peak MB | wall over ours | memory over ours |",
         "|---|---:|---:|---:|---:|---:|",
@@ -180,7 +207,8 @@ def table(size: Size, results: dict[str, list[Run] | str], floor_seconds: float)
         else:
             ratios = f"{run.wall_seconds / ours.wall_seconds:.2f} | {run.peak_mb / ours.peak_mb:.2f}"
             lines.append(f"| {job} | {run.wall_seconds:.2f} | {run.cpu_seconds:.2f} | {run.peak_mb:,.0f} | {ratios} |")
-    lines.append(f"| {FLOOR} | {floor_seconds:.2f} | | | {floor_seconds / ours.wall_seconds:.2f} | |")
+    if floor_seconds is not None:
+        lines.append(f"| {FLOOR} | {floor_seconds:.2f} | | | {floor_seconds / ours.wall_seconds:.2f} | |")
     return "\n".join(lines) + "\n"
 
 
@@ -196,14 +224,19 @@ def as_json(size: Size, results: dict[str, list[Run] | str], floor_seconds: floa
 
 
 def parse_size(text: str) -> Size:
-    """Parses NAME:LAKE:DAY."""
-    name, lake, as_of = text.split(":")
-    return Size(name, Path(lake), as_of)
+    """Parses NAME:LAKE:DAY[:PEERS]."""
+    name, lake, as_of, *named = text.split(":")
+    peers = tuple(named[0].split(",")) if named else None
+    if unknown := set(peers or ()) - set(PEERS):
+        raise argparse.ArgumentTypeError(f"no peer is named {', '.join(sorted(unknown))}")
+    return Size(name, Path(lake), as_of, peers)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sizes", nargs="+", type=parse_size, metavar="NAME:LAKE:DAY", help="a lake and its as-of day")
+    parser.add_argument(
+        "sizes", nargs="+", type=parse_size, metavar="NAME:LAKE:DAY[:PEERS]", help="a lake, its as-of day, its peers"
+    )
     parser.add_argument(
         "--repetitions", nargs="+", type=int, default=[3], metavar="N", help="of all sizes, or one for each (default 3)"
     )
@@ -227,7 +260,7 @@ def main() -> None:
     for size, repetitions in zip(arguments.sizes, arguments.repetitions, strict=True):
         results = compare(size, repetitions, arguments)
         floor_seconds = floor(size, repetitions, arguments.binary)
-        print(table(size, results, floor_seconds), flush=True)
+        print(table(size.name, results, floor_seconds), flush=True)
         measured.append(as_json(size, results, floor_seconds))
         # Write after each size, so that a later failure does not lose the earlier results.
         if arguments.json:

@@ -157,23 +157,23 @@ KILLS ?= 100
 FUZZ_CASES ?= 10000000
 SEED ?= 0
 SOAK = $(CARGO) test --release --locked -p defi-local --test
-INTO = -- --nocapture --test-threads 1 2>&1 | tee target/soak-
+INTO = --nocapture --test-threads 1 2>&1 | tee target/soak-
 soak-%: SHELL := /bin/bash
 soak-%: .SHELLFLAGS := -o pipefail -c
 soak: soak-load soak-faults soak-kills soak-fuzz ## Run the long form of the tests with faults, kills, load and invalid input, and print a table of the results
 	@awk -f tests/support/soak.awk $(^:%=target/%.txt)
 
 soak-load:
-	DEFI_LOAD=1 $(SOAK) load $(INTO)load.txt
+	DEFI_LOAD=1 $(SOAK) load -- $(INTO)load.txt
 
 soak-faults:
-	DEFI_FAULT_CASES=$(FAULT_CASES) DEFI_FAULT_SEED=$(SEED) $(SOAK) pipeline faults:: $(INTO)faults.txt
+	DEFI_FAULT_CASES=$(FAULT_CASES) DEFI_FAULT_SEED=$(SEED) $(SOAK) pipeline faults:: -- --include-ignored $(INTO)faults.txt
 
 soak-kills:
-	DEFI_KILLS=$(KILLS) $(SOAK) pipeline kills:: $(INTO)kills.txt
+	DEFI_KILLS=$(KILLS) $(SOAK) pipeline kills:: -- $(INTO)kills.txt
 
 soak-fuzz:
-	DEFI_FUZZ_CASES=$(FUZZ_CASES) DEFI_FUZZ_SEED=$(SEED) $(SOAK) fuzz $(INTO)fuzz.txt
+	DEFI_FUZZ_CASES=$(FUZZ_CASES) DEFI_FUZZ_SEED=$(SEED) $(SOAK) fuzz -- $(INTO)fuzz.txt
 
 # The number of timed runs of each job at the three sizes, the timeout of a job in seconds, and the peers of the large
 # size, of which each takes more than a minute.

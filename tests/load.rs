@@ -322,7 +322,7 @@ fn extract_at_limit(name: &str, load: Load) {
         assert!(load.share(per_second) <= 1.0, "{load:?}");
         // The server renders responses on the CPUs of the client. If both are busy for a moment, requests arrive together and
         // a few exceed the limit. A client without rate limiting exceeds it in every second.
-        let allowed = if is_long() { load.traffic.requests / 200 } else { load.traffic.requests / 10 };
+        let allowed = if is_long() { load.traffic.requests / 100 } else { load.traffic.requests / 10 };
         assert!(load.retries() <= allowed, "the rate limit was exceeded: {load:?}");
     }
     if is_long() {

@@ -149,9 +149,13 @@ async fn events(lake: &Lake, wallet: Address, as_of: Day, links: &Links) -> Resu
         let days = lake.units(tables::event_table(Layer::Analytics, category)).await?;
         units.extend(days.iter().filter_map(WorkUnit::day).filter(|day| *day < as_of).map(|day| (day, category)));
     }
+    let linked = links.sorted().into_iter().filter(|link| link.wallet == wallet).map(|link| link.account);
+    let accounts: BTreeSet<_> = linked.chain([wallet]).map(|account| account.to_string()).collect();
+    let accounts = &Arc::new(accounts);
     let read = |(day, category)| async move {
+        let (table, unit) = (tables::event_table(Layer::Analytics, category), WorkUnit::Day(day));
         let rows: Vec<PricedEvent> =
-            lake.require(tables::event_table(Layer::Analytics, category), &WorkUnit::Day(day)).await?;
+            lake.require_with_any(table, &unit, &["sender_address", "account_address"], Arc::clone(accounts)).await?;
         Ok::<_, Error>(rows.into_iter().filter_map(move |row| {
             // A link applies to events of the second in which it was created.
             let is_on_linked_account =

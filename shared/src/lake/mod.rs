@@ -225,6 +225,23 @@ impl Lake {
         rows.map_err(|error| error.with("object", key))
     }
 
+    /// Reads the rows of a unit that must exist which have one of some addresses in one of some columns of the row type.
+    ///
+    /// # Errors
+    /// As [`Lake::require`].
+    pub async fn require_with_any<R: Row>(
+        &self,
+        table: &Table,
+        unit: &WorkUnit,
+        columns: &'static [&'static str],
+        addresses: Arc<BTreeSet<String>>,
+    ) -> Result<Vec<R>> {
+        let key = unit.key(table);
+        let Some(bytes) = self.store.get(&key).await? else { return Err(self.missing_unit(table, unit).await) };
+        let rows = spawn_cpu(move || parquet::decode_with_any(bytes, columns, addresses)).await;
+        rows.map_err(|error| error.with("object", key))
+    }
+
     /// Reads the rows of a unit that must exist, and its [metadata](FileMetadata).
     ///
     /// # Errors

@@ -1,20 +1,20 @@
 //! Encodes rows as Parquet files and decodes them. All objects of the lake use one writer policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_schema::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow_select::coalesce::BatchCoalescer;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
-    RowSelector,
+    ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder, RowFilter, RowSelection, RowSelector,
 };
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -37,7 +37,8 @@ pub struct WriterPolicy {
     pub rows_per_row_group: usize,
     /// The number of rows in a page. A lookup of one wallet reads one page of each column.
     pub rows_per_page: usize,
-    /// The maximum size of a dictionary, in bytes. A column with more distinct values falls back to plain encoding.
+    /// The maximum size of a dictionary, in bytes. A column with more distinct values falls back to plain encoding. Columns
+    /// whose values hardly repeat have none.
     pub dictionary_bytes: usize,
     /// Whether doubles use the BYTE_STREAM_SPLIT encoding.
     pub split_doubles: bool,
@@ -57,6 +58,22 @@ pub const WRITER_POLICY: WriterPolicy = WriterPolicy {
     compressed_doubles: false,
     bloom_filters: false,
 };
+
+/// The columns whose values hardly repeat within an object: the writer would fill a dictionary of them and give it up, which
+/// takes time and space. Columns that it does not name keep a dictionary where that suffices, such as `risk_factor`, which is
+/// often 0.
+const WITHOUT_DICTIONARY: [&str; 10] = [
+    "account_address",
+    "available_borrows_eth",
+    "borrow_power_eth",
+    "collateral_eth",
+    "index_address",
+    "quantity_eth",
+    "sender_address",
+    "threshold_weighted_collateral_eth",
+    "transaction_hash",
+    "wallet_address",
+];
 
 /// Key-value metadata of an object. Equal inputs give equal metadata: it contains no clock times.
 pub type FileMetadata = BTreeMap<String, String>;
@@ -176,6 +193,9 @@ impl WriterPolicy {
                     .set_column_dictionary_enabled(path.clone(), false)
                     .set_column_encoding(path.clone(), Encoding::BYTE_STREAM_SPLIT);
             }
+            if WITHOUT_DICTIONARY.contains(&column.name) {
+                properties = properties.set_column_dictionary_enabled(path.clone(), false);
+            }
             if !self.compressed_doubles && column.data_type == DataType::Float64 {
                 properties = properties.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
             }
@@ -193,7 +213,7 @@ impl WriterPolicy {
 /// `CorruptData` if the file is not a valid Parquet file, lacks a column, or would take much more memory than its size
 /// suggests.
 pub fn decode<R: Row>(file: Bytes) -> Result<Vec<R>> {
-    decode_rows(file, None)
+    decode_rows(file, Selection::All)
 }
 
 /// Decodes the rows of a Parquet file, and hands them over in parts: a file may have more rows than fit into the memory.
@@ -201,7 +221,7 @@ pub fn decode<R: Row>(file: Bytes) -> Result<Vec<R>> {
 /// # Errors
 /// As [`decode`], and the errors of `visit`.
 pub fn decode_parts<R: Row>(file: Bytes, mut visit: impl FnMut(Vec<R>) -> Result<()>) -> Result<()> {
-    decode_batches::<R>(file, None, |batch| {
+    decode_batches::<R>(file, Selection::All, |batch| {
         let mut rows = Vec::new();
         R::decode(batch, &mut rows)?;
         visit(rows)
@@ -214,24 +234,42 @@ pub fn decode_parts<R: Row>(file: Bytes, mut visit: impl FnMut(Vec<R>) -> Result
 /// # Errors
 /// As [`decode`].
 pub fn decode_range<R: Row>(file: Bytes, column: &str, range: &RangeInclusive<String>) -> Result<Vec<R>> {
-    decode_rows(file, Some((column, range)))
+    decode_rows(file, Selection::PagesBetween(column, range))
 }
 
-fn decode_rows<R: Row>(file: Bytes, between: Option<(&str, &RangeInclusive<String>)>) -> Result<Vec<R>> {
+/// Decodes the rows that have one of some strings in one of some columns, which are among those of the row type. Of the
+/// other columns, only the values of these rows are decoded.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_with_any<R: Row>(file: Bytes, columns: &[&str], values: Arc<BTreeSet<String>>) -> Result<Vec<R>> {
+    decode_rows(file, Selection::RowsWithAny(columns, values))
+}
+
+/// The rows of a file that are decoded.
+enum Selection<'a> {
+    All,
+    /// Those of the pages whose statistics allow a value of a string column within a range.
+    PagesBetween(&'a str, &'a RangeInclusive<String>),
+    /// Those with one of some strings in one of some columns.
+    RowsWithAny(&'a [&'a str], Arc<BTreeSet<String>>),
+}
+
+fn decode_rows<R: Row>(file: Bytes, selection: Selection<'_>) -> Result<Vec<R>> {
     let mut rows = Vec::new();
-    decode_batches::<R>(file, between, |batch| R::decode(batch, &mut rows))?;
+    decode_batches::<R>(file, selection, |batch| R::decode(batch, &mut rows))?;
     Ok(rows)
 }
 
 /// Decodes the columns of a row type, and hands over a batch of rows at a time.
 fn decode_batches<R: Row>(
     file: Bytes,
-    between: Option<(&str, &RangeInclusive<String>)>,
+    selection: Selection<'_>,
     mut visit: impl FnMut(&RecordBatch) -> Result<()>,
 ) -> Result<()> {
     catch_panics(|| {
         let mut budget = Budget::of_file(file.len() as u64);
-        for batch in reader::<R>(file, between, &mut budget)? {
+        for batch in reader::<R>(file, selection, &mut budget)? {
             let batch = batch.map_err(read_error)?;
             let values: u64 = batch.columns().iter().map(|column| values_bytes(column)).sum();
             budget.take(values + (batch.num_rows() * size_of::<R>()) as u64)?;
@@ -283,24 +321,50 @@ pub(super) fn reader_options() -> ArrowReaderOptions {
 }
 
 /// Returns a reader of the columns of a row type, in batches of one page at most, which fit into a CPU cache.
-fn reader<R: Row>(
-    file: Bytes,
-    between: Option<(&str, &RangeInclusive<String>)>,
-    budget: &mut Budget,
-) -> Result<ParquetRecordBatchReader> {
-    let metadata = load(&file, between.is_some(), budget)?;
+fn reader<R: Row>(file: Bytes, selection: Selection<'_>, budget: &mut Budget) -> Result<ParquetRecordBatchReader> {
+    let metadata = load(&file, matches!(selection, Selection::PagesBetween(..)), budget)?;
     let names = R::columns().into_iter().map(|column| column.name);
     let columns = ProjectionMask::columns(metadata.parquet_schema(), names);
     let page = WRITER_POLICY.rows_per_page;
     let batch_rows = bounds::check_pages(metadata.metadata(), &file, &columns, page, budget)?;
-    let pages = between.and_then(|(column, range)| pages_between(&metadata, column, range));
     let options = reader_options().with_schema(with_dictionaries(&metadata));
-    let metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options).map_err(read_error)?;
-    let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
-    if let Some(pages) = pages {
-        reader = reader.with_row_selection(pages);
+    let typed = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options).map_err(read_error)?;
+    let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, typed);
+    match selection {
+        Selection::All => {}
+        Selection::PagesBetween(column, range) => {
+            if let Some(pages) = pages_between(&metadata, column, range) {
+                reader = reader.with_row_selection(pages);
+            }
+        }
+        Selection::RowsWithAny(columns, values) => {
+            let columns = ProjectionMask::columns(metadata.parquet_schema(), columns.iter().copied());
+            let predicate = ArrowPredicateFn::new(columns, move |batch| Ok(rows_with_any(&batch, &values)));
+            reader = reader.with_row_filter(RowFilter::new(vec![Box::new(predicate)]));
+        }
     }
     reader.with_projection(columns).with_batch_size(batch_rows).build().map_err(read_error)
+}
+
+/// Returns which rows have one of some strings in any column.
+fn rows_with_any(batch: &RecordBatch, values: &BTreeSet<String>) -> BooleanArray {
+    let mut found = vec![false; batch.num_rows()];
+    for column in batch.columns() {
+        if let Some(texts) = column.as_string_opt::<i32>() {
+            mark(&mut found, texts.iter().map(|text| text.is_some_and(|text| values.contains(text))));
+        } else if let Some(dictionary) = column.as_dictionary_opt::<Int32Type>()
+            && let Some(texts) = dictionary.values().as_string_opt::<i32>()
+        {
+            let is_value: Vec<bool> = texts.iter().map(|text| text.is_some_and(|text| values.contains(text))).collect();
+            let is_key = |key| is_value.get(usize::try_from(key).ok()?).copied();
+            mark(&mut found, dictionary.keys().iter().map(|key| key.and_then(is_key) == Some(true)));
+        }
+    }
+    found.into()
+}
+
+fn mark(found: &mut [bool], matches: impl Iterator<Item = bool>) {
+    found.iter_mut().zip(matches).for_each(|(found, is_match)| *found |= is_match);
 }
 
 /// Selects the rows of the pages whose minimum and maximum overlap the range. Returns `None` if the file has no page
@@ -458,7 +522,7 @@ mod tests {
     use parquet::file::writer::SerializedFileWriter;
 
     use super::*;
-    use crate::tables::{QuarantinedRow, WalletHealth};
+    use crate::tables::{QuarantinedRow, TABLES, WalletHealth};
 
     fn rows(count: i64) -> Vec<QuarantinedRow> {
         let row =
@@ -498,6 +562,21 @@ mod tests {
     }
 
     #[test]
+    fn rows_with_any_of_some_values_are_those_of_a_filter() {
+        let mut rows = rows(20_000);
+        rows.iter_mut().for_each(|row| row.reason = format!("reason {}", row.row_number % 3));
+        let (file, _) = encode(rows.clone(), &["row_number"], &FileMetadata::new()).unwrap();
+        // The reasons are in a dictionary, and the rows, which differ, are not.
+        for values in [vec![], vec!["reason 1"], vec!["{7}"], vec!["reason 2", "{7}", "{19999}", "nothing"]] {
+            let values: Arc<BTreeSet<String>> = Arc::new(values.into_iter().map(str::to_owned).collect());
+            let expected = rows.iter().filter(|row| values.contains(&row.reason) || values.contains(&row.row));
+            let found: Vec<QuarantinedRow> =
+                decode_with_any(file.clone(), &["reason", "row"], Arc::clone(&values)).unwrap();
+            assert_eq!(found, expected.cloned().collect::<Vec<_>>(), "{values:?}");
+        }
+    }
+
+    #[test]
     fn footer_declares_sort_order_compression_and_indexes() {
         let reader = SerializedFileReader::new(file(20_000)).unwrap();
         let group = reader.metadata().row_group(0);
@@ -509,6 +588,19 @@ mod tests {
                 && column.offset_index_offset().is_some()
                 && column.column_index_offset().is_some()
         );
+    }
+
+    #[test]
+    fn columns_whose_values_hardly_repeat_have_no_dictionary() {
+        let columns: Vec<_> = TABLES.iter().flat_map(|table| (table.columns)()).collect();
+        for name in WITHOUT_DICTIONARY {
+            assert!(columns.iter().any(|column| column.name == name), "no table has {name}");
+        }
+        let properties = WRITER_POLICY.properties(&columns, &[], &FileMetadata::new()).unwrap();
+        for column in columns {
+            let has_dictionary = properties.dictionary_enabled(&ColumnPath::from(column.name));
+            assert_eq!(has_dictionary, !WITHOUT_DICTIONARY.contains(&column.name), "{}", column.name);
+        }
     }
 
     #[test]

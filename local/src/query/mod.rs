@@ -143,7 +143,7 @@ fn invalid_query(cause: &DataFusionError, env: &str) -> Error {
     let cause = cause.strip_backtrace();
     let cause = cause.split(OWN_FAULT).next().unwrap_or_default();
     // All columns of all tables of a query would follow.
-    let (cause, columns) = cause.split_once(" Valid fields are ").unwrap_or((cause, ""));
+    let (cause, columns) = cause.split_once("Valid fields are ").unwrap_or((cause, ""));
     let cause = cause.trim_end().to_owned();
     let hint = if !columns.is_empty() {
         "correct the SQL; defi query 'describe TABLE' lists the columns of a table".to_owned()

@@ -243,7 +243,7 @@ fn hint_names_what_to_write_instead() {
         ("select * from nothing", "such as db_analytics_dev.defi_features"),
         ("select sum(quantity) from db_raw_dev.transpose_borrow_events", "correct the SQL"),
         ("select risk_facto from defi_features", "Did you mean 'defi_features.risk_factor'?; next: correct the SQL"),
-        ("select nonsense from defi_features", "defi query 'describe TABLE' lists the columns"),
+        ("select nonsense from defi_features", "'describe TABLE' lists the columns of a table"),
     ] {
         let error = error("BadInput", &mut query(lake, &[sql]));
         assert!(

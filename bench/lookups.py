@@ -1,8 +1,7 @@
 """Measures how a lake is read, compared with peers: training rows, and all data of one wallet. Prints two tables.
 
 usage: lookups.py LAKE DAY --repetitions N. The lake is one of `bench generate` after `bench rebuild` as of the day, as
-compare.py leaves it. What both commands need besides it is added first and not measured: the publication of the features,
-and the first block of each day. As in compare.py, whole processes are timed and take turns, and a first result that
+compare.py leaves it. Its features are published first, which is not measured. As in compare.py, whole processes are timed and take turns, and a first result that
 differs from ours ends the benchmark.
 
 - Training rows: `defi features --at-borrows`, and the same rows by the ASOF joins of DuckDB and Polars: for each borrow
@@ -14,7 +13,6 @@ import argparse
 import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,17 +33,12 @@ def defi(arguments: argparse.Namespace, command: str, *options: str | Path) -> l
     return [str(arguments.defi), command, *map(str, options), "--lake", str(arguments.lake)]
 
 
-def prepare(arguments: argparse.Namespace) -> None:
-    """Checks and publishes the features, and adds the blocks.
-
-    The blocks come last: the checks reject a lake with objects that no step wrote.
-    """
+def publish(arguments: argparse.Namespace) -> None:
+    """Checks and publishes the features, unless they are published."""
     if not (arguments.lake / "catalog/db_analytics_dev/defi_features.json").exists():
-        shutil.rmtree(arguments.lake / "raw", ignore_errors=True)
         for step in ("check-features", "publish-features"):
             command = defi(arguments, "step", step, json.dumps({"as_of": arguments.as_of}))
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(run_script("blocks", arguments.lake), check=True)
 
 
 def busiest_wallet(arguments: argparse.Namespace) -> str:
@@ -115,7 +108,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    prepare(arguments)
+    publish(arguments)
     warm(arguments.lake / "analytics")
     for measured in (training_rows, one_wallet):
         print(measured(arguments), flush=True)

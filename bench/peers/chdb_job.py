@@ -6,21 +6,13 @@ the rows, are valued one day at a time. The links of an account are an array bes
 wallet is made without a second join. The snapshots of a day are aggregated from the file that was written.
 """
 
-import argparse
-import datetime
 from itertools import groupby
 from pathlib import Path
 
 import chdb
 from chdb.state.sqlitelike import Connection
+from lake import CATEGORIES, MARKETS, NATIVE_ETH, POSITIONS, THREADS, WETH, day_of, file_of, files_of, number_of, run_job
 
-THREADS = 2
-CATEGORIES = ("borrow", "deposit", "liquidation", "repay", "withdraw")
-MARKETS = "the_graph/the_graph_historical_market_data"
-POSITIONS = "the_graph/the_graph_historical_account_positions"
-EPOCH = datetime.date(1970, 1, 1)
-NATIVE_ETH = "('0x0000000000000000000000000000000000000000', '0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee')"
-WETH = "'0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2'"
 # Compression as in the lake, and NULL instead of a default value where a join finds nothing.
 SETTINGS = {
     "max_threads": THREADS,
@@ -226,22 +218,6 @@ ORDER BY wallet_address
 """
 
 
-def day_of(file: Path) -> str:
-    """Returns the day of a file of the lake."""
-    return file.name[:10]
-
-
-def number_of(day: str) -> int:
-    """Returns a day as days since 1970."""
-    return (datetime.date.fromisoformat(day) - EPOCH).days
-
-
-def files_of(lake: Path, table: str, last: str) -> list[Path]:
-    """Returns the files of a stage table up to a day, in order."""
-    files = sorted((lake / "stage" / table).glob("year=*/month=*/*.parquet"))
-    return [file for file in files if day_of(file) <= last]
-
-
 def relation(files: Path) -> str:
     """Returns a table function with the rows of a file, or of all files that match a pattern."""
     return f"file('{files}', 'Parquet')"
@@ -262,7 +238,7 @@ def insert_by_day(connection: Connection, query: str, folder: Path, time: str) -
 def value_positions(connection: Connection, files: list[Path], analytics: Path) -> None:
     """Writes the health of each wallet's accounts on one day, from the files of the day, and keeps the snapshots."""
     day = day_of(files[0])
-    target = analytics / f"features/wallet_health_daily/year={day[:4]}/month={day[5:7]}/{day}.parquet"
+    target = file_of(analytics / "features/wallet_health_daily", day)
     accounts = " UNION ALL ".join(
         ACCOUNTS.format(protocol=file.name[11:].removesuffix(".parquet"), file=relation(file), day=number_of(day))
         for file in files
@@ -299,14 +275,5 @@ def rebuild(lake: Path, out: Path, as_of: str) -> None:
     connection.query(f"INSERT INTO FUNCTION {target} {features}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lake", type=Path, required=True, help="the lake with the stage tables")
-    parser.add_argument("--out", type=Path, required=True, help="the output folder of the analytics tables")
-    parser.add_argument("--as-of", required=True, metavar="DAY", help="the as-of day of the features")
-    arguments = parser.parse_args()
-    rebuild(arguments.lake, arguments.out, arguments.as_of)
-
-
 if __name__ == "__main__":
-    main()
+    run_job(__doc__, rebuild)

@@ -7,22 +7,15 @@ than once is a table in memory, because DataFusion computes a common table expre
 of a day's accounts, the snapshots of its wallets, and the few columns of the events that the features need.
 """
 
-import argparse
-import datetime
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
 from datafusion import SessionConfig, SessionContext
+from lake import CATEGORIES, MARKETS, NATIVE_ETH, POSITIONS, THREADS, WETH
+from lake import day_at, day_of, file_of, files_of, number_of, run_job
 
-THREADS = 2
-CATEGORIES = ("borrow", "deposit", "liquidation", "repay", "withdraw")
-MARKETS = "the_graph/the_graph_historical_market_data"
-POSITIONS = "the_graph/the_graph_historical_account_positions"
-EPOCH = datetime.date(1970, 1, 1)
-NATIVE_ETH = "('0x0000000000000000000000000000000000000000', '0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee')"
-WETH = "'0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2'"
 # Compression as in the lake.
 SETTINGS = {
     "datafusion.execution.parquet.compression": "zstd(1)",
@@ -232,29 +225,6 @@ ORDER BY wallets.wallet_address
 """
 
 
-def day_of(file: Path) -> str:
-    """Returns the day of a file of the lake."""
-    return file.name[:10]
-
-
-def number_of(day: str) -> int:
-    """Returns a day as days since 1970."""
-    return (datetime.date.fromisoformat(day) - EPOCH).days
-
-
-def files_of(lake: Path, table: str, last: str) -> list[Path]:
-    """Returns the files of a stage table up to a day, in order."""
-    files = sorted((lake / "stage" / table).glob("year=*/month=*/*.parquet"))
-    return [file for file in files if day_of(file) <= last]
-
-
-def file_of(folder: Path, day: str) -> Path:
-    """Returns the path of a table's file of a day, and creates its folder."""
-    file = folder / f"year={day[:4]}" / f"month={day[5:7]}" / f"{day}.parquet"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file
-
-
 def run(context: SessionContext, statement: str) -> None:
     """Runs a statement without a result."""
     context.sql(statement).collect()
@@ -264,7 +234,7 @@ def copy_by_day(context: SessionContext, query: str, folder: Path) -> None:
     """Writes the result of a query, partitioned by its column file_day: one file per day."""
     run(context, f"COPY ({query}) TO '{folder}/' STORED AS PARQUET PARTITIONED BY (file_day)")
     for partition in folder.glob("file_day=*"):
-        day = str(EPOCH + datetime.timedelta(days=int(partition.name.partition("=")[2])))
+        day = day_at(int(partition.name.partition("=")[2]))
         (file,) = partition.iterdir()
         file.rename(file_of(folder, day))
         partition.rmdir()
@@ -332,14 +302,5 @@ def rebuild(lake: Path, out: Path, as_of: str) -> None:
     run(context, f"COPY ({features}) TO '{folder / '0.parquet'}' STORED AS PARQUET")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lake", type=Path, required=True, help="the lake with the stage tables")
-    parser.add_argument("--out", type=Path, required=True, help="the output folder of the analytics tables")
-    parser.add_argument("--as-of", required=True, metavar="DAY", help="the as-of day of the features")
-    arguments = parser.parse_args()
-    rebuild(arguments.lake, arguments.out, arguments.as_of)
-
-
 if __name__ == "__main__":
-    main()
+    run_job(__doc__, rebuild)

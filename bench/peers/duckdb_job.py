@@ -9,7 +9,6 @@ not use two threads fully. The features are computed from a few columns of the w
 for each day.
 """
 
-import argparse
 import datetime
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +16,9 @@ from itertools import groupby
 from pathlib import Path
 
 import duckdb
+from lake import CATEGORIES, MARKETS, NATIVE_ETH, POSITIONS, THREADS, WETH
+from lake import day_at, day_of, file_of, files_of, number_of, run_job
 
-THREADS = 2
-CATEGORIES = ("borrow", "deposit", "liquidation", "repay", "withdraw")
-MARKETS = "the_graph/the_graph_historical_market_data"
-POSITIONS = "the_graph/the_graph_historical_account_positions"
-EPOCH = datetime.date(1970, 1, 1)
-NATIVE_ETH = "('0x0000000000000000000000000000000000000000', '0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee')"
-WETH = "'0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2'"
 # The compression level of the lake.
 PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
 
@@ -221,32 +215,9 @@ ORDER BY wallet_address
 """
 
 
-def day_of(file: Path) -> str:
-    """Returns the day of a file of the lake."""
-    return file.name[:10]
-
-
-def number_of(day: str) -> int:
-    """Returns a day as days since 1970."""
-    return (datetime.date.fromisoformat(day) - EPOCH).days
-
-
-def files_of(lake: Path, table: str, last: str) -> list[Path]:
-    """Returns the files of a stage table up to a day, in order."""
-    files = sorted((lake / "stage" / table).glob("year=*/month=*/*.parquet"))
-    return [file for file in files if day_of(file) <= last]
-
-
 def as_strings(files: Iterable[Path]) -> list[str]:
     """Returns paths as a parameter of a statement."""
     return [str(file) for file in files]
-
-
-def file_of(folder: Path, day: str) -> Path:
-    """Returns the path of a table's file of a day, and creates its folder."""
-    file = folder / f"year={day[:4]}" / f"month={day[5:7]}" / f"{day}.parquet"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file
 
 
 def copy_by_day(cursor: duckdb.DuckDBPyConnection, query: str, files: list[Path], folder: Path, sorted_by: str) -> None:
@@ -255,7 +226,7 @@ def copy_by_day(cursor: duckdb.DuckDBPyConnection, query: str, files: list[Path]
     options = f"{PARQUET}, PARTITION_BY (file_day), ORDER_BY ({sorted_by})"
     cursor.execute(f"COPY ({query}) TO '{folder}' ({options})", {"files": as_strings(files)})
     for partition in folder.glob("file_day=*"):
-        day = str(EPOCH + datetime.timedelta(days=int(partition.name.partition("=")[2])))
+        day = day_at(int(partition.name.partition("=")[2]))
         target = file_of(folder, day)
         for number, part in enumerate(sorted(partition.iterdir())):
             part.rename(target.with_suffix(f".{number}.parquet") if number else target)
@@ -326,14 +297,5 @@ def rebuild(lake: Path, out: Path, as_of: str) -> None:
         database.execute(f"COPY ({features}) TO '{folder / '0.parquet'}' ({PARQUET})")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lake", type=Path, required=True, help="the lake with the stage tables")
-    parser.add_argument("--out", type=Path, required=True, help="the output folder of the analytics tables")
-    parser.add_argument("--as-of", required=True, metavar="DAY", help="the as-of day of the features")
-    arguments = parser.parse_args()
-    rebuild(arguments.lake, arguments.out, arguments.as_of)
-
-
 if __name__ == "__main__":
-    main()
+    run_job(__doc__, rebuild)

@@ -7,7 +7,8 @@ use defi_shared::domain::{Address, BaseUnits, Category, Day, HexBytes, Side, TxH
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::step::Context;
 use defi_shared::tables::{
-    self, Layer, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent, StagedMarket, StagedPosition, Timestamp,
+    self, DAILY_BLOCKS, DailyBlock, Layer, STAGE_MARKETS, STAGE_POSITIONS, StagedEvent, StagedMarket, StagedPosition,
+    Timestamp,
 };
 use futures::{StreamExt, TryStreamExt};
 use rand::{Rng, RngExt, SeedableRng};
@@ -53,7 +54,7 @@ const PARALLELISM: usize = 4;
 /// The number of Ethereum blocks per day.
 const BLOCKS_PER_DAY: i64 = 7_200;
 
-/// Writes the stage tables of a lake.
+/// Writes the stage tables of a lake, and the first block of each day, which rows as of an instant read.
 ///
 /// # Errors
 /// An object can't be written.
@@ -61,8 +62,11 @@ pub async fn generate(context: &Context, size: &Size) -> Result<()> {
     let days = size.from.until(size.from.plus_days(i32::try_from(size.days).unwrap_or(i32::MAX)));
     // Snapshots have one more day than events: features are as of the day after the last events.
     let snapshots = days.clone().chain(days.clone().next_back().map(Day::next));
-    let units = snapshots.flat_map(|day| PROTOCOLS.map(|protocol| (day, protocol)));
+    let units = snapshots.clone().flat_map(|day| PROTOCOLS.map(|protocol| (day, protocol)));
     let lake = &context.lake;
+    for day in snapshots {
+        lake.write(&DAILY_BLOCKS, &WorkUnit::Day(day), vec![first_block(day)], FileMetadata::new()).await?;
+    }
     let write = |(day, protocol): (Day, &'static str)| {
         let (lake, size) = (lake.clone(), size.clone());
         tokio::spawn(async move {
@@ -83,6 +87,17 @@ pub async fn generate(context: &Context, size: &Size) -> Result<()> {
     };
     let written = futures::stream::iter(units).map(write).buffer_unordered(PARALLELISM);
     written.map(task_result).try_collect::<Vec<_>>().await.map(drop)
+}
+
+/// Returns the first block of a day.
+fn first_block(day: Day) -> DailyBlock {
+    DailyBlock {
+        day,
+        block_number: i64::from(day.epoch_days()) * BLOCKS_PER_DAY,
+        timestamp: Timestamp::from_epoch_seconds(day.start()),
+        epoch_timestamp: day.start(),
+        block_hash: None,
+    }
 }
 
 fn task_result<T>(joined: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {

@@ -55,14 +55,16 @@ impl Wallet {
         let set = &published_set(registry, as_of).await?;
         let as_of = set.as_of;
         let links = links_before(lake, as_of).await?;
-        let linked = |side: fn(&Link) -> Address| links.sorted().into_iter().filter(move |link| side(link) == address);
+        let sorted = links.sorted();
+        let linked = |side: fn(&Link) -> Address| sorted.iter().filter(move |link| side(link) == address).copied();
+        let accounts: Vec<_> = linked(|link| link.wallet).collect();
         Ok(Wallet {
             address,
             as_of,
             features: features(&feature_row(lake, set, address).await?)?,
-            accounts: linked(|link| link.wallet).collect(),
             borrowers: linked(|link| link.account).collect(),
-            events: events(lake, address, as_of, &links).await?,
+            events: events(lake, address, &accounts, as_of, &links).await?,
+            accounts,
             health: health(lake, address, as_of).await?,
             symbols: symbols(lake, as_of).await?,
         })
@@ -143,19 +145,18 @@ async fn feature_row(lake: &Lake, set: &FeatureSet, wallet: Address) -> Result<F
 }
 
 /// Reads the events before the as-of day that the wallet sent or that were on its accounts, in the order of the fold.
-async fn events(lake: &Lake, wallet: Address, as_of: Day, links: &Links) -> Result<Vec<Event>> {
+async fn events(lake: &Lake, wallet: Address, accounts: &[Link], as_of: Day, links: &Links) -> Result<Vec<Event>> {
     let mut units = BTreeSet::new();
     for category in Category::ALL {
         let days = lake.units(tables::event_table(Layer::Analytics, category)).await?;
         units.extend(days.iter().filter_map(WorkUnit::day).filter(|day| *day < as_of).map(|day| (day, category)));
     }
-    let linked = links.sorted().into_iter().filter(|link| link.wallet == wallet).map(|link| link.account);
-    let accounts: BTreeSet<_> = linked.chain([wallet]).map(|account| account.to_string()).collect();
-    let accounts = &Arc::new(accounts);
+    let addresses = accounts.iter().map(|link| link.account).chain([wallet]);
+    let addresses: &Arc<BTreeSet<_>> = &Arc::new(addresses.map(|address| address.to_string()).collect());
     let read = |(day, category)| async move {
         let (table, unit) = (tables::event_table(Layer::Analytics, category), WorkUnit::Day(day));
         let rows: Vec<PricedEvent> =
-            lake.require_with_any(table, &unit, &["sender_address", "account_address"], Arc::clone(accounts)).await?;
+            lake.require_with_any(table, &unit, &["sender_address", "account_address"], Arc::clone(addresses)).await?;
         Ok::<_, Error>(rows.into_iter().filter_map(move |row| {
             // A link applies to events of the second in which it was created.
             let is_on_linked_account =

@@ -612,6 +612,7 @@ fn rejects_invalid_queries() {
     let before = Tree::read(&workspace.path("lake"));
     let target = workspace.path("out.csv");
     let features = "db_analytics_dev.defi_features";
+    // An unknown column's next step is the list of the columns of its table, all others' the list of tables.
     for (sql, word) in [
         ("selec 1", "selec"),
         ("", "SQL"),
@@ -629,7 +630,7 @@ fn rejects_invalid_queries() {
     ] {
         for format in ["table", "csv", "json"] {
             let error = expect_error("BadInput", &mut workspace.defi(&["query", "--format", format, sql]));
-            assert_mentions(&error, &[word, "defi tables"]);
+            assert_mentions(&error, &[word, if word == "no_such_column" { "describe TABLE" } else { "defi tables" }]);
         }
     }
     assert_eq!(Tree::read(&workspace.path("lake")), before, "a query changed the lake");

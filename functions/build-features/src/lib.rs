@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use defi_shared::Result;
-use defi_shared::cpu::num_cpus;
+use defi_shared::cpu::{for_each_parallel, num_cpus};
 use defi_shared::domain::fold::{Fold, WalletState};
 use defi_shared::domain::{Address, Day, addresses_of};
 use defi_shared::lake::requests::{SMALL_REQUESTS, in_order};
@@ -138,15 +138,10 @@ impl Folds {
         addresses_of(first, last, self.count)
     }
 
-    /// Runs `work` on every shard, on one thread per CPU.
-    fn for_each_parallel(&mut self, work: impl Fn(u32, u32, &mut Fold) + Sync) {
-        let (work, count) = (&work, self.count);
-        let shards_per_thread = self.shards.len().div_ceil(num_cpus()).max(1);
-        std::thread::scope(|scope| {
-            for shards in self.shards.chunks_mut(shards_per_thread) {
-                scope.spawn(move || shards.iter_mut().for_each(|(shard, fold)| work(*shard, count, fold)));
-            }
-        });
+    /// Runs `work` on every shard, on all CPUs.
+    fn for_each_parallel(&mut self, work: impl Fn(u32, u32, &mut Fold) + Sync + Send) {
+        let count = self.count;
+        for_each_parallel(&mut self.shards, |(shard, fold)| work(*shard, count, fold));
     }
 }
 

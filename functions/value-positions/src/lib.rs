@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use defi_shared::cpu::run_cpu;
+use defi_shared::cpu::spawn_cpu;
 use defi_shared::domain::health::Health;
-use defi_shared::domain::price::Quote;
+use defi_shared::domain::price::{PriceBook, Quote};
 use defi_shared::domain::{Address, Day, Links};
 use defi_shared::lake::{FileMetadata, WorkUnit, lost_error};
 use defi_shared::pipeline::Step;
@@ -36,11 +36,7 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 
 async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: WorkUnit) -> Result<Report> {
     let day = unit.as_day()?;
-    let prices = markets.prices_on(day);
-    let mut report = Report::default();
-    let (mut own, mut linked) = (Vec::new(), Vec::new());
-    let mut snapshots = 0;
-    let mut metadata = FileMetadata::new();
+    let mut snapshots = Vec::new();
     for protocol in context.config.protocol_names() {
         let unit = WorkUnit::ProtocolDay(day, protocol.into());
         let Some(positions) = context.lake.read::<PositionBalanceRow>(&STAGE_POSITIONS, &unit).await? else { continue };
@@ -49,45 +45,56 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
                 Error::corrupt("the rows are not sorted by account_address").with("object", unit.key(&STAGE_POSITIONS))
             );
         }
-        snapshots += 1;
-        report.rows_in += positions.len() as u64;
-        let unpriced_before = report.unpriced;
-        metadata.insert(format!("rows.{protocol}"), positions.len().to_string());
-        let (protocol, quotes): (Arc<str>, _) = (protocol.into(), prices.market_quotes(protocol));
-        run_cpu(|| {
-            for account_positions in positions.chunk_by(|a, b| a.account_address == b.account_address) {
-                let (health, unpriced) = health_of(account_positions, &quotes);
-                report.unpriced += unpriced;
-                if let Some(position) = account_positions.first().filter(|_| health.has_exposure()) {
-                    let account = position.account_address;
-                    for wallet in links.wallets_of(account, day.start()) {
-                        let rows = if wallet == account { &mut own } else { &mut linked };
-                        rows.push(row(wallet, account, &protocol, day, &health));
-                    }
-                }
-            }
-        });
-        metadata.insert(format!("unpriced.{protocol}"), (report.unpriced - unpriced_before).to_string());
+        snapshots.push((Arc::<str>::from(protocol), positions));
     }
-    if snapshots == 0 {
+    if snapshots.is_empty() {
         let error = match context.lake.has_lost_day(|other| other == day).await {
             true => lost_error("no positions of the day are staged, because its snapshots are lost"),
             false => Error::new(Kind::NotReady, "no positions of the day are staged yet"),
         };
         return Err(error.with("day", day));
     }
-    let key = |row: &WalletHealth| (row.wallet_address, row.account_address, Arc::clone(&row.protocol));
-    run_cpu(|| {
-        linked.sort_by_cached_key(key);
-        own.append(&mut linked);
-        // A stable sort is fast here: the rows consist of a few long sorted runs, one per protocol and one of linked
-        // wallets.
-        own.sort_by(|a, b| {
-            (a.wallet_address, a.account_address, &a.protocol).cmp(&(b.wallet_address, b.account_address, &b.protocol))
-        });
-    });
+    let valued = spawn_cpu(move || Ok(value_snapshots(&snapshots, &markets.prices_on(day), &links, day)));
+    let (rows, metadata, report) = valued.await?;
+    Ok(report.with_written(context.commit(&WALLET_HEALTH, &unit, rows, metadata).await?))
+}
+
+/// Values the positions of each protocol, which are sorted by account. Returns the rows in the order of their table, and the
+/// counts by protocol.
+fn value_snapshots(
+    snapshots: &[(Arc<str>, Vec<PositionBalanceRow>)],
+    prices: &PriceBook,
+    links: &Links,
+    day: Day,
+) -> (Vec<WalletHealth>, FileMetadata, Report) {
+    let (mut own, mut linked) = (Vec::new(), Vec::new());
+    let (mut metadata, mut report) = (FileMetadata::new(), Report::default());
+    for (protocol, positions) in snapshots {
+        let quotes = prices.market_quotes(protocol);
+        let unpriced_before = report.unpriced;
+        for account_positions in positions.chunk_by(|a, b| a.account_address == b.account_address) {
+            let (health, unpriced) = health_of(account_positions, &quotes);
+            report.unpriced += unpriced;
+            if let Some(position) = account_positions.first().filter(|_| health.has_exposure()) {
+                let account = position.account_address;
+                for wallet in links.wallets_of(account, day.start()) {
+                    let rows = if wallet == account { &mut own } else { &mut linked };
+                    rows.push(row(wallet, account, protocol, day, &health));
+                }
+            }
+        }
+        report.rows_in += positions.len() as u64;
+        metadata.insert(format!("rows.{protocol}"), positions.len().to_string());
+        metadata.insert(format!("unpriced.{protocol}"), (report.unpriced - unpriced_before).to_string());
+    }
     metadata.insert("unpriced".to_owned(), report.unpriced.to_string());
-    Ok(report.with_written(context.commit(&WALLET_HEALTH, &unit, own, metadata).await?))
+    linked.sort_by_cached_key(|row| (row.wallet_address, row.account_address, Arc::clone(&row.protocol)));
+    own.append(&mut linked);
+    // A stable sort is fast here: the rows consist of a few long sorted runs, one per protocol and one of linked wallets.
+    own.sort_by(|a, b| {
+        (a.wallet_address, a.account_address, &a.protocol).cmp(&(b.wallet_address, b.account_address, &b.protocol))
+    });
+    (own, metadata, report)
 }
 
 /// Returns the health of an account in one protocol, and the number of its positions without a price.

@@ -11,8 +11,8 @@ use defi_shared::lake::FileMetadata;
 use defi_shared::lake::parquet::WRITER_POLICY;
 use defi_shared::step::Context;
 use defi_shared::tables::{
-    self, BorrowLinkRow, FEATURES_HISTORY, Layer, PositionBalanceRow, Row, STAGE_BORROWS, STAGE_MARKETS,
-    STAGE_POSITIONS, StagedMarket, Table, UnpricedEvent, WALLET_HEALTH, WALLET_LINKS,
+    self, BorrowLinkRow, FEATURES_HISTORY, Layer, PositionBalanceRow, PricedEvent, Row, STAGE_BORROWS, STAGE_MARKETS,
+    STAGE_POSITIONS, StagedMarket, Table, WALLET_HEALTH, WALLET_LINKS,
 };
 use defi_shared::{Error, Result};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -30,7 +30,7 @@ const BATCH_ROWS: usize = 8 * 1024;
 pub async fn floor(context: &Context) -> Result<()> {
     let mut inputs = Vec::new();
     let event_inputs =
-        Category::ALL.map(|category| (tables::event_table(Layer::Stage, category), columns::<UnpricedEvent>()));
+        Category::ALL.map(|category| (tables::event_table(Layer::Stage, category), columns::<PricedEvent>()));
     let other_inputs = [
         (&STAGE_BORROWS, columns::<BorrowLinkRow>()),
         (&STAGE_MARKETS, columns::<StagedMarket>()),

@@ -1,17 +1,22 @@
 //! Adds to each event its amount in ETH and the wallet to which it is attributed. An event without a price keeps its
-//! row, with a NULL amount.
+//! row, with a NULL amount. The other columns are passed on as they are.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use defi_shared::Result;
-use defi_shared::domain::Category;
+use arrow_array::cast::AsArray;
+use arrow_array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow_select::take::take_record_batch;
+use defi_shared::cpu::spawn_cpu;
 use defi_shared::domain::price::{PriceBook, Quote};
+use defi_shared::domain::{Address, BaseUnits, Category};
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::sources::transpose::LiquidationLegs;
 use defi_shared::step::history::Markets;
 use defi_shared::step::{CONCURRENT_UNITS, Context, Report, UnitInput};
-use defi_shared::tables::{self, Layer, PricedEvent, UnpricedEvent};
+use defi_shared::tables::{self, Column, Layer, PricedEvent, Row, Value, decode_column, encode_column};
+use defi_shared::{Error, Result};
 
 /// The step of this crate.
 pub const STEP: Step = Step::PriceEvents;
@@ -32,63 +37,112 @@ pub async fn handle(context: Context, input: UnitInput) -> Result<Report> {
 
 async fn price_unit(context: Context, markets: Markets, unit: WorkUnit) -> Result<Report> {
     let (day, category) = unit.as_event_day()?;
-    let events: Vec<UnpricedEvent> = context.lake.require(tables::event_table(Layer::Stage, category), &unit).await?;
-    let prices = markets.prices_on(day);
-    let mut rows: Vec<_> = events.into_iter().map(|event| price(event, category, &prices)).collect();
-    rows.sort_by_key(|event| (event.index_address, event.transaction_hash, event.log_index));
-    let rows_in = rows.len() as u64;
-    let unpriced = rows.iter().filter(|event| event.quantity_eth.is_none()).count() as u64;
+    let staged = tables::event_table(Layer::Stage, category);
+    let events = context.lake.require_columns::<PricedEvent>(staged, &unit).await?;
+    let priced = spawn_cpu(move || price(&events, category, &markets.prices_on(day)));
+    let (priced, counts) = priced.await.map_err(|error| error.with("object", unit.key(staged)))?;
+    let rows_in = priced.num_rows() as u64;
+    let unpriced: u64 = counts.values().map(|counts| counts.unpriced).sum();
     let mut metadata = FileMetadata::from([("unpriced".to_owned(), unpriced.to_string())]);
     for protocol in context.config.protocol_names() {
-        let of_protocol = || rows.iter().filter(|event| &*event.protocol == protocol);
-        let unpriced = of_protocol().filter(|event| event.quantity_eth.is_none()).count();
-        metadata.insert(format!("rows.{protocol}"), of_protocol().count().to_string());
+        let Counts { rows, unpriced } = counts.get(protocol).copied().unwrap_or_default();
+        metadata.insert(format!("rows.{protocol}"), rows.to_string());
         metadata.insert(format!("unpriced.{protocol}"), unpriced.to_string());
     }
-    let written = context.commit(tables::event_table(Layer::Analytics, category), &unit, rows, metadata).await?;
+    let table = tables::event_table(Layer::Analytics, category);
+    let written = context.commit_columns::<PricedEvent>(table, &unit, priced, metadata).await?;
     Ok(Report { rows_in, unpriced, ..Report::default() }.with_written(written))
 }
 
-fn price(event: UnpricedEvent, category: Category, prices: &PriceBook) -> PricedEvent {
-    let (token, quantity) = match category {
-        Category::Liquidation => {
-            let legs = LiquidationLegs::from_columns(
-                Some(event.token_address),
-                Some(event.quantity),
-                event.liquidated_token_address,
-                event.quantity_liquidated,
-            );
-            (legs.seized.token, legs.seized.quantity)
-        }
-        _ => (Some(event.token_address), Some(event.quantity)),
+/// The number of events of a protocol, and of those without a price.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    rows: u64,
+    unpriced: u64,
+}
+
+/// Adds the columns of [`PricedEvent`] that staged events lack, and sorts the rows. Also returns the counts of each protocol.
+fn price(
+    events: &RecordBatch,
+    category: Category,
+    prices: &PriceBook,
+) -> Result<(RecordBatch, BTreeMap<Arc<str>, Counts>)> {
+    let protocols: Vec<Arc<str>> = decode_column(events, "protocol")?;
+    let amounts = amounts(events, category)?;
+    let quote = |(protocol, (token, _)): (&Arc<str>, &Amount)| prices.token_quote(protocol, token.as_ref()?);
+    let quotes: Vec<Option<Quote>> = protocols.iter().zip(&amounts).map(quote).collect();
+    let in_eth = |(quote, (_, quantity)): (&Option<Quote>, &Amount)| {
+        let (quote, quantity) = quote.as_ref().zip(*quantity)?;
+        Some(quantity.to_tokens(quote.decimals) * quote.price_eth)
     };
-    let quote: Option<Quote> = token.and_then(|token| prices.token_quote(&event.protocol, &token));
-    let origin = quote.as_ref().and_then(|quote| quote.origin.as_ref());
-    let quantity_eth =
-        quote.as_ref().zip(quantity).map(|(quote, quantity)| quantity.to_tokens(quote.decimals) * quote.price_eth);
-    PricedEvent {
-        index_address: if category == Category::Liquidation { event.account_address } else { event.sender_address },
-        quantity_eth,
-        price_eth: quote.as_ref().map(|quote| quote.price_eth),
-        token_decimals: quote.as_ref().map(|quote| quote.decimals),
-        price_day: origin.map(|origin| origin.day),
-        price_protocol: origin.map(|origin| Arc::clone(&origin.protocol)),
-        price_market_id: origin.map(|origin| origin.market),
-        liquidation_threshold: quote.as_ref().and_then(|quote| quote.liquidation_threshold),
-        transaction_hash: event.transaction_hash,
-        log_index: event.log_index,
-        block_number: event.block_number,
-        timestamp: event.timestamp,
-        epoch_timestamp: event.epoch_timestamp,
-        protocol: event.protocol,
-        category: event.category,
-        sender_address: event.sender_address,
-        account_address: event.account_address,
-        market_address: event.market_address,
-        token_address: event.token_address,
-        quantity: event.quantity,
-        liquidator_address: event.liquidator_address,
-        liquidated_token_address: event.liquidated_token_address,
-        quantity_liquidated: event.quantity_liquidated,
+    let quantities: Vec<Option<f64>> = quotes.iter().zip(&amounts).map(in_eth).collect();
+    let mut counts: BTreeMap<Arc<str>, Counts> = BTreeMap::new();
+    for (protocol, quantity) in protocols.into_iter().zip(&quantities) {
+        let counts = counts.entry(protocol).or_default();
+        counts.rows += 1;
+        counts.unpriced += u64::from(quantity.is_none());
     }
+    let wallet = if category == Category::Liquidation { "account_address" } else { "sender_address" };
+    let added = [
+        ("index_address", passed_on(events, wallet)?),
+        ("quantity_eth", encode_column(&quantities)?),
+        ("price_eth", of_quotes(&quotes, |quote| Some(quote.price_eth))?),
+        ("token_decimals", of_quotes(&quotes, |quote| Some(quote.decimals))?),
+        ("price_day", of_quotes(&quotes, |quote| Some(quote.origin.as_ref()?.day))?),
+        ("price_protocol", of_quotes(&quotes, |quote| Some(Arc::clone(&quote.origin.as_ref()?.protocol)))?),
+        ("price_market_id", of_quotes(&quotes, |quote| Some(quote.origin.as_ref()?.market))?),
+        ("liquidation_threshold", of_quotes(&quotes, |quote| quote.liquidation_threshold)?),
+    ];
+    let column = |column: &Column| match added.iter().find(|(name, _)| *name == column.name) {
+        Some((_, values)) => Ok(Arc::clone(values)),
+        None => passed_on(events, column.name),
+    };
+    let columns = PricedEvent::columns().iter().map(column).collect::<Result<_>>()?;
+    let unsorted = |cause| Error::corrupt("events have other columns than their table").with_source(cause);
+    Ok((sorted(&RecordBatch::try_new(PricedEvent::schema(), columns).map_err(unsorted)?)?, counts))
+}
+
+/// The token and the quantity of an event that count.
+type Amount = (Option<Address>, Option<BaseUnits>);
+
+fn amounts(events: &RecordBatch, category: Category) -> Result<Vec<Amount>> {
+    let tokens: Vec<Address> = decode_column(events, "token_address")?;
+    let quantities: Vec<BaseUnits> = decode_column(events, "quantity")?;
+    let amounts = tokens.into_iter().zip(quantities).map(|(token, quantity)| (Some(token), Some(quantity)));
+    if category != Category::Liquidation {
+        return Ok(amounts.collect());
+    }
+    let tokens: Vec<Option<Address>> = decode_column(events, "liquidated_token_address")?;
+    let quantities: Vec<Option<BaseUnits>> = decode_column(events, "quantity_liquidated")?;
+    let seized = |((token, quantity), (other_token, other_quantity))| {
+        let seized = LiquidationLegs::from_columns(token, quantity, other_token, other_quantity).seized;
+        (seized.token, seized.quantity)
+    };
+    Ok(amounts.zip(tokens.into_iter().zip(quantities)).map(seized).collect())
+}
+
+fn passed_on(events: &RecordBatch, name: &'static str) -> Result<ArrayRef> {
+    let column = events.column_by_name(name).ok_or_else(|| Error::corrupt("missing column").with("column", name))?;
+    Ok(Arc::clone(column))
+}
+
+/// Encodes a value of the quotes, NULL where there is no quote.
+fn of_quotes<T>(quotes: &[Option<Quote>], value: impl Fn(&Quote) -> Option<T>) -> Result<ArrayRef>
+where
+    Option<T>: Value,
+{
+    encode_column(&quotes.iter().map(|quote| value(quote.as_ref()?)).collect::<Vec<_>>())
+}
+
+/// Sorts priced events by the wallet, then by the log.
+fn sorted(events: &RecordBatch) -> Result<RecordBatch> {
+    let unsortable = || Error::internal("priced events can't be sorted");
+    let text = |name| events.column_by_name(name)?.as_string_opt::<i32>();
+    let (wallets, hashes) = text("index_address").zip(text("transaction_hash")).ok_or_else(unsortable)?;
+    let indexes: Vec<i64> = decode_column(events, "log_index")?;
+    let key = |row: usize| (wallets.value(row), hashes.value(row), indexes[row]);
+    let mut order: Vec<usize> = (0..events.num_rows()).collect();
+    order.sort_by(|a, b| key(*a).cmp(&key(*b)));
+    let order = order.into_iter().map(|row| u64::try_from(row).unwrap_or(u64::MAX)).collect::<UInt64Array>();
+    take_record_batch(events, &order).map_err(|cause| unsortable().with_source(cause))
 }

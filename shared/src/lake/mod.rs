@@ -161,18 +161,17 @@ impl Lake {
         self.put(self.encode(table, unit, rows, metadata).await?).await
     }
 
-    /// Like [`Lake::write`], for record batches, which use less memory than rows. Only for tables from which no state
-    /// is computed.
+    /// Like [`Lake::encode`], for the columns of a row type in record batches, which use less memory than rows.
     ///
     /// # Errors
-    /// As [`Lake::write`].
-    pub async fn write_batches<R: Row>(
+    /// As [`Lake::encode`].
+    pub async fn encode_columns<R: Row>(
         &self,
         table: &Table,
         unit: &WorkUnit,
         batches: Vec<RecordBatch>,
         metadata: FileMetadata,
-    ) -> Result<WriteOutcome> {
+    ) -> Result<EncodedUnit> {
         let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
         let (sorted_by, metadata) = (table.sorted_by, with_table_metadata(table, unit, metadata));
         let encode = move || {
@@ -181,7 +180,7 @@ impl Lake {
         };
         let key = unit.key(table);
         let (bytes, rows, digest) = spawn_cpu(encode).await.map_err(|error| error.with("object", &key))?;
-        self.put(EncodedUnit { key, bytes, digest, rows }).await
+        Ok(EncodedUnit { key, bytes, digest, rows })
     }
 
     /// Reads the rows of one unit of a table. Returns `None` if the unit is missing.
@@ -202,6 +201,17 @@ impl Lake {
             Some(rows) => Ok(rows),
             None => Err(self.missing_unit(table, unit).await),
         }
+    }
+
+    /// Reads the columns of a row type that a unit has, which must exist, as one batch.
+    ///
+    /// # Errors
+    /// As [`Lake::require`].
+    pub async fn require_columns<R: Row>(&self, table: &Table, unit: &WorkUnit) -> Result<RecordBatch> {
+        let key = unit.key(table);
+        let Some(bytes) = self.store.get(&key).await? else { return Err(self.missing_unit(table, unit).await) };
+        let columns = spawn_cpu(move || parquet::decode_columns::<R>(bytes)).await;
+        columns.map_err(|error| error.with("object", key))
     }
 
     /// Reads the rows of a unit that must exist, from the pages that may contain addresses in a range. The range

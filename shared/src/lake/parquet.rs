@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
-use arrow_array::{Array, BooleanArray, RecordBatch};
+use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow_select::coalesce::BatchCoalescer;
+use arrow_select::concat::concat_batches;
+use arrow_select::take::take;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
@@ -226,6 +228,32 @@ pub fn decode_parts<R: Row>(file: Bytes, mut visit: impl FnMut(Vec<R>) -> Result
         R::decode(batch, &mut rows)?;
         visit(rows)
     })
+}
+
+/// Decodes the columns of a row type that a Parquet file has, as one batch with plain arrays.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_columns<R: Row>(file: Bytes) -> Result<RecordBatch> {
+    let mut batches = Vec::new();
+    decode_batches::<R>(file, Selection::All, |batch| {
+        let columns = batch.columns().iter().map(without_dictionary).collect::<Result<_>>()?;
+        let fields = batch.schema_ref().fields().iter().zip(&columns);
+        let fields = fields
+            .map(|(field, column): (_, &ArrayRef)| field.as_ref().clone().with_data_type(column.data_type().clone()));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        batches.push(RecordBatch::try_new(schema, columns).map_err(read_error)?);
+        Ok(())
+    })?;
+    let Some(first) = batches.first() else { return Ok(RecordBatch::new_empty(R::schema())) };
+    concat_batches(first.schema_ref(), &batches).map_err(read_error)
+}
+
+fn without_dictionary(column: &ArrayRef) -> Result<ArrayRef> {
+    match column.as_dictionary_opt::<Int32Type>() {
+        Some(dictionary) => take(dictionary.values(), dictionary.keys(), None).map_err(read_error),
+        None => Ok(Arc::clone(column)),
+    }
 }
 
 /// Decodes the rows of the pages whose statistics allow a value of a string column within a range. The result may

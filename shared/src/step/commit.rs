@@ -1,11 +1,13 @@
 //! Committing a unit: the states that were computed from another version of it are deleted before its object is
 //! written, and so are the records that features computed from those states passed their checks.
 
+use arrow_array::RecordBatch;
+
 use super::Context;
 use crate::domain::{Category, Day};
 use crate::error::Result;
 use crate::lake::requests::{SMALL_REQUESTS, in_order};
-use crate::lake::{FileMetadata, Lake, PutOutcome, State, WorkUnit, WriteOutcome};
+use crate::lake::{EncodedUnit, FileMetadata, Lake, PutOutcome, State, WorkUnit, WriteOutcome};
 use crate::tables::{self, Layer, Row, Table};
 
 impl Context {
@@ -22,6 +24,21 @@ impl Context {
     ) -> Result<WriteOutcome> {
         commit(&self.lake, table, unit, rows, metadata).await
     }
+
+    /// Like [`Context::commit`], for the columns of a row type in a record batch.
+    ///
+    /// # Errors
+    /// As [`commit`].
+    pub async fn commit_columns<R: Row>(
+        &self,
+        table: &Table,
+        unit: &WorkUnit,
+        columns: RecordBatch,
+        metadata: FileMetadata,
+    ) -> Result<WriteOutcome> {
+        let object = self.lake.encode_columns::<R>(table, unit, vec![columns], metadata).await?;
+        commit_object(&self.lake, table, unit, object).await
+    }
 }
 
 /// Commits one unit of a table. If the rows differ from those in the lake, the states that contain the old rows are
@@ -36,7 +53,10 @@ pub async fn commit<R: Row>(
     rows: impl IntoIterator<Item = R> + Send + 'static,
     metadata: FileMetadata,
 ) -> Result<WriteOutcome> {
-    let object = lake.encode(table, unit, rows, metadata).await?;
+    commit_object(lake, table, unit, lake.encode(table, unit, rows, metadata).await?).await
+}
+
+async fn commit_object(lake: &Lake, table: &Table, unit: &WorkUnit, object: EncodedUnit) -> Result<WriteOutcome> {
     if let Some(newest) = newest_state_without(table, unit)
         && lake.compare(&object).await? != PutOutcome::Unchanged
     {

@@ -287,7 +287,9 @@ impl<F> Extraction<F> {
             }
         }
         let batches = snapshot.pages.into_iter().map(|page| page.batch).collect();
-        Ok(report.with_written(context.lake.write_batches::<R>(self.table, &unit, batches, metadata).await?))
+        // No state is computed from the rows of a snapshot.
+        let object = context.lake.encode_columns::<R>(self.table, &unit, batches, metadata).await?;
+        Ok(report.with_written(context.lake.put(object).await?))
     }
 }
 

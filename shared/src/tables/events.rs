@@ -100,42 +100,6 @@ row! {
 }
 
 row! {
-    /// The columns of a valid event that the analytics table keeps: all but the token id and the metadata.
-    pub struct UnpricedEvent {
-        /// Account that sent the transaction.
-        pub sender_address: Address,
-        /// Transaction hash.
-        pub transaction_hash: TxHash,
-        /// Index of the log in its block.
-        pub log_index: i64,
-        /// Block number.
-        pub block_number: i64,
-        /// Time of the block.
-        pub timestamp: Timestamp,
-        /// Time of the block, in seconds since 1 January 1970 UTC.
-        pub epoch_timestamp: i64,
-        /// Protocol, such as `aave-v2-eth`.
-        pub protocol: Arc<str>,
-        /// borrow, deposit, liquidation, repay or withdraw.
-        pub category: Category,
-        /// Account that owns the position.
-        pub account_address: Address,
-        /// Market contract.
-        pub market_address: Option<Arc<str>>,
-        /// Token. For a liquidation, the token of the seized collateral.
-        pub token_address: Address,
-        /// Amount in base units. For a liquidation, the amount of the seized collateral.
-        pub quantity: BaseUnits,
-        /// For a liquidation, the liquidator.
-        pub liquidator_address: Option<Arc<str>>,
-        /// For a liquidation, the token of the repaid debt.
-        pub liquidated_token_address: Option<Address>,
-        /// For a liquidation, the amount of the repaid debt in base units.
-        pub quantity_liquidated: Option<BaseUnits>,
-    }
-}
-
-row! {
     /// A valid event with its amount in ETH and the wallet to which it is attributed.
     pub struct PricedEvent {
         /// The wallet that the row counts for: the sender; of a liquidation the account that was liquidated.

@@ -13,13 +13,13 @@ mod validity;
 mod views;
 mod wallets;
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 
 pub use blocks::DailyBlock;
 pub use column::{Timestamp, Value};
 pub use events::{
     BlockEventRow, BorrowLinkRow, BorrowRow, EventKey, EventRules, FoldEventRow, PricedEvent, RawEvent, RawEventKey,
-    StagedEvent, UnpricedEvent,
+    StagedEvent,
 };
 pub use features::{FeatureRow, InstantKey, LabelRow, StateRow};
 pub use logs::{RawLog, ReplayRow};
@@ -263,10 +263,21 @@ pub fn event_table(layer: Layer, category: Category) -> &'static Table {
 }
 
 /// Decodes the named column of a batch.
-fn decode_column<T: Value>(batch: &RecordBatch, name: &'static str) -> Result<Vec<T>> {
+///
+/// # Errors
+/// `CorruptData` if the batch has no such column, or another type, or an invalid value.
+pub fn decode_column<T: Value>(batch: &RecordBatch, name: &'static str) -> Result<Vec<T>> {
     let array: &dyn Array =
         batch.column_by_name(name).ok_or_else(|| Error::corrupt("missing column").with("column", name))?;
     T::decode(array).map_err(|error| error.with("column", name))
+}
+
+/// Encodes the values of a column.
+///
+/// # Errors
+/// A value does not fit its column.
+pub fn encode_column<T: Value>(values: &[T]) -> Result<ArrayRef> {
+    T::encode(values.iter())
 }
 
 /// Decodes the named column of a batch. A batch without it has NULL in all rows.

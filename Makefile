@@ -29,7 +29,7 @@ ifneq ($(MEMORY),)
 test-rust test-chain test-docs test-notebook: export TMPDIR := $(MEMORY)
 endif
 
-.PHONY: help run build test test-rust test-readers test-exports test-docs test-notebook test-pages test-chain test-aws test-local-aws test-aws-node test-environments test-wheel soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image wheel package bench-cold-start local-aws environment deploy destroy clean
+.PHONY: help run build test test-rust test-readers test-exports test-docs test-notebook test-pages test-chain test-aws test-aws-runs test-local-aws test-aws-node test-environments test-wheel soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image wheel package bench-cold-start local-aws environment deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,7 +45,7 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (18 
 test: ## Run every test (45 min)
 	@echo "Building everything without optimization and running all tests: about 45 minutes on two cores"
 	$(BINARIES)
-	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target test-aws test-rust test-chain test-local-aws test-aws-node test-environments test-docs test-notebook test-readers test-exports test-pages
+	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target test-rust test-aws test-aws-runs test-chain test-environments test-local-aws test-aws-node test-docs test-notebook test-readers test-exports test-pages
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
@@ -104,10 +104,16 @@ tests/chain/node_modules/ready: tests/chain/package-lock.json tests/chain/contra
 
 # The functions and the state machine, deployed by Terraform to a local AWS. They mostly wait, as in AWS.
 AWS_TESTS = $(VENV)/aws/bin/python -m pytest -q -p no:cacheprovider
-OTHER_AWS_TESTS := $(wildcard tests/aws/test_local_*.py) tests/aws/test_environments.py tests/aws/test_node.py
+AWS_RUN_TESTS := $(patsubst %,tests/aws/test_%.py,command concurrent_runs deadlines failures)
+OTHER_AWS_TESTS := $(AWS_RUN_TESTS) $(wildcard tests/aws/test_local_*.py) tests/aws/test_environments.py tests/aws/test_node.py
 test-aws: $(VENV)/aws/ready
 	$(BINARIES)
 	$(AWS_TESTS) tests/aws $(OTHER_AWS_TESTS:%=--ignore %)
+
+# Runs that fail, stop or overlap, on another local AWS.
+test-aws-runs: $(VENV)/aws/ready
+	$(BINARIES)
+	$(AWS_TESTS) $(AWS_RUN_TESTS)
 
 # The local AWS itself.
 test-local-aws: $(VENV)/aws/ready

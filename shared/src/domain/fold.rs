@@ -311,11 +311,7 @@ impl Fold {
     /// Returns every address and its state, sorted by address.
     #[must_use]
     pub fn sorted(&self) -> Vec<(Address, &WalletState)> {
-        self.sorted_indices()
-            .iter()
-            .map(|index| self.wallets.at(*index))
-            .map(|(wallet, state)| (*wallet, state))
-            .collect()
+        self.sorted_indices().iter().map(|index| self.wallets.at(*index)).collect()
     }
 
     /// Returns an iterator over the rows that `row` computes from the states, in the order of [`Fold::sorted_indices`].
@@ -327,7 +323,7 @@ impl Fold {
     ) -> impl Iterator<Item = R> {
         (0..order.len()).filter_map(move |position| {
             let (wallet, state) = fold.wallets.at(order[position]);
-            row(&fold, *wallet, state)
+            row(&fold, wallet, state)
         })
     }
 

@@ -196,6 +196,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_logs_are_extracted_by_month() {
+        assert!(serde_json::from_str::<Plan>(r#"{"extract-logs": ["2022-01 aave-v2-eth"]}"#).is_ok());
+        assert!(serde_json::from_str::<Plan>(r#"{"stage-market-data": ["2022-01 aave-v2-eth"]}"#).is_err());
+    }
+
+    #[test]
     fn plan_survives_a_round_trip_through_json() {
         let day = Day::from_epoch_days(19_000);
         let mut plan = Plan::default();
@@ -205,6 +211,10 @@ mod tests {
         plan.extend(Step::ExtractCurrentPositions, [WorkUnit::Protocol("aave-v2-eth".into())]);
         plan.extend(Step::BuildFeatures, [WorkUnit::Day(day)]);
         plan.extend(Step::LinkWallets, []);
+        let first = "2022-01-01".parse().unwrap();
+        let logs =
+            [WorkUnit::ProtocolMonth(first, "aave-v2-eth".into()), WorkUnit::ProtocolDay(day, "aave-v2-eth".into())];
+        plan.extend(Step::ExtractLogs, logs);
         plan.to_verify = vec![WorkUnit::EventDay(day.previous(), Category::Borrow)];
         let json = serde_json::to_string(&plan).unwrap();
         assert!(json.contains(r#""stage-market-data":["2022-01-08 aave-v2-eth"]"#), "{json}");

@@ -1,8 +1,8 @@
 """Measures how a lake is read, compared with peers: training rows, and all data of one wallet. Prints two tables.
 
 usage: lookups.py LAKE DAY --repetitions N. The lake is one of `bench generate` after `bench rebuild` as of the day, as
-compare.py leaves it. Its features are published first, which is not measured. As in compare.py, whole processes are timed and take turns, and a first result that
-differs from ours ends the benchmark.
+compare.py leaves it. Its features are published first, which is not measured. As in compare.py, whole processes are timed
+and take turns, and a first result that differs from ours ends the benchmark.
 
 - Training rows: `defi features --at-borrows`, and the same rows by the ASOF joins of DuckDB and Polars: for each borrow
   all features as of just before its block.

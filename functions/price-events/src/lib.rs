@@ -9,7 +9,7 @@ use arrow_array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow_select::take::take_record_batch;
 use defi_shared::cpu::spawn_cpu;
 use defi_shared::domain::price::{PriceBook, Quote};
-use defi_shared::domain::{Address, BaseUnits, Category};
+use defi_shared::domain::{Address, BaseUnits, Category, TxHash};
 use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::pipeline::Step;
 use defi_shared::sources::transpose::LiquidationLegs;
@@ -67,6 +67,7 @@ fn price(
     category: Category,
     prices: &PriceBook,
 ) -> Result<(RecordBatch, BTreeMap<Arc<str>, Counts>)> {
+    check(events)?;
     let protocols: Vec<Arc<str>> = decode_column(events, "protocol")?;
     let amounts = amounts(events, category)?;
     let quote = |(protocol, (token, _)): (&Arc<str>, &Amount)| prices.token_quote(protocol, token.as_ref()?);
@@ -100,6 +101,17 @@ fn price(
     let columns = PricedEvent::columns().iter().map(column).collect::<Result<_>>()?;
     let unsorted = |cause| Error::corrupt("events have other columns than their table").with_source(cause);
     Ok((sorted(&RecordBatch::try_new(PricedEvent::schema(), columns).map_err(unsorted)?)?, counts))
+}
+
+/// Checks the values of columns that are passed on as they are.
+fn check(events: &RecordBatch) -> Result<()> {
+    decode_column::<Address>(events, "sender_address")?;
+    decode_column::<Address>(events, "account_address")?;
+    decode_column::<TxHash>(events, "transaction_hash")?;
+    decode_column::<Category>(events, "category")?;
+    decode_column::<Option<Address>>(events, "liquidated_token_address")?;
+    decode_column::<Option<BaseUnits>>(events, "quantity_liquidated")?;
+    Ok(())
 }
 
 /// The token and the quantity of an event that count.

@@ -1,9 +1,12 @@
 //! Runs the step over staged events and markets.
 
+use std::sync::Arc;
+
+use arrow_array::{RecordBatch, StringArray};
 use defi_shared::domain::{Address, BaseUnits, Category, Day, HexBytes};
-use defi_shared::lake::WorkUnit;
+use defi_shared::lake::{FileMetadata, WorkUnit};
 use defi_shared::step::UnitInput;
-use defi_shared::tables::{self, Layer, PricedEvent, STAGE_MARKETS, StagedEvent};
+use defi_shared::tables::{self, Layer, PricedEvent, Row, STAGE_MARKETS, StagedEvent};
 use defi_shared::testing::WETH;
 use defi_shared::testing::{
     AAVE, COMPOUND, TestLake, address, january, kind, staged_event, staged_market, unit, whole,
@@ -135,5 +138,27 @@ async fn day_without_staged_events_is_not_ready() -> Result<()> {
     let input = UnitInput { days: Some(vec![january(1)]), ..UnitInput::default() };
     assert_eq!(kind(handle(test_lake.context(), input).await), Some(Kind::NotReady));
     assert!(test_lake.objects("").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn corrupt_values_are_not_passed_on() -> Result<()> {
+    let (category, day) = (Category::Borrow, january(1));
+    let (staged, unit) = (tables::event_table(Layer::Stage, category), WorkUnit::Day(day));
+    let batch = StagedEvent::encode(&[borrow(day, 1, TOKEN)])?;
+    for name in ["sender_address", "account_address", "transaction_hash", "category", "liquidated_token_address"] {
+        let test_lake = TestLake::new(&[AAVE], january(2))?;
+        put_markets(&test_lake, AAVE, day, 250.0).await?;
+        let schema = batch.schema();
+        let mut columns = batch.columns().to_vec();
+        columns[schema.index_of(name).expect("a column")] = Arc::new(StringArray::from(vec!["0xodd"]));
+        let columns = RecordBatch::try_new(schema, columns).expect("a text column");
+        let lake = test_lake.context().lake;
+        lake.put(lake.encode_columns::<StagedEvent>(staged, &unit, vec![columns], FileMetadata::new()).await?).await?;
+        let input = UnitInput { events: Some(vec![category]), days: Some(vec![day]), ..UnitInput::default() };
+        let error = handle(test_lake.context(), input).await.expect_err(name);
+        assert_eq!(error.kind(), Kind::CorruptData, "{name}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
     Ok(())
 }

@@ -174,6 +174,10 @@ soak-%: .SHELLFLAGS := -o pipefail -c
 soak: soak-load soak-faults soak-kills soak-fuzz ## Run the long form of the tests with faults, kills, load and invalid input, and print a table of the results
 	@awk -f tests/support/soak.awk $(^:%=target/%.txt)
 
+soak-load soak-faults soak-kills soak-fuzz: | target
+target:
+	mkdir -p $@
+
 soak-load:
 	DEFI_LOAD=1 $(SOAK) load -- $(INTO)load.txt
 

@@ -175,18 +175,18 @@ fn wrong_wallets(
     check(name, count as f64, ZERO_TOLERANCE, format!("{count} wallets with {about}{first}"))
 }
 
-/// Fails if the set has fewer wallets than the previous published set. Wallets never disappear, so history was lost. Names
+/// Fails if a wallet of the previous published set is not in the set. Wallets never disappear, so history was lost. Names
 /// the first that is gone.
 fn lost_wallets(evidence: &Evidence) -> Check {
     let (before, now) = (evidence.previous.as_deref().unwrap_or_default(), &evidence.features);
-    let lost = before.len().saturating_sub(now.len());
+    let wallets = |rows: &[FeatureRow]| rows.iter().map(|row| row.wallet_address).collect::<BTreeSet<_>>();
+    let (wallets_before, wallets_now) = (wallets(before), wallets(now));
+    let mut lost = wallets_before.difference(&wallets_now);
     let mut about = format!("{} wallets, {} in the previous published set", now.len(), before.len());
-    if lost > 0 {
-        let wallets = |rows: &[FeatureRow]| rows.iter().map(|row| row.wallet_address).collect::<BTreeSet<_>>();
-        let gone = wallets(before).difference(&wallets(now)).next().copied();
-        about.extend(gone.map(|wallet| format!(": wallet {wallet} is gone")));
-    }
-    check("lost_wallets", lost as f64, ZERO_TOLERANCE, about)
+    let first = lost.next();
+    about.extend(first.map(|wallet| format!(": wallet {wallet} is gone")));
+    let count = usize::from(first.is_some()) + lost.count();
+    check("lost_wallets", count as f64, ZERO_TOLERANCE, about)
 }
 
 fn share(name: &str, share: Share, about: &str, limits: Limits) -> Check {
@@ -650,6 +650,10 @@ mod tests {
         assert_eq!(about, format!("2 wallets, 3 in the previous published set: wallet {gone} is gone"));
         evidence.previous = Some(vec![row(1), row(2)]);
         assert_eq!(find(&evidence, "lost_wallets").about, "2 wallets, 2 in the previous published set");
+        evidence.previous = Some(vec![row(3), row(4)]);
+        let check = find(&evidence, "lost_wallets");
+        assert_eq!(check.figure, 2.0, "as many wallets, but others");
+        assert!(check.about.ends_with(&format!(": wallet {gone} is gone")), "{}", check.about);
     }
 
     #[test]

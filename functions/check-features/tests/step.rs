@@ -6,6 +6,7 @@ use check_features::{Input, evaluate, handle};
 use defi_shared::domain::fold::WalletState;
 use defi_shared::domain::{Address, BaseUnits, Category, HexBytes, Side};
 use defi_shared::lake::{FeatureSet, FileMetadata, State, WorkUnit, parquet};
+use defi_shared::step::aave::Measure;
 use defi_shared::step::{Check, CheckResults, FoldStart, Outcome, RUN_CHECKS, RUN_REPORT, Report, RunId, RunReport};
 use defi_shared::tables::{
     BORROWS, FEATURES_BUILD, FEATURES_HISTORY, FeatureRow, LIQUIDATIONS, PricedEvent, RAW_MARKETS, RAW_REPAYS,
@@ -640,6 +641,30 @@ async fn price_jumps_only_above_the_factor() -> Result<()> {
 }
 
 #[tokio::test]
+async fn worst_reserve_of_the_days_is_judged() -> Result<()> {
+    let test_lake = test_lake().await?;
+    publish(&test_lake, 1, vec![wallet(1)]).await?;
+    for (day, debt, excess) in [(2, "0.250000", "0.100000"), (3, "0.090000", "0.100000")] {
+        put_snapshot(&test_lake, AAVE, day).await?;
+        put_snapshot(&test_lake, COMPOUND, day).await?;
+        let worst = [(Measure::DebtDeviation, debt), (Measure::SupplyExcess, excess)];
+        let metadata = worst.map(|(measure, value)| (measure.name().to_owned(), format!("{value} {MARKET}")));
+        let of_day = unit(AAVE, january(day));
+        test_lake.context.commit(&STAGE_POSITIONS, &of_day, positions(AAVE, day), metadata.into()).await?;
+    }
+    let (output, failing) = evaluated(&test_lake).await?;
+    assert_eq!(failing, ["reserve_debt_deviation", "reserve_supply_excess"]);
+    for (name, figure, day) in
+        [("reserve_debt_deviation", 0.25, january(2)), ("reserve_supply_excess", 0.1, january(3))]
+    {
+        let check = find(&output, name)?;
+        let market = format!("market {MARKET} of {AAVE} on {day}: ");
+        assert!(check.figure == figure && check.about.starts_with(&market), "{check:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn inputs_that_are_not_as_a_step_wrote_them_fail() -> Result<()> {
     let test_lake = test_lake().await?;
     let lake = &test_lake.context.lake;
@@ -666,6 +691,7 @@ async fn inputs_that_are_not_as_a_step_wrote_them_fail() -> Result<()> {
         (market_day.key(&RAW_MARKETS), true),
         // The prices of the events of January 2 may be as old as this.
         (unit(AAVE, january(1)).key(&RAW_MARKETS), true),
+        (unit(AAVE, january(2)).key(&STAGE_POSITIONS), false),
         (State::Fold.key(january(1), "1-of-2"), true),
         (State::Fold.key(january(1), "0-of-1"), false),
         (State::Fold.key(january(2), "0-of-1"), true),

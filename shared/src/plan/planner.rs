@@ -655,6 +655,33 @@ mod tests {
     }
 
     #[test]
+    fn positions_of_a_node_are_replayed_again_after_the_logs_and_with_the_markets_that_arrive() {
+        let day = |number: i32| "2023-03-10".parse::<Day>().unwrap().plus_days(number);
+        let scope = Scope { as_of: day(4), ..scope_of_a_node() };
+        let unit = |number| WorkUnit::ProtocolDay(day(number), PROTOCOL.into());
+        let mut inventory = Inventory::default();
+        for (table, unit) in plan(&scope, &inventory, PlanPhase::BeforeExtraction).unwrap().extracted() {
+            put(&mut inventory, table, unit);
+        }
+        for number in 0..=4 {
+            put(&mut inventory, &tables::STAGE_POSITIONS, unit(number));
+        }
+        let replayed = |inventory: &Inventory, arrived: Option<(Step, i32)>| {
+            let mut before = Plan::default();
+            before.extend(arrived.map_or(Step::ExtractLogs, |(step, _)| step), arrived.map(|(_, number)| unit(number)));
+            let after = plan(&scope, inventory, PlanPhase::AfterExtraction(Some(&before))).unwrap();
+            days(&after, Step::StageAccountPositions)
+        };
+        assert_eq!(replayed(&inventory, None), []);
+        assert_eq!(replayed(&inventory, Some((Step::ExtractLogs, 1))), [2, 3, 4].map(day), "all later days");
+        assert_eq!(replayed(&inventory, Some((Step::ExtractMarketData, 2))), [day(2)]);
+        remove(&mut inventory, &tables::STAGE_POSITIONS, &unit(2));
+        assert_eq!(replayed(&inventory, None), [day(2)]);
+        remove(&mut inventory, &tables::RAW_MARKETS, &unit(2));
+        assert_eq!(replayed(&inventory, None), [], "the markets of the day are lost");
+    }
+
+    #[test]
     fn months_and_days_of_logs_in_the_lake_are_not_extracted_again() {
         let (month, day) = ("2023-02-01".parse().unwrap(), |text: &str| text.parse::<Day>().unwrap());
         let earlier = Scope {

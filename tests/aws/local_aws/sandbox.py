@@ -150,6 +150,8 @@ def handler_of(sandbox: Sandbox) -> type[BaseHTTPRequestHandler]:
 
     class RuntimeApi(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Otherwise a body waits until the function's kernel acknowledges the headers: 40 ms in each call.
+        disable_nagle_algorithm = True
 
         def log_message(self, *_):
             pass

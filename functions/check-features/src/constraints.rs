@@ -1,10 +1,10 @@
 //! The quality checks: plain arithmetic over the evidence, without I/O.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use defi_shared::config::{Checks, Limits};
-use defi_shared::domain::{Figure, Side};
+use defi_shared::domain::{Address, Figure, Side};
 use defi_shared::lake::Provenance;
 use defi_shared::step::aave::Measure;
 use defi_shared::tables::FeatureRow;
@@ -179,9 +179,10 @@ fn wrong_wallets(
 /// the first that is gone.
 fn lost_wallets(evidence: &Evidence) -> Check {
     let (before, now) = (evidence.previous.as_deref().unwrap_or_default(), &evidence.features);
-    let wallets = |rows: &[FeatureRow]| rows.iter().map(|row| row.wallet_address).collect::<BTreeSet<_>>();
-    let (wallets_before, wallets_now) = (wallets(before), wallets(now));
-    let mut lost = wallets_before.difference(&wallets_now);
+    let mut wallets: Vec<_> = now.iter().map(|row| row.wallet_address).collect();
+    wallets.sort_unstable();
+    let is_lost = |wallet: &Address| wallets.binary_search(wallet).is_err();
+    let mut lost = before.iter().map(|row| row.wallet_address).filter(is_lost);
     let mut about = format!("{} wallets, {} in the previous published set", now.len(), before.len());
     let first = lost.next();
     about.extend(first.map(|wallet| format!(": wallet {wallet} is gone")));

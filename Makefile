@@ -174,6 +174,7 @@ soak-%: .SHELLFLAGS := -o pipefail -c
 soak: soak-load soak-faults soak-kills soak-fuzz ## Run the long form of the tests with faults, kills, load and invalid input, and print a table of the results
 	@awk -f tests/support/soak.awk $(^:%=target/%.txt)
 
+# The folder of the results must exist before cargo creates it.
 soak-load soak-faults soak-kills soak-fuzz: | target
 target:
 	mkdir -p $@

@@ -168,11 +168,16 @@ fn wrong_wallets(
     about: &str,
     culprit: impl Fn(&FeatureRow) -> Option<String>,
 ) -> Check {
-    let mut culprits = evidence.features.iter().filter_map(culprit);
-    let first = culprits.next();
-    let count = usize::from(first.is_some()) + culprits.count();
+    let (first, count) = first_and_count(evidence.features.iter().filter_map(culprit));
     let first = first.map(|first| format!(": {first}")).unwrap_or_default();
     check(name, count as f64, ZERO_TOLERANCE, format!("{count} wallets with {about}{first}"))
+}
+
+/// Returns the first item, which a check names, and the number of all.
+fn first_and_count<T>(mut items: impl Iterator<Item = T>) -> (Option<T>, usize) {
+    let first = items.next();
+    let count = usize::from(first.is_some()) + items.count();
+    (first, count)
 }
 
 /// Fails if a wallet of the previous published set is not in the set. Wallets never disappear, so history was lost. Names
@@ -182,11 +187,9 @@ fn lost_wallets(evidence: &Evidence) -> Check {
     let mut wallets: Vec<_> = now.iter().map(|row| row.wallet_address).collect();
     wallets.sort_unstable();
     let is_lost = |wallet: &Address| wallets.binary_search(wallet).is_err();
-    let mut lost = before.iter().map(|row| row.wallet_address).filter(is_lost);
+    let (first, count) = first_and_count(before.iter().map(|row| row.wallet_address).filter(is_lost));
     let mut about = format!("{} wallets, {} in the previous published set", now.len(), before.len());
-    let first = lost.next();
     about.extend(first.map(|wallet| format!(": wallet {wallet} is gone")));
-    let count = usize::from(first.is_some()) + lost.count();
     check("lost_wallets", count as f64, ZERO_TOLERANCE, about)
 }
 

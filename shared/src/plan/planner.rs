@@ -600,6 +600,16 @@ mod tests {
         }
     }
 
+    /// Returns the plan of a run over an empty lake, and what is in the lake after its extraction.
+    fn extracted(scope: &Scope) -> (Plan, Inventory) {
+        let mut inventory = Inventory::default();
+        let before = plan(scope, &inventory, PlanPhase::BeforeExtraction).unwrap();
+        for (table, unit) in before.extracted() {
+            put(&mut inventory, table, unit);
+        }
+        (before, inventory)
+    }
+
     #[test]
     fn logs_before_the_first_day_are_extracted_by_month() {
         let scope = Scope { as_of: "2023-03-12".parse().unwrap(), ..scope_of_a_node() };
@@ -619,11 +629,7 @@ mod tests {
     fn events_of_a_node_are_staged_again_when_the_markets_that_they_need_arrive() {
         let day = |number: i32| "2023-03-10".parse::<Day>().unwrap().plus_days(number);
         let scope = Scope { as_of: day(4), ..scope_of_a_node() };
-        let mut inventory = Inventory::default();
-        let before = plan(&scope, &inventory, PlanPhase::BeforeExtraction).unwrap();
-        for (table, unit) in before.extracted() {
-            put(&mut inventory, table, unit);
-        }
+        let (before, inventory) = extracted(&scope);
         let lose = |days: &[i32]| {
             let mut inventory = inventory.clone();
             for number in days {
@@ -659,26 +665,25 @@ mod tests {
         let day = |number: i32| "2023-03-10".parse::<Day>().unwrap().plus_days(number);
         let scope = Scope { as_of: day(4), ..scope_of_a_node() };
         let unit = |number| WorkUnit::ProtocolDay(day(number), PROTOCOL.into());
-        let mut inventory = Inventory::default();
-        for (table, unit) in plan(&scope, &inventory, PlanPhase::BeforeExtraction).unwrap().extracted() {
-            put(&mut inventory, table, unit);
-        }
+        let (_, mut inventory) = extracted(&scope);
         for number in 0..=4 {
             put(&mut inventory, &tables::STAGE_POSITIONS, unit(number));
         }
-        let replayed = |inventory: &Inventory, arrived: Option<(Step, i32)>| {
+        let replayed = |inventory: &Inventory, arrived: &[(Step, i32)]| {
             let mut before = Plan::default();
-            before.extend(arrived.map_or(Step::ExtractLogs, |(step, _)| step), arrived.map(|(_, number)| unit(number)));
+            for (step, number) in arrived {
+                before.extend(*step, [unit(*number)]);
+            }
             let after = plan(&scope, inventory, PlanPhase::AfterExtraction(Some(&before))).unwrap();
             days(&after, Step::StageAccountPositions)
         };
-        assert_eq!(replayed(&inventory, None), []);
-        assert_eq!(replayed(&inventory, Some((Step::ExtractLogs, 1))), [2, 3, 4].map(day), "all later days");
-        assert_eq!(replayed(&inventory, Some((Step::ExtractMarketData, 2))), [day(2)]);
+        assert_eq!(replayed(&inventory, &[]), []);
+        assert_eq!(replayed(&inventory, &[(Step::ExtractLogs, 1)]), [2, 3, 4].map(day), "all later days");
+        assert_eq!(replayed(&inventory, &[(Step::ExtractMarketData, 2)]), [day(2)]);
         remove(&mut inventory, &tables::STAGE_POSITIONS, &unit(2));
-        assert_eq!(replayed(&inventory, None), [day(2)]);
+        assert_eq!(replayed(&inventory, &[]), [day(2)]);
         remove(&mut inventory, &tables::RAW_MARKETS, &unit(2));
-        assert_eq!(replayed(&inventory, None), [], "the markets of the day are lost");
+        assert_eq!(replayed(&inventory, &[]), [], "the markets of the day are lost");
     }
 
     #[test]

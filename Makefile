@@ -133,13 +133,20 @@ test-environments: $(VENV)/aws/ready
 test-wheel: wheel
 	DEFI_WHEELS=$(CURDIR)/target/wheels $(VENV)/wheel/bin/python -m pytest -q -p no:cacheprovider tests/wheel
 
-# One virtual environment per set of Python packages, because their versions conflict. Only files whose hashes are in
-# requirements.txt are installed, which lists all that is needed, and no package is built, since what a build needs has no
-# hashes.
+# Python compiles a module when it is first imported, below target/.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/target/pycache
+export PYTHONDONTWRITEBYTECODE :=
+
+# One virtual environment per set of Python packages, because their versions conflict; all are filled by the pip of one. Only files
+# whose hashes are in requirements.txt are installed, which lists all that is needed, and no package is built, since what a build
+# needs has no hashes.
+$(VENV)/pip/ready:
+	$(PYTHON) -m venv $(VENV)/pip
+	touch $@
 $(VENV)/%/ready: PACKAGES = $(wildcard tests/$*/requirements.txt infra/$*/requirements.txt $*/requirements.txt)
-$(VENV)/%/ready:
-	$(PYTHON) -m venv $(VENV)/$*
-	$(VENV)/$*/bin/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: --requirement $(PACKAGES)
+$(VENV)/%/ready: | $(VENV)/pip/ready
+	$(PYTHON) -m venv --without-pip $(VENV)/$*
+	$(VENV)/pip/bin/python -m pip --python $(VENV)/$*/bin/python install --quiet --no-deps --no-compile --require-hashes --only-binary :all: --requirement $(PACKAGES)
 	touch $@
 $(VENV)/readers/ready: tests/readers/requirements.txt
 $(VENV)/feast/ready: tests/feast/requirements.txt
@@ -242,7 +249,7 @@ mutants: $(MUTANTS_HOME)/ready ## Change the rules, one change at a time, and li
 check: $(DENY_HOME)/ready ## Check imports, formatting, lints and documentation, and the licences, sources and advisories of dependencies
 	checks/imports
 	checks/toolchain
-	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m unittest discover --quiet --start-directory checks
+	$(PYTHON) -m unittest discover --quiet --start-directory checks
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	$(CARGO) clippy --locked -p defi-local -- -D warnings

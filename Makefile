@@ -29,7 +29,7 @@ ifneq ($(MEMORY),)
 test-rust test-chain test-docs test-notebook: export TMPDIR := $(MEMORY)
 endif
 
-.PHONY: help run build test test-rust test-readers test-exports test-docs test-notebook test-pages test-chain test-aws test-aws-runs test-local-aws test-aws-node test-environments test-wheel soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image wheel package bench-cold-start local-aws environment deploy destroy clean
+.PHONY: help run build test binaries test-packages test-rust test-readers test-exports test-docs test-notebook test-pages test-chain test-aws test-aws-runs test-local-aws test-aws-node test-environments test-wheel soak soak-load soak-faults soak-kills soak-fuzz bench bench-guard bench-instructions mutants check infra-check requirements fmt image wheel package bench-cold-start local-aws environment deploy destroy clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,10 +42,16 @@ build: ## Build the optimized command with SQL and AWS: target/release/defi (18 
 	@echo "Building the optimized defi command with SQL and AWS: about 18 minutes on two cores, once"
 	$(CARGO) build --release --locked -p defi-local $(FEATURES)
 
-test: ## Run every test (45 min)
-	@echo "Building everything without optimization and running all tests: about 45 minutes on two cores"
+test: ## Run every test (25 min)
+	@echo "Building everything without optimization and running all tests: about 25 minutes on two cores"
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target binaries test-packages
+	@$(MAKE) --no-print-directory --jobs 5 --output-sync=target test-rust test-aws test-aws-runs test-chain test-environments test-local-aws test-aws-node test-docs test-notebook test-readers test-exports test-pages
+
+binaries:
 	$(BINARIES)
-	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target test-rust test-aws test-aws-runs test-chain test-environments test-local-aws test-aws-node test-docs test-notebook test-readers test-exports test-pages
+
+# The packages of the tests from PyPI and npm, which are downloaded while the compiler runs.
+test-packages: $(patsubst %,$(VENV)/%/ready,aws readers feast dbt croissant docs notebook) tests/pages/node_modules/ready tests/chain/node_modules/ready
 
 test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)

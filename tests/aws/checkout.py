@@ -73,7 +73,9 @@ class Checkout:
         for name, script in (("cargo", CARGO), ("rustc", RUSTC)):
             (tools / name).write_text(script)
             (tools / name).chmod(0o755)
-        (folder / ".venv/package/ready").touch()
+        (folder / ".venv/pip").mkdir()
+        for name in ("package", "pip"):
+            (folder / ".venv" / name / "ready").touch()
         self.gate, self.journal = folder / "gate", folder / "notes.jsonl"
         self.set_generation("first")
 

@@ -16,6 +16,8 @@ from terraform import Terraform
 
 ENVIRONMENT = "dev"
 RUN_TIMEOUT_SECONDS = 240
+# Between two questions whether an execution has ended: asking takes CPU time.
+POLL_SECONDS = 0.3
 
 # The local AWS is as slow and as eventually consistent as AWS, with the limits of a new account. The intervals of retries are
 # shorter.
@@ -155,13 +157,13 @@ class Deployment:
             except states.exceptions.ExecutionDoesNotExist:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.1)
+                time.sleep(POLL_SECONDS)
 
     def wait(self, arn: str) -> "Execution":
         deadline = time.monotonic() + RUN_TIMEOUT_SECONDS
         while (end := self.describe(arn))["status"] == "RUNNING":
             assert time.monotonic() < deadline, f"{arn} still runs: {Execution(self, end).states()[-5:]}"
-            time.sleep(0.1)
+            time.sleep(POLL_SECONDS)
         return Execution(self, end)
 
     def wait_for_state(self, arn: str, name: str) -> None:

@@ -32,11 +32,19 @@ def today(deployment, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def daily(deployment, today):
-    """Returns the execution without input, as the scheduler starts it."""
-    execution = deployment.run({})
-    assert execution.status == "SUCCEEDED", execution
-    return execution
+def executions():
+    """Returns the executions without input so far, by the day on which they were started."""
+    return {}
+
+
+@pytest.fixture
+def daily(deployment, today, executions):
+    """Returns the execution without input of this day, as the scheduler starts it: another one after midnight."""
+    day = datetime.now(UTC).date()
+    if day not in executions:
+        executions[day] = deployment.run({})
+        assert executions[day].status == "SUCCEEDED", executions[day]
+    return executions[day]
 
 
 def test_execution_without_input_publishes_today(deployment, daily, today):

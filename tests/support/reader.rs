@@ -40,7 +40,7 @@ impl BackgroundReader {
             while !stopped.load(Ordering::Relaxed) {
                 scan(&root, &mut versions, &mut observations);
                 // Leave CPU time to the observed run.
-                thread::sleep(Duration::from_millis(1));
+                thread::sleep(Duration::from_millis(10));
             }
             scan(&root, &mut versions, &mut observations);
             observations

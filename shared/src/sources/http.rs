@@ -86,6 +86,10 @@ impl HttpClient {
             // A proxy from the environment could read the key of a plain http request, and cannot reach this machine
             // anyway.
             builder = builder.no_proxy();
+            if base.scheme() == "http" {
+                // No certificate is verified, so the roots of this machine, which take a while to parse, are not read.
+                builder = builder.tls_certs_only([]);
+            }
         }
         let client =
             builder.build().map_err(|e| Error::internal("the HTTP client could not be created").with_source(e))?;

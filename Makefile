@@ -12,9 +12,6 @@ FEATURES := --features defi-local/sql,defi-local/aws
 READERS_LAKE := target/readers-lake
 EXPORTS_LAKE := target/exports-lake
 PAGES_LAKE := target/pages-lake
-# Builds the command and the functions with the features and the profile of `make test-rust`: any other choice would
-# build all dependencies a second time.
-BINARIES = $(CARGO) test --locked --workspace $(FEATURES) --no-run --quiet
 
 # The environment to deploy, and the CPU architecture of its functions.
 ENV ?= dev
@@ -47,8 +44,10 @@ test: ## Run every test (25 min)
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target binaries test-packages
 	@$(MAKE) --no-print-directory --jobs 5 --output-sync=target test-rust test-aws test-aws-runs test-chain test-environments test-local-aws test-aws-node test-docs test-notebook test-readers test-exports test-pages
 
+# Builds the command and the functions with the features and the profile of `make test-rust`: any other choice would
+# build all dependencies a second time.
 binaries:
-	$(BINARIES)
+	$(CARGO) test --locked --workspace $(FEATURES) --no-run --quiet
 
 # The packages of the tests from PyPI and npm, which are downloaded while the compiler runs.
 test-packages: $(patsubst %,$(VENV)/%/ready,aws readers feast dbt croissant docs notebook) tests/pages/node_modules/ready tests/chain/node_modules/ready
@@ -57,15 +56,13 @@ test-rust: $(VENV)/aws/ready
 	$(CARGO) test --locked --workspace $(FEATURES)
 
 # Other Parquet readers, over a lake that the command has just written.
-test-readers: $(VENV)/readers/ready
-	$(BINARIES)
+test-readers: binaries $(VENV)/readers/ready
 	rm -rf $(READERS_LAKE)
 	target/debug/defi run --lake $(READERS_LAKE) --wallets 150 --days 20 --seed 7
 	DEFI_LAKE=$(READERS_LAKE) DEFI_BIN=$(CURDIR)/target/debug $(VENV)/readers/bin/python -m pytest -q -p no:cacheprovider tests/readers
 
 # Feast, dbt and mlcroissant, over a lake with four published sets.
-test-exports: $(VENV)/feast/ready $(VENV)/dbt/ready $(VENV)/croissant/ready
-	$(BINARIES)
+test-exports: binaries $(VENV)/feast/ready $(VENV)/dbt/ready $(VENV)/croissant/ready
 	rm -rf $(EXPORTS_LAKE)
 	for day in 2023-01-09 2023-01-12 2023-01-13 2023-01-21; do \
 		target/debug/defi run --lake $(EXPORTS_LAKE) --wallets 60 --days 20 --seed 7 --as-of $$day || exit 1; \
@@ -75,18 +72,15 @@ test-exports: $(VENV)/feast/ready $(VENV)/dbt/ready $(VENV)/croissant/ready
 	done
 
 # The commands in the README and in docs/, as a new user runs them.
-test-docs: $(VENV)/docs/ready $(VENV)/feast/ready $(VENV)/dbt/ready
-	$(BINARIES)
+test-docs: binaries $(VENV)/docs/ready $(VENV)/feast/ready $(VENV)/dbt/ready
 	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/docs/bin/python -m pytest -q -p no:cacheprovider tests/docs
 
 # The example notebook, over a lake of the credit scenario that the test builds.
-test-notebook: $(VENV)/notebook/ready
-	$(BINARIES)
+test-notebook: binaries $(VENV)/notebook/ready
 	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/notebook/bin/python -m pytest -q -p no:cacheprovider tests/notebook
 
 # The HTML pages in a browser, over a lake with two published sets. Screenshots are written to target/pages.
-test-pages: tests/pages/node_modules/ready
-	$(BINARIES)
+test-pages: binaries tests/pages/node_modules/ready
 	@command -v chromium >/dev/null || checks/apt-install chromium
 	rm -rf $(PAGES_LAKE) target/pages
 	target/debug/defi run --lake $(PAGES_LAKE) --wallets 150 --days 20 --seed 7 --as-of 2023-01-14
@@ -99,8 +93,7 @@ tests/pages/node_modules/ready: tests/pages/package-lock.json
 
 # Lakes that are filled from a local Ethereum node with the contracts of Aave v2 and Compound v2, compared with what the
 # contracts say.
-test-chain: $(VENV)/readers/ready tests/chain/node_modules/ready
-	$(BINARIES)
+test-chain: binaries $(VENV)/readers/ready tests/chain/node_modules/ready
 	DEFI_BIN=$(CURDIR)/target/debug $(VENV)/readers/bin/python -m pytest -q -p no:cacheprovider tests/chain
 
 tests/chain/node_modules/ready: tests/chain/package-lock.json tests/chain/contracts.json $(wildcard tests/chain/contracts/*) tests/chain/lib/compile.mjs
@@ -112,13 +105,11 @@ tests/chain/node_modules/ready: tests/chain/package-lock.json tests/chain/contra
 AWS_TESTS = $(VENV)/aws/bin/python -m pytest -q -p no:cacheprovider
 AWS_RUN_TESTS := $(patsubst %,tests/aws/test_%.py,command concurrent_runs deadlines failures)
 OTHER_AWS_TESTS := $(AWS_RUN_TESTS) $(wildcard tests/aws/test_local_*.py) tests/aws/test_environments.py tests/aws/test_node.py
-test-aws: $(VENV)/aws/ready
-	$(BINARIES)
+test-aws: binaries $(VENV)/aws/ready
 	$(AWS_TESTS) tests/aws $(OTHER_AWS_TESTS:%=--ignore %)
 
 # Runs that fail, stop or overlap, on another local AWS.
-test-aws-runs: $(VENV)/aws/ready
-	$(BINARIES)
+test-aws-runs: binaries $(VENV)/aws/ready
 	$(AWS_TESTS) $(AWS_RUN_TESTS)
 
 # The local AWS itself.
@@ -126,8 +117,7 @@ test-local-aws: $(VENV)/aws/ready
 	$(AWS_TESTS) $(wildcard tests/aws/test_local_*.py)
 
 # The same with an Ethereum node as the source, on another local AWS.
-test-aws-node: $(VENV)/aws/ready tests/chain/node_modules/ready
-	$(BINARIES)
+test-aws-node: binaries $(VENV)/aws/ready tests/chain/node_modules/ready
 	$(AWS_TESTS) tests/aws/test_node.py
 
 # `make deploy` of two environments to another local AWS, with functions that are fakes.
@@ -286,8 +276,7 @@ package: $(VENV)/package/ready ## Build the zip files of the functions: target/p
 bench-cold-start: ## Print the size of each package, and the time from the start of its process to its first request
 	$(PYTHON) infra/package/cold_start.py target/package/$(ARCHITECTURE)
 
-local-aws: $(VENV)/aws/ready ## Start a local AWS and deploy to it, with the sample chain as its source, until interrupted
-	$(BINARIES)
+local-aws: binaries $(VENV)/aws/ready ## Start a local AWS and deploy to it, with the sample chain as its source, until interrupted
 	$(VENV)/aws/bin/python tests/aws
 
 TF := $(TERRAFORM) -chdir=infra

@@ -16,7 +16,7 @@ from terraform import Terraform
 
 ENVIRONMENT = "dev"
 RUN_TIMEOUT_SECONDS = 240
-# Between two questions whether an execution has ended: asking takes CPU time.
+# The time between two polls of an execution, each of which takes CPU time.
 POLL_SECONDS = 0.3
 
 # The local AWS is as slow and as eventually consistent as AWS, with the limits of a new account. The intervals of retries are

@@ -38,8 +38,7 @@ impl BaseUnits {
             return Err("is 10^38 or more");
         }
         let value = significant.bytes().fold(0i128, |value, digit| value * 10 + i128::from(digit - b'0'));
-        debug_assert!(value < LIMIT);
-        Ok(BaseUnits(value))
+        BaseUnits::new(value).ok_or("is 10^38 or more")
     }
 
     /// Returns the amount, or `None` if it is out of range: negative, or 10^38 or more.

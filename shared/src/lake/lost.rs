@@ -48,9 +48,11 @@ impl Lake {
     /// Returns the lost units of a table of snapshots or logs, including units that are in the lake after all.
     ///
     /// # Errors
-    /// The objects could not be listed.
+    /// The objects could not be listed, or the table has neither snapshots nor logs.
     pub async fn lost_units(&self, table: &Table) -> Result<BTreeSet<WorkUnit>> {
-        debug_assert!([Layout::ProtocolDay, Layout::ProtocolDayOrMonth].contains(&table.layout));
+        if ![Layout::ProtocolDay, Layout::ProtocolDayOrMonth].contains(&table.layout) {
+            return Err(Error::internal("only snapshots and logs can be lost").with("table", table.name));
+        }
         let prefix = prefix(table);
         let parse = |key: &str| -> Option<WorkUnit> {
             let (days, protocol) = key.strip_prefix(&prefix)?.strip_suffix(".json")?.split_once('.')?;

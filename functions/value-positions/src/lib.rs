@@ -13,6 +13,7 @@ use defi_shared::step::history::{Markets, links};
 use defi_shared::step::{CONCURRENT_LARGE_UNITS, Context, Report, UnitInput};
 use defi_shared::tables::{PositionBalanceRow, STAGE_POSITIONS, WALLET_HEALTH, WalletHealth};
 use defi_shared::{Error, Kind, Result};
+use itertools::Itertools;
 use rustc_hash::FxHashMap;
 
 /// The step of this crate.
@@ -39,13 +40,8 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
     let mut snapshots = Vec::new();
     for protocol in context.config.protocol_names() {
         let unit = WorkUnit::ProtocolDay(day, protocol.into());
-        let Some(positions) = context.lake.read::<PositionBalanceRow>(&STAGE_POSITIONS, &unit).await? else { continue };
-        if !positions.is_sorted_by_key(|position| position.account_address) {
-            return Err(
-                Error::corrupt("the rows are not sorted by account_address").with("object", unit.key(&STAGE_POSITIONS))
-            );
-        }
-        snapshots.push((Arc::<str>::from(protocol), positions));
+        let Some(positions) = context.lake.read(&STAGE_POSITIONS, &unit).await? else { continue };
+        snapshots.push(Snapshot { protocol: protocol.into(), object: unit.key(&STAGE_POSITIONS), positions });
     }
     if snapshots.is_empty() {
         let error = match context.lake.has_lost_day(|other| other == day).await {
@@ -54,47 +50,83 @@ async fn value(context: Context, markets: Markets, links: Arc<Links>, unit: Work
         };
         return Err(error.with("day", day));
     }
-    let valued = spawn_cpu(move || Ok(value_snapshots(&snapshots, &markets.prices_on(day), &links, day)));
+    let valued = spawn_cpu(move || value_snapshots(&snapshots, &markets.prices_on(day), &links, day));
     let (rows, metadata, report) = valued.await?;
     Ok(report.with_written(context.commit(&WALLET_HEALTH, &unit, rows, metadata).await?))
 }
 
-/// Values the positions of each protocol, which are sorted by account. Returns the rows in the order of their table, and the
-/// counts by protocol.
+/// The open positions of a protocol at the start of a day.
+struct Snapshot {
+    protocol: Arc<str>,
+    /// The key of the object that they are from.
+    object: String,
+    positions: Vec<PositionBalanceRow>,
+}
+
+/// The health of an account in one protocol, attributed to a wallet.
+struct Attributed {
+    wallet: Address,
+    account: Address,
+    /// The index of the protocol.
+    protocol: usize,
+    health: Health,
+}
+
+impl Attributed {
+    /// Returns what the rows of the table are sorted by.
+    fn key(&self) -> (Address, Address, usize) {
+        (self.wallet, self.account, self.protocol)
+    }
+}
+
+/// Values the positions of some protocols, which are in the order of their names. Returns the rows in the order of their
+/// table, and the counts by protocol.
+///
+/// # Errors
+/// `CorruptData` if positions are not sorted by account.
 fn value_snapshots(
-    snapshots: &[(Arc<str>, Vec<PositionBalanceRow>)],
+    snapshots: &[Snapshot],
     prices: &PriceBook,
     links: &Links,
     day: Day,
-) -> (Vec<WalletHealth>, FileMetadata, Report) {
+) -> Result<(impl Iterator<Item = WalletHealth> + Send + use<>, FileMetadata, Report)> {
+    let mut accounts = Vec::new();
+    for Snapshot { object, positions, .. } in snapshots {
+        if !positions.is_sorted_by_key(|position| position.account_address) {
+            return Err(Error::corrupt("the rows are not sorted by account_address").with("object", object));
+        }
+        accounts.push(positions.chunk_by(|a, b| a.account_address == b.account_address).peekable());
+    }
+    let quotes: Vec<_> = snapshots.iter().map(|snapshot| prices.market_quotes(&snapshot.protocol)).collect();
+    let mut unpriced = vec![0; snapshots.len()];
     let (mut own, mut linked) = (Vec::new(), Vec::new());
-    let (mut metadata, mut report) = (FileMetadata::new(), Report::default());
-    for (protocol, positions) in snapshots {
-        let quotes = prices.market_quotes(protocol);
-        let unpriced_before = report.unpriced;
-        for account_positions in positions.chunk_by(|a, b| a.account_address == b.account_address) {
-            let (health, unpriced) = health_of(account_positions, &quotes);
-            report.unpriced += unpriced;
-            if let Some(position) = account_positions.first().filter(|_| health.has_exposure()) {
-                let account = position.account_address;
+    // The accounts of all protocols, in order.
+    while let Some(account) = accounts.iter_mut().filter_map(|next| Some(next.peek()?.first()?.account_address)).min() {
+        for (protocol, next) in accounts.iter_mut().enumerate() {
+            let of_account = |positions: &&[PositionBalanceRow]| positions[0].account_address == account;
+            let Some(positions) = next.next_if(of_account) else { continue };
+            let (health, without_price) = health_of(positions, &quotes[protocol]);
+            unpriced[protocol] += without_price;
+            if health.has_exposure() {
                 for wallet in links.wallets_of(account, day.start()) {
                     let rows = if wallet == account { &mut own } else { &mut linked };
-                    rows.push(row(wallet, account, protocol, day, &health));
+                    rows.push(Attributed { wallet, account, protocol, health });
                 }
             }
         }
+    }
+    linked.sort_unstable_by_key(Attributed::key);
+    let (mut metadata, mut report) = (FileMetadata::new(), Report::default());
+    for (Snapshot { protocol, positions, .. }, unpriced) in snapshots.iter().zip(unpriced) {
         report.rows_in += positions.len() as u64;
+        report.unpriced += unpriced;
         metadata.insert(format!("rows.{protocol}"), positions.len().to_string());
-        metadata.insert(format!("unpriced.{protocol}"), (report.unpriced - unpriced_before).to_string());
+        metadata.insert(format!("unpriced.{protocol}"), unpriced.to_string());
     }
     metadata.insert("unpriced".to_owned(), report.unpriced.to_string());
-    linked.sort_by_cached_key(|row| (row.wallet_address, row.account_address, Arc::clone(&row.protocol)));
-    own.append(&mut linked);
-    // A stable sort is fast here: the rows consist of a few long sorted runs, one per protocol and one of linked wallets.
-    own.sort_by(|a, b| {
-        (a.wallet_address, a.account_address, &a.protocol).cmp(&(b.wallet_address, b.account_address, &b.protocol))
-    });
-    (own, metadata, report)
+    let protocols: Vec<_> = snapshots.iter().map(|snapshot| Arc::clone(&snapshot.protocol)).collect();
+    let rows = own.into_iter().merge_by(linked, |a, b| a.key() <= b.key());
+    Ok((rows.map(move |attributed| row(&attributed, &protocols, day)), metadata, report))
 }
 
 /// Returns the health of an account in one protocol, and the number of its positions without a price.
@@ -111,11 +143,12 @@ fn health_of(positions: &[PositionBalanceRow], quotes: &FxHashMap<Address, &Quot
     (health, unpriced)
 }
 
-fn row(wallet: Address, account: Address, protocol: &Arc<str>, day: Day, health: &Health) -> WalletHealth {
+fn row(attributed: &Attributed, protocols: &[Arc<str>], day: Day) -> WalletHealth {
+    let Attributed { wallet, account, protocol, health } = attributed;
     WalletHealth {
-        wallet_address: wallet,
-        account_address: account,
-        protocol: Arc::clone(protocol),
+        wallet_address: *wallet,
+        account_address: *account,
+        protocol: Arc::clone(&protocols[*protocol]),
         day,
         collateral_eth: health.collateral_eth,
         threshold_weighted_collateral_eth: health.threshold_weighted_eth,

@@ -44,8 +44,12 @@ pub struct WriterPolicy {
     pub dictionary_bytes: usize,
     /// Whether doubles use the BYTE_STREAM_SPLIT encoding.
     pub split_doubles: bool,
-    /// Whether doubles are compressed. Most are sums and products, which hardly compress.
-    pub compressed_doubles: bool,
+    /// Whether integers of 64 bits and times use the DELTA_BINARY_PACKED encoding, which stores them in as many bits as their
+    /// differences need.
+    pub packed_integers: bool,
+    /// Whether numbers are compressed, and strings of few values. Doubles are sums and products, which hardly compress, and
+    /// integers take few bits.
+    pub compressed_numbers: bool,
     /// Whether the sort columns of a table have a Bloom filter.
     pub bloom_filters: bool,
 }
@@ -57,7 +61,8 @@ pub const WRITER_POLICY: WriterPolicy = WriterPolicy {
     rows_per_page: 8 * 1024,
     dictionary_bytes: 64 * 1024,
     split_doubles: false,
-    compressed_doubles: false,
+    packed_integers: true,
+    compressed_numbers: false,
     bloom_filters: false,
 };
 
@@ -76,6 +81,9 @@ const WITHOUT_DICTIONARY: [&str; 10] = [
     "transaction_hash",
     "wallet_address",
 ];
+
+/// The string columns of few distinct values, whose keys in the dictionary take a few bits.
+const FEW_VALUES: [&str; 5] = ["category", "price_protocol", "price_unit", "protocol", "side"];
 
 /// Key-value metadata of an object. Equal inputs give equal metadata: it contains no clock times.
 pub type FileMetadata = BTreeMap<String, String>;
@@ -195,10 +203,16 @@ impl WriterPolicy {
                     .set_column_dictionary_enabled(path.clone(), false)
                     .set_column_encoding(path.clone(), Encoding::BYTE_STREAM_SPLIT);
             }
+            if self.packed_integers && matches!(column.data_type, DataType::Int64 | DataType::Timestamp(..)) {
+                properties = properties
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
+            }
             if WITHOUT_DICTIONARY.contains(&column.name) {
                 properties = properties.set_column_dictionary_enabled(path.clone(), false);
             }
-            if !self.compressed_doubles && column.data_type == DataType::Float64 {
+            let is_text = matches!(column.data_type, DataType::Utf8 | DataType::Decimal128(..));
+            if !self.compressed_numbers && (!is_text || FEW_VALUES.contains(&column.name)) {
                 properties = properties.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
             }
             if self.bloom_filters && sorted_by.contains(&column.name) {
@@ -550,7 +564,7 @@ mod tests {
     use parquet::file::writer::SerializedFileWriter;
 
     use super::*;
-    use crate::tables::{QuarantinedRow, TABLES, WalletHealth};
+    use crate::tables::{QuarantinedRow, TABLES};
 
     fn rows(count: i64) -> Vec<QuarantinedRow> {
         let row =
@@ -610,7 +624,8 @@ mod tests {
         let group = reader.metadata().row_group(0);
         assert_eq!(group.sorting_columns().unwrap()[0].column_idx, 0);
         let column = group.column(0);
-        assert!(matches!(column.compression(), Compression::ZSTD(_)), "a file does not store the ZSTD level");
+        let compression = group.column(1).compression();
+        assert!(matches!(compression, Compression::ZSTD(_)), "a file does not store the ZSTD level");
         assert!(
             column.statistics().is_some()
                 && column.offset_index_offset().is_some()
@@ -618,26 +633,36 @@ mod tests {
         );
     }
 
-    #[test]
-    fn columns_whose_values_hardly_repeat_have_no_dictionary() {
-        let columns: Vec<_> = TABLES.iter().flat_map(|table| (table.columns)()).collect();
-        for name in WITHOUT_DICTIONARY {
-            assert!(columns.iter().any(|column| column.name == name), "no table has {name}");
+    /// Calls a function with each column of each table and the properties with which the table is written.
+    fn for_each_column(check: impl Fn(&Column, &WriterProperties, &ColumnPath)) {
+        let mut names = BTreeSet::new();
+        for table in TABLES {
+            let columns = (table.columns)();
+            let properties = WRITER_POLICY.properties(&columns, table.sorted_by, &FileMetadata::new()).unwrap();
+            columns.iter().for_each(|column| check(column, &properties, &ColumnPath::from(column.name)));
+            names.extend(columns.into_iter().map(|column| column.name));
         }
-        let properties = WRITER_POLICY.properties(&columns, &[], &FileMetadata::new()).unwrap();
-        for column in columns {
-            let has_dictionary = properties.dictionary_enabled(&ColumnPath::from(column.name));
-            assert_eq!(has_dictionary, !WITHOUT_DICTIONARY.contains(&column.name), "{}", column.name);
-        }
+        let listed = WITHOUT_DICTIONARY.into_iter().chain(FEW_VALUES);
+        assert_eq!(listed.filter(|name| !names.contains(name)).collect::<Vec<_>>(), [""; 0], "columns of no table");
     }
 
     #[test]
-    fn only_doubles_are_not_compressed() {
-        let properties = WRITER_POLICY.properties(&WalletHealth::columns(), &[], &FileMetadata::new()).unwrap();
-        for column in WalletHealth::columns() {
-            let is_compressed = properties.compression(&ColumnPath::from(column.name)) != Compression::UNCOMPRESSED;
-            assert_eq!(is_compressed, column.data_type != DataType::Float64, "{}", column.name);
-        }
+    fn integers_and_times_are_packed_and_columns_whose_values_hardly_repeat_have_no_dictionary() {
+        for_each_column(|column, properties, path| {
+            let is_packed = matches!(column.data_type, DataType::Int64 | DataType::Timestamp(..));
+            assert_eq!(properties.encoding(path), is_packed.then_some(Encoding::DELTA_BINARY_PACKED), "{path}");
+            let has_dictionary = !is_packed && !WITHOUT_DICTIONARY.contains(&column.name);
+            assert_eq!(properties.dictionary_enabled(path), has_dictionary, "{path}");
+        });
+    }
+
+    #[test]
+    fn only_amounts_and_strings_of_many_values_are_compressed() {
+        for_each_column(|column, properties, path| {
+            let is_text = matches!(column.data_type, DataType::Utf8 | DataType::Decimal128(..));
+            let is_compressed = properties.compression(path) != Compression::UNCOMPRESSED;
+            assert_eq!(is_compressed, is_text && !FEW_VALUES.contains(&column.name), "{path}");
+        });
     }
 
     #[test]

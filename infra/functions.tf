@@ -47,6 +47,9 @@ locals {
         RUST_LOG    = var.log_level
         # By default glibc creates an arena per thread, which makes a function use two to three times as much memory.
         MALLOC_ARENA_MAX = "2"
+        # By default it returns memory to the kernel after each file, and asks for it again for the next one.
+        MALLOC_MMAP_THRESHOLD_ = "33554432"
+        MALLOC_TRIM_THRESHOLD_ = "67108864"
       },
       name == "plan-run" ? { STATE_MACHINE_ARN = local.state_machine_arn } : {},
       length(step.secrets) == 0 ? {} : { SHARE_OF_SOURCE = tostring(local.share_of_source[name]) },

@@ -287,6 +287,7 @@ impl SimulatedServer {
         process.env(TASK, serde_json::to_string(&task).expect("JSON")).stderr(Stdio::inherit());
         // As in the functions that Terraform deploys.
         process.env("MALLOC_ARENA_MAX", "2");
+        process.env("MALLOC_MMAP_THRESHOLD_", "33554432").env("MALLOC_TRIM_THRESHOLD_", "67108864");
         let output = process.output().expect("the process starts");
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{test} {step}: {stdout}");

@@ -222,8 +222,11 @@ impl Fold {
         if is_included(event.account) {
             self.mark_as_wallet(event.account);
         }
-        for wallet in event.liquidated_wallets(links).filter(|wallet| is_included(*wallet)) {
-            self.liquidated(wallet, event.time, event.quantity_eth);
+        // Few events are liquidations, and to iterate over no wallets takes longer than this.
+        if event.category == Category::Liquidation {
+            for wallet in event.liquidated_wallets(links).filter(|wallet| is_included(*wallet)) {
+                self.liquidated(wallet, event.time, event.quantity_eth);
+            }
         }
     }
 

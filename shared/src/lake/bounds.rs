@@ -83,6 +83,11 @@ impl Budget {
             left.ok_or_else(|| exceeds("decodes to too many bytes for its size").with("limit_bytes", self.limit))?;
         Ok(())
     }
+
+    /// Returns for how many values of a size, in bytes, there is room.
+    pub(super) fn room_for(&self, size: usize) -> usize {
+        usize::try_from(self.left / size.max(1) as u64).unwrap_or(usize::MAX)
+    }
 }
 
 /// The schema in a footer: a list in which a group is followed by its children.
@@ -717,7 +722,9 @@ mod tests {
     fn budgets_grow_with_the_file() {
         for (size, limit) in [(0, 384 << 20), (1 << 20, (384 + 64) << 20)] {
             let mut budget = Budget::of_file(size);
+            assert_eq!(budget.room_for(1 << 20) as u64, limit >> 20);
             budget.take(limit).unwrap();
+            assert_eq!(budget.room_for(8), 0);
             assert_eq!(budget.take(1).unwrap_err().kind(), crate::Kind::CorruptData);
         }
     }

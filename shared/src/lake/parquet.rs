@@ -237,7 +237,7 @@ pub fn decode<R: Row>(file: Bytes) -> Result<Vec<R>> {
 /// # Errors
 /// As [`decode`], and the errors of `visit`.
 pub fn decode_parts<R: Row>(file: Bytes, mut visit: impl FnMut(Vec<R>) -> Result<()>) -> Result<()> {
-    decode_batches::<R>(file, Selection::All, |batch| {
+    decode_batches::<R>(file, Selection::All, |batch, _| {
         let mut rows = Vec::new();
         R::decode(batch, &mut rows)?;
         visit(rows)
@@ -250,7 +250,7 @@ pub fn decode_parts<R: Row>(file: Bytes, mut visit: impl FnMut(Vec<R>) -> Result
 /// As [`decode`].
 pub fn decode_columns<R: Row>(file: Bytes) -> Result<RecordBatch> {
     let mut batches = Vec::new();
-    decode_batches::<R>(file, Selection::All, |batch| {
+    decode_batches::<R>(file, Selection::All, |batch, _| {
         let columns = batch.columns().iter().map(without_dictionary).collect::<Result<_>>()?;
         let fields = batch.schema_ref().fields().iter().zip(&columns);
         let fields = fields
@@ -299,23 +299,31 @@ enum Selection<'a> {
 
 fn decode_rows<R: Row>(file: Bytes, selection: Selection<'_>) -> Result<Vec<R>> {
     let mut rows = Vec::new();
-    decode_batches::<R>(file, selection, |batch| R::decode(batch, &mut rows))?;
+    decode_batches::<R>(file, selection, |batch, all_rows| {
+        // Once, instead of moving the rows whenever there are twice as many.
+        rows.reserve_exact(all_rows.saturating_sub(rows.len()));
+        R::decode(batch, &mut rows)
+    })?;
     Ok(rows)
 }
 
-/// Decodes the columns of a row type, and hands over a batch of rows at a time.
+/// Decodes the columns of a row type, and hands over a batch of rows at a time, with the number of all rows that will be
+/// decoded, or 0 if it is not known.
 fn decode_batches<R: Row>(
     file: Bytes,
     selection: Selection<'_>,
-    mut visit: impl FnMut(&RecordBatch) -> Result<()>,
+    mut visit: impl FnMut(&RecordBatch, usize) -> Result<()>,
 ) -> Result<()> {
     catch_panics(|| {
         let mut budget = Budget::of_file(file.len() as u64);
-        for batch in reader::<R>(file, selection, &mut budget)? {
+        let are_all = matches!(selection, Selection::All);
+        let (reader, rows) = reader::<R>(file, selection, &mut budget)?;
+        let rows = if are_all { rows.min(budget.room_for(size_of::<R>())) } else { 0 };
+        for batch in reader {
             let batch = batch.map_err(read_error)?;
             let values: u64 = batch.columns().iter().map(|column| values_bytes(column)).sum();
             budget.take(values + (batch.num_rows() * size_of::<R>()) as u64)?;
-            visit(&batch)?;
+            visit(&batch, rows)?;
         }
         Ok(())
     })
@@ -362,8 +370,13 @@ pub(super) fn reader_options() -> ArrowReaderOptions {
     ArrowReaderOptions::new().with_skip_arrow_metadata(true)
 }
 
-/// Returns a reader of the columns of a row type, in batches of one page at most, which fit into a CPU cache.
-fn reader<R: Row>(file: Bytes, selection: Selection<'_>, budget: &mut Budget) -> Result<ParquetRecordBatchReader> {
+/// Returns a reader of the columns of a row type, in batches of one page at most, which fit into a CPU cache, and the number
+/// of rows of the file.
+fn reader<R: Row>(
+    file: Bytes,
+    selection: Selection<'_>,
+    budget: &mut Budget,
+) -> Result<(ParquetRecordBatchReader, usize)> {
     let metadata = load(&file, matches!(selection, Selection::PagesBetween(..)), budget)?;
     let names = R::columns().into_iter().map(|column| column.name);
     let columns = ProjectionMask::columns(metadata.parquet_schema(), names);
@@ -385,7 +398,8 @@ fn reader<R: Row>(file: Bytes, selection: Selection<'_>, budget: &mut Budget) ->
             reader = reader.with_row_filter(RowFilter::new(vec![Box::new(predicate)]));
         }
     }
-    reader.with_projection(columns).with_batch_size(batch_rows).build().map_err(read_error)
+    let reader = reader.with_projection(columns).with_batch_size(batch_rows).build().map_err(read_error)?;
+    Ok((reader, usize::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(0)))
 }
 
 /// Returns which rows have one of some strings in any column.

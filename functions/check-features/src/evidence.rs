@@ -13,8 +13,7 @@ use defi_shared::step::history::Markets;
 use defi_shared::step::staging::CLOSED;
 use defi_shared::step::{Context, RunId};
 use defi_shared::tables::{
-    self, FeatureRow, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition,
-    WALLET_HEALTH,
+    self, LIQUIDATIONS, Layer, PricedEvent, STAGE_MARKETS, STAGE_POSITIONS, StagedMarket, StagedPosition, WALLET_HEALTH,
 };
 use defi_shared::{Error, Kind, Result};
 
@@ -22,10 +21,11 @@ use crate::counts::{Days, OLDER_AT_ONCE, TableCounts, UnitCounts, WorstReserve};
 use crate::inputs;
 use crate::prices::{self, PriceChange};
 use crate::shares::{Group, Share};
+use crate::summary::Summary;
 use crate::totals::{self, MarketTotal};
 
 /// Counts over the days that were folded for a set.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
     /// Staged rows of events, including those in quarantine.
     pub event_rows: u64,
@@ -46,14 +46,13 @@ pub(crate) struct Counts {
 }
 
 /// The input of the checks.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
-    /// The rows of the set.
-    pub features: Vec<FeatureRow>,
+    pub features: Summary,
     /// The digest of the set.
     pub digest: Option<SetDigest>,
-    /// The rows of the previous published set, if there is one.
-    pub previous: Option<Vec<FeatureRow>>,
+    /// The previous published set, if there is one.
+    pub previous: Option<Summary>,
     /// How the objects that the set was made from compare with what steps wrote.
     pub inputs: Provenance,
     /// Snapshots of the as-of day that are missing, or that are empty although there were positions within a week.
@@ -93,11 +92,12 @@ pub(crate) async fn gather(context: &Context, scope: &Scope, run: Option<&RunId>
     let published = context.registry.published_sets().await?;
     let previous = published.into_iter().rev().find(|set| set.as_of < as_of);
     let set = context.registry.latest_set(&context.lake, as_of).await?;
-    let (features, digest) = read_features(context, &set).await?;
-    let mut evidence = Evidence { features, digest: Some(digest), ..Evidence::default() };
-    if let Some(previous) = &previous {
-        evidence.previous = Some(context.lake.features(previous).await?.0);
-    }
+    let read_previous = async {
+        let Some(previous) = &previous else { return Ok(None) };
+        Ok(Some(context.lake.fold_features(previous, Summary::default(), Summary::add).await?.0))
+    };
+    let ((features, digest), previous_features) = tokio::try_join!(read_features(context, &set), read_previous)?;
+    let mut evidence = Evidence { features, digest: Some(digest), previous: previous_features, ..Evidence::default() };
     inspect_snapshots(context, scope, &mut evidence).await?;
     let judged = judged_until(context, run, previous.as_ref().map(|set| set.as_of)).await?;
     let days = Days { previous: judged, as_of };
@@ -117,14 +117,14 @@ async fn judged_until(context: &Context, run: Option<&RunId>, previous: Option<D
     Ok(start.and_then(|start| start.state).map(|state| state.min(previous)))
 }
 
-/// Reads the rows and the digest of the set to check. All its shards must exist, since the wallets of a missing shard
+/// Reads the set to check and its digest. All its shards must exist, since the wallets of a missing shard
 /// would count as lost.
-async fn read_features(context: &Context, set: &FeatureSet) -> Result<(Vec<FeatureRow>, SetDigest)> {
-    let (rows, digest) = context.lake.features(set).await?;
+async fn read_features(context: &Context, set: &FeatureSet) -> Result<(Summary, SetDigest)> {
+    let (features, digest) = context.lake.fold_features(set, Summary::default(), Summary::add).await?;
     if !digest.shards().eq(0..context.config.shards) {
         return Err(Error::new(Kind::NotReady, "the features are not built yet").with("as_of", set.as_of));
     }
-    Ok((rows, digest))
+    Ok((features, digest))
 }
 
 /// Checks which snapshots of the as-of day exist, and counts their positions.

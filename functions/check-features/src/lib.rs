@@ -7,6 +7,7 @@ mod evidence;
 mod inputs;
 mod prices;
 mod shares;
+mod summary;
 mod totals;
 
 use defi_shared::domain::{Day, Figure, fold};
@@ -56,7 +57,7 @@ pub async fn evaluate(context: &Context, input: &Input) -> Result<CheckResults> 
     let checks = constraints::all(&evidence, &context.config.checks);
     let passed = checks.iter().all(|check| check.outcome != Outcome::Fail);
     record(context, scope.as_of, &evidence, passed).await?;
-    let output = CheckResults { as_of: scope.as_of, wallets: evidence.features.len() as u64, passed, checks };
+    let output = CheckResults { as_of: scope.as_of, wallets: evidence.features.wallets.len() as u64, passed, checks };
     if let Some(run) = &input.run_id {
         context.lake.write_json(&run.key(RUN_CHECKS), &output).await?;
         context.write_run_report(run, &scope).await?;
@@ -72,7 +73,7 @@ async fn record(context: &Context, as_of: Day, evidence: &Evidence, passed: bool
     let record = PassedCheck {
         digest: digest.to_string(),
         shards: context.config.shards,
-        wallets: evidence.features.len() as u64,
+        wallets: evidence.features.wallets.len() as u64,
         fold_version: fold::VERSION,
     };
     context.lake.write_passed_check(as_of, &record).await

@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
 use super::requests::{SMALL_REQUESTS, WHOLE_OBJECTS, in_order};
@@ -14,6 +15,9 @@ use crate::cpu::spawn_cpu;
 use crate::domain::{Address, Day};
 use crate::error::{Error, Kind, Result};
 use crate::tables::{FEATURES_BUILD, FEATURES_CHECKED, FEATURES_HISTORY, FeatureRow, Table};
+
+/// The number of shards of a set that are read at the same time, where their rows are used in order.
+const READ_AHEAD_SHARDS: usize = 2;
 
 /// A feature set: an as-of day, and the folder that has one object per shard, `{shard}.parquet`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,15 +164,35 @@ impl Lake {
     /// # Errors
     /// `CorruptData` with the object's key, or the errors of the store.
     pub async fn features(&self, set: &FeatureSet) -> Result<(Vec<FeatureRow>, SetDigest)> {
-        let read = |shard: u32| async move {
-            let bytes = self.shard(set, shard).await?;
-            let digest = ObjectDigest::of_object(&bytes).await?;
-            let rows = spawn_cpu(move || parquet::decode::<FeatureRow>(bytes)).await;
-            Ok((rows.map_err(|error| error.with("object", set.key(shard)))?, (shard, digest)))
-        };
-        let shards = in_order(self.shards(set).await?, WHOLE_OBJECTS, read).await?;
-        let (rows, shards): (Vec<_>, _) = shards.into_iter().unzip();
-        Ok((rows.into_iter().flatten().collect(), SetDigest { shards }))
+        self.fold_features(set, Vec::new(), Vec::extend).await
+    }
+
+    /// Like [`Lake::features`], but adds the rows to `sum` in parts, in their order: all of them may not fit into memory.
+    ///
+    /// # Errors
+    /// As [`Lake::features`].
+    pub async fn fold_features<T: Send + 'static>(
+        &self,
+        set: &FeatureSet,
+        mut sum: T,
+        add: fn(&mut T, Vec<FeatureRow>),
+    ) -> Result<(T, SetDigest)> {
+        let read = |shard: u32| async move { Ok::<_, Error>((shard, self.shard(set, shard).await?)) };
+        let shards = self.shards(set).await?;
+        let mut objects = stream::iter(shards.into_iter().map(read)).buffered(READ_AHEAD_SHARDS);
+        let mut digests = BTreeMap::new();
+        while let Some((shard, bytes)) = objects.try_next().await? {
+            digests.insert(shard, ObjectDigest::of_object(&bytes).await?);
+            let added = spawn_cpu(move || {
+                parquet::decode_parts(bytes, |rows| {
+                    add(&mut sum, rows);
+                    Ok(())
+                })?;
+                Ok(sum)
+            });
+            sum = added.await.map_err(|error| error.with("object", set.key(shard)))?;
+        }
+        Ok((sum, SetDigest { shards: digests }))
     }
 
     /// Reads the digest of a set. Returns `None` for a set without objects.

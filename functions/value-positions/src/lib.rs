@@ -115,7 +115,16 @@ fn value_snapshots(
             }
         }
     }
+    // The rows of the accounts themselves are in order already.
     linked.sort_unstable_by_key(Attributed::key);
+    let rows = own.into_iter().merge_by(linked, |a, b| a.key() <= b.key());
+    let protocols: Vec<_> = snapshots.iter().map(|snapshot| Arc::clone(&snapshot.protocol)).collect();
+    let (metadata, report) = counts(snapshots, &unpriced);
+    Ok((rows.map(move |attributed| row(&attributed, &protocols, day)), metadata, report))
+}
+
+/// Returns the counts of positions and of those without a price, by protocol and of all.
+fn counts(snapshots: &[Snapshot], unpriced: &[u64]) -> (FileMetadata, Report) {
     let (mut metadata, mut report) = (FileMetadata::new(), Report::default());
     for (Snapshot { protocol, positions, .. }, unpriced) in snapshots.iter().zip(unpriced) {
         report.rows_in += positions.len() as u64;
@@ -124,9 +133,7 @@ fn value_snapshots(
         metadata.insert(format!("unpriced.{protocol}"), unpriced.to_string());
     }
     metadata.insert("unpriced".to_owned(), report.unpriced.to_string());
-    let protocols: Vec<_> = snapshots.iter().map(|snapshot| Arc::clone(&snapshot.protocol)).collect();
-    let rows = own.into_iter().merge_by(linked, |a, b| a.key() <= b.key());
-    Ok((rows.map(move |attributed| row(&attributed, &protocols, day)), metadata, report))
+    (metadata, report)
 }
 
 /// Returns the health of an account in one protocol, and the number of its positions without a price.

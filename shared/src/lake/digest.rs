@@ -1,6 +1,7 @@
 //! The digest of an object.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
 use bytes::Bytes;
@@ -8,6 +9,9 @@ use sha2::{Digest, Sha256};
 
 use crate::cpu::spawn_cpu;
 use crate::error::{Error, Result};
+
+/// The number of bytes that are read at once.
+const READ_BYTES: usize = 64 << 10;
 
 /// The SHA-256 digest of an object's bytes. Its text has 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +31,22 @@ impl ObjectDigest {
     pub(super) async fn of_object(bytes: &Bytes) -> Result<Self> {
         let bytes = bytes.clone();
         spawn_cpu(move || Ok(ObjectDigest::of(&bytes))).await
+    }
+
+    /// Computes the digest of what a reader has, without holding all of it in memory.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub(super) fn of_reader(mut reader: impl Read) -> io::Result<Self> {
+        let (mut digest, mut buffer) = (Sha256::new(), vec![0; READ_BYTES]);
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(ObjectDigest(digest.finalize().into())),
+                Ok(length) => digest.update(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Returns the 32 bytes of the digest.
@@ -62,6 +82,16 @@ impl FromStr for ObjectDigest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digest_of_a_reader_is_that_of_its_bytes() {
+        for length in [0, 1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 3 * READ_BYTES] {
+            let bytes: Vec<u8> = (0..length).map(|index| (index % 251) as u8).collect();
+            assert_eq!(ObjectDigest::of_reader(&bytes[..]).unwrap(), ObjectDigest::of(&bytes), "{length}");
+            let (start, rest) = bytes.split_at(length / 3);
+            assert_eq!(ObjectDigest::of_reader(start.chain(rest)).unwrap(), ObjectDigest::of(&bytes), "{length}");
+        }
+    }
 
     #[test]
     fn digest_parses_its_text_only() {

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::RwLock;
 
+use super::ObjectDigest;
 use super::store::{Entry, ObjectVersion, PutOutcome, Store, Tail};
 use crate::error::{Error, Kind, Result};
 
@@ -195,16 +196,26 @@ fn open_if_exists(path: &Path) -> io::Result<Option<File>> {
 /// The maximum size of an object that is read as a whole: many times that of the largest.
 const MAX_OBJECT_BYTES: u64 = 4 << 30;
 
-fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let Some(mut file) = open_if_exists(path)? else { return Ok(None) };
+/// Opens an object that is read as a whole. Also returns its size.
+fn open_whole_if_exists(path: &Path) -> io::Result<Option<(File, u64)>> {
+    let Some(file) = open_if_exists(path)? else { return Ok(None) };
     let size = file.metadata()?.len();
     // The size of a file with holes is not what it takes on the disk.
     if size > MAX_OBJECT_BYTES {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {size} bytes, more than any object")));
     }
+    Ok(Some((file, size)))
+}
+
+fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let Some((mut file, size)) = open_whole_if_exists(path)? else { return Ok(None) };
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
     file.read_to_end(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+fn digest_if_exists(path: &Path) -> io::Result<Option<ObjectDigest>> {
+    open_whole_if_exists(path)?.map(|(file, _)| ObjectDigest::of_reader(file)).transpose()
 }
 
 fn read_suffix_if_exists(path: &Path, length: usize) -> io::Result<Option<Vec<u8>>> {
@@ -344,6 +355,11 @@ impl Store for FolderStore {
     async fn get_range_of(&self, version: &ObjectVersion, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
         let version = version.clone();
         Ok(self.run(key, move |path| read_range_of(path, &range, &version)).await?.map(Bytes::from))
+    }
+
+    /// Reads the file in parts: the digests of many large objects are computed at the same time.
+    async fn digest(&self, key: &str) -> Result<Option<ObjectDigest>> {
+        self.run(key, digest_if_exists).await
     }
 
     async fn compare(&self, key: &str, bytes: &Bytes) -> Result<PutOutcome> {

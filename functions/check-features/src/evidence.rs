@@ -48,6 +48,7 @@ pub(crate) struct Counts {
 /// The input of the checks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
+    /// The set.
     pub features: Summary,
     /// The digest of the set.
     pub digest: Option<SetDigest>,
@@ -94,7 +95,7 @@ pub(crate) async fn gather(context: &Context, scope: &Scope, run: Option<&RunId>
     let set = context.registry.latest_set(&context.lake, as_of).await?;
     let read_previous = async {
         let Some(previous) = &previous else { return Ok(None) };
-        Ok(Some(context.lake.fold_features(previous, Summary::default(), Summary::add).await?.0))
+        Ok(Some(Summary::read(&context.lake, previous).await?.0))
     };
     let ((features, digest), previous_features) = tokio::try_join!(read_features(context, &set), read_previous)?;
     let mut evidence = Evidence { features, digest: Some(digest), previous: previous_features, ..Evidence::default() };
@@ -117,10 +118,10 @@ async fn judged_until(context: &Context, run: Option<&RunId>, previous: Option<D
     Ok(start.and_then(|start| start.state).map(|state| state.min(previous)))
 }
 
-/// Reads the set to check and its digest. All its shards must exist, since the wallets of a missing shard
-/// would count as lost.
+/// Reads the set to check and its digest. All its shards must exist, since the wallets of a missing shard would count as
+/// lost.
 async fn read_features(context: &Context, set: &FeatureSet) -> Result<(Summary, SetDigest)> {
-    let (features, digest) = context.lake.fold_features(set, Summary::default(), Summary::add).await?;
+    let (features, digest) = Summary::read(&context.lake, set).await?;
     if !digest.shards().eq(0..context.config.shards) {
         return Err(Error::new(Kind::NotReady, "the features are not built yet").with("as_of", set.as_of));
     }

@@ -1,6 +1,10 @@
 //! What the checks use of the rows of a feature set. The rows of a large set do not fit into the memory of a function.
 
+use std::fmt::Display;
+
+use defi_shared::Result;
 use defi_shared::domain::Address;
+use defi_shared::lake::{FeatureSet, Lake, SetDigest};
 use defi_shared::tables::FeatureRow;
 
 /// The sums and counts of the rows of a set.
@@ -34,6 +38,14 @@ pub(crate) struct Culprits {
 }
 
 impl Summary {
+    /// Adds up the rows of a set as they are read. Also returns the digest of the set.
+    ///
+    /// # Errors
+    /// As [`Lake::features`].
+    pub(crate) async fn read(lake: &Lake, set: &FeatureSet) -> Result<(Self, SetDigest)> {
+        lake.fold_features(set, Summary::default(), Summary::add).await
+    }
+
     /// Adds rows, in their order.
     pub(crate) fn add(&mut self, rows: Vec<FeatureRow>) {
         for row in &rows {
@@ -64,7 +76,7 @@ impl Summary {
 }
 
 impl Culprits {
-    fn add(&mut self, row: &FeatureRow, wrong: Option<(&str, impl std::fmt::Display)>) {
+    fn add(&mut self, row: &FeatureRow, wrong: Option<(&str, impl Display)>) {
         if let Some((name, value)) = wrong {
             self.count += 1;
             self.first.get_or_insert_with(|| format!("{name} of wallet {} is {value}", row.wallet_address));

@@ -90,21 +90,24 @@ fn value_snapshots(
     links: &Links,
     day: Day,
 ) -> Result<(impl Iterator<Item = WalletHealth> + Send + use<>, FileMetadata, Report)> {
-    let mut accounts = Vec::new();
+    // The positions of each account, by protocol.
+    let mut by_protocol = Vec::new();
     for Snapshot { object, positions, .. } in snapshots {
         if !positions.is_sorted_by_key(|position| position.account_address) {
             return Err(Error::corrupt("the rows are not sorted by account_address").with("object", object));
         }
-        accounts.push(positions.chunk_by(|a, b| a.account_address == b.account_address).peekable());
+        by_protocol.push(positions.chunk_by(|a, b| a.account_address == b.account_address).peekable());
     }
     let quotes: Vec<_> = snapshots.iter().map(|snapshot| prices.market_quotes(&snapshot.protocol)).collect();
     let mut unpriced = vec![0; snapshots.len()];
     let (mut own, mut linked) = (Vec::new(), Vec::new());
     // The accounts of all protocols, in order.
-    while let Some(account) = accounts.iter_mut().filter_map(|next| Some(next.peek()?.first()?.account_address)).min() {
-        for (protocol, next) in accounts.iter_mut().enumerate() {
+    while let Some(account) =
+        by_protocol.iter_mut().filter_map(|accounts| Some(accounts.peek()?.first()?.account_address)).min()
+    {
+        for (protocol, accounts) in by_protocol.iter_mut().enumerate() {
             let of_account = |positions: &&[PositionBalanceRow]| positions[0].account_address == account;
-            let Some(positions) = next.next_if(of_account) else { continue };
+            let Some(positions) = accounts.next_if(of_account) else { continue };
             let (health, without_price) = health_of(positions, &quotes[protocol]);
             unpriced[protocol] += without_price;
             if health.has_exposure() {

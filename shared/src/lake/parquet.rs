@@ -44,9 +44,6 @@ pub struct WriterPolicy {
     pub dictionary_bytes: usize,
     /// Whether doubles use the BYTE_STREAM_SPLIT encoding.
     pub split_doubles: bool,
-    /// Whether integers of 64 bits and times use the DELTA_BINARY_PACKED encoding, which stores them in as many bits as their
-    /// differences need.
-    pub packed_integers: bool,
     /// Whether numbers are compressed, and strings of few values. Doubles are sums and products, which hardly compress, and
     /// integers take few bits.
     pub compressed_numbers: bool,
@@ -61,7 +58,6 @@ pub const WRITER_POLICY: WriterPolicy = WriterPolicy {
     rows_per_page: 8 * 1024,
     dictionary_bytes: 64 * 1024,
     split_doubles: false,
-    packed_integers: true,
     compressed_numbers: false,
     bloom_filters: false,
 };
@@ -203,7 +199,8 @@ impl WriterPolicy {
                     .set_column_dictionary_enabled(path.clone(), false)
                     .set_column_encoding(path.clone(), Encoding::BYTE_STREAM_SPLIT);
             }
-            if self.packed_integers && matches!(column.data_type, DataType::Int64 | DataType::Timestamp(..)) {
+            // In as many bits as the differences of the values need.
+            if matches!(column.data_type, DataType::Int64 | DataType::Timestamp(..)) {
                 properties = properties
                     .set_column_dictionary_enabled(path.clone(), false)
                     .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
